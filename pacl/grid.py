@@ -1,0 +1,88 @@
+"""Where patches lie on pixels: the one place that places patch values in a picture.
+
+A patch of ``patch`` pixels at index ``i`` starts at pixel ``i * stride`` and is centred at
+``i * stride + (patch - 1) / 2`` (pixel centres are integers). Plain resizing of a patch map assumes that the
+patches tile the picture; with overlapping patches, padding or windows they do not, and the map drifts by
+several pixels. `upsample` interpolates between the true centres instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """The patches of one image: ``h`` down, ``w`` across, ``patch`` pixels wide, ``stride`` pixels apart."""
+
+    h: int
+    w: int
+    patch: int
+    stride: int
+
+    @classmethod
+    def cover(cls, height: int, width: int, patch: int, stride: int) -> PatchGrid:
+        """The smallest grid whose patches cover ``height`` x ``width`` pixels; `extent` says what it spans."""
+
+        def count(pixels: int) -> int:
+            return 1 + max(0, -(-(pixels - patch) // stride))
+
+        return cls(count(height), count(width), patch, stride)
+
+    @property
+    def patches(self) -> int:
+        """P, the number of patches."""
+        return self.h * self.w
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Height and width in pixels that the patches span."""
+        return (self.h - 1) * self.stride + self.patch, (self.w - 1) * self.stride + self.patch
+
+
+def upsample(
+    maps: Tensor,
+    grid: PatchGrid,
+    size: tuple[int, int],
+    scale: tuple[float, float] = (1.0, 1.0),
+    rows: tuple[int, int] | None = None,
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
+    """Interpolate patch values bilinearly between the true patch centres.
+
+    With ``stride == patch`` and sides that are multiples of it this equals
+    ``F.interpolate(mode="bilinear", align_corners=False)``; beyond the outermost centres values are held.
+
+    Args:
+        maps: ``[..., h, w]``, any float dtype; one value per patch.
+        grid: the patches' geometry in pixels of the image that the tower saw.
+        size: output ``(H, W)`` in output pixels.
+        scale: tower pixels per output pixel ``(y, x)``, e.g. ``resized_H / original_H``.
+        rows: half-open range of output rows to make; ``None`` makes all. Bands bound the memory.
+        offset: tower-pixel position ``(y, x)`` of the grid's first patch corner in the picture (windows).
+
+    Returns:
+        ``[..., rows, W]`` in float32 (float64 stays float64).
+    """
+    if maps.shape[-2:] != (grid.h, grid.w):
+        raise ValueError(f"maps are {tuple(maps.shape[-2:])}, but the grid is {(grid.h, grid.w)}")
+    start, stop = rows if rows is not None else (0, size[0])
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    down = _linear_weights(range(start, stop), scale[0], offset[0], grid.h, grid, maps)  # [rows, h]
+    across = _linear_weights(range(size[1]), scale[1], offset[1], grid.w, grid, maps)  # [W, w]
+    return (down @ maps) @ across.T  # [..., rows, W]
+
+
+def _linear_weights(
+    pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor
+) -> Tensor:
+    """Interpolation matrix ``[len(pixels), patches]``: at most two neighbouring patches a row, summing to 1."""
+    # float64 for the coordinates: float32 loses sub-pixel places on very wide pictures.
+    pixel = torch.arange(pixels.start, pixels.stop, dtype=torch.float64, device=like.device)
+    in_tower = (pixel + 0.5) * scale - 0.5 - offset
+    at = ((in_tower - (grid.patch - 1) / 2) / grid.stride).clamp(0, patches - 1)
+    index = torch.arange(patches, dtype=torch.float64, device=like.device)
+    return (1 - (at[:, None] - index).abs()).clamp(min=0).to(like.dtype)
