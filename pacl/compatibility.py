@@ -1,0 +1,265 @@
+"""phi(x, y): how well a picture's patches agree with a text, for every (image, text) pair.
+
+    s_p = <v_p, t>,   a = softmax_p(s / temperature),   pooled = sum_p a_p v_p,   phi = cos(pooled, t)
+
+(Mukhoti et al., "Open Vocabulary Semantic Segmentation with Patch Aligned Contrastive Learning", CVPR 2023.)
+The weights a depend on the text, so every PAIR has its own pooled vector. Pooling an image with its own caption
+only is another function: one that leaks the caption into the picture.
+
+Shapes: B images, T texts, P patches, D embedding; b and t are the sizes of a chunk of images and of texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IMPLEMENTATIONS = ("auto", "reference", "chunked")
+
+# Pooled vectors shorter than this count as this long: opposite patches may cancel, and 0 / 0 is not a cosine.
+MIN_NORM = 1e-6
+
+# What the chunked implementation may hold at a time beside its inputs and results. Chunks near the size of a
+# CPU's caches are also the fastest there; a GPU wants fewer, larger kernels.
+CPU_CHUNK_BYTES = 16 * 2**20
+GPU_CHUNK_BYTES = 1024 * 2**20
+
+# Below this many bytes of B x T x (P + D) the reference is as fast, and small enough not to matter.
+SMALL_BYTES = 2 * 2**20
+
+
+def compatibility(
+    patches: Tensor,
+    texts: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    cosine: bool = True,
+    impl: str = "auto",
+) -> Tensor:
+    """Compatibility phi of every image with every text.
+
+    Args:
+        patches: v, [B, P, D] floating, P >= 1, unit vectors along D. Not renormalised here: with other lengths
+            the formula is computed as written, but phi is no cosine.
+        texts: t, [T, D] floating on the same device, unit vectors along D. T need not equal B.
+        temperature: of the softmax over patches, > 0. 1.0 is the formula as published, ``math.inf`` mean pooling.
+            A tensor of one element may require a gradient; its value is not checked, that would wait for a GPU.
+        cosine: True: phi = <pooled, t> / |pooled|, in [-1, 1]. False: phi = <pooled, t>.
+        impl: ``"reference"`` is the formula as written above, in O(B T (P + D)) memory.
+            ``"chunked"`` is the same value and gradient in O(B T) memory: the backward pass computes the
+            similarities again, chunk by chunk. It cannot be differentiated twice. ``"auto"`` takes the reference
+            for small products, where its few kernels cost least, and ``"chunked"`` for all others.
+
+    Returns:
+        phi, [B, T]; float64 if an input is, else float32: half-precision inputs are multiplied and accumulated
+        in float32, under ``torch.autocast`` too, because the loss multiplies phi's rounding by its logit scale.
+        Gradients come in each input's own dtype.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit, a temperature <= 0, an unknown ``impl``.
+    """
+    _check(patches, texts)
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl is {impl!r}, must be one of {', '.join(map(repr, IMPLEMENTATIONS))}")
+    tau = _as_temperature(temperature, patches, texts)
+    with torch.autocast(patches.device.type, enabled=False):
+        texts = texts.to(tau.dtype)
+        if impl == "auto":
+            (B, P, D), T = patches.shape, len(texts)
+            impl = "reference" if B * T * (P + D) * tau.itemsize <= SMALL_BYTES else "chunked"
+        if impl == "reference":
+            return _reference(patches.to(tau.dtype), texts, tau, cosine)
+        if isinstance(temperature, float) and math.isinf(temperature):
+            return _mean_pooled(patches.to(tau.dtype), texts, cosine)
+        phi: Tensor = _Chunked.apply(patches, texts, tau, cosine)
+        return phi
+
+
+@torch.no_grad()
+def pooling_entropy(patches: Tensor, texts: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """How widely the pooling looks: mean entropy of its weights over matching pairs, as a share of ln P.
+
+    1 is mean pooling, 0 a single patch; ``P ** entropy`` is the effective number of patches. It has no gradient.
+
+    Args:
+        patches: [B, P, D] unit vectors.
+        texts: [B, D] unit vectors, the text of each image.
+        temperature: as in `compatibility`.
+
+    Returns:
+        A scalar in [0, 1], float32 (float64 if an input is); 1 where P is 1.
+
+    Raises:
+        ValueError: as `compatibility`, and unless there is one text an image.
+    """
+    _check(patches, texts)
+    if len(texts) != len(patches):
+        raise ValueError(
+            f"pooling_entropy needs one text an image, got {len(patches)} images, {len(texts)} texts"
+        )
+    tau = _as_temperature(temperature, patches, texts)
+    with torch.autocast(patches.device.type, enabled=False):
+        s = torch.einsum("bpd,bd->bp", patches.to(tau.dtype), texts.to(tau.dtype))
+        entropy = torch.special.entr((s / tau).softmax(dim=-1)).sum(dim=-1).mean()
+    P = patches.shape[1]
+    return entropy / math.log(P) if P > 1 else torch.ones_like(entropy)
+
+
+def _check(patches: Tensor, texts: Tensor) -> None:
+    if patches.ndim != 3 or texts.ndim != 2 or patches.shape[2] != texts.shape[1] or patches.shape[1] == 0:
+        raise ValueError(
+            "patches must be [B, P, D] with P >= 1, and texts [T, D]; "
+            f"got {list(patches.shape)} and {list(texts.shape)}"
+        )
+    if not (patches.is_floating_point() and texts.is_floating_point()):
+        raise ValueError(f"patches and texts must be floating, got {patches.dtype} and {texts.dtype}")
+    if patches.device != texts.device:
+        raise ValueError(f"patches are on {patches.device} but texts on {texts.device}")
+
+
+def _as_temperature(temperature: float | Tensor, patches: Tensor, texts: Tensor) -> Tensor:
+    """The temperature as a scalar tensor beside the patches, in the dtype to compute in."""
+    dtype = torch.promote_types(torch.promote_types(patches.dtype, texts.dtype), torch.float32)
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1 or not temperature.is_floating_point():
+            raise ValueError(
+                f"temperature must be one floating number, got {list(temperature.shape)} {temperature.dtype}"
+            )
+        return temperature.reshape(()).to(patches.device, dtype)
+    if not temperature > 0:  # catches nan as well
+        raise ValueError(f"temperature must be > 0 (math.inf: mean pooling), got {temperature}")
+    return torch.tensor(temperature, device=patches.device, dtype=dtype)
+
+
+def _reference(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
+    s = torch.einsum("bpd,td->btp", patches, texts)
+    a = (s / tau).softmax(dim=-1)
+    pooled = torch.einsum("btp,bpd->btd", a, patches)
+    inner = torch.einsum("btd,td->bt", pooled, texts)
+    return inner / pooled.norm(dim=-1).clamp_min(MIN_NORM) if cosine else inner
+
+
+def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:
+    """Uniform weights do not depend on the text, so one pooled vector an image is enough."""
+    pooled = patches.mean(dim=1)
+    if cosine:
+        pooled = pooled / pooled.norm(dim=-1, keepdim=True).clamp_min(MIN_NORM)
+    return pooled @ texts.T
+
+
+class _Chunked(torch.autograd.Function):
+    """phi and its gradient in closed form, never holding B x T x P or B x T x D.
+
+    With G_pq = <v_p, v_q> the Gram matrix of an image's patches, inner = <pooled, t> = sum_p a_p s_p and
+    n = |pooled| = sqrt(a' G a): phi = inner / n needs no pooled vectors (n is 1 where phi is not a cosine). Then
+
+        dphi/dz_p = a_p (s_p - inner - phi/n ((G a)_p - n^2)) / n    of the softmax's argument z = s / tau
+        dphi/ds_p = a_p / n + dphi/dz_p / tau                         with G held fixed
+        dphi/dv   = (dphi/ds) t' - phi/n^2 a pooled'                  whose second term is G's
+
+    where the terms in phi/n are n's own, absent if it is constant. G a is (v v') a if P < D, else v (v' a),
+    whichever is cheaper. Only `inner` and n are kept for the backward pass.
+
+    Inside a chunk the layout is [t, b, P]: all similarities are then ONE matrix product and softmax runs over
+    contiguous memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
+        B, T = len(patches), len(texts)
+        inner = texts.new_empty(B, T)
+        norm = texts.new_empty(B, T) if cosine else None
+        for images, text_chunks in _chunks(patches, texts):
+            v = patches[images].to(texts.dtype).contiguous()
+            gram = _gram(v) if cosine else None
+            for some in text_chunks:
+                s, a = _attend(v, texts[some], tau)
+                inner[images, some] = torch.mul(a, s, out=s).sum(dim=-1).T
+                if norm is not None:
+                    norm[images, some] = _squared_norm(a, v, gram).clamp_min(MIN_NORM**2).sqrt().T
+        ctx.cosine = cosine
+        ctx.save_for_backward(patches, texts, tau, inner, norm)
+        # A copy, so that a caller may scale phi in place.
+        return inner / norm if norm is not None else inner.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        patches, texts, tau, inner, norm = ctx.saved_tensors
+        for_patches, for_texts, for_tau, _ = ctx.needs_input_grad
+        d_patches = torch.empty_like(patches, memory_format=torch.contiguous_format) if for_patches else None
+        d_texts = torch.zeros_like(texts) if for_texts else None
+        d_tau = torch.zeros_like(tau) if for_tau else None
+        with torch.autocast(patches.device.type, enabled=False):  # backward() may be called inside one
+            for images, text_chunks in _chunks(patches, texts):
+                v = patches[images].to(texts.dtype).contiguous()
+                gram = _gram(v) if ctx.cosine else None
+                d_v = torch.zeros_like(v)
+                for some in text_chunks:
+                    t = texts[some]
+                    g = grad[images, some].T.unsqueeze(-1)  # [t, b, 1], as all that belongs to a pair
+                    s, a = _attend(v, t, tau)
+                    centred = s - inner[images, some].T.unsqueeze(-1)
+                    if norm is not None:
+                        n = norm[images, some].T.unsqueeze(-1)
+                        g = g / n
+                        bend = inner[images, some].T.unsqueeze(-1) / n**2  # phi / n
+                        bend = bend * (n > MIN_NORM)  # a clamped norm is constant
+                        if gram is not None:
+                            Ga = torch.einsum("tbp,bpq->tbq", a, gram)
+                        else:
+                            Ga = torch.einsum("tbd,bpd->tbp", torch.einsum("tbp,bpd->tbd", a, v), v)
+                        centred -= bend * (Ga - n**2)
+                    ga = g * a
+                    dz = ga * centred
+                    ds = ga + dz / tau
+                    if d_tau is not None:
+                        d_tau -= (dz * s).sum() / tau**2
+                    if d_texts is not None:
+                        d_texts[some] += ds.flatten(1) @ v.flatten(0, 1)
+                    if for_patches:
+                        d_v += (ds.flatten(1).T @ t).view_as(d_v)
+                        if norm is not None:
+                            ga *= bend
+                            if gram is not None:
+                                d_v -= torch.einsum("tbp,tbq->bpq", ga, a) @ v
+                            else:
+                                d_v -= torch.einsum("tbp,tbd->bpd", ga, torch.einsum("tbp,bpd->tbd", a, v))
+                if d_patches is not None:
+                    d_patches[images] = d_v
+        return d_patches, d_texts, d_tau, None
+
+
+def _attend(v: Tensor, t: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """Similarities and pooling weights, both [t, b, P], of patches v [b, P, D] and texts t [t, D]."""
+    s = (t @ v.flatten(0, 1).T).view(len(t), *v.shape[:2])
+    return s, (s / tau).softmax(dim=-1)
+
+
+def _gram(v: Tensor) -> Tensor | None:
+    """[b, P, P], or None where P >= D: the pooled vectors of a chunk are then cheaper."""
+    return v @ v.mT if v.shape[1] < v.shape[2] else None
+
+
+def _squared_norm(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
+    """|pooled|^2 of every pair of a chunk, [t, b]."""
+    if gram is None:
+        return torch.einsum("tbp,bpd->tbd", a, v).square().sum(dim=-1)
+    return torch.einsum("tbp,bpq->tbq", a, gram).mul_(a).sum(dim=-1)
+
+
+def _chunks(patches: Tensor, texts: Tensor) -> Iterator[tuple[slice, list[slice]]]:
+    """Chunks of images, each with its chunks of texts, of a working set within the device's budget."""
+    budget = CPU_CHUNK_BYTES if patches.device.type == "cpu" else GPU_CHUNK_BYTES
+    (B, P, D), T = patches.shape, len(texts)
+    pair = texts.itemsize * (5 * P + (D if P >= D else 0))  # s, a, G a and two temporaries; pooled
+    image = texts.itemsize * (2 * P * D + 2 * P * min(P, D))  # v, its gradient, G and G's
+    t = max(1, min(T, (budget - image) // pair))
+    b = max(1, min(B, budget // (t * pair + image)))
+    for first in range(0, B, b):
+        yield slice(first, first + b), [slice(start, start + t) for start in range(0, T, t)]
