@@ -1,0 +1,55 @@
+# The two commands of the README, and little else.
+#
+#   make demo   environment, install, a bundled picture segmented by words
+#   make test   the same environment with the development tools, then the tests
+#
+#   make demo PYTHON=python3.12                        another Python (3.10 or newer)
+#   make demo PIP_INSTALL_ARGS="torch==2.6.0+cpu ..."  more words for `pip install` (another torch build first)
+#   make test PYTEST_ARGS="tests/test_segment.py"      what pytest is given
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_INSTALL_ARGS ?=
+PYTEST_ARGS ?=
+
+RUN = $(VENV)/bin/python
+# A stamp a file: an install is repeated when pyproject.toml is newer, and when the last one did not finish.
+INSTALLED = $(VENV)/.installed
+INSTALLED_DEV = $(VENV)/.installed-dev
+
+.PHONY: demo test clean prerequisites
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	@$(RUN) -m pacl.segment pacl/bundled/demo.jpg $(DEMO_PROMPTS) --model bundled --out out/demo
+
+test: $(INSTALLED_DEV)
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) out build dist
+
+# Each check ends in one line that says what is missing.
+prerequisites:
+	$(if $(shell command -v git 2>/dev/null),,$(error git is missing: install it (Debian: apt install git)))
+	$(if $(shell command -v $(PYTHON) 2>/dev/null),,$(error $(PYTHON) is missing: install Python 3.10 or newer, or name one with PYTHON=))
+	$(if $(call can,import sys; assert sys.version_info >= (3, 10)),,$(error \
+	  $(PYTHON) is older than 3.10: name a newer one, for example PYTHON=python3.12))
+	$(if $(call can,import venv; import ensurepip),,$(error \
+	  $(PYTHON) lacks the venv module: install it (Debian: apt install python3-venv)))
+	@:
+
+# "yes" when PYTHON runs the statement without an error.
+can = $(shell $(PYTHON) -c '$(1)' 2>/dev/null && echo yes)
+
+$(VENV)/bin/python: | prerequisites
+	@$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml | prerequisites $(VENV)/bin/python
+	@echo "Installing into $(VENV); the first time takes minutes (torch and its libraries are several GB)."
+	@$(RUN) -m pip install --disable-pip-version-check $(PIP_INSTALL_ARGS) -e .
+	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml | $(INSTALLED)
+	@$(RUN) -m pip install --disable-pip-version-check $(PIP_INSTALL_ARGS) -e ".[dev]"
+	@touch $@

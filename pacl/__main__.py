@@ -1,0 +1,56 @@
+"""The `pacl` command: ``pacl VERB ...`` is ``python -m pacl.VERB ...``.
+
+A verb's module is imported only when it is called, so ``pacl --help`` needs neither torch nor Lightning.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from pacl.errors import EXIT_USER_ERROR, run_verb
+
+VERBS = {
+    "segment": "segment pictures by words",
+    "train": "train the patch embedder on pictures and captions",
+    "pretrain": "train the small bundled CLIP from random weights",
+}
+
+HELP = """usage: pacl VERB ...
+
+{verbs}
+
+`pacl VERB --help` tells about one of them. `pacl --version` prints the version."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Hand the words after the verb to its module's ``main(argv)``; exit codes are the verb's own."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items())))
+        raise SystemExit(0 if words else 2)
+    if words[0] in ("-V", "--version"):
+        print(f"pacl {installed_version()}")
+        raise SystemExit(0)
+    verb, rest = words[0], words[1:]
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(VERBS)}"
+        print(f"pacl: error: {verb!r} is not a verb; {hint}", file=sys.stderr)
+        raise SystemExit(EXIT_USER_ERROR)
+    run_verb(verb, lambda: importlib.import_module(f"pacl.{verb}").main(rest))
+
+
+def installed_version() -> str:
+    """The version of the installed package, or "(not installed)" for a plain checkout."""
+    try:
+        return version("pacl")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    main()
