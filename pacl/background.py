@@ -1,0 +1,113 @@
+"""Which pixels belong to none of the labels: the background rules, from their spelling to their verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pacl.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PAPER_ENTROPY = 1.5
+"""Nats of class-softmax entropy above which PACL calls a pixel background (arXiv 2212.04994)."""
+
+SPELLINGS = "auto, none, contrast, prompt:TEXT[;TEXT...], threshold:P (0 < P < 1) or entropy[:NATS]"
+
+
+@dataclass(frozen=True)
+class Background:
+    """One way to say "none of these"; such pixels get id 0.
+
+    kind        | a pixel is background where
+    ----------- | ---------------------------
+    `none`      | never: every pixel goes to its best label
+    `prompt`    | one of the texts in `prompts` wins against the labels
+    `contrast`  | one of the competitors that the model carries wins against the labels
+    `threshold` | the best label's probability is below `limit`
+    `entropy`   | the entropy of the class probabilities, in nats, is above `limit`
+    `auto`      | `contrast` for a single label (alone it would win everywhere), else `none`
+    """
+
+    kind: str
+    prompts: tuple[str, ...] = ()
+    limit: float = 0.0
+
+    def __str__(self) -> str:
+        if self.kind == "prompt":
+            return "prompt:" + ";".join(self.prompts)
+        return f"{self.kind}:{self.limit:g}" if self.kind in ("threshold", "entropy") else self.kind
+
+    def resolve(self, labels: int, names: int) -> Background:
+        """Settle `auto`, and refuse a limit that no pixel can ever cross.
+
+        Args:
+            labels: Number of labels C.
+            names: Number of prompts N of all labels together; N > C where labels have synonyms.
+        """
+        if self.kind == "auto":
+            return replace(self, kind="contrast" if labels < 2 else "none")
+        if self.kind == "entropy" and self.limit >= math.log(labels):
+            raise UserError(
+                f"--background {self}: can never hold, the entropy of {labels} label(s) is at most ln {labels} = "
+                f"{math.log(labels):.2f} nats; use "
+                + (f"a lower limit such as entropy:{0.7 * math.log(labels):.1f}, " if labels > 1 else "")
+                + "contrast or prompt:TEXT"
+            )
+        if self.kind == "threshold" and self.limit <= 1 / names:
+            raise UserError(
+                f"--background {self}: can never hold, the best of {names} prompt(s) always has a probability of at "
+                f"least 1/{names} = {1 / names:.2f}; use "
+                + (f"a limit above that such as threshold:{(1 + 1 / names) / 2:.2f}, " if names > 1 else "")
+                + "contrast or prompt:TEXT"
+            )
+        return self
+
+    def rejects(self, probabilities: Tensor) -> Tensor | None:
+        """Where no label is good enough.
+
+        Args:
+            probabilities: [C, ...] of the classes. With synonyms they need not sum to 1 (see
+                `pacl.segmenter.class_probabilities`); the entropy is taken of their shares.
+
+        Returns:
+            bool [...], or None for the rules that the argmax alone decides.
+        """
+        if self.kind == "threshold":
+            return probabilities.amax(0) < self.limit  # [...]
+        if self.kind == "entropy":
+            shares = probabilities / probabilities.sum(0)  # [C, ...]
+            return -(shares * shares.clamp_min(1e-30).log()).sum(0) > self.limit  # [...]
+        return None
+
+
+def parse_background(rule: str) -> Background:
+    """Read a rule as a person types it: ``auto``, ``none``, ``contrast``, ``prompt:sky;a wall``,
+    ``threshold:0.1``, ``entropy`` or ``entropy:1.2``.
+
+    Raises:
+        UserError: The rule is none of these, or its number makes no sense.
+    """
+    kind, colon, value = (part.strip() for part in rule.partition(":"))
+    if kind in ("auto", "none", "contrast") and not colon:
+        return Background(kind)
+    if kind == "prompt":
+        prompts = tuple(text for part in value.split(";") if (text := part.strip()))
+        if not prompts:
+            raise UserError(f"--background {rule}: names no text; try prompt:background")
+        return Background(kind, prompts)
+    if kind == "entropy" and not colon:
+        return Background(kind, limit=PAPER_ENTROPY)
+    if kind in ("threshold", "entropy"):
+        try:
+            limit = float(value)
+        except ValueError:
+            limit = math.nan
+        if kind == "threshold" and not 0 < limit < 1:
+            raise UserError(f"--background {rule}: needs a probability between 0 and 1; try threshold:0.1")
+        if kind == "entropy" and not 0 < limit < math.inf:
+            raise UserError(f"--background {rule}: needs a positive number of nats; try entropy:{PAPER_ENTROPY}")
+        return Background(kind, limit=limit)
+    raise UserError(f"--background {rule or repr(rule)}: unknown rule; use {SPELLINGS}")

@@ -1,0 +1,76 @@
+"""How to segment: the one place of these defaults. Flags, YAML and `Segmenter` all take them from here.
+
+Apart from `pacl.segmenter` so that a command can show its help without importing torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pacl.background import parse_background
+from pacl.errors import UserError
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """Settings of `pacl.segmenter.Segmenter`; every one is also a flag of the command."""
+
+    size: int | None = None
+    """Short side, in pixels, that a picture is resized to (up or down) for the tower. None: the model's own."""
+
+    window: int | None = None
+    """Side of the square windows that slide over the resized picture, in its pixels. None: the whole picture at once."""
+
+    window_step: int | None = None
+    """Pixels from one window to the next. None: half a window."""
+
+    stride: int | None = None
+    """Pixels from one patch to the next; less than the patch size gives finer maps at a cost that grows with the
+    square (the paper uses a quarter of the patch). None: the patch size."""
+
+    accumulate: Literal["pixel", "patch"] = "patch"
+    """Where overlapping windows are averaged: "pixel", each upsampled first, as the published protocols do it, or
+    "patch", on one global patch grid with one upsampling at the end, which is faster and never shows window borders."""
+
+    background: str = "auto"
+    """What gets id 0: auto, none, contrast, prompt:TEXT[;TEXT...], threshold:P or entropy[:NATS]. auto is contrast
+    (words that the model carries compete) for a single label, else none."""
+
+    logit_scale: float | None = None
+    """Factor on the cosines in the softmax over prompts. Without synonyms it never changes which label wins, only the
+    probabilities, hence threshold, entropy and refinement. None: the model's own (100 for OpenAI's CLIP; the published
+    protocols use 40 to 65)."""
+
+    templates: str = "none"
+    """Sentence templates averaged around each prompt: a name in `pacl.prompts.TEMPLATES`."""
+
+    refine: int = 0
+    """Iterations of edge-aware refinement against the picture's colours; 0: off, 10 is usual."""
+
+    window_batch: int = 8
+    """Windows (or pictures of equal size) that go through the tower at once."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the tower; everything after it is float32."""
+
+    def __post_init__(self) -> None:
+        parse_background(self.background)
+        for flag in ("size", "window", "window_step", "stride", "window_batch"):
+            value = getattr(self, flag)
+            if value is not None and value < 1:
+                raise UserError(f"--{flag} {value}: must be at least 1")
+        if self.refine < 0:
+            raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
+        if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
+            raise UserError(f"--logit_scale {self.logit_scale}: must be positive and finite")
+        for flag, allowed in (("accumulate", ("pixel", "patch")), ("precision", ("fp32", "bf16"))):
+            if getattr(self, flag) not in allowed:
+                raise UserError(f"--{flag} {getattr(self, flag)}: must be {' or '.join(allowed)}")
+        if self.window_step is not None and self.window is None:
+            raise UserError(f"--window_step {self.window_step}: needs --window, the whole picture has no windows")
+        if self.window and self.window_step and self.window_step > self.window:
+            raise UserError(
+                f"--window_step {self.window_step}: leaves gaps between windows of {self.window}; "
+                f"use {self.window} or less"
+            )
