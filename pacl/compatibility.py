@@ -3,8 +3,8 @@
     s_p = <v_p, t>,   a = softmax_p(s / temperature),   pooled = sum_p a_p v_p,   phi = cos(pooled, t)
 
 (Mukhoti et al., "Open Vocabulary Semantic Segmentation with Patch Aligned Contrastive Learning", CVPR 2023.)
-The weights a depend on the text, so every PAIR has its own pooled vector. Pooling an image with its own caption
-only is another function: one that leaks the caption into the picture.
+The weights a depend on the text, so every PAIR has its own pooled vector. Pooling an image with its own
+caption only is another function: one that leaks the caption into the picture.
 
 Shapes: B images, T texts, P patches, D embedding; b and t are the sizes of a chunk of images and of texts.
 """
@@ -30,7 +30,7 @@ CPU_CHUNK_BYTES = 16 * 2**20
 GPU_CHUNK_BYTES = 1024 * 2**20
 
 # Below this many bytes of B x T x (P + D) the reference is as fast, and small enough not to matter.
-SMALL_BYTES = 2 * 2**20
+SMALL_BYTES = 8 * 2**20
 
 
 def compatibility(
@@ -44,20 +44,20 @@ def compatibility(
     """Compatibility phi of every image with every text.
 
     Args:
-        patches: v, [B, P, D] floating, P >= 1, unit vectors along D. Not renormalised here: with other lengths
-            the formula is computed as written, but phi is no cosine.
+        patches: v, [B, P, D] floating, P >= 1, unit vectors along D. They are not renormalised: with other
+            lengths the formula is computed as written, but phi is no cosine.
         texts: t, [T, D] floating on the same device, unit vectors along D. T need not equal B.
-        temperature: of the softmax over patches, > 0. 1.0 is the formula as published, ``math.inf`` mean pooling.
-            A tensor of one element may require a gradient; its value is not checked, that would wait for a GPU.
+        temperature: of the softmax over patches, > 0. 1.0 is the formula as published, ``math.inf`` is mean
+            pooling. A tensor of one element may require a gradient; its value is not checked (no GPU sync).
         cosine: True: phi = <pooled, t> / |pooled|, in [-1, 1]. False: phi = <pooled, t>.
         impl: ``"reference"`` is the formula as written above, in O(B T (P + D)) memory.
             ``"chunked"`` is the same value and gradient in O(B T) memory: the backward pass computes the
-            similarities again, chunk by chunk. It cannot be differentiated twice. ``"auto"`` takes the reference
-            for small products, where its few kernels cost least, and ``"chunked"`` for all others.
+            similarities again, chunk by chunk. It cannot be differentiated twice. ``"auto"`` takes the
+            reference for small products, where its few kernels cost least, else ``"chunked"``.
 
     Returns:
-        phi, [B, T]; float64 if an input is, else float32: half-precision inputs are multiplied and accumulated
-        in float32, under ``torch.autocast`` too, because the loss multiplies phi's rounding by its logit scale.
+        phi, [B, T]; float64 if an input is, else float32: half-precision inputs are multiplied and summed in
+        float32, under ``torch.autocast`` too, because the loss multiplies phi's rounding by its logit scale.
         Gradients come in each input's own dtype.
 
     Raises:
@@ -84,7 +84,7 @@ def compatibility(
 def pooling_entropy(patches: Tensor, texts: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """How widely the pooling looks: mean entropy of its weights over matching pairs, as a share of ln P.
 
-    1 is mean pooling, 0 a single patch; ``P ** entropy`` is the effective number of patches. It has no gradient.
+    1 is mean pooling, 0 a single patch; ``P ** entropy`` is the effective number of patches. No gradient.
 
     Args:
         patches: [B, P, D] unit vectors.
@@ -156,14 +156,14 @@ class _Chunked(torch.autograd.Function):
     """phi and its gradient in closed form, never holding B x T x P or B x T x D.
 
     With G_pq = <v_p, v_q> the Gram matrix of an image's patches, inner = <pooled, t> = sum_p a_p s_p and
-    n = |pooled| = sqrt(a' G a): phi = inner / n needs no pooled vectors (n is 1 where phi is not a cosine). Then
+    n = |pooled| = sqrt(a' G a): phi = inner / n needs no pooled vectors (n = 1 where phi is no cosine). Then
 
         dphi/dz_p = a_p (s_p - inner - phi/n ((G a)_p - n^2)) / n    of the softmax's argument z = s / tau
         dphi/ds_p = a_p / n + dphi/dz_p / tau                         with G held fixed
         dphi/dv   = (dphi/ds) t' - phi/n^2 a pooled'                  whose second term is G's
 
-    where the terms in phi/n are n's own, absent if it is constant. G a is (v v') a if P < D, else v (v' a),
-    whichever is cheaper. Only `inner` and n are kept for the backward pass.
+    where the terms in phi/n are n's own, absent if it is constant. G a is (v v') a or v (v' a), whichever
+    is cheaper. Only `inner` and n are kept for the backward pass.
 
     Inside a chunk the layout is [t, b, P]: all similarities are then ONE matrix product and softmax runs over
     contiguous memory.
@@ -176,7 +176,7 @@ class _Chunked(torch.autograd.Function):
         norm = texts.new_empty(B, T) if cosine else None
         for images, text_chunks in _chunks(patches, texts):
             v = patches[images].to(texts.dtype).contiguous()
-            gram = _gram(v) if cosine else None
+            gram = _gram(v, T) if cosine else None
             for some in text_chunks:
                 s, a = _attend(v, texts[some], tau)
                 inner[images, some] = torch.mul(a, s, out=s).sum(dim=-1).T
@@ -198,7 +198,7 @@ class _Chunked(torch.autograd.Function):
         with torch.autocast(patches.device.type, enabled=False):  # backward() may be called inside one
             for images, text_chunks in _chunks(patches, texts):
                 v = patches[images].to(texts.dtype).contiguous()
-                gram = _gram(v) if ctx.cosine else None
+                gram = _gram(v, len(texts)) if ctx.cosine else None
                 d_v = torch.zeros_like(v)
                 for some in text_chunks:
                     t = texts[some]
@@ -213,7 +213,8 @@ class _Chunked(torch.autograd.Function):
                         if gram is not None:
                             Ga = torch.einsum("tbp,bpq->tbq", a, gram)
                         else:
-                            Ga = torch.einsum("tbd,bpd->tbp", torch.einsum("tbp,bpd->tbd", a, v), v)
+                            pooled = torch.einsum("tbp,bpd->tbd", a, v)
+                            Ga = torch.einsum("tbd,bpd->tbp", pooled, v)
                         centred -= bend * (Ga - n**2)
                     ga = g * a
                     dz = ga * centred
@@ -229,7 +230,7 @@ class _Chunked(torch.autograd.Function):
                             if gram is not None:
                                 d_v -= torch.einsum("tbp,tbq->bpq", ga, a) @ v
                             else:
-                                d_v -= torch.einsum("tbp,tbd->bpd", ga, torch.einsum("tbp,bpd->tbd", a, v))
+                                d_v -= torch.einsum("tbp,tbd->bpd", ga, pooled)
                 if d_patches is not None:
                     d_patches[images] = d_v
         return d_patches, d_texts, d_tau, None
@@ -241,9 +242,10 @@ def _attend(v: Tensor, t: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
     return s, (s / tau).softmax(dim=-1)
 
 
-def _gram(v: Tensor) -> Tensor | None:
-    """[b, P, P], or None where P >= D: the pooled vectors of a chunk are then cheaper."""
-    return v @ v.mT if v.shape[1] < v.shape[2] else None
+def _gram(v: Tensor, T: int) -> Tensor | None:
+    """Gram matrices [b, P, P] of patches v [b, P, D], or None where T pooled vectors an image cost less."""
+    _, P, D = v.shape
+    return v @ v.mT if P * (D + T) < T * D else None
 
 
 def _squared_norm(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
@@ -257,8 +259,10 @@ def _chunks(patches: Tensor, texts: Tensor) -> Iterator[tuple[slice, list[slice]
     """Chunks of images, each with its chunks of texts, of a working set within the device's budget."""
     budget = CPU_CHUNK_BYTES if patches.device.type == "cpu" else GPU_CHUNK_BYTES
     (B, P, D), T = patches.shape, len(texts)
-    pair = texts.itemsize * (5 * P + (D if P >= D else 0))  # s, a, G a and two temporaries; pooled
-    image = texts.itemsize * (2 * P * D + 2 * P * min(P, D))  # v, its gradient, G and G's
+    pair = texts.itemsize * (6 * P + D)  # s, a, G a and what becomes of them; a pooled vector
+    image = (
+        texts.itemsize * P * (3 * D + 2 * min(P, D))
+    )  # v, its gradient, a product; G, or nothing, and its share
     t = max(1, min(T, (budget - image) // pair))
     b = max(1, min(B, budget // (t * pair + image)))
     for first in range(0, B, b):
