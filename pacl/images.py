@@ -1,0 +1,204 @@
+"""Pictures in: any file a person may have, as upright 8-bit RGB, or one clear line that says why not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pacl.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_PIXELS = 200_000_000
+# By name, so that no decoder starts an outside program (EPS would) or is reached by crafted files only.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+IMAGE_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "jpe", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
+        *("mpo", "ppm", "pgm", "pbm", "pnm", "jp2", "avif", "ico", "tga"),
+    )
+)
+_READABLE = "JPEG, PNG, WebP, GIF, BMP and TIFF work"
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
+
+
+def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture as a person sees it.
+
+    Upright by its EXIF orientation. Greyscale, 1-bit, palette and CMYK become RGB; 16-bit values are scaled,
+    not clipped; transparency is laid on white, as most viewers show it (what lies hidden under it is
+    arbitrary); of an animation the first frame counts. Colour profiles are ignored, as CLIP's own
+    preprocessing does.
+
+    Args:
+        path: The file.
+        max_pixels: A header that promises more pixels than this is refused before anything is decoded.
+
+    Returns:
+        RGB, uint8 [H, W, 3], contiguous.
+
+    Raises:
+        UserError: Missing, a folder, empty, not a picture, broken or cut short, or too large.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, not a picture")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty (0 bytes)")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+    try:
+        with _open(path) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise UserError(
+                    f"{path} is too large: {width} x {height} pixels, "
+                    f"the limit is {max_pixels / 1e6:g} million; scale it down first"
+                )
+            with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
+                return np.ascontiguousarray(_to_rgb(image))
+    except UserError:
+        raise
+    except Image.UnidentifiedImageError:
+        advice = "convert it to JPEG or PNG" if path.suffix.lower() in (".heic", ".heif") else _READABLE
+        raise UserError(f"{path} is not a picture that can be read: {advice}") from None
+    except PermissionError:
+        raise UserError(f"{path} cannot be read: permission denied") from None
+    except MemoryError:
+        raise UserError(f"{path} does not fit in memory: scale it down first") from None
+    except Exception as error:  # decoders answer broken bytes with OSError, SyntaxError, struct.error, ...
+        raise UserError(
+            f"{path} is broken or cut short ({_one_line(error)}): save or download it again"
+        ) from None
+
+
+def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """The pictures of a folder by suffix (see `IMAGE_SUFFIXES`), sorted by path; hidden files are left out.
+
+    Raises:
+        UserError: The folder is missing, no folder, or has no pictures.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise UserError(f"{folder} does not exist")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    found = (
+        path
+        for path in folder.glob("**/*" if recursive else "*")
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    paths = sorted(found)
+    if not paths:
+        raise UserError(f"{folder} has no pictures: {_READABLE}")
+    return paths
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """RGB uint8 [H, W, 3] -> uint8 tensor [3, H, W], contiguous."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
+
+
+def resize(image: ArrayOrTensor, size: tuple[int, int]) -> ArrayOrTensor:
+    """Resize as CLIP's own preprocessing does: bicubic, antialiased when shrinking.
+
+    Args:
+        image: An array [H, W, 3] uint8, or a tensor [..., C, H, W], uint8 or float in [0, 1].
+        size: (H, W) of the result, exactly.
+
+    Returns:
+        The same kind and dtype as `image`; the overshoot of bicubic is clamped to the valid range.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    if isinstance(image, np.ndarray):
+        if image.shape[:2] == tuple(size):
+            return image
+        return resize(to_tensor(image), size).permute(1, 2, 0).contiguous().numpy()
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    batch = image.reshape(-1, *image.shape[-3:])  # [B, C, H, W]
+    as_uint8 = image.dtype == torch.uint8
+    if as_uint8 and image.is_cuda:  # torch has a uint8 kernel on the CPU only
+        batch = batch.float()
+    batch = interpolate(batch, size=tuple(size), mode="bicubic", align_corners=False, antialias=True)
+    if batch.is_floating_point():
+        batch = batch.round().clamp(0, 255).to(torch.uint8) if as_uint8 else batch.clamp(0, 1)
+    return batch.reshape(*image.shape[:-2], *size)
+
+
+# --- Pillow ---------------------------------------------------------------------------------------
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Decode the first frame: [H, W, 3] uint8, upright."""
+    image.load()
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about the pixels: take them as they lie
+        image.info.pop("exif", None)
+    if image.mode.startswith("I;16"):
+        return _grey(np.asarray(image).astype(np.float32) / 257)  # 65535 -> 255
+    if image.mode in ("I", "F"):  # 32-bit: the file does not say its range, so the values must
+        values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+        top = float(values.max())
+        full = next(
+            (full for full in (1.0 if image.mode == "F" else 255.0, 255.0, 65535.0) if top <= full), top
+        )
+        return _grey(values * (255 / full))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """[H, W] float in 0..255 -> [H, W, 3] uint8."""
+    return np.repeat(np.clip(np.rint(values), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+_pillow_limit = threading.Lock()
+
+
+@contextmanager
+def _without_bomb_check() -> Iterator[None]:
+    """Pillow's size limit is a setting of the whole process with its own numbers; ours is an argument."""
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _is_bomb_to_pillow(image: Image.Image) -> bool:
+    return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
+
+
+def _open(path: Path) -> Image.Image:
+    """Read the header only."""
+    Image.init()
+    with _without_bomb_check():
+        return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
