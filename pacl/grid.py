@@ -76,9 +76,7 @@ def upsample(
     return (down @ maps) @ across.T  # [..., rows, W]
 
 
-def _linear_weights(
-    pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor
-) -> Tensor:
+def _linear_weights(pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor) -> Tensor:
     """Interpolation matrix ``[len(pixels), patches]``: at most two neighbouring patches a row, summing to 1."""
     # float64 for the coordinates: float32 loses sub-pixel places on very wide pictures.
     pixel = torch.arange(pixels.start, pixels.stop, dtype=torch.float64, device=like.device)

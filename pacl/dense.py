@@ -1,0 +1,111 @@
+"""Dense variants of a ViT's last block: how patch tokens are kept in their own place.
+
+CLIP trains only its class token, so the last block is free to fill patch tokens with global information. All
+variants here change that one block and nothing before it. With ``x`` its input, ``q, k, v`` from ``ln_1(x)`` and
+``scale = head_dim ** -0.5``:
+
+========== ===================================================== =========================
+variant    attention weights                                     output
+========== ===================================================== =========================
+clip       softmax(q k' scale)                                   x + attn, then + MLP
+value      identity                                              attn
+maskclip   identity                                              x + attn, then + MLP
+sclip      softmax(q q' scale) + softmax(k k' scale)             x + attn, then + MLP
+clearclip  softmax(q q' scale)                                   attn
+naclip     softmax(k k' scale + gaussian of patch distance)      attn
+========== ===================================================== =========================
+
+Sources: MaskCLIP (Zhou et al., ECCV 2022), SCLIP (Wang et al., ECCV 2024), ClearCLIP (Lan et al., ECCV 2024),
+NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from pacl.grid import PatchGrid
+
+Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
+VARIANTS: tuple[str, ...] = get_args(Dense)
+
+ATTENTION_ONLY = frozenset({"value", "clearclip", "naclip"})  # no residual, no MLP
+NEIGHBOURHOOD_STD = 5.0  # NACLIP's, in patches
+
+
+def supports_variants(block: Any) -> bool:
+    """Whether the block is the standard pre-norm block whose q, k and v this module knows how to read."""
+    attention = getattr(block, "attn", None)
+    return (
+        isinstance(attention, nn.MultiheadAttention)
+        and attention.in_proj_weight is not None
+        and attention.bias_k is None
+        and all(hasattr(block, part) for part in ("ln_1", "ls_1", "ln_2", "mlp", "ls_2"))
+    )
+
+
+def dense_block(block: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
+    """Run the last residual block in one of the dense variants.
+
+    Args:
+        block: an open_clip ``ResidualAttentionBlock`` (see `supports_variants`).
+        x: the block's input ``[B, 1+P, W]``, class token first.
+        grid: the patches' geometry, for naclip's neighbourhood.
+        variant: one of `VARIANTS`.
+
+    Returns:
+        Patch tokens ``[B, P, W]`` (before ``ln_post``); the class token is dropped.
+    """
+    if variant == "clip":
+        return block(x)[:, 1:]
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown dense variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    attention: nn.MultiheadAttention = block.attn
+    attended = _attend(attention, block.ln_1(x), grid, variant)  # [B, P, W]
+    attended = block.ls_1(attention.out_proj(attended))
+    if variant in ATTENTION_ONLY:
+        return attended
+    x = x[:, 1:] + attended
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
+    """Mix the values: ``[B, 1+P, W]`` -> ``[B, P, W]``, before the output projection."""
+    if variant in ("value", "maskclip"):  # identity weights: queries and keys are not needed
+        bias = attention.in_proj_bias
+        width = attention.embed_dim
+        return F.linear(x[:, 1:], attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
+    q, k, v = rearrange(
+        F.linear(x, attention.in_proj_weight, attention.in_proj_bias),
+        "b l (three heads d) -> three b heads l d",
+        three=3,
+        heads=attention.num_heads,
+    )
+    # Only patch rows are wanted, but the class token stays among the keys.
+    if variant == "sclip":
+        mixed = _sdpa(q[:, :, 1:], q, v) + _sdpa(k[:, :, 1:], k, v)
+    elif variant == "clearclip":
+        mixed = _sdpa(q[:, :, 1:], q, v)
+    else:
+        mixed = _sdpa(k[:, :, 1:], k, v, neighbourhood(grid, x.device).to(v.dtype))
+    return rearrange(mixed, "b heads p d -> b p (heads d)")
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def neighbourhood(grid: PatchGrid, device: torch.device, std: float = NEIGHBOURHOOD_STD) -> Tensor:
+    """NACLIP's additive bias ``exp(-d^2 / (2 std^2))`` of the distance between patches, ``[P, 1+P]``.
+
+    The class token's column is 0. Distances are in patch widths, so that a smaller stride keeps the same
+    neighbourhood on the picture.
+    """
+    y, x = torch.meshgrid(torch.arange(grid.h), torch.arange(grid.w), indexing="ij")
+    centres = torch.stack([y.flatten(), x.flatten()], dim=1).double() * grid.stride / grid.patch  # [P, 2]
+    weights = torch.exp(-torch.cdist(centres, centres).square() / (2 * std**2))  # [P, P]
+    return F.pad(weights, (1, 0)).float().to(device)  # [P, 1+P]

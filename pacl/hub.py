@@ -1,0 +1,38 @@
+"""Reach the model hub, or fail at once: its client alone retries for half a minute when there is no network."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlparse
+
+from huggingface_hub import constants
+
+CONNECT_SECONDS = 3.0
+
+
+@contextmanager
+def fail_fast() -> Iterator[None]:
+    """Within this context the hub's client reads only its cache when the hub cannot be reached."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@functools.cache
+def reachable() -> bool:
+    """Whether the hub's host takes connections; asked once a process. Behind a proxy it is taken to be."""
+    if urllib.request.getproxies():
+        return True
+    url = urlparse(constants.ENDPOINT)
+    try:
+        socket.create_connection((url.hostname, url.port or 443), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

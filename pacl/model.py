@@ -1,0 +1,445 @@
+"""`PACL`: a frozen CLIP with a trained patch embedder, and how both are named, loaded and saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pacl.backbone import OFFLINE_ADVICE, OPENAI_B16, FrozenCLIP, bundled_folder, load_clip
+from pacl.compatibility import compatibility
+from pacl.embedder import STARTS, PatchEmbedder
+from pacl.errors import UserError
+from pacl.grid import PatchGrid
+from pacl.hub import fail_fast
+from pacl.prompts import GENERIC_CONTRAST, fill
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
+UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
+TEXTS_KEPT = 65_536  # frozen text embeddings that a model keeps
+
+
+@dataclass
+class HeadConfig:
+    """What a head is and which CLIP it belongs to: the ``config.json`` beside its weights.
+
+    Attributes:
+        backbone: the CLIP's name, as `pacl.backbone.load_clip` takes it.
+        checksum: SHA-256 of that CLIP's weights; a head for other weights is refused.
+        quick_gelu: that CLIP's activation flag; a head for the other is refused.
+        width: token width W.
+        dim: embedding width D.
+        hidden: width of the embedder's main branch.
+        size: side in pixels of the images it was trained on.
+        mean: per-channel mean that images are normalised with, in [0, 1].
+        std: per-channel standard deviation.
+        dense: variant of the frozen tower's last block, see `pacl.dense`.
+        start: ``clip`` or ``paper``, see `pacl.embedder`.
+        temperature: of the pooling softmax at the start of training; 1 is the published formula, ``inf`` mean pooling.
+        learn_temperature: whether it trains.
+        cosine: whether phi is a cosine, or the raw product with the pooled vector.
+        text: ``identity`` after CLIP's text projection, or a trained ``linear`` layer.
+        logit_scale: inverse temperature of the softmax over texts at the start of training.
+        contrast: prompts that compete with a single prompt.
+        trained: False for the untrained start.
+    """
+
+    backbone: str
+    checksum: str
+    quick_gelu: bool
+    width: int
+    dim: int
+    hidden: int
+    size: int
+    mean: list[float]
+    std: list[float]
+    dense: str = "value"
+    start: str = "clip"
+    temperature: float = 0.1
+    learn_temperature: bool = False
+    cosine: bool = True
+    text: str = "identity"
+    logit_scale: float = MAX_LOGIT_SCALE
+    contrast: list[str] = field(default_factory=list)
+    trained: bool = False
+
+    def to_json(self) -> str:
+        """As JSON; an infinite temperature is written as a string, which JSON's numbers cannot say."""
+        values = dataclasses.asdict(self)
+        if math.isinf(self.temperature):
+            values["temperature"] = "inf"
+        return json.dumps({"format": "pacl-head", "version": 1, **values}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> HeadConfig:
+        """Read `to_json`'s output; ``source`` names the file in errors."""
+        try:
+            values = json.loads(text)
+            if values.pop("format") != "pacl-head":
+                raise ValueError("not a pacl head")
+            if (version := values.pop("version")) != 1:
+                raise ValueError(f"version {version}, which is newer than this pacl")
+            values["temperature"] = float(values["temperature"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{source} is not the configuration of a pacl head ({error})") from error
+
+
+class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache-2.0", tags=["clip", "segmentation"]):
+    """A frozen CLIP, a patch embedder, and the cosines between what they say.
+
+    Only the embedder, the two temperatures and (where asked for) the text layer have gradients; only they are saved.
+
+    Attributes:
+        clip: the frozen dual encoder.
+        embedder: patch tokens [.., W] -> patch embeddings [.., D].
+        text_embedder: identity, or a linear layer on CLIP's text embeddings.
+        config: what this head is.
+    """
+
+    def __init__(self, clip: FrozenCLIP, config: HeadConfig) -> None:
+        super().__init__()
+        if config.start not in STARTS:
+            raise UserError(f"start {config.start!r}: choose from {', '.join(STARTS)}")
+        if config.text not in ("identity", "linear"):
+            raise UserError(f"text {config.text!r}: choose identity or linear")
+        if config.dense not in clip.dense_variants:
+            able = ", ".join(clip.dense_variants)
+            raise UserError(f"--dense {config.dense}: the image tower of {clip.name} can do {able}")
+        if not config.temperature > 0:
+            raise UserError(f"temperature {config.temperature}: it is above 0 (1 as published, inf for mean pooling)")
+        self.clip = clip
+        self.config = config
+        self.embedder = _start(clip, config)
+        self.text_embedder: nn.Module = _identity_linear(clip.dim) if config.text == "linear" else nn.Identity()
+        self.log_temperature = nn.Parameter(
+            torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
+        )
+        self.log_logit_scale = nn.Parameter(torch.tensor(config.logit_scale).log())
+        self._texts: dict[str, Tensor] = {}
+
+    @classmethod
+    def untrained(
+        cls,
+        clip: FrozenCLIP,
+        *,
+        dense: str = "value",
+        start: str = "clip",
+        temperature: float = 0.1,
+        learn_temperature: bool = False,
+        cosine: bool = True,
+        text: str = "identity",
+        hidden: int | None = None,
+        logit_scale: float | None = None,
+    ) -> PACL:
+        """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens."""
+        config = HeadConfig(
+            backbone=clip.name,
+            checksum=clip.checksum(),
+            quick_gelu=clip.quick_gelu,
+            width=clip.width,
+            dim=clip.dim,
+            hidden=hidden or clip.dim,
+            size=clip.size,
+            mean=list(clip.mean),
+            std=list(clip.std),
+            dense=dense,
+            start=start,
+            temperature=temperature,
+            learn_temperature=learn_temperature,
+            cosine=cosine,
+            text=text,
+            logit_scale=clip.logit_scale if logit_scale is None else logit_scale,
+            contrast=list(GENERIC_CONTRAST if clip.contrast is None else clip.contrast),
+        )
+        return cls(clip, config)
+
+    # --- what a model says ---
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_logit_scale.device
+
+    @property
+    def temperature(self) -> Tensor:
+        """Pooling temperature, a scalar tensor (with gradient if it is learned)."""
+        return self.log_temperature.exp()
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """Inverse temperature of the softmax over texts, at most 100."""
+        return self.log_logit_scale.clamp(max=math.log(MAX_LOGIT_SCALE)).exp()
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Frozen patch tokens ``[B, P, W]`` -> unit patch embeddings v ``[B, P, D]``: the part that trains."""
+        return F.normalize(self.embedder(tokens).float(), dim=-1)
+
+    def encode_image(
+        self, images: Tensor, stride: int | None = None, dense: str | None = None
+    ) -> tuple[Tensor, PatchGrid]:
+        """Normalised images ``[B, 3, H, W]`` of any size -> unit patch embeddings ``[B, P, D]`` and their grid."""
+        tokens, grid = self.clip.patch_tokens(images, dense or self.config.dense, stride)
+        return self.embed_tokens(tokens), grid
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts as they are -> unit embeddings ``[T, D]``; the frozen part is cached."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if missing:
+            if len(self._texts) + len(missing) > TEXTS_KEPT:
+                self._texts.clear()
+                missing = list(dict.fromkeys(texts))
+            self._texts.update(zip(missing, self.clip.encode_text(missing), strict=True))
+        frozen = torch.stack([self._texts[text] for text in texts]).to(self.device)
+        return F.normalize(self.text_embedder(frozen).float(), dim=-1)
+
+    def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
+        """Prompts in templates: the mean of the unit embeddings, normalised again, ``[N, D]``."""
+        texts = [fill(template, prompt) for prompt in prompts for template in templates]
+        embedded = rearrange(self.encode_text(texts), "(n k) d -> n k d", k=len(templates))
+        return F.normalize(embedded.mean(dim=1), dim=-1)
+
+    def similarity(self, images: Tensor, texts: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
+        """Cosine of every patch with every text.
+
+        Args:
+            images: normalised ``[B, 3, H, W]``.
+            texts: unit text embeddings ``[N, D]``.
+            stride: pixels between patches; ``None`` is the patch size.
+
+        Returns:
+            ``[B, N, h, w]`` in [-1, 1] and the grid that places them.
+        """
+        patches, grid = self.encode_image(images, stride)
+        return rearrange(patches @ texts.T, "b (h w) n -> b n h w", h=grid.h), grid
+
+    def compatibility(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """phi of normalised images ``[B, 3, H, W]`` with every text: ``[B, T]``."""
+        patches, _ = self.encode_image(images)
+        return self.phi(patches, self.encode_text(texts))
+
+    def phi(self, patches: Tensor, texts: Tensor) -> Tensor:
+        """phi of patch embeddings ``[B, P, D]`` with text embeddings ``[T, D]``, pooled as this head does it."""
+        return compatibility(patches, texts, temperature=self.temperature, cosine=self.config.cosine)
+
+    # --- saved and loaded ---
+
+    def head_state(self) -> dict[str, Tensor]:
+        """The tensors that make this head: all but the frozen CLIP's."""
+        return {key: value for key, value in self.state_dict().items() if not key.startswith("clip.")}
+
+    def load_head_state(self, state: dict[str, Tensor], source: str) -> None:
+        """Take over `head_state`'s tensors; `UserError` (naming ``source``) when they do not fit."""
+        expected = {key: value.shape for key, value in self.head_state().items()}
+        if expected != {key: value.shape for key, value in state.items()}:
+            raise UserError(f"{source}: its tensors do not fit its configuration; the files are of different heads")
+        self.load_state_dict(state, strict=False)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        card: str | None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> str | None:
+        """Write ``config.json``, ``model.safetensors`` (the head only) and a model card to a folder.
+
+        Each file is written whole or not at all.
+
+        Args:
+            save_directory: folder, made if needed.
+            card: the model card's text (Markdown); ``None`` writes a short one.
+            repo_id: hub repository to push to; the folder's name by default.
+            push_to_hub: also push to the hub.
+            **kwargs: passed to ``push_to_hub``.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        folder = Path(save_directory)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
+                state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
+                save_file(state, Path(aside) / WEIGHTS)
+                (Path(aside) / CONFIG).write_text(self.config.to_json(), encoding="utf-8")
+                (Path(aside) / CARD).write_text(card or _card(self.config), encoding="utf-8")
+                for name in (WEIGHTS, CARD, CONFIG):
+                    os.replace(Path(aside) / name, folder / name)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"cannot write the head to {folder}: {error}") from error
+        if push_to_hub:
+            return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)
+        return None
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, clip: FrozenCLIP | None = None, **hub: Any
+    ) -> PACL:
+        """Load a saved head with the CLIP it belongs to.
+
+        Args:
+            pretrained_model_name_or_path: ``bundled``, a folder that `save_pretrained` wrote, or a hub repository.
+            clip: use this CLIP instead of loading it by its name (it must be the same one).
+            **hub: ``revision``, ``token``, ``cache_dir`` ... for the hub's client.
+
+        Raises:
+            UserError: nothing there, not a head, or a head for another CLIP or activation.
+        """
+        config_path, weights_path = _locate(str(pretrained_model_name_or_path), hub)
+        config = HeadConfig.from_json(config_path.read_text(encoding="utf-8"), str(config_path))
+        clip = clip or load_clip(config.backbone)
+        _check_backbone(clip, config, str(config_path))
+        model = cls(clip, config)
+        try:
+            model.load_head_state(load_file(weights_path), str(weights_path))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{weights_path} cannot be read ({error}); save or download it again") from error
+        return model
+
+
+def load_model(spec: str = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
+    """Load whatever ``--model`` may name.
+
+    Args:
+        spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``bundled``), ``bundled``,
+            a saved head's folder or ``hf-hub:ORG/REPO``, or a CLIP's name (see `pacl.backbone`). A CLIP without a
+            head gets the ``clip`` start: the training-free method of its dense variant.
+        dense: another dense variant than the head's own; a trained head then warns on standard error.
+        device: where the model goes.
+
+    Raises:
+        UserError: the model cannot be found, or does not fit.
+    """
+    model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
+    if dense is not None and dense != model.config.dense:
+        if dense not in model.clip.dense_variants:
+            able = ", ".join(model.clip.dense_variants)
+            raise UserError(f"--dense {dense}: the image tower of {model.clip.name} can do {able}")
+        if model.config.trained:
+            _warn(f"--dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks")
+        model.config = dataclasses.replace(model.config, dense=dense)
+    return model.eval().to(device)
+
+
+def _load_auto(dense: str | None) -> PACL:
+    try:
+        return _load_named(OPENAI_B16, dense)
+    except UserError:
+        model = PACL.from_pretrained("bundled")
+        _warn(
+            "no CLIP weights in the cache and none can be downloaded: using the bundled model, which knows drawn "
+            "scenes only (colours and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos"
+        )
+        return model
+
+
+def _load_named(spec: str, dense: str | None) -> PACL:
+    path = Path(spec.removeprefix("local-dir:")).expanduser()
+    if spec == "bundled" or (path / CONFIG).is_file():
+        return PACL.from_pretrained(spec if spec == "bundled" else path)
+    if path.is_dir():
+        return _training_free(load_clip(f"local-dir:{path}"), dense)
+    if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
+        return head
+    return _training_free(load_clip(spec), dense)
+
+
+def _training_free(clip: FrozenCLIP, dense: str | None) -> PACL:
+    if clip.projection is None:
+        raise UserError(
+            f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "
+            "(python -m pacl.train with start: paper)"
+        )
+    default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
+    return PACL.untrained(clip, dense=dense or default)
+
+
+def _hub_head(repository: str) -> PACL | None:
+    """The head in a hub repository; ``None`` when it holds a CLIP instead."""
+    try:
+        with fail_fast():
+            path = hf_hub_download(repository, CONFIG)
+    except Exception:  # not there, no network: the loader of CLIPs says it in one line
+        return None
+    text = Path(path).read_text(encoding="utf-8")
+    return PACL.from_pretrained(repository) if '"pacl-head"' in text else None
+
+
+def _locate(name: str, hub: dict[str, Any]) -> tuple[Path, Path]:
+    """The configuration and weight files of a head."""
+    folder = bundled_folder() if name == "bundled" else Path(name).expanduser()
+    if folder.is_dir():
+        for file in (CONFIG, WEIGHTS):
+            if not (folder / file).is_file():
+                raise UserError(f"{folder} holds no {file}: not the folder of a saved head")
+        return folder / CONFIG, folder / WEIGHTS
+    repository = name.removeprefix("hf-hub:")
+    if repository.count("/") != 1:
+        raise UserError(f"--model {name}: neither a folder nor a hub repository ORG/REPO")
+    try:
+        with fail_fast():
+            return Path(hf_hub_download(repository, CONFIG, **hub)), Path(hf_hub_download(repository, WEIGHTS, **hub))
+    except Exception as error:  # the hub's client raises many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--model {name}: {reason}; {OFFLINE_ADVICE}") from error
+
+
+def _check_backbone(clip: FrozenCLIP, config: HeadConfig, source: str) -> None:
+    if clip.quick_gelu != config.quick_gelu:
+        raise UserError(
+            f"{source}: this head was trained with quick_gelu={config.quick_gelu}, but {clip.name} has "
+            f"quick_gelu={clip.quick_gelu}; use the CLIP it was trained on"
+        )
+    if (clip.width, clip.dim) != (config.width, config.dim) or clip.checksum() != config.checksum:
+        raise UserError(
+            f"{source}: this head was trained on other weights of {config.backbone} "
+            f"(checksum {config.checksum[:12]}, got {clip.checksum()[:12]}); use those"
+        )
+
+
+def _start(clip: FrozenCLIP, config: HeadConfig) -> PatchEmbedder:
+    if config.start == "paper":
+        return PatchEmbedder.start_paper(config.width, config.dim, config.hidden)
+    if clip.projection is None:
+        raise UserError(f"start clip: the image tower of {clip.name} has no linear projection; use start: paper")
+    return PatchEmbedder.start_clip(clip.projection, config.hidden)
+
+
+def _identity_linear(dim: int) -> nn.Linear:
+    layer = nn.Linear(dim, dim)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _warn(message: str) -> None:
+    print(f"pacl: warning: {message}", file=sys.stderr)
+
+
+def _card(config: HeadConfig) -> str:
+    return (
+        "---\nlibrary_name: pacl\nlicense: apache-2.0\ntags: [clip, segmentation]\n---\n\n"
+        f"# A PACL patch embedder for `{config.backbone}`\n\n"
+        f"Dense variant `{config.dense}`, start `{config.start}`, pooling temperature {config.temperature:g} "
+        f"({'learned' if config.learn_temperature else 'fixed'}). Only the embedder's weights are here; the CLIP is "
+        "loaded by its name and checked against its checksum.\n\n"
+        '```bash\npython -m pacl.segment image.jpg "a dog" "grass" --model PATH\n```\n'
+    )
