@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = frozenset(
         *("mpo", "ppm", "pgm", "pbm", "pnm", "jp2", "avif", "ico", "tga"),
     )
 )
-_READABLE = "JPEG, PNG, WebP, GIF, BMP and TIFF work"
+_READABLE = "ordinary JPEG, PNG, WebP, GIF, BMP and TIFF files work"
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
 
@@ -44,7 +44,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         max_pixels: A header that promises more pixels than this is refused before anything is decoded.
 
     Returns:
-        RGB, uint8 [H, W, 3], contiguous.
+        RGB, uint8 [H, W, 3], contiguous and writable.
 
     Raises:
         UserError: Missing, a folder, empty, not a picture, broken or cut short, or too large.
@@ -69,7 +69,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                     f"the limit is {max_pixels / 1e6:g} million; scale it down first"
                 )
             with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
-                return np.ascontiguousarray(_to_rgb(image))
+                return np.require(_to_rgb(image), requirements=("C", "W"))  # torch wants it writable
     except UserError:
         raise
     except Image.UnidentifiedImageError:
@@ -80,9 +80,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     except MemoryError:
         raise UserError(f"{path} does not fit in memory: scale it down first") from None
     except Exception as error:  # decoders answer broken bytes with OSError, SyntaxError, struct.error, ...
-        raise UserError(
-            f"{path} is broken or cut short ({_one_line(error)}): save or download it again"
-        ) from None
+        raise UserError(f"{path} is broken or cut short ({_one_line(error)}): save or download it again") from None
 
 
 def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
@@ -139,7 +137,13 @@ def resize(image: ArrayOrTensor, size: tuple[int, int]) -> ArrayOrTensor:
     as_uint8 = image.dtype == torch.uint8
     if as_uint8 and image.is_cuda:  # torch has a uint8 kernel on the CPU only
         batch = batch.float()
-    batch = interpolate(batch, size=tuple(size), mode="bicubic", align_corners=False, antialias=True)
+    steps = [tuple(size)]
+    if 1 in (batch.shape[-1], size[1]):
+        # torch's float kernel mixes up the rows of a one-pixel-wide image: resize the height at two or more.
+        batch = batch.expand(-1, -1, -1, 2) if batch.shape[-1] == 1 else batch
+        steps = [(size[0], batch.shape[-1]), tuple(size)]
+    for step in steps:
+        batch = interpolate(batch, size=step, mode="bicubic", align_corners=False, antialias=True)
     if batch.is_floating_point():
         batch = batch.round().clamp(0, 255).to(torch.uint8) if as_uint8 else batch.clamp(0, 1)
     return batch.reshape(*image.shape[:-2], *size)
@@ -152,7 +156,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     """Decode the first frame: [H, W, 3] uint8, upright."""
     image.load()
     try:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged EXIF says nothing about the pixels: take them as they lie
         image.info.pop("exif", None)
     if image.mode.startswith("I;16"):
@@ -160,14 +164,12 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode in ("I", "F"):  # 32-bit: the file does not say its range, so the values must
         values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
         top = float(values.max())
-        full = next(
-            (full for full in (1.0 if image.mode == "F" else 255.0, 255.0, 65535.0) if top <= full), top
-        )
+        full = next((full for full in (1.0 if image.mode == "F" else 255.0, 255.0, 65535.0) if top <= full), top)
         return _grey(values * (255 / full))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _grey(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,320 @@
+"""Every kind of picture file a person may have, and every kind that must end in one clear line."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pacl.errors import UserError
+from pacl.images import IMAGE_SUFFIXES, list_images, open_image, resize, to_tensor
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A smooth [40, 60, 3] picture whose four corners differ."""
+    y, x = np.mgrid[0:40, 0:60]
+    return np.stack([x * 4, y * 6, (x + y) * 2], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("p.png", 0), ("p.bmp", 0), ("p.tif", 0), ("p.ppm", 0), ("p.jpg", 12), ("p.webp", 12), ("P.PNG", 0)],
+)
+def test_common_formats(tmp_path: Path, picture: np.ndarray, name: str, tolerance: int) -> None:
+    Image.fromarray(picture).save(tmp_path / name)
+    image = open_image(tmp_path / name)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert image.flags.writeable
+    assert np.abs(image.astype(int) - picture).max() <= tolerance
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """The stored picture is turned as a camera would store it; reading it back gives the upright one."""
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:16, :24] = 255  # only the upper left is white
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    assert np.abs(open_image(path).astype(int) - upright).max() <= 20
+
+
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    for name in ("grey.png", "grey.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert open_image(tmp_path / name)[0].tolist() == [[0] * 3, [1] * 3, [128] * 3, [255] * 3]
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_16_bit_colour(tmp_path: Path, name: str) -> None:
+    import cv2
+
+    values = np.array([[[0, 32896, 65535], [65535, 257, 0]]], np.uint16)
+    cv2.imwrite(str(tmp_path / name), values[..., ::-1])  # cv2 writes BGR
+    assert np.abs(open_image(tmp_path / name).astype(int) - values / 257).max() <= 1
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.float32, 1.0), (np.float32, 200.0), (np.int32, 65535)])
+def test_32_bit_grey_takes_its_range_from_the_values(tmp_path: Path, dtype: type, top: float) -> None:
+    Image.fromarray(np.linspace(0, top, 256).astype(dtype).reshape(16, 16)).save(tmp_path / "deep.tif")
+    image = open_image(tmp_path / "deep.tif")
+    assert image.min() == 0
+    assert image.max() == (200 if top == 200.0 else 255)
+    assert len(np.unique(image)) > 150
+
+
+def test_one_bit_and_grey(tmp_path: Path) -> None:
+    grey = np.array([[0, 255], [255, 0]], np.uint8)
+    Image.fromarray(grey).convert("1").save(tmp_path / "bit.png")
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    for name in ("bit.png", "grey.png"):
+        assert np.array_equal(open_image(tmp_path / name), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "gif", "RGB colour key"])
+def test_transparent_pixels_become_white(tmp_path: Path, kind: str) -> None:
+    """Left half opaque black, right half transparent (with black hidden under it)."""
+    path = tmp_path / "clear.png"
+    if kind in ("RGBA", "LA"):
+        alpha = np.repeat(np.array([[255, 0]], np.uint8), 2, axis=0)
+        Image.merge(kind, [Image.new("L", (2, 2))] * (len(kind) - 1) + [Image.fromarray(alpha)]).save(path)
+    elif kind == "RGB colour key":
+        rgb = np.zeros((2, 2, 3), np.uint8)
+        rgb[:, 1] = (10, 20, 30)
+        Image.fromarray(rgb).save(path, transparency=(10, 20, 30))
+    else:
+        indexed = Image.fromarray(np.array([[0, 1], [0, 1]], np.uint8), mode="P")
+        indexed.putpalette([0, 0, 0, 1, 1, 1])
+        path = path.with_suffix(".gif") if kind == "gif" else path
+        indexed.save(path, transparency=1)
+    assert open_image(path).tolist() == [[[0] * 3, [255] * 3]] * 2
+
+
+def test_half_transparent_is_blended(tmp_path: Path) -> None:
+    Image.new("RGBA", (1, 1), (0, 0, 0, 128)).save(tmp_path / "half.png")
+    assert open_image(tmp_path / "half.png")[0, 0, 0] in (126, 127, 128)
+
+
+def test_opaque_palette(tmp_path: Path) -> None:
+    indexed = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
+    indexed.putpalette([200, 10, 0, 0, 99, 0])
+    indexed.save(tmp_path / "p.png")
+    assert open_image(tmp_path / "p.png").tolist() == [[[200, 10, 0], [0, 99, 0]]]
+
+
+def test_cmyk_jpeg_is_not_a_negative(tmp_path: Path) -> None:
+    """Adobe stores CMYK inverted; Pillow writes its CMYK JPEGs that way too, with the marker."""
+    Image.new("RGB", (16, 16), (250, 5, 5)).convert("CMYK").save(tmp_path / "ink.jpg", quality=95)
+    assert b"Adobe" in (tmp_path / "ink.jpg").read_bytes()
+    assert np.abs(open_image(tmp_path / "ink.jpg").astype(int) - (250, 5, 5)).max() < 12
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / f"move.{suffix}", save_all=True, append_images=frames[1:])
+    assert np.abs(open_image(tmp_path / f"move.{suffix}").astype(int) - (255, 0, 0)).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_thin_pictures(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "thin.png")
+    assert open_image(tmp_path / "thin.png").shape == (size[1], size[0], 3)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_does_not_matter(tmp_path: Path, picture: np.ndarray) -> None:
+    Image.fromarray(picture).save(tmp_path / "p.png", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff\xff\xff")
+    assert np.array_equal(open_image(tmp_path / "p.png"), picture)
+
+
+# --- What must end in one clear line ----------------------------------------------------------------
+
+
+def fails(path: Path, *words: str, **kwargs: int) -> None:
+    with pytest.raises(UserError) as caught:
+        open_image(path, **kwargs)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_missing_folder_and_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    fails(tmp_path / "none.jpg", "does not exist")
+    fails(tmp_path, "folder")
+    fails(tmp_path / "empty.jpg", "empty")
+    fails(tmp_path / "empty.jpg" / "below.jpg", "cannot be read")
+
+
+@pytest.mark.parametrize("content", [b"just words\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg></svg>", bytes(1000)])
+def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text.jpg"
+    path.write_bytes(content)
+    fails(path, "not a picture", "JPEG, PNG")
+
+
+def test_iphone_pictures_get_advice(tmp_path: Path) -> None:
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(100))
+    fails(path, "convert it to JPEG")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tif", "bmp"])
+@pytest.mark.parametrize("keep", [0.3, 0.7])
+def test_truncated(tmp_path: Path, picture: np.ndarray, suffix: str, keep: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = io.BytesIO()
+    Image.fromarray(noise).save(whole, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix))
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(whole.getvalue()[: int(keep * len(whole.getvalue()))])
+    fails(path)
+
+
+def test_damaged_png(tmp_path: Path, picture: np.ndarray) -> None:
+    path = tmp_path / "p.png"
+    Image.fromarray(picture).save(path)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    fails(path, "broken")
+
+
+def png_that_claims(path: Path, width: int, height: int) -> None:
+    """A PNG whose header promises width x height pixels and that holds none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+
+
+@pytest.mark.filterwarnings("error")
+def test_bombs_are_refused_by_their_header_alone(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    png_that_claims(path, 60_000, 60_000)
+    fails(path, "too large", "60000 x 60000", "200 million")
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_limit_is_an_argument(tmp_path: Path) -> None:
+    path = tmp_path / "p.png"
+    Image.new("RGB", (100, 50)).save(path)
+    fails(path, "too large", max_pixels=4_999)
+    assert open_image(path, max_pixels=5_000).shape == (50, 100, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_within_the_limit_open_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.gif"
+    Image.new("P", (100, 50)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)  # to Pillow this picture is now a bomb
+    assert open_image(path).shape == (50, 100, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1_000  # the application's own limit stands
+
+
+def test_threads_leave_pillow_as_it_was(tmp_path: Path, picture: np.ndarray) -> None:
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    limit = Image.MAX_IMAGE_PIXELS
+    threads = [threading.Thread(target=lambda: [open_image(tmp_path / "p.png") for _ in range(20)]) for _ in "1234"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+# --- Folders and sizes ------------------------------------------------------------------------------
+
+
+def test_list_images(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.PNG", "c.txt", ".hidden.jpg", "sub/d.webp", ".git/e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [p.name for p in list_images(tmp_path)] == ["a.PNG", "b.jpg"]
+    assert [p.name for p in list_images(tmp_path, recursive=True)] == ["a.PNG", "b.jpg", "d.webp"]
+
+
+def test_list_images_errors(tmp_path: Path) -> None:
+    (tmp_path / "only.txt").touch()
+    for path, word in (
+        (tmp_path, "no pictures"),
+        (tmp_path / "no", "does not exist"),
+        (tmp_path / "only.txt", "not"),
+    ):
+        with pytest.raises(UserError, match=word):
+            list_images(path)
+
+
+def test_suffixes_are_lower_case() -> None:
+    assert {".jpg", ".png", ".webp", ".tiff"} <= IMAGE_SUFFIXES
+    assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
+
+
+def test_to_tensor(picture: np.ndarray) -> None:
+    tensor = to_tensor(picture[:, ::-1])  # negative strides too
+    assert tensor.shape == (3, 40, 60)
+    assert tensor.dtype == torch.uint8
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), picture[:, ::-1])
+
+
+@pytest.mark.parametrize("size", [(20, 30), (7, 61), (100, 1), (1, 100), (20, 1), (40, 60)])
+@pytest.mark.parametrize("width", [60, 2, 1])
+def test_resize_equals_pillows_bicubic(picture: np.ndarray, width: int, size: tuple[int, int]) -> None:
+    """CLIP's own preprocessing resizes with Pillow. (One pixel wide is where torch alone goes wrong.)"""
+    picture = np.ascontiguousarray(picture[:, :width])
+    expected = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
+    result = resize(picture, size)
+    assert result.dtype == np.uint8
+    assert np.abs(result.astype(int) - expected).max() <= 1
+    as_tensor = resize(to_tensor(picture), size)
+    assert np.array_equal(as_tensor.permute(1, 2, 0).numpy(), result)
+    as_float = resize(to_tensor(picture)[None].float() / 255, size)
+    assert as_float.shape == (1, 3, *size)
+    assert np.abs(as_float[0].permute(1, 2, 0).numpy() * 255 - expected).max() <= 1.5
+
+
+def test_resize_is_antialiased_and_stays_in_range() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(resize(stripes, (8, 8)).astype(int) - 127).max() <= 25  # grey, no moire
+    edge = torch.zeros(1, 8, 8)
+    edge[..., 4:] = 1
+    up = resize(edge, (32, 32))
+    assert up.min() == 0
+    assert up.max() == 1
+
+
+def test_no_warning_on_ordinary_pictures(tmp_path: Path, picture: np.ndarray) -> None:
+    Image.fromarray(picture).quantize(8).save(tmp_path / "p.png", transparency=bytes(range(8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_tensor(open_image(tmp_path / "p.png"))
