@@ -99,9 +99,7 @@ def pooling_entropy(patches: Tensor, texts: Tensor, temperature: float | Tensor 
     """
     _check(patches, texts)
     if len(texts) != len(patches):
-        raise ValueError(
-            f"pooling_entropy needs one text an image, got {len(patches)} images, {len(texts)} texts"
-        )
+        raise ValueError(f"pooling_entropy needs one text an image, got {len(patches)} images, {len(texts)} texts")
     tau = _as_temperature(temperature, patches, texts)
     with torch.autocast(patches.device.type, enabled=False):
         s = torch.einsum("bpd,bd->bp", patches.to(tau.dtype), texts.to(tau.dtype))
@@ -181,7 +179,7 @@ class _Chunked(torch.autograd.Function):
                 s, a = _attend(v, texts[some], tau)
                 inner[images, some] = torch.mul(a, s, out=s).sum(dim=-1).T
                 if norm is not None:
-                    norm[images, some] = _squared_norm(a, v, gram).clamp_min(MIN_NORM**2).sqrt().T
+                    norm[images, some] = _squared_norm(a, v, gram).clamp_min(0).sqrt().clamp_min(MIN_NORM).T
         ctx.cosine = cosine
         ctx.save_for_backward(patches, texts, tau, inner, norm)
         # A copy, so that a caller may scale phi in place.
@@ -194,7 +192,7 @@ class _Chunked(torch.autograd.Function):
         for_patches, for_texts, for_tau, _ = ctx.needs_input_grad
         d_patches = torch.empty_like(patches, memory_format=torch.contiguous_format) if for_patches else None
         d_texts = torch.zeros_like(texts) if for_texts else None
-        d_tau = torch.zeros_like(tau) if for_tau else None
+        d_tau: list[Tensor] = []  # a term a chunk, summed at the end: a running sum would round more
         with torch.autocast(patches.device.type, enabled=False):  # backward() may be called inside one
             for images, text_chunks in _chunks(patches, texts):
                 v = patches[images].to(texts.dtype).contiguous()
@@ -202,25 +200,26 @@ class _Chunked(torch.autograd.Function):
                 d_v = torch.zeros_like(v)
                 for some in text_chunks:
                     t = texts[some]
-                    g = grad[images, some].T.unsqueeze(-1)  # [t, b, 1], as all that belongs to a pair
                     s, a = _attend(v, t, tau)
-                    centred = s - inner[images, some].T.unsqueeze(-1)
+                    g = grad[images, some].T.unsqueeze(-1)  # [t, b, 1], like every scalar of a pair
+                    dot = inner[images, some].T.unsqueeze(-1)
+                    spread = centred = s - dot
                     if norm is not None:
                         n = norm[images, some].T.unsqueeze(-1)
                         g = g / n
-                        bend = inner[images, some].T.unsqueeze(-1) / n**2  # phi / n
-                        bend = bend * (n > MIN_NORM)  # a clamped norm is constant
+                        bend = (dot / n**2).where(n > MIN_NORM, 0)  # phi / n; a clamped norm is constant
                         if gram is not None:
                             Ga = torch.einsum("tbp,bpq->tbq", a, gram)
                         else:
                             pooled = torch.einsum("tbp,bpd->tbd", a, v)
                             Ga = torch.einsum("tbd,bpd->tbp", pooled, v)
-                        centred -= bend * (Ga - n**2)
+                        centred = spread - bend * (Ga - n**2)
                     ga = g * a
                     dz = ga * centred
                     ds = ga + dz / tau
-                    if d_tau is not None:
-                        d_tau -= (dz * s).sum() / tau**2
+                    if for_tau:
+                        # sum_p dz_p = 0, so s less a constant serves, with less rounding.
+                        d_tau.append((dz * spread).sum())
                     if d_texts is not None:
                         d_texts[some] += ds.flatten(1) @ v.flatten(0, 1)
                     if for_patches:
@@ -233,7 +232,8 @@ class _Chunked(torch.autograd.Function):
                                 d_v -= torch.einsum("tbp,tbd->bpd", ga, pooled)
                 if d_patches is not None:
                     d_patches[images] = d_v
-        return d_patches, d_texts, d_tau, None
+        total = torch.stack(d_tau).sum() / -(tau**2) if d_tau else None
+        return d_patches, d_texts, total, None
 
 
 def _attend(v: Tensor, t: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,14 +256,12 @@ def _squared_norm(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
 
 
 def _chunks(patches: Tensor, texts: Tensor) -> Iterator[tuple[slice, list[slice]]]:
-    """Chunks of images, each with its chunks of texts, of a working set within the device's budget."""
+    """Chunks of images, each with its chunks of texts, of a working set within the budget, or one image."""
     budget = CPU_CHUNK_BYTES if patches.device.type == "cpu" else GPU_CHUNK_BYTES
     (B, P, D), T = patches.shape, len(texts)
     pair = texts.itemsize * (6 * P + D)  # s, a, G a and what becomes of them; a pooled vector
-    image = (
-        texts.itemsize * P * (3 * D + 2 * min(P, D))
-    )  # v, its gradient, a product; G, or nothing, and its share
-    t = max(1, min(T, (budget - image) // pair))
+    image = texts.itemsize * P * (3 * D + 2 * min(P, D))  # v, its gradient and a term of that; G and a A'
+    t = max(1, min(T, budget // pair))
     b = max(1, min(B, budget // (t * pair + image)))
     for first in range(0, B, b):
         yield slice(first, first + b), [slice(start, start + t) for start in range(0, T, t)]

@@ -28,9 +28,7 @@ def contrastive_loss(logits: Tensor, positives: Tensor | None = None) -> Tensor:
         ValueError: shapes or dtypes that do not fit, or no right pair at all.
     """
     positives = _positives(logits, positives)
-    logits = logits.to(
-        torch.promote_types(logits.dtype, torch.float32)
-    )  # half precision rounds a softmax's sum
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision rounds a softmax's sum
     return (_cross_entropy(logits, positives) + _cross_entropy(logits.T, positives.T)) / 2
 
 
@@ -58,14 +56,10 @@ def _positives(logits: Tensor, positives: Tensor | None) -> Tensor:
         raise ValueError(f"logits must be floating [B, T], got {list(logits.shape)} {logits.dtype}")
     if positives is None:
         if logits.shape[0] != logits.shape[1]:
-            raise ValueError(
-                f"{logits.shape[0]} images and {logits.shape[1]} texts need a mask of the right pairs"
-            )
+            raise ValueError(f"{logits.shape[0]} images and {logits.shape[1]} texts need a mask of the right pairs")
         positives = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     elif positives.shape != logits.shape or positives.dtype != torch.bool:
-        raise ValueError(
-            f"positives must be bool {list(logits.shape)}, got {list(positives.shape)} {positives.dtype}"
-        )
+        raise ValueError(f"positives must be bool {list(logits.shape)}, got {list(positives.shape)} {positives.dtype}")
     if not positives.any():
         raise ValueError("positives has no right pair: there is nothing to learn from")
     return positives
