@@ -1,0 +1,220 @@
+"""The frozen encoder: names, sizes, strides, places."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pacl import hub
+from pacl.backbone import TEXT_BATCH, FrozenCLIP, load_clip
+from pacl.dense import VARIANTS
+from pacl.errors import UserError
+from pacl.grid import PatchGrid, upsample
+from tests.tiny import save_tiny_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
+    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+
+
+def test_what_is_read_from_the_model(clip: FrozenCLIP) -> None:
+    assert (clip.width, clip.dim, clip.patch, clip.size, clip.context_length) == (32, 16, 8, 32, 16)
+    assert clip.dense_variants == VARIANTS
+    assert clip.projection is not None
+    assert clip.projection.shape == (32, 16)
+    assert not any(parameter.requires_grad for parameter in clip.parameters())
+    assert not clip.train().training
+
+
+@pytest.mark.parametrize("dense", VARIANTS)
+@pytest.mark.parametrize("stride", [None, 4, 3])
+@pytest.mark.parametrize("size", [(32, 32), (40, 72), (17, 90), (1, 30)])
+def test_any_size_any_stride(clip: FrozenCLIP, dense: str, stride: int | None, size: tuple[int, int]) -> None:
+    images = torch.randn(2, 3, *size)
+    tokens, grid = clip.patch_tokens(images, dense, stride)
+    assert grid == PatchGrid.cover(*size, 8, stride or 8)
+    assert tokens.shape == (2, grid.patches, 32)
+    assert tokens.isfinite().all()
+    one_by_one = torch.cat([clip.patch_tokens(image[None], dense, stride)[0] for image in images])
+    torch.testing.assert_close(tokens, one_by_one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dense", VARIANTS)
+@pytest.mark.parametrize("stride", [8, 4])
+@pytest.mark.parametrize("size", [(32, 32), (48, 88), (90, 44)])
+@pytest.mark.parametrize("place", [(0, 0), (1, 2), (3, 3)])
+def test_what_is_drawn_at_a_place_responds_there(
+    tmp_path_factory: pytest.TempPathFactory, dense: str, stride: int, size: tuple[int, int], place: tuple[int, int]
+) -> None:
+    """Repaint one patch's pixels: the tokens change most at those pixels. One block, so that places do not mix."""
+    folder = tmp_path_factory.getbasetemp() / "one-block"
+    clip = load_clip(save_tiny_clip(folder, layers=1))
+    top, left = place[0] * 8, place[1] * 8
+    before = 0.1 * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    after = before.clone()
+    after[..., top : top + 8, left : left + 8] += 2.0
+    (a, grid), (b, _) = clip.patch_tokens(before, dense, stride), clip.patch_tokens(after, dense, stride)
+    change = upsample((a - b).norm(dim=-1).view(1, grid.h, grid.w), grid, size)[0]
+    strongest = (change >= change.max() * 0.999).nonzero().double().mean(dim=0)
+    centre = torch.tensor([top + 3.5, left + 3.5], dtype=torch.float64)
+    assert (strongest - centre).abs().max() <= 4  # the patch that was painted: half a patch from its centre
+
+
+def test_positions_at_the_native_size_are_untouched(clip: FrozenCLIP) -> None:
+    assert clip.tower.positions(PatchGrid(4, 4, 8, 8)) is clip.tower.visual.positional_embedding
+
+
+@pytest.mark.parametrize("grid", [(4, 8), (7, 3)])
+def test_positions_of_tiling_patches_are_plain_bicubic_resizing(clip: FrozenCLIP, grid: tuple[int, int]) -> None:
+    native = clip.tower.visual.positional_embedding
+    table = native[1:].T.reshape(1, 32, 4, 4)
+    expected = F.interpolate(table, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+    ours = clip.tower.positions(PatchGrid(*grid, 8, 8))
+    torch.testing.assert_close(ours[1:], expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(ours[0], native[0])
+
+
+def test_positions_of_overlapping_patches_are_sampled_at_their_centres(clip: FrozenCLIP) -> None:
+    """Every second patch of a stride-4 grid is a patch of the stride-8 grid over the same picture."""
+    coarse = clip.tower.positions(PatchGrid(6, 6, 8, 8))[1:].view(6, 6, 32)
+    fine = clip.tower.positions(PatchGrid(11, 11, 8, 4))[1:].view(11, 11, 32)
+    torch.testing.assert_close(fine[::2, ::2], coarse, rtol=1e-4, atol=1e-6)
+
+
+def test_texts_are_chunked_and_normalised(clip: FrozenCLIP) -> None:
+    texts = [f"a dog number {i % 7}" for i in range(TEXT_BATCH + 3)]
+    encoded = clip.encode_text(texts)
+    assert encoded.shape == (TEXT_BATCH + 3, 16)
+    torch.testing.assert_close(encoded.norm(dim=-1), torch.ones(TEXT_BATCH + 3))
+    torch.testing.assert_close(encoded[-1:], clip.encode_text(texts[-1:]), rtol=1e-4, atol=1e-5)
+    assert clip.count_tokens("a dog") == 4
+    with pytest.raises(TypeError, match="sequence"):
+        clip.encode_text("a dog")
+
+
+def test_normalize_takes_bytes_and_fractions(clip: FrozenCLIP) -> None:
+    images = torch.randint(0, 256, (1, 3, 4, 4), dtype=torch.uint8)
+    torch.testing.assert_close(clip.normalize(images), clip.normalize(images.float() / 255))
+    grey = torch.tensor(clip.mean).view(1, 3, 1, 1)
+    torch.testing.assert_close(clip.normalize(grey), torch.zeros(1, 3, 1, 1))
+
+
+def test_checksum_tells_weights_apart(tmp_path: Path, clip: FrozenCLIP) -> None:
+    same = load_clip(save_tiny_clip(tmp_path / "same"))
+    other = load_clip(save_tiny_clip(tmp_path / "other", seed=1))
+    assert clip.checksum() == same.checksum() != other.checksum()
+
+
+def test_quick_gelu_follows_the_configuration_and_changes_the_output(tmp_path: Path) -> None:
+    name = save_tiny_clip(tmp_path, quick_gelu=True)
+    quick, plain = load_clip(name), load_clip(name, quick_gelu=False)
+    assert (quick.quick_gelu, plain.quick_gelu) == (True, False)
+    image = torch.randn(1, 3, 32, 32)
+    assert not torch.allclose(quick.patch_tokens(image)[0], plain.patch_tokens(image)[0])
+
+
+def test_a_random_builtin_is_the_same_each_time_and_leaves_the_generator_alone() -> None:
+    state = torch.random.get_rng_state()
+    first = load_clip("open_clip:ViT-B-32-quickgelu/random")
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert first.quick_gelu
+    assert first.checksum() == load_clip("open_clip:ViT-B-32-quickgelu/random").checksum()
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("nonsense", "not a model name"),
+        ("open_clip:ViT-B-16", "not a model name"),
+        ("open_clip:ViT-B-17/openai", "no architecture 'ViT-B-17'"),
+        ("open_clip:ViT-B-16/nobody", "tags: openai"),
+        ("local-dir:/nowhere", "holds no open_clip_config.json"),
+        ("open_clip:coca_ViT-B-32/random", "CoCa"),
+    ],
+)
+def test_names_that_do_not_work_say_what_would(name: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        load_clip(name)
+
+
+def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(UserError, match="not an open_clip configuration"):
+        load_clip(f"local-dir:{tmp_path}")
+    save_tiny_clip(tmp_path)
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match="local-dir") as error:
+        load_clip(f"local-dir:{tmp_path}")
+    assert "\n" not in str(error.value)
+
+
+def test_without_network_missing_weights_are_one_line_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("open_clip:ViT-B-16/openai", "hf-hub:nobody/nothing"):
+        with pytest.raises(UserError, match="--model bundled"):
+            load_clip(name)
+
+
+def test_variants_and_strides_a_tower_cannot_do(clip: FrozenCLIP) -> None:
+    images = torch.zeros(1, 3, 32, 32)
+    with pytest.raises(UserError, match="can do clip, value"):
+        clip.patch_tokens(images, "best")
+    with pytest.raises(UserError, match="between 1 and the patch size 8"):
+        clip.patch_tokens(images, stride=9)
+
+
+@pytest.mark.slow
+def test_a_resnet_gives_its_plain_features_only() -> None:
+    clip = load_clip("open_clip:RN50/random")
+    tokens, grid = clip.patch_tokens(torch.randn(1, 3, 100, 200))
+    assert tokens.shape == (1, 4 * 7, 2048)
+    assert grid == PatchGrid(4, 7, 32, 32)
+    assert clip.projection is None
+    with pytest.raises(UserError, match="can do clip"):
+        clip.patch_tokens(torch.zeros(1, 3, 224, 224), "value")
+    with pytest.raises(UserError, match="fixed stride of 32"):
+        clip.patch_tokens(torch.zeros(1, 3, 224, 224), stride=16)
+
+
+def test_a_timm_vit_takes_any_size(tmp_path: Path) -> None:
+    """A timm tower in a tiny open_clip model, at another size and aspect ratio than its own."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "timm_model_name": "test_vit",
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "image_size": 160,
+        },
+        "text_cfg": {"context_length": 16, "width": 8, "heads": 2, "layers": 1},
+    }
+    model = open_clip.CLIP(**config)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    clip = load_clip(f"local-dir:{tmp_path}")
+    tokens, grid = clip.patch_tokens(torch.randn(1, 3, 96, 200))
+    assert (grid.h, grid.w, clip.width) == (6, 13, 64)
+    assert tokens.shape == (1, 6 * 13, 64)
+
+
+def test_only_the_backbone_imports_open_clip_at_large() -> None:
+    """Everything else stays independent of it; the tokenizer wraps open_clip's, prompts read its template list."""
+    allowed = {"backbone.py", "tokenizer.py", "prompts.py", "pretrain.py"}
+    package = Path(__file__).parents[1] / "pacl"
+    users = {
+        path.name
+        for path in package.rglob("*.py")
+        if any(f"{verb} {lib}" in path.read_text() for verb in ("import", "from") for lib in ("open_clip", "timm"))
+    }
+    assert users <= allowed, os.fspath(package)

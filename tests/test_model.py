@@ -1,0 +1,226 @@
+"""PACL: its starts, what is saved, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pacl import hub
+from pacl.backbone import FrozenCLIP, load_clip
+from pacl.dense import VARIANTS
+from pacl.errors import UserError
+from pacl.model import PACL, HeadConfig, load_model
+from tests.tiny import save_tiny_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
+    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+
+
+def trained(clip: FrozenCLIP, **options: Any) -> PACL:
+    """A head with weights of its own."""
+    model = PACL.untrained(clip, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.config.trained = True
+    return model
+
+
+@pytest.mark.parametrize("dense", VARIANTS)
+def test_the_clip_start_is_the_training_free_method(clip: FrozenCLIP, dense: str) -> None:
+    model = PACL.untrained(clip, dense=dense, start="clip")
+    images = torch.randn(2, 3, 40, 56)
+    ours, grid = model.encode_image(images)
+    tokens, _ = clip.patch_tokens(images, dense)
+    assert clip.projection is not None
+    torch.testing.assert_close(ours, F.normalize(tokens @ clip.projection, dim=-1), rtol=1e-5, atol=1e-6)
+    texts = model.encode_prompts(["a dog", "grass"])
+    cosines, _ = model.similarity(images, texts)
+    assert cosines.shape == (2, 2, grid.h, grid.w)
+    torch.testing.assert_close(cosines[1, 0].flatten(), ours[1] @ texts[0])
+
+
+def test_only_the_head_trains_and_is_saved(clip: FrozenCLIP) -> None:
+    model = PACL.untrained(clip, text="linear", learn_temperature=True)
+    model.train()
+    assert not model.clip.training
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert names == set(model.head_state())
+    assert {name.split(".")[0] for name in names} == {
+        "embedder",
+        "text_embedder",
+        "log_temperature",
+        "log_logit_scale",
+    }
+    fixed = PACL.untrained(clip)
+    assert not fixed.log_temperature.requires_grad
+
+
+@pytest.mark.parametrize("options", [{}, {"start": "paper", "temperature": math.inf}, {"text": "linear", "hidden": 7}])
+def test_saving_and_loading_is_bit_equal(clip: FrozenCLIP, tmp_path: Path, options: dict[str, Any]) -> None:
+    model = trained(clip, **options)
+    model.save_pretrained(tmp_path / "head")
+    again = PACL.from_pretrained(tmp_path / "head")
+    assert again.config == model.config
+    for key, value in model.head_state().items():
+        assert torch.equal(value, again.head_state()[key]), key
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(model.encode_image(images)[0], again.encode_image(images)[0])
+    assert torch.equal(model.compatibility(images, ["a dog"]), again.compatibility(images, ["a dog"]))
+    assert sorted(path.name for path in (tmp_path / "head").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    json.loads((tmp_path / "head" / "config.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+
+
+def test_a_head_for_vit_b16_is_about_four_megabytes(tmp_path: Path) -> None:
+    PACL.untrained(load_clip("open_clip:ViT-B-16-quickgelu/random")).save_pretrained(tmp_path)
+    assert 4_200_000 < (tmp_path / "model.safetensors").stat().st_size < 4_300_000
+
+
+def test_heads_for_other_weights_or_activations_are_refused(clip: FrozenCLIP, tmp_path: Path) -> None:
+    trained(clip).save_pretrained(tmp_path / "head")
+    other = load_clip(save_tiny_clip(tmp_path / "other", seed=1))
+    with pytest.raises(UserError, match="trained on other weights"):
+        PACL.from_pretrained(tmp_path / "head", clip=other)
+    quick = load_clip(clip.name, quick_gelu=True)
+    with pytest.raises(UserError, match="quick_gelu=False"):
+        PACL.from_pretrained(tmp_path / "head", clip=quick)
+
+
+def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a folder nor a hub repository"):
+        PACL.from_pretrained(tmp_path / "nowhere")
+    trained(clip).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": 9}))
+    with pytest.raises(UserError, match="do not fit its configuration"):
+        PACL.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "version": 2}))
+    with pytest.raises(UserError, match="newer than this pacl"):
+        PACL.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match="cannot be read"):
+        PACL.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no model.safetensors"):
+        PACL.from_pretrained(tmp_path)
+
+
+def test_saving_where_one_cannot(clip: FrozenCLIP, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the head"):
+        PACL.untrained(clip).save_pretrained(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"dense": "best"}, "can do clip, value"),
+        ({"start": "cold"}, "choose from clip, paper"),
+        ({"text": "deep"}, "identity or linear"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"temperature": math.nan}, "above 0"),
+    ],
+)
+def test_settings_that_do_not_work(clip: FrozenCLIP, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        PACL.untrained(clip, **options)
+
+
+def test_prompts_are_averaged_over_templates(clip: FrozenCLIP) -> None:
+    model = PACL.untrained(clip)
+    templates = ("a photo of a {}.", "{}")
+    embedded = model.encode_prompts(["dog", "cat"], templates)
+    by_hand = clip.encode_text(["a photo of a cat.", "cat"]).mean(dim=0)
+    torch.testing.assert_close(embedded[1], F.normalize(by_hand, dim=0), rtol=1e-4, atol=1e-5)
+    assert torch.equal(embedded, model.encode_prompts(["dog", "cat"], templates))
+
+
+def test_frozen_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = PACL.untrained(clip)
+    first = model.encode_text(["a dog", "a cat", "a dog"])
+    assert torch.equal(first[0], first[2])
+    monkeypatch.setattr(type(clip), "encode_text", lambda *_: pytest.fail("encoded again"))
+    assert torch.equal(model.encode_text(["a cat"])[0], first[1])
+
+
+def test_a_learned_text_layer_starts_as_the_identity_and_trains(clip: FrozenCLIP) -> None:
+    model = PACL.untrained(clip, text="linear")
+    torch.testing.assert_close(model.encode_text(["a dog"]), clip.encode_text(["a dog"]))
+    model.encode_text(["a dog"]).sum().backward()
+    assert model.text_embedder.weight.grad is not None  # type: ignore[union-attr]
+
+
+def test_load_model_takes_whatever_model_may_name(clip: FrozenCLIP, tmp_path: Path) -> None:
+    trained(clip, dense="sclip").save_pretrained(tmp_path / "head")
+    assert load_model(str(tmp_path / "head")).config.dense == "sclip"
+    folder = clip.name.removeprefix("local-dir:")
+    for spec in (folder, clip.name):
+        model = load_model(spec)
+        assert (model.config.dense, model.config.trained) == ("naclip", False)
+    assert load_model(folder, dense="clearclip").config.dense == "clearclip"
+    with pytest.raises(UserError, match="not a model name"):
+        load_model("nowhere")
+
+
+def test_another_dense_variant_than_trained_on_warns(
+    clip: FrozenCLIP, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(clip, dense="value").save_pretrained(tmp_path)
+    assert load_model(str(tmp_path), dense="naclip").config.dense == "naclip"
+    assert "trained on value tokens" in capsys.readouterr().err
+    load_model(str(tmp_path), dense="value")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="can do clip, value"):
+        load_model(str(tmp_path), dense="best")
+
+
+def test_a_head_from_the_hub(clip: FrozenCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = trained(clip)
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr("pacl.model.hf_hub_download", lambda repo, file, **_: str(tmp_path / file))
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    for name in ("somebody/head", "hf-hub:somebody/head"):
+        again = load_model(name) if name.startswith("hf-hub:") else PACL.from_pretrained(name)
+        assert torch.equal(again.log_logit_scale, model.log_logit_scale)
+
+
+def test_pushing_to_the_hub_uploads_the_three_files(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploaded: list[str] = []
+
+    class Api:
+        def __init__(self, **_: Any) -> None: ...
+
+        def create_repo(self, repo_id: str, **_: Any) -> Any:
+            return type("Repo", (), {"repo_id": repo_id})
+
+        def upload_folder(self, folder_path: Path, **_: Any) -> str:
+            uploaded.extend(sorted(path.name for path in Path(folder_path).iterdir()))
+            return "done"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    PACL.untrained(clip).push_to_hub("somebody/head")
+    assert uploaded == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_config_survives_json() -> None:
+    config = HeadConfig("b", "c", True, 1, 2, 3, 4, [0.1], [0.2], temperature=math.inf, contrast=["a thing"])
+    assert HeadConfig.from_json(config.to_json(), "here") == config
+
+
+def test_logit_scale_is_clamped(clip: FrozenCLIP) -> None:
+    model = PACL.untrained(clip, logit_scale=500.0)
+    assert float(model.logit_scale.detach()) == pytest.approx(100.0)

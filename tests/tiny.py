@@ -1,0 +1,35 @@
+"""A CLIP of a few thousand weights, saved in open_clip's own format: what most tests run on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+VISION = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
+TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
+
+
+def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **vision: Any) -> str:
+    """Write a randomly initialised CLIP to ``folder`` and return its name for `load_clip`."""
+    import open_clip
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {**VISION, **vision},
+        "text_cfg": TEXT,
+        **({"quick_gelu": True} if quick_gelu else {}),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(**config)
+        with torch.no_grad():  # larger than the default start, so that blocks matter in the comparisons
+            for parameter in model.visual.transformer.parameters():
+                parameter.normal_(std=0.2) if parameter.ndim == 1 else parameter.mul_(2)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return f"local-dir:{folder}"
