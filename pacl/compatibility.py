@@ -75,7 +75,7 @@ def compatibility(
         if impl == "reference":
             return _reference(patches.to(tau.dtype), texts, tau, cosine)
         if isinstance(temperature, float) and math.isinf(temperature):
-            return _mean_pooled(patches.to(tau.dtype), texts, cosine)
+            return _mean_pooled(patches, texts, cosine)
         phi: Tensor = _Chunked.apply(patches, texts, tau, cosine)
         return phi
 
@@ -144,7 +144,7 @@ def _reference(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Ten
 
 def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:
     """Uniform weights do not depend on the text, so one pooled vector an image is enough."""
-    pooled = patches.mean(dim=1)
+    pooled = patches.mean(dim=1, dtype=texts.dtype)
     if cosine:
         pooled = pooled / pooled.norm(dim=-1, keepdim=True).clamp_min(MIN_NORM)
     return pooled @ texts.T

@@ -155,6 +155,22 @@ def test_gradient_for_one_input_only(alone: int, impl: str) -> None:
     assert inputs[1 - alone].grad is None
 
 
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_mean_pooling_takes_a_short_cut_with_the_same_gradient(dtype: torch.dtype, cosine: bool) -> None:
+    results = []
+    for impl in ("reference", "chunked"):
+        patches, texts = (x.requires_grad_() for x in unit_vectors(5, 30, 6, 8, dtype=dtype))
+        phi = compatibility(patches, texts, temperature=math.inf, cosine=cosine, impl=impl)
+        phi.square().sum().backward()
+        results.append((phi, patches.grad, texts.grad))
+    for one, other in zip(*results, strict=True):
+        assert one.dtype == other.dtype
+        tolerance = 1e-13 if one.dtype == torch.float64 else 1e-6
+        relative = torch.finfo(dtype).eps if one.dtype == dtype else 0
+        torch.testing.assert_close(one, other, rtol=relative, atol=tolerance)
+
+
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 def test_non_contiguous_inputs(impl: str) -> None:
     patches, texts = unit_vectors(5, 7, 6, 8)
