@@ -287,6 +287,8 @@ def _tokenizer(name: str, model: str) -> Any:
     try:
         with fail_fast():
             return open_clip.get_tokenizer(model)
+    except ModuleNotFoundError as error:
+        raise UserError(f"--model {name}: its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'") from error
     except Exception as error:
         raise UserError(
             f"--model {name}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE_ADVICE}"

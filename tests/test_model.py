@@ -115,7 +115,7 @@ def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         PACL.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="holds no model.safetensors"):
+    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         PACL.from_pretrained(tmp_path)
 
 
