@@ -33,7 +33,7 @@ def with_legend(picture: np.ndarray, shares: np.ndarray, labels: Sequence[str], 
     height, width = picture.shape[:2]
     em = letter_size(picture)
     margin = em
-    below = width >= 1.15 * height
+    below = width >= 0.85 * height
     room = max(width, 18 * em) if below else int(np.clip(0.45 * width, 15 * em, 24 * em))
     legend = _legend(room, em, shares, labels, colours)
     if below:
@@ -64,7 +64,7 @@ def _legend(room: int, em: int, shares: np.ndarray, labels: Sequence[str], colou
     columns = int(np.clip((room + 2 * em) // (min(wanted, 18 * em) + 2 * em), 1, len(rows) or 1))
     lines = math.ceil(len(rows) / columns)
     column = (room - 2 * em * (columns - 1)) // columns
-    tail = _paragraph("not found: " + ", ".join(absent), room, em, most=4) if absent else []
+    tail = _paragraph("absent: " + ", ".join(absent), room, em, most=4) if absent else []
     bar = round(0.6 * em)
     top = bar + em
     drawing = Image.new("RGB", (room, top + lines * step + (len(tail) * round(1.35 * em) + gap if tail else 0)), PAPER)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -96,11 +96,11 @@ def overlay(
 
 
 def _fit(image: np.ndarray, index: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and ids at the size they are drawn: long side at most `long_side`, never under 640 pixels."""
+    """Picture and ids at the size they are drawn: long side at most `long_side`, never under 800 pixels."""
     if index.shape != image.shape[:2]:
         raise ValueError(f"index {index.shape} and image {image.shape} differ in height or width")
     height, width = index.shape
-    scale = min(long_side, max(640, height, width)) / max(height, width)
+    scale = min(long_side, max(800, height, width)) / max(height, width)
     # A picture one pixel wide would vanish: it is drawn wider than it is.
     size = (max(round(width * scale), 32), max(round(height * scale), 32))
     if size == (width, height):
@@ -113,39 +113,37 @@ def _fit(image: np.ndarray, index: np.ndarray, long_side: int) -> tuple[np.ndarr
 def _paint(picture: np.ndarray, index: np.ndarray, count: int, opacity: float) -> np.ndarray:
     """Fills and outlines, both anti-aliased: RGB uint8 [H, W, 3]."""
     colours = palette(count).astype(np.float32)
-    line = max(2.0, max(picture.shape) / 500)  # pixels
-    # A mask blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at its edge, so the blurred value tells the signed
-    # distance to the edge; clipping that distance to one pixel draws fills and lines without jagged steps.
-    sigma = 1.2
-    margin = math.ceil(4 * sigma + line)
+    line = max(2.2, max(picture.shape) / 400)  # pixels
     grey = picture.mean(axis=2, keepdims=True, dtype=np.float32)
     canvas = picture.astype(np.float32)
-    canvas += (index == 0)[..., None] * (0.45 * (grey - canvas) + 6)
+    canvas += (index == 0)[..., None] * (0.45 * (grey - canvas))
+    margin = 6
     for label in np.unique(index[index > 0]):
-        rows, columns = _window(index == label, margin)
-        inside = (index[rows, columns] == label).astype(np.float32)
-        soft = cv2.GaussianBlur(inside, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-        distance = (soft - 0.5) * (sigma * math.sqrt(2 * math.pi))  # positive inside, pixels near the edge
-        fill = np.clip(distance + 0.5, 0, 1)
-        edge = fill * np.clip(line + 0.5 - _depth(inside, distance), 0, 1)
-        alpha = np.maximum(opacity * fill, 0.95 * edge)[..., None]
-        part = canvas[rows, columns]
-        part += alpha * (colours[label] - part)
+        x, y, w, h = cv2.boundingRect((index == label).astype(np.uint8))
+        window = slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
+        depth = _depth(index[window] == label)[..., None]
+        fill = np.clip(depth + 0.5, 0, 1)
+        edge = fill * np.clip(line + 0.5 - depth, 0, 1)
+        halo = np.clip(1.5 + depth, 0, 1) * (1 - fill) * (index[window] == 0)[..., None]
+        canvas[window] += 0.55 * halo * (255 - canvas[window])  # a light rim lifts the shape off the picture
+        canvas[window] += np.maximum(opacity * fill, 0.95 * edge) * (colours[label] - canvas[window])
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
 
 
-def _depth(inside: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Pixels from the edge inwards: the anti-aliased distance near it, the exact transform deeper in."""
-    if inside.all():  # no edge in this window: the label fills the picture
-        return np.full_like(distance, np.inf)
-    deep = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
-    return np.where(deep <= 1.5, distance, deep - 0.5)
+def _depth(mask: np.ndarray) -> np.ndarray:
+    """Signed distance in pixels from a mask's edge, positive inside; good to about a tenth near the edge.
 
-
-def _window(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns that hold the mask, with a margin."""
-    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    return slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
+    A mask blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at its edge, so the blurred value tells the distance
+    there, and smooths the staircase away; clipped to one pixel it draws anti-aliased shapes. Deeper inside the
+    exact distance takes over.
+    """
+    sigma = 1.2
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    near = (soft - 0.5) * (sigma * math.sqrt(2 * math.pi))
+    if mask.all():  # no edge at all: the label fills the picture
+        return np.full_like(near, 1e6)
+    deep = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+    return np.where(deep <= 1.5, near, deep - 0.5)
 
 
 # --- Heat map ---------------------------------------------------------------------------------------
@@ -271,25 +269,26 @@ def save_mask(path: str | Path, index: np.ndarray) -> None:
         picture.putpalette(palette(255).tobytes())  # makes it a palette picture
     else:
         picture = Image.fromarray(index.astype(np.uint16))
-    with written_whole(Path(path)) as aside:
-        picture.save(aside, format="PNG")
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
     """Write RGB uint8 [H, W, 3] in the format of the suffix: PNG, JPEG or WebP."""
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
-    with written_whole(Path(path)) as aside:
-        Image.fromarray(image).save(aside, format=kind, quality=92)
+    write_whole(path, lambda file: Image.fromarray(image).save(file, format=kind, quality=92))
 
 
 def save_json(path: str | Path, value: Any) -> None:
     """Write a JSON file."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with written_whole(Path(path)) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
-def save_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write named arrays as a compressed NPZ (no object arrays: nothing to unpickle)."""
+def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a file aside that then takes its place: no reader ever meets half a file.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     with written_whole(Path(path)) as aside, open(aside, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        write(file)
