@@ -20,7 +20,7 @@ class SegmenterSettings:
     """Short side, in pixels, that a picture is resized to (up or down) for the tower. None: the model's own."""
 
     window: int | None = None
-    """Side of the square windows that slide over the resized picture, in its pixels. None: the whole picture at once."""
+    """Side of the square windows that slide over the resized picture, in its pixels. None: all of it at once."""
 
     window_step: int | None = None
     """Pixels from one window to the next. None: half a window."""

@@ -102,9 +102,9 @@ def plan_layout(
         if crop >= side or aligned:
             side = snap(side, patch, stride)
         crop = int(min(crop, side))
-        hop = step or max(1, crop // 2)
-        if aligned:
-            hop = max(1, math.floor(hop / stride + 0.5)) * stride
+        hop = min(step or max(1, crop // 2), crop)
+        if aligned:  # at most as many strides as a window has patches: each patch of the global grid is in a window
+            hop = min(max(1, math.floor(hop / stride + 0.5)), (crop - patch) // stride + 1) * stride
         resized.append(side)
         crops.append(crop)
         starts.append(window_starts(side, crop, hop))

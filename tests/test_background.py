@@ -1,0 +1,92 @@
+"""Background rules: their spelling, their limits, their verdicts."""
+
+import math
+
+import pytest
+import torch
+
+from pacl.background import Background, parse_background
+from pacl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("auto", Background("auto")),
+        ("none", Background("none")),
+        ("contrast", Background("contrast")),
+        ("prompt:sky; a wall ;", Background("prompt", ("sky", "a wall"))),
+        ("threshold:0.1", Background("threshold", limit=0.1)),
+        ("entropy", Background("entropy", limit=1.5)),
+        ("entropy:1.2", Background("entropy", limit=1.2)),
+    ],
+)
+def test_spellings(rule: str, expected: Background) -> None:
+    assert parse_background(rule) == expected
+    assert parse_background(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["", "black", "none:1", "auto:", "prompt", "prompt:", "prompt:;", "threshold", "threshold:", "threshold:high"]
+    + ["threshold:0", "threshold:1", "threshold:-1", "threshold:nan", "entropy:", "entropy:0", "entropy:inf"],
+)
+def test_nonsense_is_one_line_that_names_the_flag_and_what_would_work(rule: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_background(rule)
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"--background {rule or repr(rule)}:" in message
+    assert any(advice in message for advice in ("prompt:background", "threshold:0.1", "entropy:1.5", "contrast"))
+
+
+def test_auto_lets_a_single_label_compete() -> None:
+    auto = parse_background("auto")
+    assert auto.resolve(1, 1).kind == "contrast"
+    assert auto.resolve(1, 3).kind == "contrast", "synonyms do not compete with each other"
+    assert auto.resolve(2, 2).kind == "none"
+
+
+@pytest.mark.parametrize("labels", [1, 2, 3, 4])
+def test_the_papers_entropy_can_never_fire_for_four_classes_or_fewer(labels: int) -> None:
+    assert math.log(labels) < 1.5
+    with pytest.raises(UserError, match=f"--background entropy:1.5: can never hold.*{math.log(labels):.2f} nats"):
+        parse_background("entropy").resolve(labels, labels)
+
+
+def test_limits_that_can_hold_are_let_through() -> None:
+    assert parse_background("entropy").resolve(5, 5).limit == 1.5
+    assert parse_background("entropy:0.5").resolve(2, 2).limit == 0.5
+    assert parse_background("threshold:0.1").resolve(11, 11).limit == 0.1
+    assert parse_background("threshold:0.1").resolve(3, 11).limit == 0.1, "the softmax runs over all prompts"
+
+
+@pytest.mark.parametrize(("limit", "names"), [(0.1, 10), (0.1, 3), (0.9, 1)])
+def test_a_threshold_below_chance_is_refused_with_one_that_works(limit: float, names: int) -> None:
+    with pytest.raises(UserError, match="can never hold") as error:
+        parse_background(f"threshold:{limit}").resolve(names, names)
+    if names > 1:
+        advised = str(error.value).split("such as ")[1].split(",")[0]
+        assert parse_background(advised).resolve(names, names).kind == "threshold"
+
+
+def test_threshold_rejects_what_is_below() -> None:
+    probabilities = torch.tensor([[0.6, 0.3, 0.2], [0.4, 0.5, 0.4], [0.0, 0.2, 0.4]])  # [C, pixels]
+    rejected = Background("threshold", limit=0.5).rejects(probabilities)
+    assert rejected is not None
+    assert rejected.tolist() == [False, False, True]
+
+
+def test_entropy_is_in_nats_of_the_classes_shares() -> None:
+    even = torch.full((5, 1), 0.2)
+    sure = torch.tensor([[1.0], [0.0], [0.0], [0.0], [0.0]])
+    for probabilities, entropy in ((even, math.log(5)), (sure, 0.0), (even / 2, math.log(5))):
+        for limit, expected in ((entropy + 0.01, False), (entropy - 0.01, True)):
+            rejected = Background("entropy", limit=limit).rejects(probabilities)
+            assert rejected is not None
+            assert rejected.item() is expected
+
+
+@pytest.mark.parametrize("kind", ["none", "prompt", "contrast"])
+def test_the_other_rules_leave_it_to_the_argmax(kind: str) -> None:
+    assert Background(kind, ("sky",)).rejects(torch.rand(3, 4)) is None

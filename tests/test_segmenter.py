@@ -1,0 +1,534 @@
+"""The segmenter, on a model simple enough to know every answer: patches are mean colours, texts are colours."""
+
+import itertools
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import pacl.segmenter
+from pacl.background import Background
+from pacl.errors import UserError
+from pacl.grid import PatchGrid
+from pacl.prompts import Label
+from pacl.segmenter import (
+    PatchMaps,
+    Segmenter,
+    SegmenterSettings,
+    class_probabilities,
+    decide,
+    encode_images,
+    make_query,
+    resize,
+    split_rows,
+)
+from pacl.windows import Layout
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128), "teal": (0, 90, 90)}
+
+
+class ColourModel(nn.Module):
+    """Patch vectors are the patches' mean colours, text vectors the named colours; both of unit length."""
+
+    def __init__(self, patch: int = 8, size: int = 64) -> None:
+        super().__init__()
+        self.device = torch.device("cpu")
+        self.logit_scale = torch.tensor(50.0)
+        self.config = SimpleNamespace(size=size, contrast=["grey", "green"])
+        self.clip = SimpleNamespace(
+            patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5
+        )
+        self.batches: list[tuple[int, ...]] = []
+
+    def encode_image(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
+        self.batches.append(tuple(images.shape))
+        patch = self.clip.patch
+        means = F.avg_pool2d(images, patch, stride or patch)  # [B, 3, h, w]
+        vectors = F.normalize(means.flatten(2).transpose(1, 2) + 1e-6, dim=-1)  # [B, P, 3]
+        return vectors, PatchGrid(means.shape[2], means.shape[3], patch, stride or patch)
+
+    def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
+        colours = [COLOURS[prompt.split()[-1]] for prompt in prompts]
+        return F.normalize(torch.tensor(colours, dtype=torch.float32), dim=-1)  # [N, 3]
+
+
+def picture(
+    height: int, width: int, square: tuple[int, int, int, int] | None = None, colour: str = "red"
+) -> np.ndarray:
+    """Grey, with one coloured rectangle at rows, columns (top, bottom, left, right)."""
+    image = np.full((height, width, 3), 128, np.uint8)
+    if square:
+        top, bottom, left, right = square
+        image[top:bottom, left:right] = COLOURS[colour]
+    return image
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth coloured noise: every patch and pixel differs."""
+    small = torch.rand(1, 3, 9, 11, generator=torch.Generator().manual_seed(seed))
+    return (F.interpolate(small, (height, width), mode="bicubic")[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+
+
+def run(image: np.ndarray, labels: Sequence[str | Label], model: ColourModel | None = None, **settings: object):
+    segmenter = Segmenter(model or ColourModel(), SegmenterSettings(**settings))
+    segmenter.set_image(image)
+    return segmenter.predict(labels)
+
+
+# --- Pixels and patches stay aligned ------------------------------------------------------------------------------
+
+VIEWS = [
+    {},
+    {"stride": 4},
+    {"stride": 3},
+    {"size": 80},
+    {"size": 77, "stride": 4},
+    {"size": 96, "window": 48, "accumulate": "pixel"},
+    {"size": 96, "window": 48, "accumulate": "patch"},
+    {"size": 91, "window": 40, "window_step": 13, "accumulate": "pixel"},
+    {"size": 91, "window": 40, "window_step": 13, "accumulate": "patch"},
+    {"size": 90, "window": 48, "window_step": 40, "stride": 4, "accumulate": "pixel"},
+    {"size": 90, "window": 48, "window_step": 48, "stride": 4, "accumulate": "patch"},
+]
+
+
+@pytest.mark.parametrize("settings", VIEWS, ids=str)
+@pytest.mark.parametrize("size", [(64, 64), (240, 320), (301, 203), (50, 35), (90, 700)])
+def test_what_is_drawn_at_a_place_responds_there(size: tuple[int, int], settings: dict) -> None:
+    height, width = size
+    for cy, cx in ((0.3, 0.35), (0.7, 0.4), (0.5, 0.75)):
+        # Three tenths of the short side, off any grid.
+        half = 0.15 * min(size)
+        box = [round(v) for v in (cy * height - half, cy * height + half, cx * width - half, cx * width + half)]
+        truth = np.zeros(size, bool)
+        truth[box[0] : box[1], box[2] : box[3]] = True
+        result = run(picture(height, width, (box[0], box[1], box[2], box[3])), ["red", "grey"], **settings)
+        mask = result.mask("red")
+        assert mask.any()
+        patch = 8 / (settings.get("size", 64) / min(size))  # in pixels of the picture
+        for axis in (0, 1):
+            drift = abs(np.nonzero(mask)[axis].mean() - np.nonzero(truth)[axis].mean())
+            assert drift < 0.2 * patch + 0.5, (axis, drift, patch)
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.5
+
+
+@pytest.mark.parametrize("settings", VIEWS, ids=str)
+def test_a_mirrored_picture_gives_the_mirrored_map(settings: dict) -> None:
+    # Any systematic shift, in the resize, the windows or the upsampling, breaks this. With 96 x 144 and steps of 8 no
+    # window is shifted inwards at one end only.
+    settings = {**settings, "size": 96, **({"window_step": 8} if "window" in settings else {})}
+    image = noise(144, 216)
+    straight = run(image, ["red", "green", "blue"], **settings)
+    mirrored = run(image[::-1, ::-1], ["red", "green", "blue"], **settings)
+    for label in straight.labels:
+        difference = np.abs(straight.score_map(label) - mirrored.score_map(label)[::-1, ::-1])
+        assert difference.max() < 0.01
+
+
+def test_exact_values_when_every_patch_is_one_colour() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :32] = COLOURS["red"]
+    image[:, 32:] = COLOURS["blue"]
+    result = run(image, ["red", "blue"])
+    assert (result.index[:, :32] == 1).all()
+    assert (result.index[:, 32:] == 2).all()
+    red = result.score_map("red")
+    assert red.shape == (64, 64)
+    assert red.dtype == np.float32
+    # Between the centres of the patches at columns 27.5 and 35.5 the cosine falls linearly from 1 to 0.
+    np.testing.assert_allclose(red[10, 20:44], np.interp(np.arange(20, 44), [27.5, 35.5], [1, 0]), atol=1e-5)
+    assert result.shares == [0.5, 0.5]
+    assert all(0.9 < score < 1 for score in result.scores)
+
+
+# --- Windows ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("accumulate", ["pixel", "patch"])
+@pytest.mark.parametrize("size", [(150, 200), (77, 64), (1, 90)])
+def test_a_window_that_covers_the_picture_is_the_whole_picture(size: tuple[int, int], accumulate: str) -> None:
+    image = noise(*size)
+    whole = run(image, ["red", "green", "blue"])
+    windowed = run(image, ["red", "green", "blue"], window=5000, accumulate=accumulate)
+    assert np.array_equal(whole.index, windowed.index)
+    assert np.array_equal(whole.score_map(0), windowed.score_map(0))
+
+
+def test_patch_accumulation_equals_the_whole_picture_when_patches_see_only_themselves() -> None:
+    # The fake's patches have no context, so windows change nothing but the arithmetic.
+    image = noise(100, 170)
+    whole = run(image, ["red", "green", "blue"], size=96, stride=4)
+    windowed = run(image, ["red", "green", "blue"], size=96, stride=4, window=40, window_step=17)
+    np.testing.assert_allclose(windowed.score_map("red"), whole.score_map("red"), atol=1e-5)
+
+
+def test_pixel_accumulation_follows_the_published_order() -> None:
+    """Against the protocols' plain loop: upsample each window, add, divide, resize, with torch's own interpolation."""
+    image, settings = noise(131, 203), SegmenterSettings(size=96, window=48, window_step=20, accumulate="pixel")
+    model = ColourModel()
+    texts = model.encode_prompts(["red", "green", "blue"])
+    maps = encode_images(model, [image], settings)[0].patches.similarity(texts)
+    height, width = maps.layout.resized
+    assert (height, width) == (96, 149)
+
+    small = resize(torch.from_numpy(image).permute(2, 0, 1), (height, width))
+    total, count = torch.zeros(3, height, width), torch.zeros(height, width)
+    for y, x in itertools.product([0, 20, 40, 48], [0, 20, 40, 60, 80, 100, 101]):
+        vectors, grid = model.encode_image(small[None, :, y : y + 48, x : x + 48])
+        cosines = (vectors[0] @ texts.T).T.reshape(1, 3, grid.h, grid.w)
+        total[:, y : y + 48, x : x + 48] += F.interpolate(cosines, (48, 48), mode="bilinear")[0]
+        count[y : y + 48, x : x + 48] += 1
+    expected = F.interpolate((total / count)[None], (131, 203), mode="bilinear")[0]
+    torch.testing.assert_close(maps.rows(0, 131), expected, atol=1e-5, rtol=0)
+
+
+def test_pixel_and_patch_accumulation_differ_little(capsys: pytest.CaptureFixture[str]) -> None:
+    image = noise(300, 400)
+    pixel, patch = (
+        run(image, ["red", "green", "blue"], size=96, window=48, accumulate=accumulate).index
+        for accumulate in ("pixel", "patch")
+    )
+    differ = (pixel != patch).mean()
+    with capsys.disabled():
+        print(f"\npixel and patch accumulation: labels differ on {differ:.2%} of the pixels")
+    assert 0 < differ < 0.02
+
+
+def test_windows_go_through_the_tower_in_batches() -> None:
+    model = ColourModel()
+    segmenter = Segmenter(model, SegmenterSettings(size=96, window=48, window_batch=4))
+    segmenter.predict_batch([noise(96, 96), noise(200, 300)], ["red", "blue"])  # 3 x 3 and 3 x 5 windows
+    assert [shape[0] for shape in model.batches] == [4, 4, 4, 4, 4, 4]
+    assert {shape[1:] for shape in model.batches} == {(3, 48, 48)}
+
+
+def test_merged_averages_where_windows_overlap() -> None:
+    layout = Layout((16, 24), (16, 24), (16, 16), (0,), (0, 8))
+    values = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 3.0)])  # [T, K, h, w]
+    merged = PatchMaps(values, PatchGrid(2, 2, 8, 8), layout).merged()
+    assert merged.values.tolist() == [[[[1, 2, 3], [1, 2, 3]]]]
+    assert merged.grid == PatchGrid(2, 3, 8, 8)
+    assert merged.layout.corners == [(0, 0)]
+
+
+# --- One picture, many words; many pictures -----------------------------------------------------------------------
+
+
+def test_a_picture_is_encoded_once() -> None:
+    model = ColourModel()
+    segmenter = Segmenter(model)
+    with pytest.raises(RuntimeError, match="set_image"):
+        segmenter.predict(["red", "blue"])
+    segmenter.set_image(picture(64, 64, (8, 40, 8, 40)))
+    first = segmenter.predict(["red", "grey"])
+    second = segmenter.predict(["blue", "grey"])
+    assert len(model.batches) == 1
+    assert first.mask("red")[16:32, 16:32].all()
+    assert second.shares[0] == 0
+    assert second.scores[0] == 0
+    assert np.array_equal(segmenter.predict(["red", "grey"]).index, first.index)
+    segmenter.set_image(picture(64, 64, (8, 40, 8, 40), "blue"))
+    assert segmenter.predict(["blue", "grey"]).shares[0] == first.shares[0]
+
+
+@pytest.mark.parametrize("settings", [{}, {"size": 96, "window": 48, "accumulate": "pixel"}, {"window": 40}], ids=str)
+def test_a_batch_equals_one_by_one(settings: dict) -> None:
+    images = [noise(64, 64, 1), noise(128, 128, 2), noise(50, 90, 3), noise(64, 64, 4), noise(1, 30, 5)]
+    segmenter = Segmenter(ColourModel(), SegmenterSettings(**settings, window_batch=3))
+    together = segmenter.predict_batch(images, ["red", "green", "blue"])
+    for image, result in zip(images, together, strict=True):
+        segmenter.set_image(image)
+        alone = segmenter.predict(["red", "green", "blue"])
+        assert result.index.shape == image.shape[:2]
+        assert np.array_equal(result.index, alone.index)
+        np.testing.assert_allclose(result.score_map("red"), alone.score_map("red"), atol=1e-6)
+
+
+def test_pictures_that_resize_to_one_size_share_a_batch() -> None:
+    model = ColourModel()
+    Segmenter(model).predict_batch([noise(64, 64), noise(128, 128), noise(64, 96), noise(300, 300)], ["red", "blue"])
+    assert sorted(model.batches) == [(1, 3, 64, 96), (3, 3, 64, 64)]
+
+
+def test_tensors_and_arrays_are_the_same_picture() -> None:
+    image = noise(70, 90)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    segmenter = Segmenter(ColourModel())
+    a, b, c = segmenter.predict_batch([image, tensor, tensor.float() / 255], ["red", "blue"])
+    assert np.array_equal(a.index, b.index)
+    np.testing.assert_allclose(a.score_map(0), c.score_map(0), atol=0.02)  # resized in 8 bits, and in floats
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), torch.zeros(4, 4, 3)])
+def test_what_is_no_picture_is_a_programming_error(image: np.ndarray | Tensor) -> None:
+    with pytest.raises(ValueError, match="image"):
+        Segmenter(ColourModel()).set_image(image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (1, 5000), (3, 2), (2000, 7)])
+@pytest.mark.parametrize("settings", [{}, {"window": 32, "accumulate": "pixel"}, {"window": 32, "stride": 4}], ids=str)
+def test_pictures_of_any_shape(size: tuple[int, int], settings: dict) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    image[: (size[0] + 1) // 2, : (size[1] + 1) // 2] = COLOURS["red"]
+    image[size[0] // 2 :, size[1] // 2 :] = COLOURS["blue"]
+    result = run(image, ["red", "blue"], **settings)
+    assert result.index.shape == size
+    assert sum(result.shares) == pytest.approx(1)
+    if max(size) > 1:
+        assert result.shares == pytest.approx([0.5, 0.5], abs=0.1)
+        assert result.index[0, 0] == 1
+        assert result.index[-1, -1] == 2
+
+
+# --- Words --------------------------------------------------------------------------------------------------------
+
+
+def test_label_ids_do_not_depend_on_the_background() -> None:
+    image = picture(64, 64, (0, 64, 0, 32))
+    for background in ("none", "prompt:teal", "contrast", "threshold:0.6"):
+        result = run(image, ["blue", "red"], background=background)
+        assert result.index[32, 10] == 2, background
+        assert result.labels == ["blue", "red"]
+        assert result.background == background
+
+
+def test_prompts_and_labels() -> None:
+    image = picture(64, 64, (0, 64, 0, 32))
+    result = run(image, ["the red;blue=thing", Label("rest", ("grey",))])
+    assert result.labels == ["thing", "rest"]
+    assert result.prompts == [("the red", "blue"), ("grey",)]
+    assert np.array_equal(result.mask("thing"), result.index == 1)
+    assert np.array_equal(result.mask(1), result.index == 2)
+    with pytest.raises(KeyError, match="thing, rest"):
+        result.mask("red")
+    with pytest.raises(IndexError):
+        result.mask(2)
+
+
+def test_a_synonym_changes_nothing_for_the_others_but_their_probabilities() -> None:
+    """A label takes its best synonym after the softmax over all of them: two do not outvote one."""
+    image = noise(90, 120)
+    plain = run(image, ["red", "green", "blue"])
+    twice = run(image, ["red;a red;the red=red", "green", "blue"])
+    assert np.array_equal(plain.index, twice.index)
+    assert twice.scores[0] < 0.6 < plain.scores[0], "three equal synonyms share the probability"
+    best = run(image, ["teal;red=warm", "green", "blue"]).score_map("warm")
+    apart = run(image, ["teal", "red"])
+    np.testing.assert_allclose(best, np.maximum(apart.score_map("teal"), apart.score_map("red")), atol=1e-6)
+
+
+def test_class_probabilities_take_the_max_after_the_softmax() -> None:
+    cosines = torch.rand(5, 2, 3)  # [N, H, W]
+    probabilities = class_probabilities(cosines, (1, 1, 2, 0, 0), 10.0)
+    softmax = (cosines * 10).softmax(0)
+    torch.testing.assert_close(probabilities, torch.stack([softmax[:2].amax(0), softmax[2], softmax[3:].amax(0)]))
+
+
+def test_decide_maps_winners_to_ids() -> None:
+    probabilities = torch.tensor([[0.5, 0.2], [0.3, 0.3], [0.2, 0.5]])  # [K, pixels]
+    index, confidence = decide(probabilities, torch.tensor([1, 2, 0]), Background("contrast"))
+    assert index.tolist() == [1, 0]
+    assert confidence.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("labels", [[], [""], ["red", "Red"], ["red=a", "blue=a"], ["one two three four five red"]])
+def test_words_that_make_no_sense_are_one_line(labels: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        run(picture(8, 8), labels, background="none")
+    assert "\n" not in str(error.value)
+
+
+def test_more_labels_than_a_byte_holds() -> None:
+    labels = [f"{i} teal" for i in range(255)]
+    assert run(picture(16, 16), labels).index.dtype == np.uint8
+    result = run(picture(16, 16), [*labels, "grey"])
+    assert result.index.dtype == np.uint16
+    assert (result.index == 256).all()
+
+
+# --- Background ---------------------------------------------------------------------------------------------------
+
+SQUARE = picture(64, 64, (16, 48, 16, 48))
+
+
+def test_a_single_prompt_competes_with_the_models_words() -> None:
+    result = run(SQUARE, ["red"])
+    assert result.background == "contrast"
+    assert result.index[32, 32] == 1
+    assert result.index[2, 2] == 0
+    assert 0.15 < result.shares[0] < 0.4
+    assert run(SQUARE, "red").shares == result.shares, "one text is a list of one"
+    absent = run(SQUARE, ["blue"])
+    assert absent.shares == [0.0]
+    assert absent.scores == [0.0]
+
+
+def test_competitors_never_include_the_prompt_itself() -> None:
+    result = run(picture(64, 64), ["a grey"])  # "grey" is one of the model's words, and says the same
+    assert result.shares == [1.0]
+    model = ColourModel()
+    model.config.contrast = ["grey"]
+    with pytest.raises(UserError, match="--background contrast: .* use none"):
+        run(SQUARE, ["grey"], model)
+
+
+def test_none_gives_every_pixel_to_a_label() -> None:
+    assert run(SQUARE, ["red"], background="none").shares == [1.0]
+    assert (run(SQUARE, ["red", "blue"]).index > 0).all()
+
+
+def test_a_background_prompt_takes_its_pixels() -> None:
+    result = run(SQUARE, ["red", "blue"], background="prompt:teal;grey")
+    assert result.index[32, 32] == 1
+    assert result.index[2, 2] == 0
+    with pytest.raises(UserError, match="grey"):
+        run(SQUARE, ["red", "grey"], background="prompt:grey")
+
+
+def test_a_threshold_rejects_the_undecided() -> None:
+    # Grey is as far from red as from blue: 0.5 each.
+    result = run(SQUARE, ["red", "blue"], background="threshold:0.6")
+    assert result.index[32, 32] == 1
+    assert result.index[2, 2] == 0
+    with pytest.raises(UserError, match=r"--background threshold:0.5: can never hold"):
+        run(SQUARE, ["red", "blue"], background="threshold:0.5")
+
+
+def test_entropy_rejects_the_undecided() -> None:
+    result = run(SQUARE, ["red", "blue", "green"], background="entropy:0.9")
+    assert result.index[32, 32] == 1
+    assert result.index[2, 2] == 0
+    with pytest.raises(UserError, match=r"--background entropy:1.5: can never hold"):
+        run(SQUARE, ["red", "blue", "green"], background="entropy")
+
+
+def test_the_logit_scale_decides_how_sure_is_sure() -> None:
+    sure = run(SQUARE, ["red", "blue"], background="threshold:0.99", logit_scale=100.0)
+    unsure = run(SQUARE, ["red", "blue"], background="threshold:0.99", logit_scale=1.0)
+    assert sure.shares[0] > 0.1
+    assert unsure.shares == [0.0, 0.0]
+
+
+def test_query_orders_prompts_and_ids() -> None:
+    labels = [Label("cat", ("cat", "kitten")), Label("dog", ("dog",))]
+    query = make_query(labels, Background("prompt", ("sky", "wall")), [])
+    assert query.prompts == ("cat", "kitten", "dog", "sky", "wall")
+    assert query.ids == (1, 1, 2, 0, 0)
+    assert query.classes == (1, 2, 0)
+
+
+# --- Memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"window": 40, "accumulate": "pixel"}, {"background": "entropy:0.9"}], ids=str
+)
+def test_bands_change_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    for image in (noise(150, 110), noise(20, 31)):  # made smaller and larger by the resize
+        whole = run(image, ["red", "green", "blue;teal"], **settings)
+        monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 1)  # single rows
+        rows = run(image, ["red", "green", "blue;teal"], **settings)
+        monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 4 * 4 * 110 * 13)  # a few rows, with a rest
+        few = run(image, ["red", "green", "blue;teal"], **settings)
+        monkeypatch.undo()
+        for other in (rows, few):
+            assert (whole.index != other.index).mean() < 1e-3  # matrix products round differently by shape
+            np.testing.assert_allclose(whole.score_map("red"), other.score_map("red"), atol=1e-5)
+            assert whole.shares == pytest.approx(other.shares, abs=1e-3)
+            assert whole.scores == pytest.approx(other.scores, abs=1e-3)
+
+
+def test_split_rows_covers_in_order_within_the_budget() -> None:
+    assert list(split_rows(10, row_bytes=4, budget=12)) == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert list(split_rows(2, row_bytes=400, budget=12)) == [(0, 1), (1, 2)]
+
+
+def test_no_full_size_map_of_every_class_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    upsample = pacl.segmenter.upsample
+
+    def spy(*args, **kwargs):
+        made.append((result := upsample(*args, **kwargs)).numel())
+        return result
+
+    monkeypatch.setattr(pacl.segmenter, "upsample", spy)
+    monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 2**20)
+    labels = [f"{i} teal" for i in range(99)] + ["red"]
+    for settings in ({}, {"size": 128, "window": 64, "accumulate": "pixel"}):
+        run(noise(500, 700), labels, **settings)
+    assert 4 * max(made) <= 2**20 < 4 * 100 * 500 * 700
+
+
+LARGE = """
+import resource, sys, time
+import numpy as np, torch
+from tests.test_segmenter import ColourModel, noise, Segmenter, SegmenterSettings
+image = np.tile(noise(1000, 1000), (4, 6, 1))
+model = ColourModel(patch=16, size=336)
+labels = [f"{i} teal" for i in range(147)] + ["red", "green", "blue"]
+start = time.perf_counter()
+segmenter = Segmenter(model, SegmenterSettings(**eval(sys.argv[1])))
+segmenter.set_image(image)
+result = segmenter.predict(labels)
+assert result.index.shape == (4000, 6000)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"window": 224, "window_step": 112, "accumulate": "pixel"}], ids=str)
+def test_a_24_megapixel_photo_with_150_classes_fits_four_gigabytes(
+    settings: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, repr(settings)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    seconds, gigabytes = map(float, done.stdout.split())
+    with capsys.disabled():
+        print(f"\n6000 x 4000, 150 classes, {settings}: {seconds:.0f} s, peak RSS {gigabytes:.2f} GiB")
+    assert gigabytes < 3
+
+
+# --- Settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "--size 0"),
+        ({"size": 4}, "--size 4: must be at least the model's patch size of 8"),
+        ({"window": 7}, "--window 7: must be at least the model's patch size of 8"),
+        ({"stride": 9}, "--stride 9: must be at most the model's patch size of 8"),
+        ({"stride": 0}, "--stride 0"),
+        ({"window_step": 8}, "--window_step 8: needs --window"),
+        ({"window": 16, "window_step": 17}, "--window_step 17: leaves gaps between windows of 16; use 16"),
+        ({"window_batch": 0}, "--window_batch 0"),
+        ({"refine": -1}, "--refine -1"),
+        ({"logit_scale": 0.0}, "--logit_scale 0.0"),
+        ({"accumulate": "pixels"}, "--accumulate pixels: must be pixel or patch"),
+        ({"precision": "fp16"}, "--precision fp16: must be fp32 or bf16"),
+        ({"background": "black"}, "--background black: unknown rule"),
+        ({"templates": "nice"}, "nice"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_one_line(settings: dict, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Segmenter(ColourModel(), SegmenterSettings(**settings))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_do_not_import_torch() -> None:
+    code = "import sys, pacl.settings; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
