@@ -19,22 +19,29 @@ class Picture:
     name: str
 
 
-def looks_like_picture(word: str) -> bool:
-    """Whether a word means a picture or a folder of pictures, and not a prompt.
+def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """Sort the words of a command line into pictures (or folders of them) and prompts.
 
-    It does when it ends in an image suffix, holds a path separator, or is the name of something that exists.
+    A word is a picture when it ends in an image suffix, holds a path separator, or is the name of something that
+    exists here; else it is a prompt.
+
+    Returns:
+        Pictures, prompts, and those of the pictures that the rule may have got wrong: plain names that exist but
+        come after a picture, such as ``dog`` in ``photo.jpg dog`` where a folder has that name.
     """
-    has_separator = any(separator in word for separator in (os.sep, os.altsep) if separator)
-    return has_separator or Path(word).suffix.lower() in IMAGE_SUFFIXES or os.path.exists(word)
-
-
-def split_words(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Sort the words of a command line into (pictures and folders, prompts), each in the order given."""
     pictures: list[str] = []
     prompts: list[str] = []
+    doubtful: list[str] = []
     for word in words:
-        (pictures if looks_like_picture(word) else prompts).append(word)
-    return pictures, prompts
+        is_path = any(mark in word for mark in (os.sep, os.altsep) if mark)
+        if is_path or Path(word).suffix.lower() in IMAGE_SUFFIXES:
+            pictures.append(word)
+        elif os.path.exists(word):
+            doubtful += [word] if pictures else []
+            pictures.append(word)
+        else:
+            prompts.append(word)
+    return pictures, prompts, doubtful
 
 
 def find_pictures(words: Sequence[str], out: Path) -> list[Picture]:

@@ -1,0 +1,297 @@
+"""Segment pictures by words: ``python -m pacl.segment IMAGE_OR_FOLDER... PROMPT... [options]``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
+
+from pacl.errors import UserError, run_verb
+from pacl.files import make_folder
+from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes, unknown_words
+from pacl.results import DEFAULT_FORMATS, FORMATS, Writer, line, table
+from pacl.settings import SegmenterSettings
+from pacl.sources import Picture, find_pictures, split_words
+
+if TYPE_CHECKING:
+    import torch
+
+    from pacl.segmenter import Segmenter
+
+USAGE = "pacl segment IMAGE_OR_FOLDER... PROMPT... [options]"
+
+EXAMPLES = """\
+examples:
+  pacl segment dog.jpg "a dog" "grass" "sky"
+  pacl segment dog.jpg "a dog"                     one prompt: the model's own words compete with it
+  pacl segment photos/ "a dog=animal" "cat;kitten" a folder; a label of its own; synonyms
+  pacl segment photos/ --classes classes.txt       a label a line
+  pacl segment dog.jpg "a dog" "grass" --stride 4 --refine 10      finer masks
+  pacl segment big.jpg "a car" "a road" --size 672 --window 224    sliding windows
+  pacl segment dog.jpg "a dog" --json --format rle | jq            for other programs
+
+Words that end in an image suffix, hold a path separator or name something that exists here are pictures or
+folders; all others are prompts. --prompt makes any word a prompt.
+
+exit codes: 0 done, 1 some pictures of several failed, 2 nothing done because of a mistake named in one line
+"""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage text that would bury it."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if len(unknown) < len(message.split()) and unknown[0].startswith("-"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            message = f"{unknown[0]}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
+        raise UserError(message.removeprefix("argument "))
+
+
+class Window(argparse.Action):
+    """``--window CROP/STEP`` says both at once."""
+
+    def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
+        crop, slash, step = value.partition("/")
+        if not crop.isdecimal() or (slash and not step.isdecimal()):
+            raise UserError(f"{option} {value}: is CROP or CROP/STEP in pixels, such as 224/112")
+        namespace.window = int(crop)
+        if slash:
+            namespace.window_step = int(step)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's words and flags; every field of `SegmenterSettings` is one of the latter."""
+    parser = OneLineParser(
+        prog="pacl segment",
+        usage=USAGE,
+        description="Segment pictures by words.",
+        epilog=EXAMPLES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", help="pictures, folders of pictures (with subfolders), and prompts")
+    words = parser.add_argument_group("what to look for")
+    words.add_argument("--prompt", action="append", default=[], help="a prompt, whatever it looks like; repeatable")
+    words.add_argument(
+        "--classes", metavar="FILE", help="text file with a label a line: name, a;synonym or prompt=name"
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument("--out", metavar="DIR", type=Path, default=Path("out"), help="folder for them (default: out)")
+    results.add_argument(
+        "--format",
+        metavar="NAME[,NAME]",
+        type=formats,
+        default=DEFAULT_FORMATS,
+        help=f"what is written for each picture (default: {','.join(DEFAULT_FORMATS)}). "
+        + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
+    )
+    results.add_argument("--json", action="store_true", help="print only the record of each picture, one JSON a line")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        default="auto",
+        help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else bundled), bundled, "
+        "the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH (default: auto)",
+    )
+    model.add_argument(
+        "--dense",
+        metavar="VARIANT",
+        help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip (default: what the "
+        "head was trained on; naclip for a CLIP without a head)",
+    )
+    model.add_argument(
+        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
+    )
+    add_settings(parser.add_argument_group("how"))
+    return parser
+
+
+def add_settings(group: argparse._ArgumentGroup) -> None:
+    """A flag for every field of `SegmenterSettings`: its name, type, default and description are the field's own."""
+    from docstring_parser import parse_from_object
+
+    texts = {param.arg_name: param.description or "" for param in parse_from_object(SegmenterSettings).params}
+    hints = get_type_hints(SegmenterSettings)
+    for field in dataclasses.fields(SegmenterSettings):
+        kinds = [kind for kind in get_args(hints[field.name]) or [hints[field.name]] if kind is not type(None)]
+        text = texts[field.name].replace("None:", "Default:").replace("%", "%%")
+        if field.default is not None:
+            text += f" (default: {field.default})"
+        if field.name == "window":
+            group.add_argument("--window", metavar="CROP[/STEP]", action=Window, help=text)
+        elif isinstance(kinds[0], str):  # Literal
+            group.add_argument(f"--{field.name}", choices=kinds, default=field.default, help=text)
+        else:
+            metavar = {int: "N", float: "X", str: "TEXT"}[kinds[0]]
+            group.add_argument(f"--{field.name}", type=kinds[0], metavar=metavar, default=field.default, help=text)
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """``overlay,mask`` -> its names, each once.
+
+    Raises:
+        UserError: None, or one that there is not.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise UserError(f"--format {text}: choose from {', '.join(FORMATS)}; several with commas between them")
+    return names
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that can be checked in an instant, load the model, segment picture by picture.
+
+    Returns:
+        0, or 1 when some pictures of several failed.
+
+    Raises:
+        UserError: Whatever is wrong with the words, the flags, the model, or the only picture.
+    """
+    args = build_parser().parse_intermixed_args(argv)
+    settings = SegmenterSettings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(SegmenterSettings)})
+    sources, prompts, doubtful = split_words(args.words)
+    for word in doubtful:
+        say(f'note: "{word}" exists here and is taken for pictures; --prompt "{word}" makes it a prompt')
+    labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
+    labels += read_classes(args.classes) if args.classes else []
+    if not sources:
+        raise UserError('no picture: name one or a folder of them, as in pacl segment image.jpg "a dog"')
+    if not labels:
+        raise UserError(f'no prompt: say what to look for, as in pacl segment {sources[0]} "a dog"')
+    check_labels(labels)
+    get_templates(settings.templates)
+    pictures = find_pictures(sources, args.out)
+    make_folder(args.out)
+
+    segmenter = load_segmenter(args.model, args.dense, args.device, settings)
+    warn_of_unknown_words(segmenter, labels)
+    segmenter.predict_batch([], labels)  # no picture yet: what is wrong with the words shows now, and only once
+    config = segmenter.model.config
+    model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
+    return run(pictures, labels, segmenter, Writer(args.out, args.format, model), as_json=args.json)
+
+
+def load_segmenter(name: str, dense: str | None, device: str, settings: SegmenterSettings) -> Segmenter:
+    """Import torch and load the model; a misspelt variant or device is refused before any weights are read."""
+    target = choose_device(device)
+    from pacl.dense import VARIANTS
+    from pacl.model import load_model
+    from pacl.segmenter import Segmenter
+
+    if dense is not None and dense not in VARIANTS:
+        raise UserError(f"--dense {dense}: choose from {', '.join(VARIANTS)}")
+    return Segmenter(load_model(name, dense=dense, device=target), settings)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UserError: No such device, here or at all.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        there = f"there are cuda:0 to cuda:{count - 1}" if count else "this torch sees none; use cpu"
+        raise UserError(f"--device {name}: no such CUDA device; {there}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {name}: not available here; use cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
+    return device
+
+
+def warn_of_unknown_words(segmenter: Segmenter, labels: Sequence[Label]) -> None:
+    """Name the words of the prompts that a model with a closed vocabulary was never taught."""
+    prompts = [prompt for label in labels for prompt in label.prompts] + list(segmenter.background.prompts)
+    vocabulary = segmenter.model.clip.vocabulary
+    unknown = unknown_words(prompts, vocabulary)
+    if vocabulary is not None and unknown:
+        say(
+            f"warning: this model knows {len(vocabulary)} words and not {', '.join(map(repr, unknown))}: "
+            "expect nonsense for them (its model card lists the words)"
+        )
+
+
+def run(
+    pictures: Sequence[Picture], labels: Sequence[Label], segmenter: Segmenter, writer: Writer, *, as_json: bool
+) -> int:
+    """Segment the pictures one after the other; of several, a bad one is told of and passed over."""
+    from rich.console import Console
+
+    from pacl.images import open_image
+
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    start, failed = time.monotonic(), 0
+    for number, picture in enumerate(pictures, start=1):
+        progress = f"[{number}/{len(pictures)}]"
+        try:
+            image = open_image(picture.path)
+            with memory_advice(picture):
+                segmenter.set_image(image)
+                found = segmenter.predict(labels)
+                record = writer.write(picture, image, found)
+        except UserError as error:
+            if len(pictures) == 1:
+                raise
+            failed += 1
+            say(f"error: {progress} {error}")
+            continue
+        if as_json:
+            print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+        if len(pictures) > 1:
+            left = (time.monotonic() - start) / number * (len(pictures) - number)
+            more = f" ({left:.0f} s left)" if left >= 1 else ""
+            console.print(f"{progress} {picture.path}: {line(record)}{more}", markup=False)
+        elif not as_json:
+            for row in table(record):
+                console.print(row)
+            console.print("  " + "\n  ".join(file for kind in record["files"].values() for file in kind), markup=False)
+    if len(pictures) > 1:
+        counts = f"{len(pictures) - failed} of {len(pictures)} pictures segmented"
+        console.print(f"{counts}, {failed} failed; results in {writer.out}", markup=False)
+    return 1 if failed else 0
+
+
+@contextmanager
+def memory_advice(picture: Picture) -> Iterator[None]:
+    """Turn the several ways in which memory runs out into one line.
+
+    Raises:
+        UserError: It ran out.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"{picture.path}: out of memory; try a smaller --size, --window, or a larger --stride"
+        ) from None
+
+
+def say(message: str) -> None:
+    """One line on standard error."""
+    print(f"pacl segment: {' '.join(message.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_verb("segment", main)
