@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
 
-BAND_BYTES = 32 * 2**20
+BAND_BYTES = 64 * 2**20
 """Size of one float32 [N, rows, W] band; a handful of them are alive at a time."""
 
 REFINE_SIDE = 512
@@ -118,7 +118,7 @@ class EncodedImage:
     patches: PatchMaps
     """Patch vectors [T, D, h, w], float32."""
     guide: Tensor | None
-    """uint8 [3, h, w], long side at most `REFINE_SIDE`: the colours that refinement follows; None when it is off."""
+    """float [3, h, w] in [0, 1], long side at most `REFINE_SIDE`: what refinement follows; None when it is off."""
 
 
 def encode_images(
@@ -222,11 +222,10 @@ def _interpolate(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def shrink(image: Tensor, side: int) -> Tensor:
-    """[3, H, W] -> uint8 [3, h, w] of the same proportions with a long side of at most `side`."""
+    """[3, H, W] -> float32 [3, h, w] in [0, 1], of the same proportions, with a long side of at most `side`."""
     height, width = image.shape[1:]
     factor = min(1.0, side / max(height, width))
-    small = resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
-    return (small * 255).round().to(torch.uint8)
+    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
 
 
 # --- Words ------------------------------------------------------------------------------------------------------
@@ -276,13 +275,13 @@ def make_query(labels: Sequence[Label], background: Background, contrast: Sequen
 # --- Scores -----------------------------------------------------------------------------------------------------
 
 
-def class_probabilities(cosines: Tensor, ids: Sequence[int], logit_scale: float) -> Tensor:
+def class_probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
     """Softmax over all N prompts, then each class takes the best of its own: [N, ...] -> [K, ...].
 
     This is the order of the SCLIP family's protocols: the max is taken AFTER the softmax, so synonyms do not add up
     and the probabilities of a pixel sum to 1 only when every class has one prompt.
     """
-    probabilities = (cosines * logit_scale).softmax(0)  # [N, ...]
+    probabilities = logits.softmax(0)  # [N, ...]
     counts = [ids.count(i) for i in dict.fromkeys(ids)]
     if len(counts) == len(ids):
         return probabilities
@@ -304,34 +303,33 @@ def split_rows(height: int, row_bytes: int, budget: int) -> Iterator[tuple[int, 
 
 
 def segment(
-    cosines: PatchMaps, query: Query, logit_scale: float, refine: int = 0, guide: Tensor | None = None
+    logits: PatchMaps, query: Query, refine: int = 0, guide: Tensor | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Label every pixel of a picture.
 
     Args:
-        cosines: Of its patches with the N prompts, values [T, N, h, w].
+        logits: Scaled cosines of its patches with the N prompts, values [T, N, h, w].
         query: The N prompts.
-        logit_scale: Factor on the cosines in the softmax.
         refine: Iterations of refinement.
-        guide: uint8 [3, h, w], the picture for the refinement, small.
+        guide: float [3, h, w] in [0, 1], the picture for the refinement, small.
 
     Returns:
         index [H, W] (uint8, or uint16 above 255 labels); number of pixels of each id, int64 [C + 1]; sum of the
         winners' probabilities over the pixels of each id, float64 [C + 1].
     """
-    device = cosines.values.device
+    device = logits.values.device
     classes = torch.tensor(query.classes, device=device)  # [K]
     total = len(query.labels) + 1
-    index = np.empty(cosines.layout.size, np.uint8 if total <= 256 else np.uint16)  # [H, W]
+    index = np.empty(logits.layout.size, np.uint8 if total <= 256 else np.uint16)  # [H, W]
     pixels = torch.zeros(total, dtype=torch.int64, device=device)
     scores = torch.zeros(total, dtype=torch.float64, device=device)
-    maps = cosines
+    maps = logits
     if refine:
         assert guide is not None, "the picture was encoded without refinement"
-        maps = refined_probabilities(cosines, query, logit_scale, refine, guide)  # [1, K, h, w]
+        maps = refined_probabilities(logits, query, refine, guide)  # [1, K, h, w]
     for start, stop in maps.bands():
         band = maps.rows(start, stop)  # [N, rows, W]
-        probabilities = band if refine else class_probabilities(band, query.ids, logit_scale)  # [K, rows, W]
+        probabilities = band if refine else class_probabilities(band, query.ids)  # [K, rows, W]
         labels, confidence = decide(probabilities, classes, query.background)  # [rows, W]
         index[start:stop] = labels.cpu().numpy()
         pixels += torch.bincount(labels.flatten(), minlength=total)
@@ -339,19 +337,14 @@ def segment(
     return index, pixels.cpu().numpy(), scores.cpu().numpy()
 
 
-def refined_probabilities(
-    cosines: PatchMaps, query: Query, logit_scale: float, iterations: int, guide: Tensor
-) -> PatchMaps:
+def refined_probabilities(logits: PatchMaps, query: Query, iterations: int, guide: Tensor) -> PatchMaps:
     """Class probabilities at the size of `guide` [3, h, w], drawn to its edges; values [1, K, h, w]."""
     from pacl.refine import refine
 
     h, w = guide.shape[1:]
-    rows = [
-        class_probabilities(cosines.rows(start, stop, (h, w)), query.ids, logit_scale)
-        for start, stop in cosines.bands((h, w))
-    ]
-    probabilities = refine(torch.cat(rows, dim=1), guide, iterations)  # [K, h, w]
-    layout = Layout(cosines.layout.size, (h, w), (h, w), (0,), (0,))
+    rows = [class_probabilities(logits.rows(start, stop, (h, w)), query.ids) for start, stop in logits.bands((h, w))]
+    probabilities = refine(torch.cat(rows, dim=1), guide.to(rows[0].device), iterations)  # [K, h, w]
+    layout = Layout(logits.layout.size, (h, w), (h, w), (0,), (0,))
     return PatchMaps(probabilities[None], PatchGrid(h, w, patch=1, stride=1), layout)
 
 
@@ -461,7 +454,8 @@ class Segmenter:
     def _segment(self, image: EncodedImage, query: Query, texts: Tensor) -> Segmentation:
         cosines = image.patches.similarity(texts)  # values [T, N, h, w]
         scale = self.settings.logit_scale or float(self.model.logit_scale)
-        index, pixels, scores = segment(cosines, query, scale, self.settings.refine, image.guide)
+        logits = replace(cosines, values=cosines.values * scale)  # upsampling is linear: scaled where it is small
+        index, pixels, scores = segment(logits, query, self.settings.refine, image.guide)
         return Segmentation(
             labels=[label.name for label in query.labels],
             prompts=[label.prompts for label in query.labels],

@@ -28,8 +28,25 @@ def test_spellings(rule: str, expected: Background) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    ["", "black", "none:1", "auto:", "prompt", "prompt:", "prompt:;", "threshold", "threshold:", "threshold:high"]
-    + ["threshold:0", "threshold:1", "threshold:-1", "threshold:nan", "entropy:", "entropy:0", "entropy:inf"],
+    [
+        "",
+        "black",
+        "none:1",
+        "auto:",
+        "prompt",
+        "prompt:",
+        "prompt:;",
+        "threshold",
+        "threshold:",
+        "threshold:high",
+        "threshold:0",
+        "threshold:1",
+        "threshold:-1",
+        "threshold:nan",
+        "entropy:",
+        "entropy:0",
+        "entropy:inf",
+    ],
 )
 def test_nonsense_is_one_line_that_names_the_flag_and_what_would_work(rule: str) -> None:
     with pytest.raises(UserError) as error:

@@ -1,11 +1,9 @@
 """The segmenter, on a model simple enough to know every answer: patches are mean colours, texts are colours."""
 
 import itertools
-import resource
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,10 +59,8 @@ class ColourModel(nn.Module):
         return F.normalize(torch.tensor(colours, dtype=torch.float32), dim=-1)  # [N, 3]
 
 
-def picture(
-    height: int, width: int, square: tuple[int, int, int, int] | None = None, colour: str = "red"
-) -> np.ndarray:
-    """Grey, with one coloured rectangle at rows, columns (top, bottom, left, right)."""
+def picture(height: int, width: int, square: Sequence[int] | None = None, colour: str = "red") -> np.ndarray:
+    """Grey, with one coloured rectangle (top, bottom, left, right)."""
     image = np.full((height, width, 3), 128, np.uint8)
     if square:
         top, bottom, left, right = square
@@ -111,7 +107,7 @@ def test_what_is_drawn_at_a_place_responds_there(size: tuple[int, int], settings
         box = [round(v) for v in (cy * height - half, cy * height + half, cx * width - half, cx * width + half)]
         truth = np.zeros(size, bool)
         truth[box[0] : box[1], box[2] : box[3]] = True
-        result = run(picture(height, width, (box[0], box[1], box[2], box[3])), ["red", "grey"], **settings)
+        result = run(picture(height, width, box), ["red", "grey"], **settings)
         mask = result.mask("red")
         assert mask.any()
         patch = 8 / (settings.get("size", 64) / min(size))  # in pixels of the picture
@@ -327,9 +323,9 @@ def test_a_synonym_changes_nothing_for_the_others_but_their_probabilities() -> N
 
 
 def test_class_probabilities_take_the_max_after_the_softmax() -> None:
-    cosines = torch.rand(5, 2, 3)  # [N, H, W]
-    probabilities = class_probabilities(cosines, (1, 1, 2, 0, 0), 10.0)
-    softmax = (cosines * 10).softmax(0)
+    logits = 10 * torch.rand(5, 2, 3)  # [N, H, W]
+    probabilities = class_probabilities(logits, (1, 1, 2, 0, 0))
+    softmax = logits.softmax(0)
     torch.testing.assert_close(probabilities, torch.stack([softmax[:2].amax(0), softmax[2], softmax[3:].amax(0)]))
 
 
@@ -377,7 +373,7 @@ def test_competitors_never_include_the_prompt_itself() -> None:
     assert result.shares == [1.0]
     model = ColourModel()
     model.config.contrast = ["grey"]
-    with pytest.raises(UserError, match="--background contrast: .* use none"):
+    with pytest.raises(UserError, match=r"--background contrast: .* use none"):
         run(SQUARE, ["grey"], model)
 
 
@@ -430,7 +426,7 @@ def test_query_orders_prompts_and_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"window": 40, "accumulate": "pixel"}, {"background": "entropy:0.9"}], ids=str
+    "settings", [{}, {"window": 40, "accumulate": "pixel"}, {"background": "entropy:0.9"}, {"refine": 2}], ids=str
 )
 def test_bands_change_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     for image in (noise(150, 110), noise(20, 31)):  # made smaller and larger by the resize
