@@ -1,29 +1,30 @@
-"""The card that pictures of results are printed on: legend, share bar, chips and letters (Pillow)."""
+"""The card that pictures of results are printed on: legend, bar of shares, colour bar (Pillow)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-PAPER, INK, FAINT = (252, 252, 250), (32, 34, 38), (128, 132, 140)
+PAPER, INK, FAINT, LINE = (252, 252, 250), (32, 34, 38), (124, 128, 136), (226, 227, 231)
 UNLABELLED = "unlabelled"
+FINE = 2  # panels are drawn this much larger, then scaled down: even spacing of letters, smooth corners
 
-
-def letter_size(picture: np.ndarray) -> int:
-    """Size of the letters that suit a picture, in pixels."""
-    return int(np.clip(max(picture.shape) / 42, 16, 44))
+Colour = tuple[int, ...]
+Face = Callable[[float], ImageFont.FreeTypeFont]  # size in pixels -> font
 
 
 def with_legend(picture: np.ndarray, shares: np.ndarray, labels: Sequence[str], colours: np.ndarray) -> np.ndarray:
-    """Put a picture on paper with a legend below it (wide pictures) or beside it (tall ones).
+    """Put a picture on paper with a legend below it, or beside it where it is tall.
+
+    The legend has a bar of all shares, a row for each label found, the largest first, in as many columns as
+    fit, and then names those that were not found.
 
     Args:
         picture: RGB uint8 [H, W, 3].
-        shares: Part of the pixels of each id, [C + 1]; 0 is "unlabelled".
+        shares: Part of the pixels of each id, [C + 1]; 0 is no label.
         labels: Names of ids 1..C.
         colours: Of the ids, uint8 [C + 1, 3].
 
@@ -31,98 +32,124 @@ def with_legend(picture: np.ndarray, shares: np.ndarray, labels: Sequence[str], 
         RGB uint8 [H', W', 3].
     """
     height, width = picture.shape[:2]
-    em = letter_size(picture)
-    margin = em
+    em = _letter_size(picture)
     below = width >= 0.85 * height
     room = max(width, 18 * em) if below else int(np.clip(0.45 * width, 15 * em, 24 * em))
-    legend = _legend(room, em, shares, labels, colours)
-    if below:
-        size = (room + 2 * margin, height + legend.height + 3 * margin)
-        places = ((margin + (room - width) // 2, margin), (margin, height + 2 * margin))
-    else:
-        size = (width + room + 3 * margin, max(height, legend.height) + 2 * margin)
-        places = ((margin, margin), (width + 2 * margin, margin))
-    card = Image.new("RGB", size, PAPER)
-    card.paste(Image.fromarray(picture), places[0])
-    card.paste(legend, places[1])
-    return np.asarray(card)
-
-
-def _legend(room: int, em: int, shares: np.ndarray, labels: Sequence[str], colours: np.ndarray) -> Image.Image:
-    """A bar of shares, a row for each label found in as many columns as fit, the absent in grey; `room` wide."""
-    found = sorted((i for i in range(1, len(labels) + 1) if shares[i] > 0), key=lambda i: -shares[i])
-    absent = [label for label, share in zip(labels, shares[1:], strict=True) if share == 0]
-    rows: list[tuple[str, float, tuple[int, ...] | None]] = [
-        (labels[i - 1], float(shares[i]), tuple(int(c) for c in colours[i])) for i in found
+    order = sorted(range(1, len(labels) + 1), key=lambda i: -shares[i])
+    rows: list[tuple[str, float, Colour | None]] = [
+        (labels[i - 1], float(shares[i]), tuple(map(int, colours[i]))) for i in order if shares[i] > 0
     ]
     if shares[0] > 0:
         rows.append((UNLABELLED, float(shares[0]), None))
-    chip, gap, step = em, em // 2, round(1.7 * em)
-    share_width = length("99.9 %", em)
-    widest = max((length(row[0], em) for row in rows), default=0)
-    wanted = chip + gap + widest + em + share_width
-    columns = int(np.clip((room + 2 * em) // (min(wanted, 18 * em) + 2 * em), 1, len(rows) or 1))
+    absent = [label for label, share in zip(labels, shares[1:], strict=True) if share == 0]
+    return _card(picture, _legend(room * FINE, em * FINE, rows, absent, _typeface(labels)), em, below)
+
+
+def with_colour_bar(
+    picture: np.ndarray, title: str, ends: tuple[str, str], colours: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Put a picture on paper with a title and a colour bar below it.
+
+    Args:
+        picture: RGB uint8 [H, W, 3].
+        title: One line; may be empty.
+        ends: What stands at the left and right end of the bar.
+        colours: Levels in 0..1, [H, W], to RGB uint8 [H, W, 3].
+
+    Returns:
+        RGB uint8 [H', W', 3].
+    """
+    em = _letter_size(picture)
+    room, unit, face = max(picture.shape[1], 14 * em) * FINE, em * FINE, _typeface([title])
+    small, top = face(0.85 * unit), round(1.6 * unit) if title else 0
+    panel = Image.new("RGB", (room, top + unit), PAPER)
+    draw, middle = ImageDraw.Draw(panel), top + unit // 2
+    draw.text((0, unit / 2), _ellipsis(title, room, face(unit)), INK, face(unit), anchor="lm")
+    left, after = (math.ceil(small.getlength(end)) for end in ends)
+    start, stop = left + unit // 2, min(left + 20 * unit, room - after - unit // 2)
+    levels = np.linspace(0, 1, stop - start, dtype=np.float32)[None].repeat(round(0.7 * unit), axis=0)
+    ramp = Image.fromarray(colours(levels))
+    panel.paste(ramp, (start, middle - ramp.height // 2), _rounded(ramp.size, ramp.height / 2))
+    draw.text((0, middle), ends[0], FAINT, small, anchor="lm")
+    draw.text((stop + unit // 2, middle), ends[1], FAINT, small, anchor="lm")
+    return _card(picture, panel, em, below=True)
+
+
+def _letter_size(picture: np.ndarray) -> int:
+    return int(np.clip(max(picture.shape) / 42, 16, 44))
+
+
+def _card(picture: np.ndarray, panel: Image.Image, margin: int, below: bool) -> np.ndarray:
+    """Picture and panel on paper: RGB uint8 [H', W', 3]."""
+    panel = panel.reduce(FINE)
+    height, width = picture.shape[:2]
+    if below:
+        size = (max(width, panel.width) + 2 * margin, height + panel.height + 3 * margin)
+        places = (((size[0] - width) // 2, margin), (margin, height + 2 * margin))
+    else:
+        size = (width + panel.width + 3 * margin, max(height, panel.height) + 2 * margin)
+        places = ((margin, margin), (width + 2 * margin, margin))
+    card = Image.new("RGB", size, PAPER)
+    card.paste(Image.fromarray(picture), places[0])
+    card.paste(panel, places[1])
+    return np.asarray(card)
+
+
+def _legend(
+    room: int, em: int, rows: list[tuple[str, float, Colour | None]], absent: list[str], face: Face
+) -> Image.Image:
+    if len(rows) > 30:
+        em = round(0.8 * em)
+    font, small = face(em), face(0.85 * em)
+    gap, figures = em // 2, math.ceil(font.getlength("99.9 %"))
+    # As many columns as fit most names: one long name is cut short rather than let it widen every column.
+    lengths = sorted(font.getlength(name) for name, _, _ in rows)
+    typical = lengths[-1 - len(rows) // 10]
+    wanted = math.ceil(em + gap + typical + em + figures)
+    between = 2 * em
+    columns = int(np.clip((room + between) // (wanted + between), 1, len(rows)))
     lines = math.ceil(len(rows) / columns)
-    column = (room - 2 * em * (columns - 1)) // columns
-    tail = _paragraph("absent: " + ", ".join(absent), room, em, most=4) if absent else []
-    bar = round(0.6 * em)
-    top = bar + em
-    drawing = Image.new("RGB", (room, top + lines * step + (len(tail) * round(1.35 * em) + gap if tail else 0)), PAPER)
-    draw = ImageDraw.Draw(drawing)
-    _share_bar(drawing, (0, 0, room, bar), [(share, colour) for _, share, colour in rows])
+    column = (room - between * (columns - 1)) // columns
+    bar, step, small_step = round(0.6 * em), round(1.7 * em), round(1.35 * em)
+    top, tail = bar + em, _tail(absent, room, small)
+    bottom = top + lines * step - (step - em)
+    panel = Image.new("RGB", (room, bottom + (gap + em + len(tail) * small_step if tail else 0)), PAPER)
+    draw = ImageDraw.Draw(panel)
+    panel.paste(_share_bar(room, bar, rows), (0, 0), _rounded((room, bar), bar / 2))
     for n, (name, share, colour) in enumerate(rows):
-        x, y = (n // lines) * (column + 2 * em), top + (n % lines) * step
-        box = (x, y, x + chip, y + chip)
-        drawing.paste(_chip(chip, colour), box)
-        right = x + min(column, wanted if columns > 1 or column > wanted else column)
+        x, y = n // lines * (column + between), top + n % lines * step
+        draw.rounded_rectangle((x, y, x + em, y + em), 0.28 * em, colour, LINE, 0 if colour else FINE)
+        right, left = x + min(column, wanted), x + em + gap
         figure = _percent(share)
-        draw.text((right, y + chip / 2), figure, FAINT, font(em, figure), anchor="rm")
-        text = ellipsis(name, right - share_width - gap - (x + chip + gap), em)
-        draw.text((x + chip + gap, y + chip / 2), text, INK if colour else FAINT, font(em, text), anchor="lm")
+        text = _ellipsis(name, right - left - figures - gap, font)
+        draw.text((left, y + em / 2), text, INK if colour else FAINT, font, anchor="lm")
+        draw.text((right, y + em / 2), figure, FAINT, font, anchor="rm")
     for n, text in enumerate(tail):
-        y = top + lines * step + gap + n * round(1.35 * em)
-        draw.text((0, y + em / 2), text, FAINT, font(round(0.85 * em), text), anchor="lm")
-    return drawing
+        draw.text((0, bottom + gap + em + n * small_step), text, FAINT, small, anchor="lm")
+    return panel
 
 
-def _share_bar(drawing: Image.Image, box: tuple[int, int, int, int], parts: list[tuple[float, Any]]) -> None:
-    """A rounded bar divided by share."""
-    left, top, right, bottom = box
-    bar = Image.new("RGB", (right - left, bottom - top), (228, 229, 232))
+def _share_bar(width: int, height: int, rows: Iterable[tuple[str, float, Colour | None]]) -> Image.Image:
+    """The whole width, divided by share."""
+    bar = Image.new("RGB", (width, height), LINE)
     draw, start = ImageDraw.Draw(bar), 0.0
-    for share, colour in parts:
-        stop = start + share * (right - left)
+    for _, share, colour in rows:
+        stop = start + share * width
         if colour is not None and round(stop) > round(start):
-            draw.rectangle((round(start), 0, round(stop) - 1, bottom - top), colour)
+            draw.rectangle((round(start), 0, round(stop) - 1, height), colour)
         start = stop
-    drawing.paste(bar, box, rounded(bar.size, (bottom - top) / 2))
+    return bar
 
 
-def _chip(size: int, colour: tuple[int, ...] | None) -> Image.Image:
-    """A rounded square of a label's colour; an outlined one for pixels without a label."""
-    chip = Image.new("RGB", (size, size), PAPER)
-    shape = rounded((size, size), 0.28 * size)
-    if colour is not None:
-        chip.paste(colour, (0, 0), shape)
-        return chip
-    chip.paste((205, 207, 212), (0, 0), shape)
-    inner, border = Image.new("RGB", (size, size), PAPER), max(1, size // 10)
-    hole = rounded((size - 2 * border, size - 2 * border), 0.28 * size - border)
-    chip.paste(inner.crop((0, 0, *hole.size)), (border, border), hole)
-    return chip
-
-
-def rounded(size: tuple[int, int], radius: float) -> Image.Image:
-    """An anti-aliased rounded rectangle as a mask."""
-    fine = 4
-    mask = Image.new("L", (size[0] * fine, size[1] * fine))
-    corners = (0, 0, size[0] * fine - 1, size[1] * fine - 1)
-    ImageDraw.Draw(mask).rounded_rectangle(corners, radius * fine, fill=255)
-    return mask.resize(size, Image.Resampling.BOX)
+def _rounded(size: tuple[int, int], radius: float) -> Image.Image:
+    """A rectangle with round corners, as a mask."""
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), radius, fill=255)
+    return mask
 
 
 def _percent(share: float) -> str:
-    """Two digits that say something: 0.04 %, 3.1 %, 42 %."""
+    """Digits that say something: <0.01 %, 0.04 %, 3.1 %, 42.0 %."""
     percent = 100 * share
     if percent < 0.01:
         return "<0.01 %"
@@ -132,45 +159,55 @@ def _percent(share: float) -> str:
 # --- Text -------------------------------------------------------------------------------------------
 
 
-def font(size: int, text: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font; for letters it lacks, a common font of the system if there is one."""
-    if any(ord(letter) > 0xFF for letter in text):
-        for name in ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf"):
-            try:
-                return ImageFont.truetype(name, round(0.93 * size))
-            except OSError:
-                continue
-    return ImageFont.load_default(size)
+def _typeface(texts: Iterable[str]) -> Face:
+    """Pillow's own typeface; where letters need more than Latin, one of the system's if there is one."""
+    top = max((ord(letter) for text in texts for letter in text), default=0)
+    wide = ("NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "msyh.ttc", "Arial Unicode.ttf")
+    for name in (*(wide if top > 0x2E7F else ()), *(("DejaVuSans.ttf", "arial.ttf") if top > 0xFF else ())):
+        try:
+            ImageFont.truetype(name, 10)
+        except OSError:
+            continue
+        return lambda size: ImageFont.truetype(name, round(0.93 * size))
+    return lambda size: ImageFont.load_default(round(size))  # type: ignore[return-value]
 
 
-def length(text: str, size: int) -> int:
-    return math.ceil(font(size, text).getlength(text))
-
-
-def ellipsis(text: str, room: float, size: int) -> str:
-    """The text, or as much of it as fits."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
-    if length(text, size) <= room:
+def _ellipsis(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+    """The text on one line, or as much of it as fits."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)[:1000]
+    if font.getlength(text) <= room:
         return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if length(text[:middle] + "...", size) <= room else (low, middle - 1)
-    return text[:low].rstrip() + "..."
+    fits = _largest(len(text), lambda n: font.getlength(text[:n] + "...") <= room)
+    return text[:fits].rstrip() + "..."
 
 
-def _paragraph(text: str, room: int, em: int, most: int) -> list[str]:
-    """Lines of at most `room` pixels at the smaller size of the legend's tail; the last ends in dots if cut."""
-    size, lines = round(0.85 * em), [""]
+def _tail(absent: list[str], room: int, font: ImageFont.FreeTypeFont, most: int = 4) -> list[str]:
+    """At most `most` lines that name the labels not found, or as many of them as fit and how many more."""
+    if not absent:
+        return []
+
+    def lines(named: int) -> list[str]:
+        more = f" and {len(absent) - named} more" if named < len(absent) else ""
+        return _wrap("absent: " + ", ".join(absent[:named]) + more, room, font)
+
+    return lines(_largest(min(len(absent), 500), lambda named: len(lines(named)) <= most))[:most]
+
+
+def _wrap(text: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and length(longer, size) > room:
+        if lines[-1] and font.getlength(longer) > room:
             lines.append(word)
         else:
             lines[-1] = longer
-        if len(lines) > most:
-            return [
-                *(ellipsis(line, room, size) for line in lines[: most - 1]),
-                ellipsis(f"{lines[most - 1]} ...", room, size),
-            ]
-    return [ellipsis(line, room, size) for line in lines]
+    return [_ellipsis(line, room, font) for line in lines]
+
+
+def _largest(limit: int, holds: Callable[[int], bool]) -> int:
+    """The largest n in 0..limit for which `holds`, by bisection; 0 if none."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low

@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from pacl.coco import box, polygons, rles
 from pacl.files import written_whole
-from pacl.legend import FAINT, INK, PAPER, ellipsis, font, length, letter_size, rounded, with_legend
+from pacl.legend import with_colour_bar, with_legend
 
 # --- Colours ----------------------------------------------------------------------------------------
 
@@ -90,8 +90,9 @@ def overlay(
     Returns:
         RGB uint8 [H', W', 3].
     """
-    picture, index_ = _fit(image, index, long_side)
-    painted = _paint(picture, index_, len(labels), opacity)
+    picture, drawn = _fit(image, index, long_side)
+    softness = max(1.2, 0.5 * max(drawn.shape) / max(index.shape))  # rounds off the blocks of enlarged pixels
+    painted = _paint(picture, drawn, palette(len(labels)).astype(np.float32), opacity, softness)
     return with_legend(painted, _shares(index, len(labels)), labels, palette(len(labels)))
 
 
@@ -110,40 +111,38 @@ def _fit(image: np.ndarray, index: np.ndarray, long_side: int) -> tuple[np.ndarr
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=how), ids
 
 
-def _paint(picture: np.ndarray, index: np.ndarray, count: int, opacity: float) -> np.ndarray:
+def _paint(picture: np.ndarray, index: np.ndarray, colours: np.ndarray, opacity: float, softness: float) -> np.ndarray:
     """Fills and outlines, both anti-aliased: RGB uint8 [H, W, 3]."""
-    colours = palette(count).astype(np.float32)
     line = max(2.2, max(picture.shape) / 400)  # pixels
     grey = picture.mean(axis=2, keepdims=True, dtype=np.float32)
     canvas = picture.astype(np.float32)
-    canvas += (index == 0)[..., None] * (0.45 * (grey - canvas))
-    margin = 6
+    nothing = np.clip(_depth(index == 0, softness) + 0.5, 0, 1)[..., None]  # 1 where there is no label
+    canvas += nothing * (0.45 * (grey - canvas))
+    margin = math.ceil(4 * softness)
     for label in np.unique(index[index > 0]):
         x, y, w, h = cv2.boundingRect((index == label).astype(np.uint8))
         window = slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
-        depth = _depth(index[window] == label)[..., None]
+        depth = _depth(index[window] == label, softness)[..., None]
         fill = np.clip(depth + 0.5, 0, 1)
         edge = fill * np.clip(line + 0.5 - depth, 0, 1)
-        halo = np.clip(1.5 + depth, 0, 1) * (1 - fill) * (index[window] == 0)[..., None]
+        halo = np.clip(1.5 + depth, 0, 1) * (1 - fill) * nothing[window]
         canvas[window] += 0.55 * halo * (255 - canvas[window])  # a light rim lifts the shape off the picture
         canvas[window] += np.maximum(opacity * fill, 0.95 * edge) * (colours[label] - canvas[window])
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
 
 
-def _depth(mask: np.ndarray) -> np.ndarray:
-    """Signed distance in pixels from a mask's edge, positive inside; good to about a tenth near the edge.
+def _depth(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Distance in pixels from a mask's edge, positive inside, smooth enough to draw anti-aliased shapes with.
 
-    A mask blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at its edge, so the blurred value tells the distance
-    there, and smooths the staircase away; clipped to one pixel it draws anti-aliased shapes. Deeper inside the
-    exact distance takes over.
+    A mask blurred by sigma has slope 1 / (sigma sqrt(2 pi)) at its edge: near it, the blurred value tells the
+    distance, without the staircase of the pixels. Deeper inside the exact distance takes over.
     """
-    sigma = 1.2
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     near = (soft - 0.5) * (sigma * math.sqrt(2 * math.pi))
     if mask.all():  # no edge at all: the label fills the picture
         return np.full_like(near, 1e6)
     deep = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    return np.where(deep <= 1.5, near, deep - 0.5)
+    return np.where(deep <= sigma + 0.5, near, deep - 0.5)
 
 
 # --- Heat map ---------------------------------------------------------------------------------------
@@ -155,7 +154,7 @@ def heat(
     title: str = "",
     *,
     limits: tuple[float, float] | None = None,
-    opacity: float = 0.7,
+    opacity: float = 0.8,
     long_side: int = 2000,
 ) -> np.ndarray:
     """How strongly each pixel answers to a text: a perceptually even colour map over the grey picture.
@@ -179,27 +178,9 @@ def heat(
     level = cv2.resize((finite - low) / max(high - low, 1e-12), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = _colour_map(level).astype(np.float32)
     grey = picture.mean(axis=2, keepdims=True, dtype=np.float32)
-    mixed = np.clip(np.rint(grey + opacity * (colours - grey)), 0, 255).astype(np.uint8)
-
-    height, width = mixed.shape[:2]
-    em = letter_size(mixed)
-    room = max(width, 12 * em)
-    card = Image.new("RGB", (room + 2 * em, height + round(6 * em)), PAPER)
-    card.paste(Image.fromarray(mixed), (em + (room - width) // 2, em))
-    draw, y = ImageDraw.Draw(card), height + 2 * em
-    if title:
-        text = ellipsis(title, room, em)
-        draw.text((em, y + em / 2), text, INK, font(em, text), anchor="lm")
-    ends = (f"{low:.3g}", f"{high:.3g}")
-    size, y = round(0.85 * em), y + round(1.8 * em)
-    left, right = em + length(ends[0], size) + em // 2, em + room - length(ends[1], size) - em // 2
-    right = min(right, left + 20 * em)
-    ramp = _colour_map(np.linspace(0, 1, right - left, dtype=np.float32)[None].repeat(round(0.7 * em), axis=0))
-    card.paste(Image.fromarray(ramp), (left, y), rounded(ramp.shape[1::-1], ramp.shape[0] / 2))
-    middle = y + ramp.shape[0] / 2
-    draw.text((em, middle), ends[0], FAINT, font(size, ends[0]), anchor="lm")
-    draw.text((right + em // 2, middle), ends[1], FAINT, font(size, ends[1]), anchor="lm")
-    return np.asarray(card)
+    strength = opacity * (0.6 + 0.4 * np.clip(level, 0, 1))[..., None]  # where little is, the picture shows
+    mixed = np.clip(np.rint(grey + strength * (colours - grey)), 0, 255).astype(np.uint8)
+    return with_colour_bar(mixed, title, (f"{low:.3g}", f"{high:.3g}"), _colour_map)
 
 
 def _colour_map(level: np.ndarray) -> np.ndarray:
