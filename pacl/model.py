@@ -32,6 +32,7 @@ from pacl.prompts import GENERIC_CONTRAST, fill
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
+UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
 TEXTS_KEPT = 65_536  # frozen text embeddings that a model keeps
 
 
@@ -46,7 +47,7 @@ class HeadConfig:
         width: token width W.
         dim: embedding width D.
         hidden: width of the embedder's main branch.
-        size: side in pixels of the images it was trained on.
+        size: short side in pixels that pictures are best resized to: that of the training images.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
         dense: variant of the frozen tower's last block, see `pacl.dense`.
@@ -369,7 +370,10 @@ def _training_free(clip: FrozenCLIP, dense: str | None) -> PACL:
             "(python -m pacl.train with start: paper)"
         )
     default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
-    return PACL.untrained(clip, dense=dense or default)
+    model = PACL.untrained(clip, dense=dense or default)
+    if clip.size == 224:
+        model.config.size = UNTRAINED_SIDE
+    return model
 
 
 def _hub_head(repository: str) -> PACL | None:

@@ -176,6 +176,11 @@ def test_load_model_takes_whatever_model_may_name(clip: FrozenCLIP, tmp_path: Pa
         load_model("nowhere")
 
 
+def test_a_training_free_clip_gets_the_protocols_size(clip: FrozenCLIP) -> None:
+    assert load_model("open_clip:ViT-B-32/random").config.size == 336
+    assert load_model(clip.name).config.size == 32
+
+
 def test_another_dense_variant_than_trained_on_warns(
     clip: FrozenCLIP, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
