@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,11 @@ class CompactTokenizer:
         self._compact = torch.zeros(self._full.vocab_size, dtype=torch.long)
         self._compact[ids] = torch.arange(len(ids))
 
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token table that the ids point into."""
+        return len(self.token_ids)
+
     def encode(self, text: str) -> list[int]:
         """Compact ids of a text, without start and end; unknown tokens are 0."""
         return self._compact[self._full.encode(text)].tolist()
@@ -39,3 +44,16 @@ class CompactTokenizer:
         """Texts -> compact ids [T, context_length], int64; longer texts are cut, the end of text kept."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         return self._compact[self._full(texts)]
+
+
+def token_ids_of(words: Iterable[str] | None) -> list[int]:
+    """The sorted ids of open_clip's vocabulary that spell the given words and signs, with padding, start and end.
+
+    None gives the ids of the whole vocabulary.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+
+    full = SimpleTokenizer()
+    if words is None:
+        return list(range(full.vocab_size))
+    return sorted({0, *full.all_special_ids}.union(*(full.encode(word) for word in words)))

@@ -1,0 +1,1 @@
+"""Where pictures and captions come from: image-caption sources and the procedural scenes."""

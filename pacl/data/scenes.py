@@ -1,0 +1,536 @@
+"""Procedural scenes: coloured things on textured grounds, with a true caption and the exact mask.
+
+A scene is a pure function of (split, seed, index), whatever the number of workers or the order in which scenes
+are asked for, and it can be drawn at any size: everything is measured in units of 1/96 of the shorter side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pacl.data.scene_captions import ALL_PAIRS, GROUNDS, HELD_OUT, KINDS, SEEN_PAIRS, TEXTURES, Thing, describe
+
+Image = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+SPLITS = ("train", "val", "test")
+PAIRS = {"seen": SEEN_PAIRS, "held_out": tuple(sorted(HELD_OUT)), "all": ALL_PAIRS}
+SIDE = 96.0  # units along the shorter side
+MIN_VISIBLE = 0.4  # of an object's own area; what is hidden more than that is placed elsewhere
+MIN_GROUND = 0.06  # of the picture, for each of two grounds
+SUPERSAMPLE = 4
+EMPTY: Points = np.zeros((0, 2), np.float32)
+
+# The colour itself and the shade that stripes, dots, squares and details have.
+RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    "red": ((225, 28, 36), (150, 10, 22)),
+    "orange": ((252, 132, 16), (206, 92, 4)),
+    "yellow": ((254, 222, 30), (208, 170, 8)),
+    "green": ((36, 196, 72), (14, 138, 48)),
+    "blue": ((34, 78, 230), (16, 38, 150)),
+    "purple": ((140, 50, 196), (88, 24, 136)),
+    "pink": ((255, 122, 190), (255, 188, 222)),
+    "black": ((24, 24, 28), (68, 68, 76)),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn scene.
+
+    Attributes:
+        image: uint8 [H, W, 3], RGB.
+        mask: uint8 [H, W]: every pixel's position in `names` (no background: grounds have names).
+        names: Prompts of what is in the picture, each once: its one or two grounds, then its objects from the
+            lowest to the uppermost ("a red star").
+        caption: A true English sentence; it may leave things out.
+        phrases: The names that the caption mentions.
+        things: The objects in detail, in the order of `names`.
+        layout: How two grounds are divided: "over" or "beside" each other; None for one ground.
+    """
+
+    image: Image
+    mask: Image
+    names: list[str]
+    caption: str
+    phrases: list[str]
+    things: list[Thing]
+    layout: str | None = None
+
+    def describe(self, rng: Random) -> tuple[str, list[str]]:
+        """Another caption of the same scene, and the names that it mentions."""
+        return describe(rng, self.things, self.names[: len(self.names) - len(self.things)], self.layout)
+
+
+def scene(
+    split: str,
+    index: int,
+    *,
+    seed: int = 0,
+    size: int | tuple[int, int] = 96,
+    pairs: str = "seen",
+    n_objects: int | None = None,
+) -> Scene:
+    """Scene number `index` of a split: the same one for the same arguments, always.
+
+    Args:
+        split: "train", "val" or "test"; their scenes are drawn from different random streams.
+        index: Which one, from 0.
+        seed: Another seed is another world of scenes.
+        size: Side or (H, W) in pixels.
+        pairs: Which (colour, kind) pairs may occur: "seen", "held_out" (val and test only) or "all".
+        n_objects: So many objects; None draws 1 to 4.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: choose one of {', '.join(SPLITS)}")
+    if split == "train" and pairs != "seen":
+        raise ValueError(f"pairs {pairs!r}: training scenes hold seen pairs only")
+    return draw_scene(Random(f"{split}/{pairs}/{seed}/{index}"), size=size, pairs=pairs, n_objects=n_objects)
+
+
+def draw_scene(
+    rng: Random | int,
+    *,
+    size: int | tuple[int, int] = 96,
+    pairs: str = "seen",
+    n_objects: int | None = None,
+) -> Scene:
+    """Draw one scene with the given source of chance (see `scene` for the arguments)."""
+    if pairs not in PAIRS:
+        raise ValueError(f"pairs {pairs!r}: choose one of {', '.join(PAIRS)}")
+    rng = Random(rng) if isinstance(rng, int) else rng
+    h, w = (size, size) if isinstance(size, int) else size
+    while True:  # nearly always the first try holds
+        drawn = _try(rng, h, w, PAIRS[pairs], n_objects)
+        if drawn is not None:
+            return drawn
+
+
+def _try(rng: Random, h: int, w: int, pairs: tuple[tuple[str, str], ...], n_objects: int | None) -> Scene | None:
+    image, mask, grounds, split = _draw_grounds(rng, h, w)
+    wanted = n_objects or rng.choices((1, 2, 3, 4), (35, 30, 22, 13))[0]
+    names = list(grounds)
+    things: list[Thing] = []
+    areas: list[int] = []  # of each object, hidden parts included
+    for colour, kind in rng.sample(pairs, wanted):
+        for _ in range(8):
+            shape = _place(rng, kind, h, w, largest=0.5 if wanted < 3 else 0.4)
+            fits = _fits(shape, mask, areas, len(grounds))
+            if fits is not None:
+                break
+        else:
+            return None
+        area, hidden = fits
+        texture = rng.choice(TEXTURES)
+        i, j = min(max(int(shape.cy), 0), h - 1), min(max(int(shape.cx), 0), w - 1)
+        below = _ground_at(mask, grounds, i, j, split)
+        _paint(rng, image, shape, colour, texture)
+        mask[shape.top : shape.bottom, shape.left : shape.right][shape.cover >= 0.5] = len(names)
+        unit = min(h, w)
+        things.append(Thing(colour, kind, texture, shape.size / unit, shape.cx / unit, shape.cy / unit, below, hidden))
+        areas.append(area)
+        names.append(things[-1].name)
+    counts = np.bincount(mask.ravel(), minlength=len(names))
+    if min(counts[: len(grounds)]) < MIN_GROUND * h * w:
+        return None
+    _light(rng, image)
+    caption, phrases = describe(rng, things, grounds, split)
+    return Scene(image, mask, names, caption, phrases, things, split)
+
+
+# ---------------------------------------------------------------- objects
+
+
+@dataclass
+class _Shape:
+    """An object's outline on the canvas; cover and detail are float32 in [0, 1] over its box."""
+
+    kind: str
+    size: float  # px, the side of the square that the outline fills
+    cx: float
+    cy: float
+    angle: float
+    top: int
+    left: int
+    cover: NDArray[np.float32]
+    detail: NDArray[np.float32]
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.cover.shape[0]
+
+    @property
+    def right(self) -> int:
+        return self.left + self.cover.shape[1]
+
+
+def _place(rng: Random, kind: str, h: int, w: int, largest: float) -> _Shape:
+    """Somewhere, at some size and slight rotation; at most about a tenth of it outside the picture."""
+    size = rng.uniform(0.22, largest) * min(h, w)
+    cx, cy = (rng.uniform(0.42 * size, side - 0.42 * size) for side in (w, h))
+    angle = math.radians(rng.uniform(-20, 20))
+    cos, sin = math.cos(angle), math.sin(angle)
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    turn = np.array([[flip * cos, flip * sin], [-sin, cos]], np.float32) * np.float32(size)
+    body, details = SILHOUETTES[kind]
+    reach = 0.72 * size  # half a diagonal
+    left, top = max(int(cx - reach), 0), max(int(cy - reach), 0)
+    right, bottom = min(math.ceil(cx + reach), w), min(math.ceil(cy + reach), h)
+    origin = np.array([cx - left, cy - top], np.float32)
+    box = (bottom - top, right - left)
+    cover = _fill([p @ turn + origin for p in body], box)
+    detail = _fill([p @ turn + origin for p in details], box) if details else np.zeros_like(cover)
+    return _Shape(kind, size, cx, cy, angle, top, left, cover, detail)
+
+
+def _fill(polygons: list[Points], box: tuple[int, int]) -> NDArray[np.float32]:
+    """The share of each pixel that the union of polygons covers, float32 [h, w] in [0, 1]."""
+    h, w = box
+    fine = np.zeros((h * SUPERSAMPLE, w * SUPERSAMPLE), np.uint8)
+    for points in polygons:
+        # cv2 counts from pixel centres, in 1/16 pixel here
+        fixed = np.rint((points * SUPERSAMPLE - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(fine, [fixed], 255, shift=4)
+    return cv2.resize(fine, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / 255)
+
+
+def _fits(shape: _Shape, mask: Image, areas: list[int], first: int) -> tuple[int, tuple[int, ...]] | None:
+    """(area, objects it lies on) if nothing below it gets hidden too much, else None."""
+    inside = shape.cover >= 0.5
+    area = int(np.count_nonzero(inside))
+    if area == 0:
+        return None
+    if not areas:
+        return area, ()
+    below = np.bincount(mask[shape.top : shape.bottom, shape.left : shape.right][inside], minlength=first)
+    covered: list[int] = []
+    for number in np.flatnonzero(below[first:]):
+        k = int(number)
+        left = int(np.count_nonzero(mask == first + k)) - int(below[first + k])
+        if left < MIN_VISIBLE * areas[k]:
+            return None
+        covered.append(k)
+    return area, tuple(covered)
+
+
+def _paint(rng: Random, image: Image, shape: _Shape, colour: str, texture: str) -> None:
+    h, w = shape.cover.shape
+    light = rng.uniform(0.9, 1.08)
+    base, shade = (np.array([c * light + rng.uniform(-8, 8) for c in rgb], np.float32) for rgb in RGB[colour])
+    tone = shape.detail
+    if texture != "plain":
+        scale = 2 * math.pi * rng.uniform(3.4, 4.6) / shape.size
+        angle = shape.angle + (rng.choice((0, 0.5, 1, 1.5)) * math.pi / 2 if texture == "striped" else 0)
+        cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+        x = np.arange(w, dtype=np.float32) + np.float32(shape.left + 0.5 - shape.cx)
+        y = (np.arange(h, dtype=np.float32) + np.float32(shape.top + 0.5 - shape.cy))[:, None]
+        u = x * cos + y * sin
+        if texture == "striped":
+            wave = np.sin(u)
+        elif texture == "dotted":
+            wave = np.cos(u) + np.cos(y * cos - x * sin) - 0.75
+        else:
+            wave = 2 * np.sin(u * 0.75) * np.sin((y * cos - x * sin) * 0.75)
+        sharp = max(0.08 * shape.size, 1.5)
+        tone = np.maximum(tone, np.clip(wave * sharp + 0.5, 0, 1))
+    patch = image[shape.top : shape.bottom, shape.left : shape.right]
+    paint = base + (shade - base) * tone[..., None]
+    paint -= patch
+    paint *= shape.cover[..., None]
+    paint += patch
+    np.copyto(patch, np.clip(paint + 0.5, 0, 255), casting="unsafe")
+
+
+def _polygon(*points: tuple[float, float]) -> Points:
+    return np.array(points, np.float32)
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> Points:
+    return _polygon((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+def _arc(x: float, y: float, a: float, b: float, start: float = 0, stop: float = 360, n: int = 40) -> Points:
+    """Part of an ellipse's outline, in degrees from the right, clockwise (y downwards)."""
+    t = np.radians(np.linspace(start, stop, n))
+    return np.stack([x + a * np.cos(t), y + b * np.sin(t)], -1).astype(np.float32)
+
+
+def _star() -> Points:
+    t = np.radians(np.arange(10) * 36 - 90)
+    r = np.where(np.arange(10) % 2 == 0, 0.52, 0.23)
+    return np.stack([r * np.cos(t), r * np.sin(t) + 0.03], -1).astype(np.float32)
+
+
+def _heart() -> Points:
+    t = np.linspace(0, 2 * np.pi, 48)
+    x = 16 * np.sin(t) ** 3
+    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+    return np.stack([x / 33, (y - 2.5) / 33], -1).astype(np.float32)
+
+
+# kind -> (outline as a union of polygons, details drawn in the shade); unit square around (0, 0), y downwards.
+SILHOUETTES: dict[str, tuple[list[Points], list[Points]]] = {
+    "ball": ([_arc(0, 0, 0.46, 0.46)], [_arc(-0.16, -0.18, 0.07, 0.07, n=12)]),
+    "star": ([_star()], []),
+    "heart": ([_heart()], []),
+    "moon": ([np.concatenate([_arc(0.1, 0, 0.48, 0.48, 56, 304), _arc(0.32, 0, 0.4, 0.4, 277, 83)])], []),
+    "fish": (
+        [
+            _arc(-0.1, 0, 0.38, 0.25),
+            _polygon((0.12, 0), (0.5, -0.27), (0.42, 0), (0.5, 0.27)),
+            _polygon((-0.2, -0.2), (0.02, -0.38), (0.12, -0.15)),
+        ],
+        [_arc(-0.3, -0.06, 0.05, 0.05, n=12)],
+    ),
+    "boat": (
+        [
+            _polygon((-0.5, 0.14), (0.5, 0.14), (0.32, 0.44), (-0.32, 0.44)),
+            _box(-0.035, -0.48, 0.035, 0.2),
+            _polygon((0.07, -0.46), (0.44, 0.07), (0.07, 0.07)),
+            _polygon((-0.07, -0.36), (-0.07, 0.07), (-0.36, 0.07)),
+        ],
+        [_box(-0.42, 0.24, 0.42, 0.29)],
+    ),
+    "house": (
+        [_box(-0.37, -0.06, 0.37, 0.47), _polygon((-0.5, -0.04), (0, -0.48), (0.5, -0.04)), _box(0.2, -0.46, 0.33, 0)],
+        [_box(-0.09, 0.16, 0.09, 0.47), _box(0.17, 0.05, 0.3, 0.2), _box(-0.3, 0.05, -0.17, 0.2)],
+    ),
+    "tree": (
+        [
+            _polygon((0, -0.5), (0.25, -0.16), (-0.25, -0.16)),
+            _polygon((0, -0.32), (0.34, 0.1), (-0.34, 0.1)),
+            _polygon((0, -0.1), (0.43, 0.34), (-0.43, 0.34)),
+            _box(-0.09, 0.3, 0.09, 0.5),
+        ],
+        [_box(-0.09, 0.34, 0.09, 0.5)],
+    ),
+    "mushroom": (
+        [
+            np.concatenate([_arc(0, 0, 0.49, 0.44, 180, 360), _arc(0, 0, 0.49, 0.1, 0, 180)]),
+            _polygon((-0.13, 0.05), (0.13, 0.05), (0.19, 0.46), (-0.19, 0.46)),
+        ],
+        [_box(-0.13, 0.1, 0.13, 0.16)],
+    ),
+    "kite": (
+        [
+            _polygon((0, -0.5), (0.31, -0.16), (0, 0.3), (-0.31, -0.16)),
+            _polygon((0, 0.28), (0.1, 0.37), (0.02, 0.5), (-0.04, 0.48), (0.02, 0.38)),
+        ],
+        [_polygon((-0.02, -0.5), (0.02, -0.5), (0.02, 0.3), (-0.02, 0.3)), _box(-0.31, -0.18, 0.31, -0.14)],
+    ),
+}
+assert set(SILHOUETTES) == set(KINDS)
+
+
+# ---------------------------------------------------------------- grounds
+
+
+def _draw_grounds(rng: Random, h: int, w: int) -> tuple[Image, Image, list[str], str | None]:
+    """The picture before its objects: image, mask, names, and how two grounds are divided."""
+    first = rng.choice(GROUNDS)
+    image = _crop(rng, first, h, w)
+    mask = np.zeros((h, w), np.uint8)
+    if rng.random() > 0.3:
+        return image, mask, [first], None
+    second = rng.choice([g for g in GROUNDS if g != first])
+    split = "over" if rng.random() < 0.7 else "beside"
+    a, b = (rng.uniform(0.3, 0.7) for _ in range(2))
+    b = a + (b - a) * 0.3  # a slight slope
+    if split == "over":  # the sky is where it belongs
+        first, second, image = (second, first, _crop(rng, second, h, w)) if second == "sky" else (first, second, image)
+        edge = _polygon((0, a * h), (w, b * h), (w, h), (0, h))
+    else:
+        edge = _polygon((a * w, 0), (w, 0), (w, h), (b * w, h))
+    cover = _fill([edge], (h, w))
+    image = np.where(cover[..., None] >= 0.5, _crop(rng, second, h, w), image)
+    mask[cover >= 0.5] = 1
+    return image, mask, [first, second], split
+
+
+def _ground_at(mask: Image, grounds: list[str], i: int, j: int, split: str | None) -> str:
+    """The ground around pixel (i, j); objects already there are looked past along the dividing line."""
+    if split is None:
+        return grounds[0]
+    line = mask[i, :] if split == "over" else mask[:, j]
+    seen = line[line < 2]
+    if seen.size == 0:
+        return grounds[0]
+    return grounds[round(float(seen.mean()))]
+
+
+def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
+    """A random window of a ground's texture, possibly mirrored, a little lighter or darker."""
+    tile = _tile(ground, h, w)
+    top, left = rng.randrange(h + 1), rng.randrange(w + 1)
+    window = tile[top : top + h, left : left + w]
+    if rng.random() < 0.5:
+        window = window[:, ::-1]
+    return np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(window), alpha=rng.uniform(0.9, 1.02)))
+
+
+def _light(rng: Random, image: Image) -> None:
+    """Brightness and noise of the whole picture, in place."""
+    noise = _noise_tile()
+    h, w = image.shape[:2]
+    if h <= noise.shape[0] // 2 and w <= noise.shape[1] // 2:
+        top, left = rng.randrange(noise.shape[0] - h), rng.randrange(noise.shape[1] - w)
+        grain = noise[top : top + h, left : left + w]
+    else:
+        grain = np.tile(noise, (-(-h // noise.shape[0]), -(-w // noise.shape[1]), 1))[:h, :w]
+    strength = rng.uniform(0, 0.6)
+    cv2.addWeighted(image, rng.uniform(0.86, 1.03), grain, strength, rng.uniform(-10, 10) - 128 * strength, dst=image)
+
+
+@lru_cache(maxsize=1)
+def _noise_tile() -> Image:
+    noise = np.random.default_rng(0).normal(128, 12, (512, 512, 3))
+    return np.clip(noise, 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _tile(ground: str, h: int, w: int) -> Image:
+    """A ground's texture on twice the canvas, drawn once per canvas size; uint8 [2h, 2w, 3]."""
+    rng = np.random.default_rng(GROUNDS.index(ground))
+    unit = min(h, w) / SIDE
+    tile = _GROUND_PAINTERS[ground](rng, 2 * h, 2 * w, unit)
+    return np.clip(tile, 0, 255).astype(np.uint8)
+
+
+Float = NDArray[np.floating[Any]]
+
+
+def _noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float:
+    """Smooth noise around 0 with a standard deviation of about 1 and blobs of `cell` pixels, [h, w, 1]."""
+    rows, columns = max(int(h / cell) + 2, 2), max(int(w / cell) + 2, 2)
+    coarse = rng.normal(size=(rows, columns)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC))[..., None]
+
+
+def _grid(h: int, w: int, unit: float) -> tuple[Float, Float]:
+    """x and y of the pixels in units, [1, w, 1] and [h, 1, 1]."""
+    return (np.arange(w)[None, :, None] + 0.5) / unit, (np.arange(h)[:, None, None] + 0.5) / unit
+
+
+def _grass(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    tile = np.array([96, 124, 58]) + 9 * _noise(rng, h, w, 14 * unit) * [1, 1, 0.6]
+    tile = np.ascontiguousarray(np.clip(tile, 0, 255).astype(np.uint8))
+    for _ in range(int(0.11 * h * w / unit**2)):
+        x, y = rng.uniform(0, w), rng.uniform(0, h)
+        lean, length = rng.normal(0, 1.4) * unit, rng.uniform(3, 7) * unit
+        shade = float(rng.uniform(-32, 34))
+        colour = (92 + shade, 122 + shade, 54 + 0.7 * shade)
+        ends = [(int(p * 16), int(q * 16)) for p, q in ((x, y), (x + lean, y - length))]
+        cv2.line(tile, ends[0], ends[1], colour, max(round(unit), 1), cv2.LINE_AA, 4)
+    return tile
+
+
+def _water(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    x, y = _grid(h, w, unit)
+    phase = y / 7.5 + 0.35 * np.sin(x / 7 + 0.5 * np.sin(y / 11)) + 0.15 * _noise(rng, h, w, 20 * unit)
+    crest = np.clip(np.sin(2 * np.pi * phase) * 1.6 - 0.7, 0, 1)
+    return np.array([64, 122, 142]) + crest * [62, 60, 52] + 5 * _noise(rng, h, w, 12 * unit)
+
+
+def _sand(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    grains = _noise(rng, h, w, max(0.8 * unit, 1))
+    ripple = np.sin(2 * np.pi * (_grid(h, w, unit)[1] / 17 + 0.25 * _noise(rng, h, w, 24 * unit)))
+    return np.array([212, 190, 146]) + grains * 13 + ripple * 6
+
+
+def _snow(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    drifts = np.minimum(_noise(rng, h, w, 10 * unit), 0.5)
+    sparkle = (_noise(rng, h, w, max(1.2 * unit, 1)) < -1.7) * -14.0
+    return np.array([228, 235, 243]) + drifts * [18, 13, 7] + sparkle
+
+
+def _bricks(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    x, y = _grid(h, w, unit)
+    row = np.floor(y / 8)
+    along = x + 8 * (row % 2)
+    column = np.floor(along / 16)
+    shades = rng.normal(0, 11, (int(row.max()) + 1, int(column.max()) + 1))
+    shade = shades[row.astype(int), column.astype(int)]
+    joint = np.minimum(np.minimum(y % 8, 8 - y % 8), np.minimum(along % 16, 16 - along % 16))
+    mortar = np.clip((0.85 - joint) * unit + 0.5, 0, 1)
+    brick = np.array([148, 88, 74]) + shade + 5 * _noise(rng, h, w, 2 * unit)
+    return brick + (np.array([196, 188, 178]) - brick) * mortar
+
+
+def _wood(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    x, y = _grid(h, w, unit)
+    plank = np.floor(y / 19).astype(int)
+    shade = rng.normal(0, 9, int(plank.max()) + 1)[plank]
+    start = rng.uniform(0, 10, int(plank.max()) + 1)[plank]
+    grain = np.sin(2 * np.pi * (y / 3.6 + start + 0.5 * np.sin((x + 40 * start) / 17)))
+    gap = np.clip((0.8 - np.minimum(y % 19, 19 - y % 19)) * unit + 0.5, 0, 1)
+    return np.array([150, 108, 70]) + shade + grain * [11, 10, 8] - gap * 60 + 0 * x
+
+
+def _sky(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    cloud = 0.7 * _noise(rng, h, w, 26 * unit) + 0.4 * _noise(rng, h, w, 9 * unit)
+    return np.array([150, 200, 238]) + np.clip(cloud * 1.2 - 0.5, 0, 1) * [92, 46, 12]
+
+
+def _road(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
+    stones = _noise(rng, h, w, max(1.2 * unit, 1))
+    return np.array([142, 142, 147]) + stones * 15 + 6 * _noise(rng, h, w, 20 * unit)
+
+
+_GROUND_PAINTERS: dict[str, Callable[[np.random.Generator, int, int, float], Float]] = {
+    "grass": _grass,
+    "water": _water,
+    "sand": _sand,
+    "snow": _snow,
+    "bricks": _bricks,
+    "wood": _wood,
+    "sky": _sky,
+    "road": _road,
+}
+
+
+# ---------------------------------------------------------------- data sets
+
+
+class SceneDataset:
+    """A split as a map-style data set (torch's `DataLoader` takes it as it is).
+
+    Args:
+        split: "train", "val" or "test".
+        length: Number of scenes.
+        size: Side or (H, W) in pixels.
+        seed: Another seed is another world of scenes.
+        pairs: "seen", "held_out" or "all".
+        n_objects: So many objects in each scene; None draws 1 to 4.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        length: int = 10_000,
+        size: int | tuple[int, int] = 96,
+        seed: int = 0,
+        pairs: str = "seen",
+        n_objects: int | None = None,
+    ) -> None:
+        self.split, self.length, self.size, self.seed = split, length, size, seed
+        self.pairs, self.n_objects = pairs, n_objects
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Scene:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        return scene(self.split, index, seed=self.seed, size=self.size, pairs=self.pairs, n_objects=self.n_objects)
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self[i] for i in range(self.length))

@@ -1,0 +1,276 @@
+"""Train a small CLIP from random weights with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
+
+The public weights of CLIP cannot travel in a package; a small model of one's own can. Any data module that
+yields batches ``{"images": uint8 [B, 3, H, W], "texts": B captions}`` will do; when it has a `vocabulary`,
+the text tower gets only the token rows that those words need.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as L
+import torch
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pacl.errors import run_verb
+from pacl.tokenizer import CompactTokenizer, token_ids_of
+
+WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
+MAX_LOGIT_SCALE = math.log(100)  # as in CLIP (Radford et al. 2021, section 2.5)
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The two towers, in open_clip's terms.
+
+    Attributes:
+        image_size: Side of the square training picture in pixels.
+        patch_size: Side of a patch in pixels.
+        width: Token width of the image tower.
+        layers: Blocks of the image tower.
+        head_width: Width of one attention head, in both towers.
+        text_width: Token width of the text tower.
+        text_layers: Blocks of the text tower.
+        context_length: Tokens per text, start and end included.
+        dim: Width of the common embedding.
+        mean: Per-channel mean that pictures in [0, 1] are shifted by.
+        std: Per-channel standard deviation that they are then divided by.
+    """
+
+    image_size: int = 96
+    patch_size: int = 8
+    width: int = 128
+    layers: int = 4
+    head_width: int = 32
+    text_width: int = 128
+    text_layers: int = 2
+    context_length: int = 32
+    dim: int = 128
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def open_clip_config(self, vocab_size: int, patch_dropout: float = 0.0) -> dict[str, Any]:
+        """The ``model_cfg`` that open_clip builds this model from."""
+        return {
+            "embed_dim": self.dim,
+            "vision_cfg": {
+                "image_size": self.image_size,
+                "patch_size": self.patch_size,
+                "width": self.width,
+                "layers": self.layers,
+                "head_width": self.head_width,
+                "patch_dropout": patch_dropout,
+            },
+            "text_cfg": {
+                "context_length": self.context_length,
+                "vocab_size": vocab_size,
+                "width": self.text_width,
+                "heads": self.text_width // self.head_width,
+                "layers": self.text_layers,
+            },
+        }
+
+
+class CLIPTrainer(L.LightningModule):
+    """CLIP from random weights.
+
+    Args:
+        towers: Sizes of the model.
+        vocabulary: All words of all captions (normally the data module's); None keeps CLIP's whole token table.
+        learning_rate: Peak of the schedule.
+        weight_decay: Of weight matrices; gains, biases and embeddings have none.
+        warmup: Steps of linear warm-up, then a cosine to zero.
+        patch_dropout: Share of the patches left out of each training picture (FLIP, arXiv 2212.00794).
+        whole_from: Share of the steps after which pictures are seen whole, as they are in use.
+    """
+
+    def __init__(
+        self,
+        towers: Towers = Towers(),
+        vocabulary: tuple[str, ...] | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.1,
+        warmup: int = 150,
+        patch_dropout: float = 0.5,
+        whole_from: float = 0.9,
+    ) -> None:
+        super().__init__()
+        from open_clip.model import CLIP
+
+        self.towers, self.vocabulary = towers, vocabulary
+        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+        self.whole_from = whole_from
+        self.tokenizer = CompactTokenizer(token_ids_of(vocabulary), towers.context_length)
+        self.clip = CLIP(**towers.open_clip_config(self.tokenizer.vocab_size, patch_dropout))
+        self.register_buffer("mean", 255 * torch.tensor(towers.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(towers.std).view(3, 1, 1), persistent=False)
+        self._val: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Unit vectors of the pictures and of the texts, float32 [B, D] each."""
+        images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
+        tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
+        # On a CPU the fused attention's backward pass makes a step half as slow again as the plain one's.
+        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
+            return (
+                F.normalize(self.clip.encode_image(images).float(), dim=-1),
+                F.normalize(self.clip.encode_text(tokens).float(), dim=-1),
+            )
+
+    def gather(self, vectors: Tensor) -> Tensor:
+        """The vectors of all ranks, [ranks * B, D], with gradients to each."""
+        if self.trainer.world_size == 1:
+            return vectors
+        everyones = self.all_gather(vectors, sync_grads=True)
+        assert isinstance(everyones, Tensor)
+        return everyones.flatten(0, 1)
+
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        images, texts = (self.gather(side) for side in self(batch))  # every rank has the whole loss
+        logits = self.clip.logit_scale.exp() * images @ texts.T  # [B, B]
+        loss, accuracy = clip_loss(logits)
+        self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(images))
+        self.log("logit_scale", self.clip.logit_scale.exp())
+        return loss
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        if self.global_step >= self.whole_from * self.trainer.estimated_stepping_batches:
+            self.clip.visual.patch_dropout = nn.Identity()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        self._val.append(self(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Retrieval among all validation pairs: which caption is whose."""
+        images, texts = (self.gather(torch.cat(side)) for side in zip(*self._val, strict=True))
+        self._val.clear()
+        loss, accuracy = clip_loss(self.clip.logit_scale.exp() * images @ texts.T)
+        self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        decay = [p for n, p in self.clip.named_parameters() if p.ndim >= 2 and "embedding" not in n]
+        rest = [p for n, p in self.clip.named_parameters() if p.ndim < 2 or "embedding" in n]
+        optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+
+        def factor(step: int) -> float:
+            if step < self.warmup:
+                return (step + 1) / self.warmup
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.warmup) / max(1, steps - self.warmup))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def clip_loss(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """CLIP's symmetric cross entropy of logits [B, B], and how often the right text wins, both scalars."""
+    right = torch.arange(len(logits), device=logits.device)
+    loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    return loss, (logits.argmax(1) == right).float().mean()
+
+
+def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
+    """Write a folder that open_clip's ``local-dir:`` schema loads: weights in float16, and the configuration.
+
+    Each file is written aside and renamed, the weights first, so a reader never sees half of one.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    towers = trained.towers
+    config: dict[str, Any] = {
+        "model_cfg": towers.open_clip_config(trained.tokenizer.vocab_size),
+        "preprocess_cfg": {
+            "size": towers.image_size,
+            "mode": "RGB",
+            "mean": list(towers.mean),
+            "std": list(towers.std),
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    }
+    if trained.vocabulary is not None:
+        config["token_ids"] = list(trained.tokenizer.token_ids)
+        config["vocabulary"] = sorted(word for word in trained.vocabulary if word.isalnum())
+    weights = {
+        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
+        for name, value in trained.clip.state_dict().items()
+    }
+    aside = folder / f".{WEIGHTS}.{os.getpid()}"
+    save_file(weights, aside, metadata={"format": "pt"})
+    os.replace(aside, folder / WEIGHTS)
+    aside = folder / f".{CONFIG}.{os.getpid()}"
+    aside.write_text(json.dumps(config, indent=1) + "\n")
+    os.replace(aside, folder / CONFIG)
+
+
+class Export(L.Callback):
+    """Writes the model as it is now, every so many steps and at the end.
+
+    Args:
+        folder: Where to; what is there is replaced.
+        every: Steps between two writings; 0 writes at the end only.
+    """
+
+    def __init__(self, folder: str = "runs/clip", every: int = 250) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if self.every and trainer.global_step % self.every == 0:
+            self.on_train_end(trainer, module)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, CLIPTrainer)
+        if trainer.is_global_zero:
+            save_clip(module, self.folder)
+
+
+class PretrainCLI(LightningCLI):
+    """Model and trainer from the command line and YAML; the data module is named by its class."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
+        parser.add_lightning_class_args(Export, "export")
+        parser.link_arguments("data.vocabulary", "model.vocabulary", apply_on="instantiate")
+
+
+def main(args: list[str] | None = None) -> int:
+    cli = PretrainCLI(
+        CLIPTrainer,
+        L.LightningDataModule,
+        subclass_mode_data=True,
+        run=False,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        args=args,
+    )
+    if cli.config.threads:
+        torch.set_num_threads(cli.config.threads)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    return 0
+
+
+if __name__ == "__main__":
+    run_verb("pretrain", main)
