@@ -14,9 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import pacl.segmenter
+from pacl.backbone import FrozenCLIP, load_clip
 from pacl.background import Background
+from pacl.dense import VARIANTS
 from pacl.errors import UserError
 from pacl.grid import PatchGrid
+from pacl.model import PACL
 from pacl.prompts import Label
 from pacl.segmenter import (
     PatchMaps,
@@ -30,6 +33,7 @@ from pacl.segmenter import (
     split_rows,
 )
 from pacl.windows import Layout
+from tests.tiny import save_tiny_clip
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128), "teal": (0, 90, 90)}
 
@@ -493,6 +497,138 @@ def test_a_24_megapixel_photo_with_150_classes_fits_four_gigabytes(
     with capsys.disabled():
         print(f"\n6000 x 4000, 150 classes, {settings}: {seconds:.0f} s, peak RSS {gigabytes:.2f} GiB")
     assert gigabytes < 3
+
+
+# --- Refinement ---------------------------------------------------------------------------------------------------
+
+
+def test_refinement_follows_the_pictures_edges() -> None:
+    box = (19, 45, 11, 38)  # off the grid of 8-pixel patches
+    truth = np.zeros((64, 64), bool)
+    truth[box[0] : box[1], box[2] : box[3]] = True
+    iou = {}
+    for refine in (0, 10):
+        mask = run(picture(64, 64, box), ["red", "grey"], refine=refine, logit_scale=20.0).mask("red")
+        iou[refine] = (mask & truth).sum() / (mask | truth).sum()
+    assert iou[0] < 0.9 < 0.97 < iou[10]
+
+
+def test_refinement_works_at_a_bounded_size() -> None:
+    segmenter = Segmenter(ColourModel(), SegmenterSettings(refine=1))
+    segmenter.set_image(noise(700, 2000))
+    assert segmenter.image is not None
+    assert segmenter.image.guide is not None
+    assert segmenter.image.guide.shape == (3, 179, 512)
+    result = segmenter.predict(["red", "green", "blue"])
+    assert result.index.shape == (700, 2000)
+    segmenter.set_image(noise(30, 40))
+    assert segmenter.image.guide.shape == (3, 30, 40), "never enlarged"
+    assert segmenter.predict(["red", "green"]).index.shape == (30, 40)
+
+
+def test_refinement_goes_with_synonyms_and_background() -> None:
+    result = run(SQUARE, ["red;blue=thing"], refine=3, background="prompt:grey")
+    assert result.index[32, 32] == 1
+    assert result.index[2, 2] == 0
+
+
+# --- The real model -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
+    clip = load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+    attention = clip.tower.visual.transformer.resblocks[-1].attn
+    with torch.no_grad():  # sharp, so that the variants without a residual keep to their place as well
+        attention.in_proj_weight[: 2 * clip.width].mul_(5)
+    return clip
+
+
+@pytest.mark.parametrize("dense", VARIANTS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": 64},
+        {"size": 60, "stride": 4},
+        {"size": 72, "window": 40, "accumulate": "pixel"},
+        {"size": 70, "window": 40, "stride": 4, "accumulate": "patch"},
+    ],
+    ids=str,
+)
+def test_a_real_tower_responds_where_something_is_drawn(clip: FrozenCLIP, dense: str, settings: dict) -> None:
+    """How much the patch vectors change when a square of two patches is drawn: on average exactly there.
+
+    The weights are random, so single responses wobble by a fraction of a patch; the median of 12 does not.
+    """
+    model = PACL.untrained(clip, dense=dense).eval()
+    places = np.random.default_rng(0)
+    drift = []
+    for seed, (height, width) in enumerate([(96, 96), (80, 133), (150, 70)] * 4):
+        side = 8 * min(height, width) / settings["size"]  # of a patch, in pixels of the picture
+        y, x = places.uniform(2 * side, height - 2 * side), places.uniform(2 * side, width - 2 * side)
+        top, bottom, left, right = box = [round(v) for v in (y - side, y + side, x - side, x + side)]
+        image = noise(height, width, seed)
+        with torch.inference_mode():
+            encoded = encode_images(model, [image, draw(image, box)], SegmenterSettings(**settings))
+            before, after = (F.normalize(e.patches.values, dim=1) for e in encoded)  # [T, D, h, w]
+            change = (before - after).norm(dim=1, keepdim=True)  # [T, 1, h, w]
+            response = PatchMaps(change, encoded[0].patches.grid, encoded[0].patches.layout).rows(0, height)[0].numpy()
+        weight = (response - 0.6 * response.max()).clip(0)
+        centre = [(weight * axis).sum() / weight.sum() for axis in np.indices(response.shape)]
+        drift.append((centre - np.array([top + bottom - 1, left + right - 1]) / 2) / side)
+    assert np.abs(np.median(drift, axis=0)).max() < 0.3, np.median(drift, axis=0)
+
+
+def draw(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
+    image = image.copy()
+    image[box[0] : box[1], box[2] : box[3]] = 255 - image[box[0] : box[1], box[2] : box[3]]
+    return image
+
+
+@pytest.mark.parametrize("settings", [{}, {"size": 64, "window": 32, "accumulate": "pixel"}, {"stride": 4}], ids=str)
+def test_the_real_model_in_batches_and_alone(clip: FrozenCLIP, settings: dict) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model, SegmenterSettings(**settings, templates="paper"))
+    images = [noise(64, 64, 1), noise(40, 90, 2), noise(128, 128, 3), noise(1, 50, 4)]
+    labels = ["a dog", "a cat;a kitten=cat", "the grass"]
+    for image, together in zip(images, segmenter.predict_batch(images, labels), strict=True):
+        segmenter.set_image(image)
+        alone = segmenter.predict(labels)
+        assert (alone.index == together.index).mean() > 0.999
+        for label in alone.labels:
+            np.testing.assert_allclose(alone.score_map(label), together.score_map(label), atol=1e-5)
+            assert -1 <= alone.score_map(label).min() <= alone.score_map(label).max() <= 1
+
+
+def test_a_single_prompt_on_the_real_model(clip: FrozenCLIP) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(50, 60))
+    result = segmenter.predict(["a dog"])
+    assert result.background == "contrast"
+    assert 0 <= result.shares[0] < 1
+    with pytest.raises(UserError, match="too long"):
+        segmenter.predict(["dog " * 30])
+
+
+def test_bf16_is_close_and_ends_in_float32(clip: FrozenCLIP) -> None:
+    segmenters = [Segmenter(PACL.untrained(clip), SegmenterSettings(precision=p)) for p in ("fp32", "bf16")]
+    for segmenter in segmenters:
+        segmenter.set_image(noise(64, 64))
+    exact, rounded = (segmenter.image.patches.values for segmenter in segmenters if segmenter.image)
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.1
+
+
+def test_training_goes_on_after_segmenting(clip: FrozenCLIP) -> None:
+    """Nothing that the segmenter leaves in the model's caches keeps gradients from flowing."""
+    model = PACL.untrained(clip, text="linear")
+    segmenter = Segmenter(model)
+    segmenter.set_image(noise(32, 40))
+    segmenter.predict(["a dog", "a cat"])
+    images = model.clip.normalize(torch.from_numpy(noise(32, 40)).permute(2, 0, 1)[None])
+    model.compatibility(images, ["a dog", "a cat"]).sum().backward()
+    assert model.text_embedder.weight.grad is not None
+    assert all(parameter.grad is not None for parameter in model.embedder.parameters())
 
 
 # --- Settings -----------------------------------------------------------------------------------------------------
