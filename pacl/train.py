@@ -9,15 +9,34 @@ checkpoints.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import ArgumentError
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from pacl.data.batches import CaptionData
 from pacl.errors import UserError, run_verb
+from pacl.training import PACLModule
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
+
+# Lightning warns of what is meant here: frozen towers in eval mode, resuming into the same folder, few batches.
+MEANT = (
+    ".*args parameter is intended to run from within Python",
+    ".*in eval mode at the start of training",
+    ".*exists and is not empty",
+    ".*dirpath has changed",
+    ".*smaller than the logging interval",
+    ".*isinstance.treespec, LeafSpec",
+)
 
 
 def find_config(name: str) -> Path:
@@ -69,66 +88,60 @@ def make_folder(out: str) -> Path:
     return folder
 
 
+class TrainCLI(LightningCLI):
+    """Lightning's command line, with everything that a run writes in one folder."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str, default="runs/train", help="folder for the head, logs and checkpoints")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; last: the newest in --out"
+        )
+
+    def before_instantiate_classes(self) -> None:
+        self.folder = make_folder(self.config.out)
+
+    def instantiate_trainer(self, **kwargs: object) -> Trainer:
+        settings = self.config_init.trainer
+        if settings.logger is None or settings.logger is True:
+            loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
+            with contextlib.suppress(ModuleNotFoundError):  # without TensorBoard the CSV holds the same figures
+                loggers.append(TensorBoardLogger(self.folder, name="logs", version=loggers[0].version))
+            kwargs["logger"] = loggers
+        callbacks = settings.callbacks or []
+        if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            checkpoints = ModelCheckpoint(
+                self.folder / "checkpoints", every_n_train_steps=200, save_last=True, enable_version_counter=False
+            )
+            kwargs["callbacks"] = [*callbacks, checkpoints]
+        kwargs.setdefault("default_root_dir", str(self.folder))
+        return super().instantiate_trainer(**kwargs)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
     arguments = with_config(sys.argv[1:] if argv is None else argv)
 
-    # Lightning takes seconds to import: mistakes in the lines above should not wait for it.
-    from jsonargparse import ArgumentError
-    from pytorch_lightning.callbacks import ModelCheckpoint
-    from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-    from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-    from pytorch_lightning.trainer import Trainer
-
-    from pacl.data.batches import CaptionData
-    from pacl.training import PACLModule
-
-    class TrainCLI(LightningCLI):
-        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-            parser.add_argument(
-                "--out", type=str, default="runs/train", help="folder for the head, logs and checkpoints"
-            )
-            parser.add_argument(
-                "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; last: the newest in --out"
-            )
-
-        def before_instantiate_classes(self) -> None:
-            self.folder = make_folder(self.config.out)
-
-        def instantiate_trainer(self, **kwargs: object) -> Trainer:
-            settings = self.config_init.trainer
-            if settings.logger is None or settings.logger is True:
-                loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
-                with contextlib.suppress(ModuleNotFoundError):  # without TensorBoard the CSV holds the same figures
-                    loggers.append(TensorBoardLogger(self.folder, name="logs", version=loggers[0].version))
-                kwargs["logger"] = loggers
-            callbacks = settings.callbacks or []
-            if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-                checkpoints = ModelCheckpoint(self.folder / "checkpoints", save_last=True, every_n_train_steps=200)
-                kwargs["callbacks"] = [*callbacks, checkpoints]
-            kwargs.setdefault("default_root_dir", str(self.folder))
-            return super().instantiate_trainer(**kwargs)
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python")
-        try:
-            cli = TrainCLI(
-                PACLModule,
-                CaptionData,
-                subclass_mode_data=True,
-                run=False,
-                args=arguments,
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                parser_kwargs={
-                    "prog": "pacl train",
-                    "description": __doc__.partition("\n\n")[0],
-                    "exit_on_error": False,
-                },
-                save_config_kwargs={"overwrite": True},
-            )
-        except ArgumentError as error:
-            raise UserError(error) from None
+    for message in MEANT:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda line: "Tip:" not in line.getMessage())
+    try:
+        cli = TrainCLI(
+            PACLModule,
+            CaptionData,
+            subclass_mode_data=True,
+            run=False,
+            args=arguments,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "pacl train",
+                "description": (__doc__ or "").partition("\n\n")[0],
+                "exit_on_error": False,
+            },
+            save_config_kwargs={"overwrite": True},
+        )
+    except ArgumentError as error:
+        raise UserError(error) from None
 
     checkpoint = cli.config.ckpt_path
     if checkpoint == "last":
@@ -137,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--ckpt_path {cli.config.ckpt_path}: there is no {checkpoint}; leave it out to start anew")
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     if cli.trainer.is_global_zero:
+        cli.model.pacl.config.trained = True
         cli.model.pacl.save_pretrained(cli.folder)
         print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...")
     return 0

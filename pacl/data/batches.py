@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Protocol
 
@@ -134,11 +135,8 @@ class CaptionData(LightningDataModule, ABC):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 2:
-            raise UserError(f"--data.batch_size {batch_size}: a contrastive batch needs 2 images or more")
-        self.batch_size, self.nouns, self.workers = batch_size, nouns, workers
+        self.batch_size, self.nouns, self.templates, self.workers = batch_size, nouns, templates, workers
         self.keep_tokens, self.captions = keep_tokens, captions
-        self.templates = get_templates(templates)
         self.kept: KeptTokens | None = None
 
     @abstractmethod
@@ -147,6 +145,12 @@ class CaptionData(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches as `pacl.training.PACLModule` takes them; an incomplete last one is left out."""
+        # Settings are checked here: what a constructor raises, the command line buries in errors of its own.
+        if self.batch_size < 2:
+            raise UserError(f"--data.batch_size {self.batch_size}: a contrastive batch needs 2 images or more")
+        if self.captions < 1:
+            raise UserError(f"--data.captions {self.captions}: keep 1 or more")
+        templates = get_templates(self.templates)
         samples = self.samples()
         if len(samples) < self.batch_size:
             raise UserError(
@@ -164,10 +168,10 @@ class CaptionData(LightningDataModule, ABC):
             shuffle=True,
             drop_last=True,
             num_workers=0 if self.kept else self.workers,
-            collate_fn=self.collate,
+            collate_fn=partial(self.collate, templates=templates),
         )
 
-    def collate(self, batch: dict[str, Any] | Sequence[Captioned]) -> dict[str, Any]:
+    def collate(self, batch: dict[str, Any] | Sequence[Captioned], templates: Sequence[str]) -> dict[str, Any]:
         """Samples, or a batch of kept tokens -> images or tokens, texts and right pairs."""
         rng = Random(int(torch.randint(2**31, ())))  # follows torch's seed, in worker processes too
         if isinstance(batch, dict):
@@ -178,7 +182,7 @@ class CaptionData(LightningDataModule, ABC):
             described = [sample.describe(rng) for sample in batch]
         captions = [caption for caption, _ in described]
         phrases = [phrases if self.nouns else () for _, phrases in described]
-        texts, positives = pair_texts(captions, phrases, self.templates, rng)
+        texts, positives = pair_texts(captions, phrases, templates, rng)
         return {**vision, "texts": texts, "positives": positives}
 
 

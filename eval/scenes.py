@@ -1,0 +1,413 @@
+"""Do patches find what words name? The whole claim of the method, measured on scenes whose masks are exact.
+
+    python -m eval.scenes                     the full table: 500 + 500 test scenes, three seeds
+    python -m eval.scenes --quick             the same in a minute, on little
+    python -m eval.scenes --tune              choose settings on validation scenes, the same grid for every method
+
+Test scenes hold (colour, kind) pairs that training saw, or only pairs that occur in no training picture or caption.
+Every pixel has a label, an object ("a red star") or a ground ("grass"); IoU is summed over all pixels of a set and
+averaged over the names that occur in it, objects and grounds apart. Competitors are the scene's own names ("own"), or
+every name there is ("all"). All methods go through the same bilinear upsampling between patch centres.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import math
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import yaml
+from einops import rearrange
+from torch import Tensor
+
+from pacl.backbone import FrozenCLIP
+from pacl.data.batches import KeptTokens, SceneData, stack_images
+from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES
+from pacl.data.scenes import SceneDataset
+from pacl.errors import UserError, run_verb
+from pacl.grid import PatchGrid, upsample
+from pacl.metrics import Confusion, mean_iou, occurring
+from pacl.model import PACL, load_model
+from pacl.train import DEFAULT_CONFIG, find_config, make_folder
+
+NAMES: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)
+OBJECTS = range(len(OBJECT_NAMES))
+SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
+CHUNK = 50  # scenes whose full-size maps of all names are held at once
+QUICK = {"max_steps": 60}  # of the trained methods under --quick
+VALIDATION = 200  # scenes that settings are chosen on; seen pairs only
+# Shapes: C names, N scenes (n of a chunk), K names of a scene, P patches, D embedding, H W pixels, h w patch grid.
+
+# What the trained methods differ in. Everything else they share: it stands in configs/scenes.yaml, which trains the
+# head that ships. `--tune` tries `GRID` for every one of them alike, and what it chose stands here.
+METHODS: dict[str, dict[str, Any]] = {
+    "mean pooling": {"temperature": math.inf},
+    "PACL on clip tokens, temperature 1 (the paper's)": {"dense": "clip", "start": "paper", "temperature": 1.0},
+    "PACL, temperature 1 (none), start clip": {"temperature": 1.0},
+    "PACL, temperature 1 (none), start paper": {"temperature": 1.0, "start": "paper"},
+    "PACL, temperature fixed, start clip": {},
+    "PACL, temperature fixed, start paper": {"start": "paper"},
+    "PACL, temperature learned, start clip": {"learn_temperature": True},
+    "PACL, temperature learned, start paper": {"learn_temperature": True, "start": "paper"},
+}
+GRID: dict[str, tuple[Any, ...]] = {"lr": (1e-3, 4e-3), "nouns": (False, True), "max_steps": (300, 900)}
+TEMPERATURES = (0.03, 0.05, 0.1, 0.2)  # tried where it is fixed
+
+
+@dataclass
+class SceneSet:
+    """Scenes with what is where.
+
+    Attributes:
+        images: uint8 [N, 3, H, W].
+        labels: uint8 [N, H, W], positions in `NAMES`.
+        present: int64 [N, K], the names of each scene, padded by repeating the first.
+        uppermost: int64 [N], the name of the uppermost object: the only one where there is one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    present: Tensor
+    uppermost: Tensor
+
+    @classmethod
+    def draw(cls, split: str, count: int, pairs: str, size: int, objects: int | None = None) -> SceneSet:
+        scenes = list(SceneDataset(split, count, size=size, pairs=pairs, n_objects=objects))
+        ids = [torch.tensor([NAMES.index(name) for name in scene.names]) for scene in scenes]
+        labels = [own[torch.from_numpy(scene.mask).long()] for own, scene in zip(ids, scenes, strict=True)]
+        most = max(map(len, ids))
+        present = torch.stack([torch.cat([own, own[:1].expand(most - len(own))]) for own in ids])
+        images = stack_images([scene.image for scene in scenes])
+        return cls(images, torch.stack(labels).to(torch.uint8), present, torch.stack([own[-1] for own in ids]))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def score(predict: Callable[[slice, str], Tensor], scenes: SceneSet) -> dict[tuple[str, str], float]:
+    """mIoU in percent by (objects or grounds, competitors), of ``predict(scenes, competitors)`` -> labels [n, H, W]."""
+    result = {}
+    for competitors in ("own", "all"):
+        confusion = Confusion(len(NAMES))
+        for start in range(0, len(scenes), CHUNK):
+            some = slice(start, start + CHUNK)
+            confusion.update(predict(some, competitors), scenes.labels[some])
+        matrix = confusion.compute()
+        there = occurring(matrix)
+        result["objects", competitors] = 100 * mean_iou(matrix, [c for c in there if c in OBJECTS])
+        result["grounds", competitors] = 100 * mean_iou(matrix, [c for c in there if c not in OBJECTS])
+    return result
+
+
+def paint(maps: Tensor, present: Tensor, grid: PatchGrid, size: tuple[int, int], competitors: str) -> Tensor:
+    """Patch scores of all names [n, C, h, w] -> the winning name of every pixel, [n, H, W]."""
+    if competitors == "all":
+        return upsample(maps, grid, size).argmax(dim=1)
+    own = maps.gather(1, present[..., None, None].expand(-1, -1, *maps.shape[-2:]))  # [n, K, h, w]
+    return present.gather(1, upsample(own, grid, size).argmax(dim=1).flatten(1)).view(len(maps), *size)
+
+
+def score_patches(patches: Tensor, texts: Tensor, scenes: SceneSet, grid: PatchGrid) -> dict[tuple[str, str], float]:
+    """Segment by the similarities of unit patch vectors [N, P, D] with the names' embeddings [C, D]."""
+
+    def predict(some: slice, competitors: str) -> Tensor:
+        maps = rearrange(patches[some] @ texts.T, "n (h w) c -> n c h w", h=grid.h)
+        return paint(maps, scenes.present[some], grid, tuple(scenes.labels.shape[-2:]), competitors)  # type: ignore[arg-type]
+
+    return score(predict, scenes)
+
+
+def label_shares(labels: Tensor, grid: PatchGrid) -> Tensor:
+    """Share of each name among the pixels of each patch: [n, H, W] -> [n, C, h, w]."""
+    one_hot = F.one_hot(labels.long(), len(NAMES)).float()
+    return F.avg_pool2d(rearrange(one_hot, "n h w c -> n c h w"), grid.patch, grid.stride)
+
+
+def bound_majority(scenes: SceneSet, grid: PatchGrid) -> dict[tuple[str, str], float]:
+    """The most that one label a patch allows: the majority label of each patch, painted on its cell."""
+
+    def predict(some: slice, _: str) -> Tensor:
+        majority = label_shares(scenes.labels[some], grid).argmax(dim=1)
+        return majority.repeat_interleave(grid.patch, 1).repeat_interleave(grid.patch, 2)
+
+    return score(predict, scenes)
+
+
+def bound_shares(scenes: SceneSet, grid: PatchGrid) -> dict[tuple[str, str], float]:
+    """A softer bound: scores that equal each patch's label shares, through the same upsampling as every method."""
+
+    def predict(some: slice, competitors: str) -> Tensor:
+        shares = label_shares(scenes.labels[some], grid)
+        return paint(shares, scenes.present[some], grid, tuple(scenes.labels.shape[-2:]), competitors)  # type: ignore[arg-type]
+
+    return score(predict, scenes)
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+class Bench:
+    """One frozen CLIP with its frozen tokens of everything, each computed once per dense variant.
+
+    Args:
+        clip: the frozen CLIP.
+        sets: name -> scenes to segment.
+        singles: name -> scenes with one object, to classify.
+        train: arguments of the training data (`pacl.data.batches.SceneData`).
+    """
+
+    def __init__(
+        self, clip: FrozenCLIP, sets: dict[str, SceneSet], singles: dict[str, SceneSet], train: dict[str, Any]
+    ) -> None:
+        self.clip, self.sets, self.singles, self.train = clip, sets, singles, train
+        self.kept: dict[str, KeptTokens] = {}
+        self.tokens: dict[tuple[str, str, str], Tensor] = {}
+        self.grid = PatchGrid(0, 0, 0, 0)
+
+    def tokens_of(self, kind: str, name: str, dense: str) -> Tensor:
+        """Frozen tokens float16 [N, P, W] of a set to segment or of single objects."""
+        key = (kind, name, dense)
+        if key not in self.tokens:
+            images = (self.sets if kind == "sets" else self.singles)[name].images
+            parts = []
+            for some in images.split(64):
+                tokens, self.grid = self.clip.patch_tokens(self.clip.normalize(some), dense)
+                parts.append(tokens.half())
+            self.tokens[key] = torch.cat(parts)
+        return self.tokens[key]
+
+    @torch.inference_mode()
+    def measure(self, model: PACL) -> dict[str, float]:
+        """All figures of a model, in percent: "objects/own/seen" ..., and "top1/seen", "top1/new" of its phi."""
+        model.eval()
+        result: dict[str, float] = {}
+        names = model.encode_text(NAMES)
+        for name, scenes in self.sets.items():
+            patches = self.embed(model, self.tokens_of("sets", name, model.config.dense))
+            for (what, competitors), value in score_patches(patches, names, scenes, self.grid).items():
+                result[f"{what}/{competitors}/{name}"] = value
+        for name, scenes in self.singles.items():
+            patches = self.embed(model, self.tokens_of("singles", name, model.config.dense))
+            phi = torch.cat([model.phi(some, names[: len(OBJECT_NAMES)]) for some in patches.split(64)])
+            result[f"top1/{name}"] = 100 * float((phi.argmax(1) == scenes.uppermost).float().mean())
+        return result
+
+    @staticmethod
+    def embed(model: PACL, tokens: Tensor) -> Tensor:
+        return torch.cat([model.embed_tokens(some.float()) for some in tokens.split(256)])
+
+    @torch.inference_mode()
+    def pooled_top1(self) -> dict[str, float]:
+        """Zero-shot top-1 of CLIP's own pooled embedding, in percent."""
+        names = self.clip.encode_text(OBJECT_NAMES)
+        result = {}
+        for name, scenes in self.singles.items():
+            pooled = torch.cat([self.clip.encode_image(self.clip.normalize(x)) for x in scenes.images.split(64)])
+            result[f"top1/{name}"] = 100 * float(((pooled @ names.T).argmax(1) == scenes.uppermost).float().mean())
+        return result
+
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """What the patch grid allows, by name of the bound."""
+        self.tokens_of("sets", next(iter(self.sets)), "clip")  # makes the grid known
+        result: dict[str, dict[str, float]] = {"upper bound: majority label": {}, "upper bound: label shares": {}}
+        for row, bound in zip(result.values(), (bound_majority, bound_shares), strict=True):
+            for name, scenes in self.sets.items():
+                for (what, competitors), value in bound(scenes, self.grid).items():
+                    row[f"{what}/{competitors}/{name}"] = value
+        return result
+
+    def trained(self, settings: dict[str, Any], seed: int) -> PACL:
+        """A head trained with the settings of configs/scenes.yaml, some of them changed, through pacl.training."""
+        from pytorch_lightning import Trainer, seed_everything
+
+        from pacl.training import PACLModule
+
+        base = base_settings()
+        model, data = dict(base["model"]), {**base["data"]["init_args"], **self.train}
+        steps = settings.get("max_steps", base["trainer"]["max_steps"])
+        for key, value in settings.items():
+            if key != "max_steps":
+                (data if key in data else model)[key] = value
+        seed_everything(seed, verbose=False)
+        module = PACLModule(**{**model, "backbone": self.clip.name})
+        batches = SceneData(**data)
+        dense = model["dense"]
+        if dense not in self.kept:
+            self.kept[dense] = KeptTokens.of(batches.samples(), module.frozen_tokens, batches.captions)
+        batches.kept = self.kept[dense]
+        trainer = Trainer(
+            max_steps=steps,
+            max_epochs=-1,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, batches)
+        return module.pacl  # the very path of `python -m pacl.train`, but for what it writes
+
+
+def base_settings() -> dict[str, Any]:
+    """configs/scenes.yaml: the settings of the head that ships, and the start of all others."""
+    return yaml.safe_load(find_config(DEFAULT_CONFIG).read_text(encoding="utf-8"))
+
+
+def compare(bench: Bench, seeds: Sequence[int], shipped: PACL | None, quick: bool) -> dict[str, list[dict[str, float]]]:
+    """Every row of the table: name -> one dictionary of figures a seed (one for what has no seed)."""
+    rows: dict[str, list[dict[str, float]]] = {name: [row] for name, row in bench.bounds().items()}
+    rows["CLIP's pooled embedding"] = [bench.pooled_top1()]
+    for dense in bench.clip.dense_variants:
+        say(f"untrained {dense}")
+        rows[f"untrained {dense}"] = [bench.measure(PACL.untrained(bench.clip, dense=dense))]
+    if shipped is not None:
+        rows["the head as shipped"] = [bench.measure(shipped)]
+    for name, settings in METHODS.items():
+        settings = {**settings, **(QUICK if quick else {})}
+        rows[name] = []
+        for seed in seeds:
+            say(f"{name}, seed {seed}")
+            rows[name].append(bench.measure(bench.trained(settings, seed)))
+    return rows
+
+
+def tune(bench: Bench) -> dict[str, dict[str, Any]]:
+    """The best settings of every method on validation scenes with seen pairs: objects, mean of own and all."""
+    chosen = {}
+    for name, settings in METHODS.items():
+        fixed = "temperature" not in settings and not settings.get("learn_temperature")
+        grid = {**GRID, **({"temperature": TEMPERATURES} if fixed else {})}
+        tried = []
+        for values in itertools.product(*grid.values()):
+            point = dict(zip(grid, values, strict=True))
+            row = bench.measure(bench.trained({**settings, **point}, seed=0))
+            tried.append((statistics.mean(row[f"objects/{c}/seen"] for c in ("own", "all")), point))
+            say(f"{name}: {point} {tried[-1][0]:.1f}")
+        chosen[name] = max(tried, key=lambda pair: pair[0])[1]
+        print(f"{name}: {chosen[name]}", flush=True)
+    return chosen
+
+
+# ---------------------------------------------------------------- how it is shown
+
+
+def table(rows: dict[str, list[dict[str, float]]], what: str) -> str:
+    """Markdown: mIoU of objects or grounds, mean ± standard deviation over seeds, and the share of the upper bound."""
+    bound = rows["upper bound: majority label"][0]
+    columns = [(c, s) for c in ("own", "all") for s in SETS]
+    lines = [
+        f"| {what}, mIoU | " + " | ".join(f"{c} names, {s} pairs" for c, s in columns) + " | share of the bound |",
+        "|---|" + "---|" * (len(columns) + 1),
+    ]
+    for name, row in rows.items():
+        keys = [f"{what}/{c}/{s}" for c, s in columns]
+        if keys[0] not in row[0]:
+            continue
+        shares = [100 * statistics.mean(r[key] for r in row) / bound[key] for key in keys]
+        cells = [mean_and_spread([r[key] for r in row]) for key in keys]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {' / '.join(f'{s:.0f} %' for s in shares)} |")
+    return "\n".join(lines)
+
+
+def top1_table(rows: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: zero-shot top-1 of single objects among all colour-kinds."""
+    lines = ["| top-1 of one object among 80 | " + " | ".join(f"{s} pairs" for s in SETS) + " |", "|---|---|---|"]
+    for name, row in rows.items():
+        if "top1/seen" in row[0]:
+            cells = [mean_and_spread([r[f"top1/{s}"] for r in row]) for s in SETS]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """ "71.2 ± 0.4": mean and standard deviation."""
+    mean = f"{statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
+
+
+def say(message: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
+
+
+def markdown(rows: dict[str, list[dict[str, float]]], settings: dict[str, Any]) -> str:
+    """The whole result as a page."""
+    facts = ", ".join(f"{key} {value}" for key, value in settings.items())
+    tables = [table(rows, "objects"), table(rows, "grounds"), top1_table(rows)]
+    return "\n\n".join(["# Scenes: what patches find", facts, *tables]) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.scenes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="bundled", help="head or CLIP to measure, as pacl.segment takes it")
+    parser.add_argument("--scenes", type=int, default=500, help="test scenes of each kind (default 500)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
+    parser.add_argument("--out", type=Path, default=Path("out/scenes"), help="folder for the JSON and the Markdown")
+    parser.add_argument("--quick", action="store_true", help="60 scenes, one seed, 60 steps on 1000 scenes")
+    parser.add_argument("--tune", action="store_true", help="choose settings on validation scenes and print them")
+    args = parser.parse_args(argv)
+    if args.scenes < 1:
+        raise UserError(f"--scenes {args.scenes}: at least 1")
+    if args.quick:
+        args.scenes, args.seeds = min(args.scenes, 60), args.seeds[:1]
+    folder = make_folder(str(args.out))
+    quiet_lightning()
+    started = time.perf_counter()
+
+    model = load_model(args.model)
+    size, train = (
+        model.clip.size,
+        {"scenes": min(1000, base_settings()["data"]["init_args"]["scenes"])} if args.quick else {},
+    )
+    if args.tune:
+        bench = Bench(model.clip, {"seen": SceneSet.draw("val", VALIDATION, "seen", size)}, {}, train)
+        chosen = tune(bench)
+        (folder / "tuned.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
+        return 0
+    say("drawing test scenes")
+    sets = {name: SceneSet.draw("test", args.scenes, pairs, size) for name, pairs in SETS.items()}
+    singles = {name: SceneSet.draw("test", args.scenes, pairs, size, objects=1) for name, pairs in SETS.items()}
+    bench = Bench(model.clip, sets, singles, train)
+    rows = compare(bench, args.seeds, model if model.config.trained else None, args.quick)
+
+    settings = {
+        "model": args.model,
+        "checksum": model.clip.checksum()[:12],
+        "test scenes": f"{args.scenes} + {args.scenes}",
+        "seeds": " ".join(map(str, args.seeds)),
+        "quick": args.quick,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{torch.get_num_threads()} CPU threads",
+        "seconds": round(time.perf_counter() - started),
+    }
+    page = markdown(rows, settings)
+    print(page)
+    result = {"settings": settings, "base": base_settings(), "methods": METHODS, "rows": rows}
+    (folder / "scenes.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / "scenes.md").write_text(page, encoding="utf-8")
+    say(f"written to {folder}")
+    return 0
+
+
+def quiet_lightning() -> None:
+    """Two dozen trainings in a row: their banners and hints would bury the table."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+if __name__ == "__main__":
+    run_verb("scenes", main)

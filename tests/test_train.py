@@ -1,0 +1,268 @@
+import csv
+import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pacl import train
+from pacl.backbone import bundled_folder, load_clip
+from pacl.compatibility import compatibility
+from pacl.errors import UserError
+from pacl.loss import contrastive_loss
+from pacl.model import PACL, load_model
+from pacl.training import MAX_LOGIT_SCALE, PACLModule, some_patches
+from tests.tiny import save_tiny_clip
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]
+SMALL = ["--data.scenes=24", "--data.size=32", "--data.batch_size=8", "--model.warmup=1", "--model.patches=null"]
+
+
+@pytest.fixture(scope="module")
+def clip_name(tmp_path_factory) -> str:
+    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
+
+
+def run(clip_name: str, out: Path, *more: str) -> Path:
+    arguments = [*SMALL, *QUIET, f"--model.backbone={clip_name}", f"--out={out}", *more]
+    assert train.main(arguments) == 0
+    return out
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_no_arguments_are_the_scenes_config():
+    assert train.with_config([]) == ["--config", str(train.find_config("configs/scenes.yaml"))]
+    assert train.with_config(["--trainer.max_steps=3"])[1:] == [
+        str(train.find_config("configs/scenes.yaml")),
+        "--trainer.max_steps=3",
+    ]
+
+
+def test_configs_are_found_outside_the_clone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = train.find_config("configs/scenes.yaml")
+    assert train.find_config("scenes.yaml") == found
+    assert train.with_config(["--config=scenes.yaml"]) == [f"--config={found}"]
+    assert train.with_config(["-c", "configs/scenes.yaml", "--out", "x"]) == ["-c", str(found), "--out", "x"]
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "scenes.yaml").write_text("out: mine\n")
+    assert train.find_config("configs/scenes.yaml") == Path("configs/scenes.yaml")  # one's own goes first
+
+
+def test_print_config_states_every_setting(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--print_config", "--model.lr=0.123"])
+    assert stop.value.code in (0, None)
+    printed = capsys.readouterr().out
+    for line in ("lr: 0.123", "backbone: bundled", "class_path: pacl.data.batches.SceneData", "dense: value"):
+        assert line in printed
+
+
+def test_help_explains_the_settings(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("--model.temperature", "softmax that pools patches", "--out", "--data.help", "--ckpt_path"):
+        assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "nowhere.yaml"], r"--config nowhere.yaml: no such file; there are .*configs/scenes.yaml"),
+        (["--model.dense=none-such"], "none-such"),
+        (["--model.start=middle"], "middle"),
+        (["--no-such-flag=1"], "no-such-flag"),
+        (["--data.batch_size=1"], "batch_size 1"),
+        (["--data.batch_size=25"], "batch_size 25: larger than the training set of 24"),
+        (["--ckpt_path=last"], "ckpt_path last"),
+        (["--model.temperature=-1"], "temperature -1"),
+        (["--model.backbone=bundle"], "not a model name"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, clip_name, tmp_path):
+    if not any(argument.startswith(("--config", "--model.backbone")) for argument in arguments):
+        arguments = [f"--model.backbone={clip_name}", *arguments]
+    start = [] if arguments[0] == "--config" else [*SMALL, *QUIET, f"--out={tmp_path}"]
+    with pytest.raises(UserError, match=message) as error:
+        train.main([*start, *arguments])
+    assert len(str(error.value)) < 500
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(clip_name, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=r"--out .*cannot write there"):
+        run(clip_name, file / "below")
+
+
+# ---------------------------------------------------------------- what a run leaves
+
+
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_a_run_leaves_a_head_that_loads(clip_name, tmp_path, keep):
+    out = run(
+        clip_name,
+        tmp_path / "out",
+        "--trainer.max_steps=3",
+        "--model.learn_temperature=true",
+        "--model.text=linear",
+        "--data.nouns=true",
+        f"--data.keep_tokens={keep}",
+    )
+    model = load_model(str(out))
+    assert model.config.trained
+    assert model.config.dense == "value"
+    start = PACL.untrained(load_clip(clip_name), learn_temperature=True, text="linear")
+    for name, tensor in model.head_state().items():
+        assert not torch.equal(tensor, start.head_state()[name]), f"{name} did not train"
+    frozen = load_clip(clip_name).clip.state_dict()
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.clip.clip.state_dict().items())
+
+
+def test_the_log_holds_what_tells_a_healthy_run(clip_name, tmp_path):
+    arguments = [a for a in SMALL if "scenes=" not in a]
+    arguments += [*QUIET[:2], "--data.scenes=24", "--trainer.max_steps=4", "--trainer.log_every_n_steps=1"]
+    train.main([*arguments, f"--model.backbone={clip_name}", f"--out={tmp_path}"])
+    (log,) = tmp_path.glob("logs/version_0/metrics.csv")
+    rows = list(csv.DictReader(log.open()))
+    assert len(rows) == 4
+    for name in ("loss", "accuracy", "logit_scale", "temperature", "pooling_entropy", "images_per_second"):
+        assert math.isfinite(float(rows[-1][name])), name
+    assert (tmp_path / "logs/version_0/config.yaml").is_file()
+
+
+def test_checkpoints_hold_only_what_trains(clip_name, tmp_path):
+    out = run(clip_name, tmp_path, "--trainer.max_steps=2")
+    checkpoint = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+    names = set(checkpoint["state_dict"])
+    assert names == {
+        "pacl.log_logit_scale",
+        *(f"pacl.embedder.{part}.{kind}" for part in ("main.0", "main.2", "skip") for kind in ("weight", "bias")),
+    }
+    assert len(checkpoint["optimizer_states"][0]["state"]) == len(names)
+
+
+def test_a_resumed_run_goes_on_where_it_was(clip_name, tmp_path):
+    first = run(clip_name, tmp_path / "first", "--trainer.max_steps=3")
+    shutil.copytree(first, tmp_path / "second")
+    second = run(clip_name, tmp_path / "second", "--trainer.max_steps=6", "--ckpt_path=last")
+    checkpoint = torch.load(second / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6
+    assert checkpoint["optimizer_states"][0]["state"][0]["step"] == 6  # Adam's moments went on too
+    assert not torch.equal(load_model(str(first)).embedder.skip.weight, load_model(str(second)).embedder.skip.weight)
+
+
+def test_the_same_seed_gives_the_same_head(clip_name, tmp_path):
+    heads = [
+        load_model(str(run(clip_name, tmp_path / name, "--trainer.max_steps=2", f"--seed_everything={seed}")))
+        for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    ]
+    a, b, c = (head.embedder.main[0].weight for head in heads)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+# ---------------------------------------------------------------- one step
+
+
+def logged(module: PACLModule) -> dict[str, float]:
+    values: dict[str, float] = {}
+    module.log = lambda name, value, **_: values.__setitem__(name, float(value.detach()))  # type: ignore[method-assign]
+    return values
+
+
+def test_the_loss_is_the_published_one_over_all_pairs(clip_name):
+    module = PACLModule(clip_name, temperature=0.3, logit_scale=7.0)
+    values = logged(module)
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    texts = ["a red star", "grass", "a boat", "snow"]
+    positives = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
+    loss = module.training_step({"images": images, "texts": texts, "positives": positives}, 0)
+
+    v, _ = module.pacl.encode_image(module.pacl.clip.normalize(images))
+    phi = compatibility(v, module.pacl.encode_text(texts), temperature=0.3, impl="reference")
+    torch.testing.assert_close(loss, contrastive_loss(7.0 * phi, positives))
+    assert values["accuracy"] == pytest.approx(float(positives[range(3), phi.argmax(1)].float().mean()))
+    assert values["logit_scale"] == pytest.approx(7.0)
+    assert 0 < values["pooling_entropy"] <= 1
+
+
+def test_gradients_reach_what_trains_and_nothing_else(clip_name):
+    module = PACLModule(clip_name, learn_temperature=True)
+    logged(module)
+    module.train()
+    assert not module.pacl.clip.training
+    module.training_step({"images": torch.rand(2, 3, 32, 32), "texts": ["a star", "a fish"]}, 0).backward()
+    with_gradient = {name for name, p in module.named_parameters() if p.grad is not None}
+    assert with_gradient == {name for name, _ in module.named_parameters() if ".clip." not in name}
+
+
+def test_a_batch_of_one_is_refused(clip_name):
+    with pytest.raises(UserError, match="nothing to be contrasted"):
+        PACLModule(clip_name).training_step({"images": torch.rand(1, 3, 32, 32), "texts": ["a star"]}, 0)
+
+
+def test_some_patches_are_drawn_without_replacement_and_for_each_image():
+    tokens = torch.arange(2 * 50).view(2, 50, 1).float()
+    drawn = some_patches(tokens, 20).squeeze(-1)
+    assert all(len(set(row.tolist())) == 20 for row in drawn)
+    assert set(drawn[0].tolist()) <= set(range(50))
+    assert set((drawn[1] - 50).tolist()) != set(drawn[0].tolist())
+    assert some_patches(tokens, 50) is tokens
+
+
+def test_the_optimiser_decays_matrices_only_and_follows_the_schedule(clip_name):
+    module = PACLModule(clip_name, learn_temperature=True, lr=0.01, scale_lr=0.1, weight_decay=0.2, warmup=10)
+    module._trainer = SimpleNamespace(estimated_stepping_batches=110)  # type: ignore[assignment]
+    configured = module.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0, 0.0]
+    assert [{p.ndim for p in group["params"]} for group in optimizer.param_groups] == [{2}, {1}, {0}]
+    rates = []
+    for _ in range(111):
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert optimizer.param_groups[2]["lr"] == pytest.approx(10 * rates[-1])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[9] == rates[10] == pytest.approx(0.01)
+    assert rates[60] == pytest.approx(0.005)
+    assert rates[110] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_logit_scale_stops_at_its_limit(clip_name):
+    module = PACLModule(clip_name)
+    with torch.no_grad():
+        module.pacl.log_logit_scale.fill_(9.0)
+    module.on_train_batch_end()
+    assert float(module.pacl.log_logit_scale.exp()) == pytest.approx(MAX_LOGIT_SCALE)
+
+
+# ---------------------------------------------------------------- does it learn
+
+
+def test_a_miniature_training_learns_where_things_are(tmp_path):
+    """From random weights on the bundled CLIP: the loss falls, and masks get far better than chance."""
+    if not (bundled_folder() / "clip" / "open_clip_model.safetensors").is_file():
+        pytest.skip("the bundled CLIP is not here")
+    from eval.scenes import Bench, SceneSet
+
+    clip = load_clip("bundled")
+    bench = Bench(clip, {"seen": SceneSet.draw("val", 40, "seen", clip.size)}, {}, {})
+    torch.manual_seed(0)
+    before = bench.measure(PACL.untrained(clip, start="paper"))
+    arguments = ["--model.start=paper", "--data.scenes=512", "--data.batch_size=128", "--model.patches=48"]
+    arguments += ["--trainer.max_steps=60", "--trainer.log_every_n_steps=5"]
+    train.main([*arguments, *QUIET[:2], f"--out={tmp_path}"])
+    (log,) = tmp_path.glob("logs/version_0/metrics.csv")
+    losses = [float(row["loss"]) for row in csv.DictReader(log.open())]
+    assert losses[-1] < 0.6 * losses[0]
+    after = bench.measure(load_model(str(tmp_path)))
+    assert after["objects/own/seen"] > before["objects/own/seen"] + 15
+    assert after["grounds/own/seen"] > before["grounds/own/seen"] + 15
