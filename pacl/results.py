@@ -170,4 +170,6 @@ def line(record: dict[str, Any], most: int = 4) -> str:
 
 
 def _cut(text: str, room: int) -> str:
+    """As much as there is room for, without letters that would steer the terminal."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= room else text[: room - 3] + "..."

@@ -48,11 +48,11 @@ class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text that would bury it."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        if len(unknown) < len(message.split()) and unknown[0].startswith("-"):
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
-            message = f"{unknown[0]}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
+        if message.startswith("unrecognized arguments: -"):
+            flag = message.split()[2].partition("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
+            message = f"{flag}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
         raise UserError(message.removeprefix("argument "))
 
 
@@ -89,8 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_argument(
         "--format",
         metavar="NAME[,NAME]",
-        type=formats,
-        default=DEFAULT_FORMATS,
+        default=",".join(DEFAULT_FORMATS),
         help=f"what is written for each picture (default: {','.join(DEFAULT_FORMATS)}). "
         + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
     )
@@ -135,7 +134,7 @@ def add_settings(group: argparse._ArgumentGroup) -> None:
             group.add_argument(f"--{field.name}", type=kinds[0], metavar=metavar, default=field.default, help=text)
 
 
-def formats(text: str) -> tuple[str, ...]:
+def parse_formats(text: str) -> tuple[str, ...]:
     """``overlay,mask`` -> its names, each once.
 
     Raises:
@@ -159,18 +158,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_intermixed_args(argv)
     settings = SegmenterSettings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(SegmenterSettings)})
+    formats = parse_formats(args.format)
     sources, prompts, doubtful = split_words(args.words)
-    for word in doubtful:
-        say(f'note: "{word}" exists here and is taken for pictures; --prompt "{word}" makes it a prompt')
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
+    hints = [
+        f'"{word}" exists here and is taken for pictures; --prompt "{word}" makes it a prompt' for word in doubtful
+    ]
     if not sources:
         raise UserError('no picture: name one or a folder of them, as in pacl segment image.jpg "a dog"')
+    pictures = find_pictures(sources, args.out)
     if not labels:
-        raise UserError(f'no prompt: say what to look for, as in pacl segment {sources[0]} "a dog"')
+        example = f'say what to look for, as in pacl segment {sources[0]} "a dog"'
+        raise UserError(f"no prompt: {'; '.join(hints) or example}")
+    for hint in hints:
+        say(f"note: {hint}")
     check_labels(labels)
     get_templates(settings.templates)
-    pictures = find_pictures(sources, args.out)
     make_folder(args.out)
 
     segmenter = load_segmenter(args.model, args.dense, args.device, settings)
@@ -178,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     segmenter.predict_batch([], labels)  # no picture yet: what is wrong with the words shows now, and only once
     config = segmenter.model.config
     model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
-    return run(pictures, labels, segmenter, Writer(args.out, args.format, model), as_json=args.json)
+    return run(pictures, labels, segmenter, Writer(args.out, formats, model), as_json=args.json)
 
 
 def load_segmenter(name: str, dense: str | None, device: str, settings: SegmenterSettings) -> Segmenter:
@@ -206,14 +210,13 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps") from None
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        there = f"there are cuda:0 to cuda:{count - 1}" if count else "this torch sees none; use cpu"
-        raise UserError(f"--device {name}: no such CUDA device; {there}")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"--device {name}: not available here; use cpu")
+        device = torch.device("meta")  # one more that nothing can be computed on
     if device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch finds {torch.cuda.device_count()} CUDA devices here; use cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"--device {name}: torch finds no such device here; use cpu")
     return device
 
 

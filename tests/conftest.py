@@ -1,0 +1,27 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import save_tiny_clip
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name, for `load_model` and ``--model``, of a randomly initialised CLIP of a few thousand weights."""
+    return save_tiny_clip(tmp_path_factory.mktemp("tiny-clip"))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of 48 x 32 pixels in an empty folder: red on the left, noise on the right."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    pixels[:, :24] = (200, 30, 30)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path

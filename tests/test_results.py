@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from pacl.errors import UserError
+from pacl.results import FORMATS, Writer, line, table
+from pacl.settings import SegmenterSettings
+from pacl.sources import Picture
+
+FILES = {
+    "overlay": {"photo.overlay.png"},
+    "mask": {"photo.mask.png"},
+    "heat": {"photo.heat-1-a-dog.png", "photo.heat-2-grass-green.png", "photo.heat-3-a-cat.png"},
+    "rle": {"photo.json"},
+    "polygons": {"photo.json"},
+    "npz": {"photo.npz"},
+}
+
+
+@pytest.fixture
+def found() -> Any:
+    """A segmentation of 6 x 8 pixels: background, a dog in a corner, grass below, no cat."""
+    index = np.zeros((6, 8), np.uint8)
+    index[1:3, 2:5] = 1
+    index[4:] = 2
+    maps = np.stack([np.full((6, 8), cosine, np.float32) for cosine in (0.25, 0.5, -0.125)])
+    return SimpleNamespace(
+        labels=["a dog", "grass/.green", "a cat"],
+        prompts=[("a dog", "a puppy"), ("grass",), ("a cat",)],
+        index=index,
+        shares=[6 / 48, 16 / 48, 0.0],
+        scores=[0.75, 0.5, 0.0],
+        background="none",
+        settings=SegmenterSettings(),
+        score_map=lambda i: maps[i],
+    )
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.full((6, 8, 3), 128, np.uint8)
+
+
+def write(out: Path, formats: tuple[str, ...], image: np.ndarray, found: Any) -> dict[str, Any]:
+    return Writer(out, formats, {"name": "tiny"}).write(Picture(Path("in/photo.jpg"), "photo"), image, found)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_only_what_is_asked_for_is_made(name: str, tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    record = write(tmp_path, (name,), image, found)
+    assert {path.name for path in tmp_path.iterdir()} == FILES[name]
+    assert {Path(path).name for paths in record["files"].values() for path in paths} == FILES[name]
+    assert ("rle" in record["labels"][0], "polygons" in record["labels"][0]) == (name == "rle", name == "polygons")
+
+
+def test_the_mask_holds_the_label_ids(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    write(tmp_path, ("mask",), image, found)
+    mask = Image.open(tmp_path / "photo.mask.png")
+    assert mask.mode == "P"
+    np.testing.assert_array_equal(np.asarray(mask), found.index)
+
+
+def test_the_record_says_what_was_found(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    record = write(tmp_path, ("rle", "polygons"), image, found)
+    assert json.loads((tmp_path / "photo.json").read_text()) == record
+    assert (record["image"], record["width"], record["height"]) == ("in/photo.jpg", 8, 6)
+    assert record["model"] == {"name": "tiny"}
+    assert record["background"] == {"rule": "none", "share": pytest.approx(26 / 48)}
+    dog, grass, cat = record["labels"]
+    assert (dog["label"], dog["id"], dog["prompts"]) == ("a dog", 1, ["a dog", "a puppy"])
+    assert (dog["share"], dog["score"], dog["box"]) == (6 / 48, 0.75, [2, 1, 3, 2])
+    assert (cat["share"], cat["box"], cat["polygons"]) == (0, None, [])
+    for label in record["labels"]:
+        np.testing.assert_array_equal(coco_mask.decode(label["rle"]), found.index == label["id"])
+    (outline,) = grass["polygons"]
+    assert set(zip(outline[::2], outline[1::2], strict=True)) == {(0, 4), (8, 4), (8, 6), (0, 6)}
+
+
+def test_npz_is_read_by_numpy(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    write(tmp_path, ("npz",), image, found)
+    with np.load(tmp_path / "photo.npz") as arrays:
+        assert set(arrays) == {"index", "labels", "similarity"}
+        np.testing.assert_array_equal(arrays["index"], found.index)
+        assert arrays["labels"].tolist() == found.labels
+        assert arrays["similarity"].dtype == np.float16
+        np.testing.assert_array_equal(arrays["similarity"][:, 0, 0], [0.25, 0.5, -0.125])
+        assert arrays["similarity"].shape == (3, 6, 8)
+
+
+def test_again_overwrites_and_gives_the_same(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    write(tmp_path, tuple(FORMATS), image, found)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".npz"}
+    write(tmp_path, tuple(FORMATS), image, found)
+    assert first == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".npz"}
+
+
+def test_labels_cannot_lead_outside(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    found.labels = ["../../up", "/abs", "."]
+    write(tmp_path / "out", ("heat",), image, found)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"photo.heat-1-up.png", "photo.heat-2-abs.png", "photo.heat-3-label.png"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_refuses_is_one_line(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / "file", ("mask",), image, found)
+
+
+def test_the_table_lists_the_largest_first(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    record = write(tmp_path, ("rle",), image, found)
+    rows = [row.plain for row in table(record)]
+    assert [" ".join(row.split()) for row in rows] == [
+        "label share score box x, y, w, h",
+        "■ grass/.green 33.3% 0.50 0, 4, 8, 2",
+        "■ a dog 12.5% 0.75 2, 1, 3, 2",
+        "(background) 54.2%",
+        "not found: a cat",
+    ]
+    assert line(record) == "grass/.green 33.3%, a dog 12.5%"
+
+
+def test_the_table_stays_short_and_clean(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+    count = 48
+    found.index = np.arange(1, count + 1, dtype=np.uint8).reshape(6, 8)
+    found.labels = [f"label \x1b[31m {i} {'long ' * 20}" for i in range(count)]
+    found.prompts = [(name,) for name in found.labels]
+    found.scores = [0.5] * count
+    rows = [row.plain for row in table(write(tmp_path, ("rle",), image, found))]
+    assert len(rows) == 22
+    assert rows[-1] == "    and 28 smaller ones"
+    assert max(map(len, rows)) < 100
+    assert all(letter.isprintable() for row in rows for letter in row)

@@ -1,0 +1,392 @@
+"""The command as its user meets it: words and flags in; files, a table or JSON, and exit codes out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+import pacl.segment
+from pacl.dense import VARIANTS
+from pacl.errors import run_verb
+from pacl.segment import build_parser, main
+from pacl.settings import SegmenterSettings
+
+ROOT = Path(pacl.segment.__file__).parents[1]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in a folder of its own that holds photo.png."""
+    monkeypatch.chdir(photo.parent)
+    return photo.parent
+
+
+@pytest.fixture
+def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
+
+    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_verb("segment", lambda: main([*words, "--model", model]))
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def record(run: Run, *words: str) -> dict[str, Any]:
+    code, out, _ = run("photo.png", *words, "--json", "--format", "rle")
+    assert code == 0
+    value: dict[str, Any] = json.loads(out)
+    return value
+
+
+# --- what it does ---------------------------------------------------------------------------------------
+
+
+def test_by_default_mask_overlay_and_record(run: Run, here: Path) -> None:
+    code, out, err = run("photo.png", "a dog", "grass")
+    assert (code, err) == (0, "")
+    assert {path.name for path in (here / "out").iterdir()} == {"photo.overlay.png", "photo.mask.png", "photo.json"}
+    for name in ("photo.overlay.png", "photo.mask.png", "photo.json"):
+        assert f"out/{name}" in out  # says where the results are
+    mask = np.asarray(Image.open("out/photo.mask.png"))
+    assert mask.shape == (32, 48)
+    found = json.loads(Path("out/photo.json").read_text())
+    assert [label["label"] for label in found["labels"]] == ["a dog", "grass"]
+    for label in found["labels"]:
+        np.testing.assert_array_equal(coco_mask.decode(label["rle"]), mask == label["id"])
+        assert label["share"] == pytest.approx((mask == label["id"]).mean())
+
+
+def test_json_is_alone_on_standard_output(run: Run) -> None:
+    code, out, err = run("photo.png", "a dog", "grass", "--json")
+    assert (code, err) == (0, "")
+    assert out == out.splitlines()[0] + "\n"
+    assert json.loads(out) == json.loads(Path("out/photo.json").read_text())
+
+
+def test_the_same_command_gives_the_same_files(run: Run, here: Path) -> None:
+    words = ("photo.png", "a dog", "grass", "--format", "overlay,mask,heat,rle,polygons")
+    run(*words)
+    first = {path.name: path.read_bytes() for path in (here / "out").iterdir()}
+    run(*words)
+    assert first == {path.name: path.read_bytes() for path in (here / "out").iterdir()}
+
+
+def test_a_folder_goes_on_after_a_bad_file_and_counts(run: Run, here: Path) -> None:
+    (here / "photos" / "sub").mkdir(parents=True)
+    shutil.copy("photo.png", "photos/a.png")
+    Path("photos/b.png").write_bytes(Path("photo.png").read_bytes()[:500])
+    shutil.copy("photo.png", "photos/sub/a.png")
+    code, out, err = run("photos", "a dog", "grass")
+    assert code == 1
+    assert err.splitlines()[0].startswith("pacl segment: error: [2/3] photos/b.png is broken or cut short")
+    assert len(err.splitlines()) == 1
+    assert out.splitlines()[0].startswith("[1/3] photos/a.png: ")
+    assert out.splitlines()[-1] == "2 of 3 pictures segmented, 1 failed; results in out"
+    assert Path("out/a.json").exists()
+    assert Path("out/sub/a.json").exists()
+    assert not list((here / "out").glob("b.*"))
+
+
+def test_json_of_a_folder_is_a_line_a_picture(run: Run, here: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copy("photo.png", f"{name}.png")
+    Path("c.png").touch()
+    code, out, err = run("a.png", "c.png", "b.png", "a dog", "grass", "--json", "--format", "mask")
+    assert code == 1
+    assert [json.loads(row)["image"] for row in out.splitlines()] == ["a.png", "b.png"]
+    assert "c.png is empty" in err
+    assert err.splitlines()[-1].startswith("2 of 3 pictures segmented, 1 failed")
+
+
+def test_pictures_of_one_name_keep_their_own_results(run: Run, here: Path) -> None:
+    Path("other").mkdir()
+    Image.new("RGB", (20, 10), "blue").save("other/photo.png")
+    code, _, _ = run("photo.png", "other/photo.png", "a dog", "grass", "--format", "mask")
+    assert code == 0
+    sizes = {path.name: Image.open(path).size for path in (here / "out").iterdir()}
+    assert sizes == {"photo.mask.png": (48, 32), "photo_png.mask.png": (20, 10)}
+
+
+def test_prompt_flag_makes_any_word_a_prompt(run: Run) -> None:
+    found = record(run, "grass", "--prompt", "photo.png", "--prompt", "a/b=c")
+    assert [(label["label"], label["prompts"]) for label in found["labels"]] == [
+        ("grass", ["grass"]),
+        ("photo.png", ["photo.png"]),
+        ("c", ["a/b"]),
+    ]
+
+
+def test_words_and_options_may_be_mixed(run: Run) -> None:
+    code, out, _ = run("--json", "grass", "--size", "64", "photo.png", "--format", "rle", "a dog")
+    assert code == 0
+    assert [label["label"] for label in json.loads(out)["labels"]] == ["grass", "a dog"]
+
+
+def test_classes_file_with_synonyms(run: Run) -> None:
+    Path("classes.txt").write_text("cat;kitten\na dog=dog  # mine\n\ngrass\n")
+    found = record(run, "--classes", "classes.txt", "sky")
+    assert [(label["label"], label["prompts"]) for label in found["labels"]] == [
+        ("sky", ["sky"]),
+        ("cat", ["cat", "kitten"]),
+        ("dog", ["a dog"]),
+        ("grass", ["grass"]),
+    ]
+
+
+def test_one_prompt_competes_with_the_words_of_the_model(run: Run) -> None:
+    assert record(run, "a dog")["background"]["rule"] == "contrast"
+
+
+def test_a_plain_name_that_exists_is_told_of(run: Run) -> None:
+    Path("dog").mkdir()
+    shutil.copy("photo.png", "dog")
+    code, out, err = run("photo.png", "dog", "grass")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err == 'pacl segment: note: "dog" exists here and is taken for pictures; --prompt "dog" makes it a prompt\n'
+
+
+# --- the options ----------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_a_flag_with_its_default_and_its_help() -> None:
+    parsed = build_parser().parse_args([])
+    defaults = SegmenterSettings()
+    assert {name: getattr(parsed, name) for name in vars(defaults)} == vars(defaults)
+    for action in build_parser()._actions:
+        assert action.help, action.option_strings
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["--size", "48"], {"size": 48}),
+        (["--window", "16"], {"window": 16, "window_step": None}),
+        (["--window", "16/8"], {"window": 16, "window_step": 8}),
+        (
+            ["--window", "16", "--window_step", "4", "--accumulate", "pixel"],
+            {"window": 16, "window_step": 4, "accumulate": "pixel"},
+        ),
+        (["--stride", "4"], {"stride": 4}),
+        (["--refine", "2"], {"refine": 2}),
+        (["--templates", "paper"], {"templates": "paper"}),
+        (["--logit_scale", "40"], {"logit_scale": 40.0}),
+        (["--precision", "bf16"], {"precision": "bf16"}),
+        (["--window_batch", "1"], {"window_batch": 1}),
+        (["--background", "prompt:sky;a wall"], {"background": "prompt:sky;a wall"}),
+    ],
+)
+def test_settings_reach_the_segmenter(run: Run, words: list[str], settings: dict[str, Any]) -> None:
+    found = record(run, "a dog", "grass", *words)
+    assert found["settings"] == {**vars(SegmenterSettings()), **settings}
+
+
+@pytest.mark.parametrize("rule", ["none", "contrast", "prompt:sky", "threshold:0.6", "entropy:0.5"])
+def test_background_rules(run: Run, rule: str) -> None:
+    assert record(run, "a dog", "grass", "--background", rule)["background"]["rule"] == rule
+
+
+@pytest.mark.parametrize("dense", VARIANTS)
+def test_dense_variants(run: Run, dense: str) -> None:
+    assert record(run, "a dog", "grass", "--dense", dense)["model"]["dense"] == dense
+
+
+def test_options_change_the_result(run: Run) -> None:
+    """Not one of them is read and then forgotten."""
+    plain = record(run, "a dog", "grass")["labels"]
+    for words in (
+        ["--size", "48"],
+        ["--stride", "3"],
+        ["--dense", "clip"],
+        ["--templates", "paper"],
+        ["--refine", "5"],
+    ):
+        assert record(run, "a dog", "grass", *words)["labels"] != plain, words
+
+
+def test_out_names_the_folder(run: Run) -> None:
+    run("photo.png", "a dog", "grass", "--out", "some/where", "--format", "mask")
+    assert [path.name for path in Path("some/where").iterdir()] == ["photo.mask.png"]
+    assert not Path("out").exists()
+
+
+def test_device_cpu(run: Run) -> None:
+    assert record(run, "a dog", "grass", "--device", "cpu") == record(run, "a dog", "grass")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_device_cuda(run: Run) -> None:
+    assert record(run, "a dog", "grass", "--device", "cuda:0")["labels"]
+
+
+def test_unknown_words_of_a_small_vocabulary_are_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tiny_clip: str
+) -> None:
+    load = pacl.segment.load_segmenter
+
+    def with_vocabulary(*args: Any) -> Any:
+        segmenter = load(*args)
+        segmenter.model.clip.vocabulary = frozenset({"a", "dog", "grass"})
+        return segmenter
+
+    monkeypatch.setattr(pacl.segment, "load_segmenter", with_vocabulary)
+    assert run("photo.png", "a dog", "grass")[2] == ""
+    code, _, err = run("photo.png", "a zebra", "grass", "--background", "prompt:blue sky")
+    assert code == 0
+    assert len(err.splitlines()) == 1
+    assert "warning: this model knows 3 words and not 'zebra', 'blue', 'sky'" in err
+
+
+# --- every mistake is one line and exit code 2 ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no picture"),
+        (["a dog"], "no picture"),
+        (["photo.png"], "no prompt"),
+        (["missing.jpg", "a dog"], "missing.jpg: no such picture or folder"),
+        (["photo.png", "a/dog"], "write --prompt 'a/dog'"),
+        (["empty", "a dog"], "empty has no pictures"),
+        (["photo.png", ""], "empty prompt"),
+        (["photo.png", "=dog"], "empty prompt"),
+        (["photo.png", "a dog="], "no label"),
+        (["photo.png", "a dog", "A dog"], "given twice"),
+        (["photo.png", "a dog", "one;a dog=two"], "belongs to two labels"),
+        (["photo.png", "word " * 50, "grass"], "is too long"),
+        (["photo.png", "--classes", "missing.txt"], "missing.txt does not exist"),
+        (["photo.png", "--classes", "empty.txt"], "empty.txt has no classes"),
+        (["photo.png", "x", "--out", "photo.png"], "--out photo.png: is a file"),
+        (["photo.png", "x", "--out", "photo.png/below"], "--out photo.png/below: cannot write there"),
+        ([".", "x", "--out", "."], "--out .: holds the pictures"),
+        (["photo.png", "x", "--format", "mask,gif"], "choose from overlay, mask, heat, rle, polygons, npz"),
+        (["photo.png", "x", "--format", ""], "choose from overlay"),
+        (["photo.png", "x", "--dense", "fancy"], "choose from clip, value, maskclip, sclip, clearclip, naclip"),
+        (["photo.png", "x", "--device", "gpu"], "--device gpu: choose auto, cpu, cuda"),
+        (["photo.png", "x", "--device", "meta"], "--device meta: choose auto, cpu, cuda"),
+        (["photo.png", "x", "--device", "cuda:99"], "--device cuda:99: torch finds"),
+        (["photo.png", "x", "--precision", "fp8"], "--precision: invalid choice: 'fp8' (choose from"),
+        (["photo.png", "x", "--background", "sky"], "--background sky: unknown rule; use auto, none, contrast"),
+        (["photo.png", "x", "y", "--background", "entropy:3"], "can never hold"),
+        (["photo.png", "x", "--templates", "many"], "no such name (none, photo, paper, imagenet)"),
+        (["photo.png", "x", "--size", "many"], "--size: invalid int value: 'many'"),
+        (["photo.png", "x", "--size", "2"], "--size 2: must be at least the model's patch size"),
+        (["photo.png", "x", "--window", "16/x"], "--window 16/x: is CROP or CROP/STEP"),
+        (["photo.png", "x", "--window", "16/32"], "leaves gaps"),
+        (["photo.png", "x", "--window_step", "8"], "needs --window"),
+        (["photo.png", "x", "--stride", "0"], "--stride 0"),
+        (["photo.png", "x", "--stride", "9"], "--stride 9: must be at most"),
+        (["photo.png", "x", "--refine", "-1"], "--refine -1"),
+        (["photo.png", "x", "--refine"], "--refine: expected one argument"),
+        (["photo.png", "x", "--widow", "16"], "--widow: no such option; did you mean --window?"),
+        (["photo.png", "x", "--zzz"], "--zzz: no such option; see --help"),
+    ],
+)
+def test_mistakes(run: Run, words: list[str], message: str) -> None:
+    Path("empty").mkdir()
+    Path("empty.txt").touch()
+    code, out, err = run(*words)
+    assert code == 2
+    assert message in err
+    assert err.startswith("pacl segment: error: ")
+    assert len(err.splitlines()) == 1
+    assert out == ""
+    assert not Path("out/photo.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nonsense", "--model nonsense"),
+        ("empty", "--model"),
+        ("local-dir:missing", "missing"),
+        ("open_clip:NoSuchModel/tag", "NoSuchModel"),
+    ],
+)
+def test_models_that_are_not_there(run: Run, model: str, message: str) -> None:
+    Path("empty").mkdir()
+    code, out, err = run("photo.png", "a dog", model=model)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert message in err
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(Path("photo.png").read_bytes()[:1000])
+
+
+def not_a_picture(path: Path) -> None:
+    path.write_text("hello")
+
+
+def bomb(path: Path) -> None:
+    """A PNG whose header promises 90,000 x 90,000 pixels."""
+    data = Path("photo.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 90_000, 90_000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (truncated, "bad.png is broken or cut short"),
+        (not_a_picture, "bad.png is not a picture"),
+        (bomb, "bad.png is too large"),
+        (Path.touch, "is empty"),
+    ],
+)
+def test_pictures_that_cannot_be_read(run: Run, make: Callable[[Path], None], message: str) -> None:
+    make(Path("bad.png"))
+    code, out, err = run("bad.png", "a dog", "grass")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert message in err
+    assert not list(Path("out").iterdir())
+
+
+def test_out_of_memory_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr("pacl.segmenter.Segmenter.set_image", exhausted)
+    code, _, err = run("photo.png", "a dog", "grass")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "photo.png: out of memory; try a smaller --size" in err
+
+
+def test_programming_errors_keep_their_traceback(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr("pacl.segmenter.Segmenter.set_image", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        main(["photo.png", "a dog", "grass", "--model", tiny_clip])
+
+
+# --- help -----------------------------------------------------------------------------------------------
+
+
+def test_help_names_what_there_is_and_needs_no_torch() -> None:
+    code = "import sys, pacl.segment as s\ntry: s.main(['--help'])\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.endswith("False\n")
+    text = " ".join(done.stdout.split())
+    for word in (*VARIANTS, "overlay", "polygons", "--window CROP[/STEP]", "examples:", "exit codes:"):
+        assert word in text
