@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-PAPER, INK, FAINT, LINE = (252, 252, 250), (32, 34, 38), (124, 128, 136), (226, 227, 231)
+PAPER, INK, FAINT = (252, 252, 250), (32, 34, 38), (124, 128, 136)
+LINE, EMPTY = (226, 227, 231), (186, 189, 196)
 UNLABELLED = "unlabelled"
 FINE = 2  # panels are drawn this much larger, then scaled down: even spacing of letters, smooth corners
 
@@ -113,19 +114,19 @@ def _legend(
     bar, step, small_step = round(0.6 * em), round(1.7 * em), round(1.35 * em)
     top, tail = bar + em, _tail(absent, room, small)
     bottom = top + lines * step - (step - em)
-    panel = Image.new("RGB", (room, bottom + (gap + em + len(tail) * small_step if tail else 0)), PAPER)
+    panel = Image.new("RGB", (room, bottom + (gap + len(tail) * small_step if tail else 0)), PAPER)
     draw = ImageDraw.Draw(panel)
     panel.paste(_share_bar(room, bar, rows), (0, 0), _rounded((room, bar), bar / 2))
     for n, (name, share, colour) in enumerate(rows):
         x, y = n // lines * (column + between), top + n % lines * step
-        draw.rounded_rectangle((x, y, x + em, y + em), 0.28 * em, colour, LINE, 0 if colour else FINE)
+        draw.rounded_rectangle((x, y, x + em, y + em), 0.28 * em, colour, EMPTY, 0 if colour else FINE)
         right, left = x + min(column, wanted), x + em + gap
         figure = _percent(share)
         text = _ellipsis(name, right - left - figures - gap, font)
         draw.text((left, y + em / 2), text, INK if colour else FAINT, font, anchor="lm")
         draw.text((right, y + em / 2), figure, FAINT, font, anchor="rm")
     for n, text in enumerate(tail):
-        draw.text((0, bottom + gap + em + n * small_step), text, FAINT, small, anchor="lm")
+        draw.text((0, bottom + gap + (n + 0.6) * small_step), text, FAINT, small, anchor="lm")
     return panel
 
 

@@ -1,0 +1,244 @@
+"""What people may type, and what is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pacl.errors import UserError
+from pacl.prompts import (
+    GENERIC_CONTRAST,
+    TEMPLATE_NAMES,
+    TEMPLATES,
+    Label,
+    check_labels,
+    competitors,
+    fill,
+    get_templates,
+    parse_prompt,
+    read_classes,
+    unknown_words,
+)
+
+# --- Prompts and labels -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "prompts"),
+    [
+        ("a dog", "a dog", ("a dog",)),
+        ("a dog=dog", "dog", ("a dog",)),
+        ("cat;kitten=cat", "cat", ("cat", "kitten")),
+        ("cat; kitten", "cat", ("cat", "kitten")),
+        ("  a   big dog = big  dog ", "big dog", ("a big dog",)),
+        ("cat;;kitten;cat;", "cat", ("cat", "kitten")),
+        ("e=mc2=formula", "formula", ("e=mc2",)),
+        ("犬=dog", "dog", ("犬",)),
+    ],
+)
+def test_parse_prompt(text: str, name: str, prompts: tuple[str, ...]) -> None:
+    assert parse_prompt(text) == Label(name, prompts)
+
+
+@pytest.mark.parametrize("text", ["", "   ", ";", "=dog", " ; =dog"])
+def test_empty_prompts(text: str) -> None:
+    with pytest.raises(UserError, match="empty prompt"):
+        parse_prompt(text)
+
+
+@pytest.mark.parametrize("text", ["a dog=", "a dog= "])
+def test_empty_label(text: str) -> None:
+    with pytest.raises(UserError, match='write it as "a dog=label"'):
+        parse_prompt(text)
+
+
+def test_read_classes(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("\ufeff# animals\ncat; kitten\n\n  a dog;a puppy=dog  # both\nC#\n", encoding="utf-8")
+    assert read_classes(path) == [
+        Label("cat", ("cat", "kitten")),
+        Label("dog", ("a dog", "a puppy")),
+        Label("C#", ("C#",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"cat\n=dog\n", "line 2"),
+        (b"# nothing\n\n", "no classes"),
+        (b"", "no classes"),
+        (b"cat\ndog\ncat\n", 'label "cat" is given twice'),
+        (b"\xff\xfe\x00\x89PNG", "not a UTF-8 text file"),
+    ],
+)
+def test_bad_class_files(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_classes(path)
+    assert "classes.txt" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_class_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        read_classes(tmp_path / "no.txt")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_classes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([], "no prompts"),
+        (["dog", "a dog=dog"], 'label "dog" is given twice'),
+        (["dog", "Dog"], "given twice"),
+        (["a dog=dog", "a dog=animal"], 'belongs to two labels, "dog" and "animal"'),
+        (["a;b=one", "B;c=two"], 'prompt "b"'),
+    ],
+)
+def test_bad_lists(prompts: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_labels([parse_prompt(prompt) for prompt in prompts])
+
+
+def test_labels_made_by_hand_are_checked_too() -> None:
+    for label in (Label("", ("a",)), Label("a", ()), Label("a", (" ",))):
+        with pytest.raises(UserError, match="empty prompt"):
+            check_labels([label])
+    with pytest.raises(UserError, match="at most"):
+        check_labels([Label(str(i), (str(i),)) for i in range(65_535)])
+
+
+def test_good_lists_come_back_as_they_are() -> None:
+    labels = [parse_prompt("a dog=dog"), parse_prompt("dog;hound=other")]
+    assert check_labels(labels) == labels
+
+
+def words_and_two(text: str) -> int:
+    """A stand-in for a tokenizer: a token a word, start and end."""
+    return len(text.split()) + 2
+
+
+def test_over_long_prompts() -> None:
+    labels = [Label("short", ("a dog",)), Label("long", ("word " * 20,))]
+    assert check_labels(labels, count_tokens=words_and_two, context_length=22) == labels
+    with pytest.raises(UserError, match=r"22 tokens .* reads 21"):
+        check_labels(labels, count_tokens=words_and_two, context_length=21)
+    with pytest.raises(UserError, match="reads 22") as caught:  # the longest template counts as well
+        check_labels(labels, count_tokens=words_and_two, context_length=22, templates=("{}", "a photo of {}."))
+    assert len(str(caught.value)) < 200
+    check_labels(labels, context_length=5)  # without a tokenizer nobody can know
+
+
+def test_an_article_that_a_template_swallows_is_not_counted() -> None:
+    label = [Label("dog", ("a dog",))]
+    check_labels(label, count_tokens=words_and_two, context_length=7, templates=("a photo of a {}.",))
+    with pytest.raises(UserError, match="7 tokens"):
+        check_labels(label, count_tokens=words_and_two, context_length=6, templates=("a photo of a {}.",))
+
+
+# --- Templates --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "text"),
+    [
+        ("{}", "a dog", "a dog"),
+        ("a photo of a {}.", "a dog", "a photo of a dog."),
+        ("a photo of a {}.", "dog", "a photo of a dog."),
+        ("a photo of a {}.", "the old dog", "a photo of a old dog."),
+        ("a photo of {}.", "a dog", "a photo of a dog."),
+        ("a photo of many {}.", "a dog", "a photo of many dog."),
+        ("a photo of {}s.", "a dog", "a photo of dogs."),
+        ("a photo of a hard to see {}.", "an owl", "a photo of a hard to see owl."),
+        ("itap of my {}.", "the dog", "itap of my dog."),
+        ("the embroidered {}.", "a dog", "the embroidered dog."),
+        ("a {} in a video game.", "a dog", "a dog in a video game."),
+        ("a cat and {}", "a dog", "a cat and a dog"),
+        ("a photo of a {}.", "anteater", "a photo of a anteater."),
+        ("a photo of a {}.", "theatre", "a photo of a theatre."),
+        ("a photo of a {}.", "a", "a photo of a a."),
+        ("a photo of a {}.", "{}", "a photo of a {}."),
+    ],
+)
+def test_fill(template: str, prompt: str, text: str) -> None:
+    assert fill(template, prompt) == text
+
+
+def test_named_templates() -> None:
+    assert get_templates("none") == ("{}",)
+    assert len(get_templates("paper")) == 7
+    assert len(get_templates("imagenet")) == 80
+    assert set(TEMPLATE_NAMES) == {*TEMPLATES, "imagenet"}
+    for name in TEMPLATE_NAMES:
+        assert all(template.count("{}") == 1 for template in get_templates(name))
+        assert not any(" a a " in fill(t, "a dog") or " the a " in fill(t, "a dog") for t in get_templates(name))
+
+
+def test_the_papers_templates_are_clips_short_list() -> None:
+    from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
+
+    assert set(get_templates("paper")) == {template("{}") for template in SIMPLE_IMAGENET_TEMPLATES}
+
+
+def test_template_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("# mine\na drawing of a {}.\n{} at night\n")
+    assert get_templates(path) == ("a drawing of a {}.", "{} at night")
+    path.write_text("a drawing\n")
+    with pytest.raises(UserError, match="line 1"):
+        get_templates(str(path))
+    path.write_text("\n")
+    with pytest.raises(UserError, match="no templates"):
+        get_templates(path)
+    with pytest.raises(UserError, match=r"none, photo, paper, imagenet.*no such file"):
+        get_templates("papr")
+
+
+# --- Contrast ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rival", "competes"),
+    [
+        ("a fish", "a red fish", False),
+        ("a red fish", "a fish", True),
+        ("a red fish", "a blue fish", True),
+        ("a red fish", "grass", True),
+        ("a red fish", "the red fishes", False),
+        ("a photo of a dog", "dogs", False),
+        ("the dogs", "a dog", False),
+        ("glasses", "a wine glass", False),
+        ("a bus", "buses", False),
+        ("puppies", "a puppy", False),
+        ("horses", "horse", False),
+        ("grass", "a gras", True),
+        ("a cat", "a caterpillar", True),
+        ("DOG", "a dog", False),
+        ("the", "a dog", True),
+    ],
+)
+def test_competitors(prompt: str, rival: str, competes: bool) -> None:
+    assert competitors([prompt], [rival]) == ([rival] if competes else [])
+
+
+def test_competitors_of_synonyms_keep_order_and_drop_repetitions() -> None:
+    assert competitors(["a dog", "a puppy"], ["sky", "a puppy", "grass", "dog", "sky"]) == ["sky", "grass"]
+    assert competitors([], ["a", "b"]) == ["a", "b"]
+
+
+def test_generic_contrast_reads_as_english() -> None:
+    assert 100 < len(GENERIC_CONTRAST) < 200
+    assert len(set(GENERIC_CONTRAST)) == len(GENERIC_CONTRAST)
+    assert {"a dog", "an umbrella", "an apple", "grass", "a traffic light", "scissors"} <= set(GENERIC_CONTRAST)
+    assert all(name == " ".join(name.split()) for name in GENERIC_CONTRAST)
+    assert len(competitors(["a dog"], GENERIC_CONTRAST)) == len(GENERIC_CONTRAST) - 2  # a dog, a hot dog
+
+
+def test_unknown_words() -> None:
+    vocabulary = frozenset({"a", "red", "fish"})
+    assert unknown_words(["a red fish", "A blue Fish, a whale"], vocabulary) == ["blue", "whale"]
+    assert unknown_words(["anything"], None) == []
