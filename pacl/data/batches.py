@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -97,7 +98,9 @@ class KeptTokens(Dataset[Any]):
         """Pass every picture through ``frozen_tokens``, uint8 [B, 3, H, W] -> [B, P, W], once."""
         kept: list[Tensor] = []
         descriptions: list[list[Description]] = []
-        for start in track(range(0, len(samples), TOKEN_BATCH), "frozen tokens", transient=True):
+        for start in track(
+            range(0, len(samples), TOKEN_BATCH), "frozen tokens", console=Console(stderr=True), transient=True
+        ):
             batch = [samples[i] for i in range(start, min(start + TOKEN_BATCH, len(samples)))]
             kept.append(frozen_tokens(stack_images([sample.image for sample in batch])).half().cpu())
             for i, sample in enumerate(batch, start):
