@@ -12,12 +12,14 @@ VENV ?= .venv
 PIP_INSTALL_ARGS ?=
 PYTEST_ARGS ?=
 
+DEMO_PROMPTS = "a blue fish" "an orange moon" "a red boat" "sky" "a purple mushroom" "sand"
+
 RUN = $(VENV)/bin/python
 # A stamp a file: an install is repeated when pyproject.toml is newer, and when the last one did not finish.
 INSTALLED = $(VENV)/.installed
 INSTALLED_DEV = $(VENV)/.installed-dev
 
-.PHONY: demo test clean prerequisites
+.PHONY: demo test picture clean prerequisites
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -25,6 +27,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED_DEV)
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+# How the bundled picture was drawn: a scene that neither training saw (and nothing blue was ever a fish there).
+picture: $(INSTALLED)
+	$(RUN) -c "from PIL import Image; from pacl.data.scenes import scene; Image.fromarray(scene('test', 93, \
+	  pairs='all', n_objects=4, size=(480, 640)).image).save('pacl/bundled/demo.jpg', quality=92)"
 
 clean:
 	rm -rf $(VENV) out build dist

@@ -30,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Hand the words after the verb to its module's ``main(argv)``; exit codes are the verb's own."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items())))
-        raise SystemExit(0 if words else 2)
+        text = HELP.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items()))
+        print(text, file=sys.stdout if words else sys.stderr)
+        raise SystemExit(0 if words else EXIT_USER_ERROR)
     if words[0] in ("-V", "--version"):
         print(f"pacl {installed_version()}")
         raise SystemExit(0)
