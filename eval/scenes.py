@@ -4,10 +4,10 @@
     python -m eval.scenes --quick             the same in a minute, on little
     python -m eval.scenes --tune              choose settings on validation scenes, the same grid for every method
 
-Test scenes hold (colour, kind) pairs that training saw, or only pairs that occur in no training picture or caption.
-Every pixel has a label, an object ("a red star") or a ground ("grass"); IoU is summed over all pixels of a set and
-averaged over the names that occur in it, objects and grounds apart. Competitors are the scene's own names ("own"), or
-every name there is ("all"). All methods go through the same bilinear upsampling between patch centres.
+Test scenes hold (colour, kind) pairs that training saw ("seen"), or only pairs that occur in no training picture or
+caption ("new"). IoU is summed over all pixels of a set and averaged over its names, objects and grounds apart.
+Competitors are the scene's own names ("own"), or every name there is ("all"). All methods go through the same
+bilinear upsampling between patch centres.
 """
 
 from __future__ import annotations
@@ -21,34 +21,25 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import yaml
-from einops import rearrange
 from torch import Tensor
 
+from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.backbone import FrozenCLIP
-from pacl.data.batches import KeptTokens, SceneData, stack_images
-from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES
-from pacl.data.scenes import SceneDataset
+from pacl.data.batches import KeptTokens, SceneData
 from pacl.errors import UserError, run_verb
-from pacl.grid import PatchGrid, upsample
-from pacl.metrics import Confusion, mean_iou, occurring
+from pacl.grid import PatchGrid
 from pacl.model import PACL, load_model
 from pacl.train import DEFAULT_CONFIG, find_config, make_folder
 
-NAMES: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)
-OBJECTS = range(len(OBJECT_NAMES))
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
-CHUNK = 50  # scenes whose full-size maps of all names are held at once
 QUICK = {"max_steps": 60}  # of the trained methods under --quick
 VALIDATION = 200  # scenes that settings are chosen on; seen pairs only
-# Shapes: C names, N scenes (n of a chunk), K names of a scene, P patches, D embedding, H W pixels, h w patch grid.
 
 # What the trained methods differ in. Everything else they share: it stands in configs/scenes.yaml, which trains the
 # head that ships. `--tune` tries `GRID` for every one of them alike, and what it chose stands here.
@@ -64,95 +55,6 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 GRID: dict[str, tuple[Any, ...]] = {"lr": (1e-3, 4e-3), "nouns": (False, True), "max_steps": (300, 900)}
 TEMPERATURES = (0.03, 0.05, 0.1, 0.2)  # tried where it is fixed
-
-
-@dataclass
-class SceneSet:
-    """Scenes with what is where.
-
-    Attributes:
-        images: uint8 [N, 3, H, W].
-        labels: uint8 [N, H, W], positions in `NAMES`.
-        present: int64 [N, K], the names of each scene, padded by repeating the first.
-        uppermost: int64 [N], the name of the uppermost object: the only one where there is one.
-    """
-
-    images: Tensor
-    labels: Tensor
-    present: Tensor
-    uppermost: Tensor
-
-    @classmethod
-    def draw(cls, split: str, count: int, pairs: str, size: int, objects: int | None = None) -> SceneSet:
-        scenes = list(SceneDataset(split, count, size=size, pairs=pairs, n_objects=objects))
-        ids = [torch.tensor([NAMES.index(name) for name in scene.names]) for scene in scenes]
-        labels = [own[torch.from_numpy(scene.mask).long()] for own, scene in zip(ids, scenes, strict=True)]
-        most = max(map(len, ids))
-        present = torch.stack([torch.cat([own, own[:1].expand(most - len(own))]) for own in ids])
-        images = stack_images([scene.image for scene in scenes])
-        return cls(images, torch.stack(labels).to(torch.uint8), present, torch.stack([own[-1] for own in ids]))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def score(predict: Callable[[slice, str], Tensor], scenes: SceneSet) -> dict[tuple[str, str], float]:
-    """mIoU in percent by (objects or grounds, competitors), of ``predict(scenes, competitors)`` -> labels [n, H, W]."""
-    result = {}
-    for competitors in ("own", "all"):
-        confusion = Confusion(len(NAMES))
-        for start in range(0, len(scenes), CHUNK):
-            some = slice(start, start + CHUNK)
-            confusion.update(predict(some, competitors), scenes.labels[some])
-        matrix = confusion.compute()
-        there = occurring(matrix)
-        result["objects", competitors] = 100 * mean_iou(matrix, [c for c in there if c in OBJECTS])
-        result["grounds", competitors] = 100 * mean_iou(matrix, [c for c in there if c not in OBJECTS])
-    return result
-
-
-def paint(maps: Tensor, present: Tensor, grid: PatchGrid, size: tuple[int, int], competitors: str) -> Tensor:
-    """Patch scores of all names [n, C, h, w] -> the winning name of every pixel, [n, H, W]."""
-    if competitors == "all":
-        return upsample(maps, grid, size).argmax(dim=1)
-    own = maps.gather(1, present[..., None, None].expand(-1, -1, *maps.shape[-2:]))  # [n, K, h, w]
-    return present.gather(1, upsample(own, grid, size).argmax(dim=1).flatten(1)).view(len(maps), *size)
-
-
-def score_patches(patches: Tensor, texts: Tensor, scenes: SceneSet, grid: PatchGrid) -> dict[tuple[str, str], float]:
-    """Segment by the similarities of unit patch vectors [N, P, D] with the names' embeddings [C, D]."""
-
-    def predict(some: slice, competitors: str) -> Tensor:
-        maps = rearrange(patches[some] @ texts.T, "n (h w) c -> n c h w", h=grid.h)
-        return paint(maps, scenes.present[some], grid, tuple(scenes.labels.shape[-2:]), competitors)  # type: ignore[arg-type]
-
-    return score(predict, scenes)
-
-
-def label_shares(labels: Tensor, grid: PatchGrid) -> Tensor:
-    """Share of each name among the pixels of each patch: [n, H, W] -> [n, C, h, w]."""
-    one_hot = F.one_hot(labels.long(), len(NAMES)).float()
-    return F.avg_pool2d(rearrange(one_hot, "n h w c -> n c h w"), grid.patch, grid.stride)
-
-
-def bound_majority(scenes: SceneSet, grid: PatchGrid) -> dict[tuple[str, str], float]:
-    """The most that one label a patch allows: the majority label of each patch, painted on its cell."""
-
-    def predict(some: slice, _: str) -> Tensor:
-        majority = label_shares(scenes.labels[some], grid).argmax(dim=1)
-        return majority.repeat_interleave(grid.patch, 1).repeat_interleave(grid.patch, 2)
-
-    return score(predict, scenes)
-
-
-def bound_shares(scenes: SceneSet, grid: PatchGrid) -> dict[tuple[str, str], float]:
-    """A softer bound: scores that equal each patch's label shares, through the same upsampling as every method."""
-
-    def predict(some: slice, competitors: str) -> Tensor:
-        shares = label_shares(scenes.labels[some], grid)
-        return paint(shares, scenes.present[some], grid, tuple(scenes.labels.shape[-2:]), competitors)  # type: ignore[arg-type]
-
-    return score(predict, scenes)
 
 
 # ---------------------------------------------------------------- what is compared
@@ -196,11 +98,11 @@ class Bench:
         names = model.encode_text(NAMES)
         for name, scenes in self.sets.items():
             patches = self.embed(model, self.tokens_of("sets", name, model.config.dense))
-            for (what, competitors), value in score_patches(patches, names, scenes, self.grid).items():
-                result[f"{what}/{competitors}/{name}"] = value
+            scores = score_patches(patches, names, scenes, self.grid)
+            result |= {f"{key}/{name}": value for key, value in scores.items()}
         for name, scenes in self.singles.items():
             patches = self.embed(model, self.tokens_of("singles", name, model.config.dense))
-            phi = torch.cat([model.phi(some, names[: len(OBJECT_NAMES)]) for some in patches.split(64)])
+            phi = torch.cat([model.phi(some, names[: len(OBJECTS)]) for some in patches.split(64)])
             result[f"top1/{name}"] = 100 * float((phi.argmax(1) == scenes.uppermost).float().mean())
         return result
 
@@ -211,7 +113,7 @@ class Bench:
     @torch.inference_mode()
     def pooled_top1(self) -> dict[str, float]:
         """Zero-shot top-1 of CLIP's own pooled embedding, in percent."""
-        names = self.clip.encode_text(OBJECT_NAMES)
+        names = self.clip.encode_text(NAMES[: len(OBJECTS)])
         result = {}
         for name, scenes in self.singles.items():
             pooled = torch.cat([self.clip.encode_image(self.clip.normalize(x)) for x in scenes.images.split(64)])
@@ -224,8 +126,7 @@ class Bench:
         result: dict[str, dict[str, float]] = {"upper bound: majority label": {}, "upper bound: label shares": {}}
         for row, bound in zip(result.values(), (bound_majority, bound_shares), strict=True):
             for name, scenes in self.sets.items():
-                for (what, competitors), value in bound(scenes, self.grid).items():
-                    row[f"{what}/{competitors}/{name}"] = value
+                row |= {f"{key}/{name}": value for key, value in bound(scenes, self.grid).items()}
         return result
 
     def trained(self, settings: dict[str, Any], seed: int) -> PACL:
@@ -235,7 +136,7 @@ class Bench:
         from pacl.training import PACLModule
 
         base = base_settings()
-        model, data = dict(base["model"]), {**base["data"]["init_args"], **self.train}
+        model, data = dict(base["model"]), dict(self.train)
         steps = settings.get("max_steps", base["trainer"]["max_steps"])
         for key, value in settings.items():
             if key != "max_steps":
@@ -293,7 +194,7 @@ def tune(bench: Bench) -> dict[str, dict[str, Any]]:
         for values in itertools.product(*grid.values()):
             point = dict(zip(grid, values, strict=True))
             row = bench.measure(bench.trained({**settings, **point}, seed=0))
-            tried.append((statistics.mean(row[f"objects/{c}/seen"] for c in ("own", "all")), point))
+            tried.append((statistics.mean(row[f"objects/{c}/seen"] for c in COMPETITORS), point))
             say(f"{name}: {point} {tried[-1][0]:.1f}")
         chosen[name] = max(tried, key=lambda pair: pair[0])[1]
         print(f"{name}: {chosen[name]}", flush=True)
@@ -306,7 +207,7 @@ def tune(bench: Bench) -> dict[str, dict[str, Any]]:
 def table(rows: dict[str, list[dict[str, float]]], what: str) -> str:
     """Markdown: mIoU of objects or grounds, mean ± standard deviation over seeds, and the share of the upper bound."""
     bound = rows["upper bound: majority label"][0]
-    columns = [(c, s) for c in ("own", "all") for s in SETS]
+    columns = [(c, s) for c in COMPETITORS for s in SETS]
     lines = [
         f"| {what}, mIoU | " + " | ".join(f"{c} names, {s} pairs" for c, s in columns) + " | share of the bound |",
         "|---|" + "---|" * (len(columns) + 1),
@@ -369,10 +270,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
 
     model = load_model(args.model)
-    size, train = (
-        model.clip.size,
-        {"scenes": min(1000, base_settings()["data"]["init_args"]["scenes"])} if args.quick else {},
-    )
+    size, train = model.clip.size, base_settings()["data"]["init_args"]
+    if args.quick:
+        train = {**train, "scenes": min(1000, train["scenes"])}
     if args.tune:
         bench = Bench(model.clip, {"seen": SceneSet.draw("val", VALIDATION, "seen", size)}, {}, train)
         chosen = tune(bench)
@@ -396,8 +296,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     page = markdown(rows, settings)
     print(page)
-    result = {"settings": settings, "base": base_settings(), "methods": METHODS, "rows": rows}
-    (folder / "scenes.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    methods = {name: {k: "inf" if v == math.inf else v for k, v in own.items()} for name, own in METHODS.items()}
+    result = {"settings": settings, "base": base_settings(), "methods": methods, "rows": rows}
+    (folder / "scenes.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "scenes.md").write_text(page, encoding="utf-8")
     say(f"written to {folder}")
     return 0

@@ -1,0 +1,87 @@
+import itertools
+
+import pytest
+import torch
+
+from eval import scene_sets as sets
+from eval.scene_sets import NAMES, OBJECTS, SceneSet
+from pacl.data.scene_captions import GROUNDS, HELD_OUT_NAMES
+from pacl.grid import PatchGrid
+
+STAR, FISH = NAMES.index("a red star"), NAMES.index("a blue fish")
+GRASS, SNOW = NAMES.index("grass"), NAMES.index("snow")
+GRID = PatchGrid(2, 2, 4, 4)
+
+
+def hand_made() -> SceneSet:
+    """One scene of 2 x 2 patches of 4 pixels: a star of 10 pixels on grass, neither in line with the patches."""
+    labels = torch.full((1, 8, 8), GRASS, dtype=torch.uint8)
+    labels[0, :3, :3] = STAR
+    labels[0, 0, 4] = STAR
+    return SceneSet(
+        torch.zeros(1, 3, 8, 8, dtype=torch.uint8), labels, torch.tensor([[GRASS, STAR]]), torch.tensor([STAR])
+    )
+
+
+def test_no_labelling_of_the_patches_beats_the_upper_bound():
+    scenes = hand_made()
+    bound = sets.bound_majority(scenes, GRID)
+    assert bound["objects/own"] == pytest.approx(100 * 9 / 17)  # a patch of 16 and one pixel more; 9 are right
+    best = {"objects": 0.0, "grounds": 0.0}
+    for choice in itertools.product((STAR, GRASS), repeat=4):
+        painted = torch.tensor(choice).view(1, 2, 2).repeat_interleave(4, 1).repeat_interleave(4, 2)
+        got = sets.score(lambda some, _, painted=painted: painted[some], scenes)
+        for what in best:
+            best[what] = max(best[what], got[f"{what}/own"])
+    assert best == pytest.approx({what: bound[f"{what}/own"] for what in best})
+
+
+def test_scores_count_by_hand():
+    scenes = hand_made()
+    assert sets.score(lambda some, _: scenes.labels[some].long(), scenes) == {
+        f"{what}/{competitors}": 100.0 for what in ("objects", "grounds") for competitors in ("own", "all")
+    }
+    wrong = scenes.labels.long().clone()
+    wrong[0, 7] = FISH  # a name that is not there takes 8 of 54 pixels of grass; it has no row in the mean itself
+    got = sets.score(lambda some, _: wrong[some], scenes)
+    assert got["objects/all"] == 100.0
+    assert got["grounds/all"] == pytest.approx(100 * 46 / 54)
+
+
+def test_own_names_compete_alone_and_all_names_together():
+    maps = torch.zeros(1, len(NAMES), 2, 2)
+    maps[0, SNOW] = 3.0  # the best of all, but not in the scene
+    maps[0, STAR, 0] = 2.0
+    maps[0, GRASS, 1] = 1.0
+    present = torch.tensor([[GRASS, STAR]])
+    own = sets.paint(maps, present, GRID, (8, 8), "own")
+    assert (own[0, :2] == STAR).all()
+    assert (own[0, 6:] == GRASS).all()
+    assert (sets.paint(maps, present, GRID, (8, 8), "all") == SNOW).all()
+
+
+def test_patches_that_say_what_is_there_reach_the_softer_bound():
+    drawn = SceneSet.draw("val", 6, "seen", 96)
+    grid = PatchGrid(12, 12, 8, 8)
+    shares = torch.stack([sets.label_shares(labels[None], grid)[0] for labels in drawn.labels])
+    assert torch.allclose(shares.sum(1), torch.ones(6, 12, 12))
+    patches = shares.flatten(2).mT  # [N, P, C]: the names' embeddings are the unit vectors
+    got = sets.score_patches(patches, torch.eye(len(NAMES)), drawn, grid)
+    assert got == pytest.approx(sets.bound_shares(drawn, grid))
+    assert got["objects/own"] > 70
+
+
+def test_scene_sets_hold_what_they_say():
+    drawn = SceneSet.draw("test", 12, "held_out", 32)
+    for labels, present, uppermost in zip(drawn.labels, drawn.present, drawn.uppermost, strict=True):
+        assert set(labels.unique().tolist()) <= set(present.tolist())
+        assert NAMES[uppermost] in HELD_OUT_NAMES
+        assert {NAMES[i] for i in present.tolist()} <= {*HELD_OUT_NAMES, *GROUNDS}
+    single = SceneSet.draw("test", 5, "seen", 32, objects=1)
+    objects = [{i for i in present.tolist() if i in OBJECTS} for present in single.present]
+    assert objects == [{i} for i in single.uppermost.tolist()]
+
+
+def test_validation_and_test_scenes_differ():
+    val, test = (SceneSet.draw(split, 3, "seen", 32) for split in ("val", "test"))
+    assert not torch.equal(val.images, test.images)
