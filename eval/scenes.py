@@ -34,7 +34,8 @@ from pacl.backbone import FrozenCLIP
 from pacl.data.batches import KeptTokens, SceneData
 from pacl.errors import UserError, run_verb
 from pacl.grid import PatchGrid
-from pacl.model import PACL, load_model
+from pacl.loading import load_model
+from pacl.model import PACL
 from pacl.train import DEFAULT_CONFIG, find_config, make_folder
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from pacl.compatibility import compatibility
     from pacl.embedder import PatchEmbedder
     from pacl.errors import UserError
+    from pacl.loading import load_model
     from pacl.loss import contrastive_loss
-    from pacl.model import PACL, load_model
+    from pacl.model import PACL
     from pacl.prompts import Label
     from pacl.segmenter import Segmentation, Segmenter
     from pacl.settings import SegmenterSettings
@@ -31,7 +32,7 @@ _HOMES = {
     "compatibility": "compatibility",
     "contrastive_loss": "loss",
     "load_clip": "backbone",
-    "load_model": "model",
+    "load_model": "loading",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

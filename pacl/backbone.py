@@ -185,7 +185,8 @@ def load_clip(name: str, *, quick_gelu: bool | None = None) -> FrozenCLIP:
     if name == "bundled":
         return _load_folder(bundled_folder() / "clip", name, quick_gelu)
     if scheme == "local-dir" and rest:
-        return _load_folder(Path(rest), name, quick_gelu)
+        folder = Path(rest).expanduser().resolve()  # a head that names it must work from elsewhere too
+        return _load_folder(folder, f"local-dir:{folder}", quick_gelu)
     if scheme == "hf-hub" and rest.count("/") == 1:
         return _load_hub(name, quick_gelu)
     if scheme == "open_clip" and "/" in rest:
@@ -288,7 +289,9 @@ def _tokenizer(name: str, model: str) -> Any:
         with fail_fast():
             return open_clip.get_tokenizer(model)
     except ModuleNotFoundError as error:
-        raise UserError(f"--model {name}: its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'") from error
+        raise UserError(
+            f"--model {name}: its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'"
+        ) from error
     except Exception as error:
         raise UserError(
             f"--model {name}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE_ADVICE}"

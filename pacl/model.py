@@ -1,4 +1,4 @@
-"""`PACL`: a frozen CLIP with a trained patch embedder, and how both are named, loaded and saved."""
+"""`PACL`: a frozen CLIP with a trained patch embedder, what both say, and how the head is saved and loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pacl.backbone import OFFLINE_ADVICE, OPENAI_B16, FrozenCLIP, bundled_folder, load_clip
+from pacl.backbone import OFFLINE_ADVICE, FrozenCLIP, bundled_folder, load_clip
 from pacl.compatibility import compatibility
 from pacl.embedder import STARTS, PatchEmbedder
 from pacl.errors import UserError
@@ -30,9 +29,8 @@ from pacl.hub import fail_fast
 from pacl.prompts import GENERIC_CONTRAST, fill
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+HEAD_FORMAT = "pacl-head"  # tells our config.json from those of other libraries
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
-UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
-UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
 TEXTS_KEPT = 65_536  # frozen text embeddings that a model keeps
 
 
@@ -85,14 +83,14 @@ class HeadConfig:
         values = dataclasses.asdict(self)
         if math.isinf(self.temperature):
             values["temperature"] = "inf"
-        return json.dumps({"format": "pacl-head", "version": 1, **values}, indent=2, allow_nan=False) + "\n"
+        return json.dumps({"format": HEAD_FORMAT, "version": 1, **values}, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, source: str) -> HeadConfig:
         """Read `to_json`'s output; ``source`` names the file in errors."""
         try:
             values = json.loads(text)
-            if values.pop("format") != "pacl-head":
+            if values.pop("format") != HEAD_FORMAT:
                 raise ValueError("not a pacl head")
             if (version := values.pop("version")) != 1:
                 raise ValueError(f"version {version}, which is newer than this pacl")
@@ -316,77 +314,6 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         return model
 
 
-def load_model(spec: str = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
-    """Load whatever ``--model`` may name.
-
-    Args:
-        spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``bundled``), ``bundled``,
-            a saved head's folder or ``hf-hub:ORG/REPO``, or a CLIP's name (see `pacl.backbone`). A CLIP without a
-            head gets the ``clip`` start: the training-free method of its dense variant.
-        dense: another dense variant than the head's own; a trained head then warns on standard error.
-        device: where the model goes.
-
-    Raises:
-        UserError: the model cannot be found, or does not fit.
-    """
-    model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
-    if dense is not None and dense != model.config.dense:
-        if dense not in model.clip.dense_variants:
-            able = ", ".join(model.clip.dense_variants)
-            raise UserError(f"--dense {dense}: the image tower of {model.clip.name} can do {able}")
-        if model.config.trained:
-            _warn(f"--dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks")
-        model.config = dataclasses.replace(model.config, dense=dense)
-    return model.eval().to(device)
-
-
-def _load_auto(dense: str | None) -> PACL:
-    try:
-        return _load_named(OPENAI_B16, dense)
-    except UserError:
-        model = PACL.from_pretrained("bundled")
-        _warn(
-            "no CLIP weights in the cache and none can be downloaded: using the bundled model, which knows drawn "
-            "scenes only (colours and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos"
-        )
-        return model
-
-
-def _load_named(spec: str, dense: str | None) -> PACL:
-    path = Path(spec.removeprefix("local-dir:")).expanduser()
-    if spec == "bundled" or (path / CONFIG).is_file():
-        return PACL.from_pretrained(spec if spec == "bundled" else path)
-    if path.is_dir():
-        return _training_free(load_clip(f"local-dir:{path}"), dense)
-    if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
-        return head
-    return _training_free(load_clip(spec), dense)
-
-
-def _training_free(clip: FrozenCLIP, dense: str | None) -> PACL:
-    if clip.projection is None:
-        raise UserError(
-            f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "
-            "(python -m pacl.train with start: paper)"
-        )
-    default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
-    model = PACL.untrained(clip, dense=dense or default)
-    if clip.size == 224:
-        model.config.size = UNTRAINED_SIDE
-    return model
-
-
-def _hub_head(repository: str) -> PACL | None:
-    """The head in a hub repository; ``None`` when it holds a CLIP instead."""
-    try:
-        with fail_fast():
-            path = hf_hub_download(repository, CONFIG)
-    except Exception:  # not there, no network: the loader of CLIPs says it in one line
-        return None
-    text = Path(path).read_text(encoding="utf-8")
-    return PACL.from_pretrained(repository) if '"pacl-head"' in text else None
-
-
 def _locate(name: str, hub: dict[str, Any]) -> tuple[Path, Path]:
     """The configuration and weight files of a head."""
     folder = bundled_folder() if name == "bundled" else Path(name).expanduser()
@@ -432,10 +359,6 @@ def _identity_linear(dim: int) -> nn.Linear:
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _warn(message: str) -> None:
-    print(f"pacl: warning: {message}", file=sys.stderr)
 
 
 def _card(config: HeadConfig) -> str:

@@ -189,7 +189,7 @@ def load_segmenter(name: str, dense: str | None, device: str, settings: Segmente
     """Import torch and load the model; a misspelt variant or device is refused before any weights are read."""
     target = choose_device(device)
     from pacl.dense import VARIANTS
-    from pacl.model import load_model
+    from pacl.loading import load_model
     from pacl.segmenter import Segmenter
 
     if dense is not None and dense not in VARIANTS:

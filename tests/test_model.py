@@ -11,28 +11,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pacl import hub
 from pacl.backbone import FrozenCLIP, load_clip
 from pacl.dense import VARIANTS
 from pacl.errors import UserError
-from pacl.model import PACL, HeadConfig, load_model
-from tests.tiny import save_tiny_clip
+from pacl.model import PACL, HeadConfig
+from tests.tiny import save_tiny_clip, trained_head
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
     return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
-
-
-def trained(clip: FrozenCLIP, **options: Any) -> PACL:
-    """A head with weights of its own."""
-    model = PACL.untrained(clip, **options)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    model.config.trained = True
-    return model
 
 
 @pytest.mark.parametrize("dense", VARIANTS)
@@ -67,7 +55,7 @@ def test_only_the_head_trains_and_is_saved(clip: FrozenCLIP) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"start": "paper", "temperature": math.inf}, {"text": "linear", "hidden": 7}])
 def test_saving_and_loading_is_bit_equal(clip: FrozenCLIP, tmp_path: Path, options: dict[str, Any]) -> None:
-    model = trained(clip, **options)
+    model = trained_head(clip, **options)
     model.save_pretrained(tmp_path / "head")
     again = PACL.from_pretrained(tmp_path / "head")
     assert again.config == model.config
@@ -90,7 +78,7 @@ def test_a_head_for_vit_b16_is_about_four_megabytes(tmp_path: Path) -> None:
 
 
 def test_heads_for_other_weights_or_activations_are_refused(clip: FrozenCLIP, tmp_path: Path) -> None:
-    trained(clip).save_pretrained(tmp_path / "head")
+    trained_head(clip).save_pretrained(tmp_path / "head")
     other = load_clip(save_tiny_clip(tmp_path / "other", seed=1))
     with pytest.raises(UserError, match="trained on other weights"):
         PACL.from_pretrained(tmp_path / "head", clip=other)
@@ -102,7 +90,7 @@ def test_heads_for_other_weights_or_activations_are_refused(clip: FrozenCLIP, tm
 def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor a hub repository"):
         PACL.from_pretrained(tmp_path / "nowhere")
-    trained(clip).save_pretrained(tmp_path)
+    trained_head(clip).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": 9}))
     with pytest.raises(UserError, match="do not fit its configuration"):
@@ -162,45 +150,6 @@ def test_a_learned_text_layer_starts_as_the_identity_and_trains(clip: FrozenCLIP
     torch.testing.assert_close(model.encode_text(["a dog"]), clip.encode_text(["a dog"]))
     model.encode_text(["a dog"]).sum().backward()
     assert model.text_embedder.weight.grad is not None  # type: ignore[union-attr]
-
-
-def test_load_model_takes_whatever_model_may_name(clip: FrozenCLIP, tmp_path: Path) -> None:
-    trained(clip, dense="sclip").save_pretrained(tmp_path / "head")
-    assert load_model(str(tmp_path / "head")).config.dense == "sclip"
-    folder = clip.name.removeprefix("local-dir:")
-    for spec in (folder, clip.name):
-        model = load_model(spec)
-        assert (model.config.dense, model.config.trained) == ("naclip", False)
-    assert load_model(folder, dense="clearclip").config.dense == "clearclip"
-    with pytest.raises(UserError, match="not a model name"):
-        load_model("nowhere")
-
-
-def test_a_training_free_clip_gets_the_protocols_size(clip: FrozenCLIP) -> None:
-    assert load_model("open_clip:ViT-B-32/random").config.size == 336
-    assert load_model(clip.name).config.size == 32
-
-
-def test_another_dense_variant_than_trained_on_warns(
-    clip: FrozenCLIP, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained(clip, dense="value").save_pretrained(tmp_path)
-    assert load_model(str(tmp_path), dense="naclip").config.dense == "naclip"
-    assert "trained on value tokens" in capsys.readouterr().err
-    load_model(str(tmp_path), dense="value")
-    assert capsys.readouterr().err == ""
-    with pytest.raises(UserError, match="can do clip, value"):
-        load_model(str(tmp_path), dense="best")
-
-
-def test_a_head_from_the_hub(clip: FrozenCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = trained(clip)
-    model.save_pretrained(tmp_path)
-    monkeypatch.setattr("pacl.model.hf_hub_download", lambda repo, file, **_: str(tmp_path / file))
-    monkeypatch.setattr(hub, "reachable", lambda: False)
-    for name in ("somebody/head", "hf-hub:somebody/head"):
-        again = load_model(name) if name.startswith("hf-hub:") else PACL.from_pretrained(name)
-        assert torch.equal(again.log_logit_scale, model.log_logit_scale)
 
 
 def test_pushing_to_the_hub_uploads_the_three_files(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:

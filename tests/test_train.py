@@ -11,8 +11,9 @@ from pacl import train
 from pacl.backbone import bundled_folder, load_clip
 from pacl.compatibility import compatibility
 from pacl.errors import UserError
+from pacl.loading import load_model
 from pacl.loss import contrastive_loss
-from pacl.model import PACL, load_model
+from pacl.model import PACL
 from pacl.training import MAX_LOGIT_SCALE, PACLModule, some_patches
 from tests.tiny import save_tiny_clip
 

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from pacl.backbone import FrozenCLIP
+from pacl.model import PACL
+
 VISION = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 
@@ -33,3 +36,14 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return f"local-dir:{folder}"
+
+
+def trained_head(clip: FrozenCLIP, **options: Any) -> PACL:
+    """A head with weights of its own."""
+    model = PACL.untrained(clip, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.config.trained = True
+    return model

@@ -1,0 +1,99 @@
+"""Whatever ``--model`` may name: a trained head, a CLIP without one, or the best there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+
+from pacl.backbone import OPENAI_B16, FrozenCLIP, load_clip
+from pacl.errors import UserError
+from pacl.hub import fail_fast
+from pacl.model import CONFIG, HEAD_FORMAT, PACL
+
+UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
+UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
+
+
+def load_model(spec: str = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
+    """Load whatever ``--model`` may name.
+
+    Args:
+        spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``bundled``), ``bundled``,
+            a saved head's folder or ``hf-hub:ORG/REPO``, or a CLIP's name (see `pacl.backbone`). A CLIP without a
+            head gets the ``clip`` start: the training-free method of its dense variant.
+        dense: another dense variant than the head's own; a trained head then warns on standard error.
+        device: where the model goes.
+
+    Raises:
+        UserError: the model cannot be found, or does not fit.
+    """
+    model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
+    if dense is not None and dense != model.config.dense:
+        if dense not in model.clip.dense_variants:
+            able = ", ".join(model.clip.dense_variants)
+            raise UserError(f"--dense {dense}: the image tower of {model.clip.name} can do {able}")
+        if model.config.trained:
+            _warn(f"--dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks")
+        model.config = dataclasses.replace(model.config, dense=dense)
+    return model.eval().to(device)
+
+
+def _load_auto(dense: str | None) -> PACL:
+    try:
+        clip = load_clip(OPENAI_B16)
+    except UserError:
+        _warn(
+            "no CLIP weights in the cache and none can be downloaded: using the bundled model, which knows drawn "
+            "scenes only (colours and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos"
+        )
+        return PACL.from_pretrained("bundled")
+    return _training_free(clip, dense)
+
+
+def _load_named(spec: str, dense: str | None) -> PACL:
+    path = Path(spec.removeprefix("local-dir:")).expanduser()
+    if spec == "bundled":
+        return PACL.from_pretrained(spec)
+    if _is_head(path / CONFIG):
+        return PACL.from_pretrained(path)
+    if path.is_dir():
+        return _training_free(load_clip(f"local-dir:{path}"), dense)
+    if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
+        return head
+    return _training_free(load_clip(spec), dense)
+
+
+def _training_free(clip: FrozenCLIP, dense: str | None) -> PACL:
+    if clip.projection is None:
+        raise UserError(
+            f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "
+            "(python -m pacl.train with start: paper)"
+        )
+    default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
+    model = PACL.untrained(clip, dense=dense or default)
+    if clip.size == 224:
+        model.config.size = UNTRAINED_SIDE
+    return model
+
+
+def _hub_head(repository: str) -> PACL | None:
+    """The head in a hub repository; ``None`` when it holds a CLIP instead."""
+    try:
+        with fail_fast():
+            path = hf_hub_download(repository, CONFIG)
+    except Exception:  # not there, no network: the loader of CLIPs says it in one line
+        return None
+    return PACL.from_pretrained(repository) if _is_head(Path(path)) else None
+
+
+def _is_head(config: Path) -> bool:
+    """Whether a ``config.json`` is a head's; repositories of CLIPs may have one for another library."""
+    return config.is_file() and f'"{HEAD_FORMAT}"' in config.read_text(encoding="utf-8", errors="replace")
+
+
+def _warn(message: str) -> None:
+    print(f"pacl: warning: {message}", file=sys.stderr)
