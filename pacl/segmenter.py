@@ -9,7 +9,6 @@ prompt never exists: 150 classes of a 24-megapixel photo would be 14 GB. Output 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
 
-BAND_BYTES = 64 * 2**20
+BAND_BYTES = 32 * 2**20
 """Size of one float32 [N, rows, W] band; a handful of them are alive at a time."""
 
 REFINE_SIDE = 512
@@ -74,41 +73,42 @@ class PatchMaps:
             count[i : i + self.grid.h, j : j + self.grid.w] += 1
         return PatchMaps((total / count)[None], grid, self.layout.whole())
 
-    def rows(self, start: int, stop: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Rows [start, stop) of the maps upsampled to `size` (default: the picture's own): [K, stop - start, W]."""
+    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
+        """The maps upsampled to `size` (default: the picture's own), a band of rows at a time.
+
+        Several windows are combined as the published protocols do it: each is upsampled to its pixels of the resized
+        picture, they are averaged where they overlap, and the average is resized. All of that is linear and works on
+        rows and columns apart, so it is two matrices, and nothing of the resized picture's size is ever made.
+
+        Yields:
+            start, stop, and the float32 values [K, stop - start, W] of those rows, within `BAND_BYTES` or one row.
+        """
         height, width = size or self.layout.size
-        scale = (self.layout.resized[0] / height, self.layout.resized[1] / width)
+        down = self._weights(0, height)  # [H, ty * h]
+        across = self._weights(1, width)  # [W, tx * w]
+        maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
+        for start, stop in split_rows(height, 4 * len(maps) * width, BAND_BYTES):
+            yield start, stop, (down[start:stop] @ maps) @ across.T
+
+    def _weights(self, axis: int, pixels: int) -> Tensor:
+        """What each output pixel along one axis takes from each patch of the windows along it: [pixels, t * n]."""
+        n = (self.grid.h, self.grid.w)[axis]
+        resized = self.layout.resized[axis]
+        scale = (resized / pixels, 1.0)
+        column = PatchGrid(n, 1, self.grid.patch, self.grid.stride)
+        each = torch.eye(n, device=self.values.device)[:, :, None]  # [n, n, 1]: maps in which one patch is 1
         if len(self.values) == 1:
-            return upsample(self.values[0], self.grid, (height, width), scale, (start, stop))
-        # As the published protocols: every window upsampled to its resized pixels, averaged, then resized. Only the
-        # resized rows [top, bottom) that these output rows interpolate between are made.
-        top = max(0, int((start + 0.5) * scale[0] - 0.5))
-        bottom = min(self.layout.resized[0], int((stop - 0.5) * scale[0] - 0.5) + 2)
-        band = self._window_rows(top, bottom)  # [K, bottom - top, W']
-        if (height, width) == self.layout.resized:
-            return band[:, start - top : stop - top]
-        pixels = PatchGrid(bottom - top, self.layout.resized[1], patch=1, stride=1)
-        return upsample(band, pixels, (height, width), scale, (start, stop), offset=(top, 0))
-
-    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int]]:
-        """Ranges for `rows` that cover the output and keep each float32 result within `BAND_BYTES`."""
-        height, width = size or self.layout.size
-        if len(self.values) > 1:  # a small picture resized upwards: its windows' rows are the larger ones
-            width = max(width, math.ceil(self.layout.resized[0] * self.layout.resized[1] / height))
-        return split_rows(height, 4 * self.values.shape[1] * width, BAND_BYTES)
-
-    def _window_rows(self, top: int, bottom: int) -> Tensor:
-        """Rows [top, bottom) of the resized picture, averaged over the windows that hold them: [K, rows, W']."""
-        h, w = self.layout.window
-        total = self.values.new_zeros(self.values.shape[1], bottom - top, self.layout.resized[1])
-        count = self.values.new_zeros(bottom - top, self.layout.resized[1])
-        for value, (y, x) in zip(self.values, self.layout.corners, strict=True):
-            first, last = max(top, y), min(bottom, y + h)
-            if first < last:
-                part = upsample(value, self.grid, (h, w), rows=(first - y, last - y))  # [K, last - first, w]
-                total[:, first - top : last - top, x : x + w] += part
-                count[first - top : last - top, x : x + w] += 1
-        return total / count
+            return upsample(each, column, (pixels, 1), scale)[:, :, 0].T  # [pixels, n]
+        window = self.layout.window[axis]
+        starts = (self.layout.ys, self.layout.xs)[axis]
+        in_window = upsample(each, column, (window, 1))[:, :, 0].T  # [window, n]
+        total = each.new_zeros(resized, len(starts), n)
+        count = each.new_zeros(resized, 1, 1)
+        for t, start in enumerate(starts):
+            total[start : start + window, t] = in_window
+            count[start : start + window] += 1
+        mean = rearrange(total / count, "y t n -> (t n) y 1")
+        return upsample(mean, PatchGrid(resized, 1, patch=1, stride=1), (pixels, 1), scale)[:, :, 0].T
 
 
 @dataclass(frozen=True)
@@ -327,8 +327,7 @@ def segment(
     if refine:
         assert guide is not None, "the picture was encoded without refinement"
         maps = refined_probabilities(logits, query, refine, guide)  # [1, K, h, w]
-    for start, stop in maps.bands():
-        band = maps.rows(start, stop)  # [N, rows, W]
+    for start, stop, band in maps.bands():  # [N, rows, W]
         probabilities = band if refine else class_probabilities(band, query.ids)  # [K, rows, W]
         labels, confidence = decide(probabilities, classes, query.background)  # [rows, W]
         index[start:stop] = labels.cpu().numpy()
@@ -342,7 +341,7 @@ def refined_probabilities(logits: PatchMaps, query: Query, iterations: int, guid
     from pacl.refine import refine
 
     h, w = guide.shape[1:]
-    rows = [class_probabilities(logits.rows(start, stop, (h, w)), query.ids) for start, stop in logits.bands((h, w))]
+    rows = [class_probabilities(band, query.ids) for _, _, band in logits.bands((h, w))]  # [K, rows, w] each
     probabilities = refine(torch.cat(rows, dim=1), guide.to(rows[0].device), iterations)  # [K, h, w]
     layout = Layout(logits.layout.size, (h, w), (h, w), (0,), (0,))
     return PatchMaps(probabilities[None], PatchGrid(h, w, patch=1, stride=1), layout)
@@ -379,7 +378,7 @@ class Segmentation:
         """float32 [H, W] in [-1, 1]: cosine of a label, the best of its prompts, upsampled when asked for."""
         wanted = [n for n, i in enumerate(self._ids) if i == self._position(label) + 1]
         maps = replace(self._cosines, values=self._cosines.values[:, wanted])  # [T, N of the label, h, w]
-        rows = [maps.rows(start, stop).amax(0).cpu() for start, stop in maps.bands()]  # [rows, W] each
+        rows = [band.amax(0).cpu() for _, _, band in maps.bands()]  # [rows, W] each
         return torch.cat(rows).numpy()
 
     def _position(self, label: str | int) -> int:

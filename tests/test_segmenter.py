@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,6 +77,11 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Smooth coloured noise: every patch and pixel differs."""
     small = torch.rand(1, 3, 9, 11, generator=torch.Generator().manual_seed(seed))
     return (F.interpolate(small, (height, width), mode="bicubic")[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+
+
+def upsampled(maps: PatchMaps) -> Tensor:
+    """All bands together: [K, H, W]."""
+    return torch.cat([band for _, _, band in maps.bands()], dim=1)
 
 
 def run(image: np.ndarray, labels: Sequence[str | Label], model: ColourModel | None = None, **settings: object):
@@ -188,7 +194,7 @@ def test_pixel_accumulation_follows_the_published_order() -> None:
         total[:, y : y + 48, x : x + 48] += F.interpolate(cosines, (48, 48), mode="bilinear")[0]
         count[y : y + 48, x : x + 48] += 1
     expected = F.interpolate((total / count)[None], (131, 203), mode="bilinear")[0]
-    torch.testing.assert_close(maps.rows(0, 131), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(upsampled(maps), expected, atol=1e-5, rtol=0)
 
 
 def test_pixel_and_patch_accumulation_differ_little(capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,6 +293,19 @@ def test_pictures_of_any_shape(size: tuple[int, int], settings: dict) -> None:
         assert result.shares == pytest.approx([0.5, 0.5], abs=0.1)
         assert result.index[0, 0] == 1
         assert result.index[-1, -1] == 2
+
+
+def test_resize_gives_floats_from_0_to_1() -> None:
+    fifth = torch.full((3, 7, 9), 51, dtype=torch.uint8)
+    for size in ((7, 9), (14, 12), (3, 4)):
+        for image in (fifth, fifth.float() / 255, fifth.double() / 255):
+            resized = resize(image, size)
+            assert resized.dtype == torch.float32
+            torch.testing.assert_close(resized, torch.full((3, *size), 0.2), atol=1e-6, rtol=0)
+    checkers = torch.tensor([[0, 255] * 8, [255, 0] * 8], dtype=torch.uint8).repeat(3, 8, 1)  # [3, 16, 16]
+    assert resize(checkers, (37, 53)).min() == 0, "bicubic overshoots"
+    assert resize(checkers.float() / 255, (37, 53)).max() == 1
+    torch.testing.assert_close(resize(checkers, (4, 4)), torch.full((3, 4, 4), 0.5), atol=0.01, rtol=0)  # antialiased
 
 
 # --- Words --------------------------------------------------------------------------------------------------------
@@ -452,20 +471,19 @@ def test_split_rows_covers_in_order_within_the_budget() -> None:
     assert list(split_rows(2, row_bytes=400, budget=12)) == [(0, 1), (1, 2)]
 
 
-def test_no_full_size_map_of_every_class_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    upsample = pacl.segmenter.upsample
-
-    def spy(*args, **kwargs):
-        made.append((result := upsample(*args, **kwargs)).numel())
-        return result
-
-    monkeypatch.setattr(pacl.segmenter, "upsample", spy)
+@pytest.mark.parametrize("settings", [{}, {"size": 128, "window": 64, "accumulate": "pixel"}], ids=str)
+def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 2**20)
-    labels = [f"{i} teal" for i in range(99)] + ["red"]
-    for settings in ({}, {"size": 128, "window": 64, "accumulate": "pixel"}):
-        run(noise(500, 700), labels, **settings)
-    assert 4 * max(made) <= 2**20 < 4 * 100 * 500 * 700
+    model = ColourModel()
+    maps = encode_images(model, [noise(500, 700)], SegmenterSettings(**settings))[0].patches
+    end = 0
+    for start, stop, band in maps.similarity(model.encode_prompts(["red"] * 100)).bands():
+        assert start == end
+        assert band.shape == (100, stop - start, 700)
+        assert band.dtype == torch.float32
+        assert 4 * band.numel() <= 2**20 < 4 * 100 * 500 * 700
+        end = stop
+    assert end == 500
 
 
 LARGE = """
@@ -572,7 +590,7 @@ def test_a_real_tower_responds_where_something_is_drawn(clip: FrozenCLIP, dense:
             encoded = encode_images(model, [image, draw(image, box)], SegmenterSettings(**settings))
             before, after = (F.normalize(e.patches.values, dim=1) for e in encoded)  # [T, D, h, w]
             change = (before - after).norm(dim=1, keepdim=True)  # [T, 1, h, w]
-            response = PatchMaps(change, encoded[0].patches.grid, encoded[0].patches.layout).rows(0, height)[0].numpy()
+            response = upsampled(replace(encoded[0].patches, values=change))[0].numpy()
         weight = (response - 0.6 * response.max()).clip(0)
         centre = [(weight * axis).sum() / weight.sum() for axis in np.indices(response.shape)]
         drift.append((centre - np.array([top + bottom - 1, left + right - 1]) / 2) / side)
