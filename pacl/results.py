@@ -159,7 +159,7 @@ def table(record: dict[str, Any]) -> Iterator[Text]:
     if len(found) > ROWS:
         yield Text(f"    and {len(found) - ROWS} smaller ones", style="dim")
     if absent:
-        yield Text("    not found: " + _cut(", ".join(absent), 100), style="dim")
+        yield Text("    absent: " + _cut(", ".join(absent), 100), style="dim")
 
 
 def line(record: dict[str, Any], most: int = 4) -> str:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from pacl.segmenter import Segmenter
+
+EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that ended so
 
 USAGE = "pacl segment IMAGE_OR_FOLDER... PROMPT... [options]"
 
@@ -182,7 +185,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     segmenter.predict_batch([], labels)  # no picture yet: what is wrong with the words shows now, and only once
     config = segmenter.model.config
     model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
-    return run(pictures, labels, segmenter, Writer(args.out, formats, model), as_json=args.json)
+    try:
+        return run(pictures, labels, segmenter, Writer(args.out, formats, model), as_json=args.json)
+    except BrokenPipeError:  # whoever read the output, `head` say, has enough; nor must Python's last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
 
 
 def load_segmenter(name: str, dense: str | None, device: str, settings: SegmenterSettings) -> Segmenter:

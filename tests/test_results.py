@@ -124,7 +124,7 @@ def test_the_table_lists_the_largest_first(tmp_path: Path, image: np.ndarray, fo
         "■ grass/.green 33.3% 0.50 0, 4, 8, 2",
         "■ a dog 12.5% 0.75 2, 1, 3, 2",
         "(background) 54.2%",
-        "not found: a cat",
+        "absent: a cat",
     ]
     assert line(record) == "grass/.green 33.3%, a dog 12.5%"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -378,6 +379,21 @@ def test_programming_errors_keep_their_traceback(tiny_clip: str, monkeypatch: py
     monkeypatch.setattr("pacl.segmenter.Segmenter.set_image", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         main(["photo.png", "a dog", "grass", "--model", tiny_clip])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_reader_that_has_enough_is_no_error(tiny_clip: str, here: Path) -> None:
+    command = f"{sys.executable} -m pacl.segment photo.png sky sea --model {tiny_clip} --json --format mask"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
 
 
 # --- help -----------------------------------------------------------------------------------------------
