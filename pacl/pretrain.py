@@ -112,6 +112,7 @@ class CLIPTrainer(L.LightningModule):
         self.whole_from = whole_from
         self.tokenizer = CompactTokenizer(token_ids_of(vocabulary), towers.context_length)
         self.clip = CLIP(**towers.open_clip_config(self.tokenizer.vocab_size, patch_dropout))
+        start_positions(self.clip.visual)
         self.register_buffer("mean", 255 * torch.tensor(towers.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(towers.std).view(3, 1, 1), persistent=False)
         self._val: list[tuple[Tensor, Tensor]] = []
@@ -179,6 +180,17 @@ class CLIPTrainer(L.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def start_positions(visual: nn.Module) -> None:
+    """Start the learned position embedding at sines and cosines of row and column (MAE, arXiv 2111.06377)."""
+    from open_clip.transformer import get_2d_sincos_pos_embed
+
+    table = visual.positional_embedding  # [1 + P, W]
+    assert isinstance(table, Tensor)
+    side = math.isqrt(len(table) - 1)
+    with torch.no_grad():
+        table.copy_(torch.from_numpy(get_2d_sincos_pos_embed(table.shape[1], side, cls_token=True)))
 
 
 def clip_loss(logits: Tensor) -> tuple[Tensor, Tensor]:

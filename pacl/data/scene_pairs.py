@@ -1,4 +1,4 @@
-"""Scenes as image-text batches, for whatever trains on `{"images", "texts"}`."""
+"""Scenes as image-text batches for contrastive training from random weights."""
 
 from __future__ import annotations
 
@@ -8,53 +8,62 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as L
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from pacl.data.scene_captions import PUNCTUATION, VOCABULARY
-from pacl.data.scenes import Scene, SceneDataset
+from pacl.data.scenes import Image, Scene, SceneDataset, alike_scenes
 
-Pair = tuple[NDArray[np.uint8], str]
+Pair = tuple[Image, str]
 
 
-class ScenePairs(Dataset[Pair]):
-    """(picture, caption) pairs; a picture is drawn when first asked for and then kept.
+class SceneBlocks(Dataset[list[Pair]]):
+    """Blocks of scenes that are alike (`alike_scenes`), each drawn when first asked for and then kept.
+
+    A scene is described in new words every time.
 
     Args:
-        scenes: The scenes.
-        recaption: Describe a scene in new words every time (training); False: its own caption (tests).
-        seed: Of the new words.
+        blocks: How many.
+        count: Scenes in a block.
+        size: Side of a scene in pixels.
+        seed: Which world of scenes, and of words.
     """
 
-    def __init__(self, scenes: SceneDataset, recaption: bool = False, seed: int = 0) -> None:
-        self.scenes, self.recaption = scenes, recaption
-        self._kept: dict[int, Scene] = {}
+    def __init__(self, blocks: int, count: int, size: int, seed: int = 0) -> None:
+        self.blocks, self.count, self.size, self.seed = blocks, count, size, seed
+        self._kept: dict[int, list[Scene]] = {}
         self._rng = Random(seed)
 
     def __len__(self) -> int:
-        return len(self.scenes)
+        return self.blocks
 
-    def __getitem__(self, index: int) -> Pair:
-        scene = self._kept.get(index)
-        if scene is None:
-            scene = self._kept[index] = self.scenes[index]
-        return scene.image, scene.describe(self._rng)[0] if self.recaption else scene.caption
+    def __getitem__(self, index: int) -> list[Pair]:
+        scenes = self._kept.get(index)
+        if scenes is None:
+            scenes = self._kept[index] = alike_scenes(index, self.count, size=self.size, seed=self.seed)
+        return [(scene.image, scene.describe(self._rng)[0]) for scene in scenes]
 
 
-def collate_pairs(pairs: list[Pair]) -> dict[str, Any]:
-    """Pairs -> {"images": uint8 [B, 3, H, W], "texts": B captions}."""
+def collate_blocks(blocks: list[list[Pair]]) -> dict[str, Any]:
+    """Blocks of pairs -> {"images": uint8 [B, 3, H, W], "texts": B captions}."""
+    pairs = [pair for block in blocks for pair in block]
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
     return {"images": images, "texts": [text for _, text in pairs]}
 
 
-class SceneData(L.LightningDataModule):
+def collate_scenes(scenes: list[Scene]) -> dict[str, Any]:
+    """Scenes with their own captions -> the same."""
+    return collate_blocks([[(scene.image, scene.caption) for scene in scenes]])
+
+
+class ScenePairData(L.LightningDataModule):
     """Procedural scenes for training and validation.
 
     Args:
-        n_train: Training scenes; drawn during the first epoch and kept in memory (27 kB each at 96 pixels).
-        n_val: Validation scenes, of seen combinations.
+        n_train: Training scenes; drawn when first needed and kept in memory (16 kB each at 64 pixels).
+        n_val: Validation scenes, of seen combinations, drawn at random.
         size: Side in pixels.
-        batch_size: Pairs in a batch.
+        batch_size: Pairs in a batch; a multiple of `alike`.
+        alike: Training scenes in a block that share colours or ground.
         seed: Which world of scenes.
     """
 
@@ -62,18 +71,29 @@ class SceneData(L.LightningDataModule):
     """All words and signs of all captions."""
 
     def __init__(
-        self, n_train: int = 60_000, n_val: int = 1_000, size: int = 96, batch_size: int = 256, seed: int = 0
+        self,
+        n_train: int = 120_000,
+        n_val: int = 1_000,
+        size: int = 64,
+        batch_size: int = 192,
+        alike: int = 24,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.batch_size, self.seed = batch_size, seed
-        self.train = ScenePairs(SceneDataset("train", n_train, size, seed), recaption=True, seed=seed)
-        self.val = ScenePairs(SceneDataset("val", n_val, size, seed))
+        self.batch_size, self.alike, self.seed = batch_size, alike, seed
+        self.train = SceneBlocks(n_train // alike, alike, size, seed)
+        self.val = SceneDataset("val", n_val, size, seed)
 
-    def train_dataloader(self) -> DataLoader[Pair]:
+    def train_dataloader(self) -> DataLoader[list[Pair]]:
         order = torch.Generator().manual_seed(self.seed)
         return DataLoader(
-            self.train, self.batch_size, shuffle=True, drop_last=True, collate_fn=collate_pairs, generator=order
+            self.train,
+            max(1, self.batch_size // self.alike),
+            shuffle=True,
+            drop_last=True,
+            collate_fn=collate_blocks,
+            generator=order,
         )
 
-    def val_dataloader(self) -> DataLoader[Pair]:
-        return DataLoader(self.val, self.batch_size, collate_fn=collate_pairs)
+    def val_dataloader(self) -> DataLoader[Scene]:
+        return DataLoader(self.val, self.batch_size, collate_fn=collate_scenes)  # type: ignore[arg-type]

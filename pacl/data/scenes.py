@@ -7,7 +7,7 @@ are asked for, and it can be drawn at any size: everything is measured in units 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -17,7 +17,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pacl.data.scene_captions import ALL_PAIRS, GROUNDS, HELD_OUT, KINDS, SEEN_PAIRS, TEXTURES, Thing, describe
+from pacl.data.scene_captions import (
+    ALL_PAIRS,
+    COLOURS,
+    GROUNDS,
+    HELD_OUT,
+    KINDS,
+    SEEN_PAIRS,
+    TEXTURES,
+    Thing,
+    describe,
+)
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -30,7 +40,7 @@ MIN_GROUND = 0.06  # of the picture, for each of two grounds
 SUPERSAMPLE = 4
 EMPTY: Points = np.zeros((0, 2), np.float32)
 
-# The colour itself and the shade that stripes, dots, squares and details have.
+# The colour itself, and the shade that stripes, dots, squares and a plain object's details have.
 RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "red": ((225, 28, 36), (150, 10, 22)),
     "orange": ((252, 132, 16), (206, 92, 4)),
@@ -101,22 +111,43 @@ def draw_scene(
     rng: Random | int,
     *,
     size: int | tuple[int, int] = 96,
-    pairs: str = "seen",
+    pairs: str | Sequence[tuple[str, str]] = "seen",
     n_objects: int | None = None,
+    grounds: Sequence[str] = GROUNDS,
 ) -> Scene:
-    """Draw one scene with the given source of chance (see `scene` for the arguments)."""
-    if pairs not in PAIRS:
-        raise ValueError(f"pairs {pairs!r}: choose one of {', '.join(PAIRS)}")
+    """Draw one scene with the given source of chance.
+
+    As `scene`, but `pairs` may also be a choice of (colour, kind) pairs, and `grounds` one of grounds.
+    """
+    if isinstance(pairs, str):
+        if pairs not in PAIRS:
+            raise ValueError(f"pairs {pairs!r}: choose one of {', '.join(PAIRS)}")
+        pairs = PAIRS[pairs]
     rng = Random(rng) if isinstance(rng, int) else rng
     h, w = (size, size) if isinstance(size, int) else size
     while True:  # nearly always the first try holds
-        drawn = _try(rng, h, w, PAIRS[pairs], n_objects)
+        drawn = _try(rng, h, w, pairs, n_objects, grounds)
         if drawn is not None:
             return drawn
 
 
-def _try(rng: Random, h: int, w: int, pairs: tuple[tuple[str, str], ...], n_objects: int | None) -> Scene | None:
-    image, mask, grounds, split = _draw_grounds(rng, h, w)
+def alike_scenes(block: int, count: int, *, size: int | tuple[int, int] = 96, seed: int = 0) -> list[Scene]:
+    """A block of training scenes that often share their colours and their ground.
+
+    Who must tell such scenes apart has to look at the kinds of things, where colours alone would tell scenes
+    drawn at random apart: hard negatives, for contrastive training from random weights.
+    """
+    rng = Random(f"train/alike/{seed}/{block}")
+    colours = COLOURS if rng.random() < 0.3 else rng.sample(COLOURS, rng.choice((1, 1, 2)))
+    grounds = GROUNDS if rng.random() < 0.3 else rng.sample(GROUNDS, rng.choice((1, 2)))
+    pairs = [pair for pair in SEEN_PAIRS if pair[0] in colours]
+    return [draw_scene(rng, size=size, pairs=pairs, grounds=grounds) for _ in range(count)]
+
+
+def _try(
+    rng: Random, h: int, w: int, pairs: Sequence[tuple[str, str]], n_objects: int | None, choice: Sequence[str]
+) -> Scene | None:
+    image, mask, grounds, split = _draw_grounds(rng, h, w, choice)
     wanted = n_objects or rng.choices((1, 2, 3, 4), (35, 30, 22, 13))[0]
     names = list(grounds)
     things: list[Thing] = []
@@ -130,7 +161,7 @@ def _try(rng: Random, h: int, w: int, pairs: tuple[tuple[str, str], ...], n_obje
         else:
             return None
         area, hidden = fits
-        texture = rng.choice(TEXTURES)
+        texture = TEXTURES[0] if rng.random() < 0.4 else rng.choice(TEXTURES[1:])
         i, j = min(max(int(shape.cy), 0), h - 1), min(max(int(shape.cx), 0), w - 1)
         below = _ground_at(mask, grounds, i, j, split)
         _paint(rng, image, shape, colour, texture)
@@ -175,9 +206,9 @@ class _Shape:
 
 def _place(rng: Random, kind: str, h: int, w: int, largest: float) -> _Shape:
     """Somewhere, at some size and slight rotation; at most about a tenth of it outside the picture."""
-    size = rng.uniform(0.22, largest) * min(h, w)
+    size = max(rng.uniform(0.22, largest), rng.uniform(0.22, largest)) * min(h, w)  # the larger more often
     cx, cy = (rng.uniform(0.42 * size, side - 0.42 * size) for side in (w, h))
-    angle = math.radians(rng.uniform(-20, 20))
+    angle = math.radians(rng.uniform(-15, 15))
     cos, sin = math.cos(angle), math.sin(angle)
     flip = -1.0 if rng.random() < 0.5 else 1.0
     turn = np.array([[flip * cos, flip * sin], [-sin, cos]], np.float32) * np.float32(size)
@@ -241,7 +272,7 @@ def _paint(rng: Random, image: Image, shape: _Shape, colour: str, texture: str) 
         else:
             wave = 2 * np.sin(u * 0.75) * np.sin((y * cos - x * sin) * 0.75)
         sharp = max(0.08 * shape.size, 1.5)
-        tone = np.maximum(tone, np.clip(wave * sharp + 0.5, 0, 1))
+        tone = np.clip(wave * sharp + 0.5, 0, 1)  # instead of details, which would be lost in it
     patch = image[shape.top : shape.bottom, shape.left : shape.right]
     paint = base + (shade - base) * tone[..., None]
     paint -= patch
@@ -334,14 +365,14 @@ assert set(SILHOUETTES) == set(KINDS)
 # ---------------------------------------------------------------- grounds
 
 
-def _draw_grounds(rng: Random, h: int, w: int) -> tuple[Image, Image, list[str], str | None]:
+def _draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Image, Image, list[str], str | None]:
     """The picture before its objects: image, mask, names, and how two grounds are divided."""
-    first = rng.choice(GROUNDS)
+    first = rng.choice(choice)
     image = _crop(rng, first, h, w)
     mask = np.zeros((h, w), np.uint8)
-    if rng.random() > 0.3:
+    if rng.random() > 0.3 or len(choice) < 2:
         return image, mask, [first], None
-    second = rng.choice([g for g in GROUNDS if g != first])
+    second = rng.choice([g for g in choice if g != first])
     split = "over" if rng.random() < 0.7 else "beside"
     a, b = (rng.uniform(0.3, 0.7) for _ in range(2))
     b = a + (b - a) * 0.3  # a slight slope
@@ -370,7 +401,7 @@ def _ground_at(mask: Image, grounds: list[str], i: int, j: int, split: str | Non
 def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
     """A random window of a ground's texture, possibly mirrored, a little lighter or darker."""
     tile = _tile(ground, h, w)
-    top, left = rng.randrange(h + 1), rng.randrange(w + 1)
+    top, left = int(rng.random() * (h + 1)), int(rng.random() * (w + 1))
     window = tile[top : top + h, left : left + w]
     if rng.random() < 0.5:
         window = window[:, ::-1]
@@ -381,11 +412,11 @@ def _light(rng: Random, image: Image) -> None:
     """Brightness and noise of the whole picture, in place."""
     noise = _noise_tile()
     h, w = image.shape[:2]
-    if h <= noise.shape[0] // 2 and w <= noise.shape[1] // 2:
-        top, left = rng.randrange(noise.shape[0] - h), rng.randrange(noise.shape[1] - w)
-        grain = noise[top : top + h, left : left + w]
-    else:
-        grain = np.tile(noise, (-(-h // noise.shape[0]), -(-w // noise.shape[1]), 1))[:h, :w]
+    side = noise.shape[0] // 2
+    if max(h, w) > side:
+        noise = np.tile(noise, (h // side + 1, w // side + 1, 1))
+    top, left = int(rng.random() * side), int(rng.random() * side)
+    grain = noise[top : top + h, left : left + w]
     strength = rng.uniform(0, 0.6)
     cv2.addWeighted(image, rng.uniform(0.86, 1.03), grain, strength, rng.uniform(-10, 10) - 128 * strength, dst=image)
 

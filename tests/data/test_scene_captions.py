@@ -1,0 +1,107 @@
+"""Captions name what is there, in words of the vocabulary, and never a held-out pair in training."""
+
+import itertools
+import re
+
+import pytest
+
+from pacl.data.scene_captions import (
+    ALL_PAIRS,
+    COLOURS,
+    GROUNDS,
+    HELD_OUT,
+    HELD_OUT_NAMES,
+    KINDS,
+    SEEN_PAIRS,
+    VOCABULARY,
+    object_name,
+)
+from pacl.data.scenes import Scene, SceneDataset
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return list(SceneDataset("train", 400, size=48))
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z]+", text)
+
+
+def named(caption: str) -> set[str]:
+    """Every "<colour> <kind>" that a reader finds in a caption."""
+    found = words(caption)
+    return {object_name(c, k) for c, k in itertools.pairwise(found) if c in COLOURS and k in KINDS}
+
+
+def test_held_out_pairs_are_a_diagonal() -> None:
+    assert len(HELD_OUT) == 10
+    assert {kind for _, kind in HELD_OUT} == set(KINDS)
+    assert {colour for colour, _ in HELD_OUT} == set(COLOURS)
+    assert not HELD_OUT & set(SEEN_PAIRS)
+    assert len(SEEN_PAIRS) + len(HELD_OUT) == len(ALL_PAIRS) == 80
+
+
+def test_articles() -> None:
+    assert object_name("red", "star") == "a red star"
+    assert object_name("orange", "boat") == "an orange boat"
+
+
+def test_phrases_are_what_the_caption_names(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        assert set(scene.phrases) <= set(scene.names), scene.caption
+        assert named(scene.caption) == {p for p in scene.phrases if p not in GROUNDS}, scene.caption
+        assert set(words(scene.caption)) & set(GROUNDS) == set(scene.phrases) & set(GROUNDS), scene.caption
+        assert len(set(scene.phrases)) == len(scene.phrases)
+
+
+def test_training_never_names_a_held_out_pair(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        assert not named(scene.caption) & set(HELD_OUT_NAMES), scene.caption
+    held_out = SceneDataset("test", 50, size=32, pairs="held_out")
+    assert set().union(*(named(scene.caption) for scene in held_out)) <= set(HELD_OUT_NAMES)
+
+
+def test_vocabulary_holds_every_word_and_no_other(scenes: list[Scene]) -> None:
+    from random import Random
+
+    rng = Random(0)
+    said = {word for scene in scenes for _ in range(20) for word in words(scene.describe(rng)[0])}
+    assert said == set(VOCABULARY)
+
+
+def test_relations_hold(scenes: list[Scene]) -> None:
+    """ "a red star left of a blue boat": the star is further left; "in front of": drawn later, over it."""
+    pattern = re.compile(r"(\w+ \w+) (left of|right of|in front of|behind) (?:an?|the) (.*)")
+    checked = 0
+    for scene in scenes:
+        things = {f"{t.colour} {t.kind}": (i, t) for i, t in enumerate(scene.things)}
+        match = pattern.search(scene.caption)
+        if match is None:
+            continue
+        first = things.get(match[1])
+        second = next((things[name] for name in things if re.match(rf"(\w+ )*?{name}\b", match[3])), None)
+        if first is None or second is None or not re.match(r"(\w+ ){0,2}" + second[1].colour, match[3]):
+            continue
+        (i, a), (j, b) = first, second
+        checked += 1
+        holds = {
+            "left of": a.x < b.x,
+            "right of": a.x > b.x,
+            "in front of": j in a.covers,
+            "behind": i in b.covers,
+        }
+        assert holds[match[2]], scene.caption
+    assert checked > 20
+
+
+def test_sizes_and_textures_are_true(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        for thing in scene.things:
+            for size, texture in re.findall(
+                rf"(large|big|small|tiny)? ?(plain|striped|dotted|checkered)? {thing.colour} {thing.kind}",
+                scene.caption,
+            ):
+                assert texture in ("", thing.texture), scene.caption
+                assert not (size in ("large", "big") and thing.size < 0.4), scene.caption
+                assert not (size in ("small", "tiny") and thing.size > 0.27), scene.caption

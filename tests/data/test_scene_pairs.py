@@ -1,0 +1,47 @@
+"""Scenes as batches of pictures and captions."""
+
+import torch
+
+from pacl.data.scene_captions import HELD_OUT_NAMES
+from pacl.data.scene_pairs import SceneBlocks, ScenePairData
+from pacl.data.scenes import SceneDataset
+
+
+def test_batches() -> None:
+    data = ScenePairData(n_train=20, n_val=5, size=32, batch_size=8, alike=4)
+    batches = list(data.train_dataloader())
+    assert len(batches) == 2  # the incomplete one is left out
+    assert batches[0]["images"].shape == (8, 3, 32, 32)
+    assert batches[0]["images"].dtype == torch.uint8
+    assert len(batches[0]["texts"]) == 8
+    validation = list(data.val_dataloader())
+    assert [text for batch in validation for text in batch["texts"]] == [
+        scene.caption for scene in SceneDataset("val", 5, 32)
+    ]
+
+
+def test_the_order_is_the_seeds() -> None:
+    first, again, other = (
+        next(iter(ScenePairData(n_train=16, size=32, batch_size=4, alike=2, seed=s).train_dataloader()))
+        for s in (0, 0, 1)
+    )
+    assert torch.equal(first["images"], again["images"])
+    assert first["texts"] == again["texts"]
+    assert not torch.equal(first["images"], other["images"])
+
+
+def test_a_picture_is_drawn_once_and_described_anew() -> None:
+    blocks = SceneBlocks(2, 4, size=32)
+    assert blocks[0][0][0] is blocks[0][0][0]
+    captions = {blocks[0][0][1] for _ in range(20)}
+    assert len(captions) > 3
+
+
+def test_blocks_hold_seen_pairs_and_share_colours() -> None:
+    blocks = SceneBlocks(30, 8, size=24)
+    for i in range(30):
+        for _, caption in blocks[i]:
+            assert not any(name.split(" ", 1)[1] in caption for name in HELD_OUT_NAMES)
+    colours = [{thing.colour for scene in block for thing in scene.things} for block in blocks._kept.values()]
+    assert sum(len(c) == 1 for c in colours) > 8
+    assert sum(len(c) > 4 for c in colours) > 3
