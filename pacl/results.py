@@ -147,12 +147,12 @@ def table(record: dict[str, Any]) -> Iterator[Text]:
     shown = found[:ROWS]
     names = [*(label["label"] for label in shown), "(background)"]
     wide = min(40, max(len(name) for name in names))
-    yield Text(f"{'':4}{'label':<{wide}}    share  score  box x, y, w, h", style="dim")
+    yield Text(f"{'':4}{'label':<{wide}}    share  score   box x, y, w, h", style="dim")
     for label in shown:
         line = Text("  ")
         line.append("■ ", style="rgb({},{},{})".format(*colours[label["id"]]))
         box = ", ".join(map(str, label["box"]))
-        line.append(f"{_cut(label['label'], wide):<{wide}}  {label['share']:7.1%}   {label['score']:.2f}  {box}")
+        line.append(f"{_cut(label['label'], wide):<{wide}}  {label['share']:7.1%}   {label['score']:.3f}  {box}")
         yield line
     if record["background"]["share"] > 0:
         yield Text(f"    {'(background)':<{wide}}  {record['background']['share']:7.1%}", style="dim")

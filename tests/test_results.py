@@ -121,8 +121,8 @@ def test_the_table_lists_the_largest_first(tmp_path: Path, image: np.ndarray, fo
     rows = [row.plain for row in table(record)]
     assert [" ".join(row.split()) for row in rows] == [
         "label share score box x, y, w, h",
-        "■ grass/.green 33.3% 0.50 0, 4, 8, 2",
-        "■ a dog 12.5% 0.75 2, 1, 3, 2",
+        "■ grass/.green 33.3% 0.500 0, 4, 8, 2",
+        "■ a dog 12.5% 0.750 2, 1, 3, 2",
         "(background) 54.2%",
         "absent: a cat",
     ]
