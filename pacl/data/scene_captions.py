@@ -177,9 +177,9 @@ def _mention(rng: Random, thing: Thing, colourless: float) -> tuple[str, list[st
     """``"small striped red star"`` and what of it counts as a phrase."""
     words = []
     if rng.random() < 0.15:
-        if thing.size >= 0.4:
+        if thing.size >= 0.52:
             words.append(rng.choice(_LARGE))
-        elif thing.size <= 0.27:
+        elif thing.size <= 0.37:
             words.append(rng.choice(_SMALL))
     if rng.random() < 0.2:
         words.append(thing.texture)

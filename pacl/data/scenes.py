@@ -36,6 +36,7 @@ SPLITS = ("train", "val", "test")
 PAIRS = {"seen": SEEN_PAIRS, "held_out": tuple(sorted(HELD_OUT)), "all": ALL_PAIRS}
 SIDE = 96.0  # units along the shorter side
 MIN_VISIBLE = 0.4  # of an object's own area; what is hidden more than that is placed elsewhere
+SIZES, CROWDED_SIZES = (0.3, 0.6), (0.28, 0.48)  # of objects, in shorter sides; the latter for three or more
 MIN_GROUND = 0.06  # of the picture, for each of two grounds
 SUPERSAMPLE = 4
 EMPTY: Points = np.zeros((0, 2), np.float32)
@@ -148,13 +149,13 @@ def _try(
     rng: Random, h: int, w: int, pairs: Sequence[tuple[str, str]], n_objects: int | None, choice: Sequence[str]
 ) -> Scene | None:
     image, mask, grounds, split = _draw_grounds(rng, h, w, choice)
-    wanted = n_objects or rng.choices((1, 2, 3, 4), (35, 30, 22, 13))[0]
+    wanted = n_objects or rng.choices((1, 2, 3, 4), (34, 33, 23, 10))[0]
     names = list(grounds)
     things: list[Thing] = []
     areas: list[int] = []  # of each object, hidden parts included
     for colour, kind in rng.sample(pairs, wanted):
         for _ in range(8):
-            shape = _place(rng, kind, h, w, largest=0.5 if wanted < 3 else 0.4)
+            shape = _place(rng, kind, h, w, SIZES if wanted < 3 else CROWDED_SIZES)
             fits = _fits(shape, mask, areas, len(grounds))
             if fits is not None:
                 break
@@ -204,9 +205,9 @@ class _Shape:
         return self.left + self.cover.shape[1]
 
 
-def _place(rng: Random, kind: str, h: int, w: int, largest: float) -> _Shape:
+def _place(rng: Random, kind: str, h: int, w: int, sizes: tuple[float, float]) -> _Shape:
     """Somewhere, at some size and slight rotation; at most about a tenth of it outside the picture."""
-    size = max(rng.uniform(0.22, largest), rng.uniform(0.22, largest)) * min(h, w)  # the larger more often
+    size = max(rng.uniform(*sizes), rng.uniform(*sizes)) * min(h, w)  # the larger more often
     cx, cy = (rng.uniform(0.42 * size, side - 0.42 * size) for side in (w, h))
     angle = math.radians(rng.uniform(-15, 15))
     cos, sin = math.cos(angle), math.sin(angle)
@@ -254,31 +255,68 @@ def _fits(shape: _Shape, mask: Image, areas: list[int], first: int) -> tuple[int
 
 
 def _paint(rng: Random, image: Image, shape: _Shape, colour: str, texture: str) -> None:
+    """Fill a shape with its colour, the texture in a shade of it, and the markings of its kind in light ink."""
     h, w = shape.cover.shape
     light = rng.uniform(0.9, 1.08)
     base, shade = (np.array([c * light + rng.uniform(-8, 8) for c in rgb], np.float32) for rgb in RGB[colour])
-    tone = shape.detail
-    if texture != "plain":
-        scale = 2 * math.pi * rng.uniform(3.4, 4.6) / shape.size
-        angle = shape.angle + (rng.choice((0, 0.5, 1, 1.5)) * math.pi / 2 if texture == "striped" else 0)
-        cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
-        x = np.arange(w, dtype=np.float32) + np.float32(shape.left + 0.5 - shape.cx)
-        y = (np.arange(h, dtype=np.float32) + np.float32(shape.top + 0.5 - shape.cy))[:, None]
-        u = x * cos + y * sin
-        if texture == "striped":
-            wave = np.sin(u)
-        elif texture == "dotted":
-            wave = np.cos(u) + np.cos(y * cos - x * sin) - 0.75
-        else:
-            wave = 2 * np.sin(u * 0.75) * np.sin((y * cos - x * sin) * 0.75)
-        sharp = max(0.08 * shape.size, 1.5)
-        tone = np.clip(wave * sharp + 0.5, 0, 1)  # instead of details, which would be lost in it
+    cos, sin = math.cos(shape.angle) / shape.size, math.sin(shape.angle) / shape.size
+    x = np.arange(w, dtype=np.float32) + np.float32(shape.left + 0.5 - shape.cx)
+    y = (np.arange(h, dtype=np.float32) + np.float32(shape.top + 0.5 - shape.cy))[:, None]
+    u, v = x * cos + y * sin, y * cos - x * sin  # the object's own coordinates, -0.5 .. 0.5
+    sharp = 0.08 * shape.size  # edges of the pattern are about a pixel wide
+    paint = base + (shade - base) * _ink(_TEXTURE_WAVES[texture](rng, u, v), sharp)
+    paint += (INK - paint) * (INK_STRENGTH * _ink(_MARKINGS[shape.kind](u, v), sharp))
     patch = image[shape.top : shape.bottom, shape.left : shape.right]
-    paint = base + (shade - base) * tone[..., None]
     paint -= patch
     paint *= shape.cover[..., None]
     paint += patch
     np.copyto(patch, np.clip(paint + 0.5, 0, 255), casting="unsafe")
+
+
+def _ink(wave: Float, sharp: float) -> Float:
+    """A wave around 0 -> where it is positive, anti-aliased: [h, w, 1] in [0, 1]."""
+    return np.clip(wave * max(sharp, 1.5) + 0.5, 0, 1)[..., None]
+
+
+def _striped(rng: Random, u: Float, v: Float) -> Float:
+    angle, f = rng.choice((0, 0.25, 0.5, 0.75)) * math.pi, 2 * math.pi * rng.uniform(2.2, 3.0)
+    return np.sin(f * (math.cos(angle) * u + math.sin(angle) * v))
+
+
+def _dotted(rng: Random, u: Float, v: Float) -> Float:
+    f = 2 * math.pi * rng.uniform(2.2, 3.0)
+    return np.cos(f * u) + np.cos(f * v) - 0.6
+
+
+def _checkered(rng: Random, u: Float, v: Float) -> Float:
+    f = 2 * math.pi * rng.uniform(1.6, 2.2)
+    return 2 * np.sin(f * u) * np.sin(f * v)
+
+
+_TEXTURE_WAVES: dict[str, Callable[[Random, Float, Float], Float]] = {
+    "plain": lambda rng, u, v: np.full_like(u, -1),
+    "striped": _striped,
+    "dotted": _dotted,
+    "checkered": _checkered,
+}
+
+INK, INK_STRENGTH = 250.0, 0.85
+_F = 2 * math.pi * 5  # five repeats across an object
+
+# What tells a kind apart from near by, as scales tell a fish: every patch of an object carries its markings, so that a
+# small tower learns kinds and not only outlines. Functions of the object's own coordinates; ink where positive.
+_MARKINGS: dict[str, Callable[[Float, Float], Float]] = {
+    "ball": lambda u, v: np.cos(_F * np.hypot(u, v)) - 0.4,  # rings
+    "star": lambda u, v: np.cos(10 * np.arctan2(v - 0.03, u)) - 0.4,  # rays
+    "heart": lambda u, v: np.cos(_F * u) - 0.4,  # upright lines
+    "moon": lambda u, v: np.cos(1.2 * _F * u) + np.cos(1.2 * _F * v) - 0.9,  # craters
+    "fish": lambda u, v: np.cos(_F * u + 2.4 * np.abs(np.sin(_F * v / 2))) - 0.4,  # scales
+    "boat": lambda u, v: np.cos(_F * v) - 0.4,  # planks
+    "house": lambda u, v: np.minimum(np.cos(0.8 * _F * u), np.cos(0.8 * _F * v)) + 0.1,  # panes
+    "tree": lambda u, v: np.cos(_F * (0.8 * v - 0.9 * np.abs(u))) - 0.4,  # boughs
+    "mushroom": lambda u, v: 0.5 - np.abs(np.cos(0.6 * _F * u) + np.cos(0.6 * _F * v) - 0.7),  # round spots, hollow
+    "kite": lambda u, v: np.maximum(np.cos(0.8 * _F * (u + v)), np.cos(0.8 * _F * (u - v))) - 0.75,  # crossed threads
+}
 
 
 def _polygon(*points: tuple[float, float]) -> Points:
