@@ -47,7 +47,7 @@ class Towers:
         std: Per-channel standard deviation that they are then divided by.
     """
 
-    image_size: int = 96
+    image_size: int = 64
     patch_size: int = 8
     width: int = 128
     layers: int = 4

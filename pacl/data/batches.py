@@ -194,7 +194,7 @@ class SceneData(CaptionData):
 
     Args:
         scenes: how many training scenes.
-        size: their side in pixels.
+        size: their side in pixels; null takes the CLIP's own.
         seed: of the scenes; another seed is another world of scenes.
         batch_size: B, images a step.
         nouns: put each caption's noun phrases beside the captions as further texts (the paper's augmentation).
@@ -207,7 +207,7 @@ class SceneData(CaptionData):
     def __init__(
         self,
         scenes: int = 10_000,
-        size: int = 96,
+        size: int = 64,
         seed: int = 0,
         batch_size: int = 256,
         nouns: bool = False,
@@ -220,4 +220,9 @@ class SceneData(CaptionData):
         self.scenes, self.size, self.seed = scenes, size, seed
 
     def samples(self) -> Sequence[Captioned]:
-        return SceneDataset("train", self.scenes, size=self.size, seed=self.seed)  # type: ignore[return-value]
+        size = self.size
+        if size is None:
+            assert self.trainer is not None
+            module: Any = self.trainer.lightning_module
+            size = int(module.pacl.clip.size)
+        return SceneDataset("train", self.scenes, size=size, seed=self.seed)

@@ -87,7 +87,7 @@ def scene(
     index: int,
     *,
     seed: int = 0,
-    size: int | tuple[int, int] = 96,
+    size: int | tuple[int, int] = 64,
     pairs: str = "seen",
     n_objects: int | None = None,
 ) -> Scene:
@@ -111,7 +111,7 @@ def scene(
 def draw_scene(
     rng: Random | int,
     *,
-    size: int | tuple[int, int] = 96,
+    size: int | tuple[int, int] = 64,
     pairs: str | Sequence[tuple[str, str]] = "seen",
     n_objects: int | None = None,
     grounds: Sequence[str] = GROUNDS,
@@ -132,7 +132,7 @@ def draw_scene(
             return drawn
 
 
-def alike_scenes(block: int, count: int, *, size: int | tuple[int, int] = 96, seed: int = 0) -> list[Scene]:
+def alike_scenes(block: int, count: int, *, size: int | tuple[int, int] = 64, seed: int = 0) -> list[Scene]:
     """A block of training scenes that often share their colours and their ground.
 
     Who must tell such scenes apart has to look at the kinds of things, where colours alone would tell scenes
@@ -585,7 +585,7 @@ class SceneDataset:
         self,
         split: str = "train",
         length: int = 10_000,
-        size: int | tuple[int, int] = 96,
+        size: int | tuple[int, int] = 64,
         seed: int = 0,
         pairs: str = "seen",
         n_objects: int | None = None,
