@@ -103,5 +103,5 @@ def test_sizes_and_textures_are_true(scenes: list[Scene]) -> None:
                 scene.caption,
             ):
                 assert texture in ("", thing.texture), scene.caption
-                assert not (size in ("large", "big") and thing.size < 0.4), scene.caption
-                assert not (size in ("small", "tiny") and thing.size > 0.27), scene.caption
+                assert not (size in ("large", "big") and thing.size < 0.52), scene.caption
+                assert not (size in ("small", "tiny") and thing.size > 0.37), scene.caption
