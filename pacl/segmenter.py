@@ -1,232 +1,34 @@
 """Segment pictures by words: `Segmenter.set_image` once, `Segmenter.predict` often.
 
-    picture [H,W,3] --resize, windows--> crops [T,3,h',w'] --PACL.encode_image--> patches [T,h,w,D]   (set_image)
-    patches . texts [N,D] --> cosines [T,N,h,w] --upsample, softmax, argmax, in bands of rows--> index [H,W]   (predict)
+    set_image   picture [H,W,3] -> patch vectors [T,D,h,w]
+    predict     labels -> prompts -> texts [N,D]; patches times texts -> cosines [T,N,h,w]
+                -> bands of rows [N,rows,W] -> softmax, best prompt of each label, argmax -> index [H,W]
 
-The class is thin; the functions below it do the work and are what the benchmarks call. A full-size map of every
-prompt never exists: 150 classes of a 24-megapixel photo would be 14 GB. Output rows are made in bands instead.
+The class is thin; the functions above it and in `pacl.patchmaps` do the work and are what the benchmarks call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from pacl.background import Background, parse_background
 from pacl.errors import UserError
-from pacl.grid import PatchGrid, upsample
+from pacl.grid import PatchGrid
+from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
 from pacl.settings import SegmenterSettings
-from pacl.windows import Layout, plan_layout
+from pacl.windows import Layout
 
 if TYPE_CHECKING:
     from pacl.model import PACL
 
 __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
-
-BAND_BYTES = 32 * 2**20
-"""Size of one float32 [N, rows, W] band; a handful of them are alive at a time."""
-
-REFINE_SIDE = 512
-"""Long side, in pixels, at which probabilities are refined; edges finer than that do not pay for the memory."""
-
-
-# --- One picture, encoded ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PatchMaps:
-    """Values at the patches of one picture's windows, and where those patches lie.
-
-    `values` is [T, K, h, w], T windows: unit patch vectors (K = D) or, after `similarity`, cosines (K = N prompts).
-    """
-
-    values: Tensor
-    grid: PatchGrid
-    layout: Layout
-
-    def similarity(self, texts: Tensor) -> PatchMaps:
-        """Cosines with the unit text vectors [N, D]: the same patches, with values [T, N, h, w]."""
-        return replace(self, values=torch.einsum("tdhw,nd->tnhw", self.values, texts))
-
-    def merged(self) -> PatchMaps:
-        """All windows on one patch grid, averaged where they overlap: T becomes 1. Needs an aligned layout.
-
-        Cosines are linear in the patch vectors, so averaging the vectors once (which makes them shorter than 1)
-        averages the cosines with every text to come.
-        """
-        if len(self.values) == 1:
-            return self
-        grid = PatchGrid.cover(*self.layout.resized, self.grid.patch, self.grid.stride)
-        total = self.values.new_zeros(self.values.shape[1], grid.h, grid.w)  # [K, H/stride, W/stride]
-        count = self.values.new_zeros(grid.h, grid.w)
-        for value, (y, x) in zip(self.values, self.layout.corners, strict=True):
-            i, j = y // grid.stride, x // grid.stride
-            total[:, i : i + self.grid.h, j : j + self.grid.w] += value
-            count[i : i + self.grid.h, j : j + self.grid.w] += 1
-        return PatchMaps((total / count)[None], grid, self.layout.whole())
-
-    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
-        """The maps upsampled to `size` (default: the picture's own), a band of rows at a time.
-
-        Several windows are combined as the published protocols do it: each is upsampled to its pixels of the resized
-        picture, they are averaged where they overlap, and the average is resized. All of that is linear and works on
-        rows and columns apart, so it is two matrices, and nothing of the resized picture's size is ever made.
-
-        Yields:
-            start, stop, and the float32 values [K, stop - start, W] of those rows, within `BAND_BYTES` or one row.
-        """
-        height, width = size or self.layout.size
-        down = self._weights(0, height)  # [H, ty * h]
-        across = self._weights(1, width)  # [W, tx * w]
-        maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
-        for start, stop in split_rows(height, 4 * len(maps) * width, BAND_BYTES):
-            yield start, stop, (down[start:stop] @ maps) @ across.T
-
-    def _weights(self, axis: int, pixels: int) -> Tensor:
-        """What each output pixel along one axis takes from each patch of the windows along it: [pixels, t * n]."""
-        n = (self.grid.h, self.grid.w)[axis]
-        resized = self.layout.resized[axis]
-        scale = (resized / pixels, 1.0)
-        column = PatchGrid(n, 1, self.grid.patch, self.grid.stride)
-        each = torch.eye(n, device=self.values.device)[:, :, None]  # [n, n, 1]: maps in which one patch is 1
-        if len(self.values) == 1:
-            return upsample(each, column, (pixels, 1), scale)[:, :, 0].T  # [pixels, n]
-        window = self.layout.window[axis]
-        starts = (self.layout.ys, self.layout.xs)[axis]
-        in_window = upsample(each, column, (window, 1))[:, :, 0].T  # [window, n]
-        total = each.new_zeros(resized, len(starts), n)
-        count = each.new_zeros(resized, 1, 1)
-        for t, start in enumerate(starts):
-            total[start : start + window, t] = in_window
-            count[start : start + window] += 1
-        mean = rearrange(total / count, "y t n -> (t n) y 1")
-        return upsample(mean, PatchGrid(resized, 1, patch=1, stride=1), (pixels, 1), scale)[:, :, 0].T
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """All that is kept of a picture between `set_image` and `predict`."""
-
-    patches: PatchMaps
-    """Patch vectors [T, D, h, w], float32."""
-    guide: Tensor | None
-    """float [3, h, w] in [0, 1], long side at most `REFINE_SIDE`: what refinement follows; None when it is off."""
-
-
-def encode_images(
-    model: PACL, images: Sequence[np.ndarray | Tensor], settings: SegmenterSettings
-) -> list[EncodedImage]:
-    """Pictures of any sizes -> patch vectors. Windows of equal size go through the tower together.
-
-    Args:
-        model: Its tower's device is used.
-        images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
-        settings: size, window, window_step, stride, accumulate, window_batch and precision are read.
-    """
-    patch = model.clip.patch
-    stride = settings.stride or patch
-    pictures = [as_tensor(image) for image in images]
-    layouts = [
-        plan_layout(
-            (picture.shape[1], picture.shape[2]),
-            settings.size or model.config.size,
-            patch=patch,
-            stride=stride,
-            window=settings.window,
-            step=settings.window_step,
-            aligned=settings.accumulate == "patch",
-        )
-        for picture in pictures
-    ]
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for i, layout in enumerate(layouts):
-        by_size.setdefault(layout.window, []).append(i)
-
-    encoded: dict[int, EncodedImage] = {}
-    for members in by_size.values():
-        crops = (
-            (i, resized[:, y : y + layouts[i].window[0], x : x + layouts[i].window[1]])
-            for i in members
-            for resized in [resize(pictures[i], layouts[i].resized)]
-            for y, x in layouts[i].corners
-        )
-        waiting: list[Tensor] = []  # patch vectors of the windows of a picture that is not complete yet
-        for owners, batch in _batches(crops, settings.window_batch):
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                vectors, grid = model.encode_image(  # [B, P, D]
-                    model.clip.normalize(batch.to(model.device)), stride=settings.stride
-                )
-            vectors = rearrange(vectors.float(), "b (h w) d -> b d h w", h=grid.h)
-            for i, vector in zip(owners, vectors, strict=True):
-                waiting.append(vector)
-                if len(waiting) == len(layouts[i].corners):
-                    maps = PatchMaps(torch.stack(waiting), grid, layouts[i])  # [T, D, h, w]
-                    maps = maps.merged() if settings.accumulate == "patch" else maps
-                    guide = shrink(pictures[i], REFINE_SIDE) if settings.refine else None
-                    encoded[i] = EncodedImage(maps, guide)
-                    waiting = []
-    return [encoded[i] for i in range(len(images))]
-
-
-def _batches(crops: Iterator[tuple[int, Tensor]], size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Consecutive (owner, crop) pairs as (owners, [B, 3, h, w]), B at most `size`."""
-    owners: list[int] = []
-    batch: list[Tensor] = []
-    for owner, crop in crops:
-        owners.append(owner)
-        batch.append(crop)
-        if len(batch) == size:
-            yield owners, torch.stack(batch)
-            owners, batch = [], []
-    if batch:
-        yield owners, torch.stack(batch)
-
-
-def as_tensor(image: np.ndarray | Tensor) -> Tensor:
-    """uint8 [H, W, 3] array, or [3, H, W] tensor of uint8 or of float in [0, 1] -> the tensor, not copied."""
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"an image array is uint8 [H, W, 3] in RGB, not {image.dtype} {image.shape}")
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # [3, H, W]
-    if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise ValueError(f"an image tensor is uint8 or float [3, H, W], not {image.dtype} {tuple(image.shape)}")
-    if 0 in image.shape:
-        raise ValueError(f"an image has no pixels: {tuple(image.shape)}")
-    return image
-
-
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[3, H, W], uint8 or float in [0, 1] -> float32 [3, *size] in [0, 1]; bicubic, antialiased, centres aligned."""
-    if image.dtype == torch.uint8 and image.device.type == "cpu":
-        # Stays in 8 bits until it is small: a float copy of a 24-megapixel photo is 288 MB.
-        image = _interpolate(image, size).float() / 255
-    elif image.dtype == torch.uint8:
-        image = _interpolate(image.float() / 255, size)
-    else:
-        image = _interpolate(image.float(), size)
-    return image.clamp(0, 1)  # bicubic overshoots
-
-
-def _interpolate(image: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(image.shape[1:]) == size:
-        return image
-    return F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
-
-
-def shrink(image: Tensor, side: int) -> Tensor:
-    """[3, H, W] -> float32 [3, h, w] in [0, 1], of the same proportions, with a long side of at most `side`."""
-    height, width = image.shape[1:]
-    factor = min(1.0, side / max(height, width))
-    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
-
 
 # --- Words ------------------------------------------------------------------------------------------------------
 
@@ -296,12 +98,6 @@ def decide(probabilities: Tensor, classes: Tensor, background: Background) -> tu
     return (index if rejected is None else index.masked_fill(rejected, 0)), confidence
 
 
-def split_rows(height: int, row_bytes: int, budget: int) -> Iterator[tuple[int, int]]:
-    """Ranges [start, stop) of rows that cover `height` in order, each within the budget or one row."""
-    step = max(1, budget // row_bytes)
-    return ((start, min(start + step, height)) for start in range(0, height, step))
-
-
 def segment(
     logits: PatchMaps, query: Query, refine: int = 0, guide: Tensor | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -329,10 +125,10 @@ def segment(
         maps = refined_probabilities(logits, query, refine, guide)  # [1, K, h, w]
     for start, stop, band in maps.bands():  # [N, rows, W]
         probabilities = band if refine else class_probabilities(band, query.ids)  # [K, rows, W]
-        labels, confidence = decide(probabilities, classes, query.background)  # [rows, W]
-        index[start:stop] = labels.cpu().numpy()
-        pixels += torch.bincount(labels.flatten(), minlength=total)
-        scores += torch.bincount(labels.flatten(), confidence.flatten().double(), minlength=total)
+        ids, confidence = decide(probabilities, classes, query.background)  # [rows, W]
+        index[start:stop] = ids.cpu().numpy()
+        pixels += torch.bincount(ids.flatten(), minlength=total)
+        scores += torch.bincount(ids.flatten(), confidence.flatten().double(), minlength=total)
     return index, pixels.cpu().numpy(), scores.cpu().numpy()
 
 
@@ -435,7 +231,7 @@ class Segmenter:
         query, texts = self._ask(labels)
         return [self._segment(image, query, texts) for image in encode_images(self.model, images, self.settings)]
 
-    @torch.no_grad()  # not inference_mode: the model caches these vectors, and training may read them again
+    @torch.inference_mode()
     def _ask(self, labels: Sequence[str | Label]) -> tuple[Query, Tensor]:
         """Labels -> what competes, and the unit vectors [N, D] of its prompts."""
         labels = [labels] if isinstance(labels, str) else labels

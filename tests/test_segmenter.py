@@ -1,87 +1,23 @@
 """The segmenter, on a model simple enough to know every answer: patches are mean colours, texts are colours."""
 
-import itertools
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-import pacl.segmenter
+import pacl.patchmaps
 from pacl.backbone import FrozenCLIP, load_clip
 from pacl.background import Background
-from pacl.dense import VARIANTS
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
 from pacl.model import PACL
 from pacl.prompts import Label
-from pacl.segmenter import (
-    PatchMaps,
-    Segmenter,
-    SegmenterSettings,
-    class_probabilities,
-    decide,
-    encode_images,
-    make_query,
-    resize,
-    split_rows,
-)
-from pacl.windows import Layout
+from pacl.segmenter import Segmenter, SegmenterSettings, class_probabilities, decide, make_query
+from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import save_tiny_clip
-
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128), "teal": (0, 90, 90)}
-
-
-class ColourModel(nn.Module):
-    """Patch vectors are the patches' mean colours, text vectors the named colours; both of unit length."""
-
-    def __init__(self, patch: int = 8, size: int = 64) -> None:
-        super().__init__()
-        self.device = torch.device("cpu")
-        self.logit_scale = torch.tensor(50.0)
-        self.config = SimpleNamespace(size=size, contrast=["grey", "green"])
-        self.clip = SimpleNamespace(
-            patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5
-        )
-        self.batches: list[tuple[int, ...]] = []
-
-    def encode_image(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
-        self.batches.append(tuple(images.shape))
-        patch = self.clip.patch
-        means = F.avg_pool2d(images, patch, stride or patch)  # [B, 3, h, w]
-        vectors = F.normalize(means.flatten(2).transpose(1, 2) + 1e-6, dim=-1)  # [B, P, 3]
-        return vectors, PatchGrid(means.shape[2], means.shape[3], patch, stride or patch)
-
-    def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
-        colours = [COLOURS[prompt.split()[-1]] for prompt in prompts]
-        return F.normalize(torch.tensor(colours, dtype=torch.float32), dim=-1)  # [N, 3]
-
-
-def picture(height: int, width: int, square: Sequence[int] | None = None, colour: str = "red") -> np.ndarray:
-    """Grey, with one coloured rectangle (top, bottom, left, right)."""
-    image = np.full((height, width, 3), 128, np.uint8)
-    if square:
-        top, bottom, left, right = square
-        image[top:bottom, left:right] = COLOURS[colour]
-    return image
-
-
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Smooth coloured noise: every patch and pixel differs."""
-    small = torch.rand(1, 3, 9, 11, generator=torch.Generator().manual_seed(seed))
-    return (F.interpolate(small, (height, width), mode="bicubic")[0].clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-
-
-def upsampled(maps: PatchMaps) -> Tensor:
-    """All bands together: [K, H, W]."""
-    return torch.cat([band for _, _, band in maps.bands()], dim=1)
 
 
 def run(image: np.ndarray, labels: Sequence[str | Label], model: ColourModel | None = None, **settings: object):
@@ -177,26 +113,6 @@ def test_patch_accumulation_equals_the_whole_picture_when_patches_see_only_thems
     np.testing.assert_allclose(windowed.score_map("red"), whole.score_map("red"), atol=1e-5)
 
 
-def test_pixel_accumulation_follows_the_published_order() -> None:
-    """Against the protocols' plain loop: upsample each window, add, divide, resize, with torch's own interpolation."""
-    image, settings = noise(131, 203), SegmenterSettings(size=96, window=48, window_step=20, accumulate="pixel")
-    model = ColourModel()
-    texts = model.encode_prompts(["red", "green", "blue"])
-    maps = encode_images(model, [image], settings)[0].patches.similarity(texts)
-    height, width = maps.layout.resized
-    assert (height, width) == (96, 149)
-
-    small = resize(torch.from_numpy(image).permute(2, 0, 1), (height, width))
-    total, count = torch.zeros(3, height, width), torch.zeros(height, width)
-    for y, x in itertools.product([0, 20, 40, 48], [0, 20, 40, 60, 80, 100, 101]):
-        vectors, grid = model.encode_image(small[None, :, y : y + 48, x : x + 48])
-        cosines = (vectors[0] @ texts.T).T.reshape(1, 3, grid.h, grid.w)
-        total[:, y : y + 48, x : x + 48] += F.interpolate(cosines, (48, 48), mode="bilinear")[0]
-        count[y : y + 48, x : x + 48] += 1
-    expected = F.interpolate((total / count)[None], (131, 203), mode="bilinear")[0]
-    torch.testing.assert_close(upsampled(maps), expected, atol=1e-5, rtol=0)
-
-
 def test_pixel_and_patch_accumulation_differ_little(capsys: pytest.CaptureFixture[str]) -> None:
     image = noise(300, 400)
     pixel, patch = (
@@ -207,23 +123,6 @@ def test_pixel_and_patch_accumulation_differ_little(capsys: pytest.CaptureFixtur
     with capsys.disabled():
         print(f"\npixel and patch accumulation: labels differ on {differ:.2%} of the pixels")
     assert 0 < differ < 0.02
-
-
-def test_windows_go_through_the_tower_in_batches() -> None:
-    model = ColourModel()
-    segmenter = Segmenter(model, SegmenterSettings(size=96, window=48, window_batch=4))
-    segmenter.predict_batch([noise(96, 96), noise(200, 300)], ["red", "blue"])  # 3 x 3 and 3 x 5 windows
-    assert [shape[0] for shape in model.batches] == [4, 4, 4, 4, 4, 4]
-    assert {shape[1:] for shape in model.batches} == {(3, 48, 48)}
-
-
-def test_merged_averages_where_windows_overlap() -> None:
-    layout = Layout((16, 24), (16, 24), (16, 16), (0,), (0, 8))
-    values = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 3.0)])  # [T, K, h, w]
-    merged = PatchMaps(values, PatchGrid(2, 2, 8, 8), layout).merged()
-    assert merged.values.tolist() == [[[[1, 2, 3], [1, 2, 3]]]]
-    assert merged.grid == PatchGrid(2, 3, 8, 8)
-    assert merged.layout.corners == [(0, 0)]
 
 
 # --- One picture, many words; many pictures -----------------------------------------------------------------------
@@ -259,12 +158,6 @@ def test_a_batch_equals_one_by_one(settings: dict) -> None:
         np.testing.assert_allclose(result.score_map("red"), alone.score_map("red"), atol=1e-6)
 
 
-def test_pictures_that_resize_to_one_size_share_a_batch() -> None:
-    model = ColourModel()
-    Segmenter(model).predict_batch([noise(64, 64), noise(128, 128), noise(64, 96), noise(300, 300)], ["red", "blue"])
-    assert sorted(model.batches) == [(1, 3, 64, 96), (3, 3, 64, 64)]
-
-
 def test_tensors_and_arrays_are_the_same_picture() -> None:
     image = noise(70, 90)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -272,12 +165,6 @@ def test_tensors_and_arrays_are_the_same_picture() -> None:
     a, b, c = segmenter.predict_batch([image, tensor, tensor.float() / 255], ["red", "blue"])
     assert np.array_equal(a.index, b.index)
     np.testing.assert_allclose(a.score_map(0), c.score_map(0), atol=0.02)  # resized in 8 bits, and in floats
-
-
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), torch.zeros(4, 4, 3)])
-def test_what_is_no_picture_is_a_programming_error(image: np.ndarray | Tensor) -> None:
-    with pytest.raises(ValueError, match="image"):
-        Segmenter(ColourModel()).set_image(image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (1, 5000), (3, 2), (2000, 7)])
@@ -293,19 +180,6 @@ def test_pictures_of_any_shape(size: tuple[int, int], settings: dict) -> None:
         assert result.shares == pytest.approx([0.5, 0.5], abs=0.1)
         assert result.index[0, 0] == 1
         assert result.index[-1, -1] == 2
-
-
-def test_resize_gives_floats_from_0_to_1() -> None:
-    fifth = torch.full((3, 7, 9), 51, dtype=torch.uint8)
-    for size in ((7, 9), (14, 12), (3, 4)):
-        for image in (fifth, fifth.float() / 255, fifth.double() / 255):
-            resized = resize(image, size)
-            assert resized.dtype == torch.float32
-            torch.testing.assert_close(resized, torch.full((3, *size), 0.2), atol=1e-6, rtol=0)
-    checkers = torch.tensor([[0, 255] * 8, [255, 0] * 8], dtype=torch.uint8).repeat(3, 8, 1)  # [3, 16, 16]
-    assert resize(checkers, (37, 53)).min() == 0, "bicubic overshoots"
-    assert resize(checkers.float() / 255, (37, 53)).max() == 1
-    torch.testing.assert_close(resize(checkers, (4, 4)), torch.full((3, 4, 4), 0.5), atol=0.01, rtol=0)  # antialiased
 
 
 # --- Words --------------------------------------------------------------------------------------------------------
@@ -454,9 +328,9 @@ def test_query_orders_prompts_and_ids() -> None:
 def test_bands_change_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     for image in (noise(150, 110), noise(20, 31)):  # made smaller and larger by the resize
         whole = run(image, ["red", "green", "blue;teal"], **settings)
-        monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 1)  # single rows
+        monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 1)  # single rows
         rows = run(image, ["red", "green", "blue;teal"], **settings)
-        monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 4 * 4 * 110 * 13)  # a few rows, with a rest
+        monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 4 * 4 * 110 * 13)  # a few rows, with a rest
         few = run(image, ["red", "green", "blue;teal"], **settings)
         monkeypatch.undo()
         for other in (rows, few):
@@ -466,30 +340,11 @@ def test_bands_change_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -
             assert whole.scores == pytest.approx(other.scores, abs=1e-3)
 
 
-def test_split_rows_covers_in_order_within_the_budget() -> None:
-    assert list(split_rows(10, row_bytes=4, budget=12)) == [(0, 3), (3, 6), (6, 9), (9, 10)]
-    assert list(split_rows(2, row_bytes=400, budget=12)) == [(0, 1), (1, 2)]
-
-
-@pytest.mark.parametrize("settings", [{}, {"size": 128, "window": 64, "accumulate": "pixel"}], ids=str)
-def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacl.segmenter, "BAND_BYTES", 2**20)
-    model = ColourModel()
-    maps = encode_images(model, [noise(500, 700)], SegmenterSettings(**settings))[0].patches
-    end = 0
-    for start, stop, band in maps.similarity(model.encode_prompts(["red"] * 100)).bands():
-        assert start == end
-        assert band.shape == (100, stop - start, 700)
-        assert band.dtype == torch.float32
-        assert 4 * band.numel() <= 2**20 < 4 * 100 * 500 * 700
-        end = stop
-    assert end == 500
-
-
 LARGE = """
 import resource, sys, time
 import numpy as np, torch
-from tests.test_segmenter import ColourModel, noise, Segmenter, SegmenterSettings
+from pacl.segmenter import Segmenter, SegmenterSettings
+from tests.colours import ColourModel, noise
 image = np.tile(noise(1000, 1000), (4, 6, 1))
 model = ColourModel(patch=16, size=336)
 labels = [f"{i} teal" for i in range(147)] + ["red", "green", "blue"]
@@ -555,52 +410,7 @@ def test_refinement_goes_with_synonyms_and_background() -> None:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
-    clip = load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
-    attention = clip.tower.visual.transformer.resblocks[-1].attn
-    with torch.no_grad():  # sharp, so that the variants without a residual keep to their place as well
-        attention.in_proj_weight[: 2 * clip.width].mul_(5)
-    return clip
-
-
-@pytest.mark.parametrize("dense", VARIANTS)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"size": 64},
-        {"size": 60, "stride": 4},
-        {"size": 72, "window": 40, "accumulate": "pixel"},
-        {"size": 70, "window": 40, "stride": 4, "accumulate": "patch"},
-    ],
-    ids=str,
-)
-def test_a_real_tower_responds_where_something_is_drawn(clip: FrozenCLIP, dense: str, settings: dict) -> None:
-    """How much the patch vectors change when a square of two patches is drawn: on average exactly there.
-
-    The weights are random, so single responses wobble by a fraction of a patch; the median of 12 does not.
-    """
-    model = PACL.untrained(clip, dense=dense).eval()
-    places = np.random.default_rng(0)
-    drift = []
-    for seed, (height, width) in enumerate([(96, 96), (80, 133), (150, 70)] * 4):
-        side = 8 * min(height, width) / settings["size"]  # of a patch, in pixels of the picture
-        y, x = places.uniform(2 * side, height - 2 * side), places.uniform(2 * side, width - 2 * side)
-        top, bottom, left, right = box = [round(v) for v in (y - side, y + side, x - side, x + side)]
-        image = noise(height, width, seed)
-        with torch.inference_mode():
-            encoded = encode_images(model, [image, draw(image, box)], SegmenterSettings(**settings))
-            before, after = (F.normalize(e.patches.values, dim=1) for e in encoded)  # [T, D, h, w]
-            change = (before - after).norm(dim=1, keepdim=True)  # [T, 1, h, w]
-            response = upsampled(replace(encoded[0].patches, values=change))[0].numpy()
-        weight = (response - 0.6 * response.max()).clip(0)
-        centre = [(weight * axis).sum() / weight.sum() for axis in np.indices(response.shape)]
-        drift.append((centre - np.array([top + bottom - 1, left + right - 1]) / 2) / side)
-    assert np.abs(np.median(drift, axis=0)).max() < 0.3, np.median(drift, axis=0)
-
-
-def draw(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    image = image.copy()
-    image[box[0] : box[1], box[2] : box[3]] = 255 - image[box[0] : box[1], box[2] : box[3]]
-    return image
+    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": 64, "window": 32, "accumulate": "pixel"}, {"stride": 4}], ids=str)
@@ -642,7 +452,7 @@ def test_training_goes_on_after_segmenting(clip: FrozenCLIP) -> None:
     model = PACL.untrained(clip, text="linear")
     segmenter = Segmenter(model)
     segmenter.set_image(noise(32, 40))
-    segmenter.predict(["a dog", "a cat"])
+    segmenter.predict_batch([noise(50, 40)], ["a dog", "a cat"])
     images = model.clip.normalize(torch.from_numpy(noise(32, 40)).permute(2, 0, 1)[None])
     model.compatibility(images, ["a dog", "a cat"]).sum().backward()
     assert model.text_embedder.weight.grad is not None

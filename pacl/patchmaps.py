@@ -1,0 +1,203 @@
+"""A picture as values at its patches: encoded in windows, kept small, upsampled in bands of rows.
+
+    picture [3,H,W] --resize--> [3,H',W'] --windows--> [T,3,h',w'] --PACL.encode_image--> patch vectors [T,D,h,w]
+    --times texts [N,D]--> cosines [T,N,h,w] --bands--> [N,rows,W], [N,rows,W], ...
+
+A full-size map of every prompt never exists: 150 classes of a 24-megapixel photo would be 14 GB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from pacl.grid import PatchGrid, upsample
+from pacl.settings import SegmenterSettings
+from pacl.windows import Layout, plan_layout
+
+if TYPE_CHECKING:
+    from pacl.model import PACL
+
+BAND_BYTES = 32 * 2**20
+"""Size of one float32 [N, rows, W] band; a handful of them are alive at a time."""
+
+GUIDE_SIDE = 512
+"""Long side, in pixels, of the small picture kept for refinement; finer edges do not pay for the memory."""
+
+
+@dataclass(frozen=True)
+class PatchMaps:
+    """Values at the patches of one picture's windows, and where those patches lie.
+
+    `values` is [T, K, h, w], T windows: unit patch vectors (K = D) or, after `similarity`, cosines (K = N prompts).
+    """
+
+    values: Tensor
+    grid: PatchGrid
+    layout: Layout
+
+    def similarity(self, texts: Tensor) -> PatchMaps:
+        """Cosines with the unit text vectors [N, D]: the same patches, with values [T, N, h, w]."""
+        return replace(self, values=torch.einsum("tdhw,nd->tnhw", self.values, texts))
+
+    def merged(self) -> PatchMaps:
+        """All windows on one patch grid, averaged where they overlap: T becomes 1. Needs an aligned layout.
+
+        Cosines are linear in the patch vectors, so averaging the vectors once (which makes them shorter than 1)
+        averages the cosines with every text to come.
+        """
+        if len(self.values) == 1:
+            return self
+        grid = PatchGrid.cover(*self.layout.resized, self.grid.patch, self.grid.stride)
+        total = self.values.new_zeros(self.values.shape[1], grid.h, grid.w)  # [K, H/stride, W/stride]
+        count = self.values.new_zeros(grid.h, grid.w)
+        for value, (y, x) in zip(self.values, self.layout.corners, strict=True):
+            i, j = y // grid.stride, x // grid.stride
+            total[:, i : i + self.grid.h, j : j + self.grid.w] += value
+            count[i : i + self.grid.h, j : j + self.grid.w] += 1
+        return PatchMaps((total / count)[None], grid, self.layout.whole())
+
+    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
+        """The maps upsampled to `size` (default: the picture's own), a band of rows at a time.
+
+        Several windows are combined as the published protocols do it: each is upsampled to its pixels of the resized
+        picture, they are averaged where they overlap, and the average is resized. All of that is linear and works on
+        rows and columns apart, so it is two matrices, and nothing of the resized picture's size is ever made.
+
+        Yields:
+            start, stop, and the float32 values [K, stop - start, W] of those rows, within `BAND_BYTES` or one row.
+        """
+        height, width = size or self.layout.size
+        down = self._weights(0, height)  # [H, ty * h]
+        across = self._weights(1, width)  # [W, tx * w]
+        maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
+        for start, stop in split_rows(height, 4 * len(maps) * width, BAND_BYTES):
+            yield start, stop, (down[start:stop] @ maps) @ across.T
+
+    def _weights(self, axis: int, pixels: int) -> Tensor:
+        """What each output pixel along one axis takes from each patch of the windows along it: [pixels, t * n]."""
+        n = (self.grid.h, self.grid.w)[axis]
+        resized = self.layout.resized[axis]
+        scale = (resized / pixels, 1.0)
+        column = PatchGrid(n, 1, self.grid.patch, self.grid.stride)
+        each = torch.eye(n, device=self.values.device)[:, :, None]  # [n, n, 1]: maps in which one patch is 1
+        if len(self.values) == 1:
+            return upsample(each, column, (pixels, 1), scale)[:, :, 0].T  # [pixels, n]
+        window = self.layout.window[axis]
+        starts = (self.layout.ys, self.layout.xs)[axis]
+        in_window = upsample(each, column, (window, 1))[:, :, 0].T  # [window, n]
+        total = each.new_zeros(resized, len(starts), n)
+        count = each.new_zeros(resized, 1, 1)
+        for t, start in enumerate(starts):
+            total[start : start + window, t] = in_window
+            count[start : start + window] += 1
+        mean = rearrange(total / count, "y t n -> (t n) y 1")
+        return upsample(mean, PatchGrid(resized, 1, patch=1, stride=1), (pixels, 1), scale)[:, :, 0].T
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """All that is kept of a picture between `set_image` and `predict`."""
+
+    patches: PatchMaps
+    """Patch vectors [T, D, h, w], float32."""
+    guide: Tensor | None
+    """float [3, h, w] in [0, 1], long side at most `GUIDE_SIDE`: what refinement follows; None when it is off."""
+
+
+def encode_images(
+    model: PACL, images: Sequence[np.ndarray | Tensor], settings: SegmenterSettings
+) -> list[EncodedImage]:
+    """Pictures of any sizes -> patch vectors. Windows of equal size go through the tower together.
+
+    Args:
+        model: Pictures are moved to its device, window by window.
+        images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
+        settings: size, window, window_step, stride, accumulate, window_batch, precision and refine are read.
+    """
+    pictures = [as_tensor(image) for image in images]  # [3, H, W] each
+    layouts = [
+        plan_layout(
+            (picture.shape[1], picture.shape[2]),
+            settings.size or model.config.size,
+            patch=model.clip.patch,
+            stride=settings.stride or model.clip.patch,
+            window=settings.window,
+            step=settings.window_step,
+            aligned=settings.accumulate == "patch",
+        )
+        for picture in pictures
+    ]
+    grids: dict[tuple[int, int], PatchGrid] = {}
+    vectors: list[list[Tensor]] = [[] for _ in pictures]
+    for window in dict.fromkeys(layout.window for layout in layouts):
+        members = [i for i, layout in enumerate(layouts) if layout.window == window]
+        windows = ((i, crop) for i in members for crop in cut(pictures[i], layouts[i]))
+        while batch := list(islice(windows, settings.window_batch)):
+            crops = torch.stack([crop for _, crop in batch]).to(model.device)  # [B, 3, h', w']
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                v, grid = model.encode_image(model.clip.normalize(crops), stride=settings.stride)  # [B, P, D]
+            grids[window] = grid
+            for (i, _), vector in zip(batch, rearrange(v.float(), "b (h w) d -> b d h w", h=grid.h), strict=True):
+                vectors[i].append(vector)
+    encoded = []
+    for picture, layout, parts in zip(pictures, layouts, vectors, strict=True):
+        patches = PatchMaps(torch.stack(parts), grids[layout.window], layout)  # [T, D, h, w]
+        encoded.append(
+            EncodedImage(
+                patches.merged() if settings.accumulate == "patch" else patches,
+                shrink(picture, GUIDE_SIDE) if settings.refine else None,
+            )
+        )
+    return encoded
+
+
+def cut(picture: Tensor, layout: Layout) -> Iterator[Tensor]:
+    """The windows [3, h', w'] of a picture [3, H, W], float32 in [0, 1]."""
+    resized = resize(picture, layout.resized)  # [3, H', W']
+    height, width = layout.window
+    return (resized[:, y : y + height, x : x + width] for y, x in layout.corners)
+
+
+def as_tensor(image: np.ndarray | Tensor) -> Tensor:
+    """uint8 [H, W, 3] array, or [3, H, W] tensor of uint8 or of float in [0, 1] -> the tensor, not copied."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an image array is uint8 [H, W, 3] in RGB, not {image.dtype} {image.shape}")
+        image = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # [3, H, W]
+    if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
+        raise ValueError(f"an image tensor is uint8 or float [3, H, W], not {image.dtype} {tuple(image.shape)}")
+    if 0 in image.shape:
+        raise ValueError(f"an image has no pixels: {tuple(image.shape)}")
+    return image
+
+
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """[3, H, W], uint8 or float in [0, 1] -> float32 [3, *size] in [0, 1]; bicubic, antialiased, centres aligned."""
+    eight_bit = image.dtype == torch.uint8
+    if not eight_bit or image.device.type != "cpu":
+        image = image.float()  # on the CPU 8 bits are resized as they are: 24 megapixels as floats are 288 MB
+    if tuple(image.shape[1:]) != size:
+        image = F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
+    return (image.float() / 255 if eight_bit else image).clamp(0, 1)  # bicubic overshoots
+
+
+def shrink(image: Tensor, side: int) -> Tensor:
+    """[3, H, W] -> float32 [3, h, w] in [0, 1], of the same proportions, with a long side of at most `side`."""
+    height, width = image.shape[1:]
+    factor = min(1.0, side / max(height, width))
+    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def split_rows(height: int, row_bytes: int, budget: int) -> Iterator[tuple[int, int]]:
+    """Ranges [start, stop) of rows that cover `height` in order, each within the budget or one row."""
+    step = max(1, budget // row_bytes)
+    return ((start, min(start + step, height)) for start in range(0, height, step))

@@ -1,0 +1,159 @@
+"""A picture as values at its patches: windows, averages, bands, and where everything lies."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import pacl.patchmaps
+from pacl.backbone import FrozenCLIP, load_clip
+from pacl.dense import VARIANTS
+from pacl.grid import PatchGrid
+from pacl.model import PACL
+from pacl.patchmaps import PatchMaps, encode_images, resize, split_rows
+from pacl.settings import SegmenterSettings
+from pacl.windows import Layout
+from tests.colours import ColourModel, noise
+from tests.tiny import save_tiny_clip
+
+
+def upsampled(maps: PatchMaps) -> Tensor:
+    """All bands together: [K, H, W]."""
+    return torch.cat([band for _, _, band in maps.bands()], dim=1)
+
+
+def test_pixel_accumulation_follows_the_published_order() -> None:
+    """Against the protocols' plain loop: upsample each window, add, divide, resize, with torch's own interpolation."""
+    image, settings = noise(131, 203), SegmenterSettings(size=96, window=48, window_step=20, accumulate="pixel")
+    model = ColourModel()
+    texts = model.encode_prompts(["red", "green", "blue"])
+    maps = encode_images(model, [image], settings)[0].patches.similarity(texts)
+    height, width = maps.layout.resized
+    assert (height, width) == (96, 149)
+
+    small = resize(torch.from_numpy(image).permute(2, 0, 1), (height, width))
+    total, count = torch.zeros(3, height, width), torch.zeros(height, width)
+    for y, x in itertools.product([0, 20, 40, 48], [0, 20, 40, 60, 80, 100, 101]):
+        vectors, grid = model.encode_image(small[None, :, y : y + 48, x : x + 48])
+        cosines = (vectors[0] @ texts.T).T.reshape(1, 3, grid.h, grid.w)
+        total[:, y : y + 48, x : x + 48] += F.interpolate(cosines, (48, 48), mode="bilinear")[0]
+        count[y : y + 48, x : x + 48] += 1
+    expected = F.interpolate((total / count)[None], (131, 203), mode="bilinear")[0]
+    torch.testing.assert_close(upsampled(maps), expected, atol=1e-5, rtol=0)
+
+
+def test_windows_go_through_the_tower_in_batches() -> None:
+    model = ColourModel()
+    settings = SegmenterSettings(size=96, window=48, window_batch=4)
+    encode_images(model, [noise(96, 96), noise(200, 300)], settings)  # 3 x 3 and 3 x 5 windows
+    assert [shape[0] for shape in model.batches] == [4, 4, 4, 4, 4, 4]
+    assert {shape[1:] for shape in model.batches} == {(3, 48, 48)}
+
+
+def test_merged_averages_where_windows_overlap() -> None:
+    layout = Layout((16, 24), (16, 24), (16, 16), (0,), (0, 8))
+    values = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 3.0)])  # [T, K, h, w]
+    merged = PatchMaps(values, PatchGrid(2, 2, 8, 8), layout).merged()
+    assert merged.values.tolist() == [[[[1, 2, 3], [1, 2, 3]]]]
+    assert merged.grid == PatchGrid(2, 3, 8, 8)
+    assert merged.layout.corners == [(0, 0)]
+
+
+def test_pictures_that_resize_to_one_size_share_a_batch() -> None:
+    model = ColourModel()
+    encode_images(model, [noise(64, 64), noise(128, 128), noise(64, 96), noise(300, 300)], SegmenterSettings())
+    assert sorted(model.batches) == [(1, 3, 64, 96), (3, 3, 64, 64)]
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), torch.zeros(4, 4, 3)])
+def test_what_is_no_picture_is_a_programming_error(image: np.ndarray | Tensor) -> None:
+    with pytest.raises(ValueError, match="image"):
+        encode_images(ColourModel(), [image], SegmenterSettings())
+
+
+def test_resize_gives_floats_from_0_to_1() -> None:
+    fifth = torch.full((3, 7, 9), 51, dtype=torch.uint8)
+    for size in ((7, 9), (14, 12), (3, 4)):
+        for image in (fifth, fifth.float() / 255, fifth.double() / 255):
+            resized = resize(image, size)
+            assert resized.dtype == torch.float32
+            torch.testing.assert_close(resized, torch.full((3, *size), 0.2), atol=1e-6, rtol=0)
+    checkers = torch.tensor([[0, 255] * 8, [255, 0] * 8], dtype=torch.uint8).repeat(3, 8, 1)  # [3, 16, 16]
+    assert resize(checkers, (37, 53)).min() == 0, "bicubic overshoots"
+    assert resize(checkers.float() / 255, (37, 53)).max() == 1
+    torch.testing.assert_close(resize(checkers, (4, 4)), torch.full((3, 4, 4), 0.5), atol=0.01, rtol=0)  # antialiased
+
+
+def test_split_rows_covers_in_order_within_the_budget() -> None:
+    assert list(split_rows(10, row_bytes=4, budget=12)) == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert list(split_rows(2, row_bytes=400, budget=12)) == [(0, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"size": 128, "window": 64, "accumulate": "pixel"}], ids=str)
+def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 2**20)
+    model = ColourModel()
+    maps = encode_images(model, [noise(500, 700)], SegmenterSettings(**settings))[0].patches
+    end = 0
+    for start, stop, band in maps.similarity(model.encode_prompts(["red"] * 100)).bands():
+        assert start == end
+        assert band.shape == (100, stop - start, 700)
+        assert band.dtype == torch.float32
+        assert 4 * band.numel() <= 2**20 < 4 * 100 * 500 * 700
+        end = stop
+    assert end == 500
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
+    clip = load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+    attention = clip.tower.visual.transformer.resblocks[-1].attn
+    with torch.no_grad():  # sharp, so that the variants without a residual keep to their place as well
+        attention.in_proj_weight[: 2 * clip.width].mul_(5)
+    return clip
+
+
+@pytest.mark.parametrize("dense", VARIANTS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": 64},
+        {"size": 60, "stride": 4},
+        {"size": 72, "window": 40, "accumulate": "pixel"},
+        {"size": 70, "window": 40, "stride": 4, "accumulate": "patch"},
+    ],
+    ids=str,
+)
+def test_a_real_tower_responds_where_something_is_drawn(clip: FrozenCLIP, dense: str, settings: dict) -> None:
+    """How much the patch vectors change when a square of two patches is drawn: on average exactly there.
+
+    The weights are random, so single responses wobble by a fraction of a patch; the median of 12 does not.
+    """
+    model = PACL.untrained(clip, dense=dense).eval()
+    places = np.random.default_rng(0)
+    drift = []
+    for seed, (height, width) in enumerate([(96, 96), (80, 133), (150, 70)] * 4):
+        side = 8 * min(height, width) / settings["size"]  # of a patch, in pixels of the picture
+        y, x = places.uniform(2 * side, height - 2 * side), places.uniform(2 * side, width - 2 * side)
+        top, bottom, left, right = box = [round(v) for v in (y - side, y + side, x - side, x + side)]
+        image = noise(height, width, seed)
+        with torch.inference_mode():
+            encoded = encode_images(model, [image, draw(image, box)], SegmenterSettings(**settings))
+            before, after = (F.normalize(e.patches.values, dim=1) for e in encoded)  # [T, D, h, w]
+            change = (before - after).norm(dim=1, keepdim=True)  # [T, 1, h, w]
+            response = upsampled(replace(encoded[0].patches, values=change))[0].numpy()
+        weight = (response - 0.6 * response.max()).clip(0)
+        centre = [(weight * axis).sum() / weight.sum() for axis in np.indices(response.shape)]
+        drift.append((centre - np.array([top + bottom - 1, left + right - 1]) / 2) / side)
+    assert np.abs(np.median(drift, axis=0)).max() < 0.3, np.median(drift, axis=0)
+
+
+def draw(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
+    image = image.copy()
+    image[box[0] : box[1], box[2] : box[3]] = 255 - image[box[0] : box[1], box[2] : box[3]]
+    return image
