@@ -271,7 +271,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
 
     model = load_model(args.model)
-    size, train = model.clip.size, base_settings()["data"]["init_args"]
+    size = model.clip.size
+    train = {**base_settings()["data"]["init_args"], "size": size}
     if args.quick:
         train = {**train, "scenes": min(1000, train["scenes"])}
     if args.tune:

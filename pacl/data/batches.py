@@ -38,6 +38,13 @@ class Captioned(Protocol):
         """One of its captions, and the noun phrases that this caption names ("a red star"; may be none)."""
 
 
+class CaptionSource(Protocol):
+    """Captioned pictures by number: any map-style data set."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Captioned: ...
+
+
 Description = tuple[str, Sequence[str]]  # a caption and its noun phrases
 
 
@@ -94,7 +101,7 @@ class KeptTokens(Dataset[Any]):
     descriptions: list[list[Description]]
 
     @classmethod
-    def of(cls, samples: Sequence[Captioned], frozen_tokens: Callable[[Tensor], Tensor], captions: int) -> KeptTokens:
+    def of(cls, samples: CaptionSource, frozen_tokens: Callable[[Tensor], Tensor], captions: int) -> KeptTokens:
         """Pass every picture through ``frozen_tokens``, uint8 [B, 3, H, W] -> [B, P, W], once."""
         kept: list[Tensor] = []
         descriptions: list[list[Description]] = []
@@ -143,7 +150,7 @@ class CaptionData(LightningDataModule, ABC):
         self.kept: KeptTokens | None = None
 
     @abstractmethod
-    def samples(self) -> Sequence[Captioned]:
+    def samples(self) -> CaptionSource:
         """The training pictures with their captions."""
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -219,7 +226,7 @@ class SceneData(CaptionData):
         super().__init__(batch_size, nouns, templates, keep_tokens, captions, workers)
         self.scenes, self.size, self.seed = scenes, size, seed
 
-    def samples(self) -> Sequence[Captioned]:
+    def samples(self) -> CaptionSource:
         size = self.size
         if size is None:
             assert self.trainer is not None
