@@ -41,7 +41,7 @@ MIN_GROUND = 0.06  # of the picture, for each of two grounds
 SUPERSAMPLE = 4
 EMPTY: Points = np.zeros((0, 2), np.float32)
 
-# The colour itself, and the shade that stripes, dots, squares and a plain object's details have.
+# The colour itself, and the shade that stripes, dots and squares have.
 RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "red": ((225, 28, 36), (150, 10, 22)),
     "orange": ((252, 132, 16), (206, 92, 4)),
@@ -184,7 +184,7 @@ def _try(
 
 @dataclass
 class _Shape:
-    """An object's outline on the canvas; cover and detail are float32 in [0, 1] over its box."""
+    """An object's outline on the canvas; cover is float32 in [0, 1] over its box."""
 
     kind: str
     size: float  # px, the side of the square that the outline fills
@@ -194,7 +194,6 @@ class _Shape:
     top: int
     left: int
     cover: NDArray[np.float32]
-    detail: NDArray[np.float32]
 
     @property
     def bottom(self) -> int:
@@ -213,15 +212,13 @@ def _place(rng: Random, kind: str, h: int, w: int, sizes: tuple[float, float]) -
     cos, sin = math.cos(angle), math.sin(angle)
     flip = -1.0 if rng.random() < 0.5 else 1.0
     turn = np.array([[flip * cos, flip * sin], [-sin, cos]], np.float32) * np.float32(size)
-    body, details = SILHOUETTES[kind]
     reach = 0.72 * size  # half a diagonal
     left, top = max(int(cx - reach), 0), max(int(cy - reach), 0)
     right, bottom = min(math.ceil(cx + reach), w), min(math.ceil(cy + reach), h)
     origin = np.array([cx - left, cy - top], np.float32)
     box = (bottom - top, right - left)
-    cover = _fill([p @ turn + origin for p in body], box)
-    detail = _fill([p @ turn + origin for p in details], box) if details else np.zeros_like(cover)
-    return _Shape(kind, size, cx, cy, angle, top, left, cover, detail)
+    cover = _fill([p @ turn + origin for p in SILHOUETTES[kind]], box)
+    return _Shape(kind, size, cx, cy, angle, top, left, cover)
 
 
 def _fill(polygons: list[Points], box: tuple[int, int]) -> NDArray[np.float32]:
@@ -346,56 +343,42 @@ def _heart() -> Points:
     return np.stack([x / 33, (y - 2.5) / 33], -1).astype(np.float32)
 
 
-# kind -> (outline as a union of polygons, details drawn in the shade); unit square around (0, 0), y downwards.
-SILHOUETTES: dict[str, tuple[list[Points], list[Points]]] = {
-    "ball": ([_arc(0, 0, 0.46, 0.46)], [_arc(-0.16, -0.18, 0.07, 0.07, n=12)]),
-    "star": ([_star()], []),
-    "heart": ([_heart()], []),
-    "moon": ([np.concatenate([_arc(0.1, 0, 0.48, 0.48, 56, 304), _arc(0.32, 0, 0.4, 0.4, 277, 83)])], []),
-    "fish": (
-        [
-            _arc(-0.1, 0, 0.38, 0.25),
-            _polygon((0.12, 0), (0.5, -0.27), (0.42, 0), (0.5, 0.27)),
-            _polygon((-0.2, -0.2), (0.02, -0.38), (0.12, -0.15)),
-        ],
-        [_arc(-0.3, -0.06, 0.05, 0.05, n=12)],
-    ),
-    "boat": (
-        [
-            _polygon((-0.5, 0.14), (0.5, 0.14), (0.32, 0.44), (-0.32, 0.44)),
-            _box(-0.035, -0.48, 0.035, 0.2),
-            _polygon((0.07, -0.46), (0.44, 0.07), (0.07, 0.07)),
-            _polygon((-0.07, -0.36), (-0.07, 0.07), (-0.36, 0.07)),
-        ],
-        [_box(-0.42, 0.24, 0.42, 0.29)],
-    ),
-    "house": (
-        [_box(-0.37, -0.06, 0.37, 0.47), _polygon((-0.5, -0.04), (0, -0.48), (0.5, -0.04)), _box(0.2, -0.46, 0.33, 0)],
-        [_box(-0.09, 0.16, 0.09, 0.47), _box(0.17, 0.05, 0.3, 0.2), _box(-0.3, 0.05, -0.17, 0.2)],
-    ),
-    "tree": (
-        [
-            _polygon((0, -0.5), (0.25, -0.16), (-0.25, -0.16)),
-            _polygon((0, -0.32), (0.34, 0.1), (-0.34, 0.1)),
-            _polygon((0, -0.1), (0.43, 0.34), (-0.43, 0.34)),
-            _box(-0.09, 0.3, 0.09, 0.5),
-        ],
-        [_box(-0.09, 0.34, 0.09, 0.5)],
-    ),
-    "mushroom": (
-        [
-            np.concatenate([_arc(0, 0, 0.49, 0.44, 180, 360), _arc(0, 0, 0.49, 0.1, 0, 180)]),
-            _polygon((-0.13, 0.05), (0.13, 0.05), (0.19, 0.46), (-0.19, 0.46)),
-        ],
-        [_box(-0.13, 0.1, 0.13, 0.16)],
-    ),
-    "kite": (
-        [
-            _polygon((0, -0.5), (0.31, -0.16), (0, 0.3), (-0.31, -0.16)),
-            _polygon((0, 0.28), (0.1, 0.37), (0.02, 0.5), (-0.04, 0.48), (0.02, 0.38)),
-        ],
-        [_polygon((-0.02, -0.5), (0.02, -0.5), (0.02, 0.3), (-0.02, 0.3)), _box(-0.31, -0.18, 0.31, -0.14)],
-    ),
+# Outlines, each a union of polygons, in the unit square around (0, 0), y downwards.
+SILHOUETTES: dict[str, list[Points]] = {
+    "ball": [_arc(0, 0, 0.46, 0.46)],
+    "star": [_star()],
+    "heart": [_heart()],
+    "moon": [np.concatenate([_arc(0.1, 0, 0.48, 0.48, 56, 304), _arc(0.32, 0, 0.4, 0.4, 277, 83)])],
+    "fish": [
+        _arc(-0.1, 0, 0.38, 0.25),
+        _polygon((0.12, 0), (0.5, -0.27), (0.42, 0), (0.5, 0.27)),
+        _polygon((-0.2, -0.2), (0.02, -0.38), (0.12, -0.15)),
+    ],
+    "boat": [
+        _polygon((-0.5, 0.14), (0.5, 0.14), (0.32, 0.44), (-0.32, 0.44)),
+        _box(-0.035, -0.48, 0.035, 0.2),
+        _polygon((0.07, -0.46), (0.44, 0.07), (0.07, 0.07)),
+        _polygon((-0.07, -0.36), (-0.07, 0.07), (-0.36, 0.07)),
+    ],
+    "house": [
+        _box(-0.37, -0.06, 0.37, 0.47),
+        _polygon((-0.5, -0.04), (0, -0.48), (0.5, -0.04)),
+        _box(0.2, -0.46, 0.33, 0),
+    ],
+    "tree": [
+        _polygon((0, -0.5), (0.25, -0.16), (-0.25, -0.16)),
+        _polygon((0, -0.32), (0.34, 0.1), (-0.34, 0.1)),
+        _polygon((0, -0.1), (0.43, 0.34), (-0.43, 0.34)),
+        _box(-0.09, 0.3, 0.09, 0.5),
+    ],
+    "mushroom": [
+        np.concatenate([_arc(0, 0, 0.49, 0.44, 180, 360), _arc(0, 0, 0.49, 0.1, 0, 180)]),
+        _polygon((-0.13, 0.05), (0.13, 0.05), (0.19, 0.46), (-0.19, 0.46)),
+    ],
+    "kite": [
+        _polygon((0, -0.5), (0.31, -0.16), (0, 0.3), (-0.31, -0.16)),
+        _polygon((0, 0.28), (0.1, 0.37), (0.02, 0.5), (-0.04, 0.48), (0.02, 0.38)),
+    ],
 }
 assert set(SILHOUETTES) == set(KINDS)
 
