@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pacl.errors import run_verb
+from pacl.errors import UserError, run_verb
 from pacl.tokenizer import CompactTokenizer, token_ids_of
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
@@ -119,6 +119,10 @@ class CLIPTrainer(L.LightningModule):
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Unit vectors of the pictures and of the texts, float32 [B, D] each."""
+        side = self.towers.image_size
+        if batch["images"].shape[-2:] != (side, side):
+            h, w = batch["images"].shape[-2:]
+            raise UserError(f"--model.towers.image_size {side}: the data's pictures are {h} x {w} pixels")
         images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
         tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
         # On a CPU the fused attention's backward pass makes a step half as slow again as the plain one's.
@@ -160,7 +164,7 @@ class CLIPTrainer(L.LightningModule):
         images, texts = (self.gather(torch.cat(side)) for side in zip(*self._val, strict=True))
         self._val.clear()
         loss, accuracy = clip_loss(self.clip.logit_scale.exp() * images @ texts.T)
-        self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True)
+        self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         decay = [p for n, p in self.clip.named_parameters() if p.ndim >= 2 and "embedding" not in n]

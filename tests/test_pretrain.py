@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pacl import pretrain
+from pacl.errors import UserError
 from pacl.pretrain import CONFIG, WEIGHTS, CLIPTrainer, Towers, clip_loss, save_clip
 
 TINY = Towers(image_size=32, width=64, layers=2, text_width=32, text_layers=1, dim=32)
@@ -140,6 +141,12 @@ def test_gains_biases_and_embeddings_do_not_decay(trained: tuple[CLIPTrainer, L.
     names = {name for name, p in module.clip.named_parameters() if id(p) in kept}
     assert {"logit_scale", "token_embedding.weight", "visual.positional_embedding", "ln_final.weight"} <= names
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.clip.parameters()))
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    batch = {"images": torch.zeros(1, 3, 40, 32, dtype=torch.uint8), "texts": ["a red square"]}
+    with pytest.raises(UserError, match="image_size 32: the data's pictures are 40 x 32"):
+        CLIPTrainer(TINY, WORDS)(batch)
 
 
 def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> None:

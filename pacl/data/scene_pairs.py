@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pacl.data.scene_captions import PUNCTUATION, VOCABULARY
 from pacl.data.scenes import Image, Scene, SceneDataset, alike_scenes
+from pacl.errors import UserError
 
 Pair = tuple[Image, str]
 
@@ -81,14 +82,19 @@ class ScenePairData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.batch_size, self.alike, self.seed = batch_size, alike, seed
-        self.train = SceneBlocks(n_train // alike, alike, size, seed)
+        self.train = SceneBlocks(n_train // max(1, alike), alike, size, seed)
         self.val = SceneDataset("val", n_val, size, seed)
 
     def train_dataloader(self) -> DataLoader[list[Pair]]:
+        # Checked here: what a constructor raises, the command line buries in errors of its own.
+        if self.alike < 1 or self.batch_size % self.alike:
+            raise UserError(f"--data.batch_size {self.batch_size}: not a multiple of --data.alike {self.alike}")
+        if self.batch_size > len(self.train) * self.alike:
+            raise UserError(f"--data.batch_size {self.batch_size}: larger than the training set, --data.n_train")
         order = torch.Generator().manual_seed(self.seed)
         return DataLoader(
             self.train,
-            max(1, self.batch_size // self.alike),
+            self.batch_size // self.alike,
             shuffle=True,
             drop_last=True,
             collate_fn=collate_blocks,

@@ -1,10 +1,12 @@
 """Scenes as batches of pictures and captions."""
 
+import pytest
 import torch
 
 from pacl.data.scene_captions import HELD_OUT_NAMES
 from pacl.data.scene_pairs import SceneBlocks, ScenePairData
 from pacl.data.scenes import SceneDataset
+from pacl.errors import UserError
 
 
 def test_batches() -> None:
@@ -45,3 +47,12 @@ def test_blocks_hold_seen_pairs_and_share_colours() -> None:
     colours = [{thing.colour for scene in block for thing in scene.things} for block in blocks._kept.values()]
     assert sum(len(c) == 1 for c in colours) > 8
     assert sum(len(c) > 4 for c in colours) > 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [({"batch_size": 10, "alike": 4}, "--data.alike 4"), ({"n_train": 8, "batch_size": 16, "alike": 4}, "n_train")],
+)
+def test_batches_that_cannot_be_made(settings: dict, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        ScenePairData(**settings).train_dataloader()
