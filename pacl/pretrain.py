@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pacl.errors import UserError, run_verb
+from pacl.files import make_folder, written_whole
 from pacl.tokenizer import CompactTokenizer, token_ids_of
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
@@ -207,12 +207,11 @@ def clip_loss(logits: Tensor) -> tuple[Tensor, Tensor]:
 def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
     """Write a folder that open_clip's ``local-dir:`` schema loads: weights in float16, and the configuration.
 
-    Each file is written aside and renamed, the weights first, so a reader never sees half of one.
+    Each file is written whole or not at all, the weights first.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     towers = trained.towers
     config: dict[str, Any] = {
         "model_cfg": towers.open_clip_config(trained.tokenizer.vocab_size),
@@ -232,12 +231,10 @@ def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
         name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
         for name, value in trained.clip.state_dict().items()
     }
-    aside = folder / f".{WEIGHTS}.{os.getpid()}"
-    save_file(weights, aside, metadata={"format": "pt"})
-    os.replace(aside, folder / WEIGHTS)
-    aside = folder / f".{CONFIG}.{os.getpid()}"
-    aside.write_text(json.dumps(config, indent=1) + "\n")
-    os.replace(aside, folder / CONFIG)
+    with written_whole(folder / WEIGHTS) as aside:
+        aside.write_bytes(save(weights, metadata={"format": "pt"}))
+    with written_whole(folder / CONFIG) as aside:
+        aside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 class Export(L.Callback):
@@ -250,6 +247,9 @@ class Export(L.Callback):
 
     def __init__(self, folder: str = "runs/clip", every: int = 250) -> None:
         self.folder, self.every = folder, every
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        make_folder(self.folder, "--export.folder")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int

@@ -111,14 +111,14 @@ def test_a_failed_writing_leaves_the_old_file(
 ) -> None:
     (tmp_path / WEIGHTS).write_bytes(b"old")
 
-    def full_disk(weights: object, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("No space left on device")
+    def full_disk(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(UserError, match="No space"):
         save_clip(trained[0], tmp_path)
     assert (tmp_path / WEIGHTS).read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
 
 
 def test_clip_loss_against_its_formula() -> None:
