@@ -87,6 +87,7 @@ class CLIPTrainer(L.LightningModule):
     Args:
         towers: Sizes of the model.
         vocabulary: All words of all captions (normally the data module's); None keeps CLIP's whole token table.
+        contrast: Prompts that compete with a single prompt (normally the data module's); stored with the model.
         learning_rate: Peak of the schedule.
         weight_decay: Of weight matrices; gains, biases and embeddings have none.
         warmup: Steps of linear warm-up, then a cosine to zero.
@@ -98,6 +99,7 @@ class CLIPTrainer(L.LightningModule):
         self,
         towers: Towers = Towers(),
         vocabulary: tuple[str, ...] | None = None,
+        contrast: tuple[str, ...] | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.1,
         warmup: int = 150,
@@ -107,7 +109,7 @@ class CLIPTrainer(L.LightningModule):
         super().__init__()
         from open_clip.model import CLIP
 
-        self.towers, self.vocabulary = towers, vocabulary
+        self.towers, self.vocabulary, self.contrast = towers, vocabulary, contrast
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
         self.whole_from = whole_from
         self.tokenizer = CompactTokenizer(token_ids_of(vocabulary), towers.context_length)
@@ -227,6 +229,8 @@ def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
     if trained.vocabulary is not None:
         config["token_ids"] = list(trained.tokenizer.token_ids)
         config["vocabulary"] = sorted(word for word in trained.vocabulary if word.isalnum())
+    if trained.contrast is not None:
+        config["contrast"] = list(trained.contrast)
     weights = {
         name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
         for name, value in trained.clip.state_dict().items()
@@ -269,7 +273,8 @@ class PretrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
         parser.add_lightning_class_args(Export, "export")
-        parser.link_arguments("data.vocabulary", "model.vocabulary", apply_on="instantiate")
+        for words in ("vocabulary", "contrast"):
+            parser.link_arguments(f"data.{words}", f"model.{words}", apply_on="instantiate")
 
 
 def main(args: list[str] | None = None) -> int:

@@ -175,4 +175,6 @@ def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> No
     arguments = [f"--{key}={value}" for key, value in small.items()]
     assert pretrain.main([f"--config={config}", *arguments]) == 0
     assert (tmp_path / "clip" / WEIGHTS).exists()
-    assert "red" in json.loads((tmp_path / "clip" / CONFIG).read_text())["vocabulary"]
+    config = json.loads((tmp_path / "clip" / CONFIG).read_text())
+    assert "red" in config["vocabulary"]
+    assert {"a red star", "grass"} <= set(config["contrast"])

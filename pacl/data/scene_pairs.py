@@ -10,7 +10,7 @@ import pytorch_lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pacl.data.scene_captions import PUNCTUATION, VOCABULARY
+from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
 from pacl.data.scenes import Image, Scene, SceneDataset, alike_scenes
 from pacl.errors import UserError
 
@@ -70,6 +70,8 @@ class ScenePairData(L.LightningDataModule):
 
     vocabulary: tuple[str, ...] = (*VOCABULARY, *PUNCTUATION)
     """All words and signs of all captions."""
+    contrast: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)
+    """All that there is: what a single prompt competes with."""
 
     def __init__(
         self,
