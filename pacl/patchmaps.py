@@ -76,8 +76,8 @@ class PatchMaps:
             start, stop, and the float32 values [K, stop - start, W] of those rows, within `BAND_BYTES` or one row.
         """
         height, width = size or self.layout.size
-        down = self._weights(0, height)  # [H, ty * h]
-        across = self._weights(1, width)  # [W, tx * w]
+        down = self._weights(0, height).to(self.values.device)  # [H, ty * h]
+        across = self._weights(1, width).to(self.values.device)  # [W, tx * w]
         maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
         for start, stop in split_rows(height, 4 * len(maps) * width, BAND_BYTES):
             yield start, stop, (down[start:stop] @ maps) @ across.T
@@ -88,7 +88,7 @@ class PatchMaps:
         resized = self.layout.resized[axis]
         scale = (resized / pixels, 1.0)
         column = PatchGrid(n, 1, self.grid.patch, self.grid.stride)
-        each = torch.eye(n, device=self.values.device)[:, :, None]  # [n, n, 1]: maps in which one patch is 1
+        each = torch.eye(n)[:, :, None]  # [n, n, 1]: maps in which one patch is 1
         if len(self.values) == 1:
             return upsample(each, column, (pixels, 1), scale)[:, :, 0].T  # [pixels, n]
         window = self.layout.window[axis]

@@ -113,23 +113,22 @@ def segment(
         index [H, W] (uint8, or uint16 above 255 labels); number of pixels of each id, int64 [C + 1]; sum of the
         winners' probabilities over the pixels of each id, float64 [C + 1].
     """
-    device = logits.values.device
-    classes = torch.tensor(query.classes, device=device)  # [K]
+    classes = torch.tensor(query.classes, device=logits.values.device)  # [K]
     total = len(query.labels) + 1
     index = np.empty(logits.layout.size, np.uint8 if total <= 256 else np.uint16)  # [H, W]
-    pixels = torch.zeros(total, dtype=torch.int64, device=device)
-    scores = torch.zeros(total, dtype=torch.float64, device=device)
+    pixels = np.zeros(total, np.int64)
+    scores = np.zeros(total, np.float64)
     maps = logits
     if refine:
         assert guide is not None, "the picture was encoded without refinement"
         maps = refined_probabilities(logits, query, refine, guide)  # [1, K, h, w]
     for start, stop, band in maps.bands():  # [N, rows, W]
         probabilities = band if refine else class_probabilities(band, query.ids)  # [K, rows, W]
-        ids, confidence = decide(probabilities, classes, query.background)  # [rows, W]
-        index[start:stop] = ids.cpu().numpy()
-        pixels += torch.bincount(ids.flatten(), minlength=total)
-        scores += torch.bincount(ids.flatten(), confidence.flatten().double(), minlength=total)
-    return index, pixels.cpu().numpy(), scores.cpu().numpy()
+        ids, confidence = (x.cpu().numpy() for x in decide(probabilities, classes, query.background))  # [rows, W]
+        index[start:stop] = ids
+        pixels += np.bincount(ids.ravel(), minlength=total)
+        scores += np.bincount(ids.ravel(), confidence.ravel(), minlength=total)
+    return index, pixels, scores
 
 
 def refined_probabilities(logits: PatchMaps, query: Query, iterations: int, guide: Tensor) -> PatchMaps:

@@ -31,7 +31,8 @@ class SegmenterSettings:
 
     accumulate: Literal["pixel", "patch"] = "patch"
     """Where overlapping windows are averaged: "pixel", each upsampled first, as the published protocols do it, or
-    "patch", on one global patch grid with one upsampling at the end, which is faster and never shows window borders."""
+    "patch", on one global patch grid with one upsampling at the end: less memory and time, and the window's step and
+    the resized picture are rounded to the patch stride. Labels differ on 1 % of the pixels or so, mIoU hardly."""
 
     background: str = "auto"
     """What gets id 0: auto, none, contrast, prompt:TEXT[;TEXT...], threshold:P or entropy[:NATS]. auto is contrast

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import pacl.patchmaps
-from pacl.backbone import FrozenCLIP, load_clip
+from pacl.backbone import FrozenCLIP, bundled_folder, load_clip
 from pacl.background import Background
+from pacl.data.scenes import scene
 from pacl.errors import UserError
+from pacl.loading import load_model
 from pacl.model import PACL
 from pacl.prompts import Label
 from pacl.segmenter import Segmenter, SegmenterSettings, class_probabilities, decide, make_query
@@ -457,6 +459,36 @@ def test_training_goes_on_after_segmenting(clip: FrozenCLIP) -> None:
     model.compatibility(images, ["a dog", "a cat"]).sum().backward()
     assert model.text_embedder.weight.grad is not None
     assert all(parameter.grad is not None for parameter in model.embedder.parameters())
+
+
+@pytest.mark.skipif(not (bundled_folder() / "model.safetensors").is_file(), reason="the bundled head is not there")
+def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = [scene("val", i, size=(150, 200)) for i in range(20)]
+    model = load_model("bundled")
+    found, miou = {}, {}
+    for accumulate in ("pixel", "patch"):
+        settings = SegmenterSettings(size=96, window=64, window_step=32, accumulate=accumulate)
+        segmenter = Segmenter(model, settings)
+        for i, drawn in enumerate(scenes):
+            segmenter.set_image(drawn.image)
+            found[accumulate, i] = segmenter.predict(drawn.names).index
+        miou[accumulate] = np.mean(
+            [
+                ((found[accumulate, i] == n + 1) & (drawn.mask == n)).sum()
+                / ((found[accumulate, i] == n + 1) | (drawn.mask == n)).sum()
+                for i, drawn in enumerate(scenes)
+                for n in range(len(drawn.names))
+            ]
+        )
+    differ = np.mean([(found["pixel", i] != found["patch", i]).mean() for i in range(len(scenes))])
+    with capsys.disabled():
+        print(
+            f"\npixel and patch accumulation on scenes: labels differ on {differ:.2%} of the pixels, "
+            f"mean IoU {miou['pixel']:.3f} and {miou['patch']:.3f}"
+        )
+    assert 0 < differ < 0.02
+    assert miou["patch"] == pytest.approx(miou["pixel"], abs=0.02)
+    assert miou["patch"] > 0.5
 
 
 # --- Settings -----------------------------------------------------------------------------------------------------
