@@ -1,4 +1,4 @@
-"""The frozen dual encoder: pictures -> patch tokens, texts -> embeddings. The only file that imports open_clip.
+"""The frozen dual encoder: pictures -> patch tokens, texts -> embeddings. The only file that loads CLIPs.
 
 Models are named unmistakably:
 
@@ -131,12 +131,16 @@ class FrozenCLIP(nn.Module):
         Raises:
             UserError: the tower cannot do that variant or stride.
         """
-        if dense not in self.dense_variants:
-            able = ", ".join(self.dense_variants)
-            raise UserError(f"--dense {dense}: the image tower of {self.name} can do {able}")
+        self.check_dense(dense)
         if stride is not None and not 1 <= stride <= self.patch:
             raise UserError(f"--stride {stride}: the patch stride is between 1 and the patch size {self.patch}")
         return self.tower(images, dense, stride)
+
+    def check_dense(self, dense: str) -> None:
+        """Raise a `UserError` unless the image tower can do this dense variant."""
+        if dense not in self.dense_variants:
+            able = ", ".join(self.dense_variants)
+            raise UserError(f"--dense {dense}: the image tower of {self.name} can do {able}")
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
@@ -207,12 +211,7 @@ def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> FrozenCLIP
         flag = bool(extra["model_cfg"].get("quick_gelu", False))
     except (ValueError, KeyError, AttributeError) as error:
         raise UserError(f"--model {name}: {config} is not an open_clip configuration ({error})") from error
-    flag = flag if quick_gelu is None else quick_gelu
-    clip = _create(name, f"local-dir:{folder}", quick_gelu=flag)
-    tokenizer = _tokenizer(name, f"local-dir:{folder}")
-    if extra.get("token_ids"):  # a text tower with only the token rows that it was trained on
-        tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
-    return FrozenCLIP(clip, tokenizer, name, flag, extra.get("vocabulary"), extra.get("contrast"))
+    return _load_described(name, f"local-dir:{folder}", extra, flag if quick_gelu is None else quick_gelu)
 
 
 def _load_hub(name: str, quick_gelu: bool | None) -> FrozenCLIP:
@@ -220,14 +219,22 @@ def _load_hub(name: str, quick_gelu: bool | None) -> FrozenCLIP:
 
     try:
         with fail_fast():
-            config = open_clip.factory._get_hf_config(name.partition(":")[2])
-        flag = bool(config["model_cfg"].get("quick_gelu", False))
+            extra = open_clip.factory._get_hf_config(name.partition(":")[2])
+        flag = bool(extra["model_cfg"].get("quick_gelu", False))
     except Exception as error:  # the hub's client raises many kinds
         raise UserError(
             f"--model {name}: {_first_line(error)}; check the name, or, without network, {OFFLINE_ADVICE}"
         ) from error
-    flag = flag if quick_gelu is None else quick_gelu
-    return FrozenCLIP(_create(name, name, quick_gelu=flag), _tokenizer(name, name), name, flag)
+    return _load_described(name, name, extra, flag if quick_gelu is None else quick_gelu)
+
+
+def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bool) -> FrozenCLIP:
+    """A model with an ``open_clip_config.json``, whose further keys are ours: see `pacl.pretrain`."""
+    clip = _create(name, model, quick_gelu=quick_gelu)
+    tokenizer = _tokenizer(name, model)
+    if extra.get("token_ids"):  # a text tower with only the token rows that it was trained on
+        tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
+    return FrozenCLIP(clip, tokenizer, name, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
 
 
 def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | None) -> FrozenCLIP:
@@ -266,7 +273,7 @@ def _create(
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # open_clip logs expected failures as errors on the root logger
     try:
-        with warnings.catch_warnings(), fail_fast():
+        with warnings.catch_warnings(), fail_fast(local=not load_weights or model.startswith("local-dir:")):
             warnings.simplefilter("ignore")
             return open_clip.create_model(
                 model,
@@ -286,7 +293,7 @@ def _tokenizer(name: str, model: str) -> Any:
     import open_clip
 
     try:
-        with fail_fast():
+        with fail_fast(local=model.startswith("local-dir:")):
             return open_clip.get_tokenizer(model)
     except ModuleNotFoundError as error:
         raise UserError(

@@ -21,6 +21,7 @@ NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -99,13 +100,18 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
+@lru_cache(maxsize=8)
 def neighbourhood(grid: PatchGrid, device: torch.device, std: float = NEIGHBOURHOOD_STD) -> Tensor:
     """NACLIP's additive bias ``exp(-d^2 / (2 std^2))`` of the distance between patches, ``[P, 1+P]``.
 
     The class token's column is 0. Distances are in patch widths, so that a smaller stride keeps the same
     neighbourhood on the picture.
     """
-    y, x = torch.meshgrid(torch.arange(grid.h), torch.arange(grid.w), indexing="ij")
-    centres = torch.stack([y.flatten(), x.flatten()], dim=1).double() * grid.stride / grid.patch  # [P, 2]
-    weights = torch.exp(-torch.cdist(centres, centres).square() / (2 * std**2))  # [P, P]
-    return F.pad(weights, (1, 0)).float().to(device)  # [P, 1+P]
+
+    def along(patches: int) -> Tensor:  # a Gaussian of two coordinates is the product of two of one: [n, n]
+        centres = torch.arange(patches, dtype=torch.float32) * grid.stride / grid.patch
+        return torch.exp(-(centres[:, None] - centres).square() / (2 * std**2)).to(device)
+
+    down, across = along(grid.h), along(grid.w)
+    weights = rearrange(down[:, None, :, None] * across[None, :, None, :], "y x j i -> (y x) (j i)")  # [P, P]
+    return F.pad(weights, (1, 0))  # [P, 1+P]

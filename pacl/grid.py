@@ -78,9 +78,10 @@ def upsample(
 
 def _linear_weights(pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor) -> Tensor:
     """Interpolation matrix ``[len(pixels), patches]``: at most two neighbouring patches a row, summing to 1."""
-    # float64 for the coordinates: float32 loses sub-pixel places on very wide pictures.
-    pixel = torch.arange(pixels.start, pixels.stop, dtype=torch.float64, device=like.device)
+    # float64 for the coordinates: float32 loses sub-pixel places on very wide pictures. On the CPU: not every
+    # accelerator has float64, and these are a few thousand numbers.
+    pixel = torch.arange(pixels.start, pixels.stop, dtype=torch.float64)
     in_tower = (pixel + 0.5) * scale - 0.5 - offset
     at = ((in_tower - (grid.patch - 1) / 2) / grid.stride).clamp(0, patches - 1)
-    index = torch.arange(patches, dtype=torch.float64, device=like.device)
-    return (1 - (at[:, None] - index).abs()).clamp(min=0).to(like.dtype)
+    index = torch.arange(patches, dtype=torch.float64)
+    return (1 - (at[:, None] - index).abs()).clamp(min=0).to(like.device, like.dtype)

@@ -15,10 +15,14 @@ CONNECT_SECONDS = 3.0
 
 
 @contextmanager
-def fail_fast() -> Iterator[None]:
-    """Within this context the hub's client reads only its cache when the hub cannot be reached."""
+def fail_fast(local: bool = False) -> Iterator[None]:
+    """Within this context the hub's client reads only its cache when the hub cannot be reached.
+
+    Args:
+        local: nothing needs the hub: it is not even asked whether it is there.
+    """
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not reachable()
+    constants.HF_HUB_OFFLINE = before or local or not reachable()
     try:
         yield
     finally:
@@ -28,9 +32,9 @@ def fail_fast() -> Iterator[None]:
 @functools.cache
 def reachable() -> bool:
     """Whether the hub's host takes connections; asked once a process. Behind a proxy it is taken to be."""
-    if urllib.request.getproxies():
-        return True
     url = urlparse(constants.ENDPOINT)
+    if urllib.request.getproxies().keys() & {url.scheme, "all"}:
+        return True
     try:
         socket.create_connection((url.hostname, url.port or 443), timeout=CONNECT_SECONDS).close()
     except OSError:

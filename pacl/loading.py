@@ -33,9 +33,7 @@ def load_model(spec: str = "auto", *, dense: str | None = None, device: str | to
     """
     model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
     if dense is not None and dense != model.config.dense:
-        if dense not in model.clip.dense_variants:
-            able = ", ".join(model.clip.dense_variants)
-            raise UserError(f"--dense {dense}: the image tower of {model.clip.name} can do {able}")
+        model.clip.check_dense(dense)
         if model.config.trained:
             _warn(f"--dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks")
         model.config = dataclasses.replace(model.config, dense=dense)
@@ -87,7 +85,7 @@ def _hub_head(repository: str) -> PACL | None:
             path = hf_hub_download(repository, CONFIG)
     except Exception:  # not there, no network: the loader of CLIPs says it in one line
         return None
-    return PACL.from_pretrained(repository) if _is_head(Path(path)) else None
+    return PACL.from_pretrained(f"hf-hub:{repository}") if _is_head(Path(path)) else None
 
 
 def _is_head(config: Path) -> bool:

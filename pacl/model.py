@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +15,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pacl.backbone import OFFLINE_ADVICE, FrozenCLIP, bundled_folder, load_clip
 from pacl.compatibility import compatibility
 from pacl.embedder import STARTS, PatchEmbedder
 from pacl.errors import UserError
+from pacl.files import written_whole
 from pacl.grid import PatchGrid
 from pacl.hub import fail_fast
 from pacl.prompts import GENERIC_CONTRAST, fill
@@ -118,11 +117,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             raise UserError(f"start {config.start!r}: choose from {', '.join(STARTS)}")
         if config.text not in ("identity", "linear"):
             raise UserError(f"text {config.text!r}: choose identity or linear")
-        if config.dense not in clip.dense_variants:
-            able = ", ".join(clip.dense_variants)
-            raise UserError(f"--dense {config.dense}: the image tower of {clip.name} can do {able}")
+        clip.check_dense(config.dense)
         if not config.temperature > 0:
             raise UserError(f"temperature {config.temperature}: it is above 0 (1 as published, inf for mean pooling)")
+        if config.learn_temperature and math.isinf(config.temperature):
+            raise UserError("temperature inf is mean pooling: there is nothing to learn; start from 1 or less")
         self.clip = clip
         self.config = config
         self.embedder = _start(clip, config)
@@ -204,7 +203,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
                 self._texts.clear()
                 missing = list(dict.fromkeys(texts))
             self._texts.update(zip(missing, self.clip.encode_text(missing), strict=True))
-        frozen = torch.stack([self._texts[text] for text in texts]).to(self.device)
+        frozen = torch.stack([self._texts[text].to(self.device) for text in texts])
         return F.normalize(self.text_embedder(frozen).float(), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
@@ -234,7 +233,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     def phi(self, patches: Tensor, texts: Tensor) -> Tensor:
         """phi of patch embeddings ``[B, P, D]`` with text embeddings ``[T, D]``, pooled as this head does it."""
-        return compatibility(patches, texts, temperature=self.temperature, cosine=self.config.cosine)
+        temperature = self.temperature if self.config.learn_temperature else self.config.temperature
+        return compatibility(patches, texts, temperature=temperature, cosine=self.config.cosine)
 
     # --- saved and loaded ---
 
@@ -273,17 +273,15 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             UserError: the folder cannot be written.
         """
         folder = Path(save_directory)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as aside:
-                state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
-                save_file(state, Path(aside) / WEIGHTS)
-                (Path(aside) / CONFIG).write_text(self.config.to_json(), encoding="utf-8")
-                (Path(aside) / CARD).write_text(card or _card(self.config), encoding="utf-8")
-                for name in (WEIGHTS, CARD, CONFIG):
-                    os.replace(Path(aside) / name, folder / name)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"cannot write the head to {folder}: {error}") from error
+        state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
+        # The configuration last: where it lies, the other files are complete.
+        for name, content in (
+            (WEIGHTS, save(state)),
+            (CARD, (card or _card(self.config)).encode()),
+            (CONFIG, self.config.to_json().encode()),
+        ):
+            with written_whole(folder / name) as aside:
+                aside.write_bytes(content)
         if push_to_hub:
             return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)
         return None
@@ -317,7 +315,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 def _locate(name: str, hub: dict[str, Any]) -> tuple[Path, Path]:
     """The configuration and weight files of a head."""
     folder = bundled_folder() if name == "bundled" else Path(name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() and not name.startswith("hf-hub:"):
         for file in (CONFIG, WEIGHTS):
             if not (folder / file).is_file():
                 raise UserError(f"{folder} holds no {file}: not the folder of a saved head")

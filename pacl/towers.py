@@ -118,6 +118,8 @@ class FeatureTower(nn.Module):
         images = pad_to(images, grid.extent)
         try:
             features = self._features(images)  # [B, W, h, w]
+        except torch.OutOfMemoryError:
+            raise
         except (AssertionError, RuntimeError) as error:
             size = "x".join(map(str, images.shape[-2:]))
             raise UserError(f"this image tower does not take {size} pixels ({error}); use its own size") from error
@@ -139,8 +141,8 @@ def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
 def _relative_centres(patches: int, grid: PatchGrid, device: torch.device) -> Tensor:
     """Patch centres in ``grid_sample``'s coordinates: -1 and 1 are the picture's edges."""
     extent = (patches - 1) * grid.stride + grid.patch
-    centres = torch.arange(patches, device=device, dtype=torch.float64) * grid.stride + grid.patch / 2
-    return (2 * centres / extent - 1).float()
+    centres = torch.arange(patches, dtype=torch.float64) * grid.stride + grid.patch / 2
+    return (2 * centres / extent - 1).float().to(device)
 
 
 def _accept_any_size(visual: Any) -> None:

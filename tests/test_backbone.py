@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from pacl import hub
-from pacl.backbone import TEXT_BATCH, FrozenCLIP, load_clip
+from pacl.backbone import TEXT_BATCH, FrozenCLIP, bundled_folder, load_clip
 from pacl.dense import VARIANTS
 from pacl.errors import UserError
 from pacl.grid import PatchGrid, upsample
@@ -160,6 +160,26 @@ def test_without_network_missing_weights_are_one_line_at_once(monkeypatch: pytes
     for name in ("open_clip:ViT-B-16/openai", "hf-hub:nobody/nothing"):
         with pytest.raises(UserError, match="--model bundled"):
             load_clip(name)
+
+
+def test_a_local_clip_asks_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hub, "reachable", lambda: pytest.fail("asked whether the hub is there"))
+    load_clip(save_tiny_clip(tmp_path))
+
+
+def test_a_compact_clip_from_the_hub_keeps_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = bundled_folder() / "clip"
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    extra = json.loads((bundled / "open_clip_config.json").read_text())
+    monkeypatch.setattr("open_clip.factory._get_hf_config", lambda *_, **__: json.loads(json.dumps(extra)))
+    weights = str(bundled / "open_clip_model.safetensors")
+    monkeypatch.setattr("open_clip.factory.download_pretrained_from_hf", lambda *_, **__: weights)
+    clip = load_clip("hf-hub:somebody/scenes")
+    assert clip.vocabulary == frozenset(extra["vocabulary"])
+    assert clip.contrast == tuple(extra["contrast"])
+    assert clip.checksum() == load_clip("bundled").checksum()
+    words = {word for prompt in extra["contrast"] for word in prompt.split()}
+    assert words <= clip.vocabulary
 
 
 def test_variants_and_strides_a_tower_cannot_do(clip: FrozenCLIP) -> None:

@@ -109,7 +109,7 @@ def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
 
 def test_saving_where_one_cannot(clip: FrozenCLIP, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write the head"):
+    with pytest.raises(UserError, match="cannot be written"):
         PACL.untrained(clip).save_pretrained(tmp_path / "file")
 
 
@@ -121,6 +121,7 @@ def test_saving_where_one_cannot(clip: FrozenCLIP, tmp_path: Path) -> None:
         ({"text": "deep"}, "identity or linear"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": math.nan}, "above 0"),
+        ({"temperature": math.inf, "learn_temperature": True}, "nothing to learn"),
     ],
 )
 def test_settings_that_do_not_work(clip: FrozenCLIP, options: dict[str, Any], complaint: str) -> None:
@@ -143,6 +144,16 @@ def test_frozen_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.Mon
     assert torch.equal(first[0], first[2])
     monkeypatch.setattr(type(clip), "encode_text", lambda *_: pytest.fail("encoded again"))
     assert torch.equal(model.encode_text(["a cat"])[0], first[1])
+
+
+def test_cached_texts_follow_the_model_to_its_device(clip: FrozenCLIP) -> None:
+    model = PACL.untrained(clip)
+    model.encode_text(["a dog"])
+    model._texts["a dog"] = model._texts["a dog"].to("meta")  # as if the model had been elsewhere
+    model._texts["a cat"] = clip.encode_text(["a cat"])[0]
+    assert model.encode_text(["a cat"]).device == model.device
+    with pytest.raises(NotImplementedError):  # meta holds no data; the point is that no two devices are stacked
+        model.encode_text(["a cat", "a dog"])
 
 
 def test_a_learned_text_layer_starts_as_the_identity_and_trains(clip: FrozenCLIP) -> None:
