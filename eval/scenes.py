@@ -33,10 +33,12 @@ from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majorit
 from pacl.backbone import FrozenCLIP
 from pacl.data.batches import KeptTokens, SceneData
 from pacl.errors import UserError, run_verb
+from pacl.files import make_folder
 from pacl.grid import PatchGrid
+from pacl.lightning_cli import find_config
 from pacl.loading import load_model
 from pacl.model import PACL
-from pacl.train import DEFAULT_CONFIG, find_config, make_folder
+from pacl.train import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
 QUICK = {"max_steps": 60}  # of the trained methods under --quick
@@ -266,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--scenes {args.scenes}: at least 1")
     if args.quick:
         args.scenes, args.seeds = min(args.scenes, 60), args.seeds[:1]
-    folder = make_folder(str(args.out))
+    folder = make_folder(args.out)
     quiet_lightning()
     started = time.perf_counter()
 

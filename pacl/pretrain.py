@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
+from pacl.lightning_cli import parse
+from pacl.loss import contrastive_loss, in_batch_accuracy
+from pacl.model import MAX_LOGIT_SCALE
+from pacl.schedule import warmup_cosine
 from pacl.tokenizer import CompactTokenizer, token_ids_of
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
-MAX_LOGIT_SCALE = math.log(100)  # as in CLIP (Radford et al. 2021, section 2.5)
+DEFAULT_CONFIG = "configs/scenes_clip.yaml"
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ class CLIPTrainer(L.LightningModule):
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         images, texts = (self.gather(side) for side in self(batch))  # every rank has the whole loss
         logits = self.clip.logit_scale.exp() * images @ texts.T  # [B, B]
-        loss, accuracy = clip_loss(logits)
+        loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(images))
         self.log("logit_scale", self.clip.logit_scale.exp())
         return loss
@@ -156,7 +162,7 @@ class CLIPTrainer(L.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         with torch.no_grad():
-            self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+            self.clip.logit_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         self._val.append(self(batch))
@@ -165,7 +171,8 @@ class CLIPTrainer(L.LightningModule):
         """Retrieval among all validation pairs: which caption is whose."""
         images, texts = (self.gather(torch.cat(side)) for side in zip(*self._val, strict=True))
         self._val.clear()
-        loss, accuracy = clip_loss(self.clip.logit_scale.exp() * images @ texts.T)
+        logits = self.clip.logit_scale.exp() * images @ texts.T
+        loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)
         self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
@@ -179,12 +186,7 @@ class CLIPTrainer(L.LightningModule):
         )
         steps = int(self.trainer.estimated_stepping_batches)
 
-        def factor(step: int) -> float:
-            if step < self.warmup:
-                return (step + 1) / self.warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.warmup) / max(1, steps - self.warmup))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.warmup, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -197,13 +199,6 @@ def start_positions(visual: nn.Module) -> None:
     side = math.isqrt(len(table) - 1)
     with torch.no_grad():
         table.copy_(torch.from_numpy(get_2d_sincos_pos_embed(table.shape[1], side, cls_token=True)))
-
-
-def clip_loss(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """CLIP's symmetric cross entropy of logits [B, B], and how often the right text wins, both scalars."""
-    right = torch.arange(len(logits), device=logits.device)
-    loss = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-    return loss, (logits.argmax(1) == right).float().mean()
 
 
 def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
@@ -277,15 +272,14 @@ class PretrainCLI(LightningCLI):
             parser.link_arguments(f"data.{words}", f"model.{words}", apply_on="instantiate")
 
 
-def main(args: list[str] | None = None) -> int:
-    cli = PretrainCLI(
-        CLIPTrainer,
-        L.LightningDataModule,
-        subclass_mode_data=True,
-        run=False,
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        args=args,
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, export."""
+    cli = parse(
+        lambda **settings: PretrainCLI(CLIPTrainer, L.LightningDataModule, **settings),
+        "pretrain",
+        __doc__,
+        sys.argv[1:] if argv is None else argv,
+        DEFAULT_CONFIG,
     )
     if cli.config.threads:
         torch.set_num_threads(cli.config.threads)

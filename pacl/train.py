@@ -9,14 +9,10 @@ checkpoints.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentError
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -24,68 +20,11 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pacl.data.batches import CaptionData
 from pacl.errors import UserError, run_verb
+from pacl.files import make_folder
+from pacl.lightning_cli import parse
 from pacl.training import PACLModule
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
-
-# Lightning warns of what is meant here: frozen towers in eval mode, resuming into the same folder, few batches.
-MEANT = (
-    ".*args parameter is intended to run from within Python",
-    ".*in eval mode at the start of training",
-    ".*exists and is not empty",
-    ".*dirpath has changed",
-    ".*smaller than the logging interval",
-    ".*isinstance.treespec, LeafSpec",
-)
-
-
-def find_config(name: str) -> Path:
-    """A configuration file by its path, or by its place in the configs that travel with the package.
-
-    Raises:
-        UserError: there is no such file; the message names those there are.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    package = Path(__file__).resolve().parent
-    folders = [package / "configs", package.parent / "configs"]  # of a wheel, of a clone
-    relative = Path(name).relative_to("configs") if Path(name).parts[:1] == ("configs",) else Path(name)
-    for folder in folders:
-        if (folder / relative).is_file():
-            return folder / relative
-    known = sorted({f"configs/{path.name}" for folder in folders for path in folder.glob("*.yaml")})
-    raise UserError(f"--config {name}: no such file; there are {', '.join(known) or 'no configs installed'}")
-
-
-def with_config(argv: Sequence[str]) -> list[str]:
-    """The arguments with every ``--config`` found, and with the default one in front if there is none."""
-    arguments, found = list(argv), False
-    for i, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-c"):
-            found = True
-            if equals:
-                arguments[i] = f"{flag}={find_config(value)}"
-            elif i + 1 < len(arguments):
-                arguments[i + 1] = str(find_config(arguments[i + 1]))
-    return arguments if found else ["--config", str(find_config(DEFAULT_CONFIG)), *arguments]
-
-
-def make_folder(out: str) -> Path:
-    """Make the output folder and see that files can be written to it.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot write there ({error.strerror}); choose another folder") from None
-    return folder
 
 
 class TrainCLI(LightningCLI):
@@ -119,30 +58,15 @@ class TrainCLI(LightningCLI):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
-    arguments = with_config(sys.argv[1:] if argv is None else argv)
-
-    for message in MEANT:
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda line: "Tip:" not in line.getMessage())
-    try:
-        cli = TrainCLI(
-            PACLModule,
-            CaptionData,
-            subclass_mode_data=True,
-            run=False,
-            args=arguments,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                "prog": "pacl train",
-                "description": (__doc__ or "").partition("\n\n")[0],
-                "exit_on_error": False,
-            },
-            save_config_kwargs={"overwrite": True},
-        )
-    except ArgumentError as error:
-        raise UserError(error) from None
-
+    cli = parse(
+        lambda **settings: TrainCLI(PACLModule, CaptionData, **settings),
+        "train",
+        __doc__,
+        sys.argv[1:] if argv is None else argv,
+        DEFAULT_CONFIG,
+    )
+    if cli.trainer.world_size > 1:
+        raise UserError(f"--trainer.devices: the loss sees one process so far, not {cli.trainer.world_size}; use 1")
     checkpoint = cli.config.ckpt_path
     if checkpoint == "last":
         checkpoint = str(cli.folder / "checkpoints" / "last.ckpt")

@@ -19,6 +19,7 @@ from pacl.compatibility import pooling_entropy
 from pacl.errors import UserError
 from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.model import MAX_LOGIT_SCALE, PACL
+from pacl.schedule import warmup_cosine
 
 
 class PACLModule(LightningModule):
@@ -131,13 +132,7 @@ class PACLModule(LightningModule):
         )
         steps = int(self.trainer.estimated_stepping_batches)
 
-        def schedule(step: int) -> float:
-            if step < hp["warmup"]:
-                return (step + 1) / hp["warmup"]
-            done = (step - hp["warmup"]) / max(1, steps - hp["warmup"])
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(hp["warmup"], steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_batch_end(self, *_: Any) -> None:
