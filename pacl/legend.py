@@ -113,7 +113,7 @@ def _legend(
     column = (room - between * (columns - 1)) // columns
     bar, step, small_step = round(0.6 * em), round(1.7 * em), round(1.35 * em)
     top, tail = bar + em, _tail(absent, room, small)
-    bottom = top + lines * step - (step - em)
+    bottom = top + (lines - 1) * step + round(1.25 * em)  # a g reaches below its row's chip
     panel = Image.new("RGB", (room, bottom + (gap + len(tail) * small_step if tail else 0)), PAPER)
     draw = ImageDraw.Draw(panel)
     panel.paste(_share_bar(room, bar, rows), (0, 0), _rounded((room, bar), bar / 2))

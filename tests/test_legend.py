@@ -32,3 +32,11 @@ def test_tail_says_how_many_more() -> None:
     assert len(lines) <= 4
     named = " ".join(lines).count("label")
     assert " ".join(lines).endswith(f"and {100 - named} more")
+
+
+def test_no_letter_is_cut_below() -> None:
+    panel = legend._legend(
+        400, 20, [("dog", 0.5, (40, 80, 200)), ("gjpqy", 0.5, (200, 80, 40))], [], legend._typeface([])
+    )
+    lowest = panel.crop((0, panel.height - 1, panel.width, panel.height))
+    assert lowest.getcolors() == [(panel.width, legend.PAPER)]
