@@ -32,6 +32,7 @@ from pacl.tokenizer import CompactTokenizer
 from pacl.towers import FeatureTower, ViTTower
 
 TEXT_BATCH = 256  # texts that pass the text tower at once
+TEXTS_KEPT = 65_536  # text embeddings that are kept, 128 MB at D = 512
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
@@ -93,7 +94,8 @@ class FrozenCLIP(nn.Module):
         self.dense_variants = self.tower.variants
         self.logit_scale = float(clip.logit_scale.detach().exp())
         self.context_length = int(tokenizer.context_length)
-        self.dim = self.encode_text(["a"]).shape[1]
+        self._texts: dict[str, Tensor] = {}
+        self.dim = self._encode(["a"]).shape[1]
         self._checksum: str | None = None
 
     @property
@@ -147,16 +149,25 @@ class FrozenCLIP(nn.Module):
         """CLIP's own pooled embedding of normalised square images at the native size: ``[B, D]``, unit norm."""
         return F.normalize(self.clip.encode_image(images), dim=-1)
 
-    @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts, as they are (no templates) -> ``[T, D]``, unit norm; any number, in batches."""
+        """Texts, as they are (no templates) -> ``[T, D]``, unit norm; any number, in batches, each text once."""
         if isinstance(texts, str):
             raise TypeError("texts is a sequence of strings, not one string")
-        encoded = [
-            self.clip.encode_text(self.tokenizer(list(texts[i : i + TEXT_BATCH])).to(self.device))
-            for i in range(0, len(texts), TEXT_BATCH)
-        ]
-        return F.normalize(torch.cat(encoded).float(), dim=-1)
+        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if len(self._texts) + len(missing) > TEXTS_KEPT:
+            self._texts.clear()
+            missing = list(dict.fromkeys(texts))
+        for i in range(0, len(missing), TEXT_BATCH):
+            some = missing[i : i + TEXT_BATCH]
+            self._texts.update(zip(some, self._encode(some), strict=True))
+        if not texts:
+            return torch.empty(0, self.dim, device=self.device)
+        return torch.stack([self._texts[text].to(self.device) for text in texts])
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str]) -> Tensor:
+        encoded = self.clip.encode_text(self.tokenizer(texts).to(self.device))
+        return F.normalize(encoded.float(), dim=-1)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, start and end included; more than ``context_length`` would be cut."""

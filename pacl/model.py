@@ -30,7 +30,6 @@ from pacl.prompts import GENERIC_CONTRAST, fill
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 HEAD_FORMAT = "pacl-head"  # tells our config.json from those of other libraries
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
-TEXTS_KEPT = 65_536  # frozen text embeddings that a model keeps
 
 
 @dataclass
@@ -130,7 +129,6 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
         self.log_logit_scale = nn.Parameter(torch.tensor(config.logit_scale).log())
-        self._texts: dict[str, Tensor] = {}
 
     @classmethod
     def untrained(
@@ -197,14 +195,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts as they are -> unit embeddings ``[T, D]``; the frozen part is cached."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        if missing:
-            if len(self._texts) + len(missing) > TEXTS_KEPT:
-                self._texts.clear()
-                missing = list(dict.fromkeys(texts))
-            self._texts.update(zip(missing, self.clip.encode_text(missing), strict=True))
-        frozen = torch.stack([self._texts[text].to(self.device) for text in texts])
-        return F.normalize(self.text_embedder(frozen).float(), dim=-1)
+        return F.normalize(self.text_embedder(self.clip.encode_text(texts)), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
         """Prompts in templates: the mean of the unit embeddings, normalised again, ``[N, D]``."""

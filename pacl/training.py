@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from pacl.backbone import load_clip
+from pacl.backbone import FrozenCLIP, load_clip
 from pacl.compatibility import pooling_entropy
 from pacl.errors import UserError
 from pacl.loss import contrastive_loss, in_batch_accuracy
@@ -72,7 +72,7 @@ class PACLModule(LightningModule):
         self.save_hyperparameters()
         self.strict_loading = False  # checkpoints leave out the frozen towers
         self.pacl = PACL.untrained(
-            load_clip(backbone),
+            self.load_backbone(backbone),
             dense=dense,
             start=start,
             hidden=hidden,
@@ -83,6 +83,11 @@ class PACLModule(LightningModule):
             logit_scale=logit_scale,
         )
         self._last_step = 0.0
+
+    @staticmethod
+    def load_backbone(name: str) -> FrozenCLIP:
+        """The frozen CLIP; who trains many heads on one overrides this, to load and to read its texts once."""
+        return load_clip(name)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """The loss of one batch, logged beside what tells a healthy run from a sick one."""

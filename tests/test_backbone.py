@@ -98,6 +98,22 @@ def test_texts_are_chunked_and_normalised(clip: FrozenCLIP) -> None:
         clip.encode_text("a dog")
 
 
+def test_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = clip.encode_text(["a dog", "a cat", "a dog"])
+    assert torch.equal(first[0], first[2])
+    monkeypatch.setattr(clip, "_encode", lambda *_: pytest.fail("encoded again"))
+    assert torch.equal(clip.encode_text(["a cat"])[0], first[1])
+    assert clip.encode_text([]).shape == (0, 16)
+
+
+def test_the_cache_of_texts_is_bounded(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacl.backbone.TEXTS_KEPT", 3)
+    expected = clip.encode_text(["one", "two"])
+    clip.encode_text(["three", "four", "five"])
+    assert len(clip._texts) <= 3
+    torch.testing.assert_close(clip.encode_text(["one", "two"]), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_normalize_takes_bytes_and_fractions(clip: FrozenCLIP) -> None:
     images = torch.randint(0, 256, (1, 3, 4, 4), dtype=torch.uint8)
     torch.testing.assert_close(clip.normalize(images), clip.normalize(images.float() / 255))

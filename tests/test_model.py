@@ -55,6 +55,7 @@ def test_only_the_head_trains_and_is_saved(clip: FrozenCLIP) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"start": "paper", "temperature": math.inf}, {"text": "linear", "hidden": 7}])
 def test_saving_and_loading_is_bit_equal(clip: FrozenCLIP, tmp_path: Path, options: dict[str, Any]) -> None:
+    clip = load_clip(clip.name)  # texts not encoded yet: in another batch their last bits may differ
     model = trained_head(clip, **options)
     model.save_pretrained(tmp_path / "head")
     again = PACL.from_pretrained(tmp_path / "head")
@@ -136,24 +137,6 @@ def test_prompts_are_averaged_over_templates(clip: FrozenCLIP) -> None:
     by_hand = clip.encode_text(["a photo of a cat.", "cat"]).mean(dim=0)
     torch.testing.assert_close(embedded[1], F.normalize(by_hand, dim=0), rtol=1e-4, atol=1e-5)
     assert torch.equal(embedded, model.encode_prompts(["dog", "cat"], templates))
-
-
-def test_frozen_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = PACL.untrained(clip)
-    first = model.encode_text(["a dog", "a cat", "a dog"])
-    assert torch.equal(first[0], first[2])
-    monkeypatch.setattr(type(clip), "encode_text", lambda *_: pytest.fail("encoded again"))
-    assert torch.equal(model.encode_text(["a cat"])[0], first[1])
-
-
-def test_cached_texts_follow_the_model_to_its_device(clip: FrozenCLIP) -> None:
-    model = PACL.untrained(clip)
-    model.encode_text(["a dog"])
-    model._texts["a dog"] = model._texts["a dog"].to("meta")  # as if the model had been elsewhere
-    model._texts["a cat"] = clip.encode_text(["a cat"])[0]
-    assert model.encode_text(["a cat"]).device == model.device
-    with pytest.raises(NotImplementedError):  # meta holds no data; the point is that no two devices are stacked
-        model.encode_text(["a cat", "a dog"])
 
 
 def test_a_learned_text_layer_starts_as_the_identity_and_trains(clip: FrozenCLIP) -> None:
