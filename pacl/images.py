@@ -107,13 +107,6 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     return paths
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """RGB uint8 [H, W, 3] -> uint8 tensor [3, H, W], contiguous."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
-
-
 def resize(image: ArrayOrTensor, size: tuple[int, int]) -> ArrayOrTensor:
     """Resize as CLIP's own preprocessing does: bicubic, antialiased when shrinking.
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from pacl.grid import PatchGrid, upsample
+from pacl.images import resize as resize_image
 from pacl.settings import SegmenterSettings
 from pacl.windows import Layout, plan_layout
 
@@ -181,13 +181,9 @@ def as_tensor(image: np.ndarray | Tensor) -> Tensor:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[3, H, W], uint8 or float in [0, 1] -> float32 [3, *size] in [0, 1]; bicubic, antialiased, centres aligned."""
-    eight_bit = image.dtype == torch.uint8
-    if not eight_bit or image.device.type != "cpu":
-        image = image.float()  # on the CPU 8 bits are resized as they are: 24 megapixels as floats are 288 MB
-    if tuple(image.shape[1:]) != size:
-        image = F.interpolate(image[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
-    return (image.float() / 255 if eight_bit else image).clamp(0, 1)  # bicubic overshoots
+    """[3, H, W], uint8 or float in [0, 1] -> float32 [3, *size] in [0, 1]; 8 bits stay so until they are small."""
+    small = resize_image(image, size)
+    return small.float() / 255 if image.dtype == torch.uint8 else small.float()
 
 
 def shrink(image: Tensor, side: int) -> Tensor:

@@ -69,8 +69,6 @@ def make_query(labels: Sequence[Label], background: Background, contrast: Sequen
         against = competitors(prompts, contrast)
         if not against:
             raise UserError("--background contrast: the model has no words that compete with these prompts; use none")
-    if background.kind == "prompt":
-        check_labels([*labels, Label(f"--background {background}", background.prompts)])
     return Query(tuple(labels), (*prompts, *against), (*ids, *[0] * len(against)), background)
 
 
@@ -235,13 +233,15 @@ class Segmenter:
         """Labels -> what competes, and the unit vectors [N, D] of its prompts."""
         labels = [labels] if isinstance(labels, str) else labels
         clip = self.model.clip
-        checked = check_labels(
-            [label if isinstance(label, Label) else parse_prompt(label) for label in labels],
+        asked = [label if isinstance(label, Label) else parse_prompt(label) for label in labels]
+        behind = [Label(f"--background {self.background}", self.background.prompts)] if self.background.prompts else []
+        check_labels(
+            [*asked, *behind],
             count_tokens=clip.count_tokens,
             context_length=clip.context_length,
             templates=self.templates,
         )
-        query = make_query(checked, self.background, self.model.config.contrast)
+        query = make_query(asked, self.background, self.model.config.contrast)
         return query, self.model.encode_prompts(query.prompts, self.templates).float()
 
     @torch.inference_mode()

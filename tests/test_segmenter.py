@@ -524,3 +524,13 @@ def test_settings_that_make_no_sense_are_one_line(settings: dict, message: str) 
 def test_settings_do_not_import_torch() -> None:
     code = "import sys, pacl.settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_over_long_background_prompts_are_refused_like_any() -> None:
+    model = ColourModel()
+    model.clip.count_tokens = lambda text: len(text.split())  # type: ignore[method-assign]
+    model.clip.context_length = 5
+    segmenter = Segmenter(model, SegmenterSettings(background="prompt:" + "sand " * 9))
+    segmenter.set_image(noise(32, 32))
+    with pytest.raises(UserError, match="too long"):
+        segmenter.predict(["red"])
