@@ -106,7 +106,7 @@ def label_shares(labels: Tensor, grid: PatchGrid) -> Tensor:
 
 
 def bound_majority(scenes: SceneSet, grid: PatchGrid) -> Scores:
-    """The most that one label a patch allows: the majority label of each patch, painted on its cell."""
+    """One label a patch, the majority's, painted on its cell. Methods interpolate, so they may exceed it a little."""
 
     def predict(some: slice, _: str) -> Tensor:
         majority = label_shares(scenes.labels[some], grid).argmax(dim=1)
@@ -116,7 +116,7 @@ def bound_majority(scenes: SceneSet, grid: PatchGrid) -> Scores:
 
 
 def bound_shares(scenes: SceneSet, grid: PatchGrid) -> Scores:
-    """A softer bound: scores that equal each patch's label shares, through the same upsampling as every method."""
+    """The higher bound: scores that equal each patch's label shares, through the same upsampling as every method."""
 
     def predict(some: slice, competitors: str) -> Tensor:
         shares = label_shares(scenes.labels[some], grid)

@@ -28,6 +28,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from eval.scene_probe import train_probe
 from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.backbone import FrozenCLIP
 from pacl.data.batches import KeptTokens, SceneData
@@ -42,6 +43,8 @@ from pacl.train import DEFAULT_CONFIG
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
 QUICK = {"max_steps": 60}  # of the trained methods under --quick
 VALIDATION = 200  # scenes that settings are chosen on; seen pairs only
+
+BOUNDS = {"upper bound: majority label": bound_majority, "upper bound: label shares": bound_shares}
 
 # What the trained methods differ in; everything else stands in configs/scenes.yaml, which trains the head that ships.
 METHODS: dict[str, dict[str, Any]] = {
@@ -86,13 +89,17 @@ class Bench:
         """Frozen tokens float16 [N, P, W] of a set to segment or of single objects."""
         key = (kind, name, dense)
         if key not in self.tokens:
-            images = (self.sets if kind == "sets" else self.singles)[name].images
-            parts = []
-            for some in images.split(64):
-                tokens, self.grid = self.clip.patch_tokens(self.clip.normalize(some), dense)
-                parts.append(tokens.half())
-            self.tokens[key] = torch.cat(parts)
+            self.tokens[key] = self.frozen((self.sets if kind == "sets" else self.singles)[name].images, dense)
         return self.tokens[key]
+
+    @torch.inference_mode()
+    def frozen(self, images: Tensor, dense: str) -> Tensor:
+        """Frozen tokens float16 [N, P, W] of uint8 images [N, 3, H, W]."""
+        parts = []
+        for some in images.split(64):
+            tokens, self.grid = self.clip.patch_tokens(self.clip.normalize(some), dense)
+            parts.append(tokens.half())
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def measure(self, model: PACL) -> dict[str, float]:
@@ -127,10 +134,23 @@ class Bench:
     def bounds(self) -> dict[str, dict[str, float]]:
         """What the patch grid allows, by name of the bound."""
         self.tokens_of("sets", next(iter(self.sets)), "clip")  # makes the grid known
-        result: dict[str, dict[str, float]] = {"upper bound: majority label": {}, "upper bound: label shares": {}}
-        for row, bound in zip(result.values(), (bound_majority, bound_shares), strict=True):
+        result: dict[str, dict[str, float]] = {name: {} for name in BOUNDS}
+        for row, bound in zip(result.values(), BOUNDS.values(), strict=True):
             for name, scenes in self.sets.items():
                 row |= {f"{key}/{name}": value for key, value in bound(scenes, self.grid).items()}
+        return result
+
+    def probed(self, scenes: int, steps: int, dense: str = "value") -> dict[str, float]:
+        """The figures of a classifier trained on the masks of training scenes (`eval.scene_probe`)."""
+        train = SceneSet.draw("train", scenes, "seen", self.clip.size)
+        tokens = self.frozen(train.images, dense)
+        probe = train_probe(tokens, train, self.grid, steps)
+        result: dict[str, float] = {}
+        with torch.inference_mode():
+            for name, wanted in self.sets.items():
+                scores = probe(self.tokens_of("sets", name, dense).float()).softmax(dim=-1)  # [N, P, C]
+                found = score_patches(scores, torch.eye(len(NAMES)), wanted, self.grid)
+                result |= {f"{key}/{name}": value for key, value in found.items()}
         return result
 
     def trained(self, settings: dict[str, Any], seed: int) -> PACL:
@@ -180,6 +200,8 @@ def compare(bench: Bench, seeds: Sequence[int], shipped: PACL | None, quick: boo
     for dense in bench.clip.dense_variants:
         say(f"untrained {dense}")
         rows[f"untrained {dense}"] = [bench.measure(PACL.untrained(bench.clip, dense=dense))]
+    say("supervised probe")
+    rows["supervised probe (trained on masks)"] = [bench.probed(300, 60) if quick else bench.probed(4000, 1200)]
     if shipped is not None:
         rows["the head as shipped"] = [bench.measure(shipped)]
     for name, settings in METHODS.items():
@@ -215,20 +237,23 @@ def tune(bench: Bench) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: dict[str, list[dict[str, float]]], what: str) -> str:
-    """Markdown: mIoU of objects or grounds, mean ± standard deviation over seeds, and the share of the upper bound."""
-    bound = rows["upper bound: majority label"][0]
+    """Markdown: mIoU of objects or grounds, mean ± standard deviation over seeds, and the shares of both bounds."""
     columns = [(c, s) for c in COMPETITORS for s in SETS]
+    shares = [bound.removeprefix("upper bound: ") for bound in BOUNDS]
     lines = [
-        f"| {what}, mIoU | " + " | ".join(f"{c} names, {s} pairs" for c, s in columns) + " | share of the bound |",
-        "|---|" + "---|" * (len(columns) + 1),
-    ]
+        f"| {what}, mIoU | " + " | ".join(f"{c} names, {s} pairs" for c, s in columns) + " | "
+        + " | ".join(f"% of {share}" for share in shares) + " |",
+        "|---|" + "---|" * (len(columns) + len(shares)),
+    ]  # fmt: skip
     for name, row in rows.items():
         keys = [f"{what}/{c}/{s}" for c, s in columns]
         if keys[0] not in row[0]:
             continue
-        shares = [100 * statistics.mean(r[key] for r in row) / bound[key] for key in keys]
         cells = [mean_and_spread([r[key] for r in row]) for key in keys]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {' / '.join(f'{s:.0f} %' for s in shares)} |")
+        for bound in BOUNDS:
+            parts = [100 * statistics.mean(r[key] for r in row) / rows[bound][0][key] for key in keys]
+            cells.append(" / ".join(f"{part:.0f}" for part in parts))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

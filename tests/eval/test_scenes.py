@@ -32,11 +32,17 @@ def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
     arguments = ["--model", clip, "--scenes", "4", "--seeds", "0", "--quick", "--out", str(tmp_path / "out")]
     assert bench.main(arguments) == 0
     page = capsys.readouterr().out
-    for row in ("upper bound: majority label", "untrained naclip", "mean pooling", "CLIP's pooled embedding"):
+    for row in (
+        "upper bound: majority label",
+        "untrained naclip",
+        "mean pooling",
+        "CLIP's pooled embedding",
+        "supervised probe (trained on masks)",
+    ):
         assert f"| {row} |" in page
     result = json.loads((tmp_path / "out" / "scenes.json").read_text())
     assert result["settings"]["test scenes"] == "4 + 4"
-    bound = result["rows"]["upper bound: majority label"][0]
+    bound = result["rows"]["upper bound: label shares"][0]
     for name, row in result["rows"].items():
         for key in bound:
             if key in row[0] and not name.startswith("upper bound"):

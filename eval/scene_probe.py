@@ -1,0 +1,48 @@
+"""What the frozen tokens themselves say: a classifier of single patches that is trained on the masks.
+
+PACL sees captions only. This probe sees every training pixel's label, on the same frozen tokens, so it tells how much
+of what PACL does not find is not in the tokens to be found.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eval.scene_sets import NAMES, SceneSet, label_shares
+from pacl.grid import PatchGrid
+from pacl.schedule import warmup_cosine
+
+HIDDEN, BATCH, LR = 256, 2048, 2e-3
+
+
+def train_probe(tokens: Tensor, scenes: SceneSet, grid: PatchGrid, steps: int, seed: int = 0) -> nn.Module:
+    """Fit a two-layer classifier to each patch's label shares.
+
+    Args:
+        tokens: frozen tokens [N, P, W] of the scenes.
+        scenes: N training scenes with their labels.
+        grid: the patches' geometry.
+        steps: of AdamW, on `BATCH` patches each.
+        seed: of the weights and the batches.
+
+    Returns:
+        A module: tokens [..., W] -> logits of all names [..., C].
+    """
+    targets = torch.cat([label_shares(labels, grid) for labels in scenes.labels.split(100)])  # [N, C, h, w]
+    targets, inputs = rearrange(targets, "n c h w -> (n h w) c"), tokens.flatten(0, 1).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = nn.Sequential(nn.Linear(inputs.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, len(NAMES)))
+        optimizer = torch.optim.AdamW(probe.parameters(), lr=LR)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(0, steps))
+        for _ in range(steps):
+            some = torch.randint(len(inputs), (BATCH,))
+            loss = -(targets[some] * F.log_softmax(probe(inputs[some]), dim=-1)).sum(dim=-1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return probe.eval()
