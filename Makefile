@@ -56,6 +56,7 @@ $(VENV)/bin/python: | prerequisites
 	@$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): pyproject.toml | prerequisites $(VENV)/bin/python
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)  # one that was interrupted
 	@echo "Installing into $(VENV); the first time takes minutes (torch and its libraries are several GB)."
 	@$(RUN) -m pip install --disable-pip-version-check $(PIP_INSTALL_ARGS) -e .
 	@touch $@
