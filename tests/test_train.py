@@ -232,7 +232,7 @@ def test_the_logit_scale_stops_at_its_limit(clip_name):
     with torch.no_grad():
         module.pacl.log_logit_scale.fill_(9.0)
     module.on_train_batch_end()
-    assert float(module.pacl.log_logit_scale.exp()) == pytest.approx(MAX_LOGIT_SCALE)
+    assert module.pacl.log_logit_scale.exp().item() == pytest.approx(MAX_LOGIT_SCALE)
 
 
 # ---------------------------------------------------------------- does it learn

@@ -214,7 +214,7 @@ class SceneData(CaptionData):
     def __init__(
         self,
         scenes: int = 10_000,
-        size: int = 64,
+        size: int | None = None,
         seed: int = 0,
         batch_size: int = 256,
         nouns: bool = False,

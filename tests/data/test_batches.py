@@ -116,11 +116,11 @@ def test_batches_follow_the_seed(module):
 
 def test_what_cannot_be_contrasted_is_refused(module):
     with pytest.raises(UserError, match="batch_size 1"):
-        batches(SceneData(scenes=4, batch_size=1), module)
+        batches(SceneData(scenes=4, size=16, batch_size=1), module)
     with pytest.raises(UserError, match="batch_size 8: larger than"):
-        batches(SceneData(scenes=4, batch_size=8), module)
+        batches(SceneData(scenes=4, size=16, batch_size=8), module)
     with pytest.raises(UserError, match="templates"):
-        batches(SceneData(scenes=4, batch_size=2, templates="no-such"), module)
+        batches(SceneData(scenes=4, size=16, batch_size=2, templates="no-such"), module)
 
 
 def test_tokens_are_computed_once(module):
