@@ -13,6 +13,7 @@ PIP_INSTALL_ARGS ?=
 PYTEST_ARGS ?=
 
 DEMO_PROMPTS = "a blue fish" "an orange moon" "a red boat" "sky" "a purple mushroom" "sand"
+DEMO_OPTIONS = --model bundled --size 96 --stride 4 --refine 10
 
 RUN = $(VENV)/bin/python
 # A stamp a file: an install is repeated when pyproject.toml is newer, and when the last one did not finish.
@@ -23,7 +24,7 @@ INSTALLED_DEV = $(VENV)/.installed-dev
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
-	@$(RUN) -m pacl.segment pacl/bundled/demo.jpg $(DEMO_PROMPTS) --refine 10 --model bundled --out out/demo
+	@$(RUN) -m pacl.segment pacl/bundled/demo.jpg $(DEMO_PROMPTS) $(DEMO_OPTIONS) --out out/demo
 
 test: $(INSTALLED_DEV)
 	$(RUN) -m pytest $(PYTEST_ARGS)

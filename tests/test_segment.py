@@ -20,6 +20,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import pacl.segment
+from pacl.data.scenes import scene
 from pacl.dense import VARIANTS
 from pacl.errors import run_verb
 from pacl.segment import build_parser, main
@@ -406,3 +407,33 @@ def test_help_names_what_there_is_and_needs_no_torch() -> None:
     text = " ".join(done.stdout.split())
     for word in (*VARIANTS, "overlay", "polygons", "--window CROP[/STEP]", "examples:", "exit codes:"):
         assert word in text
+
+
+# --- the bundled model ----------------------------------------------------------------------------------
+
+
+def test_the_demo_is_right(run: Run) -> None:
+    """What is drawn is found: the command's own mask against the scene's."""
+    drawn = scene("test", 93, pairs="all", n_objects=4, size=(480, 640))
+    Image.fromarray(drawn.image).save("scene.png")
+    code, _, err = run("scene.png", *drawn.names, "--size", "96", "--stride", "4", "--refine", "10", model="bundled")
+    assert (code, err) == (0, "")
+    mask = np.asarray(Image.open("out/scene.mask.png"))
+    for i, name in enumerate(drawn.names):
+        found, true = mask == i + 1, drawn.mask == i
+        assert (found & true).sum() / (found | true).sum() > 0.75, name
+    shipped = Path(pacl.segment.__file__).with_name("bundled") / "demo.jpg"
+    difference = np.asarray(Image.open(shipped)).astype(int) - drawn.image
+    assert np.abs(difference).mean() < 5  # the picture that ships is this scene, as JPEG
+
+
+def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "empty")
+    code, out, err = run("photo.png", "a red ball", "a zebra", "--json", "--format", "mask", model="auto")
+    assert code == 0
+    assert json.loads(out)["model"] == {"name": "auto", "clip": "bundled", "dense": "value", "trained": True}
+    fallback, words = err.splitlines()
+    assert fallback.startswith("pacl: warning: no CLIP weights in the cache and none can be downloaded")
+    assert words.startswith("pacl segment: warning: this model knows ")
+    assert "not 'zebra'" in words
