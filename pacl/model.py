@@ -54,6 +54,7 @@ class HeadConfig:
         text: ``identity`` after CLIP's text projection, or a trained ``linear`` layer.
         logit_scale: inverse temperature of the softmax over texts at the start of training.
         contrast: prompts that compete with a single prompt.
+        contrast_margin: cosine by which a competitor must be ahead of that prompt to win a pixel.
         trained: False for the untrained start.
     """
 
@@ -74,6 +75,7 @@ class HeadConfig:
     text: str = "identity"
     logit_scale: float = MAX_LOGIT_SCALE
     contrast: list[str] = field(default_factory=list)
+    contrast_margin: float = 0.0
     trained: bool = False
 
     def to_json(self) -> str:
@@ -143,6 +145,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         text: str = "identity",
         hidden: int | None = None,
         logit_scale: float | None = None,
+        contrast_margin: float = 0.0,
     ) -> PACL:
         """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens."""
         config = HeadConfig(
@@ -163,6 +166,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             text=text,
             logit_scale=clip.logit_scale if logit_scale is None else logit_scale,
             contrast=list(GENERIC_CONTRAST if clip.contrast is None else clip.contrast),
+            contrast_margin=contrast_margin,
         )
         return cls(clip, config)
 

@@ -43,6 +43,8 @@ class Query:
     ids: tuple[int, ...]
     """For each prompt i + 1 of its label, or 0 for the background; equal ids are neighbours."""
     background: Background
+    margin: float = 0.0
+    """Cosine by which a background prompt must be ahead of the labels' to win a pixel."""
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -50,13 +52,16 @@ class Query:
         return tuple(dict.fromkeys(self.ids))
 
 
-def make_query(labels: Sequence[Label], background: Background, contrast: Sequence[str]) -> Query:
+def make_query(
+    labels: Sequence[Label], background: Background, contrast: Sequence[str], contrast_margin: float = 0.0
+) -> Query:
     """Gather the prompts of the labels and of the background.
 
     Args:
         labels: As `pacl.prompts.check_labels` lets them pass.
         background: The rule; `auto` is settled here.
         contrast: What competes under the rule `contrast`; those that say what a prompt says are left out.
+        contrast_margin: Cosine by which these must be ahead.
 
     Raises:
         UserError: The rule makes no sense with these labels.
@@ -65,11 +70,12 @@ def make_query(labels: Sequence[Label], background: Background, contrast: Sequen
     ids = [i for i, label in enumerate(labels, start=1) for _ in label.prompts]
     background = background.resolve(len(labels), len(prompts))
     against: Sequence[str] = background.prompts
+    margin = 0.0
     if background.kind == "contrast":
-        against = competitors(prompts, contrast)
+        against, margin = competitors(prompts, contrast), contrast_margin
         if not against:
             raise UserError("--background contrast: the model has no words that compete with these prompts; use none")
-    return Query(tuple(labels), (*prompts, *against), (*ids, *[0] * len(against)), background)
+    return Query(tuple(labels), (*prompts, *against), (*ids, *[0] * len(against)), background, margin)
 
 
 # --- Scores -----------------------------------------------------------------------------------------------------
@@ -241,14 +247,16 @@ class Segmenter:
             context_length=clip.context_length,
             templates=self.templates,
         )
-        query = make_query(asked, self.background, self.model.config.contrast)
+        query = make_query(asked, self.background, self.model.config.contrast, self.model.config.contrast_margin)
         return query, self.model.encode_prompts(query.prompts, self.templates).float()
 
     @torch.inference_mode()
     def _segment(self, image: EncodedImage, query: Query, texts: Tensor) -> Segmentation:
         cosines = image.patches.similarity(texts)  # values [T, N, h, w]
         scale = self.settings.logit_scale or float(self.model.logit_scale)
-        logits = replace(cosines, values=cosines.values * scale)  # upsampling is linear: scaled where it is small
+        behind = torch.tensor([query.margin * (i == 0) for i in query.ids], device=texts.device)  # [N]
+        # Upsampling is linear: shifted and scaled where it is small.
+        logits = replace(cosines, values=(cosines.values - behind[:, None, None]) * scale)
         index, pixels, scores = segment(logits, query, self.settings.refine, image.guide)
         return Segmentation(
             labels=[label.name for label in query.labels],

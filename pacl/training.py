@@ -40,6 +40,8 @@ class PACLModule(LightningModule):
         cosine: whether phi re-normalises the pooled vector (else it is their inner product).
         text: "identity" keeps CLIP's text embedding, "linear" trains a linear layer on top of it.
         logit_scale: what phi is multiplied by at the start, in the loss; it is trained, up to 100.
+        contrast_margin: stored with the head: cosine by which the words that compete with a single prompt must be
+            ahead of it to win a pixel. It does not touch training; ``python -m eval.single_prompt`` measures it.
         patches: this many patches of each image, drawn anew every step, are used; null uses all.
         lr: peak learning rate of AdamW.
         scale_lr: the logit scale's and the temperature's own learning rate (they train as logarithms).
@@ -60,6 +62,7 @@ class PACLModule(LightningModule):
         cosine: bool = True,
         text: Literal["identity", "linear"] = "identity",
         logit_scale: float = 1 / 0.07,
+        contrast_margin: float = 0.0,
         patches: int | None = None,
         lr: float = 5e-4,
         scale_lr: float = 1e-2,
@@ -81,6 +84,7 @@ class PACLModule(LightningModule):
             cosine=cosine,
             text=text,
             logit_scale=logit_scale,
+            contrast_margin=contrast_margin,
         )
         self._last_step = 0.0
 

@@ -22,7 +22,7 @@ class ColourModel(nn.Module):
         super().__init__()
         self.device = torch.device("cpu")
         self.logit_scale = torch.tensor(50.0)
-        self.config = SimpleNamespace(size=size, contrast=["grey", "green"])
+        self.config = SimpleNamespace(size=size, contrast=["grey", "green"], contrast_margin=0.0)
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5
         )

@@ -534,3 +534,17 @@ def test_over_long_background_prompts_are_refused_like_any() -> None:
     segmenter.set_image(noise(32, 32))
     with pytest.raises(UserError, match="too long"):
         segmenter.predict(["red"])
+
+
+def test_the_contrast_margin_is_what_competitors_must_be_ahead_by() -> None:
+    query = make_query([Label("red", ("red",))], Background("contrast"), ["blue"], contrast_margin=0.25)
+    assert (query.ids, query.margin) == ((1, 0), 0.25)
+    assert make_query([Label("red", ("red",))], Background("prompt", ("blue",)), [], contrast_margin=0.25).margin == 0
+    model = ColourModel()
+    narrow = Segmenter(model, SegmenterSettings(background="contrast"))
+    narrow.set_image(noise(64, 64))
+    shares = []
+    for margin in (0.0, 0.1, 2.0):
+        model.config.contrast_margin = margin
+        shares.append(narrow.predict(["red"]).shares[0])
+    assert shares[0] < shares[1] < shares[2] == 1
