@@ -112,9 +112,7 @@ def check_labels(
         for prompt in dict.fromkeys(p.casefold() for p in label.prompts):
             if prompt in owners:
                 owner = owners[prompt]
-                raise UserError(
-                    f'prompt "{prompt}" belongs to two labels, "{owner}" and "{label.name}": keep one'
-                )
+                raise UserError(f'prompt "{prompt}" belongs to two labels, "{owner}" and "{label.name}": keep one')
             owners[prompt] = label.name
     if count_tokens is not None:
         # Token counts add up over words, so the longest template is the longest for every prompt; whether a
@@ -174,17 +172,13 @@ def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
             )
         templates.append(line)
     if not templates:
-        raise UserError(
-            f'template file {name} has no templates: write one a line, such as "a photo of a {{}}."'
-        )
+        raise UserError(f'template file {name} has no templates: write one a line, such as "a photo of a {{}}."')
     return tuple(templates)
 
 
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\S)", re.IGNORECASE)
 _DETERMINERS = frozenset(
-    _words(
-        "a an the my your his her its our their this that these those some many several one two every each"
-    )
+    _words("a an the my your his her its our their this that these those some many several one two every each")
 )
 _PHRASE_STARTS = frozenset(_words("of in on at by with from for and or"))
 
