@@ -81,6 +81,7 @@ class Bench:
         self, clip: FrozenCLIP, sets: dict[str, SceneSet], singles: dict[str, SceneSet], train: dict[str, Any]
     ) -> None:
         self.clip, self.sets, self.singles, self.train = clip, sets, singles, train
+        self.base = base_settings()  # once: an edit of the file must not mix settings within a run
         self.kept: dict[str, KeptTokens] = {}
         self.tokens: dict[tuple[str, str, str], Tensor] = {}
         self.grid = PatchGrid(0, 0, 0, 0)
@@ -162,9 +163,8 @@ class Bench:
         class OnThisCLIP(PACLModule):
             load_backbone = staticmethod(lambda name: self.clip)  # its texts are read once for all heads
 
-        base = base_settings()
-        model, data = dict(base["model"]), dict(self.train)
-        steps = settings.get("max_steps", base["trainer"]["max_steps"])
+        model, data = dict(self.base["model"]), dict(self.train)
+        steps = settings.get("max_steps", self.base["trainer"]["max_steps"])
         for key, value in settings.items():
             if key != "max_steps":
                 (data if key in data else model)[key] = value
@@ -333,7 +333,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = markdown(rows, settings)
     print(page)
     methods = {name: {k: "inf" if v == math.inf else v for k, v in own.items()} for name, own in METHODS.items()}
-    result = {"settings": settings, "base": base_settings(), "methods": methods, "rows": rows}
+    result = {"settings": settings, "base": bench.base, "methods": methods, "rows": rows}
     (folder / "scenes.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "scenes.md").write_text(page, encoding="utf-8")
     say(f"written to {folder}")
