@@ -41,7 +41,7 @@ from pacl.model import PACL
 from pacl.train import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
-QUICK = {"max_steps": 60}  # of the trained methods under --quick
+QUICK_STEPS = 60  # of the trained methods under --quick
 VALIDATION = 200  # scenes that settings are chosen on; seen pairs only
 
 BOUNDS = {"upper bound: majority label": bound_majority, "upper bound: label shares": bound_shares}
@@ -200,7 +200,9 @@ def base_settings() -> dict[str, Any]:
     return yaml.safe_load(find_config(DEFAULT_CONFIG).read_text(encoding="utf-8"))
 
 
-def compare(bench: Bench, seeds: Sequence[int], shipped: PACL | None, quick: bool) -> dict[str, list[dict[str, float]]]:
+def compare(
+    bench: Bench, seeds: Sequence[int], shipped: PACL | None, steps: int, quick: bool
+) -> dict[str, list[dict[str, float]]]:
     """Every row of the table: name -> one dictionary of figures a seed (one for what has no seed)."""
     rows: dict[str, list[dict[str, float]]] = {name: [row] for name, row in bench.bounds().items()}
     rows["CLIP's pooled embedding"] = [bench.pooled_top1()]
@@ -212,7 +214,7 @@ def compare(bench: Bench, seeds: Sequence[int], shipped: PACL | None, quick: boo
     if shipped is not None:
         rows["the head as shipped"] = [bench.measure(shipped)]
     for name, settings in METHODS.items():
-        settings = {**settings, **TUNED.get(name, {}), **(QUICK if quick else {})}
+        settings = {**settings, **TUNED.get(name, {}), "max_steps": steps}
         rows[name] = []
         for seed in seeds:
             say(f"{name}, seed {seed}")
@@ -299,12 +301,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="bundled", help="head or CLIP to measure, as pacl.segment takes it")
     parser.add_argument("--scenes", type=int, default=500, help="test scenes of each kind (default 500)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
+    parser.add_argument("--steps", type=int, help="of every trained row (default: those of the head that ships)")
     parser.add_argument("--out", type=Path, default=Path("out/scenes"), help="folder for the JSON and the Markdown")
     parser.add_argument("--quick", action="store_true", help="60 scenes, one seed, 60 steps on 1000 scenes")
     parser.add_argument("--tune", action="store_true", help="choose settings on validation scenes and print them")
     args = parser.parse_args(argv)
-    if args.scenes < 1:
-        raise UserError(f"--scenes {args.scenes}: at least 1")
+    for flag in ("scenes", "steps"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise UserError(f"--{flag} {value}: at least 1")
     if args.quick:
         args.scenes, args.seeds = min(args.scenes, 60), args.seeds[:1]
     folder = make_folder(args.out)
@@ -325,13 +330,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     sets = {name: SceneSet.draw("test", args.scenes, pairs, size) for name, pairs in SETS.items()}
     singles = {name: SceneSet.draw("test", args.scenes, pairs, size, objects=1) for name, pairs in SETS.items()}
     bench = Bench(model.clip, sets, singles, train)
-    rows = compare(bench, args.seeds, model if model.config.trained else None, args.quick)
+    steps = args.steps or (QUICK_STEPS if args.quick else bench.base["trainer"]["max_steps"])
+    rows = compare(bench, args.seeds, model if model.config.trained else None, steps, args.quick)
 
     settings = {
         "model": args.model,
         "checksum": model.clip.checksum()[:12],
         "test scenes": f"{args.scenes} + {args.scenes}",
         "seeds": " ".join(map(str, args.seeds)),
+        "steps": steps,
         "quick": args.quick,
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{torch.get_num_threads()} CPU threads",

@@ -28,7 +28,7 @@ def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
     settings = bench.base_settings()
     settings["data"]["init_args"] |= {"scenes": 20, "size": 32, "batch_size": 10}
     monkeypatch.setattr(bench, "base_settings", lambda: settings)
-    monkeypatch.setattr(bench, "QUICK", {"max_steps": 2})
+    monkeypatch.setattr(bench, "QUICK_STEPS", 2)
     arguments = ["--model", clip, "--scenes", "4", "--seeds", "0", "--quick", "--out", str(tmp_path / "out")]
     assert bench.main(arguments) == 0
     page = capsys.readouterr().out
