@@ -4,7 +4,7 @@
 #   make test   the same environment with the development tools, then the tests
 #
 #   make demo PYTHON=python3.12                        another Python (3.10 or newer)
-#   make demo PIP_INSTALL_ARGS="torch==2.6.0+cpu ..."  more words for `pip install` (another torch build first)
+#   make demo PIP_INSTALL_ARGS="--index-url URL"       more words for `pip install` (a mirror, a constraint)
 #   make test PYTEST_ARGS="tests/test_segment.py"      what pytest is given
 
 PYTHON ?= python3
