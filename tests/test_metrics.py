@@ -9,11 +9,7 @@ from pacl.metrics import Confusion, class_iou, mean_accuracy, mean_iou, occurrin
 
 def brute_force_iou(prediction: torch.Tensor, target: torch.Tensor, classes: int) -> list[float]:
     """Count pixel by pixel, as one would explain it."""
-    pairs = [
-        (p, t)
-        for p, t in zip(prediction.flatten().tolist(), target.flatten().tolist(), strict=True)
-        if t != 255
-    ]
+    pairs = [(p, t) for p, t in zip(prediction.flatten().tolist(), target.flatten().tolist(), strict=True) if t != 255]
     out = []
     for c in range(classes):
         both = sum(p == c and t == c for p, t in pairs)
