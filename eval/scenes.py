@@ -33,7 +33,7 @@ from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majorit
 from pacl.backbone import FrozenCLIP
 from pacl.data.batches import KeptTokens, SceneData
 from pacl.errors import UserError, run_verb
-from pacl.files import make_folder
+from pacl.files import make_folder, written_whole
 from pacl.grid import PatchGrid
 from pacl.lightning_cli import find_config
 from pacl.loading import load_model
@@ -324,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.tune:
         bench = Bench(model.clip, {"seen": SceneSet.draw("val", VALIDATION, "seen", size)}, {}, train)
         chosen = tune(bench)
-        (folder / "tuned.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
+        write(folder / "tuned.json", json.dumps(chosen, indent=2) + "\n")
         return 0
     say("drawing test scenes")
     sets = {name: SceneSet.draw("test", args.scenes, pairs, size) for name, pairs in SETS.items()}
@@ -348,10 +348,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(page)
     methods = {name: {k: "inf" if v == math.inf else v for k, v in own.items()} for name, own in METHODS.items()}
     result = {"settings": settings, "base": bench.base, "methods": methods, "rows": rows}
-    (folder / "scenes.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (folder / "scenes.md").write_text(page, encoding="utf-8")
+    write(folder / "scenes.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write(folder / "scenes.md", page)
     say(f"written to {folder}")
     return 0
+
+
+def write(path: Path, text: str) -> None:
+    """Write a result whole or not at all."""
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def quiet_lightning() -> None:

@@ -17,6 +17,8 @@ import torch
 from torch.nn.functional import normalize
 
 from pacl.compatibility import compatibility
+from pacl.errors import UserError, run_verb
+from pacl.segment import choose_device
 
 # B, T, P, D. P = 196, D = 512 is ViT-B/16 at 224 px; P = 2809 the same at stride 4.
 CPU_SIZES = [(64, 64, 64, 128), (256, 256, 64, 128), (64, 64, 196, 512), (256, 256, 196, 512), (8, 64, 2809, 512)]
@@ -55,14 +57,16 @@ def _memory(device: torch.device, reset: bool) -> float:
     return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--temperature", type=float, default=0.1)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    device = torch.device(args.device)
+    if args.repeats < 1 or not args.temperature > 0:
+        raise UserError(f"--repeats {args.repeats} --temperature {args.temperature}: at least 1, and above 0")
+    device = choose_device(args.device)
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     print(f"{device}{threads}, {args.dtype}, temperature {args.temperature}, torch {torch.__version__}")
     print(f"{'B':>5} {'T':>5} {'P':>5} {'D':>4}  {'impl':<9} {'ms':>9} {'MiB':>8}")
@@ -83,7 +87,8 @@ def main() -> None:
             except torch.OutOfMemoryError:
                 result = "out of memory"
             print(f"{B:5} {T:5} {P:5} {D:4}  {impl:<9} {result}", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_verb("speed_compatibility", main)

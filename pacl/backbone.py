@@ -220,7 +220,7 @@ def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> FrozenCLIP
     try:
         extra = json.loads(config.read_text(encoding="utf-8"))
         flag = bool(extra["model_cfg"].get("quick_gelu", False))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--model {name}: {config} is not an open_clip configuration ({error})") from error
     return _load_described(name, f"local-dir:{folder}", extra, flag if quick_gelu is None else quick_gelu)
 

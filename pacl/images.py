@@ -53,8 +53,12 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder, not a picture")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no ordinary file")
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty (0 bytes)")
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name

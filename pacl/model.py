@@ -120,7 +120,9 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             raise UserError(f"text {config.text!r}: choose identity or linear")
         clip.check_dense(config.dense)
         if not config.temperature > 0:
-            raise UserError(f"temperature {config.temperature}: it is above 0 (1 as published, inf for mean pooling)")
+            raise UserError(f"temperature {config.temperature}: must be above 0 (1 as published, inf for mean pooling)")
+        if not 0 < config.logit_scale < math.inf:
+            raise UserError(f"logit_scale {config.logit_scale}: must be above 0 and finite, such as 14.3")
         if config.learn_temperature and math.isinf(config.temperature):
             raise UserError("temperature inf is mean pooling: there is nothing to learn; start from 1 or less")
         self.clip = clip
@@ -242,6 +244,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         expected = {key: value.shape for key, value in self.head_state().items()}
         if expected != {key: value.shape for key, value in state.items()}:
             raise UserError(f"{source}: its tensors do not fit its configuration; the files are of different heads")
+        # (the logarithm of mean pooling's temperature is infinite)
+        if any(
+            value.isnan().any() or (value.isinf().any() and key != "log_temperature") for key, value in state.items()
+        ):
+            raise UserError(f"{source}: holds values that are no finite numbers; the head is damaged, train it again")
         self.load_state_dict(state, strict=False)
 
     def save_pretrained(
@@ -296,7 +303,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             UserError: nothing there, not a head, or a head for another CLIP or activation.
         """
         config_path, weights_path = _locate(str(pretrained_model_name_or_path), hub)
-        config = HeadConfig.from_json(config_path.read_text(encoding="utf-8"), str(config_path))
+        try:
+            text = config_path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{config_path} cannot be read ({error}); save or download it again") from error
+        config = HeadConfig.from_json(text, str(config_path))
         clip = clip or load_clip(config.backbone)
         _check_backbone(clip, config, str(config_path))
         model = cls(clip, config)

@@ -104,6 +104,8 @@ def check_labels(
     names: set[str] = set()
     owners: dict[str, str] = {}
     for label in labels:
+        if any("\ud800" <= letter <= "\udfff" for text in (label.name, *label.prompts) for letter in text):
+            raise UserError(f"prompt {label.name!a} holds bytes that are no text: type it in UTF-8")
         if not label.name.strip() or not label.prompts or not all(p.strip() for p in label.prompts):
             raise UserError(f'empty prompt under label "{label.name}": every label needs a name and a text')
         if label.name.casefold() in names:

@@ -33,6 +33,11 @@ DEFAULT_FORMATS = ("overlay", "mask", "rle")
 ROWS = 20  # of the table; a label a row is no short table with 150 classes
 
 
+def printable(path: Path) -> str:
+    """A path as text that any file and terminal takes: bytes that are not UTF-8 are spelt out."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True)
 class Writer:
     """Writes the results of one run, so that every picture's are made the same way."""
@@ -61,7 +66,7 @@ class Writer:
 
         def path(kind: str, ending: str) -> Path:
             to = self.out / f"{picture.name}.{ending}"
-            files.setdefault(kind, []).append(str(to))
+            files.setdefault(kind, []).append(printable(to))
             return to
 
         if "overlay" in self.formats:
@@ -86,7 +91,7 @@ class Writer:
     def _record(self, picture: Picture, found: Segmentation, files: dict[str, list[str]]) -> dict[str, Any]:
         height, width = found.index.shape
         return {
-            "image": str(picture.path),
+            "image": printable(picture.path),
             "width": width,
             "height": height,
             "model": self.model,

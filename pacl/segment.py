@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
-from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes, unknown_words
+from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
 from pacl.results import DEFAULT_FORMATS, FORMATS, Writer, line, table
 from pacl.settings import SegmenterSettings
 from pacl.sources import Picture, find_pictures, split_words
@@ -231,10 +231,11 @@ def warn_of_unknown_words(segmenter: Segmenter, labels: Sequence[Label]) -> None
     """Name the words of the prompts that a model with a closed vocabulary was never taught."""
     prompts = [prompt for label in labels for prompt in label.prompts] + list(segmenter.background.prompts)
     vocabulary = segmenter.model.clip.vocabulary
-    unknown = unknown_words(prompts, vocabulary)
+    unknown = unknown_words([*prompts, *(fill(template, "") for template in segmenter.templates)], vocabulary)
     if vocabulary is not None and unknown:
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         say(
-            f"warning: this model knows {len(vocabulary)} words and not {', '.join(map(repr, unknown))}: "
+            f"warning: this model knows {len(vocabulary)} words and not {', '.join(map(repr, unknown[:10]))}{more}: "
             "expect nonsense for them (its model card lists the words)"
         )
 
@@ -268,7 +269,7 @@ def run(
         if len(pictures) > 1:
             left = (time.monotonic() - start) / number * (len(pictures) - number)
             more = f" ({left:.0f} s left)" if left >= 1 else ""
-            console.print(f"{progress} {picture.path}: {line(record)}{more}", markup=False)
+            console.print(f"{progress} {record['image']}: {line(record)}{more}", markup=False)
         elif not as_json:
             for row in table(record):
                 console.print(row)
@@ -294,7 +295,7 @@ def memory_advice(picture: Picture) -> Iterator[None]:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
             raise
         raise UserError(
-            f"{picture.path}: out of memory; try a smaller --size, --window, or a larger --stride"
+            f"{picture.path}: out of memory; try a smaller --size, --window, a larger --stride or --precision bf16"
         ) from None
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -56,6 +57,19 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
+def check_checkpoint(path: str) -> None:
+    """Raise a `UserError` unless the file is one of Lightning's checkpoints."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(found, dict) or not {"state_dict", "optimizer_states"} <= found.keys():
+            raise ValueError("no training state in it")
+    except Exception as error:  # torch answers broken files with many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"--ckpt_path {path}: not a checkpoint, or damaged ({reason[0][:80]}); leave it out to start anew"
+        ) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
     cli = parse(
@@ -72,7 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = str(cli.folder / "checkpoints" / "last.ckpt")
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"--ckpt_path {cli.config.ckpt_path}: there is no {checkpoint}; leave it out to start anew")
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
     cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    if cli.trainer.global_step == 0:
+        raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
     if cli.trainer.is_global_zero:
         cli.model.pacl.config.trained = True
         cli.model.pacl.save_pretrained(cli.folder)
