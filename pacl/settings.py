@@ -44,7 +44,7 @@ class SegmenterSettings:
     protocols use 40 to 65)."""
 
     templates: str = "none"
-    """Sentence templates averaged around each prompt: a name in `pacl.prompts.TEMPLATES`."""
+    """Sentence templates averaged around each prompt: none, photo, paper, imagenet, or a file with one a line."""
 
     refine: int = 0
     """Iterations of edge-aware refinement against the picture's colours; 0: off, 10 is usual."""

@@ -312,3 +312,13 @@ def test_no_warning_on_ordinary_pictures(tmp_path: Path, picture: np.ndarray) ->
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.from_numpy(open_image(tmp_path / "p.png"))
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    empty, folder = tmp_path / "empty.jpg", tmp_path / "folder.jpg"
+    empty.touch()
+    folder.mkdir()
+    for path, complaint in ((empty, "is empty (0 bytes)"), (folder, "is a folder, not a picture")):
+        with pytest.raises(UserError) as error:
+            open_image(path)
+        assert str(error.value) == f"{path} {complaint}"

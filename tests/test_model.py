@@ -122,6 +122,8 @@ def test_saving_where_one_cannot(clip: FrozenCLIP, tmp_path: Path) -> None:
         ({"text": "deep"}, "identity or linear"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": math.nan}, "above 0"),
+        ({"logit_scale": 0.0}, "logit_scale 0.0: must be above 0"),
+        ({"logit_scale": -5.0}, "logit_scale -5.0"),
         ({"temperature": math.inf, "learn_temperature": True}, "nothing to learn"),
     ],
 )
@@ -172,3 +174,12 @@ def test_config_survives_json() -> None:
 def test_logit_scale_is_clamped(clip: FrozenCLIP) -> None:
     model = PACL.untrained(clip, logit_scale=500.0)
     assert float(model.logit_scale.detach()) == pytest.approx(100.0)
+
+
+def test_a_head_with_values_that_are_no_numbers_is_refused(clip: FrozenCLIP, tmp_path: Path) -> None:
+    model = trained_head(clip)
+    with torch.no_grad():
+        model.embedder.skip.bias[0] = math.nan
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no finite numbers"):
+        PACL.from_pretrained(tmp_path)

@@ -242,3 +242,8 @@ def test_unknown_words() -> None:
     vocabulary = frozenset({"a", "red", "fish"})
     assert unknown_words(["a red fish", "A blue Fish, a whale"], vocabulary) == ["blue", "whale"]
     assert unknown_words(["anything"], None) == []
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(UserError, match="no text"):
+        check_labels([parse_prompt("a \udcff dog")])

@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
-from pacl.results import FORMATS, Writer, line, table
+from pacl.results import FORMATS, Writer, line, printable, table
 from pacl.settings import SegmenterSettings
 from pacl.sources import Picture
 
@@ -140,3 +140,8 @@ def test_the_table_stays_short_and_clean(tmp_path: Path, image: np.ndarray, foun
     assert rows[-1] == "    and 28 smaller ones"
     assert max(map(len, rows)) < 100
     assert all(letter.isprintable() for row in rows for letter in row)
+
+
+def test_names_that_are_not_utf8_can_be_printed_and_written() -> None:
+    assert printable(Path("bad\udcff.jpg")) == "bad\\xff.jpg"
+    assert printable(Path("ü.jpg")) == "ü.jpg"

@@ -257,3 +257,27 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
     after = bench.measure(load_model(str(tmp_path)))
     assert after["objects/own/seen"] > before["objects/own/seen"] + 15
     assert after["grounds/own/seen"] > before["grounds/own/seen"] + 15
+
+
+# ---------------------------------------------------------------- what must not end in a head
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint" * 80])
+def test_a_broken_checkpoint_is_one_line(clip_name, tmp_path, content):
+    (tmp_path / "bad.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="not a checkpoint, or damaged"):
+        run(clip_name, tmp_path / "out", "--trainer.max_steps=1", f"--ckpt_path={tmp_path / 'bad.ckpt'}")
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("--trainer.max_steps=0", "nothing was trained"),
+        ("--model.lr=1e30", "try a lower --model.lr"),
+    ],
+)
+def test_a_run_that_taught_nothing_writes_no_head(clip_name, tmp_path, setting, complaint):
+    with pytest.raises(UserError, match=complaint):
+        run(clip_name, tmp_path / "out", "--trainer.max_steps=4", setting)
+    assert not (tmp_path / "out" / "config.json").exists()
