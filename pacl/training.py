@@ -106,7 +106,7 @@ class PACLModule(LightningModule):
         phi = self.pacl.phi(v, t)  # [B, T]
         loss = contrastive_loss(self.pacl.logit_scale * phi, positives)
         if not loss.isfinite():
-            raise UserError(f"the loss is {float(loss)} at step {self.global_step}: try a lower --model.lr")
+            raise UserError(f"the loss is {float(loss.detach())} at step {self.global_step}: try a lower --model.lr")
 
         own = t if positives is None else t[positives.int().argmax(1)]  # each image's first right text [B, D]
         self.log("loss", loss, prog_bar=True)
