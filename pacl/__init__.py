@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pacl.backbone import FrozenCLIP, load_clip
-    from pacl.compatibility import compatibility
     from pacl.embedder import PatchEmbedder
     from pacl.errors import UserError
     from pacl.loading import load_model
@@ -29,7 +28,6 @@ _HOMES = {
     "Segmenter": "segmenter",
     "SegmenterSettings": "settings",
     "UserError": "errors",
-    "compatibility": "compatibility",
     "contrastive_loss": "loss",
     "load_clip": "backbone",
     "load_model": "loading",

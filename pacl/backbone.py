@@ -87,6 +87,8 @@ class FrozenCLIP(nn.Module):
         preprocess = visual.preprocess_cfg
         self.mean: tuple[float, ...] = tuple(preprocess["mean"])
         self.std: tuple[float, ...] = tuple(preprocess["std"])
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+            raise UserError(f"--model {name}: mean {self.mean} and std {self.std} are not those of three channels")
         side = visual.image_size
         self.size = int(side[0] if isinstance(side, (tuple, list)) else side)
         self.patch = self.tower.patch
@@ -241,10 +243,18 @@ def _load_hub(name: str, quick_gelu: bool | None) -> FrozenCLIP:
 
 def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bool) -> FrozenCLIP:
     """A model with an ``open_clip_config.json``, whose further keys are ours: see `pacl.pretrain`."""
+    words = [extra.get(key) for key in ("vocabulary", "contrast")]
+    if not all(
+        some is None or (isinstance(some, list) and all(isinstance(word, str) for word in some)) for some in words
+    ):
+        raise UserError(f"--model {name}: vocabulary and contrast of its configuration are lists of words")
     clip = _create(name, model, quick_gelu=quick_gelu)
     tokenizer = _tokenizer(name, model)
     if extra.get("token_ids"):  # a text tower with only the token rows that it was trained on
-        tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
+        try:
+            tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"--model {name}: token_ids of its configuration are not usable ({error})") from error
     return FrozenCLIP(clip, tokenizer, name, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
 
 

@@ -18,7 +18,7 @@ UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published 
 UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
 
 
-def load_model(spec: str = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
+def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
     """Load whatever ``--model`` may name.
 
     Args:
@@ -31,6 +31,7 @@ def load_model(spec: str = "auto", *, dense: str | None = None, device: str | to
     Raises:
         UserError: the model cannot be found, or does not fit.
     """
+    spec = str(spec)
     model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
     if dense is not None and dense != model.config.dense:
         model.clip.check_dense(dense)

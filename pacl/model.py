@@ -29,6 +29,14 @@ from pacl.prompts import GENERIC_CONTRAST, fill
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 HEAD_FORMAT = "pacl-head"  # tells our config.json from those of other libraries
+JSON_TYPES: dict[str, Any] = {  # of the fields of a `HeadConfig`, as they are written there
+    "str": str,
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "list[float]": list,
+    "list[str]": list,
+}
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
 
@@ -95,6 +103,12 @@ class HeadConfig:
             if (version := values.pop("version")) != 1:
                 raise ValueError(f"version {version}, which is newer than this pacl")
             values["temperature"] = float(values["temperature"])
+            for field_ in dataclasses.fields(cls):
+                value = values.get(field_.name)
+                if field_.name in values and not isinstance(value, JSON_TYPES[str(field_.type)]):
+                    raise ValueError(f"{field_.name} is {value!r}")
+                if field_.type == "int" and value is not None and value < 1:
+                    raise ValueError(f"{field_.name} is {value}, not at least 1")
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source} is not the configuration of a pacl head ({error})") from error

@@ -164,6 +164,18 @@ def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not an open_clip configuration"):
         load_clip(f"local-dir:{tmp_path}")
     save_tiny_clip(tmp_path)
+    good = json.loads((tmp_path / "open_clip_config.json").read_text())
+    for wrong in (
+        {"vocabulary": 5},
+        {"contrast": [1]},
+        {"token_ids": [3, 1]},
+        {"token_ids": "x"},
+        {"preprocess_cfg": {"std": [0, 0, 0]}},
+    ):
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({**good, **wrong}))
+        with pytest.raises(UserError, match="local-dir"):
+            load_clip(f"local-dir:{tmp_path}")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(good))
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"short")
     with pytest.raises(UserError, match="local-dir") as error:
         load_clip(f"local-dir:{tmp_path}")

@@ -96,6 +96,10 @@ def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": 9}))
     with pytest.raises(UserError, match="do not fit its configuration"):
         PACL.from_pretrained(tmp_path)
+    for wrong in ({"width": "a"}, {"hidden": -1}, {"backbone": None}, {"contrast": 5}, {"logit_scale": "x"}):
+        (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}))
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            PACL.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "version": 2}))
     with pytest.raises(UserError, match="newer than this pacl"):
         PACL.from_pretrained(tmp_path)
