@@ -144,7 +144,7 @@ class FrozenCLIP(nn.Module):
         """Raise a `UserError` unless the image tower can do this dense variant."""
         if dense not in self.dense_variants:
             able = ", ".join(self.dense_variants)
-            raise UserError(f"--dense {dense}: the image tower of {self.name} can do {able}")
+            raise UserError(f"dense variant {dense}: the image tower of {self.name} can do {able}")
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
