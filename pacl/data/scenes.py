@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from random import Random
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pacl.data.polygons import Points, fill, polygon
 from pacl.data.scene_captions import (
     ALL_PAIRS,
     COLOURS,
@@ -28,17 +26,13 @@ from pacl.data.scene_captions import (
     Thing,
     describe,
 )
-
-Image = NDArray[np.uint8]
-Points = NDArray[np.float32]
+from pacl.data.scene_grounds import Float, Image, draw_grounds, ground_at, light
 
 SPLITS = ("train", "val", "test")
 PAIRS = {"seen": SEEN_PAIRS, "held_out": tuple(sorted(HELD_OUT)), "all": ALL_PAIRS}
-SIDE = 96.0  # units along the shorter side
 MIN_VISIBLE = 0.4  # of an object's own area; what is hidden more than that is placed elsewhere
 SIZES, CROWDED_SIZES = (0.3, 0.6), (0.28, 0.48)  # of objects, in shorter sides; the latter for three or more
 MIN_GROUND = 0.06  # of the picture, for each of two grounds
-SUPERSAMPLE = 4
 EMPTY: Points = np.zeros((0, 2), np.float32)
 
 # The colour itself, and the shade that stripes, dots and squares have.
@@ -148,7 +142,7 @@ def alike_scenes(block: int, count: int, *, size: int | tuple[int, int] = 64, se
 def _try(
     rng: Random, h: int, w: int, pairs: Sequence[tuple[str, str]], n_objects: int | None, choice: Sequence[str]
 ) -> Scene | None:
-    image, mask, grounds, split = _draw_grounds(rng, h, w, choice)
+    image, mask, grounds, split = draw_grounds(rng, h, w, choice)
     wanted = n_objects or rng.choices((1, 2, 3, 4), (34, 33, 23, 10))[0]
     names = list(grounds)
     things: list[Thing] = []
@@ -164,7 +158,7 @@ def _try(
         area, hidden = fits
         texture = TEXTURES[0] if rng.random() < 0.4 else rng.choice(TEXTURES[1:])
         i, j = min(max(int(shape.cy), 0), h - 1), min(max(int(shape.cx), 0), w - 1)
-        below = _ground_at(mask, grounds, i, j, split)
+        below = ground_at(mask, grounds, i, j, split)
         _paint(rng, image, shape, colour, texture)
         mask[shape.top : shape.bottom, shape.left : shape.right][shape.cover >= 0.5] = len(names)
         unit = min(h, w)
@@ -174,7 +168,7 @@ def _try(
     counts = np.bincount(mask.ravel(), minlength=len(names))
     if min(counts[: len(grounds)]) < MIN_GROUND * h * w:
         return None
-    _light(rng, image)
+    light(rng, image)
     caption, phrases = describe(rng, things, grounds, split)
     return Scene(image, mask, names, caption, phrases, things, split)
 
@@ -217,19 +211,8 @@ def _place(rng: Random, kind: str, h: int, w: int, sizes: tuple[float, float]) -
     right, bottom = min(math.ceil(cx + reach), w), min(math.ceil(cy + reach), h)
     origin = np.array([cx - left, cy - top], np.float32)
     box = (bottom - top, right - left)
-    cover = _fill([p @ turn + origin for p in SILHOUETTES[kind]], box)
+    cover = fill([p @ turn + origin for p in SILHOUETTES[kind]], box)
     return _Shape(kind, size, cx, cy, angle, top, left, cover)
-
-
-def _fill(polygons: list[Points], box: tuple[int, int]) -> NDArray[np.float32]:
-    """The share of each pixel that the union of polygons covers, float32 [h, w] in [0, 1]."""
-    h, w = box
-    fine = np.zeros((h * SUPERSAMPLE, w * SUPERSAMPLE), np.uint8)
-    for points in polygons:
-        # cv2 counts from pixel centres, in 1/16 pixel here
-        fixed = np.rint((points * SUPERSAMPLE - 0.5) * 16).astype(np.int32)
-        cv2.fillPoly(fine, [fixed], 255, shift=4)
-    return cv2.resize(fine, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / 255)
 
 
 def _fits(shape: _Shape, mask: Image, areas: list[int], first: int) -> tuple[int, tuple[int, ...]] | None:
@@ -316,12 +299,8 @@ _MARKINGS: dict[str, Callable[[Float, Float], Float]] = {
 }
 
 
-def _polygon(*points: tuple[float, float]) -> Points:
-    return np.array(points, np.float32)
-
-
 def _box(left: float, top: float, right: float, bottom: float) -> Points:
-    return _polygon((left, top), (right, top), (right, bottom), (left, bottom))
+    return polygon((left, top), (right, top), (right, bottom), (left, bottom))
 
 
 def _arc(x: float, y: float, a: float, b: float, start: float = 0, stop: float = 360, n: int = 40) -> Points:
@@ -351,202 +330,36 @@ SILHOUETTES: dict[str, list[Points]] = {
     "moon": [np.concatenate([_arc(0.1, 0, 0.48, 0.48, 56, 304), _arc(0.32, 0, 0.4, 0.4, 277, 83)])],
     "fish": [
         _arc(-0.1, 0, 0.38, 0.25),
-        _polygon((0.12, 0), (0.5, -0.27), (0.42, 0), (0.5, 0.27)),
-        _polygon((-0.2, -0.2), (0.02, -0.38), (0.12, -0.15)),
+        polygon((0.12, 0), (0.5, -0.27), (0.42, 0), (0.5, 0.27)),
+        polygon((-0.2, -0.2), (0.02, -0.38), (0.12, -0.15)),
     ],
     "boat": [
-        _polygon((-0.5, 0.14), (0.5, 0.14), (0.32, 0.44), (-0.32, 0.44)),
+        polygon((-0.5, 0.14), (0.5, 0.14), (0.32, 0.44), (-0.32, 0.44)),
         _box(-0.035, -0.48, 0.035, 0.2),
-        _polygon((0.07, -0.46), (0.44, 0.07), (0.07, 0.07)),
-        _polygon((-0.07, -0.36), (-0.07, 0.07), (-0.36, 0.07)),
+        polygon((0.07, -0.46), (0.44, 0.07), (0.07, 0.07)),
+        polygon((-0.07, -0.36), (-0.07, 0.07), (-0.36, 0.07)),
     ],
     "house": [
         _box(-0.37, -0.06, 0.37, 0.47),
-        _polygon((-0.5, -0.04), (0, -0.48), (0.5, -0.04)),
+        polygon((-0.5, -0.04), (0, -0.48), (0.5, -0.04)),
         _box(0.2, -0.46, 0.33, 0),
     ],
     "tree": [
-        _polygon((0, -0.5), (0.25, -0.16), (-0.25, -0.16)),
-        _polygon((0, -0.32), (0.34, 0.1), (-0.34, 0.1)),
-        _polygon((0, -0.1), (0.43, 0.34), (-0.43, 0.34)),
+        polygon((0, -0.5), (0.25, -0.16), (-0.25, -0.16)),
+        polygon((0, -0.32), (0.34, 0.1), (-0.34, 0.1)),
+        polygon((0, -0.1), (0.43, 0.34), (-0.43, 0.34)),
         _box(-0.09, 0.3, 0.09, 0.5),
     ],
     "mushroom": [
         np.concatenate([_arc(0, 0, 0.49, 0.44, 180, 360), _arc(0, 0, 0.49, 0.1, 0, 180)]),
-        _polygon((-0.13, 0.05), (0.13, 0.05), (0.19, 0.46), (-0.19, 0.46)),
+        polygon((-0.13, 0.05), (0.13, 0.05), (0.19, 0.46), (-0.19, 0.46)),
     ],
     "kite": [
-        _polygon((0, -0.5), (0.31, -0.16), (0, 0.3), (-0.31, -0.16)),
-        _polygon((0, 0.28), (0.1, 0.37), (0.02, 0.5), (-0.04, 0.48), (0.02, 0.38)),
+        polygon((0, -0.5), (0.31, -0.16), (0, 0.3), (-0.31, -0.16)),
+        polygon((0, 0.28), (0.1, 0.37), (0.02, 0.5), (-0.04, 0.48), (0.02, 0.38)),
     ],
 }
 assert set(SILHOUETTES) == set(KINDS)
-
-
-# ---------------------------------------------------------------- grounds
-
-
-def _draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Image, Image, list[str], str | None]:
-    """The picture before its objects: image, mask, names, and how two grounds are divided."""
-    first = rng.choice(choice)
-    image = _crop(rng, first, h, w)
-    mask = np.zeros((h, w), np.uint8)
-    if rng.random() > 0.3 or len(choice) < 2:
-        return image, mask, [first], None
-    second = rng.choice([g for g in choice if g != first])
-    split = "over" if rng.random() < 0.7 else "beside"
-    a, b = (rng.uniform(0.3, 0.7) for _ in range(2))
-    b = a + (b - a) * 0.3  # a slight slope
-    if split == "over":  # the sky is where it belongs
-        first, second, image = (second, first, _crop(rng, second, h, w)) if second == "sky" else (first, second, image)
-        edge = _polygon((0, a * h), (w, b * h), (w, h), (0, h))
-    else:
-        edge = _polygon((a * w, 0), (w, 0), (w, h), (b * w, h))
-    cover = _fill([edge], (h, w))
-    image = np.where(cover[..., None] >= 0.5, _crop(rng, second, h, w), image)
-    mask[cover >= 0.5] = 1
-    return image, mask, [first, second], split
-
-
-def _ground_at(mask: Image, grounds: list[str], i: int, j: int, split: str | None) -> str:
-    """The ground around pixel (i, j); objects already there are looked past along the dividing line."""
-    if split is None:
-        return grounds[0]
-    line = mask[i, :] if split == "over" else mask[:, j]
-    seen = line[line < 2]
-    if seen.size == 0:
-        return grounds[0]
-    return grounds[round(float(seen.mean()))]
-
-
-def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
-    """A random window of a ground's texture, possibly mirrored, a little lighter or darker."""
-    tile = _tile(ground, h, w)
-    top, left = int(rng.random() * (h + 1)), int(rng.random() * (w + 1))
-    window = tile[top : top + h, left : left + w]
-    if rng.random() < 0.5:
-        window = window[:, ::-1]
-    return np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(window), alpha=rng.uniform(0.9, 1.02)))
-
-
-def _light(rng: Random, image: Image) -> None:
-    """Brightness and noise of the whole picture, in place."""
-    noise = _noise_tile()
-    h, w = image.shape[:2]
-    side = noise.shape[0] // 2
-    if max(h, w) > side:
-        noise = np.tile(noise, (h // side + 1, w // side + 1, 1))
-    top, left = int(rng.random() * side), int(rng.random() * side)
-    grain = noise[top : top + h, left : left + w]
-    strength = rng.uniform(0, 0.6)
-    cv2.addWeighted(image, rng.uniform(0.86, 1.03), grain, strength, rng.uniform(-10, 10) - 128 * strength, dst=image)
-
-
-@lru_cache(maxsize=1)
-def _noise_tile() -> Image:
-    noise = np.random.default_rng(0).normal(128, 12, (512, 512, 3))
-    return np.clip(noise, 0, 255).astype(np.uint8)
-
-
-@lru_cache(maxsize=64)
-def _tile(ground: str, h: int, w: int) -> Image:
-    """A ground's texture on twice the canvas, drawn once per canvas size; uint8 [2h, 2w, 3]."""
-    rng = np.random.default_rng(GROUNDS.index(ground))
-    unit = min(h, w) / SIDE
-    tile = _GROUND_PAINTERS[ground](rng, 2 * h, 2 * w, unit)
-    return np.clip(tile, 0, 255).astype(np.uint8)
-
-
-Float = NDArray[np.floating[Any]]
-
-
-def _noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float:
-    """Smooth noise around 0 with a standard deviation of about 1 and blobs of `cell` pixels, [h, w, 1]."""
-    rows, columns = max(int(h / cell) + 2, 2), max(int(w / cell) + 2, 2)
-    coarse = rng.normal(size=(rows, columns)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC))[..., None]
-
-
-def _grid(h: int, w: int, unit: float) -> tuple[Float, Float]:
-    """x and y of the pixels in units, [1, w, 1] and [h, 1, 1]."""
-    return (np.arange(w)[None, :, None] + 0.5) / unit, (np.arange(h)[:, None, None] + 0.5) / unit
-
-
-def _grass(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    tile = np.array([96, 124, 58]) + 9 * _noise(rng, h, w, 14 * unit) * [1, 1, 0.6]
-    tile = np.ascontiguousarray(np.clip(tile, 0, 255).astype(np.uint8))
-    for _ in range(int(0.11 * h * w / unit**2)):
-        x, y = rng.uniform(0, w), rng.uniform(0, h)
-        lean, length = rng.normal(0, 1.4) * unit, rng.uniform(3, 7) * unit
-        shade = float(rng.uniform(-32, 34))
-        colour = (92 + shade, 122 + shade, 54 + 0.7 * shade)
-        ends = [(int(p * 16), int(q * 16)) for p, q in ((x, y), (x + lean, y - length))]
-        cv2.line(tile, ends[0], ends[1], colour, max(round(unit), 1), cv2.LINE_AA, 4)
-    return tile
-
-
-def _water(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    x, y = _grid(h, w, unit)
-    phase = y / 7.5 + 0.35 * np.sin(x / 7 + 0.5 * np.sin(y / 11)) + 0.15 * _noise(rng, h, w, 20 * unit)
-    crest = np.clip(np.sin(2 * np.pi * phase) * 1.6 - 0.7, 0, 1)
-    return np.array([64, 122, 142]) + crest * [62, 60, 52] + 5 * _noise(rng, h, w, 12 * unit)
-
-
-def _sand(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    grains = _noise(rng, h, w, max(0.8 * unit, 1))
-    ripple = np.sin(2 * np.pi * (_grid(h, w, unit)[1] / 17 + 0.25 * _noise(rng, h, w, 24 * unit)))
-    return np.array([212, 190, 146]) + grains * 13 + ripple * 6
-
-
-def _snow(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    drifts = np.minimum(_noise(rng, h, w, 10 * unit), 0.5)
-    sparkle = (_noise(rng, h, w, max(1.2 * unit, 1)) < -1.7) * -14.0
-    return np.array([228, 235, 243]) + drifts * [18, 13, 7] + sparkle
-
-
-def _bricks(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    x, y = _grid(h, w, unit)
-    row = np.floor(y / 8)
-    along = x + 8 * (row % 2)
-    column = np.floor(along / 16)
-    shades = rng.normal(0, 11, (int(row.max()) + 1, int(column.max()) + 1))
-    shade = shades[row.astype(int), column.astype(int)]
-    joint = np.minimum(np.minimum(y % 8, 8 - y % 8), np.minimum(along % 16, 16 - along % 16))
-    mortar = np.clip((0.85 - joint) * unit + 0.5, 0, 1)
-    brick = np.array([148, 88, 74]) + shade + 5 * _noise(rng, h, w, 2 * unit)
-    return brick + (np.array([196, 188, 178]) - brick) * mortar
-
-
-def _wood(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    x, y = _grid(h, w, unit)
-    plank = np.floor(y / 19).astype(int)
-    shade = rng.normal(0, 9, int(plank.max()) + 1)[plank]
-    start = rng.uniform(0, 10, int(plank.max()) + 1)[plank]
-    grain = np.sin(2 * np.pi * (y / 3.6 + start + 0.5 * np.sin((x + 40 * start) / 17)))
-    gap = np.clip((0.8 - np.minimum(y % 19, 19 - y % 19)) * unit + 0.5, 0, 1)
-    return np.array([150, 108, 70]) + shade + grain * [11, 10, 8] - gap * 60 + 0 * x
-
-
-def _sky(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    cloud = 0.7 * _noise(rng, h, w, 26 * unit) + 0.4 * _noise(rng, h, w, 9 * unit)
-    return np.array([150, 200, 238]) + np.clip(cloud * 1.2 - 0.5, 0, 1) * [92, 46, 12]
-
-
-def _road(rng: np.random.Generator, h: int, w: int, unit: float) -> Float:
-    stones = _noise(rng, h, w, max(1.2 * unit, 1))
-    return np.array([142, 142, 147]) + stones * 15 + 6 * _noise(rng, h, w, 20 * unit)
-
-
-_GROUND_PAINTERS: dict[str, Callable[[np.random.Generator, int, int, float], Float]] = {
-    "grass": _grass,
-    "water": _water,
-    "sand": _sand,
-    "snow": _snow,
-    "bricks": _bricks,
-    "wood": _wood,
-    "sky": _sky,
-    "road": _road,
-}
 
 
 # ---------------------------------------------------------------- data sets
