@@ -1,0 +1,198 @@
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pacl import retrieval
+from pacl.compatibility import compatibility
+from pacl.retrieval import Recalls, gallery, recalls
+
+
+def brute_force_ranks(scores: list[list[float]], positives: list[list[bool]]) -> list[int]:
+    """Sort every row, wrong items first among equals, and look where the first right one stands."""
+    ranks = []
+    for row, right in zip(scores, positives, strict=True):
+        order = sorted(range(len(row)), key=lambda i: (-row[i], right[i]))
+        ranks += [place for place, i in enumerate(order, 1) if right[i]][:1]
+    return ranks
+
+
+def brute_force(scores: Tensor, positives: Tensor) -> Recalls:
+    ways = [brute_force_ranks(s.tolist(), p.tolist()) for s, p in ((scores, positives), (scores.T, positives.T))]
+    shares = [{k: sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)} for ranks in ways]
+    return Recalls(*shares, *(float(statistics.median(ranks)) for ranks in ways))
+
+
+def assert_same(found: Recalls, expected: Recalls) -> None:
+    for name in ("image_to_text", "text_to_image", "image_to_text_rank", "text_to_image_rank"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name)), name
+
+
+def random_case(images: int, texts: int, levels: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Scores with few levels have many ties; some rows and columns have no right item, some have several."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(images, texts, generator=generator)
+    if levels:
+        scores = (scores * levels).round()
+    positives = torch.rand(images, texts, generator=generator) < 2 / texts
+    positives[0, 0] = True
+    return scores, positives
+
+
+# ---------------------------------------------------------------- recall at k
+
+
+@pytest.mark.parametrize("levels", [None, 1, 4])
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (40, 13), (30, 150)])
+def test_equals_a_brute_force_count(size, levels, monkeypatch):
+    monkeypatch.setattr(retrieval, "CHUNK_BYTES", 4 * 150 * 4)  # several chunks, the last one ragged
+    for seed in range(4):
+        scores, positives = random_case(*size, levels, seed)
+        assert_same(recalls(scores, positives), brute_force(scores, positives))
+
+
+def test_hand_computed():
+    """Two pictures with two captions each; ranks 1 and 2 for the pictures, 1, 2, 2, 1 for the captions."""
+    scores = torch.tensor([[0.9, 0.2, 0.4, 0.1], [0.3, 0.8, 0.3, 0.5]])
+    positives = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1]], dtype=torch.bool)
+    found = recalls(scores, positives, ks=(1, 2))
+    assert found.image_to_text == {1: 0.5, 2: 1.0}
+    assert found.text_to_image == {1: 0.5, 2: 1.0}
+    assert (found.image_to_text_rank, found.text_to_image_rank) == (1.5, 1.5)
+    assert found.mean == 0.75
+
+
+def test_any_caption_of_an_image_counts_and_its_others_do_not_stand_in_the_way():
+    scores = torch.tensor([[5.0, 4, 3, 2, 1, 0]])
+    positives = torch.tensor([[0, 1, 1, 1, 1, 1]], dtype=torch.bool)
+    assert recalls(scores, positives, ks=(1, 2)).image_to_text == {1: 0.0, 2: 1.0}
+    assert recalls(scores, ~positives, ks=(1,)).image_to_text == {1: 1.0}
+
+
+def test_one_text_of_several_images():
+    scores = torch.tensor([[3.0], [2.0], [1.0]])
+    positives = torch.tensor([[False], [True], [True]])
+    found = recalls(scores, positives, ks=(1, 2))
+    assert found.text_to_image == {1: 0.0, 2: 1.0}
+    assert found.image_to_text == {1: 1.0, 2: 1.0}  # the picture without a text is no query
+
+
+def test_a_perfect_ranking_is_one_and_its_opposite_is_not():
+    scores = torch.eye(30)
+    right = torch.eye(30, dtype=torch.bool)
+    assert recalls(scores, right).mean == 1
+    worst = recalls(-scores, right)
+    assert worst.mean == 0
+    assert worst.image_to_text_rank == worst.text_to_image_rank == 30
+
+
+def test_ties_do_not_flatter():
+    positives = torch.eye(50, dtype=torch.bool)
+    constant = recalls(torch.zeros(50, 50), positives)
+    assert constant.mean == 0
+    assert constant.text_to_image_rank == 50
+    scores = torch.zeros(50, 50)
+    scores[0, :2] = 1  # picture 0 likes its own text as much as one wrong one
+    assert recalls(scores, positives, ks=(1, 2)).image_to_text == {1: 0.0, 2: 1 / 50}
+
+
+def test_equal_right_items_are_not_each_others_rivals():
+    scores = torch.tensor([[1.0, 1.0, 0.0]])
+    assert recalls(scores, torch.tensor([[True, True, False]]), ks=(1,)).image_to_text == {1: 1.0}
+
+
+def test_half_precision_and_other_layouts():
+    scores, positives = random_case(20, 30, None, 0)
+    half = scores.half()
+    assert_same(recalls(half, positives), brute_force(half.float(), positives))
+    assert_same(recalls(scores.T.contiguous().T, positives), brute_force(scores, positives))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+    scores, positives = random_case(6, 9, None, 0)
+    scores[4, 7] = value
+    with pytest.raises(ValueError, match="finite"):
+        recalls(scores, positives)
+
+
+@pytest.mark.parametrize(
+    ("scores", "positives", "ks", "message"),
+    [
+        (torch.zeros(3), torch.zeros(3, dtype=torch.bool), (1,), r"\[I, T\]"),
+        (torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool), (1,), "floating"),
+        (torch.zeros(2, 3), torch.ones(3, 2, dtype=torch.bool), (1,), r"bool \[2, 3\]"),
+        (torch.zeros(2, 3), torch.ones(2, 3), (1,), "float32"),
+        (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool), (1,), "no right pair"),
+        (torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool), (0, 1), "from 1"),
+        (torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool), (), "from 1"),
+        (torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool), (1,), "no right pair"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(scores, positives, ks, message):
+    with pytest.raises(ValueError, match=message):
+        recalls(scores, positives, ks)
+
+
+# ---------------------------------------------------------------- the gallery
+
+
+def vectors(*shape: int, seed: int = 0) -> Tensor:
+    return normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1, math.inf, torch.tensor(0.3, requires_grad=True)])
+@pytest.mark.parametrize("cosine", [True, False])
+def test_gallery_is_phi_whatever_the_batch(temperature, cosine):
+    patches, texts = vectors(11, 7, 16), vectors(5, 16, seed=1)
+    expected = compatibility(patches, texts, temperature=temperature, cosine=cosine, impl="reference").detach()
+    for batch in (1, 4, 11, 100):
+        phi = gallery(patches, texts, temperature=temperature, cosine=cosine, batch=batch)
+        assert not phi.requires_grad
+        torch.testing.assert_close(phi, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_gallery_of_stored_patches_is_float32(dtype):
+    patches, texts = vectors(5, 7, 16).to(dtype), vectors(6, 16, seed=1)
+    phi = gallery(patches, texts, temperature=0.1, batch=2, device="cpu")
+    assert phi.dtype == torch.float32
+    torch.testing.assert_close(phi, compatibility(patches.float(), texts, temperature=0.1))
+
+
+def test_gallery_reads_mapped_patches(tmp_path: Path):
+    patches, texts = vectors(9, 7, 16).half(), vectors(6, 16, seed=1)
+    (tmp_path / "patches").write_bytes(patches.numpy().tobytes())
+    mapped = torch.from_file(str(tmp_path / "patches"), size=patches.numel(), dtype=torch.half).view_as(patches)
+    torch.testing.assert_close(gallery(mapped, texts, batch=2), gallery(patches, texts, batch=9))
+
+
+def test_gallery_never_asks_for_more_than_a_batch(monkeypatch):
+    seen = []
+
+    def spy(patches: Tensor, texts: Tensor, **settings: object) -> Tensor:
+        seen.append(len(patches))
+        return torch.zeros(len(patches), len(texts))
+
+    monkeypatch.setattr(retrieval, "compatibility", spy)
+    gallery(vectors(10, 3, 4), vectors(2, 4), batch=4)
+    assert seen == [4, 4, 2]
+
+
+def test_gallery_and_recalls_find_planted_pairs():
+    """Each text is one patch of its image: a sharp softmax finds it, mean pooling over many patches does worse."""
+    patches = vectors(40, 50, 8)
+    texts, positives = patches[:, 3], torch.eye(40, dtype=torch.bool)
+    sharp = recalls(gallery(patches, texts, temperature=0.01), positives)
+    flat = recalls(gallery(patches, texts, temperature=math.inf), positives)
+    assert sharp.image_to_text[1] > 0.9
+    assert flat.mean < 0.7 * sharp.mean
+
+
+def test_gallery_needs_a_batch():
+    with pytest.raises(ValueError, match="batch is 0"):
+        gallery(vectors(2, 3, 4), vectors(2, 4), batch=0)
