@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,7 +32,7 @@ _READABLE = "ordinary JPEG, PNG, WebP, GIF, BMP and TIFF files work"
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
 
 
-def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
     """Read a picture as a person sees it.
 
     Upright by its EXIF orientation. Greyscale, 1-bit, palette and CMYK become RGB; 16-bit values are scaled,
@@ -42,6 +43,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Args:
         path: The file.
         max_pixels: A header that promises more pixels than this is refused before anything is decoded.
+        short_side: A large JPEG may be decoded at a half, a quarter or an eighth of its size, which is several
+            times as fast, as long as its shorter side keeps this many pixels; None decodes it in full.
 
     Returns:
         RGB, uint8 [H, W, 3], contiguous and writable.
@@ -63,15 +66,25 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return _decode(path, path, max_pixels, short_side)
 
+
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
+    """As `open_image`, of a file's content; ``name`` is what messages call it."""
+    return _decode(io.BytesIO(data), Path(name), max_pixels, short_side)
+
+
+def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: int | None) -> np.ndarray:
     try:
-        with _open(path) as image:
+        with _open(file) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise UserError(
                     f"{path} is too large: {width} x {height} pixels, "
                     f"the limit is {max_pixels / 1e6:g} million; scale it down first"
                 )
+            if short_side is not None and image.format == "JPEG":
+                image.draft(None, (short_side, short_side))  # the smallest size with both sides at least these
             with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
                 return np.require(_to_rgb(image), requirements=("C", "W"))  # torch wants it writable
     except UserError:
@@ -194,7 +207,7 @@ def _is_bomb_to_pillow(image: Image.Image) -> bool:
     return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | io.BytesIO) -> Image.Image:
     """Read the header only."""
     Image.init()
     with _without_bomb_check():

@@ -1,8 +1,8 @@
 """Train a small CLIP from random weights with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
 
 The public weights of CLIP cannot travel in a package; a small model of one's own can. Any data module that
-yields batches ``{"images": uint8 [B, 3, H, W], "texts": B captions}`` will do; when it has a `vocabulary`,
-the text tower gets only the token rows that those words need.
+yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, "positives": bool [B, T]}`` will do; when it has
+a `vocabulary`, the text tower gets only the token rows that those words need.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pacl.distributed import gather_rows, merge_texts, rank_count
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.lightning_cli import parse
@@ -126,7 +127,7 @@ class CLIPTrainer(L.LightningModule):
         self._val: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Unit vectors of the pictures and of the texts, float32 [B, D] each."""
+        """Unit vectors of the pictures and of the texts, float32 [B, D] and [T, D]."""
         side = self.towers.image_size
         if batch["images"].shape[-2:] != (side, side):
             h, w = batch["images"].shape[-2:]
@@ -140,21 +141,21 @@ class CLIPTrainer(L.LightningModule):
                 F.normalize(self.clip.encode_text(tokens).float(), dim=-1),
             )
 
-    def gather(self, vectors: Tensor) -> Tensor:
-        """The vectors of all ranks, [ranks * B, D], with gradients to each."""
-        if self.trainer.world_size == 1:
-            return vectors
-        everyones = self.all_gather(vectors, sync_grads=True)
-        assert isinstance(everyones, Tensor)
-        return everyones.flatten(0, 1)
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures that data modules are to yield."""
+        return self.towers.image_size
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        images, texts = (self.gather(side) for side in self(batch))  # every rank has the whole loss
-        logits = self.clip.logit_scale.exp() * images @ texts.T  # [B, B]
-        loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)
+        images, texts = self(batch)  # [B, D], [T, D], of this process
+        rows, positives = merge_texts(batch["texts"], batch["positives"])
+        texts = gather_rows(texts)
+        logits = self.clip.logit_scale.exp() * images @ (texts if rows is None else texts[rows]).T  # [B, T]
+        loss = contrastive_loss(logits, positives, over_ranks=True)
+        accuracy = in_batch_accuracy(logits, positives)
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(images))
         self.log("logit_scale", self.clip.logit_scale.exp())
-        return loss
+        return loss * rank_count()  # DDP averages the gradients that are to be summed
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
         if self.global_step >= self.whole_from * self.trainer.estimated_stepping_batches:
@@ -165,11 +166,12 @@ class CLIPTrainer(L.LightningModule):
             self.clip.logit_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        self._val.append(self(batch))
+        images, texts = self(batch)
+        self._val.append((images, texts[batch["positives"].int().argmax(1)]))  # each with its own caption
 
     def on_validation_epoch_end(self) -> None:
         """Retrieval among all validation pairs: which caption is whose."""
-        images, texts = (self.gather(torch.cat(side)) for side in zip(*self._val, strict=True))
+        images, texts = (gather_rows(torch.cat(side)) for side in zip(*self._val, strict=True))
         self._val.clear()
         logits = self.clip.logit_scale.exp() * images @ texts.T
         loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
 from pacl.data.scenes import Image, Scene, SceneDataset, alike_scenes
+from pacl.data.texts import pair_texts
 from pacl.errors import UserError
 
 Pair = tuple[Image, str]
@@ -45,10 +46,11 @@ class SceneBlocks(Dataset[list[Pair]]):
 
 
 def collate_blocks(blocks: list[list[Pair]]) -> dict[str, Any]:
-    """Blocks of pairs -> {"images": uint8 [B, 3, H, W], "texts": B captions}."""
+    """Blocks of pairs -> {"images": uint8 [B, 3, H, W], "texts": T captions, "positives": bool [B, T]}."""
     pairs = [pair for block in blocks for pair in block]
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
-    return {"images": images, "texts": [text for _, text in pairs]}
+    texts, positives = pair_texts([text for _, text in pairs], [()] * len(pairs))
+    return {"images": images, "texts": texts, "positives": positives}
 
 
 def collate_scenes(scenes: list[Scene]) -> dict[str, Any]:

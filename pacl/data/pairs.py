@@ -1,0 +1,309 @@
+"""Where pictures with captions come from: tables, COCO's JSON and folders by class, all as one `FilePairs`.
+
+A caption's noun phrases ride along with it: those that a source knows itself (class names, the scenes), else those
+that a tagger finds once (`pacl.data.nouns`).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from pacl.data.strings import Strings
+from pacl.errors import UserError
+from pacl.images import IMAGE_SUFFIXES, list_images, open_image
+
+Description = tuple[str, Sequence[str]]  # a caption and its noun phrases
+
+IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file", "path", "image_path", "image_name", "url")
+CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description", "comment", "sentence", "raw")
+BESIDE = ("", "images", "Images")  # where a table's pictures are looked for, from its own folder
+
+
+class PairSource(Protocol):
+    """Pictures with captions, by number."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What the picture is called in messages."""
+
+    def image(self, index: int, short_side: int | None = None) -> np.ndarray:
+        """The picture, uint8 RGB [H, W, 3]; ``short_side`` allows a smaller decoding that keeps as many pixels.
+
+        Raises:
+            UserError: it is missing or broken.
+        """
+
+    def descriptions(self, index: int) -> Sequence[Description]:
+        """All its captions, each with its noun phrases; none for a picture without a caption."""
+
+
+class FilePairs:
+    """Picture files with their captions.
+
+    Attributes:
+        root: folder that the paths start from.
+        paths: n paths.
+        captions: the captions of all pictures, picture by picture.
+        first: int64 [n + 1]; picture i has captions first[i] to first[i + 1].
+        nouns: the noun phrases of each caption, tab-separated; None: nobody looked for them yet.
+    """
+
+    def __init__(self, root: Path, captions: dict[str, list[str]], nouns: dict[str, Sequence[str]] | None = None):
+        """
+        Args:
+            root: folder that the paths start from.
+            captions: path -> captions.
+            nouns: caption -> its noun phrases, when the source knows them.
+        """
+        self.root = root
+        self.paths = Strings(captions)
+        self.captions = Strings(caption for own in captions.values() for caption in own)
+        self.first = np.cumsum([0, *(len(own) for own in captions.values())], dtype=np.int64)
+        self.nouns: Strings | None = None
+        if nouns is not None:
+            self.set_nouns([nouns[caption] for own in captions.values() for caption in own])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        return str(self.root / self.paths[index])
+
+    def image(self, index: int, short_side: int | None = None) -> np.ndarray:
+        return open_image(self.root / self.paths[index], short_side=short_side)
+
+    def descriptions(self, index: int) -> list[Description]:
+        own = range(self.first[index], self.first[index + 1])
+        return [(self.captions[i], self._nouns(i)) for i in own]
+
+    def _nouns(self, caption: int) -> tuple[str, ...]:
+        return tuple(filter(None, self.nouns[caption].split("\t"))) if self.nouns else ()
+
+    def set_nouns(self, nouns: Iterable[Sequence[str]]) -> None:
+        """Set the noun phrases of every caption, in the order of `captions`."""
+        self.nouns = Strings("\t".join(phrases) for phrases in nouns)
+
+
+class Part:
+    """Some pictures of a source.
+
+    Args:
+        source: the whole.
+        indices: which of its pictures, in the order they get here.
+    """
+
+    def __init__(self, source: PairSource, indices: Sequence[int] | np.ndarray) -> None:
+        self.source, self.indices = source, np.asarray(indices, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))
+
+    def image(self, index: int, short_side: int | None = None) -> np.ndarray:
+        return self.source.image(int(self.indices[index]), short_side)
+
+    def descriptions(self, index: int) -> Sequence[Description]:
+        return self.source.descriptions(int(self.indices[index]))
+
+
+def hold_out(source: PairSource, count: int) -> tuple[Part, Part]:
+    """Split into a training part and ``count`` held-out pictures, whatever the order of the source.
+
+    The pictures whose names have the smallest SHA-256 are held out: the same ones in every run, on every machine.
+    Of a path its last part counts, so that the folder may move.
+    """
+    digests = [hashlib.sha256(PurePosixPath(source.name(i)).name.encode()).digest() for i in range(len(source))]
+    order = sorted(range(len(source)), key=lambda i: digests[i])
+    return Part(source, sorted(order[count:])), Part(source, sorted(order[:count]))
+
+
+def read_table(
+    path: str | Path,
+    images: str | Path | None = None,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+) -> FilePairs:
+    """Read a CSV or TSV of pictures and captions; rows with the same picture are captions of one.
+
+    Commas, tabs, semicolons and bars separate; the first line may name the columns. Without a header the column that
+    looks like picture files (or URLs) is the pictures', and the last other one the captions'. ``name.jpg#3``, as
+    Flickr's token files number their captions, is ``name.jpg``. A URL stands for the file of its last part: download
+    first, this reads local files only.
+
+    Args:
+        path: the table, UTF-8.
+        images: folder of the pictures; None looks beside the table, and in ``images/`` there.
+        image_column: the pictures' column by name; None finds it.
+        caption_column: the captions' column by name; None finds it.
+
+    Raises:
+        UserError: no such file, no such column, no rows.
+    """
+    path = Path(path)
+    rows = _rows(path)
+    image, caption, header = _columns(path, rows, image_column, caption_column)
+    captions: dict[str, list[str]] = {}
+    for number, row in enumerate(rows[header:], header + 1):
+        if len(row) <= max(image, caption):
+            raise UserError(f"{path} line {number}: {len(row)} columns, but the caption is in column {caption + 1}")
+        name = row[image].strip().partition("#")[0]
+        if "://" in name:
+            name = PurePosixPath(urlsplit(name).path).name
+        text = " ".join(row[caption].split())
+        captions.setdefault(name, []).extend([text] if text else [])
+    return FilePairs(_image_folder(path, images, next(iter(captions))), captions)
+
+
+def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
+    """Read captions in COCO's JSON format; pictures without captions are kept, and have none.
+
+    Args:
+        path: ``captions_*.json``.
+        images: folder of the pictures; None looks beside the file, and in ``images/`` there.
+
+    Raises:
+        UserError: no such file, or not of that format.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        captions: dict[str, list[str]] = {name: [] for name in names.values()}
+        for annotation in content["annotations"]:
+            text = " ".join(annotation["caption"].split())
+            captions[names[annotation["image_id"]]].extend([text] if text else [])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not captions in COCO's format ({type(error).__name__}: {error})") from None
+    if not captions:
+        raise UserError(f"{path}: has no pictures")
+    return FilePairs(_image_folder(path, images, next(iter(captions))), captions)
+
+
+def read_folders(path: str | Path, names: str | Path | None = None, template: str = "a photo of a {}.") -> FilePairs:
+    """Read a folder with one folder of pictures (at any depth) a class; the caption names the class.
+
+    Args:
+        path: the folder.
+        names: a file with a line ``folder: name; other name`` each, or WordNet's list (``n02123045<TAB>tabby, tabby
+            cat``, as ``words.txt`` of Tiny-ImageNet); None takes the folders' names as they are. Folders without a
+            line are left out.
+        template: the caption's sentence, with one ``{}``.
+
+    Raises:
+        UserError: no such folder, nothing in it, a names file that does not fit.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder")
+    known = _read_names(Path(names)) if names is not None else None
+    captions: dict[str, list[str]] = {}
+    nouns: dict[str, Sequence[str]] = {}
+    for folder in sorted(each for each in path.iterdir() if each.is_dir()):
+        own = [folder.name.replace("_", " ")] if known is None else known.get(folder.name, [])
+        texts = [template.replace("{}", name) for name in own]
+        nouns.update({text: own for text in texts})
+        if texts:
+            captions.update({str(file.relative_to(path)): texts for file in list_images(folder, recursive=True)})
+    if not captions:
+        raise UserError(f"{path}: has no folder of pictures" + (f" that {names} names" if names else ""))
+    return FilePairs(path, captions, nouns)
+
+
+def read_only(path: str | Path) -> set[str]:
+    """The picture names of a list with one a line, as Flickr8k's split files are."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of picture names ({error})") from None
+    return {line.strip() for line in lines if line.strip()}
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline()
+            file.seek(0)
+            delimiter = max("\t,;|", key=lambda sign: (sign in line, sign == "\t", line.count(sign)))
+            # Tab-separated captions hold quotation marks that quote nothing.
+            quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+            csv.field_size_limit(1 << 24)
+            rows = [row for row in csv.reader(file, delimiter=delimiter, quoting=quoting) if any(row)]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a table in UTF-8 ({error})") from None
+    if not rows or len(rows[0]) < 2:
+        raise UserError(f"{path}: a table of pictures and captions has two columns or more and a row or more")
+    return rows
+
+
+def _columns(path: Path, rows: list[list[str]], image: str | None, caption: str | None) -> tuple[int, int, int]:
+    """Places of the pictures' and captions' columns, and how many lines the header takes."""
+    header = [cell.strip().lower() for cell in rows[0]]
+
+    def named(wanted: str | None, known: Sequence[str]) -> int | None:
+        if wanted is not None and wanted.lower() not in header:
+            raise UserError(f"{path}: has no column {wanted!r}; its first line is {', '.join(rows[0])}")
+        names = known if wanted is None else [wanted.lower()]
+        return next((header.index(name) for name in names if name in header), None)
+
+    places = named(image, IMAGE_COLUMNS), named(caption, CAPTION_COLUMNS)
+    if places[0] is not None and places[1] is not None:
+        if len(rows) == 1:
+            raise UserError(f"{path}: has a header and no rows")
+        return places[0], places[1], 1
+    if image is None and caption is None:
+        pictures = [i for i, cell in enumerate(rows[0]) if _is_picture(cell)]
+        others = [i for i in range(len(rows[0])) if i not in pictures]
+        if pictures and others:
+            return pictures[0], others[-1], 0
+    raise UserError(
+        f"{path}: cannot tell its columns of pictures and captions from its first line ({', '.join(rows[0])[:80]}); "
+        "name them in it as image,caption, or give image_column and caption_column"
+    )
+
+
+def _is_picture(cell: str) -> bool:
+    cell = cell.strip().partition("#")[0]
+    return "://" in cell or PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _image_folder(path: Path, images: str | Path | None, example: str) -> Path:
+    if images is not None:
+        if not Path(images).is_dir():
+            raise UserError(f"{images}: no such folder of pictures (for {path})")
+        return Path(images)
+    for name in BESIDE:
+        if (path.parent / name / example).is_file():
+            return path.parent / name
+    raise UserError(f"{path}: its pictures are not beside it ({example} is not there); name their folder as images")
+
+
+def _read_names(path: Path) -> dict[str, list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as class names ({error})") from None
+    named = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            between, comma = ("\t", ",") if "\t" in line else (":", ";")
+            folder, found, rest = line.partition(between)
+            own = [name.strip() for name in rest.split(comma) if name.strip()]
+            if not found or not own:
+                raise UserError(f"{path} line {number}: {line.strip()[:60]!r} is not 'folder: name; other name'")
+            named[folder.strip()] = own
+    return named
