@@ -108,14 +108,11 @@ class MaskFolder:
         pictures = self._pictures()
         names = list(pictures) if self.only is None else read_list(self.only)
         if missing := [name for name in names if name not in pictures]:
-            raise UserError(f"{_some(missing, 'line')} of {self.only} have no picture in {self.images}")
+            raise UserError(f"{self.images} lacks {_some(missing, 'picture')} that {self.only} lists")
         files = [(name, pictures[name], Path(self.masks, name + self.mask_ending)) for name in names[: self.limit]]
-        if missing := [str(path.relative_to(self.images)) for _, path, mask in files if not mask.is_file()]:
-            advice = "" if self.only else "; name the pictures that have one in a file and give it as only"
-            raise UserError(
-                f"{_some(missing, 'picture')} of {self.images} have no mask {files[0][0]}{self.mask_ending} or the like "
-                f"in {self.masks}{advice}"
-            )
+        if missing := [mask.relative_to(self.masks).as_posix() for _, _, mask in files if not mask.is_file()]:
+            advice = "" if self.only else "; to use the others, list them in a file and give it as only"
+            raise UserError(f"{self.masks} lacks {_some(missing, 'mask')} of pictures in {self.images}{advice}")
         return files
 
     def __len__(self) -> int:
@@ -173,7 +170,8 @@ def read_list(path: str | Path) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}): it lists pictures, one a line") from None
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"{path} cannot be read ({reason}): it should list pictures, one a line") from None
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
         raise UserError(f"{path} is empty: it lists pictures, one a line, without their endings")
@@ -206,6 +204,6 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def _some(names: Sequence[str], what: str) -> str:
-    """ "5 pictures (a.jpg, b.jpg, c.jpg, ...)"."""
+    """As "5 pictures (a, b, c, ...)"."""
     more = ", ..." if len(names) > SHOWN else ""
     return f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:SHOWN])}{more})"
