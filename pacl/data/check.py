@@ -1,0 +1,343 @@
+"""Read captioned pictures before anyone trains on them: ``python -m pacl.data check WHAT [options]``.
+
+WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source by itself: a table, COCO's JSON, a folder by
+class, shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from pacl.data.photos import Cut
+from pacl.data.sources import Source
+from pacl.data.survey import SHOWN, Tally, looks, stream
+from pacl.errors import UserError, run_verb
+from pacl.files import make_folder
+from pacl.segment import OneLineParser
+
+QUICK = 500  # pictures of each source that --quick decodes
+TOLD = 5  # bad pictures of each kind that the terminal names
+SIDE = 224  # what pictures are compared with where the configuration names no size
+
+USAGE = "pacl data check WHAT [options]"
+
+EXAMPLES = f"""\
+examples:
+  pacl data check configs/flickr8k.yaml                  every source that a training reads
+  pacl data check captions.csv --images photos           a table of pictures and captions
+  pacl data check captions_val2017.json --images val2017
+  pacl data check train --names words.txt --limit 2000   a folder by class; some pictures of it
+  pacl data check "shards/{{000..331}}.tar" --quick
+
+Every picture is decoded in full; of a large source, --quick sees that all files are there and decodes some {QUICK}.
+Paths in a configuration go from the folder the command is called in, as in training.
+
+exit codes: 0 fine, 1 a larger share of a source's pictures than --max_bad is missing, unreadable or without a caption,
+2 nothing done because of a mistake named in one line
+"""
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A source to check.
+
+    Attributes:
+        role: where it stands in the configuration, or nothing.
+        source: it.
+        cut: how training sees its pictures.
+        side: at which size.
+    """
+
+    role: str
+    source: Source
+    cut: Cut = dataclasses.field(default_factory=Cut)
+    side: int = SIDE
+
+    @property
+    def title(self) -> str:
+        return f"{self.role} {self.source.pairs} ({self.source.kind})".strip()
+
+
+# --- What to check ----------------------------------------------------------------------------------
+
+
+def read_config(path: str | Path) -> list[Entry]:
+    """The sources of a configuration's data, training ones first.
+
+    Raises:
+        UserError: not YAML, no captioned pictures from files in it, or a setting that there is not.
+    """
+    import yaml
+
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not YAML ({error})") from None
+    data = config.get("data") if isinstance(config, dict) else None
+    settings = data.get("init_args", data) if isinstance(data, dict) else None
+    if not isinstance(settings, dict) or not settings.get("train"):
+        kind = f" ({data['class_path']})" if isinstance(data, dict) and "class_path" in data else ""
+        raise UserError(f"{path}: its data{kind} names no sources of captioned pictures in data.init_args.train")
+    cut = _fill(Cut, settings.get("cut") or {}, f"{path}: data.cut")
+    cut.check()
+    entries = []
+    for part in ("train", "val"):
+        own = settings.get(part) or []
+        if not isinstance(own, list):
+            raise UserError(f"{path}: data.{part} is a list of sources, each with its pairs")
+        for i, each in enumerate(own):
+            source = _fill(Source, each, f"{path}: data.{part}[{i}]")
+            side = settings.get("size") or SIDE
+            entries.append(Entry(f"{part}[{i}]", source, cut if part == "train" else Cut(), side))
+    return entries
+
+
+def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
+    """A dataclass from what stands in YAML.
+
+    Raises:
+        UserError: a setting that it has not, lacks, or that is of another type.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: {values!r} is not a list of settings")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            close = difflib.get_close_matches(str(name), hints, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(hints)}"
+            raise UserError(f"{where}: {name!r} is no setting; {hint}")
+        if not _fits(value, hints[name]):
+            wanted = str(hints[name]).removeprefix("<class '").removesuffix("'>").replace("typing.", "")
+            raise UserError(f"{where}: {name} {value!r} is not {wanted}")
+    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    for field in fields:
+        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: lacks {field.name!r}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from YAML is of a type."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) in (tuple, list):
+        return isinstance(value, list) and all(_fits(each, get_args(hint)[0]) for each in value)
+    if get_args(hint):  # a union
+        return any(_fits(value, each) for each in get_args(hint))
+    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's words and flags; those about one source are fields of `Source`."""
+    from docstring_parser import parse_from_object
+
+    parser = OneLineParser(
+        prog="pacl data check",
+        usage=USAGE,
+        description="Read captioned pictures and tell what is in them, and what is wrong with them.",
+        epilog=EXAMPLES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", metavar="WHAT", help="a configuration (.yaml), or the pairs of one source")
+    one = parser.add_argument_group("one source (a configuration says these itself)")
+    texts = {param.arg_name: " ".join((param.description or "").split()) for param in parse_from_object(Source).params}
+    for name in ("images", "format", "image_column", "caption_column", "names", "template", "only"):
+        choices = get_args(get_type_hints(Source)["format"]) if name == "format" else None
+        text = texts[name].replace("null", "default:").replace("%", "%%")
+        one.add_argument(f"--{name}", choices=choices, metavar=None if choices else "TEXT", help=text)
+    how = parser.add_argument_group("how")
+    how.add_argument("--limit", metavar="N", type=_positive, help="look at N pictures spread evenly over each source")
+    how.add_argument("--quick", action="store_true", help=f"see that files are there and decode some {QUICK} of them")
+    how.add_argument(
+        "--workers", metavar="N", type=int, help="processes that decode; 0 decodes in this one (default: cores)"
+    )
+    how.add_argument(
+        "--max_bad",
+        metavar="SHARE",
+        type=float,
+        default=0.0,
+        help="exit with 1 if a larger share of a source's pictures is bad (default: 0.0, a single one is too many)",
+    )
+    how.add_argument("--seed", metavar="N", type=int, default=0, help="of the pictures on the sheet (default: 0)")
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--sheet",
+        metavar="FILE.png",
+        type=Path,
+        default=Path("out/check.png"),
+        help=f"contact sheet: {SHOWN} pictures of each source as training sees them (default: out/check.png)",
+    )
+    results.add_argument(
+        "--report",
+        metavar="FILE.json",
+        type=Path,
+        default=Path("out/check.json"),
+        help="all figures and every bad picture (default: out/check.json)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return int(text)
+
+
+def find_entries(args: argparse.Namespace) -> list[Entry]:
+    """The sources that WHAT and the flags name."""
+    own = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Source)}
+    given = {name: value for name, value in own.items() if value is not None}
+    if args.what.endswith((".yaml", ".yml")):
+        if given:
+            raise UserError(f"--{next(iter(given))}: {args.what} says this of each of its sources")
+        return read_config(args.what)
+    return [Entry("", Source(args.what, **given))]
+
+
+# --- Checking ---------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the words, read every source's captions, then its pictures; print, and write report and sheet.
+
+    Returns:
+        0, or 1 when more than ``--max_bad`` of a source is bad.
+
+    Raises:
+        UserError: Whatever is wrong with the words, the configuration or the tables it names.
+    """
+    args = build_parser().parse_args(argv)
+    workers = _cores() if args.workers is None else args.workers
+    if workers < 0:
+        raise UserError(f"--workers {workers}: 0 or more")
+    if not 0 <= args.max_bad <= 1:
+        raise UserError(f"--max_bad {args.max_bad}: a share from 0 to 1")
+    for flag, path, suffix in (("--sheet", args.sheet, ".png"), ("--report", args.report, ".json")):
+        if path.suffix.lower() != suffix:
+            raise UserError(f"{flag} {path}: must end in {suffix}")
+        make_folder(path.parent, flag)
+    entries = find_entries(args)
+    streams = [stream(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from pacl.data.sheet import Strip, contact_sheet
+    from pacl.render import save_image, save_json
+
+    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    tallies, records = [], []
+    for entry, (pictures, total) in zip(entries, streams, strict=True):
+        tally = Tally(args.seed)
+        looked = looks(pictures, workers)
+        size = min(total or args.limit or 0, args.limit or total or 0) or None
+        for picture, found in track(looked, entry.title, size, console=progress, transient=True):
+            tally.add(picture, found)
+        record = {
+            "source": dataclasses.asdict(entry.source),
+            "role": entry.role,
+            "total": total,
+            **tally.figures(entry.side),
+            "in_training": _shared(tally, tallies, entries) if entry.role.startswith("val") else None,
+            "problems": [
+                {"picture": _printable(name), "problem": problem, "message": _printable(message)}
+                for name, problem, message in tally.problems
+            ],
+        }
+        tallies.append(tally)
+        records.append(record)
+        console.print(f"{entry.title}", style="bold", markup=False)
+        for line in lines(record):
+            console.print(line, markup=False)
+        console.print()
+    bad = [record for record in records if record["bad"] > args.max_bad * max(record["pictures"], 1)]
+    strips = [Strip(entry.title, tally.shown.items(), entry.cut) for entry, tally in zip(entries, tallies, strict=True)]
+    save_image(args.sheet, contact_sheet(strips, args.seed))
+    save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
+    console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
+    verdict = "fine" if not bad else f"more than {args.max_bad:.2%} bad in {len(bad)} of {len(records)} sources"
+    console.print(verdict, style="green" if not bad else "red", markup=False)
+    return 1 if bad else 0
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _printable(text: str) -> str:
+    """Names that are not UTF-8 have their bytes spelt out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _shared(tally: Tally, before: Sequence[Tally], entries: Sequence[Entry]) -> float | None:
+    """Share of the decoded pictures whose pixels a training source has too."""
+    training = [
+        np.asarray(each.pixels) for each, entry in zip(before, entries, strict=False) if entry.role.startswith("train")
+    ]
+    return float(np.isin(np.asarray(tally.pixels), np.concatenate(training)).mean()) if len(tally.pixels) else None
+
+
+def lines(record: dict[str, Any]) -> Iterator[str]:
+    """What a person wants to know of one source, a line a figure."""
+    of = f" of {record['total']:,}" if record["total"] not in (None, record["pictures"]) else ""
+    rows: list[tuple[str, str | None]] = [
+        ("pictures", f"{record['pictures']:,}{of}"),
+        ("pairs", f"{record['pairs']:,}"),
+        ("captions a picture", _range(record["captions_per_picture"])),
+        ("without caption", f"{record['without_caption']:,}"),
+        ("missing", f"{record['missing']:,}"),
+        ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
+        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
+        ("in training too", None if record["in_training"] is None else _percent(record["in_training"])),
+        ("words a caption", _range(record["caption_words"])),
+        ("CLIP tokens", _tokens(record["caption_tokens"])),
+        ("width", _range(record["width"])),
+        ("height", _range(record["height"])),
+        ("width / height", _range(record["aspect"], 2)),
+        (f"smaller than {record['small']['side']}", record["small"]["share"] and _percent(record["small"]["share"])),
+        ("frequent words", ", ".join(list(record["words"])[:15])),
+        ("frequent nouns", ", ".join(list(record["nouns"] or {})[:15])),
+        ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} pictures/s a process"),
+    ]
+    yield from (f"  {name:<20}{''.join(c if c.isprintable() else ' ' for c in text)}" for name, text in rows if text)
+    for kind in ("missing", "unreadable", "no caption"):
+        own = [each for each in record["problems"] if each["problem"] == kind]
+        yield from (f"  {kind}: {each['message'] if kind == 'unreadable' else each['picture']}" for each in own[:TOLD])
+        if len(own) > TOLD:
+            yield f"  {kind}: and {len(own) - TOLD:,} more, all in the report"
+
+
+def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
+    if spread is None:
+        return None
+    low, median, high = (f"{spread[key]:,.{digits}f}" for key in ("min", "median", "max"))
+    return low if low == high else f"{low} to {high}, median {median}, mean {spread['mean']:,.{max(digits, 1)}f}"
+
+
+def _tokens(spread: dict[str, float] | None) -> str | None:
+    return spread and f"{_range(spread)}; {_percent(spread['cut'])} cut at 77"
+
+
+def _percent(share: float) -> str:
+    if share in (0, 1):
+        return f"{share:.0%}"
+    return f"{share:.1%}" if 0.0005 <= share < 0.9995 else "<0.1%" if share < 0.5 else ">99.9%"
+
+
+if __name__ == "__main__":
+    run_verb("data check", main)
