@@ -1,0 +1,143 @@
+import io
+import json
+import sys
+import tarfile
+
+import pytest
+
+from pacl.data import tars
+from pacl.data.tars import count_pairs, samples, shard_urls
+from pacl.errors import UserError
+
+
+def write(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return str(path)
+
+
+def test_captions_are_found_where_the_usual_tools_write_them(tmp_path):
+    path = write(
+        tmp_path / "a.tar",
+        {
+            "0.jpg": b"0",
+            "0.json": json.dumps({"caption": "from json", "status": "success"}).encode(),
+            "0.txt": "a caf\u00e9\n at  night ".encode(),
+            "1.PNG": b"1",
+            "1.json": b'{"captions": ["one", " ", "two"], "nouns": [["a one"], ["two", "twos"]]}',
+            "2.webp": b"2",
+            "2.caption": b"plain",
+            "2.json": b"broken {",
+            "3.jpeg": b"3",
+            "3.json": b'{"text": "a red dog", "nouns": ["dog"]}',
+            "sub/4.jpg": b"4",
+            "sub/4.json": b'{"caption": 7, "nouns": [1]}',
+            "5.seg.png": b"of no use",
+        },
+    )
+    found = list(samples(path))
+    assert [sample.name for sample in found] == ["a.tar/0", "a.tar/1", "a.tar/2", "a.tar/3", "a.tar/sub/4"]
+    assert [sample.image for sample in found] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [sample.captions for sample in found] == [
+        ("a caf\u00e9 at night",),
+        ("one", "two"),
+        ("plain",),
+        ("a red dog",),
+        (),
+    ]
+    assert [sample.nouns for sample in found] == [None, (("a one",), ("two", "twos")), None, (("dog",),), None]
+    assert [sample.index for sample in found] == [0, 1, 2, 3, 4]
+    assert count_pairs(path) == 5
+
+
+def test_braces_and_double_colons_name_shards(tmp_path):
+    for name in ("0", "1", "x"):
+        write(tmp_path / f"{name}.tar", {"k.jpg": b"", "k.txt": name.encode()})
+    pattern = f"{tmp_path}/{{0..1}}.tar::file:{tmp_path}/x.tar::pipe:cat {tmp_path}/0.tar"
+    assert [(s.shard, s.captions) for s in samples(pattern)] == [(0, ("0",)), (1, ("1",)), (2, ("x",)), (3, ("0",))]
+
+
+def test_missing_shards_are_one_line(tmp_path):
+    write(tmp_path / "0.tar", {})
+    with pytest.raises(UserError, match=r"1\.tar: no such shard; 2 of the 3 of "):
+        shard_urls(f"{tmp_path}/{{0..2}}.tar")
+    with pytest.raises(UserError, match="not a pattern"):
+        shard_urls("a{0..2.tar")
+    with pytest.raises(UserError, match="size"):
+        count_pairs("https://example.org/{0..2}.tar")
+
+
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    tars.webdataset.cache_clear()
+    with pytest.raises(UserError, match=r"pip install pacl\[shards\]"):
+        shard_urls("a.tar")
+
+
+PADDED = {f"{i}.{suffix}": bytes([i]) * 3000 for i in range(1, 5) for suffix in ("jpg", "txt")}  # 3584 bytes each
+
+
+@pytest.mark.parametrize(
+    ("damage", "whole"),
+    [
+        (lambda tar: tar[: 6 * 3584 + 900], 3),  # in a picture
+        (lambda tar: tar[: 4 * 3584] + b"\1" * 512 + tar[4 * 3584 + 512 :], 2),  # a header
+        (lambda tar: tar[: 4 * 3584], 2),  # between two samples
+        (lambda tar: b"<html>not found</html>" * 100, 0),
+        (lambda tar: b"", 0),
+    ],
+)
+def test_of_a_broken_shard_the_samples_before_the_break_are_read(tmp_path, capfd, recwarn, damage, whole):
+    path = tmp_path / "0.tar"
+    write(path, PADDED)
+    path.write_bytes(damage(path.read_bytes()))
+    write(tmp_path / "1.tar", {"9.jpg": b"9", "9.txt": b"9"})
+    failed = []
+    found = [sample.name for sample in samples(f"{tmp_path}/{{0..1}}.tar", failed)]
+    assert found == [*(f"0.tar/{i}" for i in range(1, whole + 1)), "1.tar/9"]
+    assert len(failed) == 1
+    assert failed[0].startswith(f"{path} breaks off after {whole} pictures (")
+    assert "\n" not in failed[0]
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn
+
+
+def test_a_whole_shard_of_any_kind_breaks_nowhere(tmp_path):
+    paths = [write(tmp_path / "0.tar", PADDED), str(tmp_path / "1.tar"), str(tmp_path / "2.tar.gz")]
+    content = (tmp_path / "0.tar").read_bytes()
+    (tmp_path / "1.tar").write_bytes(content[: 8 * 3584 + 1024])  # not padded to a record
+    with tarfile.open(paths[2], "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("1.jpg"), io.BytesIO())
+    failed = []
+    assert len(list(samples("::".join(paths), failed))) == 4 + 4 + 1
+    assert not failed
+
+
+def test_what_cannot_be_opened_is_listed(tmp_path, capfd):
+    failed = []
+    assert not list(samples("pipe:exit 3::gopher://x/0.tar", failed))
+    assert len(failed) == 2
+    assert all("breaks off after 0 pictures" in line for line in failed)
+
+
+def test_leaving_a_command_early_is_no_failure(tmp_path):
+    path = write(tmp_path / "0.tar", {f"{i}.jpg": bytes(100_000) for i in range(50)})
+    failed = []
+    stream = samples(f"pipe:cat {path}", failed)
+    next(stream)
+    stream.close()
+    assert not failed
+
+
+def test_odd_samples_do_not_end_a_shard(tmp_path):
+    path = tmp_path / "0.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("1.txt", "2.jpg", "2.jpg", "2.txt", "README", "3.jpg", "3.txt"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    failed = []
+    assert [sample.name for sample in samples(str(path), failed)] == ["0.tar/2", "0.tar/3"]
+    assert failed[0] == "0.tar/1 has no picture"
+    assert "duplicate" in failed[1]
