@@ -201,7 +201,7 @@ def test_a_damaged_or_foreign_cache_file_is_written_anew(make, tmp_path):
 def test_a_cache_that_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(module, "nouns", lambda caption: pytest.fail("tagged for nothing"))
-    with pytest.raises(UserError, match="cache .*file: is a file; choose a folder"):
+    with pytest.raises(UserError, match=r"cache .*file: is a file; choose a folder"):
         module.tag_all(CAPTIONS, tmp_path / "file")
 
 
