@@ -322,12 +322,13 @@ class ShardLoader:
             raise UserError(f"--data.batch_size {batch}: {ranks} processes need an image each")
         urls = [shard_urls(source.pairs) for source in sources]
         counts = epoch_counts([_size(source) for source in sources], [source.weight for source in sources])
-        steps, per_rank = sum(counts) // batch, max(1, workers)
+        steps = sum(counts) // batch
         if not steps:
             raise UserError(
                 f"--data.batch_size {batch}: {sources[0].pairs} holds {sum(counts)} pairs, less than a batch"
             )
-        share = batch // ranks + (rank < batch % ranks)
+        workers = min(workers, steps)  # a worker without a step would keep its stretch to itself
+        per_rank, share = max(1, workers), batch // ranks + (rank < batch % ranks)
         make = partial(Batches, size=size, cut=cut, seed=seed, templates=templates)
         self.layout = [seed, ranks, per_rank, *map(len, urls)]
         self.sampler = RequestSampler(steps, per_rank, rank)  # under this name Lightning finds it
