@@ -108,9 +108,13 @@ class Stamp:
         """Pictures of a shard; the last one has what is left."""
         return max(1, SHARD_BYTES // self.picture_bytes // BATCH) * BATCH
 
-    def shards(self) -> list[range]:
-        """The pictures of each shard."""
-        return [range(i, min(i + self.shard_size, self.pictures)) for i in range(0, self.pictures, self.shard_size)]
+    @property
+    def shards(self) -> int:
+        return -(-self.pictures // self.shard_size)
+
+    def shard(self, k: int) -> range:
+        """The pictures of shard k."""
+        return range(k * self.shard_size, min((k + 1) * self.shard_size, self.pictures))
 
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))  # tuples come back as lists, so that what was read compares

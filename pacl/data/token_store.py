@@ -82,7 +82,7 @@ class TokenStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if self._folder:
-            self._shards = [_mapped(self._folder, self.stamp, shard) for shard in range(len(self.stamp.shards()))]
+            self._shards = [_mapped(self._folder, self.stamp, shard) for shard in range(self.stamp.shards)]
 
     @classmethod
     def open(cls, folder: str | Path, stamp: Stamp, *, verify: bool = False) -> TokenStore:
@@ -101,13 +101,13 @@ class TokenStore:
         if not (folder / STAMP).exists():
             raise UserError(f"{FLAG} {folder}: holds no tokens ({STAMP} is not there)")
         if unfinished := _unfinished(folder, stamp):
-            done = len(stamp.shards()) - len(unfinished)
+            done = stamp.shards - len(unfinished)
             raise UserError(
-                f"{FLAG} {folder}: incomplete, {done} of {len(stamp.shards())} shards are there; "
+                f"{FLAG} {folder}: incomplete, {done} of {stamp.shards} shards are there; "
                 "the command that began it goes on with it"
             )
         shards, missing = [], {}
-        for shard in range(len(stamp.shards())):
+        for shard in range(stamp.shards):
             about = _read_json(_path(folder, shard, ".json"))
             shards.append(_mapped(folder, stamp, shard))
             if (verify or shard == 0) and _checksum(shards[-1]) != about.get("sha256"):
@@ -136,7 +136,7 @@ class TokenStore:
             for left_by_a_killed_one in folder.glob(".*-*.[bj]*"):
                 left_by_a_killed_one.unlink()
             todo = _unfinished(folder, stamp)
-            need = sum(len(stamp.shards()[shard]) for shard in todo) * stamp.picture_bytes
+            need = sum(len(stamp.shard(k)) for k in todo) * stamp.picture_bytes
             free = shutil.disk_usage(folder).free
             if need > free:
                 raise UserError(
@@ -165,7 +165,7 @@ class TokenStore:
             shards.append(tokens)
             missing.update(unreadable)
 
-        _encode(stamp, range(len(stamp.shards())), encode, keep)
+        _encode(stamp, range(stamp.shards), encode, keep)
         return cls(stamp, shards, missing)
 
 
@@ -173,7 +173,7 @@ def _encode(
     stamp: Stamp, shards: Sequence[int], encode: Encode, keep: Callable[[int, Tensor, dict[int, str]], None]
 ) -> None:
     """Compute some shards, in order, and hand each over when its last picture is done."""
-    pictures = [stamp.shards()[shard] for shard in shards]
+    pictures = [stamp.shard(k) for k in shards]
     wanted = [index for own in pictures for index in own]
     rows = _rows(stamp, wanted, encode) if wanted else iter(())
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -202,13 +202,12 @@ def _rows(stamp: Stamp, wanted: Sequence[int], encode: Encode) -> Iterator[tuple
                 f"and width {stamp.width}"
             )
         tokens = given.to("cpu", stamp.torch_dtype)
-        for index, before, after in zip(readable, given, tokens, strict=True) if not tokens.isfinite().all() else ():
-            if not before.isfinite().all():
-                raise UserError(f"{FLAG}: tokens of picture {index} are not finite; is the backbone damaged?")
-            if not after.isfinite().all():
-                raise UserError(
-                    f"{FLAG}: tokens up to {before.abs().max():.3g} overflow float16; keep them in bfloat16"
-                )
+        if readable and not torch.stack(tokens.aminmax()).isfinite().all():  # NaN comes out of it too
+            bad = next(i for i, row in enumerate(tokens) if not row.isfinite().all())
+            if given[bad].isfinite().all():
+                top = given[bad].abs().max()
+                raise UserError(f"{FLAG}: tokens up to {top:.3g} overflow {stamp.dtype}; keep them in bfloat16")
+            raise UserError(f"{FLAG}: tokens of picture {readable[bad]} are not finite; is the backbone damaged?")
         found = iter(tokens)
         yield from ((None, reasons[index]) if index in reasons else (next(found), "") for index in batch)
     if any(True for _ in left):
@@ -221,7 +220,7 @@ def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
     Raises:
         UserError: the folder's stamp is another one.
     """
-    shards = range(len(stamp.shards()))
+    shards = range(stamp.shards)
     if not (folder / STAMP).exists():
         return list(shards)
     found, wanted = _read_json(folder / STAMP), stamp.to_json()
@@ -240,7 +239,7 @@ def _path(folder: Path, shard: int, suffix: str) -> Path:
 
 def _mapped(folder: Path, stamp: Stamp, shard: int) -> Tensor:
     """A shard [n, P, W] as it lies on the disk: a page is read when its row is."""
-    path, shape = _path(folder, shard, ".bin"), (len(stamp.shards()[shard]), stamp.patches, stamp.width)
+    path, shape = _path(folder, shard, ".bin"), (len(stamp.shard(shard)), stamp.patches, stamp.width)
     wanted = shape[0] * stamp.picture_bytes
     try:
         if (size := path.stat().st_size) != wanted:
