@@ -54,7 +54,7 @@ class SceneSet:
         labels = [own[torch.from_numpy(scene.mask).long()] for own, scene in zip(ids, scenes, strict=True)]
         most = max(map(len, ids))
         present = torch.stack([torch.cat([own, own[:1].expand(most - len(own))]) for own in ids])
-        images = stack_images([scene.image for scene in scenes])
+        images = stack_images([scene.image for scene in scenes], size)
         return cls(images, torch.stack(labels).to(torch.uint8), present, torch.stack([own[-1] for own in ids]))
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ from torch import Tensor
 from eval.scene_probe import train_probe
 from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.backbone import FrozenCLIP
-from pacl.data.batches import KeptTokens, SceneData
+from pacl.data.scene_data import SceneData
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.grid import PatchGrid
@@ -81,7 +81,7 @@ class Bench:
         clip: the frozen CLIP.
         sets: name -> scenes to segment.
         singles: name -> scenes with one object, to classify.
-        train: arguments of the training data (`pacl.data.batches.SceneData`).
+        train: arguments of the training data (`pacl.data.scene_data.SceneData`).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Bench:
     ) -> None:
         self.clip, self.sets, self.singles, self.train = clip, sets, singles, train
         self.base = base_settings()  # once: an edit of the file must not mix settings within a run
-        self.kept: dict[str, KeptTokens] = {}
+        self.data: dict[str, SceneData] = {}  # by dense variant, with the frozen tokens of its scenes
         self.tokens: dict[tuple[str, str, str], Tensor] = {}
         self.grid = PatchGrid(0, 0, 0, 0)
 
@@ -177,11 +177,11 @@ class Bench:
                 (data if key in data else model)[key] = value
         seed_everything(seed, verbose=False)
         module = OnThisCLIP(**model)
-        batches = SceneData(**data)
         dense = model["dense"]
-        if dense not in self.kept:
-            self.kept[dense] = KeptTokens.of(batches.samples(), module.frozen_tokens, batches.captions)
-        batches.kept = self.kept[dense]
+        if dense not in self.data:
+            self.data[dense] = SceneData(**data)
+        batches = self.data[dense]
+        batches.seed = None  # that of this run
         trainer = Trainer(
             max_steps=steps,
             max_epochs=-1,
@@ -190,6 +190,7 @@ class Bench:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            use_distributed_sampler=False,
         )
         trainer.fit(module, batches)
         return module.pacl  # the very path of `python -m pacl.train`, but for what it writes

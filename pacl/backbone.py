@@ -28,11 +28,10 @@ from torch import Tensor, nn
 from pacl.errors import UserError
 from pacl.grid import PatchGrid
 from pacl.hub import fail_fast
+from pacl.text_cache import TextCache
 from pacl.tokenizer import CompactTokenizer
 from pacl.towers import FeatureTower, ViTTower
 
-TEXT_BATCH = 256  # texts that pass the text tower at once
-TEXTS_KEPT = 65_536  # text embeddings that are kept, 128 MB at D = 512
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
@@ -96,7 +95,7 @@ class FrozenCLIP(nn.Module):
         self.dense_variants = self.tower.variants
         self.logit_scale = float(clip.logit_scale.detach().exp())
         self.context_length = int(tokenizer.context_length)
-        self._texts: dict[str, Tensor] = {}
+        self._texts = TextCache(self._encode)
         self.dim = self._encode(["a"]).shape[1]
         self._checksum: str | None = None
 
@@ -152,19 +151,12 @@ class FrozenCLIP(nn.Module):
         return F.normalize(self.clip.encode_image(images), dim=-1)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts, as they are (no templates) -> ``[T, D]``, unit norm; any number, in batches, each text once."""
+        """Texts, as they are (no templates) -> ``[T, D]``, unit norm; any number, each text computed once."""
         if isinstance(texts, str):
             raise TypeError("texts is a sequence of strings, not one string")
-        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
-        if len(self._texts) + len(missing) > TEXTS_KEPT:
-            self._texts.clear()
-            missing = list(dict.fromkeys(texts))
-        for i in range(0, len(missing), TEXT_BATCH):
-            some = missing[i : i + TEXT_BATCH]
-            self._texts.update(zip(some, self._encode(some), strict=True))
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
-        return torch.stack([self._texts[text].to(self.device) for text in texts])
+        return self._texts(texts).to(self.device)
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:

@@ -12,6 +12,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pytorch_lightning import Trainer
@@ -19,10 +20,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from pacl.data.batches import CaptionData
+from pacl.data.caption_data import CaptionData
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
+from pacl.keep_last import Interrupted, KeepLast
 from pacl.lightning_cli import parse
+from pacl.model import PACL
 from pacl.training import PACLModule
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
@@ -36,9 +39,20 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; last: the newest in --out"
         )
+        parser.add_argument(
+            "--save_every", type=int, default=200, help="steps between two checkpoints: what a killed run can lose"
+        )
+        parser.add_argument(
+            "--head",
+            type=Literal["last", "best"],
+            default="last",
+            help="weights that are saved in the end: the last ones, or those of the best validation",
+        )
 
     def before_instantiate_classes(self) -> None:
         self.folder = make_folder(self.config.out)
+        if self.config.save_every < 1:
+            raise UserError(f"--save_every {self.config.save_every}: 1 step or more")
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         settings = self.config_init.trainer
@@ -47,13 +61,16 @@ class TrainCLI(LightningCLI):
             with contextlib.suppress(ModuleNotFoundError):  # without TensorBoard the CSV holds the same figures
                 loggers.append(TensorBoardLogger(self.folder, name="logs", version=loggers[0].version))
             kwargs["logger"] = loggers
-        callbacks = settings.callbacks or []
-        if not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            checkpoints = ModelCheckpoint(
-                self.folder / "checkpoints", every_n_train_steps=200, save_last=True, enable_version_counter=False
-            )
-            kwargs["callbacks"] = [*callbacks, checkpoints]
+        checkpoints = self.folder / "checkpoints"
+        self.last = KeepLast(checkpoints / "last.ckpt", self.config.save_every)
+        self.best = ModelCheckpoint(
+            checkpoints, "best", "val_recall", mode="max", enable_version_counter=False, save_on_train_epoch_end=False
+        )
+        # Without validation pairs nothing is ever the best, and the callback would ask for the figure in vain.
+        best = [self.best] if self.datamodule.validates else []
+        kwargs["callbacks"] = [*(settings.callbacks or []), self.last, *best]
         kwargs.setdefault("default_root_dir", str(self.folder))
+        kwargs["use_distributed_sampler"] = False  # the data's own sampler divides every batch
         return super().instantiate_trainer(**kwargs)
 
 
@@ -79,23 +96,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.argv[1:] if argv is None else argv,
         DEFAULT_CONFIG,
     )
-    if cli.trainer.world_size > 1:
-        raise UserError(f"--trainer.devices: the loss sees one process so far, not {cli.trainer.world_size}; use 1")
     checkpoint = cli.config.ckpt_path
     if checkpoint == "last":
-        checkpoint = str(cli.folder / "checkpoints" / "last.ckpt")
+        checkpoint = str(cli.last.path)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"--ckpt_path {cli.config.ckpt_path}: there is no {checkpoint}; leave it out to start anew")
     if checkpoint is not None:
         check_checkpoint(checkpoint)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except Interrupted as stop:
+        print(f"Stopped by {stop}; go on with the same command and --ckpt_path last", file=sys.stderr)
+        return 128 + stop.signum
     if cli.trainer.global_step == 0:
         raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
     if cli.trainer.is_global_zero:
-        cli.model.pacl.config.trained = True
-        cli.model.pacl.save_pretrained(cli.folder)
+        save_head(cli)
         print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...")
     return 0
+
+
+def save_head(cli: TrainCLI) -> None:
+    """Write the head with its card into the run's folder."""
+    if cli.config.head == "best" and cli.best.best_model_path:
+        weights = torch.load(cli.best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+        cli.model.load_state_dict(weights, strict=False)
+    model: PACL = cli.model.pacl
+    model.config.trained = True
+    model.save_pretrained(cli.folder)
 
 
 if __name__ == "__main__":

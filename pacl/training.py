@@ -6,19 +6,23 @@ Shapes: B images, T texts, P patches, W token width, D embedding.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pacl.backbone import FrozenCLIP, load_clip
 from pacl.compatibility import pooling_entropy
+from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.model import MAX_LOGIT_SCALE, PACL
+from pacl.retrieval import gallery, recalls
 from pacl.schedule import warmup_cosine
 
 
@@ -26,8 +30,9 @@ class PACLModule(LightningModule):
     """Patch Aligned Contrastive Learning on a frozen CLIP.
 
     Batches are dictionaries: ``"images"`` (uint8 or float in [0, 1], [B, 3, H, W]) or ``"tokens"`` (frozen patch
-    tokens [B, P, W], if they were computed before), ``"texts"`` (T raw strings) and, unless text i belongs to
-    image i alone, ``"positives"`` (bool [B, T], true where the text is right for the image).
+    tokens [B, P, W], if they were computed before), ``"texts"`` (T raw strings, each once) and, unless text i belongs
+    to image i alone, ``"positives"`` (bool [B, T], true where the text is right for the image). Under DDP every
+    process brings its own images and texts; the loss is that of all of them together.
 
     Args:
         backbone: the frozen CLIP: "bundled", "open_clip:NAME/TAG", "hf-hub:ORG/REPO", "local-dir:PATH".
@@ -43,6 +48,8 @@ class PACLModule(LightningModule):
         contrast_margin: stored with the head: cosine by which the words that compete with a single prompt must be
             ahead of it to win a pixel. It does not touch training; ``python -m eval.single_prompt`` measures it.
         patches: this many patches of each image, drawn anew every step, are used; null uses all.
+        images_at_once: how many images of a step are embedded at once; the loss stays that of the whole batch, and
+            the frozen towers still run once. null: all. With 256 a step of 4096 fits a small GPU.
         lr: peak learning rate of AdamW.
         scale_lr: the logit scale's and the temperature's own learning rate (they train as logarithms).
         weight_decay: of weight matrices; biases, scale and temperature are not decayed.
@@ -64,6 +71,7 @@ class PACLModule(LightningModule):
         logit_scale: float = 1 / 0.07,
         contrast_margin: float = 0.0,
         patches: int | None = None,
+        images_at_once: int | None = None,
         lr: float = 5e-4,
         scale_lr: float = 1e-2,
         weight_decay: float = 0.2,
@@ -87,49 +95,143 @@ class PACLModule(LightningModule):
             contrast_margin=contrast_margin,
         )
         self._last_step = 0.0
+        self._val_patches: list[Tensor] = []
+        self._val_texts: list[tuple[list[str], Tensor]] = []
 
     @staticmethod
     def load_backbone(name: str) -> FrozenCLIP:
         """The frozen CLIP; who trains many heads on one overrides this, to load and to read its texts once."""
         return load_clip(name)
 
-    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        """The loss of one batch, logged beside what tells a healthy run from a sick one."""
-        tokens = batch["tokens"] if "tokens" in batch else self.frozen_tokens(batch["images"])  # [B, P, W]
-        if len(tokens) < 2:
-            raise UserError("--data batch size: 1 image has nothing to be contrasted with; use 2 or more")
-        if self.hparams["patches"]:
-            tokens = some_patches(tokens, self.hparams["patches"])
-        positives = batch.get("positives")
-        v = self.pacl.embed_tokens(tokens.to(self.dtype))  # [B, P, D]
-        t = self.pacl.encode_text(batch["texts"])  # [T, D]
-        phi = self.pacl.phi(v, t)  # [B, T]
-        loss = contrastive_loss(self.pacl.logit_scale * phi, positives)
-        if not loss.isfinite():
-            raise UserError(f"the loss is {float(loss.detach())} at step {self.global_step}: try a lower --model.lr")
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures that data modules are to yield."""
+        return self.pacl.clip.size
 
-        own = t if positives is None else t[positives.int().argmax(1)]  # each image's first right text [B, D]
-        self.log("loss", loss, prog_bar=True)
-        self.log("accuracy", in_batch_accuracy(phi.detach(), positives), prog_bar=True)
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        """The loss over the batch of all processes, logged beside what tells a healthy run from a sick one."""
+        tokens = self.tokens_of(batch)  # [B, P, W] of this process
+        count = sum_over_ranks(torch.tensor(len(tokens), device=self.device))
+        if count < 2:  # nothing to be contrasted with: a step without a gradient
+            return torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
+        t, positives = self.texts_of(batch, len(tokens))  # [T, D], bool [B, T]
+        phi = self.phi(tokens, t)  # [B, T]
+        loss = contrastive_loss(self.pacl.logit_scale * phi, positives, over_ranks=True)
+        if not loss.isfinite():
+            raise UserError(
+                f"the loss is {float(loss.detach())} at step {self.global_step}: try a lower --model.lr, "
+                "from the start or from the last checkpoint (--ckpt_path last)"
+            )
+        self.log("loss", loss.detach(), prog_bar=True)
+        self.log_health(tokens, t, phi.detach(), positives, int(count))
+        return loss * rank_count()  # DDP averages the gradients that are to be summed
+
+    def tokens_of(self, batch: dict[str, Any]) -> Tensor:
+        """Frozen patch tokens [B, P, W] of a batch; of P patches those drawn for this step."""
+        patches = self.hparams["patches"]
+        rng = torch.Generator().manual_seed(self._step_seed())
+        if "tokens" in batch:
+            return some_patches(batch["tokens"], patches, rng)
+        images: Tensor = batch["images"]
+        if not len(images):  # all were unreadable: nothing here, but the other processes' columns count this one in
+            return torch.empty(0, 1, self.pacl.clip.width, device=images.device)
+        some = self.hparams["images_at_once"] or len(images)
+        return torch.cat([some_patches(self.frozen_tokens(part), patches, rng) for part in images.split(some)])
+
+    def _step_seed(self) -> int:
+        """The same for the same step of the same run, resumed or not; another one for every process."""
+        key = f"{torch.initial_seed()}/{self.global_step}/{self.global_rank}"
+        return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
+
+    def texts_of(self, batch: dict[str, Any], images: int) -> tuple[Tensor, Tensor]:
+        """Embeddings [T, D] of the texts of all processes, and which of them are right, bool [B, T]."""
+        positives = batch.get("positives")
+        if positives is None:
+            positives = torch.eye(images, dtype=torch.bool, device=self.device)
+        rows, positives = merge_texts(batch["texts"], positives)
+        t = gather_rows(self.pacl.encode_text(batch["texts"]))
+        return t if rows is None else t[rows], positives
+
+    def phi(self, tokens: Tensor, t: Tensor) -> Tensor:
+        """phi [B, T] of frozen tokens [B, P, W] and texts [T, D].
+
+        With ``images_at_once`` the embedded patches of so many images live at a time: they are computed without a
+        graph, and once more, chunk by chunk, when dL/dphi of the whole batch is there. The gradient is the same.
+        """
+        some = self.hparams["images_at_once"]
+        if not some or len(tokens) <= some:
+            return self._phi(tokens, t)
+        parts = [
+            checkpoint(self._phi, part, t, use_reentrant=False, preserve_rng_state=False) for part in tokens.split(some)
+        ]
+        return torch.cat(parts)
+
+    def _phi(self, tokens: Tensor, t: Tensor) -> Tensor:
+        return self.pacl.phi(self.pacl.embed_tokens(tokens.to(self.dtype)), t)
+
+    @torch.no_grad()
+    def log_health(self, tokens: Tensor, t: Tensor, phi: Tensor, positives: Tensor, count: int) -> None:
+        """Log what tells a healthy run from a sick one; of the pooling's entropy a few images tell enough."""
         self.log("logit_scale", self.pacl.logit_scale)
         self.log("temperature", self.pacl.temperature)
-        self.log("pooling_entropy", pooling_entropy(v.detach(), own.detach(), self.pacl.temperature))
+        if len(tokens):
+            self.log("accuracy", in_batch_accuracy(phi, positives), prog_bar=True)
+            few = slice(0, 64)
+            own = t[positives[few].int().argmax(1)]  # each image's first right text [B, D]
+            v = self.pacl.embed_tokens(tokens[few].to(self.dtype))  # [B, P, D]
+            self.log("pooling_entropy", pooling_entropy(v, own, self.pacl.temperature))
         now = time.perf_counter()
         if self._last_step:
-            self.log("images_per_second", len(tokens) / (now - self._last_step))
+            self.log("images_per_second", count / (now - self._last_step))
         self._last_step = now
-        return loss
 
     @torch.no_grad()
     def frozen_tokens(self, images: Tensor) -> Tensor:
-        """Patch tokens [B, P, W] of images [B, 3, H, W] by the frozen tower."""
+        """Patch tokens [B, P, W] of images [B, 3, H, W] by the frozen tower, in the precision it runs in."""
         tokens, _ = self.pacl.clip.patch_tokens(self.pacl.clip.normalize(images), self.hparams["dense"])
-        return tokens
+        kind = images.device.type
+        return tokens.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tokens
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        """Keep the embedded patches of the held-out images and the texts; they are compared when all are there."""
+        tokens = batch["tokens"] if "tokens" in batch else self.frozen_tokens(batch["images"])
+        self._val_patches.append(self.pacl.embed_tokens(tokens.to(self.dtype)).half().cpu())
+        self._val_texts.append((batch["texts"], batch["positives"].cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Retrieval among all held-out pictures and all their captions, each in one gallery for all processes."""
+        texts: dict[str, int] = {}
+        right = []
+        first = 0
+        for own, positives in self._val_texts:
+            columns = torch.tensor([texts.setdefault(text, len(texts)) for text in own])
+            image, text = positives.nonzero().unbind(1)
+            right.append(torch.stack([image + first, columns[text]]))
+            first += len(positives)
+        positives = torch.zeros(first, len(texts), dtype=torch.bool)
+        positives[tuple(torch.cat(right, 1))] = True
+        rows, positives = merge_texts(list(texts), positives.to(self.device))
+        t = gather_rows(self.pacl.encode_text(list(texts)))
+        t = t if rows is None else t[rows]
+        phi = gallery(
+            torch.cat(self._val_patches), t, float(self.pacl.temperature), self.hparams["cosine"], device=self.device
+        )
+        self._val_patches.clear()
+        self._val_texts.clear()
+        found = recalls(gather_rows(phi.to(self.device)), gather_rows(positives))
+        self.log("val_recall", found.mean, prog_bar=True)
+        for k in found.image_to_text:
+            self.log(f"val_image_to_text_R{k}", found.image_to_text[k])
+            self.log(f"val_text_to_image_R{k}", found.text_to_image[k])
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What trains."""
+        return [parameter for parameter in self.pacl.parameters() if parameter.requires_grad]
 
     def configure_optimizers(self) -> Any:
         """AdamW with three groups (weights, biases, scalars) under one schedule: linear warm-up, then cosine."""
         hp = self.hparams
-        trained = [parameter for parameter in self.pacl.parameters() if parameter.requires_grad]
+        trained = self.trained_parameters()
         groups = [
             {"params": [p for p in trained if p.ndim > 1], "lr": hp["lr"], "weight_decay": hp["weight_decay"]},
             {"params": [p for p in trained if p.ndim == 1], "lr": hp["lr"]},
@@ -163,10 +265,13 @@ class PACLModule(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
 
-def some_patches(tokens: Tensor, count: int) -> Tensor:
-    """``count`` patches of each image, drawn at random without replacement: [B, P, W] -> [B, count, W]."""
+def some_patches(tokens: Tensor, count: int | None, rng: torch.Generator) -> Tensor:
+    """``count`` patches of each image, drawn at random without replacement: [B, P, W] -> [B, count, W].
+
+    None, or as many as there are, takes all. The draw is made on the CPU, so that it is the same on every device.
+    """
     B, P, W = tokens.shape
-    if count >= P:
+    if count is None or count >= P:
         return tokens
-    drawn = torch.rand(B, P, device=tokens.device).topk(count, dim=1).indices  # [B, count]
+    drawn = torch.rand(B, P, generator=rng).topk(count, dim=1).indices.to(tokens.device)  # [B, count]
     return tokens.gather(1, drawn.unsqueeze(-1).expand(-1, -1, W))

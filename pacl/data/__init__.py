@@ -1,6 +1,25 @@
-"""Captioned pictures: where they come from, how they become batches, and the procedural scenes."""
+"""Captioned pictures: where they come from, how they become batches, and the procedural scenes.
 
-from pacl.data.caption_data import CaptionData
-from pacl.data.sources import Source
+Names are imported when they are first used, so that what needs no torch does not wait for it.
+"""
 
-__all__ = ["CaptionData", "Source"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pacl.data.caption_data import CaptionData
+    from pacl.data.masks import MaskFolder
+    from pacl.data.scene_data import SceneData
+    from pacl.data.sources import Source
+
+_HOMES = {"CaptionData": "caption_data", "MaskFolder": "masks", "SceneData": "scene_data", "Source": "sources"}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"pacl.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'pacl.data' has no attribute {name!r}")

@@ -1,106 +1,54 @@
-"""Captioned pictures -> contrastive batches: images, texts, and which pairs are right.
-
-Shapes: B images, T texts, H W pixels.
-"""
+"""The data of a training: sources, their cache of frozen tokens, batches for every process, and what was skipped."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from random import Random
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from pacl.data.pairs import PairSource
+from pacl.data.batches import Batch, Batches, Pictures
+from pacl.data.loader import EpochLoader, as_is
+from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.photos import Cut
-from pacl.data.sampling import Draw, DrawSampler
+from pacl.data.sampling import DrawSampler
 from pacl.data.sources import Source
-from pacl.data.texts import pair_texts
+from pacl.data.token_store import Stamp, TokenStore
+from pacl.distributed import sum_over_ranks
 from pacl.errors import UserError
-from pacl.prompts import fill, get_templates
+from pacl.prompts import get_templates
 
-
-class Batches(Dataset[Any]):
-    """Draws -> batches; everything random follows (seed, epoch, slot), so any process makes the same one.
-
-    Args:
-        sources: what draws point into.
-        size: side of the square pictures.
-        cut: how they become square.
-        seed: of cuts, captions and templates.
-        nouns: put the captions' noun phrases beside the captions, in one of the templates.
-        templates: those templates.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[PairSource],
-        size: int,
-        cut: Cut,
-        seed: int = 0,
-        nouns: bool = False,
-        templates: Sequence[str] = ("{}",),
-    ) -> None:
-        self.sources, self.size, self.cut, self.seed = sources, size, cut, seed
-        self.nouns, self.templates = nouns, templates
-
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """The draw's pictures that can be read, as `pacl.training.PACLModule` takes them.
-
-        ``"skipped"`` lists, for each of the others, what is wrong with it.
-        """
-        images: list[np.ndarray] = []
-        captions: list[str] = []
-        phrases: list[Sequence[str]] = []
-        skipped: list[str] = []
-        for slot, k, index in zip(draw.slots.tolist(), draw.sources.tolist(), draw.indices.tolist(), strict=True):
-            source, rng = self.sources[k], Random(f"{self.seed}/{draw.epoch}/{slot}")
-            try:
-                described = source.descriptions(index)
-                if not described:
-                    raise UserError(f"{source.name(index)} has no caption")
-                caption, nouns = rng.choice(described)
-                images.append(self.cut.square(lambda side, s=source, i=index: s.image(i, side), self.size, rng))
-            except UserError as error:
-                skipped.append(str(error))
-                continue
-            captions.append(caption)
-            phrases.append(nouns if self.nouns else ())
-        texts, positives = pair_texts(captions, phrases, self._wrap(draw))
-        return {"images": stack_images(images, self.size), "texts": texts, "positives": positives, "skipped": skipped}
-
-    def _wrap(self, draw: Draw) -> Any:
-        """The same template for a phrase wherever it comes up in this step, on every process."""
-        return lambda phrase: fill(
-            Random(f"{self.seed}/{draw.epoch}/{draw.step}/{phrase}").choice(self.templates), phrase
-        )
-
-
-def stack_images(images: Sequence[np.ndarray], size: int) -> Tensor:
-    """Square uint8 pictures [H, W, 3] -> [B, 3, H, W]."""
-    if not images:
-        return torch.empty(0, 3, size, size, dtype=torch.uint8)
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+ENCODED = 64  # pictures that pass the frozen tower at once when their tokens are kept
+SKIPPED_NAMED = 5  # bad samples that a run names; `python -m pacl.data check` names them all
+SKIPPED_GRACE = 1000  # pictures before a share of bad ones means anything
 
 
 class CaptionData(LightningDataModule):
-    """Pictures with captions from files.
+    """Pictures with captions, from files.
 
     Args:
-        train: the sources to train on.
-        val: sources to validate on; they and what `hold_out` kept are the validation set.
+        train: the sources to train on: one file or folder, or a list with more to say of each.
+        images: folder of the pictures, where ``train`` is one file; null looks beside it, and in images/ there.
+        hold_out: pictures kept for validation where ``train`` is one file.
+        val: sources to validate on, besides what was held out of the training sources.
         batch_size: images a step, over all processes.
         size: side in pixels of the square that pictures are cut to; null takes the CLIP's own.
-        cut: how training pictures become square; validation takes their middle.
+        cut: how training pictures become square; validation takes their middle, or as training if that is not random.
         nouns: put each caption's nouns beside the captions as further texts (the paper's augmentation).
         templates: templates that nouns are put into: none, photo, paper, imagenet or a file.
-        seed: of the order of pictures, their cuts, captions and templates.
+        cache: where the frozen tokens of all pictures are kept once they are computed: "memory" or a folder (2 P W
+            bytes a picture, either way); null computes them every time. For cuts without chance only.
+        cache_dtype: of the kept tokens; bfloat16 has the larger range, float16 the finer steps.
         workers: processes that read pictures; 0 reads them in the training process.
+        max_skipped: share of the pictures that may be unreadable or without caption before the run stops.
+        shuffle_buffer: of shards, samples that each worker draws the next one from.
     """
 
     contrast: tuple[str, ...] | None = None
@@ -108,29 +56,58 @@ class CaptionData(LightningDataModule):
 
     def __init__(
         self,
-        train: list[Source],
-        val: list[Source] = [],  # noqa: B006  (jsonargparse shows it; nothing writes to it)
+        train: str | list[Source],
+        images: str | None = None,
+        hold_out: int = 0,
+        val: list[Source] = [],  # noqa: B006  (nothing writes to it, and --help shows it)
         batch_size: int = 256,
         size: int | None = None,
-        cut: Cut = Cut(),
+        cut: Cut = Cut(),  # noqa: B008  (frozen)
         nouns: bool = False,
         templates: str = "paper",
-        seed: int = 0,
+        cache: str | None = None,
+        cache_dtype: Literal["float16", "bfloat16"] = "float16",
         workers: int = 0,
+        max_skipped: float = 0.05,
+        shuffle_buffer: int = 2000,
     ) -> None:
         super().__init__()
-        self.train, self.val = train, val
-        self.batch_size, self.size, self.cut = batch_size, size, cut
-        self.nouns, self.templates, self.seed, self.workers = nouns, templates, seed, workers
+        self.train = [Source(train, images, hold_out=hold_out)] if isinstance(train, str) else train
+        self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
+        self.nouns, self.templates, self.cache = nouns, templates, cache
+        self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
+        self.seed: int | None = None  # of the order of pictures, their cuts, captions and templates: the run's
+        self.seen = self.skipped = 0
+        self.cache_dtype = cache_dtype
+        self.stores: dict[str, list[TokenStore]] = {}
         self._parts: tuple[list[PairSource], list[PairSource]] | None = None
+
+    # ------------------------------------------------------------ sources
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are pairs to validate on."""
+        return bool(self.val) or any(source.hold_out for source in self.train)
 
     def parts(self) -> tuple[list[PairSource], list[PairSource]]:
         """Training and validation sources, read when first asked for."""
         if self._parts is None:
-            splits = [source.split(source.read()) for source in self.train]
-            val = [held for _, held in splits if len(held)] + [source.read() for source in self.val]
-            self._parts = [kept for kept, _ in splits], val
+            self._parts = self.read()
         return self._parts
+
+    def read(self) -> tuple[list[PairSource], list[PairSource]]:
+        """Training and validation sources."""
+        splits = [source.split(self._with_nouns(source.read())) for source in self.train]
+        val = [held for _, held in splits if len(held)] + [source.read() for source in self.val]
+        return [kept for kept, _ in splits], val
+
+    def _with_nouns(self, pairs: FilePairs) -> FilePairs:
+        if self.nouns and pairs.nouns is None:
+            from pacl.data.nouns import tag_all
+
+            kept = Path(self.cache) if self.cache not in (None, "memory") else None
+            pairs.set_nouns(tag_all([pairs.captions[i] for i in range(len(pairs.captions))], cache=kept))
+        return pairs
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -144,54 +121,127 @@ class CaptionData(LightningDataModule):
         )
         return tuple(sorted(word for word, count in words.items() if count >= 3))
 
-    def image_size(self) -> int:
-        """Side of the squares in pixels."""
-        if self.size is not None:
-            return self.size
-        assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
-        return int(module.image_size)
+    # ------------------------------------------------------------ loaders
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches as the modules take them, in an order that a resumed run goes on with."""
+    def train_dataloader(self) -> EpochLoader:
+        """Batches as `pacl.training.PACLModule` takes them, in an order that a resumed run goes on with."""
         # Settings are checked here: what a constructor raises, the command line buries in errors of its own.
         if self.batch_size < 2:
             raise UserError(f"--data.batch_size {self.batch_size}: a contrastive batch needs 2 images or more")
+        if not 0 <= self.max_skipped <= 1:
+            raise UserError(f"--data.max_skipped {self.max_skipped}: a share from 0 to 1")
         self.cut.check()
+        assert self.trainer is not None
+        if self.seed is None:
+            self.seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**32)
         sources, _ = self.parts()
+        templates = get_templates(self.templates) if self.nouns else ()
         batches = Batches(
-            sources, self.image_size(), self.cut, self.seed, self.nouns, get_templates(self.templates)
+            sources, self.image_size(), self.cut, self._stores(sources, "train", self.cut), self.seed, templates
         )
-        return self._loader(batches, [source.weight for source in self.train], shuffle=True)
+        return self._loader(batches, [source.weight for source in self.train] or [None], shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def val_dataloader(self) -> EpochLoader | list[Any]:
+        """All captions of the held-out pictures, in their order."""
         _, sources = self.parts()
         if not sources:
             return []
-        return self._loader(Batches(sources, self.image_size(), Cut(), self.seed), [None] * len(sources), shuffle=False)
+        cut = Cut() if self.cut.is_random else self.cut
+        batches = Batches(sources, self.image_size(), cut, self._stores(sources, "val", cut), all_captions=True)
+        return self._loader(batches, [None] * len(sources), shuffle=False)
 
-    def _loader(self, batches: Batches, weights: Sequence[float | None], shuffle: bool) -> DataLoader[Any]:
+    def _stores(self, sources: Sequence[PairSource], part: str, cut: Cut) -> list[TokenStore] | None:
+        """The frozen tokens of all sources, computed by the first process if they are not there."""
+        if self.cache is None:
+            return None
+        if part not in self.stores:
+            strategy = self._module.trainer.strategy
+            self.stores[part] = []
+            for k, source in enumerate(sources):
+                stamp = Stamp.of(
+                    self._module.pacl.clip,
+                    self._module.hparams["dense"],
+                    self.image_size(),
+                    cut,
+                    source,
+                    self.cache_dtype,
+                )
+                encode = partial(self._encode, source, cut)
+                if self.cache == "memory":
+                    store = TokenStore.in_memory(stamp, encode)
+                else:
+                    folder = Path(self.cache) / f"{part}-{k}"
+                    if strategy.is_global_zero:
+                        TokenStore.build(folder, stamp, encode)
+                    strategy.barrier()
+                    store = TokenStore.open(folder, stamp)
+                self.stores[part].append(store)
+        return self.stores[part]
+
+    def _encode(self, source: PairSource, cut: Cut, indices: Sequence[int]) -> Iterator[tuple[Tensor, dict[int, str]]]:
+        """Frozen tokens of pictures, batch by batch, and what is wrong with the others."""
+        batches = [indices[i : i + ENCODED] for i in range(0, len(indices), ENCODED)]
+        pictures = Pictures(source, batches, cut, self.image_size())
+        for images, reasons in DataLoader(pictures, batch_size=None, num_workers=self.workers, collate_fn=as_is):
+            yield self._module.frozen_tokens(images.to(self._module.device)), reasons
+
+    def image_size(self) -> int:
+        """Side of the squares in pixels."""
+        return self.size or int(self._module.image_size)
+
+    @property
+    def _module(self) -> Any:
+        assert self.trainer is not None
+        return self.trainer.lightning_module
+
+    def _loader(self, batches: Batches, weights: Sequence[float | None], shuffle: bool) -> EpochLoader:
         trainer = self.trainer
         assert trainer is not None
+        sizes = [len(source) for source in batches.sources]
+        batch_size = self.batch_size
+        if shuffle and sum(sizes) < batch_size:
+            if sum(sizes) < 2:
+                raise UserError(f"{self.train[0].pairs}: {sum(sizes)} picture to train on; a contrast needs 2 or more")
+            rank_zero_warn(f"--data.batch_size {batch_size}: of {sum(sizes)} pictures every step takes them all")
+            batch_size = sum(sizes)
         sampler = DrawSampler(
-            [len(source) for source in batches.sources],
+            sizes,
             weights,
-            self.batch_size,
-            self.seed,
+            batch_size,
+            self.seed or 0,
             shuffle=shuffle,
             drop_last=shuffle,
             rank=trainer.global_rank,
             ranks=trainer.world_size,
         )
-        return DataLoader(
-            batches,
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            collate_fn=_as_is,
-        )
+        sampler.epoch = trainer.current_epoch if shuffle else 0
+        return EpochLoader(batches, sampler, 0 if batches.stores else self.workers)
 
+    # ------------------------------------------------------------ skipped samples
 
-def _as_is(batch: dict[str, Any]) -> dict[str, Any]:
-    return batch
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Count what was skipped on all processes, and stop all of them when it is too much."""
+        assert self.trainer is not None
+        if not self.trainer.training:
+            return batch
+        bad = batch.pop("skipped")
+        for reason in bad[: max(0, SKIPPED_NAMED - self.skipped)]:
+            rank_zero_warn(f"skipped: {reason}")
+        device = self.trainer.strategy.root_device
+        counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
+        self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
+        share = self.skipped / max(1, self.seen)
+        if share > self.max_skipped and self.seen >= min(SKIPPED_GRACE, 2 * self.batch_size):
+            raise UserError(
+                f"{self.skipped} of {self.seen} pictures could not be used, more than --data.max_skipped "
+                f"{self.max_skipped}; the last: {bad[-1] if bad else 'on another process'}; "
+                "python -m pacl.data check names them all"
+            )
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed, and how many pictures were seen and skipped; the place in the epoch is the loader's."""
+        return {"seed": self.seed, "seen": self.seen, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seed, self.seen, self.skipped = (state_dict[key] for key in ("seed", "seen", "skipped"))

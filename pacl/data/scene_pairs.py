@@ -49,7 +49,7 @@ def collate_blocks(blocks: list[list[Pair]]) -> dict[str, Any]:
     """Blocks of pairs -> {"images": uint8 [B, 3, H, W], "texts": T captions, "positives": bool [B, T]}."""
     pairs = [pair for block in blocks for pair in block]
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
-    texts, positives = pair_texts([text for _, text in pairs], [()] * len(pairs))
+    texts, positives = pair_texts([[(text, ())] for _, text in pairs])
     return {"images": images, "texts": texts, "positives": positives}
 
 

@@ -77,5 +77,7 @@ class Source:
                 raise UserError(f"{self.only}: names no picture of {self.pairs}")
             chosen = Part(pairs, found)
         if not 0 <= self.hold_out < len(chosen):
-            raise UserError(f"hold_out {self.hold_out}: {self.pairs} has {len(chosen)} pictures; leave some to train on")
+            raise UserError(
+                f"hold_out {self.hold_out}: {self.pairs} has {len(chosen)} pictures, and some are to train on"
+            )
         return hold_out(chosen, self.hold_out)

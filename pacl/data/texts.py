@@ -7,32 +7,35 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from pacl.data.pairs import Description
+
 
 def pair_texts(
-    captions: Sequence[str],
-    phrases: Sequence[Sequence[str]],
-    wrap: Callable[[str], str] = str,
+    described: Sequence[Sequence[Description]], wrap: Callable[[str], str] | None = None
 ) -> tuple[list[str], Tensor]:
-    """The texts of a batch and its right pairs: the captions, and ALONGSIDE them the phrases that they name.
+    """The texts of a batch and its right pairs: the captions, and ALONGSIDE them the noun phrases that they name.
 
-    Equal texts are merged. Every phrase becomes one text and is right for exactly the images whose own caption
-    names it.
+    Equal texts are merged. Every phrase becomes one text, right for exactly the images whose own captions name it.
 
     Args:
-        captions: one an image (B of them).
-        phrases: the noun phrases of each caption; empty lists leave the captions alone.
-        wrap: puts a phrase into a template.
+        described: the captions of each of B images with their noun phrases.
+        wrap: puts a phrase into a template, the same one every time; None leaves the phrases out.
 
     Returns:
         T unique texts, captions first, and the right pairs, bool [B, T].
     """
     column: dict[str, int] = {}
-    right: list[tuple[int, int]] = []
-    for image, caption in enumerate(captions):
-        right.append((image, column.setdefault(caption, len(column))))
-    for image, own in enumerate(phrases):
-        right += [(image, column.setdefault(wrap(phrase), len(column))) for phrase in own]
-    positives = torch.zeros(len(captions), len(column), dtype=torch.bool)
+    right = [
+        (image, column.setdefault(caption, len(column))) for image, own in enumerate(described) for caption, _ in own
+    ]
+    if wrap is not None:
+        right += [
+            (image, column.setdefault(wrap(phrase), len(column)))
+            for image, own in enumerate(described)
+            for _, phrases in own
+            for phrase in phrases
+        ]
+    positives = torch.zeros(len(described), len(column), dtype=torch.bool)
     if right:
         positives[tuple(zip(*right, strict=True))] = True
     return list(column), positives

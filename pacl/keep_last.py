@@ -1,0 +1,84 @@
+"""The newest checkpoint: written every so many steps, at the end, and when SIGTERM or Ctrl-C ends the training."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from pacl.distributed import sum_over_ranks
+from pacl.errors import UserError
+
+
+class Interrupted(Exception):
+    """The training was stopped from outside, after its checkpoint was written.
+
+    Attributes:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class KeepLast(Callback):
+    """Keeps one checkpoint up to date. It is replaced as a whole: whatever happens, there is a whole one.
+
+    After a signal the step is finished, the checkpoint written and `Interrupted` raised, on every process. A second
+    Ctrl-C does not wait.
+
+    Args:
+        path: the checkpoint.
+        every: steps between two writings.
+    """
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.received = 0
+        self._former: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._former = {number: signal.signal(number, self._receive) for number in self.signals}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        # A launcher's signal reaches the processes in different steps: all stop in the first one that any knows of.
+        received = int(sum_over_ranks(torch.tensor(self.received, device=trainer.strategy.root_device)))
+        if received or trainer.global_step % self.every == 0:
+            self.save(trainer)
+        if received:
+            raise Interrupted(self.received or signal.SIGTERM)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.global_step:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint.
+
+        Raises:
+            UserError: the disk is full, or the folder is gone.
+        """
+        try:
+            trainer.save_checkpoint(self.path)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror or error}); what it held before is whole: make room "
+                "and go on with --ckpt_path last"
+            ) from error
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        for number, former in self._former.items():
+            signal.signal(number, former)
+        self._former.clear()

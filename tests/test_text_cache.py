@@ -1,0 +1,45 @@
+import torch
+from torch import Tensor
+
+from pacl.text_cache import TextCache
+
+
+class Encoder:
+    """Embeds a text as its length and its first letter; remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        self.calls.append(list(texts))
+        return torch.tensor([[len(text), ord(text[0])] for text in texts], dtype=torch.float32)
+
+
+def test_every_text_gets_its_own_embedding_in_the_order_asked() -> None:
+    cache = TextCache(Encoder(), batch=2)
+    texts = ["dog", "a cat", "dog", "sky", "grass", "dog"]
+    assert torch.equal(cache(texts), Encoder()(texts))
+    assert torch.equal(cache(["grass", "dog"]), Encoder()(["grass", "dog"]))
+
+
+def test_a_text_is_computed_once() -> None:
+    encoder = Encoder()
+    cache = TextCache(encoder, batch=4)
+    cache(["dog", "cat", "dog"])
+    cache(["cat", "sky"])
+    assert [sorted(set(call)) for call in encoder.calls] == [["cat", "dog"], ["sky"]]
+
+
+def test_batches_always_have_one_size() -> None:
+    encoder = Encoder()
+    TextCache(encoder, batch=3)([str(i) for i in range(1, 8)])
+    assert [len(call) for call in encoder.calls] == [3, 3, 3]
+
+
+def test_a_full_cache_starts_anew_and_stays_right() -> None:
+    encoder = Encoder()
+    cache = TextCache(encoder, batch=2, limit=3 * 2 * 4)  # three texts of two float32
+    for texts in (["dog", "cat"], ["sky"], ["sea", "dog"], ["cat", "a", "bb", "ccc"], ["dog"]):
+        assert torch.equal(cache(texts), Encoder()(texts))
+    assert sum(call.count("dog") for call in encoder.calls) > 1
+    assert len(cache._rows) <= 4
