@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ Description = tuple[str, Sequence[str]]  # a caption and its noun phrases
 IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file", "path", "image_path", "image_name", "url")
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description", "comment", "sentence", "raw")
 BESIDE = ("", "images", "Images")  # where a table's pictures are looked for, from its own folder
+EXAMPLES = 100  # names that are looked for there: the first ones may be missing
 
 
 class PairSource(Protocol):
@@ -121,11 +124,18 @@ def hold_out(source: PairSource, count: int) -> tuple[Part, Part]:
     """Split into a training part and ``count`` held-out pictures, whatever the order of the source.
 
     The pictures whose names have the smallest SHA-256 are held out: the same ones in every run, on every machine.
-    Of a path its last part counts, so that the folder may move.
+    Of a path its last part counts, so that the folder may move; what is before it orders equal ones.
     """
-    digests = [hashlib.sha256(PurePosixPath(source.name(i)).name.encode()).digest() for i in range(len(source))]
-    order = sorted(range(len(source)), key=lambda i: digests[i])
+
+    def rank(index: int) -> tuple[bytes, str]:
+        name = source.name(index)
+        return hashlib.sha256(PurePosixPath(name).name.encode("utf-8", "surrogatepass")).digest(), name
+
+    order = sorted(range(len(source)), key=rank)
     return Part(source, sorted(order[count:])), Part(source, sorted(order[:count]))
+
+
+_NUMBER = re.compile(r"#\d+$")
 
 
 def read_table(
@@ -148,21 +158,19 @@ def read_table(
         caption_column: the captions' column by name; None finds it.
 
     Raises:
-        UserError: no such file, no such column, no rows.
+        UserError: no such file, no such column, no rows, rows of another length than the first.
     """
     path = Path(path)
     rows = _rows(path)
     image, caption, header = _columns(path, rows, image_column, caption_column)
     captions: dict[str, list[str]] = {}
-    for number, row in enumerate(rows[header:], header + 1):
-        if len(row) <= max(image, caption):
-            raise UserError(f"{path} line {number}: {len(row)} columns, but the caption is in column {caption + 1}")
-        name = row[image].strip().partition("#")[0]
+    for row in rows[header:]:
+        name = _NUMBER.sub("", row[image].strip())
         if "://" in name:
             name = PurePosixPath(urlsplit(name).path).name
         text = " ".join(row[caption].split())
         captions.setdefault(name, []).extend([text] if text else [])
-    return FilePairs(_image_folder(path, images, next(iter(captions))), captions)
+    return FilePairs(_image_folder(path, images, captions), captions)
 
 
 def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
@@ -177,7 +185,7 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
         for annotation in content["annotations"]:
@@ -189,7 +197,7 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
         raise UserError(f"{path}: not captions in COCO's format ({type(error).__name__}: {error})") from None
     if not captions:
         raise UserError(f"{path}: has no pictures")
-    return FilePairs(_image_folder(path, images, next(iter(captions))), captions)
+    return FilePairs(_image_folder(path, images, captions), captions)
 
 
 def read_folders(path: str | Path, names: str | Path | None = None, template: str = "a photo of a {}.") -> FilePairs:
@@ -203,18 +211,21 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
         template: the caption's sentence, with one ``{}``.
 
     Raises:
-        UserError: no such folder, nothing in it, a names file that does not fit.
+        UserError: no such folder, nothing in it, a names file that does not fit, no {} in the template.
     """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder")
+    if template.count("{}") != 1:
+        raise UserError(f"template {template!r}: a sentence with one {{}}, where the class name goes")
     known = _read_names(Path(names)) if names is not None else None
     captions: dict[str, list[str]] = {}
     nouns: dict[str, Sequence[str]] = {}
-    for folder in sorted(each for each in path.iterdir() if each.is_dir()):
+    for folder in sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")):
         own = [folder.name.replace("_", " ")] if known is None else known.get(folder.name, [])
         texts = [template.replace("{}", name) for name in own]
-        nouns.update({text: own for text in texts})
+        # Of classes that share a name (WordNet's two cranes), only what both are called is sure.
+        nouns.update({text: [name for name in own if name in nouns.get(text, own)] for text in texts})
         if texts:
             captions.update({str(file.relative_to(path)): texts for file in list_images(folder, recursive=True)})
     if not captions:
@@ -225,7 +236,7 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
 def read_only(path: str | Path) -> set[str]:
     """The picture names of a list with one a line, as Flickr8k's split files are."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of picture names ({error})") from None
     return {line.strip() for line in lines if line.strip()}
@@ -236,11 +247,22 @@ def _rows(path: Path) -> list[list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             line = file.readline()
             file.seek(0)
-            delimiter = max("\t,;|", key=lambda sign: (sign in line, sign == "\t", line.count(sign)))
+            delimiter = max(
+                "\t,;|", key=lambda sign: (sign in line, sign == "\t", _has_picture(line, sign), line.count(sign))
+            )
             # Tab-separated captions hold quotation marks that quote nothing.
             quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
             csv.field_size_limit(1 << 24)
-            rows = [row for row in csv.reader(file, delimiter=delimiter, quoting=quoting) if any(row)]
+            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+            rows: list[list[str]] = []
+            for row in filter(any, reader):
+                if rows and len(row) != len(rows[0]):
+                    advice = "" if delimiter == "\t" else f"; captions with {delimiter!r} in them need quotation marks"
+                    raise UserError(
+                        f"{path} line {reader.line_num}: {len(row)} columns, but the first line has {len(rows[0])}"
+                        f"{advice}"
+                    )
+                rows.append(row)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -277,24 +299,30 @@ def _columns(path: Path, rows: list[list[str]], image: str | None, caption: str 
 
 
 def _is_picture(cell: str) -> bool:
-    cell = cell.strip().partition("#")[0]
+    cell = _NUMBER.sub("", cell.strip())
     return "://" in cell or PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _image_folder(path: Path, images: str | Path | None, example: str) -> Path:
+def _has_picture(line: str, sign: str) -> bool:
+    """Whether a first line, divided by a sign, has a column of pictures."""
+    return any(_is_picture(cell) or cell.strip().lower() in IMAGE_COLUMNS for cell in line.split(sign))
+
+
+def _image_folder(path: Path, images: str | Path | None, names: Iterable[str]) -> Path:
     if images is not None:
         if not Path(images).is_dir():
             raise UserError(f"{images}: no such folder of pictures (for {path})")
         return Path(images)
-    for name in BESIDE:
-        if (path.parent / name / example).is_file():
-            return path.parent / name
-    raise UserError(f"{path}: its pictures are not beside it ({example} is not there); name their folder as images")
+    examples = list(islice(names, EXAMPLES))
+    for folder in BESIDE:
+        if any((path.parent / folder / example).is_file() for example in examples):
+            return path.parent / folder
+    raise UserError(f"{path}: its pictures are not beside it ({examples[0]} is not there); name their folder as images")
 
 
 def _read_names(path: Path) -> dict[str, list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as class names ({error})") from None
     named = {}

@@ -37,6 +37,8 @@ class Cut:
 
     def check(self) -> None:
         """Raise a `UserError` for values that make no sense."""
+        if self.mode not in (modes := ("random", "centre", "pad", "squash")):
+            raise UserError(f"--data.cut.mode {self.mode}: one of {', '.join(modes)}")
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise UserError(f"--data.cut.area {self.area}: two shares of the picture's area, the smaller one first")
         if not 0 < self.aspect[0] <= self.aspect[1]:
@@ -83,9 +85,12 @@ class Cut:
             y, x = (h - part_h) // 2, (w - part_w) // 2
         else:
             area = rng.uniform(*self.area) * h * w
-            aspect = math.exp(rng.uniform(*map(math.log, self.aspect)))
-            part_w = min(w, max(1, round(math.sqrt(area * aspect))))
-            part_h = min(h, max(1, round(math.sqrt(area / aspect))))
+            # Of the aspect ratios those at which so much area fits into the picture; if none is allowed, the part
+            # is as large as it can be at the nearest one: a panorama is not squashed.
+            fitting = (min(max(limit, self.aspect[0]), self.aspect[1]) for limit in (area / h**2, w**2 / area))
+            aspect = math.exp(rng.uniform(*map(math.log, fitting)))
+            part_w = min(w, max(1, round(min(math.sqrt(area * aspect), h * aspect))))
+            part_h = min(h, max(1, round(min(math.sqrt(area / aspect), w / aspect))))
             y, x = rng.randint(0, h - part_h), rng.randint(0, w - part_w)
         return resize(image[y : y + part_h, x : x + part_w], (size, size))
 

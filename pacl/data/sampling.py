@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import Sampler
 
+from pacl.errors import UserError
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -41,10 +43,15 @@ def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[
 
     Without weights every picture once. With them as many pictures as there are in all, divided by the weights (a
     missing one counts as 1).
+
+    Raises:
+        UserError: a weight that is no number of 0 or more, or nothing but 0.
     """
     if all(weight is None for weight in weights):
         return list(sizes)
     shares = np.array([1.0 if weight is None else weight for weight in weights])
+    if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.any():
+        raise UserError(f"weight {', '.join(map(str, weights))}: of sources 0 or more, and not all 0")
     ends = np.rint(np.cumsum(shares / shares.sum()) * sum(sizes)).astype(int)
     return np.diff(ends, prepend=0).tolist()
 

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pacl.data.sources import Source
+from pacl.errors import UserError
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder: six pictures in pictures/x, and a table of them with a caption each."""
+    monkeypatch.chdir(tmp_path)
+    for n in range(6):
+        path = Path(f"pictures/x/{n}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((2, 2, 3), n, np.uint8)).save(path)
+    Path("t.csv").write_text("image,caption,french\n" + "".join(f"x/{n}.png,caption {n},mot {n}\n" for n in range(6)))
+    Path("t.json").write_text('{"images": [{"id": 1, "file_name": "x/1.png"}], "annotations": []}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pairs", "kind"),
+    [
+        ("t.csv", "table"),
+        ("t.tsv", "table"),
+        ("t.token.txt", "table"),
+        ("t.json", "coco"),
+        ("pictures", "folders"),
+        ("pictures/", "folders"),
+        ("data/{000..331}.tar", "shards"),
+        ("data/0.tar.gz", "shards"),
+        ("s3://bucket/x", "shards"),
+        ("https://x.org/{0..9}.json", "shards"),
+    ],
+)
+def test_the_format_goes_by_the_name(here, pairs, kind):
+    assert Source(pairs).kind == kind
+    assert Source(pairs, format="coco").kind == "coco"
+
+
+def captions(part):
+    return [caption for i in range(len(part)) for caption, _ in part.descriptions(i)]
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [
+        (Source("t.csv", "pictures"), "caption 0"),
+        (Source("t.csv", "pictures", caption_column="french"), "mot 0"),
+        (Source("pictures", template="a {}"), "a x"),
+        (Source("t.csv", "pictures", format="table"), "caption 0"),
+    ],
+)
+def test_settings_reach_the_reader(here, source, first):
+    pairs = source.read()
+    assert captions(pairs)[0] == first
+    assert [int(pairs.image(i).max()) for i in range(6)] == list(range(6))
+
+
+def test_coco_and_names(here):
+    assert len(Source("t.json", "pictures").read()) == 1
+    Path("names.txt").write_text("x: cross; ex")
+    assert captions(Source("pictures", names="names.txt").read())[:2] == ["a photo of a cross.", "a photo of a ex."]
+
+
+def test_shards_are_no_list(here):
+    with pytest.raises(UserError, match=r"0\.tar: shards are read as a stream"):
+        Source("0.tar").read()
+
+
+def test_a_split_divides_what_the_list_names(here):
+    Path("only.txt").write_text("4.png\n1.png\n0.png\nlost.png\n")
+    source = Source("t.csv", "pictures", only="only.txt", hold_out=1)
+    train, val = source.split(source.read())
+    assert len(val) == 1
+    assert sorted(captions(train) + captions(val)) == ["caption 0", "caption 1", "caption 4"]
+    assert captions(train) == sorted(captions(train))  # in the table's order
+    everything, nothing = Source("t.csv", "pictures").split(source.read())
+    assert (len(everything), len(nothing)) == (6, 0)
+
+
+def test_the_same_pictures_are_held_out_of_two_sources(here):
+    table, folders = Source("t.csv", "pictures", hold_out=2), Source("pictures", hold_out=2)
+    held = [source.split(source.read())[1] for source in (table, folders)]
+    assert [held[0].name(i) for i in range(2)] == [held[1].name(i) for i in range(2)]
+
+
+def test_splits_that_leave_nothing(here):
+    Path("only.txt").write_text("none.png\n")
+    with pytest.raises(UserError, match=r"only.txt: names no picture of t\.csv"):
+        Source("t.csv", "pictures", only="only.txt").split(Source("t.csv", "pictures").read())
+    for count in (-1, 6, 7):
+        with pytest.raises(UserError, match=rf"hold_out {count}: t\.csv has 6 pictures"):
+            Source("t.csv", "pictures", hold_out=count).split(Source("t.csv", "pictures").read())
