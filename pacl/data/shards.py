@@ -26,7 +26,6 @@ from pacl.data.photos import Cut
 from pacl.data.sampling import Draw, epoch_counts
 from pacl.data.sources import Source
 from pacl.data.tars import Sample, count_pairs, read_shard, shard_urls, webdataset
-from pacl.data.tars import samples as samples
 from pacl.distributed import rank_count
 from pacl.errors import UserError
 from pacl.images import decode_image
