@@ -146,6 +146,7 @@ class TokenStore:
             _write_json(folder / STAMP, stamp.to_json())
 
             def write(shard: int, tokens: Tensor, missing: dict[int, str]) -> None:
+                _path(folder, shard, ".json").unlink(missing_ok=True)  # of a shard that was damaged and deleted
                 with written_whole(_path(folder, shard, ".bin")) as aside, aside.open("wb") as file:
                     file.write(_bytes(tokens))
                     file.flush()

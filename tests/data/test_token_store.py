@@ -307,6 +307,13 @@ def test_a_disk_that_fills_up_leaves_whole_shards(tmp_path: Path, monkeypatch: p
         TokenStore.build(tmp_path, STAMP, Encoder())
     assert set(contents(tmp_path)) == {"stamp.json", "00000.bin", "00000.json"}
 
+    TokenStore.build(tmp_path, STAMP, Encoder())
+    (tmp_path / "00000.bin").unlink()  # a damaged one
+    calls = 1
+    with pytest.raises(UserError, match=r"00000\.bin: cannot be written"):
+        TokenStore.build(tmp_path, STAMP, Encoder())
+    assert "00000.json" not in contents(tmp_path)  # it would speak for another file
+
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
