@@ -19,7 +19,7 @@ import numpy as np
 
 from pacl.data.photos import Cut
 from pacl.data.sources import Source
-from pacl.data.survey import SHOWN, Tally, looks, stream
+from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Tally, looks, stream
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
 from pacl.segment import OneLineParser
@@ -41,8 +41,9 @@ examples:
 Every picture is decoded in full; of a large source, --quick sees that all files are there and decodes some {QUICK}.
 Paths in a configuration go from the folder the command is called in, as in training.
 
-exit codes: 0 fine, 1 a larger share of a source's pictures than --max_bad is missing, unreadable or without a caption,
-2 nothing done because of a mistake named in one line
+exit codes: 0 fine; 1 a larger share of a source's pictures than --max_bad is missing, unreadable or without a caption
+(by default a single one will do: training passes over it, but you should know); 2 nothing done because of a mistake
+named in one line
 """
 
 Settings = TypeVar("Settings")
@@ -96,12 +97,14 @@ def read_config(path: str | Path) -> list[Entry]:
     entries = []
     for part in ("train", "val"):
         own = settings.get(part) or []
+        if part == "train" and isinstance(own, str):  # the one file of a configuration that says no more of it
+            own = [{"pairs": own} | {name: settings[name] for name in ("images", "hold_out") if name in settings}]
         if not isinstance(own, list):
             raise UserError(f"{path}: data.{part} is a list of sources, each with its pairs")
         for i, each in enumerate(own):
             source = _fill(Source, each, f"{path}: data.{part}[{i}]")
-            side = settings.get("size") or SIDE
-            entries.append(Entry(f"{part}[{i}]", source, cut if part == "train" else Cut(), side))
+            seen = cut if part == "train" or not cut.is_random else Cut()
+            entries.append(Entry(f"{part}[{i}]", source, seen, settings.get("size") or SIDE))
     return entries
 
 
@@ -234,22 +237,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams = [stream(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
     from pacl.data.sheet import Strip, contact_sheet
     from pacl.render import save_image, save_json
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
-    tallies, records = [], []
+    tallies: list[Tally] = []
+    records: list[dict[str, Any]] = []
     for entry, (pictures, total) in zip(entries, streams, strict=True):
         tally = Tally(args.seed)
         looked = looks(pictures, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
-        for picture, found in track(looked, entry.title, size, console=progress, transient=True):
+        for picture, found in track(looked, escape(entry.title), size, console=progress, transient=True):
             tally.add(picture, found)
         record = {
             "source": dataclasses.asdict(entry.source),
             "role": entry.role,
+            "title": entry.title,
             "total": total,
             **tally.figures(entry.side),
             "in_training": _shared(tally, tallies, entries) if entry.role.startswith("val") else None,
@@ -260,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         tallies.append(tally)
         records.append(record)
-        console.print(f"{entry.title}", style="bold", markup=False)
+        console.print(entry.title, style="bold", markup=False)
         for line in lines(record):
             console.print(line, markup=False)
         console.print()
@@ -269,8 +275,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_image(args.sheet, contact_sheet(strips, args.seed))
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
     console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
-    verdict = "fine" if not bad else f"more than {args.max_bad:.2%} bad in {len(bad)} of {len(records)} sources"
-    console.print(verdict, style="green" if not bad else "red", markup=False)
+    for record in bad:
+        share = f"{record['bad']:,} of {record['pictures']:,} pictures are bad"
+        console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
+    if not bad:
+        console.print("fine", style="green")
     return 1 if bad else 0
 
 
@@ -302,22 +311,23 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         ("without caption", f"{record['without_caption']:,}"),
         ("missing", f"{record['missing']:,}"),
         ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
+        ("broken shards", f"{record['broken_shards']:,}" if record["broken_shards"] else None),
         ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
-        ("in training too", None if record["in_training"] is None else _percent(record["in_training"])),
+        ("in training too", _percent(record["in_training"])),
         ("words a caption", _range(record["caption_words"])),
         ("CLIP tokens", _tokens(record["caption_tokens"])),
         ("width", _range(record["width"])),
         ("height", _range(record["height"])),
         ("width / height", _range(record["aspect"], 2)),
-        (f"smaller than {record['small']['side']}", record["small"]["share"] and _percent(record["small"]["share"])),
+        (f"smaller than {record['small']['side']}", _percent(record["small"]["share"])),
         ("frequent words", ", ".join(list(record["words"])[:15])),
         ("frequent nouns", ", ".join(list(record["nouns"] or {})[:15])),
         ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} pictures/s a process"),
     ]
     yield from (f"  {name:<20}{''.join(c if c.isprintable() else ' ' for c in text)}" for name, text in rows if text)
-    for kind in ("missing", "unreadable", "no caption"):
+    for kind in PROBLEMS:
         own = [each for each in record["problems"] if each["problem"] == kind]
-        yield from (f"  {kind}: {each['message'] if kind == 'unreadable' else each['picture']}" for each in own[:TOLD])
+        yield from (f"  {kind}: {each['message']}" for each in own[:TOLD])
         if len(own) > TOLD:
             yield f"  {kind}: and {len(own) - TOLD:,} more, all in the report"
 
@@ -330,10 +340,12 @@ def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
 
 
 def _tokens(spread: dict[str, float] | None) -> str | None:
-    return spread and f"{_range(spread)}; {_percent(spread['cut'])} cut at 77"
+    return None if spread is None else f"{_range(spread)}; {_percent(spread['cut'])} cut at {CONTEXT}"
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str | None:
+    if share is None:
+        return None
     if share in (0, 1):
         return f"{share:.0%}"
     return f"{share:.1%}" if 0.0005 <= share < 0.9995 else "<0.1%" if share < 0.5 else ">99.9%"

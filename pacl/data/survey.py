@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
@@ -32,11 +33,12 @@ from pacl.data.sources import Source
 from pacl.errors import UserError
 from pacl.images import decode_image, open_image
 
-CHUNK = 16  # pictures that a process decodes at a time
+CHUNK = 8  # pictures that a process decodes at a time
 SAMPLE = 10_000  # captions whose tokens and nouns are counted
 SHOWN = 24  # pictures on the contact sheet
 CONTEXT = 77  # tokens that CLIP reads of a text, start and end included
 WORDS = 100  # most frequent words and nouns that are told
+PROBLEMS = ("missing", "unreadable", "no caption", "broken shard")
 
 Item = TypeVar("Item")
 
@@ -50,7 +52,7 @@ class Picture:
         descriptions: its captions, each with the nouns that the source itself knows of it.
         content: the file as it lies in a shard.
         decode: False only looks whether the file is there.
-        error: why the stream ended here, if it broke.
+        error: no picture, but what is wrong with a shard here.
     """
 
     name: str
@@ -60,9 +62,7 @@ class Picture:
     error: str | None = None
 
     def read(self, short_side: int | None = None) -> np.ndarray:
-        """Its pixels, uint8 RGB [H, W, 3]; raises a `UserError` when there are none."""
-        if self.error is not None:
-            raise UserError(self.error)
+        """Its pixels, uint8 RGB [H, W, 3]; raises a `UserError` when it is missing or broken."""
         if self.content is not None:
             return decode_image(self.content, self.name, short_side=short_side)
         return open_image(self.name, short_side=short_side)
@@ -72,7 +72,7 @@ class Look(NamedTuple):
     """What was found of a picture.
 
     Attributes:
-        problem: "missing", "unreadable" or none.
+        problem: one of `PROBLEMS`, or none.
         message: what is wrong, in one line.
         width: in pixels, as a person sees it; 0 if it was not decoded.
         height: in pixels.
@@ -125,6 +125,9 @@ def stream(
         UserError: what `Source.read` and `Source.split` say, at once.
     """
     if source.kind == "shards":
+        from pacl.data.tars import shard_urls
+
+        shard_urls(source.pairs)  # sees now whether they are there
         known = limit if source.size is None else min(source.size, limit or source.size)
         step = 1 if decoded is None else 20 if known is None else max(1, known // decoded)
         return islice(_shards(source, step), limit), source.size
@@ -143,17 +146,20 @@ def stream(
 
 
 def _shards(source: Source, step: int) -> Iterator[Picture]:
-    from pacl.data.shards import samples
+    """The samples of shards, and the shards' own troubles where they come up."""
+    from pacl.data.tars import samples
 
-    number = 0
-    try:
-        for number, sample in enumerate(samples(source.pairs), 1):
-            described = [(caption, ()) for caption in sample.captions]
-            yield Picture(f"{sample.shard}/{sample.name}", described, sample.image, decode=(number - 1) % step == 0)
-    except UserError as error:
-        if not number:
-            raise
-        yield Picture(f"after sample {number}", (), error=str(error))
+    failed: list[str] = []
+    for number, sample in enumerate(samples(source.pairs, failed)):
+        yield from _troubles(source, failed)
+        described = list(zip(sample.captions, sample.nouns or [()] * len(sample.captions), strict=True))
+        yield Picture(sample.name, described, sample.image, decode=number % step == 0)
+    yield from _troubles(source, failed)
+
+
+def _troubles(source: Source, failed: list[str]) -> Iterator[Picture]:
+    while failed:
+        yield Picture(source.pairs, (), error=failed.pop(0))
 
 
 def look(pictures: Sequence[Picture]) -> list[Look]:
@@ -162,21 +168,20 @@ def look(pictures: Sequence[Picture]) -> list[Look]:
 
 
 def _look(picture: Picture) -> Look:
-    from_file = picture.content is None and picture.error is None
-    if from_file and not os.path.exists(picture.name):
+    if picture.error is not None:
+        return Look("broken shard", picture.error)
+    if picture.content is None and not os.path.exists(picture.name):
         return Look("missing", f"{picture.name} does not exist")
-    if from_file and not picture.decode and os.path.getsize(picture.name):
+    if not picture.decode and (picture.content is not None or os.path.getsize(picture.name)):
         return Look()
     start = time.perf_counter()
     try:
-        if picture.content is not None and not picture.decode:
-            return Look()
         pixels = picture.read()
     except UserError as error:
         return Look("unreadable", str(error))
     seconds = time.perf_counter() - start
     height, width = pixels.shape[:2]
-    digest = hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).digest()
+    digest = hashlib.blake2b(pixels.data, digest_size=8, person=f"{width}x{height}".encode()).digest()
     return Look(None, "", width, height, int.from_bytes(digest, "big", signed=True), seconds)
 
 
@@ -197,10 +202,11 @@ def looks(pictures: Iterator[Picture], workers: int) -> Iterator[tuple[Picture, 
         return
     waiting: deque[tuple[list[Picture], Future[list[Look]]]] = deque()
     context = multiprocessing.get_context("spawn")  # threads of whoever calls make a fork hang
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
         for chunk in chunks:
-            waiting.append((chunk, pool.submit(look, chunk)))
+            with _interrupts_held():
+                waiting.append((chunk, pool.submit(look, chunk)))
             if len(waiting) > 4 * workers:
                 done, future = waiting.popleft()
                 yield from zip(done, future.result(), strict=True)
@@ -212,8 +218,17 @@ def looks(pictures: Iterator[Picture], workers: int) -> Iterator[tuple[Picture, 
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: one of them answers
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends. Processes started in it never get one: it is left to their parent."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # --- Counting ---------------------------------------------------------------------------------------
@@ -223,7 +238,7 @@ class Tally:
     """Counts of the pictures looked at so far.
 
     Attributes:
-        problems: picture, problem ("missing", "unreadable", "no caption") and message of each.
+        problems: picture, problem (of `PROBLEMS`) and message of each.
         shown: some that can be read.
         pixels: 64-bit hashes of the pixels of all that were decoded, int64.
     """
@@ -246,14 +261,14 @@ class Tally:
         """Count one more picture."""
         if found.problem is not None:
             self.problems.append((picture.name, found.problem, found.message))
-        if picture.error is not None:
-            self.bad += 1
-            return
-        if not picture.descriptions:
+        if not picture.descriptions and picture.error is None:
             self.problems.append((picture.name, "no caption", f"{picture.name} has no caption"))
-        self.pictures += 1
         self.bad += found.problem is not None or not picture.descriptions
-        self._names.append(hash(PurePosixPath(picture.name).name))
+        if picture.error is not None:
+            return
+        self.pictures += 1
+        # Files are told apart by their names where the folder may move; a shard's keys count from zero in each.
+        self._names.append(hash(picture.name if picture.content is not None else PurePosixPath(picture.name).name))
         self._counts.append(len(picture.descriptions))
         for caption, nouns in picture.descriptions:
             words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", caption.lower())
@@ -283,6 +298,7 @@ class Tally:
             "missing": problems["missing"],
             "unreadable": problems["unreadable"],
             "without_caption": problems["no caption"],
+            "broken_shards": problems["broken shard"],
             "repeated": {
                 "names": _repeated(self._names),
                 "pictures": _repeated(self.pixels),
