@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from eval.heads import quiet_lightning, train_head
 from eval.scene_probe import train_probe
 from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.backbone import FrozenCLIP
@@ -163,37 +162,15 @@ class Bench:
 
     def trained(self, settings: dict[str, Any], seed: int) -> PACL:
         """A head trained with the settings of configs/scenes.yaml, some of them changed, through pacl.training."""
-        from pytorch_lightning import Trainer, seed_everything
-
-        from pacl.training import PACLModule
-
-        class OnThisCLIP(PACLModule):
-            load_backbone = staticmethod(lambda name: self.clip)  # its texts are read once for all heads
-
         model, data = dict(self.base["model"]), dict(self.train)
         steps = settings.get("max_steps", self.base["trainer"]["max_steps"])
         for key, value in settings.items():
             if key != "max_steps":
                 (data if key in data else model)[key] = value
-        seed_everything(seed, verbose=False)
-        module = OnThisCLIP(**model)
         dense = model["dense"]
         if dense not in self.data:
             self.data[dense] = SceneData(**data)
-        batches = self.data[dense]
-        batches.seed = None  # that of this run
-        trainer = Trainer(
-            max_steps=steps,
-            max_epochs=-1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        trainer.fit(module, batches)
-        return module.pacl  # the very path of `python -m pacl.train`, but for what it writes
+        return train_head(self.clip, model, self.data[dense], {"max_steps": steps}, seed)
 
 
 def base_settings() -> dict[str, Any]:
@@ -359,12 +336,6 @@ def write(path: Path, text: str) -> None:
     """Write a result whole or not at all."""
     with written_whole(path) as aside:
         aside.write_text(text, encoding="utf-8")
-
-
-def quiet_lightning() -> None:
-    """Two dozen trainings in a row: their banners and hints would bury the table."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class TextCache:
             self._keep(missing[i : i + self.batch])
         return self._kept[[self._rows[text] for text in texts]]
 
+    @torch.inference_mode(False)  # a tensor made in inference mode could not be written to outside of it
     def _keep(self, texts: list[str]) -> None:
         filled = texts + texts[:1] * (self.batch - len(texts))
         encoded = self.encode(filled)[: len(texts)].float().cpu()

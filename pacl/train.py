@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from pacl.card import Run, write_card
 from pacl.data.caption_data import CaptionData
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
@@ -103,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--ckpt_path {cli.config.ckpt_path}: there is no {checkpoint}; leave it out to start anew")
     if checkpoint is not None:
         check_checkpoint(checkpoint)
+    started = time.perf_counter()
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as stop:
@@ -111,19 +114,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     if cli.trainer.global_step == 0:
         raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
     if cli.trainer.is_global_zero:
-        save_head(cli)
+        save_head(cli, time.perf_counter() - started)
         print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...")
     return 0
 
 
-def save_head(cli: TrainCLI) -> None:
+def save_head(cli: TrainCLI, seconds: float) -> None:
     """Write the head with its card into the run's folder."""
     if cli.config.head == "best" and cli.best.best_model_path:
         weights = torch.load(cli.best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
         cli.model.load_state_dict(weights, strict=False)
     model: PACL = cli.model.pacl
     model.config.trained = True
-    model.save_pretrained(cli.folder)
+    model.save_pretrained(cli.folder, card=write_card(model.config, describe(cli, seconds)))
+
+
+def describe(cli: TrainCLI, seconds: float) -> Run:
+    """The facts of a finished run."""
+    settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "warmup", "patches")}
+    settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
+    device = cli.model.device
+    return Run(
+        data=cli.datamodule.summary(),
+        settings={**settings, "seed": cli.config.seed_everything},
+        figures={name: float(value) for name, value in sorted(cli.trainer.callback_metrics.items())},
+        steps=cli.trainer.global_step,
+        images=cli.datamodule.seen,
+        skipped=cli.datamodule.skipped,
+        seconds=seconds,
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {cli.trainer.world_size} x {torch.get_num_threads()} threads",
+    )
 
 
 if __name__ == "__main__":

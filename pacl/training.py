@@ -213,9 +213,9 @@ class PACLModule(LightningModule):
         rows, positives = merge_texts(list(texts), positives.to(self.device))
         t = gather_rows(self.pacl.encode_text(list(texts)))
         t = t if rows is None else t[rows]
-        phi = gallery(
-            torch.cat(self._val_patches), t, float(self.pacl.temperature), self.hparams["cosine"], device=self.device
-        )
+        patches = torch.cat(self._val_patches)
+        temperature, cosine = float(self.pacl.temperature), self.hparams["cosine"]
+        phi = gallery(patches, t, temperature=temperature, cosine=cosine, device=self.device)
         self._val_patches.clear()
         self._val_texts.clear()
         found = recalls(gather_rows(phi.to(self.device)), gather_rows(positives))

@@ -6,6 +6,7 @@ Shapes: B images, T texts, P patches, W token width, H W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -86,7 +87,7 @@ class Batches(Dataset[Batch]):
         return described if self.all_captions else [rng.choice(described)]
 
     def _picture(self, source: PairSource, index: int, rng: Random) -> np.ndarray:
-        return self.cut.square(lambda short_side: source.image(index, short_side), self.size, rng)
+        return self.cut.square(partial(source.image, index), self.size, rng)
 
     def _tokens(self, sources: np.ndarray, indices: np.ndarray) -> Tensor:
         """Rows of the stores, [b, P, W], in the order of the draw."""
@@ -126,9 +127,7 @@ class Pictures(Dataset[tuple[Tensor, dict[int, str]]]):
         reasons: dict[int, str] = {}
         for index in map(int, self.batches[batch]):
             try:
-                images.append(
-                    self.cut.square(lambda short_side, i=index: self.source.image(i, short_side), self.size, Random(0))
-                )
+                images.append(self.cut.square(partial(self.source.image, index), self.size, Random(0)))
             except UserError as error:
                 reasons[index] = str(error)
         return stack_images(images, self.size), reasons

@@ -19,6 +19,7 @@ from pacl.data.loader import EpochLoader, as_is
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.photos import Cut
 from pacl.data.sampling import DrawSampler
+from pacl.data.shards import ShardLoader
 from pacl.data.sources import Source
 from pacl.data.token_store import Stamp, TokenStore
 from pacl.distributed import sum_over_ranks
@@ -34,9 +35,10 @@ class CaptionData(LightningDataModule):
     """Pictures with captions, from files.
 
     Args:
-        train: the sources to train on: one file or folder, or a list with more to say of each.
-        images: folder of the pictures, where ``train`` is one file; null looks beside it, and in images/ there.
-        hold_out: pictures kept for validation where ``train`` is one file.
+        pairs: what to train on, if it is one table, captions JSON, folder by class or pattern of shards.
+        images: folder of its pictures; null looks beside it, and in images/ there.
+        hold_out: how many of its pictures are kept for validation.
+        train: sources to train on, besides that one, with more to say of each.
         val: sources to validate on, besides what was held out of the training sources.
         batch_size: images a step, over all processes.
         size: side in pixels of the square that pictures are cut to; null takes the CLIP's own.
@@ -56,10 +58,11 @@ class CaptionData(LightningDataModule):
 
     def __init__(
         self,
-        train: str | list[Source],
+        pairs: str | None = None,
         images: str | None = None,
         hold_out: int = 0,
-        val: list[Source] = [],  # noqa: B006  (nothing writes to it, and --help shows it)
+        train: list[Source] = [],  # noqa: B006  (nothing writes to it, and --help shows it)
+        val: list[Source] = [],  # noqa: B006
         batch_size: int = 256,
         size: int | None = None,
         cut: Cut = Cut(),  # noqa: B008  (frozen)
@@ -72,7 +75,7 @@ class CaptionData(LightningDataModule):
         shuffle_buffer: int = 2000,
     ) -> None:
         super().__init__()
-        self.train = [Source(train, images, hold_out=hold_out)] if isinstance(train, str) else train
+        self.train = [*([Source(pairs, images, hold_out=hold_out)] if pairs else []), *train]
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
         self.nouns, self.templates, self.cache = nouns, templates, cache
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
@@ -92,14 +95,48 @@ class CaptionData(LightningDataModule):
     def parts(self) -> tuple[list[PairSource], list[PairSource]]:
         """Training and validation sources, read when first asked for."""
         if self._parts is None:
+            self.check()
             self._parts = self.read()
         return self._parts
 
+    def check(self) -> None:
+        """Raise a `UserError` for settings without sense: what a constructor raises, jsonargparse buries."""
+        if self.batch_size < 2:
+            raise UserError(f"--data.batch_size {self.batch_size}: a contrastive batch needs 2 images or more")
+        if not 0 <= self.max_skipped <= 1:
+            raise UserError(f"--data.max_skipped {self.max_skipped}: a share from 0 to 1")
+        self.cut.check()
+
     def read(self) -> tuple[list[PairSource], list[PairSource]]:
         """Training and validation sources."""
+        if not self.train:
+            raise UserError("--data.pairs: name a table of pictures and captions, or list sources in --data.train")
+        if self.streams:
+            return [], [source.read() for source in self.val]
         splits = [source.split(self._with_nouns(source.read())) for source in self.train]
         val = [held for _, held in splits if len(held)] + [source.read() for source in self.val]
         return [kept for kept, _ in splits], val
+
+    def summary(self) -> list[str]:
+        """What was trained on, a line for each source."""
+        if self.streams:
+            return [f"{source.pairs} ({source.size or 'all'} pairs)" for source in self.train]
+        return [
+            f"{source.pairs} ({len(part):,} pictures" + (f", weight {source.weight:g})" if source.weight else ")")
+            for source, part in zip(self.train, self.parts()[0], strict=True)
+        ]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the training pairs come from shards.
+
+        Raises:
+            UserError: some do and some do not.
+        """
+        kinds = {source.kind == "shards" for source in self.train}
+        if len(kinds) == 2:
+            raise UserError("--data.train: shards are a stream of their own; make shards of the other sources too")
+        return kinds == {True}
 
     def _with_nouns(self, pairs: FilePairs) -> FilePairs:
         if self.nouns and pairs.nouns is None:
@@ -123,19 +160,17 @@ class CaptionData(LightningDataModule):
 
     # ------------------------------------------------------------ loaders
 
-    def train_dataloader(self) -> EpochLoader:
+    def train_dataloader(self) -> EpochLoader | ShardLoader:
         """Batches as `pacl.training.PACLModule` takes them, in an order that a resumed run goes on with."""
-        # Settings are checked here: what a constructor raises, the command line buries in errors of its own.
-        if self.batch_size < 2:
-            raise UserError(f"--data.batch_size {self.batch_size}: a contrastive batch needs 2 images or more")
-        if not 0 <= self.max_skipped <= 1:
-            raise UserError(f"--data.max_skipped {self.max_skipped}: a share from 0 to 1")
-        self.cut.check()
         assert self.trainer is not None
         if self.seed is None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**32)
         sources, _ = self.parts()
         templates = get_templates(self.templates) if self.nouns else ()
+        if self.streams:
+            if self.cache is not None:
+                raise UserError(f"--data.cache {self.cache}: tokens are kept of files, not of shards; leave it out")
+            return self._shard_loader(templates)
         batches = Batches(
             sources, self.image_size(), self.cut, self._stores(sources, "train", self.cut), self.seed, templates
         )
@@ -216,6 +251,25 @@ class CaptionData(LightningDataModule):
         )
         sampler.epoch = trainer.current_epoch if shuffle else 0
         return EpochLoader(batches, sampler, 0 if batches.stores else self.workers)
+
+    def _shard_loader(self, templates: Sequence[str]) -> ShardLoader:
+        trainer = self.trainer
+        assert trainer is not None
+        assert self.seed is not None
+        loader = ShardLoader(
+            self.train,
+            self.batch_size,
+            self.image_size(),
+            self.cut,
+            self.seed,
+            templates,
+            self.shuffle_buffer,
+            self.workers,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        loader.sampler.epoch = trainer.current_epoch
+        return loader
 
     # ------------------------------------------------------------ skipped samples
 

@@ -21,6 +21,8 @@ class EpochLoader:
         workers: processes that make batches; 0 makes them in this one.
     """
 
+    batch_sampler = None  # Lightning asks whether validation is shuffled
+
     def __init__(self, batches: Dataset[Any], sampler: DrawSampler, workers: int = 0) -> None:
         self.sampler = sampler  # under this name Lightning finds it and calls its set_epoch
         self.loader = DataLoader(
@@ -31,20 +33,21 @@ class EpochLoader:
             persistent_workers=workers > 0,
             collate_fn=as_is,
         )
-        self.done = 0
+        self.epoch = self.done = 0
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        self.done = self.sampler.start
+        self.epoch, self.done = self.sampler.epoch, self.sampler.start
         for batch in self.loader:
             self.done += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """The epoch and how many of its steps are done."""
-        return {"epoch": self.sampler.epoch, "done": self.done}
+        begun = self.epoch == self.sampler.epoch  # the next one may be set already
+        return {"epoch": self.sampler.epoch, "done": self.done if begun else 0}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where that state was taken."""

@@ -253,7 +253,7 @@ def _rows(path: Path) -> list[list[str]]:
             # Tab-separated captions hold quotation marks that quote nothing.
             quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
             csv.field_size_limit(1 << 24)
-            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
             rows: list[list[str]] = []
             for row in filter(any, reader):
                 if rows and len(row) != len(rows[0]):

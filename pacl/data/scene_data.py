@@ -74,7 +74,6 @@ class SceneData(CaptionData):
         workers: int = 0,
     ) -> None:
         super().__init__(
-            [],
             batch_size=batch_size,
             size=size,
             cut=Cut("squash"),  # scenes are drawn square, at that very size
@@ -84,6 +83,9 @@ class SceneData(CaptionData):
             workers=workers,
         )
         self.scenes, self.captions, self.world = scenes, captions, seed
+
+    def summary(self) -> list[str]:
+        return [f"{self.scenes:,} procedural scenes (seed {self.world})"]
 
     def read(self) -> tuple[list[PairSource], list[PairSource]]:
         if self.captions < 1:

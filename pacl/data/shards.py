@@ -301,6 +301,8 @@ class ShardLoader:
         UserError: shards are missing, cannot be counted or hold less than a batch; settings that shards do not have.
     """
 
+    batch_sampler = None  # Lightning asks whether validation is shuffled
+
     def __init__(
         self,
         sources: Sequence[Source],

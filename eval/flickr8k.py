@@ -1,0 +1,212 @@
+"""What training on real captions brings: retrieval on held-out photos and masks of Pascal VOC, before and after.
+
+Trains heads on Flickr8k with the settings of configs/flickr8k.yaml, some of them changed, and measures each on the
+held-out photos (all five captions of each, R@1/5/10 both ways) and on VOC's twenty classes (background ignored, all
+twenty competing, mIoU over the pixels of all photos), beside the untrained variants of the same CLIP, mean pooling,
+chance and the most frequent class.
+
+    python -m eval.flickr8k --voc VOCdevkit/VOC2012
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from eval.heads import quiet_lightning, train_head
+from pacl.backbone import FrozenCLIP, load_clip
+from pacl.callbacks import SegmentationScore
+from pacl.data.batches import Pictures
+from pacl.data.caption_data import CaptionData
+from pacl.data.masks import IGNORED, MaskFolder
+from pacl.data.photos import Cut
+from pacl.data.texts import pair_texts
+from pacl.errors import run_verb
+from pacl.files import make_folder, written_whole
+from pacl.lightning_cli import find_config
+from pacl.metrics import Confusion, mean_iou, pixel_accuracy
+from pacl.model import PACL
+from pacl.retrieval import Recalls, gallery, recalls
+
+CONFIG = "configs/flickr8k.yaml"
+NAMES = Path(__file__).parent / "names" / "voc20.txt"
+
+# Every row trains with the settings of the configuration, but for these.
+METHODS: dict[str, dict[str, Any]] = {
+    "mean pooling": {"temperature": float("inf")},
+    "PACL on clip tokens, temperature 1, random start (the paper's)": {
+        "temperature": 1.0,
+        "dense": "clip",
+        "start": "paper",
+    },
+    "PACL, temperature 1": {"temperature": 1.0},
+    "PACL, temperature 0.1": {},
+    "PACL, temperature 0.1, random start": {"start": "paper"},
+    "PACL, temperature learned": {"learn_temperature": True},
+    "PACL, temperature 0.1, captions only": {"nouns": False},
+}
+
+
+class Bench:
+    """One frozen CLIP, its held-out photos and VOC.
+
+    Args:
+        clip: the frozen CLIP.
+        data: arguments of `CaptionData`.
+        voc: photos with masks.
+        size: short side in pixels that VOC's photos are resized to.
+    """
+
+    def __init__(self, clip: FrozenCLIP, data: dict[str, Any], voc: MaskFolder, size: int | None) -> None:
+        self.clip, self.data, self.voc = clip, data, voc
+        self.score = SegmentationScore(voc, templates="paper", size=size).score
+        self.training: dict[tuple[str, bool], CaptionData] = {}  # by dense variant and nouns, with its kept tokens
+        (held_out,) = CaptionData(**data).parts()[1]
+        self.images, _ = Pictures(held_out, [range(len(held_out))], Cut(), clip.size)[0]
+        self.texts, self.positives = pair_texts([held_out.descriptions(i) for i in range(len(held_out))])
+        self.tokens: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def measure(self, model: PACL) -> dict[str, float]:
+        """All figures of a model, in percent."""
+        dense = model.config.dense
+        if dense not in self.tokens:
+            images = map(self.clip.normalize, self.images.split(64))
+            self.tokens[dense] = torch.cat([self.clip.patch_tokens(x, dense)[0].half() for x in images])
+        v = torch.cat([model.embed_tokens(x.float()).half() for x in self.tokens[dense].split(64)])  # [I, P, D]
+        t = model.encode_text(self.texts)
+        phi = gallery(v, t, temperature=model.temperature, cosine=model.config.cosine)
+        return {**percent(recalls(phi, self.positives)), **{k: 100 * x for k, x in self.score(model).items()}}
+
+    @torch.inference_mode()
+    def pooled(self) -> dict[str, float]:
+        """Retrieval by CLIP's own pooled embedding."""
+        images = torch.cat([self.clip.encode_image(self.clip.normalize(x)) for x in self.images.split(64)])
+        return percent(recalls(images @ self.clip.encode_text(self.texts).T, self.positives))
+
+    def chance(self) -> dict[str, float]:
+        """Random scores for retrieval, a random class for every pixel."""
+        rng = torch.Generator().manual_seed(0)
+        found = percent(recalls(torch.rand(self.positives.shape, generator=rng), self.positives))
+        classes = len(self.voc.labels)
+        return {**found, **self.labelled(lambda mask: torch.randint(0, classes, mask.shape, generator=rng))}
+
+    def majority(self) -> dict[str, float]:
+        """The class with the most pixels, everywhere."""
+        masks = [self.voc[i].mask for i in range(len(self.voc))]
+        most = int(np.bincount(np.concatenate([mask[mask != IGNORED] for mask in masks])).argmax())
+        return self.labelled(lambda mask: torch.full(mask.shape, most))
+
+    def labelled(self, label: Callable[[np.ndarray], Tensor]) -> dict[str, float]:
+        """The figures of labels that need no picture: mask [H, W] -> classes [H, W]."""
+        confusion = Confusion(len(self.voc.labels), ignore=IGNORED)
+        for i in range(len(self.voc)):
+            mask = self.voc[i].mask
+            confusion.update(label(mask), torch.from_numpy(mask))
+        return {"miou": 100 * mean_iou(confusion.confmat), "pixel_accuracy": 100 * pixel_accuracy(confusion.confmat)}
+
+    def trained(self, changes: dict[str, Any], settings: dict[str, Any], epochs: int, seed: int) -> PACL:
+        """A head trained with the settings of the configuration, some of them changed."""
+        model = {**settings, **{key: value for key, value in changes.items() if key != "nouns"}}
+        key = model["dense"], changes.get("nouns", True)
+        if key not in self.training:
+            self.training[key] = CaptionData(**{**self.data, "nouns": key[1]})
+            twin = self.training.get((key[0], not key[1]))
+            self.training[key].stores = twin.stores if twin else {}
+        return train_head(self.clip, model, self.training[key], {"max_epochs": epochs}, seed)
+
+
+def percent(found: Recalls) -> dict[str, float]:
+    """Recalls as figures."""
+    row = {f"i2t R@{k}": 100 * value for k, value in found.image_to_text.items()}
+    row |= {f"t2i R@{k}": 100 * value for k, value in found.text_to_image.items()}
+    return {**row, "mean recall": 100 * found.mean}
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: mean ± standard deviation over seeds."""
+    columns = [*max([row[0] for row in rows.values()], key=lambda row: len(row))]
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name, runs in rows.items():
+        lines.append(f"| {name} | " + " | ".join(cell([run[c] for run in runs if c in run]) for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def cell(values: Sequence[float]) -> str:
+    """ "12.3 ± 0.4"."""
+    if not values:
+        return ""
+    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.flickr8k", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clip", help=f"frozen CLIP (default: that of {CONFIG})")
+    parser.add_argument("--pairs", help="captions (default: likewise)")
+    parser.add_argument("--voc", type=Path, default=Path("data/VOCdevkit/VOC2012"), help="folder of VOC 2012")
+    parser.add_argument("--size", type=int, help="short side of VOC's photos in pixels (default: the CLIP's own)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
+    parser.add_argument("--epochs", type=int, help="of every trained row (default: those of the configuration)")
+    parser.add_argument("--only", help="only trained rows whose name contains this")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings of all rows, for tuning"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/flickr8k"), help="folder for the JSON and the Markdown")
+    args = parser.parse_args(argv)
+    folder = make_folder(args.out)
+    quiet_lightning()
+    base = yaml.safe_load(find_config(CONFIG).read_text(encoding="utf-8"))
+    settings = {**base["model"], **{k: yaml.safe_load(v) for k, v in (word.split("=") for word in args.set)}}
+    data = dict(base["data"]["init_args"])
+    data["pairs"] = args.pairs or data["pairs"]
+    clip = load_clip(args.clip or settings["backbone"])
+    voc = MaskFolder(
+        str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(NAMES),
+        only=str(args.voc / "ImageSets/Segmentation/val.txt"), ignore=(0, 255), offset=1,
+    )  # fmt: skip
+    bench = Bench(clip, data, voc, args.size)
+    epochs = args.epochs or base["trainer"]["max_epochs"]
+
+    started = time.perf_counter()
+    rows = {
+        "chance": [bench.chance()],
+        "most frequent class": [bench.majority()],
+        "CLIP's pooled embedding": [bench.pooled()],
+    }
+    for dense in clip.dense_variants:
+        rows[f"untrained, {dense}"] = [bench.measure(PACL.untrained(clip, dense=dense))]
+    for name, changes in METHODS.items():
+        if args.only is None or args.only in name:
+            for seed in args.seeds:
+                rows.setdefault(name, []).append(bench.measure(bench.trained(changes, settings, epochs, seed)))
+                print(f"{name}, seed {seed}: {rows[name][-1]}", file=sys.stderr, flush=True)
+    facts = {
+        "clip": clip.name, "held-out photos": len(bench.images), "VOC photos": len(voc), "epochs": epochs,
+        "seeds": args.seeds, "minutes": round((time.perf_counter() - started) / 60, 1),
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    page = f"# Flickr8k: before and after\n\n{', '.join(f'{k} {v}' for k, v in facts.items())}\n\n{table(rows)}\n"
+    with written_whole(folder / "flickr8k.md") as aside:
+        aside.write_text(page, encoding="utf-8")
+    with written_whole(folder / "flickr8k.json") as aside:
+        aside.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    run_verb("eval.flickr8k", main)

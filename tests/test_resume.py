@@ -1,0 +1,128 @@
+"""A run that was killed and resumed ends with the weights of one that never was, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pacl import train
+from pacl.errors import UserError
+from tests.tiny import save_tiny_clip
+
+STEPS = 13  # two whole epochs of five steps and three more
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> list[str]:
+    """The command's arguments: 22 pictures of which two are held out, everything random that there is."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    with (folder / "pairs.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption"])
+        for i in range(22):
+            name = f"{i}.png"
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+            table.writerows([[name, f"a dog number {i} on grass"], [name, f"star {i % 7} and a boat"]])
+    (folder / "9.png").write_bytes(b"broken")
+    settings = {
+        "config": "configs/scenes.yaml",
+        "model.backbone": save_tiny_clip(folder / "clip"),
+        "model.patches": "9",
+        "model.learn_temperature": "true",
+        "model.images_at_once": "3",
+        "model.warmup": "2",
+        "data": "pacl.data.CaptionData",
+        "data.pairs": str(folder / "pairs.csv"),
+        "data.hold_out": "2",
+        "data.cut.mode": "random",
+        "data.cut.flip": "0.5",
+        "data.cut.colour": "0.2",
+        "data.nouns": "true",
+        "data.batch_size": "4",
+        "data.max_skipped": "0.2",
+        "trainer.max_steps": str(STEPS),
+        "trainer.logger": "false",
+        "trainer.enable_progress_bar": "false",
+        "trainer.enable_model_summary": "false",
+        "save_every": "2",
+    }
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def never_killed(words, tmp_path_factory) -> bytes:
+    out = tmp_path_factory.mktemp("whole")
+    assert train.main([*words, f"--out={out}"]) == 0
+    return weights(out)
+
+
+def killed(words: list[str], out: Path, step: int, moment: str, number: int = signal.SIGKILL, more=()) -> int:
+    """Run the command in a process of its own and let it be killed; its exit code."""
+    callback = ["--trainer.callbacks=tests.killer.Killer"]
+    callback += [f"--trainer.callbacks.{key}={value}" for key, value in (("step", step), ("moment", moment), ("number", int(number)))]
+    command = [sys.executable, "-m", "pacl.train", *words, f"--out={out}", *callback, *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    root = Path(__file__).parents[1]
+    return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False).returncode
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_weights(words, never_killed, tmp_path):
+    assert killed(words, tmp_path, 3, "before") == -signal.SIGKILL
+    last = ["--ckpt_path=last"]
+    assert killed(words, tmp_path, 6, "saved", more=last) == -signal.SIGKILL  # the write of step 6 is lost
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert killed(words, tmp_path, 11, "after", more=last) == -signal.SIGKILL
+    assert train.main([*words, f"--out={tmp_path}", *last]) == 0
+    assert weights(tmp_path) == never_killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)])
+def test_signals_save_and_exit(words, never_killed, tmp_path, number, workers):
+    more = [f"--data.workers={workers}"]
+    assert killed(words, tmp_path, 7, "before", number, more) == 128 + number
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+    assert not (tmp_path / "config.json").exists()
+    assert train.main([*words, f"--out={tmp_path}", "--ckpt_path=last", *more]) == 0
+    assert weights(tmp_path) == never_killed
+
+
+@pytest.mark.parametrize("stop", [5, 7, 10])
+def test_a_run_that_stopped_goes_on_to_the_same_weights(words, never_killed, tmp_path, stop):
+    """At the end of an epoch and within one; the schedule is that of the whole run."""
+    train.main([*words, f"--out={tmp_path}", "--trainer.callbacks=tests.killer.Stopper", f"--trainer.callbacks.step={stop}"])
+    assert train.main([*words, f"--out={tmp_path}", "--ckpt_path=last"]) == 0
+    assert weights(tmp_path) == never_killed
+
+
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(words, tmp_path):
+    assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UserError, match=r"last\.ckpt: cannot be written .*--ckpt_path last"):
+            train.main([*words, f"--out={tmp_path}", "--ckpt_path=last"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
+    assert last.read_bytes() == before
+    assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
