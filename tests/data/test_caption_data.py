@@ -1,0 +1,301 @@
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
+
+import pacl.data.nouns
+from pacl.data.caption_data import CaptionData
+from pacl.data.photos import Cut
+from pacl.data.sources import Source
+from pacl.errors import UserError
+
+COUNT = 14
+TEMPLATES = {"nouns": True, "templates": "photo"}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder, with a table of 14 even pictures, each of its own grey and with two captions."""
+    monkeypatch.chdir(tmp_path)
+    for n in range(COUNT):
+        Image.fromarray(np.full((10, 12, 3), 10 * n, np.uint8)).save(f"{n}.png")
+    rows = [f"{n}.png,picture {n} has a word{c}" for n in range(COUNT) for c in range(2)]
+    Path("t.csv").write_text("\n".join(["image,caption", *rows]))
+    return tmp_path
+
+
+class Module(LightningModule):
+    """Keeps the batches that it gets; its frozen tokens are the mean colours of four patches."""
+
+    image_size = 8
+
+    def __init__(self):
+        super().__init__()
+        self.save_hyperparameters({"dense": "value"})
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        clip = {"name": "none", "checksum": lambda: "0" * 16, "quick_gelu": False, "patch": 4, "width": 3}
+        self.pacl = SimpleNamespace(clip=SimpleNamespace(**clip, mean=(0.5,) * 3, std=(0.5,) * 3))
+        self.encoded = 0
+        self.seen, self.validated = [], []
+
+    def frozen_tokens(self, images):
+        self.encoded += len(images)
+        return F.avg_pool2d(images.float(), 4).flatten(2).transpose(1, 2)  # [B, 4, 3]
+
+    def training_step(self, batch, _):
+        self.seen.append(batch)
+        return self.weight * 0
+
+    def validation_step(self, batch, _):
+        self.validated.append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(data, epochs=1, seed=0):
+    """Train, and return what the module got."""
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(max_epochs=epochs, accelerator="cpu", use_distributed_sampler=False, **quiet)
+    torch.manual_seed(seed)
+    module = Module()
+    trainer.fit(module, data)
+    return module
+
+
+def stub(data, seed=0):
+    """As much of a trainer as the loaders ask for."""
+    torch.manual_seed(seed)
+    strategy = SimpleNamespace(
+        broadcast=lambda value: value, barrier=lambda: None, is_global_zero=True, root_device="cpu"
+    )
+    data.trainer = SimpleNamespace(
+        strategy=strategy, lightning_module=Module(), global_rank=0, world_size=1, current_epoch=0, training=True
+    )
+    return data
+
+
+def captions(batches):
+    return [text for batch in batches for text in batch["texts"]]
+
+
+def numbers(batch):
+    """Which pictures are in a batch, by their grey."""
+    grey = batch["tokens"][:, 0, 0] if "tokens" in batch else batch["images"][:, 0, 0, 0]
+    return (grey / 10).int().tolist()
+
+
+# --- Sources ------------------------------------------------------------------------------------------------------
+
+
+def test_one_file_or_a_list(here):
+    for data in (
+        CaptionData("t.csv", str(here), hold_out=3),
+        CaptionData("t.csv", hold_out=3),
+        CaptionData(train=[Source("t.csv", hold_out=3)]),
+    ):
+        (train,), (val,) = data.parts()
+        assert (len(train), len(val)) == (COUNT - 3, 3)
+        assert data.validates
+        names = {part.name(i) for part in (train, val) for i in range(len(part))}
+        assert {Path(name).name for name in names} == {f"{n}.png" for n in range(COUNT)}
+    assert not CaptionData("t.csv").validates
+    assert CaptionData("t.csv").parts()[1] == []
+
+
+def test_several_sources_and_those_to_validate_on(here):
+    Path("few.csv").write_text("image,caption\n0.png,one\n1.png,two\n2.png,three")
+    data = CaptionData(train=[Source("t.csv", hold_out=2), Source("few.csv")], val=[Source("few.csv")])
+    train, val = data.parts()
+    assert [len(each) for each in train] == [COUNT - 2, 3]
+    assert [len(each) for each in val] == [2, 3]
+    assert CaptionData("few.csv", val=[Source("t.csv")]).validates
+
+
+def test_shards_and_files_do_not_mix(here):
+    with pytest.raises(UserError, match="shards are a stream of their own"):
+        CaptionData(train=[Source("0.tar"), Source("t.csv")]).parts()
+
+
+def test_the_vocabulary_is_what_comes_three_times(here):
+    assert CaptionData("t.csv").vocabulary == ("a", "has", "picture", "word0", "word1")
+
+
+def test_nouns_are_looked_for_once_and_kept_with_the_cache(here, monkeypatch):
+    calls = []
+
+    def tag_all(captions, cache):
+        calls.append((len(captions), cache))
+        return [(caption.split()[-1],) for caption in captions]
+
+    monkeypatch.setattr(pacl.data.nouns, "tag_all", tag_all)
+    for cache, folder in (("memory", None), (None, None), ("kept", Path("kept"))):
+        for batch in fit(CaptionData("t.csv", batch_size=7, cache=cache, **TEMPLATES), epochs=2).seen:
+            for right in batch["positives"]:
+                caption, noun = (batch["texts"][t] for t in right.nonzero().flatten().tolist())
+                assert noun == f"a photo of a {caption.split()[-1]}."
+        assert calls == [(2 * COUNT, folder)]
+        calls.clear()
+    list(stub(CaptionData("t.csv", batch_size=7)).train_dataloader())
+    assert calls == []
+
+
+# --- Batches ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_picture_comes_once_an_epoch_with_a_caption_of_its_own(here, workers):
+    module = fit(CaptionData("t.csv", batch_size=7, workers=workers), epochs=2)
+    assert len(module.seen) == 4
+    for epoch in (module.seen[:2], module.seen[2:]):
+        assert sorted(n for batch in epoch for n in numbers(batch)) == list(range(COUNT))
+    assert numbers(module.seen[0]) != numbers(module.seen[2])
+    for batch in module.seen:
+        assert batch["images"].shape == (7, 3, 8, 8)
+        assert set(batch) == {"images", "texts", "positives"}
+        assert torch.equal(batch["positives"], torch.eye(7, dtype=torch.bool))
+        for number, text in zip(numbers(batch), batch["texts"], strict=True):
+            assert text.startswith(f"picture {number} has")
+
+
+def test_the_run_s_seed_decides_and_nothing_else(here):
+    settings = {"batch_size": 7, "cut": Cut("random", flip=0.5, colour=0.5)}
+    runs = [fit(CaptionData("t.csv", **settings), seed=seed).seen for seed in (3, 3, 4)]
+    assert captions(runs[0]) == captions(runs[1]) != captions(runs[2])
+    for one, other in zip(*runs[:2], strict=True):
+        assert torch.equal(one["images"], other["images"])
+
+
+@pytest.mark.parametrize("cache", ["memory", "folder"])
+def test_kept_tokens_come_where_pictures_would(here, cache):
+    plain = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=Cut("pad")), epochs=2)
+    for again in range(2):
+        kept = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=Cut("pad"), cache=cache), epochs=2)
+        assert kept.encoded == (COUNT if cache == "memory" or not again else 0)
+        for own, other in ((plain.seen, kept.seen), (plain.validated, kept.validated)):
+            assert captions(own) == captions(other)
+            for with_images, with_tokens in zip(own, other, strict=True):
+                assert torch.equal(with_tokens["tokens"].float(), plain.frozen_tokens(with_images["images"]))
+                assert torch.equal(with_tokens["positives"], with_images["positives"])
+
+
+def test_a_random_cut_keeps_no_tokens(here):
+    with pytest.raises(UserError, match=r"--data\.cache: pictures come out of --data\.cut\.mode random"):
+        fit(CaptionData("t.csv", batch_size=5, cut=Cut("random"), cache="memory"))
+
+
+def test_weights_reach_the_draws(here):
+    Path("few.csv").write_text("image,caption\n0.png,few\n1.png,few")
+    data = CaptionData(train=[Source("t.csv", weight=1.0), Source("few.csv", weight=3.0)], batch_size=16)
+    (batch,) = stub(data).train_dataloader()
+    assert batch["positives"][:, batch["texts"].index("few")].sum() == 12
+
+
+def test_validation_has_all_captions_of_what_was_held_out(here):
+    Path("few.csv").write_text("image,caption\n0.png,one\n0.png,two\n1.png,three")
+    cut = Cut("random", colour=0.5)
+    data = CaptionData(train=[Source("t.csv", hold_out=5)], val=[Source("few.csv")], batch_size=4, cut=cut)
+    module = fit(data)
+    assert [len(batch["images"]) for batch in module.validated[-2:]] == [4, 3]  # after two of the sanity check
+    pictures = [n for batch in module.validated[-2:] for n in numbers(batch)]
+    held = pictures[:5]
+    assert pictures[5:] == [0, 1]
+    trained = {int(text.split()[1]) for text in captions(module.seen)}
+    assert len(trained) == 8  # two steps of four of the other nine
+    assert not trained & set(held)
+    expected = [f"picture {n} has a word{c}" for n in held for c in range(2)] + ["one", "two", "three"]
+    assert captions(module.validated[-2:]) == expected
+    assert sum(int(batch["positives"].sum()) for batch in module.validated[-2:]) == len(expected)
+
+
+# --- What is refused, and what is put up with ---------------------------------------------------------------------
+
+
+def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
+    with pytest.warns(UserWarning, match=r"--data.batch_size 256: of 14 pictures every step takes them all"):
+        module = fit(CaptionData("t.csv"), epochs=2)
+    assert [sorted(numbers(batch)) for batch in module.seen] == [list(range(COUNT))] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 1}, r"--data\.batch_size 1: a contrastive batch needs 2"),
+        ({"batch_size": 0}, r"--data\.batch_size 0"),
+        ({"max_skipped": 1.5}, r"--data\.max_skipped 1\.5: a share from 0 to 1"),
+        ({"max_skipped": -0.1}, r"--data\.max_skipped -0\.1"),
+        ({"cut": Cut(flip=2.0)}, r"--data\.cut\.flip 2\.0"),
+        ({"nouns": True, "templates": "no-such"}, "no-such"),
+        ({"hold_out": 13}, "1 picture to train on; a contrast needs 2 or more"),
+        ({"hold_out": 14}, "hold_out 14"),
+        ({"images": "nowhere"}, "nowhere: no such folder"),
+        ({"pairs": "nowhere.csv"}, r"nowhere\.csv: cannot be read"),
+        ({"pairs": None}, r"--data\.pairs: name a table"),
+    ],
+)
+def test_settings_that_make_no_sense(here, settings, message, monkeypatch):
+    monkeypatch.setattr(pacl.data.nouns, "tag_all", lambda captions, cache: [()] * len(captions))
+    with pytest.raises(UserError, match=message):
+        stub(CaptionData(**{"pairs": "t.csv", **settings})).train_dataloader()
+
+
+def spoil(*which):
+    for n in which:
+        Path(f"{n}.png").write_bytes(b"no picture")
+
+
+def test_bad_samples_are_skipped_named_and_counted(here):
+    spoil(3, 5)
+    Path("t.csv").write_text(Path("t.csv").read_text() + "\nlost.png,a lost one\n0.png,\n")
+    data = CaptionData("t.csv", batch_size=5, max_skipped=0.3)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        module = fit(data, epochs=4)
+    named = [str(each.message) for each in said if str(each.message).startswith("skipped: ")]
+    assert len(named) == 5  # of twelve
+    assert {name.split()[1].rpartition("/")[2] for name in named} == {"3.png", "5.png", "lost.png"}
+    assert (data.seen, data.skipped) == (60, 12)
+    for epoch in range(4):
+        found = sorted(n for batch in module.seen[3 * epoch : 3 * epoch + 3] for n in numbers(batch))
+        assert found == [n for n in range(COUNT) if n not in (3, 5)]
+
+
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_too_many_bad_ones_stop_the_run(here, cache):
+    spoil(*range(1, COUNT, 2))
+    data = CaptionData("t.csv", batch_size=7, max_skipped=0.4, cache=cache)
+    with pytest.raises(
+        UserError, match=r"^7 of 14 pictures could not be used, more than --data\.max_skipped 0\.4; .*png"
+    ):
+        fit(data)
+    spared = CaptionData("t.csv", batch_size=7, max_skipped=0.5, cache=cache)
+    assert len(fit(spared).seen) == 2
+
+
+def test_a_state_brings_the_seed_and_the_counts(here):
+    data = stub(CaptionData("t.csv", batch_size=7), seed=1)
+    expected = captions(data.train_dataloader())
+    data.seen, data.skipped = 70, 2
+    resumed = stub(CaptionData("t.csv", batch_size=7), seed=2)
+    resumed.load_state_dict(data.state_dict())
+    assert captions(resumed.train_dataloader()) == expected
+    assert (resumed.seen, resumed.skipped) == (70, 2)
+
+
+def test_processes_divide_the_batches(here):
+    def rank(number):
+        data = stub(CaptionData("t.csv", batch_size=5))
+        data.trainer.global_rank, data.trainer.world_size = number, 2
+        return list(data.train_dataloader())
+
+    whole = list(stub(CaptionData("t.csv", batch_size=5)).train_dataloader())
+    for one, other, both in zip(rank(0), rank(1), whole, strict=True):
+        assert (len(one["images"]), len(other["images"])) == (3, 2)
+        assert sorted(numbers(one) + numbers(other)) == sorted(numbers(both))
+        assert sorted(one["texts"] + other["texts"]) == sorted(both["texts"])

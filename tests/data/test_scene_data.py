@@ -1,0 +1,91 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pacl.data.scene_data import SceneData, ScenePairs
+from pacl.data.scenes import SceneDataset
+from pacl.errors import UserError
+
+
+def pairs(count=6, captions=3, seed=0):
+    return ScenePairs(SceneDataset("train", count, size=16, seed=seed), captions)
+
+
+def test_scenes_are_pictures_with_captions():
+    found = pairs()
+    assert len(found) == 6
+    assert found.name(2) == "train scene 2"
+    for i in range(6):
+        assert np.array_equal(found.image(i, short_side=16), SceneDataset("train", 6, size=16)[i].image)
+        assert len(found.descriptions(i)) == 3
+    described = [pair for i in range(6) for pair in found.descriptions(i)]
+    assert sum(bool(phrases) for _, phrases in described) > 9
+    assert all(phrase.split()[-1] in caption for caption, phrases in described for phrase in phrases)
+    assert len({caption for caption, _ in pairs(captions=9).descriptions(0)}) > 1
+
+
+def test_captions_depend_on_the_scene_alone():
+    forward, backward = pairs(), pairs()
+    there = [forward.descriptions(i) for i in range(6)]
+    for i in reversed(range(6)):
+        backward.image(i)
+        assert backward.descriptions(i) == there[i]
+    assert [pairs(seed=1).descriptions(i) for i in range(6)] != there
+
+
+def module(**settings):
+    data = SceneData(**{"scenes": 9, "size": 16, "batch_size": 4, "cache": None, **settings})
+    strategy = SimpleNamespace(broadcast=lambda seed: seed, is_global_zero=True)
+    data.trainer = SimpleNamespace(
+        strategy=strategy,
+        lightning_module=SimpleNamespace(image_size=24),
+        global_rank=0,
+        world_size=1,
+        current_epoch=0,
+    )
+    return data
+
+
+def test_batches_are_of_the_scenes_and_their_captions():
+    batches = list(module().train_dataloader())
+    assert len(batches) == 2  # the incomplete last one is left out
+    source = pairs(9, 5)
+    numbers = {source.image(i).tobytes(): i for i in range(9)}
+    for batch in batches:
+        for image, right in zip(batch["images"], batch["positives"], strict=True):
+            number = numbers[image.permute(1, 2, 0).numpy().tobytes()]
+            (text,) = right.nonzero().flatten().tolist()
+            assert batch["texts"][text] in {caption for caption, _ in source.descriptions(number)}
+
+
+def test_settings_reach_the_scenes():
+    assert next(iter(module(size=None).train_dataloader()))["images"].shape == (4, 3, 24, 24)
+    (source,), val = module(seed=3, scenes=5, captions=2).parts()
+    assert np.array_equal(source.image(0), pairs(seed=3).image(0))
+    assert (len(source), len(source.descriptions(0)), val) == (5, 2, [])
+    with_nouns = next(iter(module(nouns=True, templates="none").train_dataloader()))
+    assert len(with_nouns["texts"]) > 4
+    assert not module().validates
+
+
+def test_the_run_s_seed_decides_the_order():
+    def texts(seed):
+        torch.manual_seed(seed)
+        return [batch["texts"] for batch in module(nouns=True).train_dataloader()]
+
+    assert texts(1) == texts(1) != texts(2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 1}, "--data.batch_size 1"),
+        ({"captions": 0}, "--data.captions 0: 1 or more"),
+        ({"nouns": True, "templates": "no-such"}, "no-such"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(UserError, match=message):
+        module(**settings).train_dataloader()
