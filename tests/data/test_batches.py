@@ -174,6 +174,22 @@ def test_batches_are_made_again_and_not_touched_by_global_chance():
         assert [batch["texts"] for batch in epoch(**{**settings, **change})] != [batch["texts"] for batch in first]
 
 
+class Same(Pairs):
+    """One picture and its ten captions, over and over."""
+
+    def image(self, index, short_side=None):
+        return np.full((8, 8, 3), 100, np.uint8)
+
+    def descriptions(self, index):
+        return [(f"caption {n}", ()) for n in range(10)]
+
+
+def test_every_slot_has_its_own_chance():
+    (batch,) = epoch([Same(0, 30)], 30, Cut(colour=0.5))
+    assert len(batch["texts"]) > 6
+    assert len({image.numpy().tobytes() for image in batch["images"]}) > 20
+
+
 # --- What cannot be used ------------------------------------------------------------------------------------------
 
 FLAWED = [Pairs(0, 10, broken=(2, 5)), Pairs(1, 6, silent=(0,), broken=(5,))]

@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -97,6 +98,13 @@ def test_an_epoch_can_start_anywhere_and_the_next_is_whole_again(start):
     assert same(list(sampler), epoch(2))
 
 
+@pytest.mark.parametrize("steps", [1, 4, 7])
+def test_the_next_iteration_is_the_next_epoch_wherever_one_stopped(steps):
+    sampler = DrawSampler((7, 30), (None, None), 5)
+    for number in range(3):
+        assert same(list(islice(sampler, steps)), epoch(number)[:steps])
+
+
 @pytest.mark.parametrize(
     ("sizes", "weights", "counts"),
     [
@@ -120,6 +128,11 @@ def test_an_epoch_is_divided_by_the_weights(sizes, weights, counts):
 def test_weights_that_divide_nothing(weights):
     with pytest.raises(UserError, match=f"weight {weights[0]}, {weights[1]}: of sources 0 or more, and not all 0"):
         epoch_counts((3, 4), weights)
+
+
+def test_every_pass_over_a_source_has_its_order():
+    halves = [pictures(epoch(number, (8, 8), (1.0, 3.0), 16)) for number in range(0, 12, 2)]
+    assert len({frozenset(index for k, index in half if k == 0) for half in halves}) > 2
 
 
 def test_no_picture_comes_again_before_all_of_its_source_were_seen():
