@@ -30,6 +30,7 @@ from pacl.callbacks import SegmentationScore
 from pacl.data.batches import Pictures
 from pacl.data.caption_data import CaptionData
 from pacl.data.masks import IGNORED, MaskFolder
+from pacl.data.pairs import hold_out
 from pacl.data.photos import Cut
 from pacl.data.texts import pair_texts
 from pacl.errors import run_verb
@@ -66,13 +67,19 @@ class Bench:
         data: arguments of `CaptionData`.
         voc: photos with masks.
         size: short side in pixels that VOC's photos are resized to.
+        tune: hold out as many training photos again and measure on those.
     """
 
-    def __init__(self, clip: FrozenCLIP, data: dict[str, Any], voc: MaskFolder, size: int | None) -> None:
+    def __init__(
+        self, clip: FrozenCLIP, data: dict[str, Any], voc: MaskFolder, size: int | None, tune: bool = False
+    ) -> None:
         self.clip, self.data, self.voc = clip, data, voc
         self.score = SegmentationScore(voc, templates="paper", size=size).score
         self.training: dict[tuple[str, bool], CaptionData] = {}  # by dense variant and nouns, with its kept tokens
-        (held_out,) = CaptionData(**data).parts()[1]
+        self.parts = CaptionData(**data).parts()
+        if tune:
+            self.parts = tuple([part] for part in hold_out(self.parts[0][0], len(self.parts[1][0])))
+        (held_out,) = self.parts[1]
         self.images, _ = Pictures(held_out, [range(len(held_out))], Cut(), clip.size)[0]
         self.texts, self.positives = pair_texts([held_out.descriptions(i) for i in range(len(held_out))])
         self.tokens: dict[str, Tensor] = {}
@@ -122,6 +129,7 @@ class Bench:
         key = model["dense"], changes.get("nouns", True)
         if key not in self.training:
             self.training[key] = CaptionData(**{**self.data, "nouns": key[1]})
+            self.training[key].split = self.parts
             twin = self.training.get((key[0], not key[1]))
             self.training[key].stores = twin.stores if twin else {}
         return train_head(self.clip, model, self.training[key], {"max_epochs": epochs}, seed)
@@ -161,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, help="short side of VOC's photos in pixels (default: the CLIP's own)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
     parser.add_argument("--epochs", type=int, help="of every trained row (default: those of the configuration)")
+    parser.add_argument("--tune", action="store_true", help="hold out other photos, to choose settings on")
     parser.add_argument("--only", help="only trained rows whose name contains this")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings of all rows, for tuning"
@@ -178,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(NAMES),
         only=str(args.voc / "ImageSets/Segmentation/val.txt"), ignore=(0, 255), offset=1,
     )  # fmt: skip
-    bench = Bench(clip, data, voc, args.size)
+    bench = Bench(clip, data, voc, args.size, args.tune)
     epochs = args.epochs or base["trainer"]["max_epochs"]
 
     started = time.perf_counter()

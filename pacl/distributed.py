@@ -51,7 +51,7 @@ def merge_texts(texts: Sequence[str], positives: Tensor) -> tuple[Tensor | None,
     """
     if rank_count() == 1:
         return None, positives
-    digests = [hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest() for text in texts]
+    digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
     own = torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)
     keys = gather_rows(own.to(positives.device))
     columns, column = keys.unique(return_inverse=True)  # [T], [T of all]

@@ -43,6 +43,7 @@ def words(tmp_path_factory) -> list[str]:
         "model.images_at_once": "3",
         "model.warmup": "2",
         "data": "pacl.data.CaptionData",
+        "data.cache": "null",
         "data.pairs": str(folder / "pairs.csv"),
         "data.hold_out": "2",
         "data.cut.mode": "random",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -27,6 +27,7 @@ from pacl.errors import UserError
 from pacl.prompts import get_templates
 
 ENCODED = 64  # pictures that pass the frozen tower at once when their tokens are kept
+Loader = TypeVar("Loader", EpochLoader, ShardLoader)
 SKIPPED_NAMED = 5  # bad samples that a run names; `python -m pacl.data check` names them all
 SKIPPED_GRACE = 1000  # pictures before a share of bad ones means anything
 
@@ -83,7 +84,9 @@ class CaptionData(LightningDataModule):
         self.seen = self.skipped = 0
         self.cache_dtype = cache_dtype
         self.stores: dict[str, list[TokenStore]] = {}
-        self._parts: tuple[list[PairSource], list[PairSource]] | None = None
+        self.loader: EpochLoader | ShardLoader | None = None  # of the training pairs
+        self._place: dict[str, Any] | None = None  # where a checkpoint left it
+        self.split: tuple[list[PairSource], list[PairSource]] | None = None
 
     # ------------------------------------------------------------ sources
 
@@ -94,10 +97,10 @@ class CaptionData(LightningDataModule):
 
     def parts(self) -> tuple[list[PairSource], list[PairSource]]:
         """Training and validation sources, read when first asked for."""
-        if self._parts is None:
+        if self.split is None:
             self.check()
-            self._parts = self.read()
-        return self._parts
+            self.split = self.read()
+        return self.split
 
     def check(self) -> None:
         """Raise a `UserError` for settings without sense: what a constructor raises, jsonargparse buries."""
@@ -239,7 +242,7 @@ class CaptionData(LightningDataModule):
                 raise UserError(f"{self.train[0].pairs}: {sum(sizes)} picture to train on; a contrast needs 2 or more")
             rank_zero_warn(f"--data.batch_size {batch_size}: of {sum(sizes)} pictures every step takes them all")
             batch_size = sum(sizes)
-        sampler = DrawSampler(
+        order = DrawSampler(
             sizes,
             weights,
             batch_size,
@@ -249,8 +252,15 @@ class CaptionData(LightningDataModule):
             rank=trainer.global_rank,
             ranks=trainer.world_size,
         )
-        sampler.epoch = trainer.current_epoch if shuffle else 0
-        return EpochLoader(batches, sampler, 0 if batches.stores else self.workers)
+        loader = EpochLoader(batches, order, 0 if batches.stores else self.workers)
+        return self._resumed(loader) if shuffle else loader
+
+    def _resumed(self, loader: Loader) -> Loader:
+        """Training batches, from where a checkpoint says."""
+        if self._place is not None:
+            loader.load_state_dict(self._place)
+        self.loader = loader
+        return loader
 
     def _shard_loader(self, templates: Sequence[str]) -> ShardLoader:
         trainer = self.trainer
@@ -268,8 +278,7 @@ class CaptionData(LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
         )
-        loader.sampler.epoch = trainer.current_epoch
-        return loader
+        return self._resumed(loader)
 
     # ------------------------------------------------------------ skipped samples
 
@@ -294,8 +303,11 @@ class CaptionData(LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed, and how many pictures were seen and skipped; the place in the epoch is the loader's."""
-        return {"seed": self.seed, "seen": self.seen, "skipped": self.skipped}
+        """The seed, the place in the epoch, and how many pictures were seen and skipped. All processes call it."""
+        place = self.loader.state_dict() if self.loader else self._place
+        return {"seed": self.seed, "seen": self.seen, "skipped": self.skipped, "place": place}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seed, self.seen, self.skipped = (state_dict[key] for key in ("seed", "seen", "skipped"))
+        self.seed, self.seen, self.skipped, self._place = (
+            state_dict[key] for key in ("seed", "seen", "skipped", "place")
+        )

@@ -11,24 +11,23 @@ from pacl.data.sampling import DrawSampler
 
 
 class EpochLoader:
-    """The batches of one process, an epoch an iteration. Lightning keeps its state in every checkpoint.
+    """The batches of one process: each iteration is an epoch, and the one after goes on with the next.
 
+    It counts its epochs itself, because Lightning's count runs ahead when a run ends or is stopped at an epoch's end.
     It has a length, so Lightning never fetches ahead: what it yielded is what was trained on.
 
     Args:
         batches: draws -> batches.
-        sampler: the draws.
+        order: the draws.
         workers: processes that make batches; 0 makes them in this one.
     """
 
-    batch_sampler = None  # Lightning asks whether validation is shuffled
-
-    def __init__(self, batches: Dataset[Any], sampler: DrawSampler, workers: int = 0) -> None:
-        self.sampler = sampler  # under this name Lightning finds it and calls its set_epoch
+    def __init__(self, batches: Dataset[Any], order: DrawSampler, workers: int = 0) -> None:
+        self.order = order  # (under the name of sampler Lightning would set its epoch)
         self.loader = DataLoader(
             batches,
             batch_size=None,  # a draw is a whole batch
-            sampler=sampler,
+            sampler=order,
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=as_is,
@@ -36,24 +35,24 @@ class EpochLoader:
         self.epoch = self.done = 0
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        self.epoch, self.done = self.sampler.epoch, self.sampler.start
+        self.epoch, self.done = self.order.epoch, self.order.start
         for batch in self.loader:
             self.done += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """The epoch and how many of its steps are done."""
-        begun = self.epoch == self.sampler.epoch  # the next one may be set already
-        return {"epoch": self.sampler.epoch, "done": self.done if begun else 0}
+        return {"epoch": self.epoch, "done": self.done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where that state was taken."""
-        self.sampler.epoch, self.sampler.start = state["epoch"], state["done"]
-        if state["done"] >= len(self):
-            self.sampler.epoch, self.sampler.start = state["epoch"] + 1, 0
+        self.epoch, self.done = state["epoch"], state["done"]
+        if self.done >= len(self):
+            self.epoch, self.done = self.epoch + 1, 0
+        self.order.epoch, self.order.start = self.epoch, self.done
 
 
 def as_is(batch: Any) -> Any:

@@ -63,7 +63,7 @@ class DrawSampler(Sampler[Draw]):
     seen before one comes again.
 
     Attributes:
-        epoch: the epoch that the next iteration yields; Lightning sets it.
+        epoch: the epoch that the next iteration yields.
         start: its first step; it is 0 again for the epoch after.
 
     Args:
@@ -98,16 +98,17 @@ class DrawSampler(Sampler[Draw]):
         return self.steps
 
     def set_epoch(self, epoch: int) -> None:
-        """What Lightning calls before an epoch."""
-        self.epoch = epoch
+        """Yield that epoch next, from its first step."""
+        self.epoch, self.start = epoch, 0
 
     def __iter__(self) -> Iterator[Draw]:
-        start, self.start = self.start, 0
-        sources, indices = self.order(self.epoch)
+        epoch, start = self.epoch, self.start
+        self.set_epoch(epoch + 1)  # now: who takes a number of steps does not ask for the end (Lightning does not)
+        sources, indices = self.order(epoch)
         for step in range(start, self.steps):
             end = min((step + 1) * self.batch, len(indices))
             slots = np.arange(step * self.batch + self.rank, end, self.ranks)
-            yield Draw(self.epoch, step, slots, sources[slots], indices[slots])
+            yield Draw(epoch, step, slots, sources[slots], indices[slots])
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Source and index of every picture of an epoch, int64 [n] each."""

@@ -247,7 +247,7 @@ class RequestSampler(Sampler[Request]):
     """The requests of one process, an epoch an iteration.
 
     Attributes:
-        epoch: the epoch that the next iteration asks for; Lightning sets it.
+        epoch: the epoch that the next iteration asks for.
         start: its first step; it is 0 again for the epoch after.
         states: of the streams that do not start at their beginning.
     """
@@ -261,13 +261,12 @@ class RequestSampler(Sampler[Request]):
         return self.steps
 
     def set_epoch(self, epoch: int) -> None:
-        """What Lightning calls before an epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.start, self.states = epoch, 0, {}
+        """Ask for that epoch next, from its first step."""
+        self.epoch, self.start, self.states = epoch, 0, {}
 
     def __iter__(self) -> Iterator[Request]:
         epoch, start, states = self.epoch, self.start, self.states
-        self.start, self.states = 0, {}
+        self.set_epoch(epoch + 1)  # now: who takes a number of steps does not ask for the end
         for step in range(start, self.steps):
             stream, starts = self.stream(step), step < start + self.workers
             yield Request(epoch, step, stream, starts, states.get(stream) if starts else None)
@@ -301,8 +300,6 @@ class ShardLoader:
         UserError: shards are missing, cannot be counted or hold less than a batch; settings that shards do not have.
     """
 
-    batch_sampler = None  # Lightning asks whether validation is shuffled
-
     def __init__(
         self,
         sources: Sequence[Source],
@@ -332,11 +329,11 @@ class ShardLoader:
         per_rank, share = max(1, workers), batch // ranks + (rank < batch % ranks)
         make = partial(Batches, size=size, cut=cut, seed=seed, templates=templates)
         self.layout = [seed, ranks, per_rank, *map(len, urls)]
-        self.sampler = RequestSampler(steps, per_rank, rank)  # under this name Lightning finds it
+        self.order = RequestSampler(steps, per_rank, rank)  # (a sampler's epoch Lightning would set)
         self.loader = DataLoader(
             StreamBatches(urls, counts, share, steps, per_rank, ranks * per_rank, seed, shuffle, make),
             batch_size=None,  # a request is a whole batch
-            sampler=self.sampler,
+            sampler=self.order,
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=as_is,
@@ -345,28 +342,26 @@ class ShardLoader:
         self.states: dict[int, State] = {}
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.epoch, self.done, self.states = self.sampler.epoch, self.sampler.start, dict(self.sampler.states)
+        self.epoch, self.done, self.states = self.order.epoch, self.order.start, dict(self.order.states)
         for batch in self.loader:
             if "error" in batch:
                 raise UserError(batch["error"])
-            self.states[self.sampler.stream(self.done)] = batch.pop("state")
+            self.states[self.order.stream(self.done)] = batch.pop("state")
             self.done += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch, how many of its steps are done, and where all processes' streams are. All processes call it."""
-        fresh = self.epoch != self.sampler.epoch  # set, and not begun
-        own = {} if fresh else self.states
-        gathered: list[dict[int, State]] = [own] * rank_count()
+        gathered: list[dict[int, State]] = [self.states] * rank_count()
         if len(gathered) > 1:
-            dist.all_gather_object(gathered, own)
+            dist.all_gather_object(gathered, self.states)
         streams = {stream: state for states in gathered for stream, state in states.items()}
         return {
-            "epoch": self.sampler.epoch,
-            "done": 0 if fresh else self.done,
+            "epoch": self.epoch,
+            "done": self.done,
             "layout": self.layout,
             "streams": streams,
         }
@@ -382,7 +377,7 @@ class ShardLoader:
                 "the rest of this epoch starts with its first shards again"
             )
             streams = {}
-        self.sampler.epoch, self.sampler.start, self.sampler.states = epoch, done, streams
+        self.order.epoch, self.order.start, self.order.states = epoch, done, streams
         self.epoch, self.done, self.states = epoch, done, dict(streams)
 
 
