@@ -15,8 +15,9 @@ from pacl.errors import EXIT_USER_ERROR, run_verb
 
 VERBS = {
     "segment": "segment pictures by words",
+    "data": "read captioned pictures before training on them: what is there, what is broken",
     "train": "train the patch embedder on pictures and captions",
-    "pretrain": "train the small bundled CLIP from random weights",
+    "pretrain": "train a small CLIP from random weights",
 }
 
 HELP = """usage: pacl VERB ...

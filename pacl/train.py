@@ -111,6 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"Stopped by {stop}; go on with the same command and --ckpt_path last", file=sys.stderr)
         return 128 + stop.signum
+    except OSError as error:  # logs and the like; files that are read have messages of their own
+        raise UserError(
+            f"--out {cli.folder}: {error.strerror or error} ({error.filename or 'while logging'})"
+        ) from error
     if cli.trainer.global_step == 0:
         raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
     if cli.trainer.is_global_zero:

@@ -64,7 +64,8 @@ def dense_loss(matrix: Tensor, scale: Tensor, tau: Tensor, text_matrix: Tensor, 
             right.append({own[j] for j in mine.nonzero().flatten().tolist()})
     logits = torch.stack(rows)  # [B, T]
     of_images = [
-        -torch.stack([logits[i].log_softmax(0)[texts.index(text)] for text in right[i]]).mean() for i in range(len(rows))
+        -torch.stack([logits[i].log_softmax(0)[texts.index(text)] for text in right[i]]).mean()
+        for i in range(len(rows))
     ]
     of_texts = []
     for j, text in enumerate(texts):

@@ -75,7 +75,10 @@ def never_killed(words, tmp_path_factory) -> bytes:
 def killed(words: list[str], out: Path, step: int, moment: str, number: int = signal.SIGKILL, more=()) -> int:
     """Run the command in a process of its own and let it be killed; its exit code."""
     callback = ["--trainer.callbacks=tests.killer.Killer"]
-    callback += [f"--trainer.callbacks.{key}={value}" for key, value in (("step", step), ("moment", moment), ("number", int(number)))]
+    callback += [
+        f"--trainer.callbacks.{key}={value}"
+        for key, value in (("step", step), ("moment", moment), ("number", int(number)))
+    ]
     command = [sys.executable, "-m", "pacl.train", *words, f"--out={out}", *callback, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     root = Path(__file__).parents[1]
@@ -107,20 +110,25 @@ def test_signals_save_and_exit(words, never_killed, tmp_path, number, workers):
 @pytest.mark.parametrize("stop", [5, 7, 10])
 def test_a_run_that_stopped_goes_on_to_the_same_weights(words, never_killed, tmp_path, stop):
     """At the end of an epoch and within one; the schedule is that of the whole run."""
-    train.main([*words, f"--out={tmp_path}", "--trainer.callbacks=tests.killer.Stopper", f"--trainer.callbacks.step={stop}"])
+    train.main(
+        [*words, f"--out={tmp_path}", "--trainer.callbacks=tests.killer.Stopper", f"--trainer.callbacks.step={stop}"]
+    )
     assert train.main([*words, f"--out={tmp_path}", "--ckpt_path=last"]) == 0
     assert weights(tmp_path) == never_killed
 
 
-def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(words, tmp_path):
+@pytest.mark.parametrize(
+    ("room", "line"), [(12_000, r"last\.ckpt: cannot be written .*--ckpt_path last"), (1000, "--out .*File too large")]
+)
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(words, tmp_path, room, line):
     assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
     last = tmp_path / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
-        with pytest.raises(UserError, match=r"last\.ckpt: cannot be written .*--ckpt_path last"):
+        with pytest.raises(UserError, match=line):
             train.main([*words, f"--out={tmp_path}", "--ckpt_path=last"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

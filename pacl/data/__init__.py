@@ -9,12 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pacl.data.__main__ import main
     from pacl.data.caption_data import CaptionData
     from pacl.data.masks import MaskFolder
     from pacl.data.scene_data import SceneData
     from pacl.data.sources import Source
 
-_HOMES = {"CaptionData": "caption_data", "MaskFolder": "masks", "SceneData": "scene_data", "Source": "sources"}
+_HOMES = {
+    "CaptionData": "caption_data",
+    "MaskFolder": "masks",
+    "SceneData": "scene_data",
+    "Source": "sources",
+    "main": "__main__",  # of the verb
+}
 
 __all__ = sorted(_HOMES)
 
