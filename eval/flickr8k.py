@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.pairs import hold_out
 from pacl.data.photos import Cut
 from pacl.data.texts import pair_texts
-from pacl.errors import run_verb
+from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.lightning_cli import find_config
 from pacl.metrics import Confusion, mean_iou, pixel_accuracy
@@ -54,7 +56,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "PACL, temperature 1": {"temperature": 1.0},
     "PACL, temperature 0.1": {},
     "PACL, temperature 0.1, random start": {"start": "paper"},
-    "PACL, temperature learned": {"learn_temperature": True},
+    "PACL, temperature 0.1, naclip tokens": {"dense": "naclip"},
     "PACL, temperature 0.1, captions only": {"nouns": False},
 }
 
@@ -74,11 +76,12 @@ class Bench:
         self, clip: FrozenCLIP, data: dict[str, Any], voc: MaskFolder, size: int | None, tune: bool = False
     ) -> None:
         self.clip, self.data, self.voc = clip, data, voc
-        self.score = SegmentationScore(voc, templates="paper", size=size).score
+        self.score = SegmentationScore(voc, templates="none", size=size).score
         self.training: dict[tuple[str, bool], CaptionData] = {}  # by dense variant and nouns, with its kept tokens
         self.parts = CaptionData(**data).parts()
         if tune:
-            self.parts = tuple([part] for part in hold_out(self.parts[0][0], len(self.parts[1][0])))
+            kept, held = hold_out(self.parts[0][0], len(self.parts[1][0]))
+            self.parts = [kept], [held]
         (held_out,) = self.parts[1]
         self.images, _ = Pictures(held_out, [range(len(held_out))], Cut(), clip.size)[0]
         self.texts, self.positives = pair_texts([held_out.descriptions(i) for i in range(len(held_out))])
@@ -170,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
     parser.add_argument("--epochs", type=int, help="of every trained row (default: those of the configuration)")
     parser.add_argument("--tune", action="store_true", help="hold out other photos, to choose settings on")
-    parser.add_argument("--only", help="only trained rows whose name contains this")
+    parser.add_argument("--only", default="", help="only rows whose name matches this regular expression")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings of all rows, for tuning"
     )
@@ -191,18 +194,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     epochs = args.epochs or base["trainer"]["max_epochs"]
 
     started = time.perf_counter()
-    rows = {
-        "chance": [bench.chance()],
-        "most frequent class": [bench.majority()],
-        "CLIP's pooled embedding": [bench.pooled()],
+
+    def trained(changes: dict[str, Any], seed: int) -> dict[str, float]:
+        return bench.measure(bench.trained(changes, settings, epochs, seed))
+
+    measures: dict[str, Callable[..., dict[str, float]]] = {
+        "chance": bench.chance,
+        "most frequent class": bench.majority,
+        "CLIP's pooled embedding": bench.pooled,
     }
-    for dense in clip.dense_variants:
-        rows[f"untrained, {dense}"] = [bench.measure(PACL.untrained(clip, dense=dense))]
-    for name, changes in METHODS.items():
-        if args.only is None or args.only in name:
-            for seed in args.seeds:
-                rows.setdefault(name, []).append(bench.measure(bench.trained(changes, settings, epochs, seed)))
-                print(f"{name}, seed {seed}: {rows[name][-1]}", file=sys.stderr, flush=True)
+    measures |= {f"untrained, {d}": partial(bench.measure, PACL.untrained(clip, dense=d)) for d in clip.dense_variants}
+    measures |= {name: partial(trained, changes) for name, changes in METHODS.items()}
+    rows: dict[str, list[dict[str, float]]] = {}
+    for name, measure in measures.items():
+        if re.search(args.only, name):
+            rows[name] = [measure(seed) for seed in args.seeds] if name in METHODS else [measure()]
+            print(f"{name}: {rows[name]}", file=sys.stderr, flush=True)
+    if not rows:
+        raise UserError(f"--only {args.only}: no row of that name; there are {', '.join(measures)}")
     facts = {
         "clip": clip.name, "held-out photos": len(bench.images), "VOC photos": len(voc), "epochs": epochs,
         "seeds": args.seeds, "minutes": round((time.perf_counter() - started) / 60, 1),

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pacl.backbone import FrozenCLIP, load_clip
 from pacl.compatibility import pooling_entropy
+from pacl.data.caption_data import CaptionData
 from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.loss import contrastive_loss, in_batch_accuracy
@@ -180,6 +181,8 @@ class PACLModule(LightningModule):
             own = t[positives[few].int().argmax(1)]  # each image's first right text [B, D]
             v = self.pacl.embed_tokens(tokens[few].to(self.dtype))  # [B, P, D]
             self.log("pooling_entropy", pooling_entropy(v, own, self.pacl.temperature))
+        if isinstance(data := getattr(self._trainer, "datamodule", None), CaptionData):
+            self.log("skipped", float(data.skipped))
         now = time.perf_counter()
         if self._last_step:
             self.log("images_per_second", count / (now - self._last_step))
