@@ -37,7 +37,7 @@ from pacl.grid import PatchGrid
 from pacl.lightning_cli import find_config
 from pacl.loading import load_model
 from pacl.model import PACL
-from pacl.train import DEFAULT_CONFIG
+from pacl.train_cli import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
 QUICK_STEPS = 60  # of the trained methods under --quick

@@ -8,148 +8,17 @@ checkpoints.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
 
-import torch
-from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-
-from pacl.card import Run, write_card
-from pacl.data.caption_data import CaptionData
-from pacl.errors import UserError, run_verb
-from pacl.files import make_folder
-from pacl.keep_last import Interrupted, KeepLast
-from pacl.lightning_cli import parse
-from pacl.model import PACL
-from pacl.training import PACLModule
-
-DEFAULT_CONFIG = "configs/scenes.yaml"
-
-
-class TrainCLI(LightningCLI):
-    """Lightning's command line, with everything that a run writes in one folder."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--out", type=str, default="runs/train", help="folder for the head, logs and checkpoints")
-        parser.add_argument(
-            "--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; last: the newest in --out"
-        )
-        parser.add_argument(
-            "--save_every", type=int, default=200, help="steps between two checkpoints: what a killed run can lose"
-        )
-        parser.add_argument(
-            "--head",
-            type=Literal["last", "best"],
-            default="last",
-            help="weights that are saved in the end: the last ones, or those of the best validation",
-        )
-
-    def before_instantiate_classes(self) -> None:
-        self.folder = make_folder(self.config.out)
-        if self.config.save_every < 1:
-            raise UserError(f"--save_every {self.config.save_every}: 1 step or more")
-
-    def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        settings = self.config_init.trainer
-        if settings.logger is None or settings.logger is True:
-            loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
-            with contextlib.suppress(ModuleNotFoundError):  # without TensorBoard the CSV holds the same figures
-                loggers.append(TensorBoardLogger(self.folder, name="logs", version=loggers[0].version))
-            kwargs["logger"] = loggers
-        checkpoints = self.folder / "checkpoints"
-        self.last = KeepLast(checkpoints / "last.ckpt", self.config.save_every)
-        self.best = ModelCheckpoint(
-            checkpoints, "best", "val_recall", mode="max", enable_version_counter=False, save_on_train_epoch_end=False
-        )
-        # Without validation pairs nothing is ever the best, and the callback would ask for the figure in vain.
-        best = [self.best] if self.datamodule.validates else []
-        kwargs["callbacks"] = [*(settings.callbacks or []), self.last, *best]
-        kwargs.setdefault("default_root_dir", str(self.folder))
-        kwargs["use_distributed_sampler"] = False  # the data's own sampler divides every batch
-        return super().instantiate_trainer(**kwargs)
-
-
-def check_checkpoint(path: str) -> None:
-    """Raise a `UserError` unless the file is one of Lightning's checkpoints."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(found, dict) or not {"state_dict", "optimizer_states"} <= found.keys():
-            raise ValueError("no training state in it")
-    except Exception as error:  # torch answers broken files with many kinds
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"--ckpt_path {path}: not a checkpoint, or damaged ({reason[0][:80]}); leave it out to start anew"
-        ) from None
+from pacl.errors import run_verb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
-    cli = parse(
-        lambda **settings: TrainCLI(PACLModule, CaptionData, **settings),
-        "train",
-        __doc__,
-        sys.argv[1:] if argv is None else argv,
-        DEFAULT_CONFIG,
-    )
-    checkpoint = cli.config.ckpt_path
-    if checkpoint == "last":
-        checkpoint = str(cli.last.path)
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise UserError(f"--ckpt_path {cli.config.ckpt_path}: there is no {checkpoint}; leave it out to start anew")
-    if checkpoint is not None:
-        check_checkpoint(checkpoint)
-    started = time.perf_counter()
-    try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    except Interrupted as stop:
-        print(f"Stopped by {stop}; go on with the same command and --ckpt_path last", file=sys.stderr)
-        return 128 + stop.signum
-    except OSError as error:  # logs and the like; files that are read have messages of their own
-        raise UserError(
-            f"--out {cli.folder}: {error.strerror or error} ({error.filename or 'while logging'})"
-        ) from error
-    if cli.trainer.global_step == 0:
-        raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
-    if cli.trainer.is_global_zero:
-        save_head(cli, time.perf_counter() - started)
-        print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...")
-    return 0
+    from pacl.train_cli import run  # takes seconds; Ctrl-C in them ends in one line too
 
-
-def save_head(cli: TrainCLI, seconds: float) -> None:
-    """Write the head with its card into the run's folder."""
-    if cli.config.head == "best" and cli.best.best_model_path:
-        weights = torch.load(cli.best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        cli.model.load_state_dict(weights, strict=False)
-    model: PACL = cli.model.pacl
-    model.config.trained = True
-    model.save_pretrained(cli.folder, card=write_card(model.config, describe(cli, seconds)))
-
-
-def describe(cli: TrainCLI, seconds: float) -> Run:
-    """The facts of a finished run."""
-    settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "warmup", "patches")}
-    settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
-    device = cli.model.device
-    return Run(
-        data=cli.datamodule.summary(),
-        settings={**settings, "seed": cli.config.seed_everything},
-        figures={name: float(value) for name, value in sorted(cli.trainer.callback_metrics.items())},
-        steps=cli.trainer.global_step,
-        images=cli.datamodule.seen,
-        skipped=cli.datamodule.skipped,
-        seconds=seconds,
-        device=torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {cli.trainer.world_size} x {torch.get_num_threads()} threads",
-    )
+    return run(sys.argv[1:] if argv is None else argv, __doc__)
 
 
 if __name__ == "__main__":

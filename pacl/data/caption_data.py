@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -81,7 +81,7 @@ class CaptionData(LightningDataModule):
         self.nouns, self.templates, self.cache = nouns, templates, cache
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
         self.seed: int | None = None  # of the order of pictures, their cuts, captions and templates: the run's
-        self.seen = self.skipped = 0
+        self.seen = self.skipped = self.named = 0
         self.cache_dtype = cache_dtype
         self.stores: dict[str, list[TokenStore]] = {}
         self.loader: EpochLoader | ShardLoader | None = None  # of the training pairs
@@ -193,7 +193,8 @@ class CaptionData(LightningDataModule):
         if self.cache is None:
             return None
         if part not in self.stores:
-            strategy = self._module.trainer.strategy
+            assert self.trainer is not None
+            strategy = self.trainer.strategy
             self.stores[part] = []
             for k, source in enumerate(sources):
                 stamp = Stamp.of(
@@ -209,12 +210,21 @@ class CaptionData(LightningDataModule):
                     store = TokenStore.in_memory(stamp, encode)
                 else:
                     folder = Path(self.cache) / f"{part}-{k}"
-                    if strategy.is_global_zero:
-                        TokenStore.build(folder, stamp, encode)
-                    strategy.barrier()
+                    self._first_process(strategy, partial(TokenStore.build, folder, stamp, encode))
                     store = TokenStore.open(folder, stamp)
                 self.stores[part].append(store)
         return self.stores[part]
+
+    def _first_process(self, strategy: Any, work: Callable[[], object]) -> None:
+        """Let the first process do something; the others wait, and fail as it does."""
+        failure = None
+        if strategy.is_global_zero:
+            try:
+                work()
+            except UserError as error:
+                failure = str(error)
+        if failure := strategy.broadcast(failure):
+            raise UserError(failure)
 
     def _encode(self, source: PairSource, cut: Cut, indices: Sequence[int]) -> Iterator[tuple[Tensor, dict[int, str]]]:
         """Frozen tokens of pictures, batch by batch, and what is wrong with the others."""
@@ -239,7 +249,7 @@ class CaptionData(LightningDataModule):
         batch_size = self.batch_size
         if shuffle and sum(sizes) < batch_size:
             if sum(sizes) < 2:
-                raise UserError(f"{self.train[0].pairs}: {sum(sizes)} picture to train on; a contrast needs 2 or more")
+                raise UserError(f"--data: there is {sum(sizes)} picture to train on; a contrast needs 2 or more")
             rank_zero_warn(f"--data.batch_size {batch_size}: of {sum(sizes)} pictures every step takes them all")
             batch_size = sum(sizes)
         order = DrawSampler(
@@ -285,11 +295,12 @@ class CaptionData(LightningDataModule):
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count what was skipped on all processes, and stop all of them when it is too much."""
         assert self.trainer is not None
+        bad = batch.pop("skipped")
+        for reason in bad[: max(0, SKIPPED_NAMED - self.named)]:
+            rank_zero_warn(f"skipped: {reason}")
+        self.named += len(bad)
         if not self.trainer.training:
             return batch
-        bad = batch.pop("skipped")
-        for reason in bad[: max(0, SKIPPED_NAMED - self.skipped)]:
-            rank_zero_warn(f"skipped: {reason}")
         device = self.trainer.strategy.root_device
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])

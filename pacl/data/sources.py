@@ -72,7 +72,11 @@ class Source:
         chosen: PairSource = pairs
         if self.only is not None:
             wanted = read_only(self.only)
-            found = [i for i in range(len(pairs)) if PurePosixPath(pairs.paths[i]).name in wanted]
+            found = [
+                i
+                for i in range(len(pairs))
+                if not wanted.isdisjoint((pairs.paths[i], PurePosixPath(pairs.paths[i]).name))
+            ]
             if not found:
                 raise UserError(f"{self.only}: names no picture of {self.pairs}")
             chosen = Part(pairs, found)
