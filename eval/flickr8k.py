@@ -83,7 +83,9 @@ class Bench:
             kept, held = hold_out(self.parts[0][0], len(self.parts[1][0]))
             self.parts = [kept], [held]
         (held_out,) = self.parts[1]
-        self.images, _ = Pictures(held_out, [range(len(held_out))], Cut(), clip.size)[0]
+        self.images, unreadable = Pictures(held_out, [range(len(held_out))], Cut(), clip.size)[0]
+        if unreadable:
+            raise UserError(f"{len(unreadable)} held-out pictures cannot be read: {next(iter(unreadable.values()))}")
         self.texts, self.positives = pair_texts([held_out.descriptions(i) for i in range(len(held_out))])
         self.tokens: dict[str, Tensor] = {}
 

@@ -32,6 +32,7 @@ from pacl.text_cache import TextCache
 from pacl.tokenizer import CompactTokenizer
 from pacl.towers import FeatureTower, ViTTower
 
+TEXT_BATCH = 64  # texts that pass the text tower at once; a GPU takes more
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
@@ -156,11 +157,14 @@ class FrozenCLIP(nn.Module):
             raise TypeError("texts is a sequence of strings, not one string")
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
+        self._texts.batch = TEXT_BATCH if self.device.type == "cpu" else 8 * TEXT_BATCH
         return self._texts(texts).to(self.device)
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
-        encoded = self.clip.encode_text(self.tokenizer(texts).to(self.device))
+        # In full precision whoever asks: what is kept must not depend on who asked first.
+        with torch.autocast(self.device.type, enabled=False):
+            encoded = self.clip.encode_text(self.tokenizer(texts).to(self.device))
         return F.normalize(encoded.float(), dim=-1)
 
     def count_tokens(self, text: str) -> int:

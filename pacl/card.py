@@ -21,6 +21,8 @@ class Run:
         skipped: how many of these could not be used.
         seconds: how long it took, in this part of the run if it was resumed.
         device: what it ran on.
+        resumed: whether this was the last part of several.
+        kept: which weights are saved.
     """
 
     data: Sequence[str]
@@ -31,6 +33,8 @@ class Run:
     skipped: int
     seconds: float
     device: str
+    resumed: bool = False
+    kept: str = "the last"
 
 
 def write_card(config: HeadConfig, run: Run) -> str:
@@ -44,7 +48,9 @@ def write_card(config: HeadConfig, run: Run) -> str:
         "data": "; ".join(run.data),
         "training": f"{run.steps:,} steps, {run.images:,} pictures"
         + (f" ({run.skipped:,} of them unusable)" if run.skipped else "")
-        + f", {run.seconds / 60:.0f} minutes on {run.device}",
+        + f", {run.seconds / 60:.0f} minutes on {run.device}"
+        + (" (the last part of a resumed run)" if run.resumed else ""),
+        "weights": run.kept,
         "settings": ", ".join(f"{name} {value}" for name, value in run.settings.items()),
     }
     lines = [

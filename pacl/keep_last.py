@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,18 +30,21 @@ class Interrupted(Exception):
 class KeepLast(Callback):
     """Keeps one checkpoint up to date. It is replaced as a whole: whatever happens, there is a whole one.
 
+    A run killed between an epoch's last step and the end of its validation goes on with the next epoch.
+
     After a signal the step is finished, the checkpoint written and `Interrupted` raised, on every process. A second
     Ctrl-C does not wait.
 
     Args:
         path: the checkpoint.
         every: steps between two writings.
+        check: raises an error when the state is not worth keeping, so that what is there stays.
     """
 
     signals = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
+    def __init__(self, path: Path, every: int, check: Callable[[], None]) -> None:
+        self.path, self.every, self.check = path, every, check
         self.received = 0
         self._former: dict[int, Any] = {}
 
@@ -70,8 +74,9 @@ class KeepLast(Callback):
         Raises:
             UserError: the disk is full, or the folder is gone.
         """
+        self.check()
         try:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot be written ({error.strerror or error}); what it held before is whole: make room "

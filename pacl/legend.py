@@ -43,7 +43,7 @@ def with_legend(picture: np.ndarray, shares: np.ndarray, labels: Sequence[str], 
     if shares[0] > 0:
         rows.append((UNLABELLED, float(shares[0]), None))
     absent = [label for label, share in zip(labels, shares[1:], strict=True) if share == 0]
-    return _card(picture, _legend(room * FINE, em * FINE, rows, absent, _typeface(labels)), em, below)
+    return _card(picture, _legend(room * FINE, em * FINE, rows, absent, typeface(labels)), em, below)
 
 
 def with_colour_bar(
@@ -61,11 +61,11 @@ def with_colour_bar(
         RGB uint8 [H', W', 3].
     """
     em = _letter_size(picture)
-    room, unit, face = max(picture.shape[1], 14 * em) * FINE, em * FINE, _typeface([title])
+    room, unit, face = max(picture.shape[1], 14 * em) * FINE, em * FINE, typeface([title])
     small, top = face(0.85 * unit), round(1.6 * unit) if title else 0
     panel = Image.new("RGB", (room, top + unit), PAPER)
     draw, middle = ImageDraw.Draw(panel), top + unit // 2
-    draw.text((0, unit / 2), _ellipsis(title, room, face(unit)), INK, face(unit), anchor="lm")
+    draw.text((0, unit / 2), ellipsis(title, room, face(unit)), INK, face(unit), anchor="lm")
     left, after = (math.ceil(small.getlength(end)) for end in ends)
     start, stop = left + unit // 2, min(left + 20 * unit, room - after - unit // 2)
     levels = np.linspace(0, 1, stop - start, dtype=np.float32)[None].repeat(round(0.7 * unit), axis=0)
@@ -122,7 +122,7 @@ def _legend(
         draw.rounded_rectangle((x, y, x + em, y + em), 0.28 * em, colour, EMPTY, 0 if colour else FINE)
         right, left = x + min(column, wanted), x + em + gap
         figure = _percent(share)
-        text = _ellipsis(name, right - left - figures - gap, font)
+        text = ellipsis(name, right - left - figures - gap, font)
         draw.text((left, y + em / 2), text, INK if colour else FAINT, font, anchor="lm")
         draw.text((right, y + em / 2), figure, FAINT, font, anchor="rm")
     for n, text in enumerate(tail):
@@ -160,7 +160,7 @@ def _percent(share: float) -> str:
 # --- Text -------------------------------------------------------------------------------------------
 
 
-def _typeface(texts: Iterable[str]) -> Face:
+def typeface(texts: Iterable[str]) -> Face:
     """Pillow's own typeface; where letters need more than Latin, one of the system's if there is one."""
     top = max((ord(letter) for text in texts for letter in text), default=0)
     wide = ("NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "msyh.ttc", "Arial Unicode.ttf")
@@ -173,7 +173,7 @@ def _typeface(texts: Iterable[str]) -> Face:
     return lambda size: ImageFont.load_default(round(size))  # type: ignore[return-value]
 
 
-def _ellipsis(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+def ellipsis(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
     """The text on one line, or as much of it as fits."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)[:1000]
     if font.getlength(text) <= room:
@@ -189,12 +189,12 @@ def _tail(absent: list[str], room: int, font: ImageFont.FreeTypeFont, most: int 
 
     def lines(named: int) -> list[str]:
         more = f" and {len(absent) - named} more" if named < len(absent) else ""
-        return _wrap("absent: " + ", ".join(absent[:named]) + more, room, font)
+        return wrap("absent: " + ", ".join(absent[:named]) + more, room, font)
 
     return lines(_largest(min(len(absent), 500), lambda named: len(lines(named)) <= most))[:most]
 
 
-def _wrap(text: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
+def wrap(text: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -202,7 +202,7 @@ def _wrap(text: str, room: int, font: ImageFont.FreeTypeFont) -> list[str]:
             lines.append(word)
         else:
             lines[-1] = longer
-    return [_ellipsis(line, room, font) for line in lines]
+    return [ellipsis(line, room, font) for line in lines]
 
 
 def _largest(limit: int, holds: Callable[[int], bool]) -> int:

@@ -199,8 +199,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     @property
     def logit_scale(self) -> Tensor:
-        """Inverse temperature of the softmax over texts, at most 100."""
-        return self.log_logit_scale.clamp(max=math.log(MAX_LOGIT_SCALE)).exp()
+        """Inverse temperature of the softmax over texts; training keeps its parameter below that of 100."""
+        return self.log_logit_scale.exp()
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Frozen patch tokens ``[B, P, W]`` -> unit patch embeddings v ``[B, P, D]``: the part that trains."""

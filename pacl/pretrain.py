@@ -132,6 +132,9 @@ class CLIPTrainer(L.LightningModule):
         if batch["images"].shape[-2:] != (side, side):
             h, w = batch["images"].shape[-2:]
             raise UserError(f"--model.towers.image_size {side}: the data's pictures are {h} x {w} pixels")
+        if not len(batch["texts"]):  # none of this process's pictures could be read
+            nothing = self.clip.logit_scale * torch.empty(0, self.towers.dim, device=self.device)
+            return nothing, nothing
         images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
         tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
         # On a CPU the fused attention's backward pass makes a step half as slow again as the plain one's.
@@ -152,6 +155,10 @@ class CLIPTrainer(L.LightningModule):
         texts = gather_rows(texts)
         logits = self.clip.logit_scale.exp() * images @ (texts if rows is None else texts[rows]).T  # [B, T]
         loss = contrastive_loss(logits, positives, over_ranks=True)
+        if not loss.isfinite():
+            raise UserError(
+                f"the loss is {float(loss.detach())} at step {self.global_step}: try a lower --model.learning_rate"
+            )
         accuracy = in_batch_accuracy(logits, positives)
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(images))
         self.log("logit_scale", self.clip.logit_scale.exp())
@@ -167,7 +174,9 @@ class CLIPTrainer(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         images, texts = self(batch)
-        self._val.append((images, texts[batch["positives"].int().argmax(1)]))  # each with its own caption
+        if len(images):
+            texts = texts[batch["positives"].int().argmax(1)]  # each with its own caption
+        self._val.append((images, texts))
 
     def on_validation_epoch_end(self) -> None:
         """Retrieval among all validation pairs: which caption is whose."""

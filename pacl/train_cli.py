@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -58,13 +59,14 @@ class TrainCLI(LightningCLI):
                 loggers.append(TensorBoardLogger(self.folder, name="logs", version=loggers[0].version))
             kwargs["logger"] = loggers
         checkpoints = self.folder / "checkpoints"
-        self.last = KeepLast(checkpoints / "last.ckpt", self.config.save_every)
+        self.last = KeepLast(checkpoints / "last.ckpt", self.config.save_every, self.model.check_finite)
         self.best = ModelCheckpoint(
             checkpoints, "best", "val_recall", mode="max", enable_version_counter=False, save_on_train_epoch_end=False
         )
         # Without validation pairs nothing is ever the best, and the callback would ask for the figure in vain.
         best = [self.best] if self.datamodule.validates else []
-        kwargs["callbacks"] = [*(settings.callbacks or []), self.last, *best]
+        own = settings.callbacks or []
+        kwargs["callbacks"] = [*(own if isinstance(own, list) else [own]), self.last, *best]
         kwargs.setdefault("default_root_dir", str(self.folder))
         kwargs["use_distributed_sampler"] = False  # the data's own sampler divides every batch
         return super().instantiate_trainer(**kwargs)
@@ -86,6 +88,8 @@ def check_checkpoint(path: str) -> None:
 def run(argv: Sequence[str], doc: str | None) -> int:
     """Parse, train, save the head; the exit code."""
     cli = parse(lambda **settings: TrainCLI(PACLModule, CaptionData, **settings), "train", doc, argv, DEFAULT_CONFIG)
+    check_settings(cli)
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
     checkpoint = cli.config.ckpt_path
     if checkpoint == "last":
         checkpoint = str(cli.last.path)
@@ -100,25 +104,42 @@ def run(argv: Sequence[str], doc: str | None) -> int:
         print(f"Stopped by {stop}; go on with the same command and --ckpt_path last", file=sys.stderr)
         return 128 + stop.signum
     except OSError as error:  # logs and the like; files that are read have messages of their own
-        raise UserError(
-            f"--out {cli.folder}: {error.strerror or error} ({error.filename or 'while logging'})"
-        ) from error
+        raise UserError(f"{error.filename or f'--out {cli.folder}'}: {error.strerror or error}") from error
     if cli.trainer.global_step == 0:
         raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
     if cli.trainer.is_global_zero:
+        cli.model.check_finite()
         save_head(cli, time.perf_counter() - started)
         print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...")
     return 0
 
 
+def check_settings(cli: TrainCLI) -> None:
+    """Raise a `UserError` for settings of Lightning's that this training has no use for."""
+    trainer = cli.trainer
+    if trainer.accumulate_grad_batches != 1:
+        raise UserError(
+            f"--trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: small batches are "
+            "not the loss of a large one; use --model.images_at_once with a large --data.batch_size"
+        )
+    if str(trainer.precision).endswith("-true") and trainer.precision != "32-true":
+        raise UserError(f"--trainer.precision {trainer.precision}: use 32-true, bf16-mixed or 16-mixed")
+    if cli.config.head == "best" and not cli.datamodule.validates:
+        raise UserError("--head best: nothing is validated; set --data.hold_out or --data.val, or use --head last")
+
+
 def save_head(cli: TrainCLI, seconds: float) -> None:
     """Write the head with its card into the run's folder."""
-    if cli.config.head == "best" and cli.best.best_model_path:
-        weights = torch.load(cli.best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-        cli.model.load_state_dict(weights, strict=False)
     model: PACL = cli.model.pacl
+    run = describe(cli, seconds)
+    if cli.config.head == "best":
+        best = torch.load(cli.best.best_model_path, map_location="cpu", weights_only=True)
+        cli.model.load_state_dict(best["state_dict"], strict=False)
+        score = float(cli.best.best_model_score or 0)
+        run = dataclasses.replace(run, figures={"val_recall": score}, kept=f"those after step {best['global_step']:,}")
     model.config.trained = True
-    model.save_pretrained(cli.folder, card=write_card(model.config, describe(cli, seconds)))
+    model.config.size = cli.datamodule.image_size()
+    model.save_pretrained(cli.folder, card=write_card(model.config, run))
 
 
 def describe(cli: TrainCLI, seconds: float) -> Run:
@@ -134,7 +155,7 @@ def describe(cli: TrainCLI, seconds: float) -> Run:
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,
         seconds=seconds,
-        device=torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {cli.trainer.world_size} x {torch.get_num_threads()} threads",
+        device=f"{cli.trainer.world_size} x "
+        + (torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"),
+        resumed=cli.config.ckpt_path is not None,
     )

@@ -6,9 +6,9 @@ Shapes: B images, T texts, P patches, W token width, D embedding.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -18,13 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from pacl.backbone import FrozenCLIP, load_clip
 from pacl.compatibility import pooling_entropy
-from pacl.data.caption_data import CaptionData
 from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.model import MAX_LOGIT_SCALE, PACL
 from pacl.retrieval import gallery, recalls
 from pacl.schedule import warmup_cosine
+
+LOWER_LR = "try a lower --model.lr, from the start or from the last checkpoint (--ckpt_path last)"
 
 
 class PACLModule(LightningModule):
@@ -109,40 +110,39 @@ class PACLModule(LightningModule):
         """Side in pixels of the pictures that data modules are to yield."""
         return self.pacl.clip.size
 
-    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor | None:
         """The loss over the batch of all processes, logged beside what tells a healthy run from a sick one."""
         tokens = self.tokens_of(batch)  # [B, P, W] of this process
         count = sum_over_ranks(torch.tensor(len(tokens), device=self.device))
-        if count < 2:  # nothing to be contrasted with: a step without a gradient
-            return torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
+        if count < 2:  # nothing to be contrasted with: no step, or under DDP, which cannot skip one, no gradient
+            nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
+            return None if rank_count() == 1 else nothing
         t, positives = self.texts_of(batch, len(tokens))  # [T, D], bool [B, T]
         phi = self.phi(tokens, t)  # [B, T]
         loss = contrastive_loss(self.pacl.logit_scale * phi, positives, over_ranks=True)
         if not loss.isfinite():
-            raise UserError(
-                f"the loss is {float(loss.detach())} at step {self.global_step}: try a lower --model.lr, "
-                "from the start or from the last checkpoint (--ckpt_path last)"
-            )
+            raise UserError(f"the loss is {float(loss.detach())} at step {self.global_step}: {LOWER_LR}")
         self.log("loss", loss.detach(), prog_bar=True)
+        self.log("skipped", float(batch.get("skipped", 0)))
         self.log_health(tokens, t, phi.detach(), positives, int(count))
         return loss * rank_count()  # DDP averages the gradients that are to be summed
 
     def tokens_of(self, batch: dict[str, Any]) -> Tensor:
         """Frozen patch tokens [B, P, W] of a batch; of P patches those drawn for this step."""
         patches = self.hparams["patches"]
-        rng = torch.Generator().manual_seed(self._step_seed())
+        # The batch brings the seed of what is random about it, so that a resumed run draws the same patches.
+        rng = torch.Generator().manual_seed(batch["seed"] if "seed" in batch else int(torch.randint(2**31, ())))
         if "tokens" in batch:
             return some_patches(batch["tokens"], patches, rng)
-        images: Tensor = batch["images"]
-        if not len(images):  # all were unreadable: nothing here, but the other processes' columns count this one in
-            return torch.empty(0, 1, self.pacl.clip.width, device=images.device)
-        some = self.hparams["images_at_once"] or len(images)
-        return torch.cat([some_patches(self.frozen_tokens(part), patches, rng) for part in images.split(some)])
+        return torch.cat([some_patches(tokens, patches, rng) for tokens in self.in_parts(batch["images"])])
 
-    def _step_seed(self) -> int:
-        """The same for the same step of the same run, resumed or not; another one for every process."""
-        key = f"{torch.initial_seed()}/{self.global_step}/{self.global_rank}"
-        return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
+    def in_parts(self, images: Tensor) -> Iterator[Tensor]:
+        """Frozen tokens of ``images_at_once`` images at a time; of none, if all were unreadable, one empty part."""
+        if not len(images):
+            yield torch.empty(0, 1, self.pacl.clip.width, device=images.device)
+            return
+        for part in images.split(self.hparams["images_at_once"] or len(images)):
+            yield self.frozen_tokens(part)
 
     def texts_of(self, batch: dict[str, Any], images: int) -> tuple[Tensor, Tensor]:
         """Embeddings [T, D] of the texts of all processes, and which of them are right, bool [B, T]."""
@@ -177,12 +177,10 @@ class PACLModule(LightningModule):
         self.log("temperature", self.pacl.temperature)
         if len(tokens):
             self.log("accuracy", in_batch_accuracy(phi, positives), prog_bar=True)
-            few = slice(0, 64)
+            few = slice(0, 16)
             own = t[positives[few].int().argmax(1)]  # each image's first right text [B, D]
             v = self.pacl.embed_tokens(tokens[few].to(self.dtype))  # [B, P, D]
             self.log("pooling_entropy", pooling_entropy(v, own, self.pacl.temperature))
-        if isinstance(data := getattr(self._trainer, "datamodule", None), CaptionData):
-            self.log("skipped", float(data.skipped))
         now = time.perf_counter()
         if self._last_step:
             self.log("images_per_second", count / (now - self._last_step))
@@ -197,8 +195,8 @@ class PACLModule(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
         """Keep the embedded patches of the held-out images and the texts; they are compared when all are there."""
-        tokens = batch["tokens"] if "tokens" in batch else self.frozen_tokens(batch["images"])
-        self._val_patches.append(self.pacl.embed_tokens(tokens.to(self.dtype)).half().cpu())
+        parts = [batch["tokens"]] if "tokens" in batch else self.in_parts(batch["images"])
+        self._val_patches += [self.pacl.embed_tokens(tokens.to(self.dtype)).half().cpu() for tokens in parts]
         self._val_texts.append((batch["texts"], batch["positives"].cpu()))
 
     def on_validation_epoch_end(self) -> None:
@@ -207,7 +205,7 @@ class PACLModule(LightningModule):
         right = []
         first = 0
         for own, positives in self._val_texts:
-            columns = torch.tensor([texts.setdefault(text, len(texts)) for text in own])
+            columns = torch.tensor([texts.setdefault(text, len(texts)) for text in own], dtype=torch.int64)
             image, text = positives.nonzero().unbind(1)
             right.append(torch.stack([image + first, columns[text]]))
             first += len(positives)
@@ -216,7 +214,7 @@ class PACLModule(LightningModule):
         rows, positives = merge_texts(list(texts), positives.to(self.device))
         t = gather_rows(self.pacl.encode_text(list(texts)))
         t = t if rows is None else t[rows]
-        patches = torch.cat(self._val_patches)
+        patches = torch.cat([part for part in self._val_patches if len(part)] or self._val_patches[:1])
         temperature, cosine = float(self.pacl.temperature), self.hparams["cosine"]
         phi = gallery(patches, t, temperature=temperature, cosine=cosine, device=self.device)
         self._val_patches.clear()
@@ -240,8 +238,12 @@ class PACLModule(LightningModule):
             {"params": [p for p in trained if p.ndim == 1], "lr": hp["lr"]},
             {"params": [p for p in trained if p.ndim == 0], "lr": hp["scale_lr"]},
         ]
+        self._groups = [
+            {"weight_decay": 0.0, "betas": tuple(hp["betas"]), "eps": hp["eps"], **group} for group in groups
+        ]
+        self._groups = [group for group in self._groups if group["params"]]
         optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            [dict(group) for group in self._groups],
             betas=tuple(hp["betas"]),
             eps=hp["eps"],
             weight_decay=0.0,
@@ -251,10 +253,30 @@ class PACLModule(LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(hp["warmup"], steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Clamp the parameter itself: past a clamp in the forward pass its gradient would be zero for good."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then clamp the parameter itself: at a clamp in the forward pass its gradient would be zero for good."""
+        super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
             self.pacl.log_logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
+    def on_train_start(self) -> None:
+        """A resumed run takes rates, decay and betas from its settings, and the checkpoint's moments and step."""
+        schedule: Any = self.lr_schedulers()
+        optimizer: Any = self.optimizers()
+        for group, settings in zip(optimizer.param_groups, self._groups, strict=True):
+            group.update({key: value for key, value in settings.items() if key != "params"})
+            group["initial_lr"] = settings["lr"]
+        schedule.base_lrs = [settings["lr"] for settings in self._groups]
+        for group, factor, base in zip(optimizer.param_groups, schedule.lr_lambdas, schedule.base_lrs, strict=True):
+            group["lr"] = base * factor(schedule.last_epoch)
+
+    def check_finite(self) -> None:
+        """Raise a `UserError` if this head no longer says finite cosines."""
+        with torch.no_grad():
+            v = self.pacl.embed_tokens(torch.ones(1, 1, self.pacl.clip.width, device=self.device))
+        scalars = torch.stack([self.pacl.logit_scale.detach(), self.pacl.temperature.detach()])
+        if not v.isfinite().all() or scalars.isnan().any():
+            raise UserError(f"the head is no longer finite after step {self.global_step}: {LOWER_LR}")
 
     def train(self, mode: bool = True) -> PACLModule:
         """The frozen towers stay in eval mode whatever the loop asks for."""

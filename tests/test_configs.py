@@ -50,6 +50,7 @@ def test_the_published_recipe_is_the_published_one(name):
         1,
         False,
     )
+    assert model["scale_lr"] == model["lr"]
     assert (model["lr"], model["betas"], model["eps"], model["weight_decay"]) == (5e-4, [0.9, 0.98], 1e-6, 0.2)
     assert (data["batch_size"], settings["trainer"]["max_epochs"], settings["trainer"]["devices"]) == (4096, 10, 4)
     assert data["nouns"] is True

@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_head(clip_name, tmp_path):
 
 def logged(module: PACLModule) -> dict[str, float]:
     values: dict[str, float] = {}
-    module.log = lambda name, value, **_: values.__setitem__(name, float(value.detach()))  # type: ignore[method-assign]
+    module.log = lambda name, value, **_: values.__setitem__(name, float(value))  # type: ignore[method-assign]
     return values
 
 
@@ -194,11 +194,10 @@ def test_gradients_reach_what_trains_and_nothing_else(clip_name):
 
 
 @pytest.mark.parametrize("images", [0, 1])
-def test_a_batch_that_holds_no_contrast_changes_nothing(clip_name, images):
-    module = PACLModule(clip_name)
+def test_a_batch_that_holds_no_contrast_is_no_step(clip_name, images):
     batch = {"images": torch.rand(images, 3, 32, 32), "texts": ["a star"][:images]}
-    module.training_step({**batch, "positives": torch.ones(images, images, dtype=torch.bool)}, 0).backward()
-    assert all(p.grad is not None and not p.grad.any() for p in module.trained_parameters())
+    batch["positives"] = torch.ones(images, images, dtype=torch.bool)
+    assert PACLModule(clip_name).training_step(batch, 0) is None
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5, 8])
@@ -264,7 +263,8 @@ def test_the_logit_scale_stops_at_its_limit(clip_name):
     module = PACLModule(clip_name)
     with torch.no_grad():
         module.pacl.log_logit_scale.fill_(9.0)
-    module.on_train_batch_end()
+    optimizer = torch.optim.SGD(module.trained_parameters(), lr=0.1)
+    module.optimizer_step(0, 0, optimizer, None)
     assert module.pacl.log_logit_scale.exp().item() == pytest.approx(MAX_LOGIT_SCALE)
 
 
@@ -314,3 +314,57 @@ def test_a_run_that_taught_nothing_writes_no_head(clip_name, tmp_path, setting, 
     with pytest.raises(UserError, match=complaint):
         run(clip_name, tmp_path / "out", "--trainer.max_steps=4", setting)
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_at_its_limit_the_logit_scale_still_learns(clip_name):
+    module = PACLModule(clip_name, logit_scale=MAX_LOGIT_SCALE)
+    logged(module)
+    batch = {"images": torch.rand(3, 3, 32, 32), "texts": ["a star", "a fish", "sky"]}
+    module.training_step(batch, 0).backward()
+    assert module.pacl.log_logit_scale.grad.abs() > 0
+
+
+def test_a_head_that_exploded_is_told_of_and_not_saved(clip_name, tmp_path):
+    with pytest.raises(UserError, match=r"(no longer finite|the loss is).*lower --model.lr"):
+        run(clip_name, tmp_path, "--trainer.max_steps=4", "--save_every=1", "--model.lr=1e30")
+    assert not (tmp_path / "config.json").exists()
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_resumed_run_takes_its_rates_from_its_settings(clip_name, tmp_path):
+    run(clip_name, tmp_path, "--trainer.max_steps=2")
+    before = load_model(str(tmp_path)).embedder.skip.weight
+    run(clip_name, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last", "--model.lr=0", "--model.weight_decay=0")
+    assert torch.equal(load_model(str(tmp_path)).embedder.skip.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--head=best"], "--head best: nothing is validated"),
+        (["--trainer.accumulate_grad_batches=2"], "use --model.images_at_once"),
+        (["--trainer.precision=bf16-true"], "precision bf16-true: use"),
+        (["--save_every=0"], "--save_every 0"),
+    ],
+)
+def test_settings_without_use_are_one_line(clip_name, tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run(clip_name, tmp_path, "--trainer.max_steps=2", *arguments)
+
+
+def test_one_callback_may_stand_alone(clip_name, tmp_path):
+    run(
+        clip_name,
+        tmp_path,
+        "--trainer.max_steps=1",
+        "--trainer.callbacks=tests.killer.Stopper",
+        "--trainer.callbacks.step=9",
+    )
+
+
+def test_the_head_knows_its_size_and_its_card_the_run(clip_name, tmp_path):
+    out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48")
+    assert load_model(str(out)).config.size == 48
+    card = (out / "README.md").read_text()
+    for words in ("24 procedural scenes", "2 steps, 16 pictures", "batch_size 8", "seed 0", "loss |"):
+        assert words in card

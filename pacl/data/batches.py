@@ -5,6 +5,7 @@ Shapes: B images, T texts, P patches, W token width, H W pixels.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -25,7 +26,8 @@ from pacl.prompts import fill
 
 Batch = dict[str, Any]
 """``"images"`` uint8 [B, 3, H, W] or ``"tokens"`` [B, P, W]; ``"texts"``, T strings, each once; ``"positives"`` bool
-[B, T], which are right for which image; ``"skipped"``, what is wrong with each sample that could not be used."""
+[B, T], which are right for which image; ``"skipped"``, what is wrong with each sample that could not be used;
+``"seed"``, of what the training draws of it."""
 
 
 class Batches(Dataset[Batch]):
@@ -78,7 +80,9 @@ class Batches(Dataset[Batch]):
             if self.stores is None
             else {"tokens": self._tokens(draw.sources[kept], draw.indices[kept])}
         )
-        return {**vision, "texts": texts, "positives": positives, "skipped": skipped}
+        key = f"{self.seed}/{draw.epoch}/{draw.step}/{draw.slots[:1]}"  # the first slot tells processes apart
+        seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
+        return {**vision, "texts": texts, "positives": positives, "skipped": skipped, "seed": seed}
 
     def _describe(self, source: PairSource, index: int, rng: Random) -> Sequence[Description]:
         described = source.descriptions(index)

@@ -20,7 +20,7 @@ from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.photos import Cut
 from pacl.data.sampling import DrawSampler
 from pacl.data.shards import ShardLoader
-from pacl.data.sources import Source
+from pacl.data.sources import Source, sources_of
 from pacl.data.token_store import Stamp, TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import UserError
@@ -76,7 +76,7 @@ class CaptionData(LightningDataModule):
         shuffle_buffer: int = 2000,
     ) -> None:
         super().__init__()
-        self.train = [*([Source(pairs, images, hold_out=hold_out)] if pairs else []), *train]
+        self.train = sources_of(pairs, images, hold_out, train)
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
         self.nouns, self.templates, self.cache = nouns, templates, cache
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
@@ -150,8 +150,10 @@ class CaptionData(LightningDataModule):
         return pairs
 
     @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """The words that training captions hold three times or more."""
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words that training captions hold three times or more; None (any) for shards: nobody read them yet."""
+        if self.streams:
+            return None
         words = Counter(
             word
             for source in self.parts()[0]
@@ -231,7 +233,9 @@ class CaptionData(LightningDataModule):
         batches = [indices[i : i + ENCODED] for i in range(0, len(indices), ENCODED)]
         pictures = Pictures(source, batches, cut, self.image_size())
         for images, reasons in DataLoader(pictures, batch_size=None, num_workers=self.workers, collate_fn=as_is):
-            yield self._module.frozen_tokens(images.to(self._module.device)), reasons
+            with self._module.trainer.precision_plugin.forward_context():  # as in a training step
+                tokens = self._module.frozen_tokens(images.to(self._module.device))
+            yield tokens, reasons
 
     def image_size(self) -> int:
         """Side of the squares in pixels."""
@@ -249,7 +253,7 @@ class CaptionData(LightningDataModule):
         batch_size = self.batch_size
         if shuffle and sum(sizes) < batch_size:
             if sum(sizes) < 2:
-                raise UserError(f"--data: there is {sum(sizes)} picture to train on; a contrast needs 2 or more")
+                raise UserError(f"--data: {sum(sizes)} pictures to train on; a contrast needs 2 or more")
             rank_zero_warn(f"--data.batch_size {batch_size}: of {sum(sizes)} pictures every step takes them all")
             batch_size = sum(sizes)
         order = DrawSampler(
@@ -268,7 +272,7 @@ class CaptionData(LightningDataModule):
     def _resumed(self, loader: Loader) -> Loader:
         """Training batches, from where a checkpoint says."""
         if self._place is not None:
-            loader.load_state_dict(self._place)
+            loader.restore(self._place)
         self.loader = loader
         return loader
 
@@ -304,6 +308,7 @@ class CaptionData(LightningDataModule):
         device = self.trainer.strategy.root_device
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
+        batch["skipped"] = self.skipped
         share = self.skipped / max(1, self.seen)
         if share > self.max_skipped and self.seen >= min(SKIPPED_GRACE, 2 * self.batch_size):
             raise UserError(
@@ -315,7 +320,7 @@ class CaptionData(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The seed, the place in the epoch, and how many pictures were seen and skipped. All processes call it."""
-        place = self.loader.state_dict() if self.loader else self._place
+        place = self.loader.state() if self.loader else self._place
         return {"seed": self.seed, "seen": self.seen, "skipped": self.skipped, "place": place}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

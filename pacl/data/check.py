@@ -89,16 +89,17 @@ def read_config(path: str | Path) -> list[Entry]:
         raise UserError(f"{path}: not YAML ({error})") from None
     data = config.get("data") if isinstance(config, dict) else None
     settings = data.get("init_args", data) if isinstance(data, dict) else None
-    if not isinstance(settings, dict) or not settings.get("train"):
+    if not isinstance(settings, dict) or not (settings.get("train") or settings.get("pairs")):
         kind = f" ({data['class_path']})" if isinstance(data, dict) and "class_path" in data else ""
-        raise UserError(f"{path}: its data{kind} names no sources of captioned pictures in data.init_args.train")
+        raise UserError(f"{path}: its data{kind} names no captioned pictures in data.init_args (pairs or train)")
     cut = _fill(Cut, settings.get("cut") or {}, f"{path}: data.cut")
     cut.check()
     entries = []
     for part in ("train", "val"):
         own = settings.get(part) or []
-        if part == "train" and isinstance(own, str):  # the one file of a configuration that says no more of it
-            own = [{"pairs": own} | {name: settings[name] for name in ("images", "hold_out") if name in settings}]
+        if part == "train" and settings.get("pairs"):  # the one that is named in short (`sources_of`)
+            short = {name: settings[name] for name in ("pairs", "images", "hold_out") if name in settings}
+            own = [short, *own] if isinstance(own, list) else own
         if not isinstance(own, list):
             raise UserError(f"{path}: data.{part} is a list of sources, each with its pairs")
         for i, each in enumerate(own):

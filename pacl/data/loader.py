@@ -43,11 +43,11 @@ class EpochLoader:
             self.done += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state(self) -> dict[str, int]:
         """The epoch and how many of its steps are done."""
         return {"epoch": self.epoch, "done": self.done}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def restore(self, state: dict[str, int]) -> None:
         """Go on where that state was taken."""
         self.epoch, self.done = state["epoch"], state["done"]
         if self.done >= len(self):

@@ -277,7 +277,7 @@ class RequestSampler(Sampler[Request]):
 
 
 class ShardLoader:
-    """The batches of one process from shards, an epoch an iteration. Lightning keeps its state in every checkpoint.
+    """The batches of one process from shards, an epoch an iteration. Its state goes into every checkpoint.
 
     An epoch has as many steps as the sizes have whole batches, on every process. A picture that cannot be read leaves
     its batch one smaller. Batches follow the seed and the numbers of processes and workers.
@@ -353,7 +353,7 @@ class ShardLoader:
             self.done += 1
             yield batch
 
-    def state_dict(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """The epoch, how many of its steps are done, and where all processes' streams are. All processes call it."""
         gathered: list[dict[int, State]] = [self.states] * rank_count()
         if len(gathered) > 1:
@@ -366,7 +366,7 @@ class ShardLoader:
             "streams": streams,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on where that state was taken; with other shards, processes or workers, with the first shards again."""
         epoch, done, streams = state["epoch"], state["done"], state["streams"]
         if done >= len(self):

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from pacl.data.photos import Cut
 from pacl.data.survey import Picture
-from pacl.legend import FAINT, FINE, INK, PAPER, _ellipsis, _typeface, _wrap
+from pacl.legend import FAINT, FINE, INK, PAPER, ellipsis, typeface, wrap
 
 TILE = 224  # side of a picture, in pixels
 COLUMNS = 6
@@ -86,11 +86,11 @@ def _tile(picture: Picture, cut: Cut, rng: Random) -> Image.Image:
 def _text(texts: Sequence[str], width: int, size: float, most: int) -> Image.Image:
     """A text on as many lines as it needs, or `most`; none is said to be missing."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in "".join(texts))[:1000].split())
-    font = _typeface([text])(size * FINE)
+    font = typeface([text])(size * FINE)
     room, step = width * FINE, round(1.35 * size) * FINE
-    lines = _wrap(text or MISSING, room, font)
+    lines = wrap(text or MISSING, room, font)
     if len(lines) > most:
-        lines = [*lines[: most - 1], _ellipsis(" ".join(lines[most - 1 :]), room, font)]
+        lines = [*lines[: most - 1], ellipsis(" ".join(lines[most - 1 :]), room, font)]
     panel = Image.new("RGB", (room, len(lines) * step), PAPER)
     draw = ImageDraw.Draw(panel)
     for n, line in enumerate(lines):

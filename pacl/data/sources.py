@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, read_coco, read_folders, read_only, read_table
+from pacl.data.pairs import FilePairs, PairSource, Part, read_coco, read_folders, read_only, read_table
+from pacl.data.pairs import hold_out as hold_out_of
 from pacl.errors import UserError
+
+
+def sources_of(pairs: str | None, images: str | None, hold_out: int, train: list[Source]) -> list[Source]:
+    """The training sources of a configuration: the one named in short, and those with more to say."""
+    return [*([Source(pairs, images, hold_out=hold_out)] if pairs else []), *train]
 
 
 @dataclass
@@ -84,4 +90,4 @@ class Source:
             raise UserError(
                 f"hold_out {self.hold_out}: {self.pairs} has {len(chosen)} pictures, and some are to train on"
             )
-        return hold_out(chosen, self.hold_out)
+        return hold_out_of(chosen, self.hold_out)

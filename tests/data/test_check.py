@@ -239,8 +239,13 @@ def test_a_configuration(check: Check) -> None:
     assert [record["in_training"] for record in report["sources"]] == [None, None, 1]
     assert report["sources"][0]["small"]["side"] == 64
     assert "train[1] pairs.csv (table): 4 of 8 pictures are bad" in out
-    Path("short.yaml").write_text("data: {init_args: {train: fine.csv, images: images, hold_out: 2}}")
+    Path("short.yaml").write_text("data: {init_args: {pairs: fine.csv, images: images, hold_out: 2}}")
     assert [entry.source for entry in read_config("short.yaml")] == [Source("fine.csv", "images", hold_out=2)]
+
+
+@pytest.mark.parametrize("name", ["flickr8k", "flickr8k_clip", "coco_vitb16", "cc3m_vitb16", "paper_vitb16"])
+def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
+    assert read_config(str(Path(__file__).parents[2] / "configs" / f"{name}.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +262,7 @@ def test_a_configuration(check: Check) -> None:
         ("{train: [a.csv]}", "data.train[0]: 'a.csv' is not a list of settings"),
         ("{train: [{pairs: a.csv}], cut: {mode: round}}", "data.cut: mode 'round' is not"),
         ("{train: [{pairs: a.csv}], cut: {area: [2, 3]}}", "area"),
-        ("{scenes: 10}", "names no sources"),
+        ("{scenes: 10}", "names no captioned pictures"),
         ("[", "not YAML"),
         ("{train: [{pairs: nowhere.csv}]}", "nowhere.csv: cannot be read"),
     ],

@@ -34,7 +34,7 @@ def epoch(number):
 
 def resumed(state, workers=0):
     fresh = loader(workers)
-    fresh.load_state_dict(json.loads(json.dumps(state)))
+    fresh.restore(json.loads(json.dumps(state)))
     return fresh
 
 
@@ -60,7 +60,7 @@ def test_a_resumed_loader_yields_exactly_the_rest(workers, done):
     first = loader(workers)
     list(first)
     seen = list(islice(first, done))  # the workers have read ahead
-    again = resumed(first.state_dict(), workers)
+    again = resumed(first.state(), workers)
     if done < STEPS:
         assert seen + list(again) == epoch(1)
     assert list(again) == epoch(2)
@@ -68,10 +68,10 @@ def test_a_resumed_loader_yields_exactly_the_rest(workers, done):
 
 def test_a_state_can_be_taken_at_any_time():
     untouched = loader()
-    assert list(resumed(untouched.state_dict())) == epoch(0)
+    assert list(resumed(untouched.state())) == epoch(0)
     middle = loader()
     list(middle)
     list(islice(middle, 2))
-    again = resumed(resumed(middle.state_dict()).state_dict())  # resumed, and stopped before its first step
+    again = resumed(resumed(middle.state()).state())  # resumed, and stopped before its first step
     assert list(again) == epoch(1)[2:]
-    assert list(resumed(again.state_dict())) == epoch(2)
+    assert list(resumed(again.state())) == epoch(2)

@@ -237,9 +237,9 @@ def test_a_resumed_epoch_repeats_nothing_and_misses_nothing(folder, ranks, worke
         loader = load(f"{folder}/{{0..7}}.tar", **settings)
         loader.order.set_epoch(3)
         before = list(itertools.islice(loader, done))
-        state = torch_saved(loader.state_dict())
+        state = torch_saved(loader.state())
         resumed = load(f"{folder}/{{0..7}}.tar", **settings)
-        resumed.load_state_dict(state)
+        resumed.restore(state)
         after = list(resumed)
         assert len(before) + len(after) == len(loader) == 8
         seen += texts(before) + texts(after)
@@ -256,9 +256,9 @@ def torch_saved(state):
 def test_a_resumed_run_opens_no_shard_that_is_done(folder, monkeypatch):
     loader = load(f"{folder}/{{0..7}}.tar", batch=4, shuffle=3)
     list(itertools.islice(loader, 15))  # 60 of 96 samples: five of eight shards
-    state = loader.state_dict()
+    state = loader.state()
     resumed = load(f"{folder}/{{0..7}}.tar", batch=4, shuffle=3)
-    resumed.load_state_dict(state)
+    resumed.restore(state)
     opened = []
     monkeypatch.setattr("pacl.data.shards.read_shard", lambda url, *rest: opened.append(url) or read_shard(url, *rest))
     list(resumed)
@@ -270,7 +270,7 @@ def test_a_mixture_resumes_with_its_shares(folder):
     loader = load(sources)
     before = texts(itertools.islice(loader, 5))
     resumed = load(sources)
-    resumed.load_state_dict(loader.state_dict())
+    resumed.restore(loader.state())
     seen = [int(text) for text in before + texts(resumed)]
     assert sum(number < 72 for number in seen) == 48
     assert Counter(seen).most_common(1)[0][1] == 2  # 24 pairs twice, for 48
@@ -282,7 +282,7 @@ def test_other_workers_start_the_shards_again_with_a_warning(folder):
     list(itertools.islice(loader, 5))
     resumed = load(f"{folder}/{{0..7}}.tar", workers=0)
     with pytest.warns(UserWarning, match="first shards again"):
-        resumed.load_state_dict(loader.state_dict())
+        resumed.restore(loader.state())
     assert len(list(resumed)) == len(loader) - 5
 
 
@@ -290,9 +290,9 @@ def test_the_state_between_epochs_is_the_next_one(folder):
     loader = load(f"{folder}/0.tar", batch=4)
     list(loader)
     resumed = load(f"{folder}/0.tar", batch=4)
-    resumed.load_state_dict(loader.state_dict())
+    resumed.restore(loader.state())
     assert resumed.order.epoch == 1
-    assert resumed.state_dict()["epoch"] == 1
+    assert resumed.state()["epoch"] == 1
     assert texts(loader) == texts(resumed)
 
 
@@ -350,9 +350,9 @@ def _process(rank, pairs, out):
     torch.distributed.init_process_group("gloo", f"file://{out}/store", rank=rank, world_size=2)
     loader = load(pairs, rank=rank, ranks=2, batch=12)
     before = texts(itertools.islice(loader, 3))
-    state = loader.state_dict()
+    state = loader.state()
     resumed = load(pairs, rank=rank, ranks=2, batch=12)
-    resumed.load_state_dict(state)
+    resumed.restore(state)
     torch.save({"state": state, "texts": before + texts(resumed)}, f"{out}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
