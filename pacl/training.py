@@ -20,9 +20,9 @@ from pacl.backbone import FrozenCLIP, load_clip
 from pacl.compatibility import pooling_entropy
 from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
+from pacl.held_out import HeldOut
 from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.model import MAX_LOGIT_SCALE, PACL
-from pacl.retrieval import gallery, recalls
 from pacl.schedule import warmup_cosine
 
 LOWER_LR = "try a lower --model.lr, from the start or from the last checkpoint (--ckpt_path last)"
@@ -97,8 +97,6 @@ class PACLModule(LightningModule):
             contrast_margin=contrast_margin,
         )
         self._last_step = 0.0
-        self._val_patches: list[Tensor] = []
-        self._val_texts: list[tuple[list[str], Tensor]] = []
 
     @staticmethod
     def load_backbone(name: str) -> FrozenCLIP:
@@ -193,33 +191,18 @@ class PACLModule(LightningModule):
         kind = images.device.type
         return tokens.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tokens
 
+    def on_validation_epoch_start(self) -> None:
+        self._held_out = HeldOut()
+
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        """Keep the embedded patches of the held-out images and the texts; they are compared when all are there."""
+        """Keep the embedded patches of held-out images and their texts; they are compared when all are there."""
         parts = [batch["tokens"]] if "tokens" in batch else self.in_parts(batch["images"])
-        self._val_patches += [self.pacl.embed_tokens(tokens.to(self.dtype)).half().cpu() for tokens in parts]
-        self._val_texts.append((batch["texts"], batch["positives"].cpu()))
+        patches = [self.pacl.embed_tokens(tokens.to(self.dtype)) for tokens in parts]
+        self._held_out.add(patches, batch["texts"], batch["positives"])
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval among all held-out pictures and all their captions, each in one gallery for all processes."""
-        texts: dict[str, int] = {}
-        right = []
-        first = 0
-        for own, positives in self._val_texts:
-            columns = torch.tensor([texts.setdefault(text, len(texts)) for text in own], dtype=torch.int64)
-            image, text = positives.nonzero().unbind(1)
-            right.append(torch.stack([image + first, columns[text]]))
-            first += len(positives)
-        positives = torch.zeros(first, len(texts), dtype=torch.bool)
-        positives[tuple(torch.cat(right, 1))] = True
-        rows, positives = merge_texts(list(texts), positives.to(self.device))
-        t = gather_rows(self.pacl.encode_text(list(texts)))
-        t = t if rows is None else t[rows]
-        patches = torch.cat([part for part in self._val_patches if len(part)] or self._val_patches[:1])
-        temperature, cosine = float(self.pacl.temperature), self.hparams["cosine"]
-        phi = gallery(patches, t, temperature=temperature, cosine=cosine, device=self.device)
-        self._val_patches.clear()
-        self._val_texts.clear()
-        found = recalls(gather_rows(phi.to(self.device)), gather_rows(positives))
+        """Retrieval among all held-out pictures and captions of all processes."""
+        found = self._held_out.score(self.pacl)
         self.log("val_recall", found.mean, prog_bar=True)
         for k in found.image_to_text:
             self.log(f"val_image_to_text_R{k}", found.image_to_text[k])

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from pacl.data.batches import Batch, Batches, Pictures
-from pacl.data.loader import EpochLoader, as_is
+from pacl.data.batches import Batch, Batches
+from pacl.data.kept_tokens import kept_tokens
+from pacl.data.loader import EpochLoader
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.photos import Cut
 from pacl.data.sampling import DrawSampler
 from pacl.data.shards import ShardLoader
 from pacl.data.sources import Source, sources_of
-from pacl.data.token_store import Stamp, TokenStore
+from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import UserError
 from pacl.prompts import get_templates
 
-ENCODED = 64  # pictures that pass the frozen tower at once when their tokens are kept
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
 SKIPPED_NAMED = 5  # bad samples that a run names; `python -m pacl.data check` names them all
 SKIPPED_GRACE = 1000  # pictures before a share of bad ones means anything
@@ -191,51 +188,16 @@ class CaptionData(LightningDataModule):
         return self._loader(batches, [None] * len(sources), shuffle=False)
 
     def _stores(self, sources: Sequence[PairSource], part: str, cut: Cut) -> list[TokenStore] | None:
-        """The frozen tokens of all sources, computed by the first process if they are not there."""
+        """The frozen tokens of all sources of a part, if they are to be kept."""
         if self.cache is None:
             return None
         if part not in self.stores:
             assert self.trainer is not None
-            strategy = self.trainer.strategy
-            self.stores[part] = []
-            for k, source in enumerate(sources):
-                stamp = Stamp.of(
-                    self._module.pacl.clip,
-                    self._module.hparams["dense"],
-                    self.image_size(),
-                    cut,
-                    source,
-                    self.cache_dtype,
-                )
-                encode = partial(self._encode, source, cut)
-                if self.cache == "memory":
-                    store = TokenStore.in_memory(stamp, encode)
-                else:
-                    folder = Path(self.cache) / f"{part}-{k}"
-                    self._first_process(strategy, partial(TokenStore.build, folder, stamp, encode))
-                    store = TokenStore.open(folder, stamp)
-                self.stores[part].append(store)
+            where = None if self.cache == "memory" else Path(self.cache) / part
+            self.stores[part] = kept_tokens(
+                self.trainer, sources, cut, self.image_size(), where, self.cache_dtype, self.workers
+            )
         return self.stores[part]
-
-    def _first_process(self, strategy: Any, work: Callable[[], object]) -> None:
-        """Let the first process do something; the others wait, and fail as it does."""
-        failure = None
-        if strategy.is_global_zero:
-            try:
-                work()
-            except UserError as error:
-                failure = str(error)
-        if failure := strategy.broadcast(failure):
-            raise UserError(failure)
-
-    def _encode(self, source: PairSource, cut: Cut, indices: Sequence[int]) -> Iterator[tuple[Tensor, dict[int, str]]]:
-        """Frozen tokens of pictures, batch by batch, and what is wrong with the others."""
-        batches = [indices[i : i + ENCODED] for i in range(0, len(indices), ENCODED)]
-        pictures = Pictures(source, batches, cut, self.image_size())
-        for images, reasons in DataLoader(pictures, batch_size=None, num_workers=self.workers, collate_fn=as_is):
-            with self._module.trainer.precision_plugin.forward_context():  # as in a training step
-                tokens = self._module.frozen_tokens(images.to(self._module.device))
-            yield tokens, reasons
 
     def image_size(self) -> int:
         """Side of the squares in pixels."""
