@@ -170,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--clip", help=f"frozen CLIP (default: that of {CONFIG})")
     parser.add_argument("--pairs", help="captions (default: likewise)")
+    parser.add_argument("--hold_out", type=int, help="pictures to measure on (default: likewise)")
     parser.add_argument("--voc", type=Path, default=Path("data/VOCdevkit/VOC2012"), help="folder of VOC 2012")
     parser.add_argument("--size", type=int, help="short side of VOC's photos in pixels (default: the CLIP's own)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training (default 0 1 2)")
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = yaml.safe_load(find_config(CONFIG).read_text(encoding="utf-8"))
     settings = {**base["model"], **{k: yaml.safe_load(v) for k, v in (word.split("=") for word in args.set)}}
     data = dict(base["data"]["init_args"])
-    data["pairs"] = args.pairs or data["pairs"]
+    data |= {key: value for key in ("pairs", "hold_out") if (value := getattr(args, key)) is not None}
     clip = load_clip(args.clip or settings["backbone"])
     voc = MaskFolder(
         str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(NAMES),

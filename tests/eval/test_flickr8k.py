@@ -1,0 +1,73 @@
+"""The bench of real captions, on little: the figures are right where they can be known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import flickr8k
+from pacl.errors import UserError
+from tests.tiny import save_tiny_clip
+
+ROWS = "chance|most|pooled|untrained, value|^PACL, temperature 0.1$"
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """Twelve captioned pictures, and two of VOC's form: ten rows of a dog, fifteen of an aeroplane."""
+    rng = np.random.default_rng(0)
+
+    def picture(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+
+    with (tmp_path / "captions.txt").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption"])
+        for i in range(12):
+            picture(tmp_path / "Images" / f"{i}.jpg")
+            table.writerows([[f"{i}.jpg", f"a dog number {i}"], [f"{i}.jpg", f"star {i}"]])
+    voc = tmp_path / "VOC2012"
+    for name in "ab":
+        picture(voc / "JPEGImages" / f"{name}.jpg")
+        mask = np.zeros((40, 40), np.uint8)  # 0 is background, which does not count
+        mask[:10], mask[10:25], mask[25:28] = 12, 1, 255
+        (voc / "SegmentationClass").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(voc / "SegmentationClass" / f"{name}.png")
+    (voc / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (voc / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\n")
+    return [
+        *("--clip", save_tiny_clip(tmp_path / "clip"), "--pairs", str(tmp_path / "captions.txt"), "--hold_out", "4"),
+        *("--voc", str(voc), "--seeds", "0", "1", "--epochs", "1", "--out", str(tmp_path / "out")),
+    ]
+
+
+def test_every_row_has_its_figures(words, tmp_path, capsys):
+    assert flickr8k.main([*words, "--only", ROWS]) == 0
+    found = json.loads((tmp_path / "out" / "flickr8k.json").read_text())
+    rows = found["rows"]
+    assert list(rows) == [
+        "chance",
+        "most frequent class",
+        "CLIP's pooled embedding",
+        "untrained, value",
+        "PACL, temperature 0.1",
+    ]
+    assert [len(runs) for runs in rows.values()] == [1, 1, 1, 1, 2]
+    most = rows["most frequent class"][0]
+    assert most["pixel_accuracy"] == pytest.approx(60)  # aeroplane: 15 of 25 rows
+    assert most["miou"] == pytest.approx(30)  # 0.6 of it, nothing of the dog; other classes do not occur
+    assert rows["untrained, value"][0]["i2t R@10"] == 100  # four pictures of eight captions
+    page = capsys.readouterr().out
+    assert "| PACL, temperature 0.1 |" in page
+    assert "±" in page
+
+
+def test_a_row_that_is_not_there_is_one_line(words):
+    with pytest.raises(UserError, match="--only nothing: no row"):
+        flickr8k.main([*words, "--only", "nothing"])
