@@ -1,8 +1,8 @@
 """Train a small CLIP from random weights with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
 
-The public weights of CLIP cannot travel in a package; a small model of one's own can. Any data module that
-yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, "positives": bool [B, T]}`` will do; when it has
-a `vocabulary`, the text tower gets only the token rows that those words need.
+The public weights of CLIP cannot travel in a package; a small model of one's own can. Any data module will do that
+yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, each once}``, with ``"positives"`` (bool [B, T])
+unless text i is image i's. When it has a `vocabulary`, the text tower gets only the token rows that those words need.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class CLIPTrainer(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         images, texts = self(batch)  # [B, D], [T, D], of this process
-        rows, positives = merge_texts(batch["texts"], batch["positives"])
+        rows, positives = merge_texts(batch["texts"], positives_of(batch, images))
         texts = gather_rows(texts)
         logits = self.clip.logit_scale.exp() * images @ (texts if rows is None else texts[rows]).T  # [B, T]
         loss = contrastive_loss(logits, positives, over_ranks=True)
@@ -175,7 +175,7 @@ class CLIPTrainer(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         images, texts = self(batch)
         if len(images):
-            texts = texts[batch["positives"].int().argmax(1)]  # each with its own caption
+            texts = texts[positives_of(batch, images).int().argmax(1)]  # each with its own caption
         self._val.append((images, texts))
 
     def on_validation_epoch_end(self) -> None:
@@ -199,6 +199,12 @@ class CLIPTrainer(L.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.warmup, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def positives_of(batch: dict[str, Any], images: Tensor) -> Tensor:
+    """Which texts are right for which images, bool [B, T]: without a word of it, text i for image i alone."""
+    own = batch.get("positives")
+    return torch.eye(len(images), dtype=torch.bool, device=images.device) if own is None else own
 
 
 def start_positions(visual: nn.Module) -> None:

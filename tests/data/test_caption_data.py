@@ -158,7 +158,7 @@ def test_every_picture_comes_once_an_epoch_with_a_caption_of_its_own(here, worke
     assert numbers(module.seen[0]) != numbers(module.seen[2])
     for batch in module.seen:
         assert batch["images"].shape == (7, 3, 8, 8)
-        assert set(batch) == {"images", "texts", "positives"}
+        assert set(batch) == {"images", "positives", "seed", "skipped", "texts"}
         assert torch.equal(batch["positives"], torch.eye(7, dtype=torch.bool))
         for number, text in zip(numbers(batch), batch["texts"], strict=True):
             assert text.startswith(f"picture {number} has")
@@ -232,7 +232,7 @@ def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
         ({"max_skipped": -0.1}, r"--data\.max_skipped -0\.1"),
         ({"cut": Cut(flip=2.0)}, r"--data\.cut\.flip 2\.0"),
         ({"nouns": True, "templates": "no-such"}, "no-such"),
-        ({"hold_out": 13}, "1 picture to train on; a contrast needs 2 or more"),
+        ({"hold_out": 13}, "1 pictures to train on; a contrast needs 2 or more"),
         ({"hold_out": 14}, "hold_out 14"),
         ({"images": "nowhere"}, "nowhere: no such folder"),
         ({"pairs": "nowhere.csv"}, r"nowhere\.csv: cannot be read"),
