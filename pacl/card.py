@@ -16,6 +16,7 @@ class Run:
         data: a line for each source: what, how many pictures.
         settings: name -> value, of what decides the result.
         figures: name -> value, as they were logged last.
+        before: mean recall before the first step, if it was measured.
         steps: optimiser steps.
         images: pictures seen, over all of them.
         skipped: how many of these could not be used.
@@ -34,6 +35,7 @@ class Run:
     seconds: float
     device: str
     resumed: bool = False
+    before: float | None = None
     kept: str = "the last"
 
 
@@ -46,15 +48,15 @@ def write_card(config: HeadConfig, run: Run) -> str:
         "embedder": f"`{config.start}` start, {config.width} -> {config.hidden} -> {config.dim}",
         "pooling": pooling + (", learned" if config.learn_temperature else ""),
         "data": "; ".join(run.data),
-        "training": f"{run.steps:,} steps, {run.images:,} pictures"
+        "training": f"{run.steps:,} steps over {run.images:,} pictures, with repetitions"
         + (f" ({run.skipped:,} of them unusable)" if run.skipped else "")
-        + f", {run.seconds / 60:.0f} minutes on {run.device}"
+        + f", {run.seconds / 60:.1f} minutes on {run.device}"
         + (" (the last part of a resumed run)" if run.resumed else ""),
         "weights": run.kept,
         "settings": ", ".join(f"{name} {value}" for name, value in run.settings.items()),
     }
     lines = [
-        *("---", "library_name: pacl", "license: apache-2.0", "tags: [clip, segmentation]", "---", ""),
+        *("---", "library_name: pacl", "tags: [clip, segmentation]", "---", ""),
         f"# A PACL patch embedder for `{config.backbone}`",
         "",
         "```bash",
@@ -67,5 +69,6 @@ def write_card(config: HeadConfig, run: Run) -> str:
     ]
     if run.figures:
         lines += ["| at the end | |", "|---|---|"]
+        lines += [f"| val_recall before the first step | {run.before:.4g} |"] if run.before is not None else []
         lines += [f"| {name} | {value:.4g} |" for name, value in run.figures.items()]
     return "\n".join(lines) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ class KeepLast(Callback):
     A run killed between an epoch's last step and the end of its validation goes on with the next epoch.
 
     After a signal the step is finished, the checkpoint written and `Interrupted` raised, on every process. A second
-    Ctrl-C does not wait.
+    Ctrl-C does not wait. Call `listen` before the run.
 
     Args:
         path: the checkpoint.
@@ -45,15 +46,23 @@ class KeepLast(Callback):
 
     def __init__(self, path: Path, every: int, check: Callable[[], None]) -> None:
         self.path, self.every, self.check = path, every, check
-        self.received = 0
+        self.received = self._process = 0
+        self.training = False
         self._former: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+    def listen(self) -> None:
+        """Take the signals from now on. Before the first step there is nothing to save: they end the run at once."""
         self._former = {number: signal.signal(number, self._receive) for number in self.signals}
+        self._process = os.getpid()
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.training = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if os.getpid() != self._process:  # a worker's copy: the training process decides
+            return
+        if not self.training or (self.received and number == signal.SIGINT):
+            raise Interrupted(number)
         self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:

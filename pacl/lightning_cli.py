@@ -90,5 +90,7 @@ def parse(build: Callable[..., CLI], verb: str, doc: str | None, argv: Sequence[
             },
             save_config_kwargs={"overwrite": True},
         )
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:
         raise UserError(error) from None
+    except ModuleNotFoundError as error:  # a logger or callback of a package that is not here
+        raise UserError(f"{error}; pip install {error.name}") from None

@@ -12,9 +12,10 @@ from typing import Literal
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pacl.card import Run, write_card
 from pacl.data.caption_data import CaptionData
@@ -26,6 +27,9 @@ from pacl.model import PACL
 from pacl.training import PACLModule
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
+
+
+NEEDED = {"state_dict", "optimizer_states", "hyper_parameters", "global_step", "pytorch-lightning_version"}
 
 
 class TrainCLI(LightningCLI):
@@ -66,18 +70,26 @@ class TrainCLI(LightningCLI):
         # Without validation pairs nothing is ever the best, and the callback would ask for the figure in vain.
         best = [self.best] if self.datamodule.validates else []
         own = settings.callbacks or []
-        kwargs["callbacks"] = [*(own if isinstance(own, list) else [own]), self.last, *best]
+        callbacks = [*(own if isinstance(own, list) else [own]), self.last, *best]
+        kwargs["callbacks"] = callbacks
         kwargs.setdefault("default_root_dir", str(self.folder))
+        kwargs["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
+        if self.datamodule.validates:
+            kwargs["num_sanity_val_steps"] = -1  # the figures before the first step
         kwargs["use_distributed_sampler"] = False  # the data's own sampler divides every batch
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:  # what Lightning says of its own settings
+            raise UserError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
 
 
-def check_checkpoint(path: str) -> None:
-    """Raise a `UserError` unless the file is one of Lightning's checkpoints."""
+def check_checkpoint(path: str) -> int:
+    """The steps of one of Lightning's checkpoints; a `UserError` if the file is none."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(found, dict) or not {"state_dict", "optimizer_states"} <= found.keys():
+        if not isinstance(found, dict) or not found.keys() >= NEEDED:
             raise ValueError("no training state in it")
+        return int(found["global_step"])
     except Exception as error:  # torch answers broken files with many kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
@@ -95,22 +107,30 @@ def run(argv: Sequence[str], doc: str | None) -> int:
         checkpoint = str(cli.last.path)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"--ckpt_path {cli.config.ckpt_path}: there is no {checkpoint}; leave it out to start anew")
+    started, steps = time.perf_counter(), 0
     if checkpoint is not None:
-        check_checkpoint(checkpoint)
-    started = time.perf_counter()
+        steps = check_checkpoint(checkpoint)
+    cli.last.listen()
     try:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as stop:
-        print(f"Stopped by {stop}; go on with the same command and --ckpt_path last", file=sys.stderr)
+        advice = (
+            "go on with the same command and --ckpt_path last" if cli.last.path.is_file() else "nothing was trained"
+        )
+        print(f"Stopped by {stop}; {advice}", file=sys.stderr)
         return 128 + stop.signum
     except OSError as error:  # logs and the like; files that are read have messages of their own
         raise UserError(f"{error.filename or f'--out {cli.folder}'}: {error.strerror or error}") from error
     if cli.trainer.global_step == 0:
         raise UserError("--trainer.max_steps: nothing was trained, so no head is written; take 1 step or more")
+    if cli.trainer.global_step == steps:
+        raise UserError(f"--ckpt_path: that run has all its {steps} steps; raise --trainer.max_steps or max_epochs")
+    cli.datamodule.check_skipped("see the warnings", at_the_end=True)
     if cli.trainer.is_global_zero:
         cli.model.check_finite()
         save_head(cli, time.perf_counter() - started)
-        print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...")
+        logs = f"; what it learned: {cli.trainer.log_dir}" if cli.trainer.log_dir else ""
+        print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...{logs}")
     return 0
 
 
@@ -124,6 +144,14 @@ def check_settings(cli: TrainCLI) -> None:
         )
     if str(trainer.precision).endswith("-true") and trainer.precision != "32-true":
         raise UserError(f"--trainer.precision {trainer.precision}: use 32-true, bf16-mixed or 16-mixed")
+    for name, least in (("patches", 1), ("images_at_once", 1), ("hidden", 1), ("warmup", 0), ("lr", 0)):
+        value = cli.model.hparams[name]
+        if value is not None and value < least:
+            raise UserError(f"--model.{name} {value}: {least} or more")
+    for callback in vars(trainer)["callbacks"]:
+        monitor = str(getattr(callback, "monitor", None))
+        if monitor.startswith("val_") and not cli.datamodule.validates:
+            raise UserError(f"{type(callback).__name__}: nothing measures {monitor}; set --data.hold_out or --data.val")
     if cli.config.head == "best" and not cli.datamodule.validates:
         raise UserError("--head best: nothing is validated; set --data.hold_out or --data.val, or use --head last")
 
@@ -158,4 +186,5 @@ def describe(cli: TrainCLI, seconds: float) -> Run:
         device=f"{cli.trainer.world_size} x "
         + (torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"),
         resumed=cli.config.ckpt_path is not None,
+        before=cli.model.before,
     )

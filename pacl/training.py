@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -57,7 +58,7 @@ class PACLModule(LightningModule):
         weight_decay: of weight matrices; biases, scale and temperature are not decayed.
         betas: AdamW's.
         eps: AdamW's.
-        warmup: steps over which the learning rate rises linearly; after them it falls to 0 as a cosine.
+        warmup: steps, a quarter of all at most, in which the learning rate rises linearly; then it falls as a cosine.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class PACLModule(LightningModule):
             contrast_margin=contrast_margin,
         )
         self._last_step = 0.0
+        self.before: float | None = None  # the recall before the first step
 
     @staticmethod
     def load_backbone(name: str) -> FrozenCLIP:
@@ -171,6 +173,9 @@ class PACLModule(LightningModule):
     @torch.no_grad()
     def log_health(self, tokens: Tensor, t: Tensor, phi: Tensor, positives: Tensor, count: int) -> None:
         """Log what tells a healthy run from a sick one; of the pooling's entropy a few images tell enough."""
+        if self._trainer is not None:
+            optimizer: Any = self.optimizers()
+            self.log("lr", optimizer.param_groups[0]["lr"])
         self.log("logit_scale", self.pacl.logit_scale)
         self.log("temperature", self.pacl.temperature)
         if len(tokens):
@@ -203,10 +208,16 @@ class PACLModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Retrieval among all held-out pictures and captions of all processes."""
         found = self._held_out.score(self.pacl)
-        self.log("val_recall", found.mean, prog_bar=True)
-        for k in found.image_to_text:
-            self.log(f"val_image_to_text_R{k}", found.image_to_text[k])
-            self.log(f"val_text_to_image_R{k}", found.text_to_image[k])
+        figures = {"val_recall": found.mean}
+        figures |= {f"val_image_to_text_R{k}": share for k, share in found.image_to_text.items()}
+        figures |= {f"val_text_to_image_R{k}": share for k, share in found.text_to_image.items()}
+        if self.trainer.sanity_checking:  # before the first step: what training is to improve on
+            self.before = found.mean
+            for logger in self.trainer.loggers:
+                logger.log_metrics(figures, step=0)
+        else:
+            for name, figure in figures.items():
+                self.log(name, figure, prog_bar=name == "val_recall")
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """What trains."""
@@ -232,8 +243,12 @@ class PACLModule(LightningModule):
             weight_decay=0.0,
         )
         steps = int(self.trainer.estimated_stepping_batches)
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(hp["warmup"], steps))
+        warmup = min(hp["warmup"], max(1, steps // 4))  # a short run would end in its warm-up
+        if warmup < hp["warmup"]:
+            rank_zero_warn(
+                f"--model.warmup {hp['warmup']}: of {steps} steps, {warmup} are taken; more epochs train better"
+            )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(warmup, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -266,6 +281,15 @@ class PACLModule(LightningModule):
         super().train(mode)
         self.pacl.clip.eval()
         return self
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with another head, or another CLIP, than the checkpoint is of."""
+        for name in ("backbone", "dense", "start", "hidden", "text", "learn_temperature", "cosine"):
+            before, now = checkpoint["hyper_parameters"].get(name), self.hparams[name]
+            if before != now:
+                raise UserError(
+                    f"--ckpt_path: that run has --model.{name} {before}, this one {now}; go on with the same"
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what trains; the frozen CLIP is named by the hyper-parameters."""

@@ -366,5 +366,5 @@ def test_the_head_knows_its_size_and_its_card_the_run(clip_name, tmp_path):
     out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48")
     assert load_model(str(out)).config.size == 48
     card = (out / "README.md").read_text()
-    for words in ("24 procedural scenes", "2 steps, 16 pictures", "batch_size 8", "seed 0", "loss |"):
+    for words in ("24 procedural scenes", "2 steps over 16 pictures", "batch_size 8", "seed 0", "loss |"):
         assert words in card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ class CaptionData(LightningDataModule):
     Args:
         pairs: what to train on, if it is one table, captions JSON, folder by class or pattern of shards.
         images: folder of its pictures; null looks beside it, and in images/ there.
+        image_column: of a table, the pictures' column by name; null finds it.
+        caption_column: of a table, the captions' column by name; null finds it.
         hold_out: how many of its pictures are kept for validation.
         train: sources to train on, besides that one, with more to say of each.
         val: sources to validate on, besides what was held out of the training sources.
@@ -58,6 +61,8 @@ class CaptionData(LightningDataModule):
         self,
         pairs: str | None = None,
         images: str | None = None,
+        image_column: str | None = None,
+        caption_column: str | None = None,
         hold_out: int = 0,
         train: list[Source] = [],  # noqa: B006  (nothing writes to it, and --help shows it)
         val: list[Source] = [],  # noqa: B006
@@ -73,7 +78,14 @@ class CaptionData(LightningDataModule):
         shuffle_buffer: int = 2000,
     ) -> None:
         super().__init__()
-        self.train = sources_of(pairs, images, hold_out, train)
+        self.train = sources_of(
+            pairs,
+            train,
+            images=images,
+            image_column=image_column,
+            caption_column=caption_column,
+            hold_out=hold_out,
+        )
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
         self.nouns, self.templates, self.cache = nouns, templates, cache
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
@@ -105,6 +117,9 @@ class CaptionData(LightningDataModule):
             raise UserError(f"--data.batch_size {self.batch_size}: a contrastive batch needs 2 images or more")
         if not 0 <= self.max_skipped <= 1:
             raise UserError(f"--data.max_skipped {self.max_skipped}: a share from 0 to 1")
+        for name, value, least in (("size", self.size, 1), ("workers", self.workers, 0)):
+            if value is not None and value < least:
+                raise UserError(f"--data.{name} {value}: {least} or more")
         self.cut.check()
 
     def read(self) -> tuple[list[PairSource], list[PairSource]]:
@@ -121,10 +136,12 @@ class CaptionData(LightningDataModule):
         """What was trained on, a line for each source."""
         if self.streams:
             return [f"{source.pairs} ({source.size or 'all'} pairs)" for source in self.train]
-        return [
+        kept, held = self.parts()
+        lines = [
             f"{source.pairs} ({len(part):,} pictures" + (f", weight {source.weight:g})" if source.weight else ")")
-            for source, part in zip(self.train, self.parts()[0], strict=True)
+            for source, part in zip(self.train, kept, strict=True)
         ]
+        return [*lines, f"validation on {sum(map(len, held)):,} other pictures"] if held else lines
 
     @property
     def streams(self) -> bool:
@@ -160,6 +177,24 @@ class CaptionData(LightningDataModule):
         )
         return tuple(sorted(word for word, count in words.items() if count >= 3))
 
+    def warn_of_unknown_words(self) -> None:
+        """Say so if the CLIP was never taught the words of the captions (small ones of one's own know few)."""
+        clip = getattr(getattr(self._module, "pacl", None), "clip", None)  # a pretraining has none
+        known = getattr(clip, "vocabulary", None)
+        if known is None or self.streams:
+            return
+        source = self.parts()[0][0]
+        some = range(0, len(source), max(1, len(source) // 1000))
+        texts = [text.lower() for i in some for text, _ in source.descriptions(i)]
+        words = [word for text in texts for word in re.findall(r"[^\W\d_]+", text)]
+        unknown = [word for word in words if word not in known]
+        if len(unknown) > 0.05 * len(words):
+            often = ", ".join(word for word, _ in Counter(unknown).most_common(5))
+            rank_zero_warn(
+                f"{len(unknown) / len(words):.0%} of the captions' words are none of the {len(known)} this CLIP knows "
+                f"({often}, ...): choose another --model.backbone"
+            )
+
     # ------------------------------------------------------------ loaders
 
     def train_dataloader(self) -> EpochLoader | ShardLoader:
@@ -168,6 +203,7 @@ class CaptionData(LightningDataModule):
         if self.seed is None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**32)
         sources, _ = self.parts()
+        self.warn_of_unknown_words()
         templates = get_templates(self.templates) if self.nouns else ()
         if self.streams:
             if self.cache is not None:
@@ -271,21 +307,34 @@ class CaptionData(LightningDataModule):
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
         batch["skipped"] = self.skipped
-        share = self.skipped / max(1, self.seen)
-        if share > self.max_skipped and self.seen >= min(SKIPPED_GRACE, 2 * self.batch_size):
-            raise UserError(
-                f"{self.skipped} of {self.seen} pictures could not be used, more than --data.max_skipped "
-                f"{self.max_skipped}; the last: {bad[-1] if bad else 'on another process'}; "
-                "python -m pacl.data check names them all"
-            )
+        self.check_skipped(bad[-1] if bad else "on another process")
         return batch
+
+    def check_skipped(self, last: str, *, at_the_end: bool = False) -> None:
+        """Raise a `UserError` when too many pictures could not be used, or none could."""
+        share = self.skipped / max(1, self.seen)
+        if self.seen < min(SKIPPED_GRACE, 2 * self.batch_size) and not at_the_end:
+            return
+        if self.seen == self.skipped > 0 or share > self.max_skipped:
+            raise UserError(
+                f"{self.skipped} of {self.seen} pictures could not be used, more than --data.max_skipped {self.max_skipped}; "
+                f"the last: {last}; python -m pacl.data check names them all"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The seed, the place in the epoch, and how many pictures were seen and skipped. All processes call it."""
         place = self.loader.state() if self.loader else self._place
-        return {"seed": self.seed, "seen": self.seen, "skipped": self.skipped, "place": place}
+        counts = {"seen": self.seen, "skipped": self.skipped}
+        return {"seed": self.seed, **counts, "place": place, "settings": self._settings()}
+
+    def _settings(self) -> dict[str, Any]:
+        """What the place in an epoch depends on."""
+        return {"--data.batch_size": self.batch_size, "--data": "; ".join(self.summary())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in self._settings().items():
+            if (before := state_dict["settings"].get(name)) != value:
+                raise UserError(f"--ckpt_path: that run has {name} {before}, this one {value}; go on with the same")
         self.seed, self.seen, self.skipped, self._place = (
             state_dict[key] for key in ("seed", "seen", "skipped", "place")
         )

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from pacl.data.photos import Cut
-from pacl.data.sources import Source
+from pacl.data.sources import SHORT, Source
 from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Tally, looks, stream
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
@@ -98,7 +98,7 @@ def read_config(path: str | Path) -> list[Entry]:
     for part in ("train", "val"):
         own = settings.get(part) or []
         if part == "train" and settings.get("pairs"):  # the one that is named in short (`sources_of`)
-            short = {name: settings[name] for name in ("pairs", "images", "hold_out") if name in settings}
+            short = {name: settings[name] for name in ("pairs", *SHORT) if name in settings}
             own = [short, *own] if isinstance(own, list) else own
         if not isinstance(own, list):
             raise UserError(f"{path}: data.{part} is a list of sources, each with its pairs")

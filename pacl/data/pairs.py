@@ -6,6 +6,7 @@ that a tagger finds once (`pacl.data.nouns`).
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -168,6 +169,9 @@ def read_table(
         name = _NUMBER.sub("", row[image].strip())
         if "://" in name:
             name = PurePosixPath(urlsplit(name).path).name
+        if not name:
+            raise UserError(f"{path}: a row without a picture: {' '.join(row)[:80]!r}")
+        name = str(PurePosixPath(name))  # ./a.jpg is a.jpg
         text = " ".join(row[caption].split())
         captions.setdefault(name, []).extend([text] if text else [])
     return FilePairs(_image_folder(path, images, captions), captions)
@@ -227,7 +231,8 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
         # Of classes that share a name (WordNet's two cranes), only what both are called is sure.
         nouns.update({text: [name for name in own if name in nouns.get(text, own)] for text in texts})
         if texts:
-            captions.update({str(file.relative_to(path)): texts for file in list_images(folder, recursive=True)})
+            with contextlib.suppress(UserError):  # a class without pictures is none
+                captions.update({str(file.relative_to(path)): texts for file in list_images(folder, recursive=True)})
     if not captions:
         raise UserError(f"{path}: has no folder of pictures" + (f" that {names} names" if names else ""))
     return FilePairs(path, captions, nouns)
@@ -245,7 +250,7 @@ def read_only(path: str | Path) -> set[str]:
 def _rows(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            line = file.readline()
+            line = next((line for line in file if line.strip()), "")
             file.seek(0)
             delimiter = max(
                 "\t,;|", key=lambda sign: (sign in line, sign == "\t", _has_picture(line, sign), line.count(sign))
@@ -265,8 +270,10 @@ def _rows(path: Path) -> list[list[str]]:
                 rows.append(row)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a table in UTF-8 ({error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: a quotation mark is left open or in the wrong place ({error})") from None
     if not rows or len(rows[0]) < 2:
         raise UserError(f"{path}: a table of pictures and captions has two columns or more and a row or more")
     return rows
@@ -294,7 +301,7 @@ def _columns(path: Path, rows: list[list[str]], image: str | None, caption: str 
             return pictures[0], others[-1], 0
     raise UserError(
         f"{path}: cannot tell its columns of pictures and captions from its first line ({', '.join(rows[0])[:80]}); "
-        "name them in it as image,caption, or give image_column and caption_column"
+        "name them in it as image,caption, or give image_column and caption_column (--data.image_column when training)"
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from pacl.data.pairs import FilePairs, PairSource, Part, read_coco, read_folders, read_only, read_table
 from pacl.data.pairs import hold_out as hold_out_of
 from pacl.errors import UserError
 
+SHORT = ("images", "image_column", "caption_column", "hold_out")  # what may be said of the one named in short
 
-def sources_of(pairs: str | None, images: str | None, hold_out: int, train: list[Source]) -> list[Source]:
-    """The training sources of a configuration: the one named in short, and those with more to say."""
-    return [*([Source(pairs, images, hold_out=hold_out)] if pairs else []), *train]
+
+def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
+    """The training sources of a configuration: the one named in short (`SHORT` tells of it), and those of the list."""
+    return [*([Source(pairs, **short)] if pairs else []), *train]
 
 
 @dataclass

@@ -129,9 +129,9 @@ def test_pictures_elsewhere(folder):
         (b"image,caption\na.jpg,a cat\n\nb.jpg\n", r"line 4: 1 columns, but the first line has 2; .*','"),
         (b'image,caption\na.jpg,"a\ncat"\nb.jpg,one, two\n', r"line 4: 3 columns, but the first line has 2; .*','"),
         (b"image\tcaption\na.jpg\ta\tcat\n", r"line 2: 3 columns, but the first line has 2$"),
-        (b'image,caption\na.jpg,"a cat\nb.jpg,a dog\n', "not a table"),
-        ("image,caption\na.jpg,Größe\n".encode("latin-1"), "not a table in UTF-8"),
-        ("image,caption\na.jpg,Größe\n".encode("utf-16"), "not a table in UTF-8"),
+        (b'image,caption\na.jpg,"a cat\nb.jpg,a dog\n', "a quotation mark is left open"),
+        ("image,caption\na.jpg,Größe\n".encode("latin-1"), "not in UTF-8 .*save it as UTF-8"),
+        ("image,caption\na.jpg,Größe\n".encode("utf-16"), "not in UTF-8 .*save it as UTF-8"),
     ],
 )
 def test_tables_that_are_none(folder, content, message):
