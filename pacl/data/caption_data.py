@@ -317,8 +317,8 @@ class CaptionData(LightningDataModule):
             return
         if self.seen == self.skipped > 0 or share > self.max_skipped:
             raise UserError(
-                f"{self.skipped} of {self.seen} pictures could not be used, more than --data.max_skipped {self.max_skipped}; "
-                f"the last: {last}; python -m pacl.data check names them all"
+                f"{self.skipped} of {self.seen} pictures could not be used, more than --data.max_skipped "
+                f"{self.max_skipped}; the last: {last}; python -m pacl.data check names them all"
             )
 
     def state_dict(self) -> dict[str, Any]:
