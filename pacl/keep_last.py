@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,7 +35,7 @@ class KeepLast(Callback):
     A run killed between an epoch's last step and the end of its validation goes on with the next epoch.
 
     After a signal the step is finished, the checkpoint written and `Interrupted` raised, on every process. A second
-    Ctrl-C does not wait. Call `listen` before the run.
+    Ctrl-C does not wait. The run happens while it is `listening`.
 
     Args:
         path: the checkpoint.
@@ -48,12 +49,17 @@ class KeepLast(Callback):
         self.path, self.every, self.check = path, every, check
         self.received = self._process = 0
         self.training = False
-        self._former: dict[int, Any] = {}
 
-    def listen(self) -> None:
-        """Take the signals from now on. Before the first step there is nothing to save: they end the run at once."""
-        self._former = {number: signal.signal(number, self._receive) for number in self.signals}
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals. Before the first step there is nothing to save: they end the run at once."""
         self._process = os.getpid()
+        former = {number: signal.signal(number, self._receive) for number in self.signals}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.training = True
@@ -91,8 +97,3 @@ class KeepLast(Callback):
                 f"{self.path}: cannot be written ({error.strerror or error}); what it held before is whole: make room "
                 "and go on with --ckpt_path last"
             ) from error
-
-    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        for number, former in self._former.items():
-            signal.signal(number, former)
-        self._former.clear()

@@ -110,9 +110,9 @@ def run(argv: Sequence[str], doc: str | None) -> int:
     started, steps = time.perf_counter(), 0
     if checkpoint is not None:
         steps = check_checkpoint(checkpoint)
-    cli.last.listen()
     try:
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with cli.last.listening():
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as stop:
         advice = (
             "go on with the same command and --ckpt_path last" if cli.last.path.is_file() else "nothing was trained"

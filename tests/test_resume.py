@@ -135,3 +135,29 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(words, tmp_path, r
         signal.signal(signal.SIGXFSZ, former)
     assert last.read_bytes() == before
     assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_with_other_settings_does_not_go_on(words, tmp_path):
+    assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
+    head = weights(tmp_path)
+    for change, line in (
+        ("--data.batch_size=5", "that run has --data.batch_size 4, this one 5"),
+        ("--data.hold_out=3", "that run has --data .*20 pictures"),
+        ("--model.dense=naclip", "that run has --model.dense value, this one naclip"),
+        ("--model.hidden=7", "that run has --model.hidden None, this one 7"),
+        ("--trainer.max_steps=2", "that run has all its 2 steps"),
+    ):
+        with pytest.raises(UserError, match=line):
+            train.main([*words, f"--out={tmp_path}", "--ckpt_path=last", change])
+    assert weights(tmp_path) == head
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_before_the_first_step_a_signal_ends_the_run_at_once(words, tmp_path, number, monkeypatch):
+    """While tokens are computed, say: there is nothing to save yet."""
+    monkeypatch.setattr("pacl.data.caption_data.CaptionData.train_dataloader", lambda _: os.kill(os.getpid(), number))
+    former = signal.getsignal(number)
+    assert train.main([*words, f"--out={tmp_path}"]) == 128 + number
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert signal.getsignal(number) == former

@@ -368,3 +368,32 @@ def test_the_head_knows_its_size_and_its_card_the_run(clip_name, tmp_path):
     card = (out / "README.md").read_text()
     for words in ("24 procedural scenes", "2 steps over 16 pictures", "batch_size 8", "seed 0", "loss |"):
         assert words in card
+
+
+def test_a_short_run_leaves_its_warm_up(clip_name):
+    module = PACLModule(clip_name, warmup=50, lr=1.0)
+    module._trainer = SimpleNamespace(estimated_stepping_batches=20)  # type: ignore[assignment]
+    with pytest.warns(UserWarning, match=r"--model.warmup 50: of 20 steps, 5"):
+        schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert schedule.lr_lambdas[0](4) == 1
+    assert schedule.lr_lambdas[0](19) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.patches=0"], "--model.patches 0: 1 or more"),
+        (["--model.images_at_once=-1"], "--model.images_at_once -1: 1 or more"),
+        (["--model.lr=-1"], "--model.lr -1"),
+        (["--data.size=0"], "--data.size 0: 1 or more"),
+        (["--data.workers=-1"], "--data.workers -1: 0 or more"),
+        (["--trainer.strategy=foo"], "--trainer: .*foo"),
+        (
+            ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val_recall"],
+            "nothing measures val_recall",
+        ),
+    ],
+)
+def test_numbers_and_words_out_of_range_are_one_line(clip_name, tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run(clip_name, tmp_path, "--trainer.max_steps=2", *arguments)
