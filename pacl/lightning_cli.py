@@ -25,6 +25,7 @@ MEANT = (
     ".*isinstance.treespec, LeafSpec",
     ".*your dataloader is not resumable",  # its place is in the data module's state
     ".*across ranks is zero",
+    ".*recommended to use .self.log.*sync_dist",  # what is logged is the same on all processes
 )
 
 

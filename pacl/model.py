@@ -146,7 +146,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
-        self.log_logit_scale = nn.Parameter(torch.tensor(config.logit_scale).log())
+        self.log_logit_scale = nn.Parameter(torch.tensor(min(config.logit_scale, MAX_LOGIT_SCALE)).log())
 
     @classmethod
     def untrained(

@@ -129,7 +129,7 @@ def run(argv: Sequence[str], doc: str | None) -> int:
     if cli.trainer.is_global_zero:
         cli.model.check_finite()
         save_head(cli, time.perf_counter() - started)
-        logs = f"; what it learned: {cli.trainer.log_dir}" if cli.trainer.log_dir else ""
+        logs = "".join(f"; what it learned: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
         print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} PICTURE PROMPT...{logs}")
     return 0
 

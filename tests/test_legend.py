@@ -16,16 +16,16 @@ def test_percent(share: float, text: str) -> None:
 
 
 def test_ellipsis_fits() -> None:
-    font = legend._typeface([])(20)
-    text = legend._ellipsis("a rather long label", 100, font)
+    font = legend.typeface([])(20)
+    text = legend.ellipsis("a rather long label", 100, font)
     assert text.startswith("a rat")
     assert text.endswith("...")
     assert font.getlength(text) <= 100
-    assert legend._ellipsis("dog", 100, font) == "dog"
+    assert legend.ellipsis("dog", 100, font) == "dog"
 
 
 def test_tail_says_how_many_more() -> None:
-    font = legend._typeface([])(20)
+    font = legend.typeface([])(20)
     assert legend._tail([], 400, font) == []
     assert " ".join(legend._tail(["cat", "dog"], 400, font)) == "absent: cat, dog"
     lines = legend._tail([f"label{i}" for i in range(100)], 400, font)
@@ -36,7 +36,7 @@ def test_tail_says_how_many_more() -> None:
 
 def test_no_letter_is_cut_below() -> None:
     panel = legend._legend(
-        400, 20, [("dog", 0.5, (40, 80, 200)), ("gjpqy", 0.5, (200, 80, 40))], [], legend._typeface([])
+        400, 20, [("dog", 0.5, (40, 80, 200)), ("gjpqy", 0.5, (200, 80, 40))], [], legend.typeface([])
     )
     lowest = panel.crop((0, panel.height - 1, panel.width, panel.height))
     assert lowest.getcolors() == [(panel.width, legend.PAPER)]

@@ -94,7 +94,7 @@ def test_batches_hold_what_modules_take():
     batches = epoch()
     assert len(batches) == 4
     for batch in batches:
-        assert set(batch) == {"images", "texts", "positives", "skipped"}
+        assert set(batch) == {"images", "texts", "positives", "skipped", "seed"}
         assert batch["images"].shape == (8, 3, 8, 8)
         assert batch["images"].dtype == torch.uint8
         assert batch["images"].is_contiguous()
@@ -240,7 +240,7 @@ def test_tokens_stand_where_the_pictures_would(templates):
     kept = epoch(FLAWED, 5, stores=[store(source) for source in FLAWED], templates=templates)
     read = epoch(FLAWED, 5, templates=templates)
     for with_tokens, with_pictures in zip(kept, read, strict=True):
-        assert set(with_tokens) == {"tokens", "texts", "positives", "skipped"}
+        assert set(with_tokens) == {"tokens", "texts", "positives", "skipped", "seed"}
         tokens = with_tokens["tokens"]
         assert tokens.shape == (len(with_pictures["images"]), 2, 3)
         assert tokens.dtype == torch.float16

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from PIL import Image
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from pacl.data.photos import Cut
 from pacl.data.shards import ShardLoader, stretch
@@ -79,7 +79,7 @@ def test_batches_are_what_modules_take(folder):
     loader = load(f"{folder}/0.tar", batch=4)
     assert len(loader) == 3
     for batch in loader:
-        assert set(batch) == {"images", "texts", "positives", "skipped"}
+        assert set(batch) == {"images", "texts", "positives", "skipped", "seed"}
         assert batch["images"].shape == (4, 3, SIDE, SIDE)
         assert batch["images"].dtype == torch.uint8
         assert [str(int(image.max())) for image in batch["images"]] == batch["texts"]
@@ -325,14 +325,31 @@ class Recorder(LightningModule):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_lightning_sets_the_epoch_and_resumes_in_the_middle_of_one(folder, tmp_path):
+class Placed(LightningDataModule):
+    """Keeps the loader's place in the checkpoint, as `CaptionData` does."""
+
+    def __init__(self, loader):
+        super().__init__()
+        self.loader = loader
+
+    def train_dataloader(self):
+        return self.loader
+
+    def state_dict(self):
+        return {"place": self.loader.state()}
+
+    def load_state_dict(self, state_dict):
+        self.loader.restore(state_dict["place"])
+
+
+def test_lightning_resumes_in_the_middle_of_an_epoch(folder, tmp_path):
     def fit(stop=None, checkpoint=None):
         module = Recorder(stop)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = Trainer(
             max_epochs=3, accelerator="cpu", default_root_dir=str(tmp_path), enable_checkpointing=False, **quiet
         )
-        trainer.fit(module, load(f"{folder}/{{0..1}}.tar", batch=4, workers=1), ckpt_path=checkpoint)
+        trainer.fit(module, Placed(load(f"{folder}/{{0..1}}.tar", batch=4, workers=1)), ckpt_path=checkpoint)
         return module.seen
 
     whole = fit()
