@@ -165,10 +165,13 @@ def read_table(
     rows = _rows(path)
     image, caption, header = _columns(path, rows, image_column, caption_column)
     captions: dict[str, list[str]] = {}
+    urls: dict[str, str] = {}  # of each name, the one that it stands for
     for row in rows[header:]:
         name = _NUMBER.sub("", row[image].strip())
         if "://" in name:
-            name = PurePosixPath(urlsplit(name).path).name
+            url, name = name, PurePosixPath(urlsplit(name).path).name
+            if urls.setdefault(name, url) != url:
+                raise UserError(f"{path}: {urls[name]} and {url} both stand for {name}; name local files instead")
         if not name:
             raise UserError(f"{path}: a row without a picture: {' '.join(row)[:80]!r}")
         name = str(PurePosixPath(name))  # ./a.jpg is a.jpg

@@ -130,6 +130,10 @@ def test_pictures_elsewhere(folder):
         (b'image,caption\na.jpg,"a\ncat"\nb.jpg,one, two\n', r"line 4: 3 columns, but the first line has 2; .*','"),
         (b"image\tcaption\na.jpg\ta\tcat\n", r"line 2: 3 columns, but the first line has 2$"),
         (b'image,caption\na.jpg,"a cat\nb.jpg,a dog\n', "a quotation mark is left open"),
+        (
+            b"url,caption\nhttp://x/1/a.jpg,cat\nhttp://x/2/a.jpg,dog\n",
+            r"x/1/a.jpg and http://x/2/a.jpg both stand for",
+        ),
         ("image,caption\na.jpg,Größe\n".encode("latin-1"), "not in UTF-8 .*save it as UTF-8"),
         ("image,caption\na.jpg,Größe\n".encode("utf-16"), "not in UTF-8 .*save it as UTF-8"),
     ],
