@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from pacl.errors import EXIT_USER_ERROR, run_verb
@@ -20,30 +20,43 @@ VERBS = {
     "pretrain": "train a small CLIP from random weights",
 }
 
-HELP = """usage: pacl VERB ...
+HELP = """usage: {prog} VERB ...
 
 {verbs}
 
-`pacl VERB --help` tells about one of them. `pacl --version` prints the version."""
+`{prog} VERB --help` tells about one of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Hand the words after the verb to its module's ``main(argv)``; exit codes are the verb's own."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        text = HELP.format(verbs="\n".join(f"  {verb:<10} {what}" for verb, what in VERBS.items()))
-        print(text, file=sys.stdout if words else sys.stderr)
-        raise SystemExit(0 if words else EXIT_USER_ERROR)
-    if words[0] in ("-V", "--version"):
+    if words[:1] in (["-V"], ["--version"]):
         print(f"pacl {installed_version()}")
         raise SystemExit(0)
+    dispatch(words, VERBS, "pacl", " `pacl --version` prints the version.")
+
+
+def dispatch(words: Sequence[str], verbs: Mapping[str, str], package: str, more: str = "") -> None:
+    """Hand the words after the first to the ``main(argv)`` of the module of that name in ``package``.
+
+    Args:
+        words: the command's words.
+        verbs: verb -> what it does.
+        package: where their modules are; with spaces for dots it is what the command is called.
+        more: further help.
+    """
+    prog = package.replace(".", " ")
+    if not words or words[0] in ("-h", "--help", "help"):
+        text = HELP.format(prog=prog, verbs="\n".join(f"  {verb:<10} {what}" for verb, what in verbs.items()))
+        print(text + more, file=sys.stdout if words else sys.stderr)
+        raise SystemExit(0 if words else EXIT_USER_ERROR)
     verb, rest = words[0], words[1:]
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(VERBS)}"
-        print(f"pacl: error: {verb!r} is not a verb; {hint}", file=sys.stderr)
+    if verb not in verbs:
+        close = difflib.get_close_matches(verb, verbs, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(verbs)}"
+        print(f"{prog}: error: {verb!r} is not a verb; {hint}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR)
-    run_verb(verb, lambda: importlib.import_module(f"pacl.{verb}").main(rest))
+    run_verb(f"{prog} {verb}".removeprefix("pacl "), lambda: importlib.import_module(f"{package}.{verb}").main(rest))
 
 
 def installed_version() -> str:
