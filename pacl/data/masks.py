@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pacl.data.lists import read_list
 from pacl.errors import UserError
 from pacl.images import list_images, open_image
 from pacl.prompts import Label, read_classes
@@ -159,23 +160,6 @@ class MaskFolder:
         if not found:
             raise UserError(f'{self.images} has no pictures that end in "{self.image_ending}"')
         return found
-
-
-def read_list(path: str | Path) -> list[str]:
-    """The lines of a text file that hold something, each once.
-
-    Raises:
-        UserError: It cannot be read, or is empty.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path} cannot be read ({reason}): it should list pictures, one a line") from None
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not names:
-        raise UserError(f"{path} is empty: it lists pictures, one a line, without their endings")
-    return names
 
 
 def read_mask(path: str | Path) -> np.ndarray:

@@ -241,15 +241,6 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
     return FilePairs(path, captions, nouns)
 
 
-def read_only(path: str | Path) -> set[str]:
-    """The picture names of a list with one a line, as Flickr8k's split files are."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of picture names ({error})") from None
-    return {line.strip() for line in lines if line.strip()}
-
-
 def _rows(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

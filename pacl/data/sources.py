@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pacl.data.pairs import FilePairs, PairSource, Part, read_coco, read_folders, read_only, read_table
+from pacl.data.lists import read_list
+from pacl.data.pairs import FilePairs, PairSource, Part, read_coco, read_folders, read_table
 from pacl.data.pairs import hold_out as hold_out_of
 from pacl.errors import UserError
 
@@ -79,7 +80,7 @@ class Source:
         """The training and the validation part of the pairs read."""
         chosen: PairSource = pairs
         if self.only is not None:
-            wanted = read_only(self.only)
+            wanted = set(read_list(self.only))
             found = [
                 i
                 for i in range(len(pairs))

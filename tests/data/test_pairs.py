@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.data.pairs import FilePairs, Part, hold_out, read_coco, read_folders, read_only, read_table
+from pacl.data.pairs import FilePairs, Part, hold_out, read_coco, read_folders, read_table
 from pacl.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -153,7 +153,7 @@ def test_no_such_column(folder, columns):
         read_table(table, **columns)
 
 
-@pytest.mark.parametrize("read", [read_table, read_coco, read_folders, read_only])
+@pytest.mark.parametrize("read", [read_table, read_coco, read_folders])
 def test_no_such_file(tmp_path, read):
     with pytest.raises(UserError, match=r"nowhere: (cannot be read|no such folder)"):
         read(tmp_path / "nowhere")
@@ -259,12 +259,6 @@ def test_folders_that_do_not_fit(classes, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: has no folder of pictures$"):
         read_folders(tmp_path / "empty")
-
-
-def test_a_list_of_names(tmp_path):
-    assert read_only(write(tmp_path / "only.txt", "\ufeffa.jpg\r\n\r\n b.jpg \n")) == {"a.jpg", "b.jpg"}
-    with pytest.raises(UserError, match="cannot be read as a list of picture names"):
-        read_only(write(tmp_path / "only.txt", b"\xff"))
 
 
 # --- Pairs and their parts ----------------------------------------------------------------------------------------
