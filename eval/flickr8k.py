@@ -43,7 +43,7 @@ from pacl.model import PACL
 from pacl.retrieval import Recalls, gallery, recalls
 
 CONFIG = "configs/flickr8k.yaml"
-NAMES = Path(__file__).parent / "names" / "voc20.txt"
+NAMES = Path(__file__).parent / "names" / "everyday" / "voc20.txt"
 
 # Every row trains with the settings of the configuration, but for these.
 METHODS: dict[str, dict[str, Any]] = {

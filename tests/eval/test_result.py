@@ -1,0 +1,53 @@
+"""Results survive being written; what is no result is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from eval.result import Result, read_results, write_results
+from pacl.errors import UserError
+
+
+def a_result(**changes) -> Result:
+    values = {
+        "task": "segmentation", "dataset": "voc20", "split": "val", "images": 43, "full": 1449, "method": "naclip",
+        "model": {"name": "bundled"}, "protocol": {"name": "naclip", "windows": (224, 112)},
+        "scores": {"miou": 7.5, "boundary": math.nan}, "details": {"iou": np.array([1.0, math.nan])},
+    }  # fmt: skip
+    return Result(**{**values, **changes})
+
+
+def test_results_come_back(tmp_path):
+    write_results(tmp_path / "b", [a_result(), a_result(method="clip")])
+    write_results(tmp_path / "a", [a_result(dataset="ade150", images=2000, full=2000)])
+    found = read_results(tmp_path)
+    assert [(r.dataset, r.method, r.partial) for r in found] == [
+        ("ade150", "naclip", False),
+        ("voc20", "naclip", True),
+        ("voc20", "clip", True),
+    ]
+    assert found[1].scores["miou"] == 7.5
+    assert math.isnan(found[1].scores["boundary"])
+    assert found[1].details["iou"] == [1.0, None]
+    assert found[1].protocol["windows"] == [224, 112]
+
+
+def test_a_set_of_unknown_size_counts_as_a_part():
+    assert a_result(full=None).partial
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": "other"}', '{"format": "pacl-results", "version": 2}'])
+def test_what_is_no_result_is_refused(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results\.json is not a file of results"):
+        read_results(tmp_path)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UserError, match="holds no"):
+        read_results(tmp_path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_results(tmp_path / "absent.json")
