@@ -52,10 +52,14 @@ def parse_prompt(text: str) -> Label:
     return Label(name or synonyms[0], synonyms)
 
 
-def read_classes(path: str | Path) -> list[Label]:
+def read_classes(path: str | Path, *, shared_prompts: bool = False) -> list[Label]:
     """Read a class file: a label a line, as `parse_prompt` reads it; ``#`` starts a comment.
 
     ``cat`` / ``cat;kitten`` (the first is the label) / ``a cat;a kitten=cat``.
+
+    Args:
+        path: The file.
+        shared_prompts: As `check_labels` takes it.
 
     Raises:
         UserError: The file is missing, is no text, has no class, or a line (named) cannot be read.
@@ -69,7 +73,7 @@ def read_classes(path: str | Path) -> list[Label]:
     if not labels:
         raise UserError(f'class file {path} has no classes: write one a line, such as "cat" or "cat;kitten"')
     try:
-        return check_labels(labels)
+        return check_labels(labels, shared_prompts=shared_prompts)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -80,6 +84,7 @@ def check_labels(
     count_tokens: Callable[[str], int] | None = None,
     context_length: int = 77,
     templates: Sequence[str] = ("{}",),
+    shared_prompts: bool = False,
 ) -> list[Label]:
     """Refuse label lists that would silently give wrong pictures.
 
@@ -89,13 +94,15 @@ def check_labels(
             without it length is not checked.
         context_length: Longest text in tokens that the model reads; it would cut a longer one silently.
         templates: What the prompts will be put into (their words count as well).
+        shared_prompts: A prompt may stand under two labels, whose scores for it tie. Published lists do so: "bed" is
+            a class of COCO-Object and in its words for the background.
 
     Returns:
         The labels, as a list.
 
     Raises:
         UserError: No labels or too many, an empty one, a label given twice, a prompt under two labels (to
-            CLIP upper and lower case are the same), a prompt that is too long.
+            CLIP upper and lower case are the same) unless that is allowed, a prompt that is too long.
     """
     if not labels:
         raise UserError('no prompts: give at least one, such as "a dog"')
@@ -112,7 +119,7 @@ def check_labels(
             raise UserError(f'label "{label.name}" is given twice: join synonyms as "one;other={label.name}"')
         names.add(label.name.casefold())
         for prompt in dict.fromkeys(p.casefold() for p in label.prompts):
-            if prompt in owners:
+            if prompt in owners and not shared_prompts:
                 owner = owners[prompt]
                 raise UserError(f'prompt "{prompt}" belongs to two labels, "{owner}" and "{label.name}": keep one')
             owners[prompt] = label.name

@@ -104,6 +104,20 @@ def test_bad_lists(prompts: list[str], message: str) -> None:
         check_labels([parse_prompt(prompt) for prompt in prompts])
 
 
+def test_shared_prompts_where_they_are_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("sky;bed=background\nbed\n")
+    with pytest.raises(UserError, match='prompt "bed" belongs to two labels, "background" and "bed"'):
+        read_classes(path)
+    assert check_labels(read_classes(path, shared_prompts=True), shared_prompts=True) == [
+        Label("background", ("sky", "bed")),
+        Label("bed", ("bed",)),
+    ]
+    path.write_text("bed\ncouch=bed\n")
+    with pytest.raises(UserError, match='label "bed" is given twice'):
+        read_classes(path, shared_prompts=True)
+
+
 def test_labels_made_by_hand_are_checked_too() -> None:
     for label in (Label("", ("a",)), Label("a", ()), Label("a", (" ",))):
         with pytest.raises(UserError, match="empty prompt"):

@@ -78,6 +78,8 @@ class MaskFolder:
         image_ending: how the pictures' file names end; null takes all pictures and any suffix. Cityscapes needs
             "_leftImg8bit.png".
         mask_ending: what stands in its place in the masks' names. Cityscapes needs "_gtFine_labelTrainIds.png".
+        partial: leave out pictures that ``only`` lists but are not there, and those without a mask; else they are an
+            error. For a part of a data set.
     """
 
     images: str
@@ -89,11 +91,12 @@ class MaskFolder:
     limit: int | None = None
     image_ending: str | None = None
     mask_ending: str = ".png"
+    partial: bool = False
 
     @cached_property
     def labels(self) -> list[Label]:
         """The C classes, in the order of the names file."""
-        return read_classes(self.names)
+        return read_classes(self.names, shared_prompts=True)  # whoever asks a model decides what a tie means
 
     @cached_property
     def files(self) -> list[tuple[str, Path, Path]]:
@@ -108,12 +111,18 @@ class MaskFolder:
             raise UserError(f"{self.masks} is not a folder: the masks of {self.images} belong there")
         pictures = self._pictures()
         names = list(pictures) if self.only is None else read_list(self.only)
+        if self.partial:
+            names = [name for name in names if name in pictures and self._mask(name).is_file()]
+            if not names:
+                raise UserError(f"{self.masks} has no mask of a picture in {self.images}")
         if missing := [name for name in names if name not in pictures]:
             raise UserError(f"{self.images} lacks {_some(missing, 'picture')} that {self.only} lists")
-        files = [(name, pictures[name], Path(self.masks, name + self.mask_ending)) for name in names[: self.limit]]
+        files = [(name, pictures[name], self._mask(name)) for name in names[: self.limit]]
         if missing := [mask.relative_to(self.masks).as_posix() for _, _, mask in files if not mask.is_file()]:
-            advice = "" if self.only else "; to use the others, list them in a file and give it as only"
-            raise UserError(f"{self.masks} lacks {_some(missing, 'mask')} of pictures in {self.images}{advice}")
+            raise UserError(
+                f"{self.masks} lacks {_some(missing, 'mask')} of pictures in {self.images}; "
+                "to go on with the others, set partial"
+            )
         return files
 
     def __len__(self) -> int:
@@ -146,6 +155,9 @@ class MaskFolder:
         named[:] = np.arange(len(named))
         classes[list(self.ignore)] = IGNORED
         return classes
+
+    def _mask(self, name: str) -> Path:
+        return Path(self.masks, name + self.mask_ending)
 
     def _pictures(self) -> dict[str, Path]:
         """Name -> path of all pictures in the folder."""

@@ -180,7 +180,7 @@ def test_another_size_than_the_pictures(folder):
 def test_pictures_without_masks_are_counted_and_named(folder):
     for i in range(5):
         save(Path(folder.images, f"lost{i}.png"), [[0]])
-    with pytest.raises(UserError, match=r"masks lacks 5 masks \(lost0.png, lost1.png, lost2.png, ...\) of .*only"):
+    with pytest.raises(UserError, match=r"masks lacks 5 masks \(lost0.png, lost1.png, lost2.png, ...\) of .*partial"):
         len(folder)
 
 
@@ -192,6 +192,26 @@ def test_lists_that_name_what_is_not_there(folder, tmp_path):
     (tmp_path / "val.txt").write_text("a\n")
     with pytest.raises(UserError, match=r"masks lacks 1 mask \(a.png\)"):
         len(replace(folder, only=str(tmp_path / "val.txt")))
+
+
+def test_a_part_of_a_data_set(folder, tmp_path):
+    """What is listed but absent and what has no mask is left out, before the first few are taken."""
+    for name in ("0", "lost"):
+        save(Path(folder.images, f"{name}.png"), np.zeros((3, 4)))
+    (tmp_path / "val.txt").write_text("lost\nz\nmore/c\nb\n")
+    part = replace(folder, partial=True)
+    assert [item.name for item in part] == ["a", "b", "more/c"]
+    assert [item.name for item in replace(part, limit=1)] == ["a"]
+    assert [item.name for item in replace(part, only=str(tmp_path / "val.txt"))] == ["more/c", "b"]
+    with pytest.raises(UserError, match="has no mask of a picture in"):
+        len(replace(part, mask_ending="_no.png"))
+
+
+def test_a_prompt_may_mean_two_classes(folder):
+    """COCO-Object's published list has "bed" among the words of its background."""
+    Path(folder.names).write_text("sky;bed=background\nbed\ndog\ngrass\n")
+    assert [label.prompts for label in folder.labels][:2] == [("sky", "bed"), ("bed",)]
+    assert len(list(folder)) == 3
 
 
 def test_two_pictures_of_one_mask(folder):
