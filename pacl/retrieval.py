@@ -1,5 +1,7 @@
 """Retrieval: phi of a whole gallery in bounded memory, and recall at k of pictures by texts and texts by pictures.
 
+Where phi of all pairs costs too much, a first stage picks candidates by a cheaper score and phi orders those alone.
+
 Shapes: I images, T texts, P patches, D embedding.
 """
 
@@ -60,6 +62,11 @@ def recalls(scores: Tensor, positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -
     Raises:
         ValueError: shapes or dtypes that do not fit, scores that are not finite, a k below 1, no right pair at all.
     """
+    _check(scores, positives, ks)
+    return _recalls(_ranks(scores, positives), _ranks(scores.T, positives.T), ks)
+
+
+def _check(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:
     if scores.ndim != 2 or not scores.is_floating_point():
         raise ValueError(f"scores must be floating [I, T], got {list(scores.shape)} {scores.dtype}")
     if positives.shape != scores.shape or positives.dtype != torch.bool:
@@ -68,7 +75,11 @@ def recalls(scores: Tensor, positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -
         raise ValueError(f"ks are {list(ks)}, must be one or more numbers from 1")
     if not positives.any():
         raise ValueError("positives has no right pair: there is nothing to find")
-    ranks = _ranks(scores, positives), _ranks(scores.T, positives.T)  # of the images that have texts; of the texts
+
+
+def _recalls(image_ranks: Tensor, text_ranks: Tensor, ks: Sequence[int]) -> Recalls:
+    """Of the ranks of the images that have texts, and of the texts that have images."""
+    ranks = image_ranks, text_ranks
     image_to_text, text_to_image = ({k: float((r <= k).double().mean()) for k in ks} for r in ranks)
     return Recalls(image_to_text, text_to_image, *(float(r.double().quantile(0.5)) for r in ranks))
 
@@ -122,6 +133,114 @@ def gallery(
     for rows in _slices(len(patches), batch):
         phi[rows] = compatibility(patches[rows].to(texts.device), texts, temperature=temperature, cosine=cosine)
     return phi
+
+
+@torch.no_grad()
+def phi_of_pairs(
+    patches: Tensor,
+    texts: Tensor,
+    pairs: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    cosine: bool = True,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """phi of chosen pairs, image by image: the patches are read once, in order, and only those of one are held.
+
+    Args:
+        patches: v, [I, P, D] floating of any precision, unit vectors along D; they may be mapped from a file.
+        texts: t, [T, D] floating, unit vectors along D.
+        pairs: int64 [N, 2] on the CPU, (image, text) in any order.
+        temperature: as in `pacl.compatibility.compatibility`, like ``cosine``.
+        cosine: whether phi is a cosine.
+        device: where to compute; ``None`` is where the texts are.
+
+    Returns:
+        phi, float32 [N], on the CPU. No gradient.
+    """
+    texts = texts.to(device)
+    phi = torch.empty(len(pairs))  # [N]
+    order = pairs[:, 0].argsort(stable=True)
+    first = 0
+    for image, count in enumerate(pairs[:, 0].bincount(minlength=len(patches)).tolist()):
+        own = order[first : first + count]
+        first += count
+        if count:
+            v, t = patches[image : image + 1].to(texts.device), texts[pairs[own, 1].to(texts.device)]
+            phi[own] = compatibility(v, t, temperature=temperature, cosine=cosine)[0].float().cpu()
+    return phi
+
+
+@torch.no_grad()
+def reranked_recalls(
+    scores: Tensor,
+    positives: Tensor,
+    patches: Tensor,
+    texts: Tensor,
+    first: int = 128,
+    *,
+    temperature: float | Tensor = 1.0,
+    cosine: bool = True,
+    ks: Sequence[int] = (1, 5, 10),
+    device: torch.device | str | None = None,
+) -> Recalls:
+    """Recall at k where a cheap score picks candidates and phi orders them.
+
+    Every image has its ``first`` best texts for candidates, and every text its ``first`` best images. phi orders the
+    candidates; all others follow, in the order of the cheap score. phi is computed for (I + T) x ``first`` pairs
+    instead of I x T. With as many candidates as there are items this is `recalls` of phi.
+
+    Args:
+        scores: [I, T] floating on the CPU, the cheap score, such as the cosine of CLIP's pooled embeddings.
+        positives: [I, T] bool on the CPU, as in `recalls`.
+        patches: as in `phi_of_pairs`, like all that follows but ``ks``.
+        texts: as there.
+        first: candidates of a query, at least 1. Which of equally good ones at the border are in is left to chance.
+        temperature: as there.
+        cosine: as there.
+        ks: the k, each at least 1.
+        device: as there.
+
+    Raises:
+        ValueError: as `recalls`, or ``first`` below 1.
+    """
+    _check(scores, positives, ks)
+    if first < 1:
+        raise ValueError(f"first is {first}, must be 1 candidate or more")
+    images, captions = scores.shape
+    texts_of, images_of = _candidates(scores, first), _candidates(scores.T, first)  # [I, K], [T, K]
+    pairs = torch.cat(
+        [
+            torch.stack([torch.arange(images).repeat_interleave(texts_of.shape[1]), texts_of.flatten()], dim=1),
+            torch.stack([images_of.flatten(), torch.arange(captions).repeat_interleave(images_of.shape[1])], dim=1),
+        ]
+    )  # [N, 2]
+    phi = phi_of_pairs(patches, texts, pairs, temperature=temperature, cosine=cosine, device=device)
+    of_images, of_texts = phi.split([texts_of.numel(), images_of.numel()])
+    return _recalls(
+        _reranked(scores, positives, texts_of, of_images.view_as(texts_of)),
+        _reranked(scores.T, positives.T, images_of, of_texts.view_as(images_of)),
+        ks,
+    )
+
+
+def _candidates(scores: Tensor, first: int) -> Tensor:
+    """The best items of every row: int64 [Q, K], K at most as many as there are."""
+    K = min(first, scores.shape[1])
+    rows = _slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1])))
+    return torch.cat([scores[some].topk(K, dim=1).indices for some in rows])
+
+
+def _reranked(scores: Tensor, positives: Tensor, candidates: Tensor, phi: Tensor) -> Tensor:
+    """As `_ranks`, with the candidates [Q, K] in the order of their phi [Q, K] before all others."""
+    if not phi.isfinite().all():
+        raise ValueError("phi holds values that are no finite numbers: they cannot be ranked")
+    right = positives.gather(1, candidates)  # [Q, K]
+    best = phi.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+    among = 1 + ((phi >= best) & ~right).sum(dim=1)
+    # Where no candidate is right, all of them stand before the best right item, as they did by the cheap score.
+    wanted = positives.any(dim=1)
+    return torch.where(right.any(dim=1)[wanted], among[wanted], _ranks(scores, positives))
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:
