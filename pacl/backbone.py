@@ -120,7 +120,6 @@ class FrozenCLIP(nn.Module):
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
         return (images - mean) / std
 
-    @torch.no_grad()
     def patch_tokens(self, images: Tensor, dense: str = "clip", stride: int | None = None) -> tuple[Tensor, PatchGrid]:
         """Patch tokens after ``ln_post``, before any projection.
 
@@ -135,7 +134,16 @@ class FrozenCLIP(nn.Module):
         Raises:
             UserError: the tower cannot do that variant or stride.
         """
-        self.check_dense(dense)
+        (tokens,), grid = self.patch_tokens_of(images, [dense], stride)
+        return tokens, grid
+
+    @torch.no_grad()
+    def patch_tokens_of(
+        self, images: Tensor, dense: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """`patch_tokens` in several dense variants, in their order; what they have in common is computed once."""
+        for variant in dense:
+            self.check_dense(variant)
         if stride is not None and not 1 <= stride <= self.patch:
             raise UserError(f"--stride {stride}: the patch stride is between 1 and the patch size {self.patch}")
         return self.tower(images, dense, stride)
@@ -150,6 +158,22 @@ class FrozenCLIP(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """CLIP's own pooled embedding of normalised square images at the native size: ``[B, D]``, unit norm."""
         return F.normalize(self.clip.encode_image(images), dim=-1)
+
+    @torch.no_grad()
+    def encode_image_and_tokens(self, images: Tensor, dense: str) -> tuple[Tensor, Tensor]:
+        """`encode_image` ``[B, D]`` and `patch_tokens` ``[B, P, W]`` of square images at the native size, in one pass."""
+        self.check_dense(dense)
+        if not isinstance(self.tower, ViTTower):
+            return self.encode_image(images), self.patch_tokens(images, dense)[0]
+        caught: list[Tensor] = []
+        last = self.clip.visual.transformer.resblocks[-1]
+        hook = last.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        try:
+            pooled = self.encode_image(images)
+        finally:
+            hook.remove()
+        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
+        return pooled, self.tower.finish(caught[0], grid, [dense])[0]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts, as they are (no templates) -> ``[T, D]``, unit norm; any number, each text computed once."""

@@ -76,6 +76,10 @@ class PatchMaps:
             start, stop, and the float32 values [K, stop - start, W] of those rows, within `BAND_BYTES` or one row.
         """
         height, width = size or self.layout.size
+        if self.grid == PatchGrid(height, width, patch=1, stride=1):  # already a value a pixel
+            for start, stop in split_rows(height, 4 * self.values.shape[1] * width, BAND_BYTES):
+                yield start, stop, self.values[0, :, start:stop]
+            return
         down = self._weights(0, height).to(self.values.device)  # [H, ty * h]
         across = self._weights(1, width).to(self.values.device)  # [W, tx * w]
         maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
@@ -114,22 +118,28 @@ class EncodedImage:
 
 
 def encode_images(
-    model: PACL, images: Sequence[np.ndarray | Tensor], settings: SegmenterSettings
-) -> list[EncodedImage]:
+    models: Sequence[PACL], images: Sequence[np.ndarray | Tensor], settings: SegmenterSettings
+) -> list[list[EncodedImage]]:
     """Pictures of any sizes -> patch vectors. Windows of equal size go through the tower together.
 
     Args:
-        model: Pictures are moved to its device, window by window.
+        models: One, or several heads on the same CLIP, whose blocks before the last are computed once for all of
+            them. Pictures are moved to its device, window by window.
         images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
-        settings: size, window, window_step, stride, accumulate, window_batch, precision and refine are read.
+        settings: size, window, window_step, stride, accumulate, window_batch, precision and refine are read. Without
+            a size it is that of the first model's configuration.
+
+    Returns:
+        For each model, its patches of each picture.
     """
+    first = models[0]
     pictures = [as_tensor(image) for image in images]  # [3, H, W] each
     layouts = [
         plan_layout(
             (picture.shape[1], picture.shape[2]),
-            settings.size or model.config.size,
-            patch=model.clip.patch,
-            stride=settings.stride or model.clip.patch,
+            settings.size or first.config.size,
+            patch=first.clip.patch,
+            stride=settings.stride or first.clip.patch,
             window=settings.window,
             step=settings.window_step,
             aligned=settings.accumulate == "patch",
@@ -137,27 +147,37 @@ def encode_images(
         for picture in pictures
     ]
     grids: dict[tuple[int, int], PatchGrid] = {}
-    vectors: list[list[Tensor]] = [[] for _ in pictures]
+    vectors: list[list[list[Tensor]]] = [[[] for _ in pictures] for _ in models]
     for window in dict.fromkeys(layout.window for layout in layouts):
         members = [i for i, layout in enumerate(layouts) if layout.window == window]
         windows = ((i, crop) for i in members for crop in cut(pictures[i], layouts[i]))
         while batch := list(islice(windows, settings.window_batch)):
-            crops = torch.stack([crop for _, crop in batch]).to(model.device)  # [B, 3, h', w']
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                v, grid = model.encode_image(model.clip.normalize(crops), stride=settings.stride)  # [B, P, D]
+            crops = torch.stack([crop for _, crop in batch]).to(first.device)  # [B, 3, h', w']
+            with torch.autocast(first.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                by_model, grid = encode_crops(models, first.clip.normalize(crops), settings.stride)  # [B, P, D] each
             grids[window] = grid
-            for (i, _), vector in zip(batch, rearrange(v.float(), "b (h w) d -> b d h w", h=grid.h), strict=True):
-                vectors[i].append(vector)
+            for own, v in zip(vectors, by_model, strict=True):
+                for (i, _), vector in zip(batch, rearrange(v.float(), "b (h w) d -> b d h w", h=grid.h), strict=True):
+                    own[i].append(vector)
+    guides = [shrink(picture, GUIDE_SIDE) if settings.refine else None for picture in pictures]
     encoded = []
-    for picture, layout, parts in zip(pictures, layouts, vectors, strict=True):
-        patches = PatchMaps(torch.stack(parts), grids[layout.window], layout)  # [T, D, h, w]
-        encoded.append(
-            EncodedImage(
-                patches.merged() if settings.accumulate == "patch" else patches,
-                shrink(picture, GUIDE_SIDE) if settings.refine else None,
-            )
-        )
+    for own in vectors:
+        maps = [
+            PatchMaps(torch.stack(parts), grids[layout.window], layout)  # [T, D, h, w]
+            for layout, parts in zip(layouts, own, strict=True)
+        ]
+        merged = [m.merged() for m in maps] if settings.accumulate == "patch" else maps
+        encoded.append([EncodedImage(m, guide) for m, guide in zip(merged, guides, strict=True)])
     return encoded
+
+
+def encode_crops(models: Sequence[PACL], crops: Tensor, stride: int | None) -> tuple[list[Tensor], PatchGrid]:
+    """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, and their grid."""
+    if len(models) == 1:
+        v, grid = models[0].encode_image(crops, stride=stride)
+        return [v], grid
+    tokens, grid = models[0].clip.patch_tokens_of(crops, [model.config.dense for model in models], stride)
+    return [model.embed_tokens(part) for model, part in zip(models, tokens, strict=True)], grid
 
 
 def cut(picture: Tensor, layout: Layout) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ The class is thin; the functions above it and in `pacl.patchmaps` do the work an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class Query:
     background: Background
     margin: float = 0.0
     """Cosine by which a background prompt must be ahead of the labels' to win a pixel."""
+    smallest: float = 0.0
+    """Labels that win no more than this share of all labels' pixels give way to the next best (SCLIP, ECCV 2024)."""
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -126,13 +128,28 @@ def segment(
     if refine:
         assert guide is not None, "the picture was encoded without refinement"
         maps = refined_probabilities(logits, query, refine, guide)  # [1, K, h, w]
-    for start, stop, band in maps.bands():  # [N, rows, W]
-        probabilities = band if refine else class_probabilities(band, query.ids)  # [K, rows, W]
+
+    def bands() -> Iterator[tuple[int, int, Tensor]]:
+        """The probabilities of the classes [K, rows, W], band by band."""
+        for start, stop, band in maps.bands():  # [N, rows, W]
+            yield start, stop, band if refine else class_probabilities(band, query.ids)
+
+    kept = large_enough(bands(), classes, query.smallest) if query.smallest else None  # [K]
+    for start, stop, probabilities in bands():
+        if kept is not None:
+            probabilities = probabilities * kept[:, None, None]
         ids, confidence = (x.cpu().numpy() for x in decide(probabilities, classes, query.background))  # [rows, W]
         index[start:stop] = ids
         pixels += np.bincount(ids.ravel(), minlength=total)
         scores += np.bincount(ids.ravel(), confidence.ravel(), minlength=total)
     return index, pixels, scores
+
+
+def large_enough(bands: Iterable[tuple[int, int, Tensor]], classes: Tensor, smallest: float) -> Tensor:
+    """bool [K]: which classes win more than the share `smallest` of the pixels that labels win; id 0 always stays."""
+    area = sum(torch.bincount(p.argmax(0).flatten(), minlength=len(classes)) for _, _, p in bands)  # [K]
+    area = torch.where(classes == 0, 0, area)
+    return (area > smallest * area.sum()) | (classes == 0)
 
 
 def refined_probabilities(logits: PatchMaps, query: Query, iterations: int, guide: Tensor) -> PatchMaps:
@@ -215,7 +232,7 @@ class Segmenter:
     @torch.inference_mode()
     def set_image(self, image: np.ndarray | Tensor) -> None:
         """Encode one picture, uint8 [H, W, 3] (or a [3, H, W] tensor), for the calls of `predict` that follow."""
-        self.image = encode_images(self.model, [image], self.settings)[0]
+        self.image = encode_images([self.model], [image], self.settings)[0][0]
 
     def predict(self, labels: Sequence[str | Label]) -> Segmentation:
         """Segment the picture that was set. All labels compete for every pixel.
@@ -232,7 +249,7 @@ class Segmenter:
     def predict_batch(self, images: Sequence[np.ndarray | Tensor], labels: Sequence[str | Label]) -> list[Segmentation]:
         """Segment several pictures, of equal or different sizes, with the same labels; see `set_image`, `predict`."""
         query, texts = self._ask(labels)
-        return [self._segment(image, query, texts) for image in encode_images(self.model, images, self.settings)]
+        return [self._segment(image, query, texts) for image in encode_images([self.model], images, self.settings)[0]]
 
     @torch.inference_mode()
     def _ask(self, labels: Sequence[str | Label]) -> tuple[Query, Tensor]:

@@ -6,6 +6,7 @@ variants need. `FeatureTower` covers the rest (timm towers, ResNets) through ope
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,9 +46,12 @@ class ViTTower(nn.Module):
     def projection(self) -> Tensor | None:
         return self.visual.proj
 
-    def forward(self, images: Tensor, variant: str, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
-        """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]`` after ``ln_post``, and their grid.
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """Normalised images ``[B, 3, H, W]`` -> for each variant, tokens ``[B, P, W]`` after ``ln_post``; their grid.
 
+        All blocks but the last are the same for every variant, and are computed once.
         Pictures that the patches do not tile exactly are padded at the right and bottom by repeating the border.
         """
         v = self.visual
@@ -58,11 +62,14 @@ class ViTTower(nn.Module):
         cls = v.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([cls, x], dim=1) + self.positions(grid).to(x.dtype)  # [B, 1+P, W]
         x = v.ln_pre(x)
-        blocks = v.transformer.resblocks
-        for block in blocks[:-1]:
+        for block in v.transformer.resblocks[:-1]:
             x = block(x)
-        x = dense.dense_block(blocks[-1], x, grid, variant)  # [B, P, W]
-        return v.ln_post(x), grid
+        return self.finish(x, grid, variants), grid
+
+    def finish(self, x: Tensor, grid: PatchGrid, variants: Sequence[str]) -> list[Tensor]:
+        """The last block's input ``[B, 1+P, W]`` -> its tokens in each variant, ``[B, P, W]`` after ``ln_post``."""
+        last = self.visual.transformer.resblocks[-1]
+        return [self.visual.ln_post(dense.dense_block(last, x, grid, variant)) for variant in variants]
 
     def positions(self, grid: PatchGrid) -> Tensor:
         """Position embedding ``[1+P, W]`` for a grid: bicubic, sampled at the true patch centres.
@@ -110,8 +117,10 @@ class FeatureTower(nn.Module):
         self.width = features.shape[1]
         self.patch = side // features.shape[2]
 
-    def forward(self, images: Tensor, variant: str, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
-        """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]`` and their grid."""
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
         if stride not in (None, self.patch):
             raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
         grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
@@ -123,7 +132,8 @@ class FeatureTower(nn.Module):
         except (AssertionError, RuntimeError) as error:
             size = "x".join(map(str, images.shape[-2:]))
             raise UserError(f"this image tower does not take {size} pixels ({error}); use its own size") from error
-        return rearrange(features, "b width h w -> b (h w) width"), grid
+        tokens = rearrange(features, "b width h w -> b (h w) width")
+        return [tokens] * len(variants), grid
 
     def _features(self, images: Tensor) -> Tensor:
         out = self.visual.forward_intermediates(

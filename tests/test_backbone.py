@@ -88,6 +88,16 @@ def test_positions_of_overlapping_patches_are_sampled_at_their_centres(clip: Fro
     torch.testing.assert_close(fine[::2, ::2], coarse, rtol=1e-4, atol=1e-6)
 
 
+def test_the_pooled_embedding_and_the_tokens_in_one_pass(clip: FrozenCLIP) -> None:
+    images = torch.randn(3, 3, clip.size, clip.size, generator=torch.Generator().manual_seed(0))
+    for dense in clip.dense_variants:
+        pooled, tokens = clip.encode_image_and_tokens(images, dense)
+        assert torch.equal(pooled, clip.encode_image(images))
+        torch.testing.assert_close(tokens, clip.patch_tokens(images, dense)[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(UserError, match="dense variant"):
+        clip.encode_image_and_tokens(images, "other")
+
+
 def test_texts_are_chunked_and_normalised(clip: FrozenCLIP) -> None:
     texts = [f"a dog number {i % 97}" for i in range(150)]
     encoded = clip.encode_text(texts)

@@ -17,9 +17,9 @@ from pacl.grid import PatchGrid
 from pacl.model import PACL
 from pacl.patchmaps import PatchMaps, encode_images, resize, split_rows
 from pacl.settings import SegmenterSettings
-from pacl.windows import Layout
+from pacl.windows import Layout, plan_layout
 from tests.colours import ColourModel, noise
-from tests.tiny import save_tiny_clip
+from tests.tiny import save_tiny_clip, trained_head
 
 
 def upsampled(maps: PatchMaps) -> Tensor:
@@ -32,7 +32,7 @@ def test_pixel_accumulation_follows_the_published_order() -> None:
     image, settings = noise(131, 203), SegmenterSettings(size=96, window=48, window_step=20, accumulate="pixel")
     model = ColourModel()
     texts = model.encode_prompts(["red", "green", "blue"])
-    maps = encode_images(model, [image], settings)[0].patches.similarity(texts)
+    maps = encode_images([model], [image], settings)[0][0].patches.similarity(texts)
     height, width = maps.layout.resized
     assert (height, width) == (96, 149)
 
@@ -50,7 +50,7 @@ def test_pixel_accumulation_follows_the_published_order() -> None:
 def test_windows_go_through_the_tower_in_batches() -> None:
     model = ColourModel()
     settings = SegmenterSettings(size=96, window=48, window_batch=4)
-    encode_images(model, [noise(96, 96), noise(200, 300)], settings)  # 3 x 3 and 3 x 5 windows
+    encode_images([model], [noise(96, 96), noise(200, 300)], settings)  # 3 x 3 and 3 x 5 windows
     assert [shape[0] for shape in model.batches] == [4, 4, 4, 4, 4, 4]
     assert {shape[1:] for shape in model.batches} == {(3, 48, 48)}
 
@@ -66,14 +66,14 @@ def test_merged_averages_where_windows_overlap() -> None:
 
 def test_pictures_that_resize_to_one_size_share_a_batch() -> None:
     model = ColourModel()
-    encode_images(model, [noise(64, 64), noise(128, 128), noise(64, 96), noise(300, 300)], SegmenterSettings())
+    encode_images([model], [noise(64, 64), noise(128, 128), noise(64, 96), noise(300, 300)], SegmenterSettings())
     assert sorted(model.batches) == [(1, 3, 64, 96), (3, 3, 64, 64)]
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), torch.zeros(4, 4, 3)])
 def test_what_is_no_picture_is_a_programming_error(image: np.ndarray | Tensor) -> None:
     with pytest.raises(ValueError, match="image"):
-        encode_images(ColourModel(), [image], SegmenterSettings())
+        encode_images([ColourModel()], [image], SegmenterSettings())
 
 
 def test_resize_gives_floats_from_0_to_1() -> None:
@@ -98,7 +98,7 @@ def test_split_rows_covers_in_order_within_the_budget() -> None:
 def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 2**20)
     model = ColourModel()
-    maps = encode_images(model, [noise(500, 700)], SegmenterSettings(**settings))[0].patches
+    maps = encode_images([model], [noise(500, 700)], SegmenterSettings(**settings))[0][0].patches
     end = 0
     for start, stop, band in maps.similarity(model.encode_prompts(["red"] * 100)).bands():
         assert start == end
@@ -143,7 +143,7 @@ def test_a_real_tower_responds_where_something_is_drawn(clip: FrozenCLIP, dense:
         top, bottom, left, right = box = [round(v) for v in (y - side, y + side, x - side, x + side)]
         image = noise(height, width, seed)
         with torch.inference_mode():
-            encoded = encode_images(model, [image, draw(image, box)], SegmenterSettings(**settings))
+            (encoded,) = encode_images([model], [image, draw(image, box)], SegmenterSettings(**settings))
             before, after = (F.normalize(e.patches.values, dim=1) for e in encoded)  # [T, D, h, w]
             change = (before - after).norm(dim=1, keepdim=True)  # [T, 1, h, w]
             response = upsampled(replace(encoded[0].patches, values=change))[0].numpy()
@@ -157,3 +157,37 @@ def draw(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
     image = image.copy()
     image[box[0] : box[1], box[2] : box[3]] = 255 - image[box[0] : box[1], box[2] : box[3]]
     return image
+
+
+@pytest.mark.parametrize("settings", [{"size": 40}, {"size": 40, "stride": 4}, {"size": 64, "window": 32}])
+def test_several_heads_on_one_clip_share_the_blocks_before_the_last(
+    clip: FrozenCLIP, settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets, to the last bit, what it gets alone; the shared blocks run as often as for one."""
+    models = [*(PACL.untrained(clip, dense=dense) for dense in VARIANTS), trained_head(clip, dense="naclip")]
+    images = [noise(50, 70), noise(64, 48, seed=1)]
+    runs = []
+    first = clip.clip.visual.transformer.resblocks[0]
+    forward = first.forward
+    monkeypatch.setattr(first, "forward", lambda x: runs.append(len(x)) or forward(x))
+    with torch.inference_mode():
+        together = encode_images(models, images, SegmenterSettings(**settings))
+        shared = list(runs)
+        for model, own in zip(models, together, strict=True):
+            runs.clear()
+            (alone,) = encode_images([model], images, SegmenterSettings(**settings))
+            assert runs == shared
+            for a, b in zip(own, alone, strict=True):
+                assert torch.equal(a.patches.values, b.patches.values)
+                assert (a.patches.grid, a.patches.layout) == (b.patches.grid, b.patches.layout)
+    assert not torch.equal(together[0][0].patches.values, together[1][0].patches.values)
+
+
+def test_maps_with_a_value_a_pixel_are_handed_out_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacl.patchmaps.BAND_BYTES", 4 * 3 * 7 * 2)
+    values = torch.rand(1, 3, 5, 7)
+    layout = plan_layout((5, 7), 5, patch=1, stride=1)
+    maps = PatchMaps(values, PatchGrid(5, 7, patch=1, stride=1), layout)
+    parts = list(maps.bands())
+    assert [(start, stop) for start, stop, _ in parts] == [(0, 2), (2, 4), (4, 5)]
+    assert torch.equal(torch.cat([band for _, _, band in parts], dim=1), values[0])

@@ -3,21 +3,35 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import pacl.patchmaps
 from pacl.backbone import FrozenCLIP, bundled_folder, load_clip
-from pacl.background import Background
+from pacl.background import Background, parse_background
 from pacl.data.scenes import scene
 from pacl.errors import UserError
+from pacl.grid import PatchGrid
 from pacl.loading import load_model
 from pacl.model import PACL
+from pacl.patchmaps import PatchMaps
 from pacl.prompts import Label
-from pacl.segmenter import Segmenter, SegmenterSettings, class_probabilities, decide, make_query
+from pacl.segmenter import (
+    Query,
+    Segmenter,
+    SegmenterSettings,
+    class_probabilities,
+    decide,
+    large_enough,
+    make_query,
+    segment,
+)
+from pacl.windows import plan_layout
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import save_tiny_clip
 
@@ -311,6 +325,32 @@ def test_the_logit_scale_decides_how_sure_is_sure() -> None:
     unsure = run(SQUARE, ["red", "blue"], background="threshold:0.99", logit_scale=1.0)
     assert sure.shares[0] > 0.1
     assert unsure.shares == [0.0, 0.0]
+
+
+def test_labels_with_too_small_an_area_give_way_to_the_next_best() -> None:
+    """Ten pixels in a row, won 6 : 2 : 1 by the labels and 1 by the background; a tenth of the labels' 9 is 0.9."""
+    winners = torch.tensor([1] * 6 + [2] * 2 + [3] + [0])
+    probabilities = torch.full((4, 1, 10), 0.1)  # [K, 1, W]
+    probabilities[winners, 0, torch.arange(10)] = 0.6
+    probabilities[2, 0, 8] = 0.2  # the next best where label 3 wins
+    classes = torch.arange(4)
+
+    def kept(smallest: float, classes: Tensor = classes) -> list[bool]:
+        bands = ((i, i + 1, probabilities[:, :, 5 * i : 5 * i + 5]) for i in range(2))
+        return large_enough(bands, classes, smallest).tolist()
+
+    assert kept(0.1) == [True, True, True, True]  # 1 > 0.9
+    assert kept(0.12) == [True, True, True, False]  # 1 < 1.08
+    assert kept(2 / 9) == [True, True, False, False]  # the share itself is not enough
+    assert kept(0.12, torch.tensor([1, 2, 3, 4])) == [False, True, True, False]  # no background: 1 of 10 < 1.2
+
+    logits = PatchMaps(probabilities.log()[None], PatchGrid(1, 10, 1, 1), plan_layout((1, 10), 1, patch=1, stride=1))
+    query = Query((Label("a", ("a",)),) * 3, ("x",) * 4, (0, 1, 2, 3), parse_background("none"))
+    assert segment(logits, query)[0].tolist() == [winners.tolist()]
+    assert segment(logits, replace(query, smallest=0.12))[0].tolist() == [[1] * 6 + [2] * 2 + [2, 0]]
+    # Areas are counted before pixels are rejected; what is left of a rejected label must still pass the threshold.
+    unsure = replace(query, smallest=0.12, background=parse_background("threshold:0.3"))
+    assert segment(logits, unsure)[0].tolist() == [[1] * 6 + [2] * 2 + [0, 0]]
 
 
 def test_query_orders_prompts_and_ids() -> None:
