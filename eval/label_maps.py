@@ -1,0 +1,160 @@
+"""What benchmarks make of the label values that a data set is published with, where the two differ: one table each.
+
+A table holds, for every value of a published label file, the value of the mask that is scored. The masks are what the
+field's own conversions write, so that either may be used:
+
+    COCO-Stuff       stuffthingmaps 0..181, 255 -> NAME_labelTrainIds.png      0..170, 255
+    COCO-Object      stuffthingmaps 0..181, 255 -> NAME_instanceTrainIds.png   0..80, 0 everything but the 80 things
+    Cityscapes       NAME_gtFine_labelIds.png   -> NAME_gtFine_labelTrainIds.png   0..18, 255
+    Pascal Context   NAME.mat, 0..459           -> SegmentationClassContext/NAME.png   0..59, 0 everything else
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from pacl.errors import UserError
+
+VOID = 255
+"""What pixels that are not scored are in the converted masks."""
+
+NEVER = -1
+"""In a table: no label file holds this value, so one that does is of something else."""
+
+COCO_THINGS = 80
+COCO_VALUES = 182
+COCO_UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+"""Raw values (COCO id - 1) of the eleven things that COCO named and never labelled: street sign, hat, shoe, ..."""
+
+# Name of a class and its id among Cityscapes' labels, in the order of the train ids 0 to 18.
+CITYSCAPES_IDS = {
+    "road": 7,
+    "sidewalk": 8,
+    "building": 11,
+    "wall": 12,
+    "fence": 13,
+    "pole": 17,
+    "traffic light": 19,
+    "traffic sign": 20,
+    "vegetation": 21,
+    "terrain": 22,
+    "sky": 23,
+    "person": 24,
+    "rider": 25,
+    "car": 26,
+    "truck": 27,
+    "bus": 28,
+    "train": 31,
+    "motorcycle": 32,
+    "bicycle": 33,
+}
+CITYSCAPES_VALUES = 34
+
+# Name of a class and its id among the 459 of Pascal Context's labels.txt; both orders are the benchmark's, 1 to 59.
+CONTEXT_IDS = {
+    name: int(number)
+    for number, name in re.findall(
+        r"(\d+) (\w+)",
+        """
+        2 aeroplane, 9 bag, 18 bed, 19 bedclothes, 22 bench, 23 bicycle, 25 bird, 31 boat, 33 book, 34 bottle,
+        44 building, 45 bus, 46 cabinet, 59 car, 65 cat, 68 ceiling, 72 chair, 80 cloth, 85 computer, 98 cow,
+        104 cup, 105 curtain, 113 dog, 115 door, 144 fence, 158 floor, 159 flower, 162 food, 187 grass, 189 ground,
+        207 horse, 220 keyboard, 232 light, 258 motorbike, 259 mountain, 260 mouse, 284 person, 295 plate,
+        296 platform, 308 pottedplant, 324 road, 326 rock, 347 sheep, 349 shelves, 354 sidewalk, 355 sign, 360 sky,
+        366 snow, 368 sofa, 397 table, 415 track, 416 train, 420 tree, 424 truck, 427 tvmonitor, 440 wall,
+        445 water, 454 window, 458 wood
+        """,
+    )
+}
+CONTEXT_VALUES = 460
+
+
+def _coco_stuff() -> np.ndarray:
+    table = np.full(256, NEVER, np.int16)
+    table[[value for value in range(COCO_VALUES) if value not in COCO_UNUSED]] = np.arange(171)
+    table[255] = VOID
+    return table
+
+
+def _coco_object() -> np.ndarray:
+    """Stuff is background, and so are pixels without a label, as GroupViT's and TCL's conversion has it."""
+    stuff = _coco_stuff()
+    things = (stuff >= 0) & (stuff < COCO_THINGS)
+    return np.where(things, stuff + 1, np.where(stuff == NEVER, NEVER, 0)).astype(np.int16)
+
+
+def _cityscapes() -> np.ndarray:
+    table = np.full(256, NEVER, np.int16)
+    table[:CITYSCAPES_VALUES] = VOID
+    table[255] = VOID  # the id -1, a licence plate, in 8 bits
+    table[list(CITYSCAPES_IDS.values())] = np.arange(len(CITYSCAPES_IDS))
+    return table
+
+
+def _context() -> np.ndarray:
+    table = np.zeros(CONTEXT_VALUES, np.int16)
+    table[list(CONTEXT_IDS.values())] = np.arange(1, len(CONTEXT_IDS) + 1)
+    return table
+
+
+COCO_STUFF, COCO_OBJECT, CITYSCAPES, CONTEXT = _coco_stuff(), _coco_object(), _cityscapes(), _context()
+"""int16 [V]: the mask's value of each raw value, or `NEVER`."""
+
+
+def relabel(raw: np.ndarray, table: np.ndarray, path: str | Path) -> np.ndarray:
+    """Raw labels, int [H, W], as the mask that is scored, uint8 [H, W].
+
+    Args:
+        raw: The values of a published label file.
+        table: One of this module's.
+        path: What messages call the file.
+
+    Raises:
+        UserError: A value that the data set does not have.
+    """
+    known = (raw >= 0) & (raw < len(table))
+    mask = np.where(known, table[np.where(known, raw, 0)], NEVER)
+    if (wrong := mask == NEVER).any():
+        raise UserError(f"{path} holds the value {raw[wrong][0]}, which the data set does not have: other labels?")
+    return mask.astype(np.uint8)
+
+
+def read_context(path: str | Path) -> np.ndarray:
+    """A label file of Pascal Context, MATLAB's NAME.mat: the ids 0 to 459 of its pixels, int32 [H, W].
+
+    Raises:
+        UserError: It is missing, broken, or holds something else; or SciPy is not installed.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise UserError('reading MATLAB files needs SciPy: pip install "pacl[eval]"') from None
+    try:
+        labels = loadmat(str(path), variable_names=["LabelMap"], appendmat=False)["LabelMap"]
+    except KeyError:
+        raise UserError(f"{path} has no LabelMap: it is no label file of Pascal Context") from None
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except Exception as error:  # broken bytes end in OSError, ValueError, zlib.error, MatReadError, ...
+        raise UserError(f"{path} is broken or cannot be read ({error}): unpack it again") from None
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise UserError(f"{path}: its LabelMap is no picture of label ids")
+    return labels.astype(np.int32)
+
+
+def check_context_names(labels: str | Path) -> None:
+    """Compare `CONTEXT_IDS` with the data set's own labels.txt, lines of "ID: name".
+
+    Raises:
+        UserError: It cannot be read, or gives a class another id.
+    """
+    try:
+        found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", Path(labels).read_text(encoding="utf-8"), re.MULTILINE))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{labels} cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
+    for name, number in CONTEXT_IDS.items():
+        if (other := found.get(str(number))) != name:
+            raise UserError(f'{labels}: id {number} is "{other}" where "{name}" belongs: not Pascal Context\'s 459 labels?')
