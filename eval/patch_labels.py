@@ -1,0 +1,128 @@
+"""What patches are: the majority label of each, how often a method names it, and the most that patches could score.
+
+Patch classification is how the PACL paper (https://arxiv.org/abs/2212.04994) looks at a model before any upsampling:
+each patch's majority label against its most similar class. The bound is the other side of it: the score of a map that
+says the right class for every patch, and one class for all of a patch's pixels.
+
+Shapes: T windows, N prompts, C classes, H W pixels, h w the patch grid, k labels that occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.areas import count
+from pacl.data.masks import IGNORED
+from pacl.grid import PatchGrid
+from pacl.patchmaps import PatchMaps
+from pacl.windows import Layout
+
+
+def majority(
+    target: np.ndarray, resized: tuple[int, int], grid: PatchGrid, corner: tuple[int, int] = (0, 0)
+) -> np.ndarray:
+    """The most frequent label under each patch of a window.
+
+    The labels are sampled (nearest, pixel centres) at the size that the tower saw. Ignored pixels have a vote, and so
+    has padding beyond the picture, which is ignored: a patch of which no class covers more than they do is ignored.
+    Ties go to the smaller label, of which `IGNORED` is the smallest.
+
+    Args:
+        target: int32 [H, W], classes 0..C-1 or `IGNORED`.
+        resized: H', W' of the picture that the windows are cut from.
+        grid: the window's patches, of any stride.
+        corner: first pixel (y, x) of the window on the resized picture.
+
+    Returns:
+        int32 [h, w].
+    """
+    y, x = (
+        _nearest(start, extent, side, labels)
+        for start, extent, side, labels in zip(corner, grid.extent, resized, target.shape, strict=True)
+    )
+    labels = np.full(grid.extent, IGNORED, np.int32)  # what the window shows, and padding where the picture ends
+    labels[: len(y), : len(x)] = target[np.ix_(y, x)]
+    names, index = _numbered(labels)
+    patches = np.lib.stride_tricks.sliding_window_view(index, (grid.patch, grid.patch))
+    patches = patches[:: grid.stride, :: grid.stride].reshape(grid.patches, -1)  # [h w, patch^2]
+    votes = _votes(np.arange(grid.patches)[:, None], patches, grid.patches, len(names))
+    return names[votes.argmax(axis=1)].reshape(grid.h, grid.w)
+
+
+def patch_counts(maps: PatchMaps, ids: Sequence[int], target: np.ndarray) -> np.ndarray:
+    """Patches whose most similar prompt is one of their majority label's.
+
+    No threshold and no softmax: the argmax of the values as they are. Where windows overlap, each shows its own
+    patches, and all of them count.
+
+    Args:
+        maps: similarities with the prompts, values [T, N, h, w].
+        ids: the class 0..C-1 of each of the N prompts.
+        target: int32 [H, W], classes or `IGNORED`.
+
+    Returns:
+        int64 [2]: right, and counted (those whose majority is a class).
+    """
+    windows, prompts = maps.values.shape[:2]
+    if prompts != len(ids) or windows != len(maps.layout.corners):
+        raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids, {len(maps.layout.corners)} windows")
+    named = np.asarray(ids)[maps.values.argmax(dim=1).cpu().numpy()]  # [T, h, w]
+    true = np.stack([majority(target, maps.layout.resized, maps.grid, corner) for corner in maps.layout.corners])
+    counted = true != IGNORED
+    return np.array([(counted & (named == true)).sum(), counted.sum()], np.int64)
+
+
+def upper_bound(target: np.ndarray, layout: Layout, patch: int, classes: int) -> np.ndarray:
+    """Areas of the map in which every patch of the resized picture has one label, the best one.
+
+    Patches tile the resized picture from its first pixel, the last ones cut off by its edge. Each takes the label of
+    most of its scored pixels (ties: the smaller), at the labels' own size: no map with one label a patch has more
+    pixels right. Methods that interpolate between patches, or see pixels in several windows, are not bound by it.
+
+    Args:
+        target: int32 [H, W], classes 0..C-1 or `IGNORED`.
+        layout: of the picture; its ``resized`` is used.
+        patch: side of a patch, in resized pixels.
+        classes: C.
+
+    Returns:
+        int64 [3, C]; `eval.areas.scores` of the sum over the pictures gives the bound.
+    """
+    return count(best_of_patches(target, layout, patch), target, classes)
+
+
+def best_of_patches(target: np.ndarray, layout: Layout, patch: int) -> np.ndarray:
+    """The map of `upper_bound`: int32 [H, W]; `IGNORED` where all of a patch is."""
+    # Where pixel centres lie on the resized picture, in whole numbers: (2 y + 1) / 2 * H' / H, then over the patch.
+    rows, columns = (
+        (2 * np.arange(side) + 1) * resized // (2 * side * patch)
+        for side, resized in zip(target.shape, layout.resized, strict=True)
+    )
+    cell = rows[:, None] * (columns[-1] + 1) + columns  # [H, W]
+    names, index = _numbered(target)
+    votes = _votes(cell, index, int(cell[-1, -1]) + 1, len(names))
+    if names[0] == IGNORED:
+        votes[:, 0] = np.minimum(votes[:, 0], votes[:, 1:].sum(axis=1) == 0)  # wins only where it is alone
+    return names[votes.argmax(axis=1)][cell]
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that occur, int32 [k] in order (so that the first of equals is the smaller), and each pixel's place."""
+    shifted = labels - IGNORED  # from 0
+    occurring = np.flatnonzero(np.bincount(shifted.ravel()))
+    place = np.zeros(occurring[-1] + 1, np.int64)
+    place[occurring] = np.arange(len(occurring))
+    return (occurring + IGNORED).astype(np.int32), place[shifted]
+
+
+def _votes(cells: np.ndarray, labels: np.ndarray, count: int, names: int) -> np.ndarray:
+    """How often each label occurs in each cell: int64 [count, names]."""
+    return np.bincount((cells * names + labels).ravel(), minlength=count * names).reshape(count, names)
+
+
+def _nearest(start: int, extent: int, side: int, labels: int) -> np.ndarray:
+    """For resized pixels from `start` to the picture's end, the label pixel that holds each one's centre."""
+    pixels = np.arange(start, min(start + extent, side))
+    return (2 * pixels + 1) * labels // (2 * side)

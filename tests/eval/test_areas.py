@@ -1,0 +1,67 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from eval.areas import accuracy, count, iou, overlap, scores
+from pacl.metrics import Confusion, class_iou, mean_accuracy, mean_iou, pixel_accuracy
+
+TARGET = np.array([[0, 0, 0, 1], [1, 1, 2, -1]])
+PREDICTION = np.array([[0, 0, 1, 1], [1, 0, 3, 3]])
+
+
+def test_hand_computed():
+    areas = count(PREDICTION, TARGET, 5)
+    assert areas.tolist() == [[2, 2, 0, 0, 0], [3, 3, 0, 1, 0], [3, 3, 1, 0, 0]]  # the ignored pixel is nowhere
+    assert iou(areas)[:4].tolist() == [2 / 4, 2 / 4, 0, 0]  # class 2 is missed, class 3 is invented: both count 0
+    assert math.isnan(iou(areas)[4])  # neither true nor predicted
+    assert accuracy(areas)[:3].tolist() == [2 / 3, 2 / 3, 0]
+    assert np.isnan(accuracy(areas)[3:]).all()
+    assert scores(areas) == pytest.approx(
+        {"miou": 1 / 4, "pixel_accuracy": 4 / 7, "mean_accuracy": (2 / 3 + 2 / 3 + 0) / 3}
+    )
+
+
+def test_equals_the_scores_of_a_confusion_matrix():
+    rng = np.random.default_rng(0)
+    confusion, total = Confusion(9, ignore=-1), np.zeros((3, 9), np.int64)
+    for _ in range(4):
+        prediction, target = rng.integers(0, 7, (13, 11)), rng.integers(-1, 8, (13, 11))
+        confusion.update(torch.from_numpy(prediction), torch.from_numpy(target))
+        total += count(prediction, target, 9)
+    matrix = confusion.compute()
+    np.testing.assert_array_equal(iou(total), class_iou(matrix).numpy())
+    assert scores(total) == pytest.approx(
+        {
+            "miou": mean_iou(matrix),
+            "pixel_accuracy": pixel_accuracy(matrix),
+            "mean_accuracy": mean_accuracy(matrix),
+        }
+    )
+
+
+def test_leading_axes_are_kept():
+    areas = np.stack([count(PREDICTION, TARGET, 5), count(TARGET.clip(0), TARGET, 5)])
+    assert scores(areas)["miou"].tolist() == [0.25, 1.0]
+    assert iou(areas[None]).shape == (1, 2, 5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_scored_is_nan_without_a_warning():
+    areas = count(PREDICTION, np.full_like(TARGET, -1), 5)
+    assert areas.sum() == 0
+    assert all(math.isnan(score) for score in scores(areas).values())
+
+
+def test_overlap_ignores_each_map_by_itself():
+    assert overlap(np.array([0, 1, -1, -1]), np.array([0, -1, 1, -1]), 2).tolist() == [[1, 0], [1, 1], [1, 1]]
+
+
+def test_maps_that_cannot_be_are_errors():
+    with pytest.raises(ValueError, match="differ"):
+        count(PREDICTION[:1], TARGET, 5)
+    with pytest.raises(ValueError, match="label 3, but there are 3 classes"):
+        count(PREDICTION, TARGET, 3)
+    with pytest.raises(ValueError, match="without a prediction"):
+        count(np.full_like(PREDICTION, -1), TARGET, 5)
