@@ -157,4 +157,4 @@ def check_context_names(labels: str | Path) -> None:
         raise UserError(f"{labels} cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
     for name, number in CONTEXT_IDS.items():
         if (other := found.get(str(number))) != name:
-            raise UserError(f'{labels}: id {number} is "{other}" where "{name}" belongs: not Pascal Context\'s 459 labels?')
+            raise UserError(f'{labels}: id {number} is "{other}", not "{name}": not the 459 labels of Pascal Context?')

