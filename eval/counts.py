@@ -1,0 +1,99 @@
+"""What is counted of every picture. All of it adds up, so parts can be measured anywhere, in any order, and joined.
+
+Shapes: I pictures, R rows of the table (a method with a list of names), C classes. Areas are (hits, predicted, true)
+pixels of each class among those that are scored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pacl.files import written_whole
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of some pictures, of integers but for what they cost.
+
+    Attributes:
+        index: int64 [I], which pictures of the benchmark.
+        areas: int64 [I, R, 3, C].
+        confusion: int64 [R, C, C], summed over the pictures; rows are true classes.
+        seconds: float64 [1], that it took.
+        peak: int64 [1], most bytes of memory in use.
+        boundary: int64 [I, R, 3, C], areas of the boundaries; none where nobody asked.
+        patches: int64 [I, R, 2], patches whose most similar class is right, and patches that count; likewise.
+        bound: int64 [I, 3, C], areas of the best that one label a patch can say; likewise.
+    """
+
+    index: np.ndarray
+    areas: np.ndarray
+    confusion: np.ndarray
+    seconds: np.ndarray
+    peak: np.ndarray
+    boundary: np.ndarray | None = None
+    patches: np.ndarray | None = None
+    bound: np.ndarray | None = None
+
+    def save(self, path: Path) -> None:
+        """Write a file, whole or not at all."""
+        arrays = {key: value for key, value in vars(self).items() if value is not None}
+        with written_whole(path) as aside:
+            np.savez_compressed(aside, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Counts:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(**arrays)
+
+    @classmethod
+    def join(cls, parts: Sequence[Counts]) -> Counts:
+        """The counts of all pictures, in the order of the benchmark."""
+        order = np.argsort(np.concatenate([part.index for part in parts]))
+
+        def together(name: str) -> np.ndarray | None:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else np.concatenate(arrays)[order]
+
+        joined = {f.name: together(f.name) for f in dataclasses.fields(cls) if f.name not in SUMMED}
+        return cls(
+            **joined,  # type: ignore[arg-type]
+            confusion=sum(part.confusion for part in parts),  # type: ignore[arg-type]
+            seconds=sum(part.seconds for part in parts),  # type: ignore[arg-type]
+            peak=np.max([part.peak for part in parts], axis=0),
+        )
+
+
+SUMMED = ("confusion", "seconds", "peak")
+
+
+def confusion_of(prediction: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
+    """Confusion matrix of one picture.
+
+    Args:
+        prediction: integer [H, W], classes 0..C-1 where the target is scored.
+        target: integer [H, W], classes 0..C-1; a negative pixel is not scored.
+        classes: C.
+
+    Returns:
+        int64 [C, C], rows true.
+
+    Raises:
+        ValueError: a class beyond C.
+    """
+    counted = target >= 0
+    true, predicted = target[counted].astype(np.int64), prediction[counted].astype(np.int64)
+    if len(true) and not (predicted.min() >= 0 and max(true.max(), predicted.max()) < classes):
+        raise ValueError(f"classes outside 0..{classes - 1}")
+    return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def areas_of(confusion: np.ndarray) -> np.ndarray:
+    """Confusion matrix int64 [C, C] -> areas int64 [3, C]."""
+    return np.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])

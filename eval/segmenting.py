@@ -1,0 +1,280 @@
+"""From a benchmark's pictures to counts: every method and list of names on the same patches, block by block.
+
+A block is `BLOCK` pictures in a row. It is measured whole, by one process, and its counts are kept in a file; a run
+that was killed goes on with the blocks that are missing, and processes share the blocks out. Blocks are the same
+however many processes there are, so the result is, too.
+
+Shapes: I pictures, R rows of the table, C classes, N prompts, D embedding, H W pixels, h w the patch grid.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from eval.boundary import boundary_areas
+from eval.counts import Counts, areas_of, confusion_of
+from eval.patch_labels import patch_counts, upper_bound
+from eval.protocols import Protocol
+from pacl.background import parse_background
+from pacl.data.masks import MaskFolder
+from pacl.errors import UserError
+from pacl.grid import PatchGrid
+from pacl.model import PACL
+from pacl.patchmaps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
+from pacl.prompts import Label, get_templates
+from pacl.refine import refine
+from pacl.segmenter import Query, segment
+
+BLOCK = 32
+"""Pictures that are lost at most when a run is killed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A row of the table: a method that answers to a list of names.
+
+    Attributes:
+        method: its name; rows of the same name share their model, and so a picture's patches.
+        model: what it is.
+        protocol: how it is used.
+        labels: the C classes.
+        background: whether the first of them is "none of these".
+    """
+
+    method: str
+    model: PACL
+    protocol: Protocol
+    labels: Sequence[Label]
+    background: bool
+
+    def prepare(self) -> Ready:
+        """Put the names into words and embed them.
+
+        Raises:
+            UserError: the background rule makes no sense with these names.
+        """
+        query = ask(self.labels, self.background, self.protocol)
+        texts = self.model.encode_prompts(query.prompts, get_templates(self.protocol.templates)).float()
+        return Ready(self, query, texts, self.protocol.logit_scale or float(self.model.logit_scale))
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A row with its N prompts as unit vectors [N, D], and the factor on their cosines."""
+
+    row: Row
+    query: Query
+    texts: Tensor
+    scale: float
+
+    @property
+    def classes(self) -> list[int]:
+        """The class, 0..C-1, of each prompt."""
+        return [i if self.row.background else i - 1 for i in self.query.ids]
+
+    def label(self, image: EncodedImage, picture: np.ndarray, cosines: PatchMaps) -> np.ndarray:
+        """Label every pixel of a picture [H, W, 3] by its patches' cosines: int32 [H, W], classes 0..C-1."""
+        protocol = self.row.protocol
+        steps = protocol.refine if protocol.refine_on == "probabilities" else 0
+        if protocol.refine and not steps:
+            cosines = refined(cosines, picture, protocol.refine, protocol.dilations)
+        logits = replace(cosines, values=cosines.values * self.scale)
+        index, _, _ = segment(logits, self.query, steps, image.guide)
+        return index.astype(np.int32) - (not self.row.background)
+
+
+def ask(labels: Sequence[Label], background: bool, protocol: Protocol) -> Query:
+    """What competes for the pixels of a benchmark.
+
+    The names of class 0 come first, so that they win where the same name also stands for another class ("bed" in
+    COCO-Object), as the first of equal maxima does in the published code.
+
+    Raises:
+        UserError: a limit that no pixel can ever cross.
+    """
+    named = list(labels[1:] if background else labels)
+    behind = labels[0].prompts if background and protocol.background_text else ()
+    prompts = (*behind, *(prompt for label in named for prompt in label.prompts))
+    ids = (*[0] * len(behind), *(i for i, label in enumerate(named, start=1) for _ in label.prompts))
+    rule = parse_background(protocol.background if background else "none")
+    if background and rule.kind == "none" and not behind:
+        raise UserError(f"protocol {protocol.name}: nothing can become class 0; give a --background_rule")
+    try:
+        rule = rule.resolve(len(named) + bool(behind), len(ids))
+    except UserError as error:
+        reason = str(error).partition(": ")[2].partition("; use")[0]
+        raise UserError(f"--background_rule {rule}: {reason}; choose another limit") from None
+    return Query(tuple(named), prompts, ids, rule, smallest=protocol.smallest)
+
+
+def refined(cosines: PatchMaps, picture: np.ndarray, steps: int, dilations: Sequence[int]) -> PatchMaps:
+    """The cosines of all N prompts at the picture's own size, drawn to its edges; values [1, N, H, W]."""
+    height, width = size = cosines.layout.size
+    maps = torch.cat([band for _, _, band in cosines.bands()], dim=1)  # [N, H, W]
+    guide = resize(as_tensor(picture), size).to(maps.device)  # [3, H, W]
+    layout = replace(cosines.layout.whole(), resized=size, window=size)
+    return PatchMaps(refine(maps, guide, steps, dilations)[None], PatchGrid(height, width, patch=1, stride=1), layout)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is counted beside the areas."""
+
+    boundary: bool = False
+    patches: bool = False
+
+
+class Bench:
+    """One benchmark, several rows.
+
+    Args:
+        folder: pictures and masks; the rows' lists of names all have as many classes.
+        rows: what is measured. They agree in what decides a picture's patches (size, windows, stride).
+        extras: what else is counted.
+        settings: of `pacl.settings.SegmenterSettings`: window_batch, precision.
+    """
+
+    def __init__(self, folder: MaskFolder, rows: Sequence[Row], extras: Extras, **settings: Any) -> None:
+        self.folder, self.extras = folder, extras
+        self.classes = len(rows[0].labels)
+        self.models: Mapping[str, PACL] = {row.method: row.model for row in rows}
+        self.settings = rows[0].protocol.settings(**settings)
+        with torch.inference_mode():
+            self.rows = [row.prepare() for row in rows]
+        self.device = rows[0].model.device
+
+    def predict(self, pictures: Sequence[np.ndarray]) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
+        """For each picture [H, W, 3], and each row: its cosines, and its labels int32 [H, W]."""
+        with torch.inference_mode():
+            encoded = encode_images(list(self.models.values()), pictures, self.settings)
+            by_method = dict(zip(self.models, encoded, strict=True))
+            for i, picture in enumerate(pictures):
+                found = []
+                for ready in self.rows:
+                    image = by_method[ready.row.method][i]
+                    cosines = image.patches.similarity(ready.texts)  # values [T, N, h, w]
+                    found.append((cosines, ready.label(image, picture, cosines)))
+                yield found
+
+    def count(self, index: Sequence[int], pictures: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Counts:
+        """Label some pictures and count; targets are int32 [H, W], classes 0..C-1 or ignored."""
+        start = time.perf_counter()
+        areas, boundary, patches, bound = [], [], [], []
+        confusion = np.zeros((len(self.rows), self.classes, self.classes), np.int64)
+        for target, found in zip(targets, self.predict(pictures), strict=True):
+            each = [confusion_of(labels, target, self.classes) for _, labels in found]
+            confusion += each
+            areas.append([areas_of(matrix) for matrix in each])
+            if self.extras.boundary:
+                boundary.append([boundary_areas(labels, target, self.classes) for _, labels in found])
+            if self.extras.patches:
+                ready = zip(self.rows, found, strict=True)
+                patches.append([patch_counts(cosines, row.classes, target) for row, (cosines, _) in ready])
+                layout = found[0][0].layout
+                bound.append(upper_bound(target, layout, self.rows[0].row.model.clip.patch, self.classes))
+        return Counts(
+            index=np.asarray(index, np.int64),
+            areas=np.asarray(areas, np.int64),
+            confusion=confusion,
+            seconds=np.array([time.perf_counter() - start]),
+            peak=np.array([peak_memory(self.device)]),
+            boundary=np.asarray(boundary, np.int64) if boundary else None,
+            patches=np.asarray(patches, np.int64) if patches else None,
+            bound=np.asarray(bound, np.int64) if bound else None,
+        )
+
+
+def measure(
+    bench: Bench,
+    parts: Path,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    batch: int = 4,
+    workers: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Measure the blocks that are missing in the folder ``parts``, as far as they are this process's.
+
+    Args:
+        bench: what is measured.
+        parts: folder for the blocks' counts.
+        rank, ranks: this process, of how many.
+        batch: pictures that are labelled at a time.
+        workers: processes that read pictures and masks.
+        progress: told how many pictures are done, those of earlier runs included.
+
+    Raises:
+        UserError: a picture or mask that cannot be read; what was measured before it is kept.
+    """
+    total = len(bench.folder)
+    blocks = range(-(-total // BLOCK))
+    missing = [block for block in blocks[rank::ranks] if not part_file(parts, block).is_file()]
+    done = sum(min(BLOCK, total - BLOCK * block) for block in blocks[rank::ranks] if block not in missing)
+    progress(done)
+    batches = [
+        list(range(start, min(start + batch, BLOCK * (block + 1), total)))
+        for block in missing
+        for start in range(BLOCK * block, min(BLOCK * (block + 1), total), batch)
+    ]
+    loader = DataLoader(Reading(bench.folder), batch_sampler=batches, collate_fn=list, num_workers=workers)
+    counts: list[Counts] = []
+    waited = time.perf_counter()
+    for indices, items in zip(batches, loader, strict=True):
+        for item in items:
+            if isinstance(item, UserError):
+                raise item
+        reading = time.perf_counter() - waited
+        part = bench.count(indices, [picture for picture, _ in items], [mask for _, mask in items])
+        counts.append(replace(part, seconds=part.seconds + reading))
+        done += len(indices)
+        if (indices[-1] + 1) % BLOCK == 0 or indices[-1] + 1 == total:
+            Counts.join(counts).save(part_file(parts, indices[0] // BLOCK))
+            counts = []
+        progress(done)
+        waited = time.perf_counter()
+
+
+def gather(parts: Path, total: int) -> Counts:
+    """The counts of all ``total`` pictures, measured by whomever."""
+    return Counts.join([Counts.load(part_file(parts, block)) for block in range(-(-total // BLOCK))])
+
+
+def part_file(parts: Path, block: int) -> Path:
+    """Where the counts of a block are kept."""
+    return parts / f"{block:05}.npz"
+
+
+class Reading(Dataset):
+    """Pictures [H, W, 3] with their masks [H, W]. A mistake is handed over, not raised: a worker would garble it."""
+
+    def __init__(self, folder: MaskFolder) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | UserError:
+        try:
+            item = self.folder[index]
+            return item.picture(), item.mask
+        except UserError as error:
+            return error
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,143 @@
+"""Protocols: the published settings, a file of one's own, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eval.protocols import PROTOCOLS, Protocol, read_protocol
+from pacl.errors import UserError
+from pacl.prompts import get_templates
+
+BACKGROUND = {"voc21": True, "context60": True, "coco_object": True}
+BENCHMARKS = ("voc20", "voc21", "context59", "context60", "coco_stuff", "coco_object", "ade150", "cityscapes")
+
+# Short side / window / step of each benchmark, as in the methods' configuration files; None: the whole picture.
+SIZES = {
+    "sclip": {
+        **dict.fromkeys(BENCHMARKS, (336, 224, 112)),
+        "coco_stuff": (448, 224, 112),
+        "cityscapes": (560, 224, 112),
+    },
+    "naclip": {
+        **dict.fromkeys(BENCHMARKS, (336, 224, 112)),
+        "voc20": (336, None, None),
+        "voc21": (336, None, None),
+        "cityscapes": (560, 224, 112),
+    },
+    "clearclip": {**dict.fromkeys(BENCHMARKS, (448, 448, 224)), "cityscapes": (448, 224, 224)},
+    "proxyclip": {
+        **dict.fromkeys(BENCHMARKS, (336, 336, 112)),
+        "ade150": (448, 336, 112),
+        "cityscapes": (448, 224, 112),
+    },
+    "tcl": dict.fromkeys(BENCHMARKS, (448, 448, 224)),
+    "pacl": dict.fromkeys(BENCHMARKS, (None, None, None)),
+}
+# Logit scale (None: the model's own) and background rule of VOC21, Context60, COCO-Object; scale of all others.
+BACKGROUNDS = {
+    "sclip": ((65, "threshold:0.1"), (50, "threshold:0.1"), (50, "threshold:0.1"), 40),
+    "naclip": ((40, "threshold:0.1"), (40, "threshold:0.1"), (40, "threshold:0.1"), 40),
+    "clearclip": ((50, "threshold:0.5"), (50, "threshold:0.15"), (50, "threshold:0.4"), 50),
+    "proxyclip": ((40, "threshold:0.2"), (40, "threshold:0.15"), (40, "threshold:0.25"), 40),
+    "tcl": ((None, "threshold:0.4"), (None, "threshold:0.4"), (None, "threshold:0.4"), None),
+    "pacl": ((None, "entropy:1.5"), (None, "entropy:1.5"), (None, "entropy:1.5"), None),
+}
+
+
+def read(name: str, benchmark: str, **changes) -> Protocol:
+    return read_protocol(name, benchmark, background=BACKGROUND.get(benchmark, False), changes=changes)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_published_settings(name):
+    for benchmark in BENCHMARKS:
+        protocol = read(name, benchmark)
+        assert (protocol.size, protocol.window, protocol.window_step) == SIZES[name][benchmark], benchmark
+        assert protocol.accumulate == "pixel"
+        assert protocol.changed == ()
+        if benchmark not in BACKGROUND:
+            assert (protocol.logit_scale, protocol.background) == (BACKGROUNDS[name][3], "none")
+            assert protocol.smallest == 0
+    found = tuple((p.logit_scale, p.background) for p in (read(name, b) for b in BACKGROUND))
+    assert found == BACKGROUNDS[name][:3]
+
+
+def test_what_only_some_have():
+    assert {name: read(name, "voc21").smallest for name in PROTOCOLS if read(name, "voc21").smallest} == {"sclip": 0.1}
+    assert read("sclip", "context60").smallest == 0
+    refined = {name: (p.refine, p.refine_on) for name in PROTOCOLS if (p := read(name, "ade150")).refine}
+    assert refined == {"naclip": (10, "cosines"), "tcl": (10, "probabilities")}
+    assert read("naclip", "ade150").dilations == (8, 16)
+    assert {name for name in PROTOCOLS if not read(name, "voc21").background_text} == {"tcl", "pacl"}
+    assert {name: read(name, "voc20").stride for name in PROTOCOLS if read(name, "voc20").stride} == {"pacl": 4}
+    assert {name: read(name, "voc20").names for name in PROTOCOLS} == {
+        "sclip": "sclip", "naclip": "sclip", "clearclip": "sclip", "proxyclip": "sclip", "tcl": "plain", "pacl": "plain"
+    }  # fmt: skip
+    counts = {name: len(get_templates(read(name, "voc20").templates)) for name in PROTOCOLS}
+    assert counts == {"sclip": 80, "naclip": 80, "clearclip": 80, "proxyclip": 80, "tcl": 9, "pacl": 7}
+
+
+def test_a_benchmark_that_no_protocol_mentions_gets_the_general_settings():
+    assert read("sclip", "camvid") == read("sclip", "voc20")
+
+
+def test_changes_are_named_and_settings_that_stay_are_not():
+    protocol = read("naclip", "ade150", refine=0, size=336, window=200)
+    assert (protocol.refine, protocol.window, protocol.window_step) == (0, 200, None)
+    assert protocol.changed == ("refine", "window", "window_step")
+    assert read("naclip", "ade150", window=224, window_step=112).changed == ()
+    assert read("sclip", "voc20", background="threshold:0.3").changed == ()  # there is no class 0 to speak of
+    assert read("sclip", "voc21", background="threshold:0.3").changed == ("background",)
+
+
+def test_what_the_segmenter_is_told():
+    settings = read("naclip", "context60").settings(window_batch=3)
+    assert (settings.size, settings.window, settings.window_step, settings.accumulate) == (336, 224, 112, "pixel")
+    assert (settings.window_batch, settings.refine) == (3, 0)  # refinement of the cosines is not the segmenter's
+    assert read("tcl", "voc20").settings().refine == 10
+
+
+def test_a_protocol_of_ones_own(tmp_path):
+    file = tmp_path / "mine.yaml"
+    (tmp_path / "two.txt").write_text("a {}.\nthe {}.\n")
+    file.write_text("size: 200\ntemplates: two.txt\nlogit_scale: 30\nbenchmarks:\n  voc20: {stride: 8}\n")
+    protocol = read(str(file), "voc20")
+    assert (protocol.name, protocol.size, protocol.stride, protocol.logit_scale) == (str(file), 200, 8, 30)
+    assert get_templates(protocol.templates) == ("a {}.", "the {}.")
+    assert protocol.described()["templates"] == "two.txt"
+    assert read(str(file), "voc21").stride is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- size", "is to hold settings"),
+        ("size: [", "cannot be read"),
+        ("sise: 3", r"mine\.yaml: sise is no setting of a protocol; there are source, names"),
+        ("size: big", r"mine\.yaml: size is 'big', which is not of its kind"),
+        ("size: true", "size is True"),
+        ("size: 0", r"mine\.yaml: --size 0: must be at least 1"),
+        ("background: contrast", "a benchmark takes none, threshold:P or entropy:NATS"),
+        ("background: threshold:3", "threshold:3"),
+        ("smallest: 2", "is a share"),
+        ("refine_on: masks", "refine_on masks"),
+        ("dilations: []", "dilations"),
+        ("dilations: [a]", "dilations is"),
+        ("benchmarks: [voc20]", "benchmarks is to hold"),
+        ("benchmarks: {voc20: 3}", "benchmarks is to hold"),
+        ("benchmarks: {voc20: {name: x}}", "name is no setting"),
+    ],
+)
+def test_what_is_no_protocol_is_refused(tmp_path: Path, content: str, message: str):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_protocol(str(tmp_path / "mine.yaml"), "voc21", background=True)
+
+
+def test_a_misspelt_name():
+    with pytest.raises(UserError, match="did you mean naclip"):
+        read("nacip", "voc20")
+    with pytest.raises(UserError, match="choose from clearclip"):
+        read("something", "voc20")

@@ -1,0 +1,214 @@
+"""From pictures to counts: known answers, shared patches, blocks that survive and add up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eval import segmenting
+from eval.protocols import Protocol, read_protocol
+from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
+from pacl.background import parse_background
+from pacl.data.masks import MaskFolder
+from pacl.errors import UserError
+from pacl.model import PACL
+from pacl.prompts import Label
+from tests.colours import COLOURS, ColourModel, picture
+from tests.tiny import trained_head
+
+PLAIN = Protocol("plain", templates="none", size=64)
+RED, GREEN, BLUE, GREY = (Label(name, (name,)) for name in ("red", "green", "blue", "grey"))
+
+
+def folder_of(tmp_path: Path, count: int = 5, names: str = "red\ngreen\nblue\n") -> MaskFolder:
+    """Pictures of 64 x 64 in patches of 8: the left half red, the right green; picture i has i wrong label rows."""
+    for sub in ("images", "masks"):
+        (tmp_path / sub).mkdir(exist_ok=True)
+    for i in range(count):
+        image = np.empty((64, 64, 3), np.uint8)
+        image[:, :32], image[:, 32:] = COLOURS["red"], COLOURS["green"]
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:, 32:] = 1
+        mask[:i] = 2  # "blue", which nothing shows
+        mask[-1] = 255
+        Image.fromarray(image).save(tmp_path / "images" / f"{i:02}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i:02}.png")
+    (tmp_path / "names.txt").write_text(names)
+    return MaskFolder(str(tmp_path / "images"), str(tmp_path / "masks"), str(tmp_path / "names.txt"))
+
+
+def a_bench(folder: MaskFolder, **extras: bool) -> Bench:
+    return Bench(folder, [Row("naclip", ColourModel(), PLAIN, folder.labels, False)], Extras(**extras))
+
+
+# --- Known answers ----------------------------------------------------------------------------------------------
+
+
+def test_counts_of_pictures_whose_answer_is_known(tmp_path):
+    folder = folder_of(tmp_path)
+    measure(a_bench(folder, boundary=True, patches=True), tmp_path / "parts", batch=2)
+    counts = gather(tmp_path / "parts", 5)
+    assert counts.index.tolist() == [0, 1, 2, 3, 4]
+    for i in range(5):
+        hits, predicted, true = counts.areas[i, 0]
+        half = 32 * (63 - i)
+        assert true.tolist() == [half, half, 64 * i]
+        assert hits.tolist() == [half, half, 0]
+        assert predicted.tolist() == [32 * 63, 32 * 63, 0]
+    wrong = 32 * (0 + 1 + 2 + 3 + 4)
+    right = 5 * 32 * 63 - wrong
+    assert counts.confusion[0].tolist() == [[right, 0, 0], [0, right, 0], [wrong, wrong, 0]]
+    assert counts.patches is not None
+    assert counts.bound is not None
+    assert counts.patches[:, 0].tolist() == [[64, 64]] * 5  # four wrong rows of eight are no majority: ties go down
+    assert counts.bound[0].tolist() == counts.areas[0, 0].tolist()
+    assert counts.boundary is not None
+    assert counts.boundary[0, 0, 0].tolist() == counts.boundary[0, 0, 2].tolist()
+
+
+def test_a_class_0_that_is_none_of_these(tmp_path):
+    """Grey is "none of these": by its own name, and by a threshold that the undecided do not pass."""
+    image = picture(64, 64, (0, 32, 0, 64))  # red above, grey below
+    labels = [Label("background", ("grey", "teal")), RED, BLUE]
+    for rule, text in (("none", True), ("threshold:0.9", False)):
+        protocol = Protocol("mine", templates="none", size=64, background=rule, background_text=text, logit_scale=1)
+        row = Row("pacl", ColourModel(), protocol, labels, True)
+        ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
+        assert found[:28].tolist() == [[1] * 64] * 28 if text else found.max() == 0  # at scale 1 nothing is sure
+        assert found[36:].max() == 0
+
+
+def test_what_competes_and_in_which_order():
+    sky = tuple(f"sky {i}" for i in range(9))
+    labels = [Label("background", (*sky, "bed")), Label("bed", ("bed", "cot")), Label("cat", ("cat",))]
+    query = ask(labels, True, read_protocol("sclip", "voc21", background=True))
+    assert query.prompts == (*sky, "bed", "bed", "cot", "cat")
+    assert query.ids == (*[0] * 10, 1, 1, 2)
+    assert (len(query.labels), str(query.background), query.smallest) == (2, "threshold:0.1", 0.1)
+    silent = ask([labels[0], RED, GREEN, BLUE, GREY, labels[2]], True, read_protocol("pacl", "voc21", background=True))
+    assert silent.prompts == ("red", "green", "blue", "grey", "cat")
+    assert silent.ids == (1, 2, 3, 4, 5)
+    plain = ask(labels[1:], False, read_protocol("sclip", "voc20", background=False))
+    assert (plain.prompts, plain.ids, plain.background) == (("bed", "cot", "cat"), (1, 1, 2), parse_background("none"))
+
+
+def test_the_class_of_each_prompt():
+    def classes(labels: list[Label], background: bool) -> list[int]:
+        return Row("pacl", ColourModel(), PLAIN, labels, background).prepare().classes  # type: ignore[arg-type]
+
+    assert classes([Label("red", ("red", "teal")), GREEN], False) == [0, 0, 1]
+    assert classes([Label("none", ("grey",)), RED, GREEN], True) == [0, 1, 2]
+
+
+def test_a_name_of_two_classes_goes_to_the_first(tmp_path):
+    """As the first of equal maxima does in the published code."""
+    labels = [Label("background", ("grey", "red")), RED]
+    row = Row("pacl", ColourModel(), PLAIN, labels, True)  # type: ignore[arg-type]
+    ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([picture(64, 64, (0, 64, 0, 64))]))
+    assert found.max() == 0
+
+
+def test_a_limit_that_can_never_hold_is_refused_before_anything_is_measured(tmp_path):
+    protocol = Protocol("mine", templates="none", background="entropy:1.5", background_text=False)
+    with pytest.raises(UserError, match=r"--background_rule entropy:1\.5: can never hold.*; choose another limit"):
+        Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), protocol, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
+
+
+def test_a_class_0_that_nothing_can_become_is_refused():
+    with pytest.raises(UserError, match="nothing can become class 0; give a --background_rule"):
+        ask([GREY, RED, BLUE], True, Protocol("mine", background_text=False))
+
+
+def test_refined_cosines_follow_the_pictures_edges(tmp_path):
+    """The edge lies within a patch, at pixel 28 of 64: without refinement it cannot be found."""
+    image = picture(64, 64, (0, 64, 0, 28))
+    folder = folder_of(tmp_path)
+
+    def wrong(refine: int) -> int:
+        protocol = Protocol("mine", templates="none", size=64, refine=refine, dilations=(1, 2))
+        row = Row("pacl", ColourModel(), protocol, [RED, GREY], False)  # type: ignore[arg-type]
+        ((_, found),) = next(Bench(folder, [row], Extras()).predict([image]))
+        return int((found[:, :28] != 0).sum() + (found[:, 28:] != 1).sum())
+
+    assert wrong(10) < wrong(0)
+
+
+# --- Several rows -----------------------------------------------------------------------------------------------
+
+
+def test_lists_of_names_share_a_pictures_patches(tmp_path):
+    folder = folder_of(tmp_path)
+    model = ColourModel()
+    swapped = [Label("red", ("green",)), Label("green", ("red",)), BLUE]
+    rows = [Row("pacl", model, PLAIN, folder.labels, False), Row("pacl", model, PLAIN, swapped, False)]  # type: ignore[arg-type]
+    measure(Bench(folder, rows, Extras()), tmp_path / "parts", batch=5)
+    assert len(model.batches) == 1  # five pictures of one size, once
+    areas = gather(tmp_path / "parts", 5).areas
+    assert areas[0, 1, 0].tolist() == [0, 0, 0]
+    assert areas[0, 0, 0].tolist() == [32 * 63, 32 * 63, 0]
+
+
+def test_methods_in_one_run_count_what_each_counts_alone(tmp_path, tiny_clip):
+    from pacl.backbone import load_clip
+
+    clip = load_clip(tiny_clip)
+    folder = folder_of(tmp_path)
+    models = {"clip": PACL.untrained(clip, dense="clip"), "naclip": PACL.untrained(clip, dense="naclip")}
+    models["pacl"] = trained_head(clip, dense="value")
+    protocol = Protocol("mine", templates="none", size=40, window=32)
+    rows = [Row(name, model, protocol, folder.labels, False) for name, model in models.items()]
+    measure(Bench(folder, rows, Extras()), tmp_path / "all")
+    together = gather(tmp_path / "all", 5)
+    for r, row in enumerate(rows):
+        measure(Bench(folder, [row], Extras()), tmp_path / row.method)
+        alone = gather(tmp_path / row.method, 5)
+        assert np.array_equal(together.areas[:, r], alone.areas[:, 0])
+        assert np.array_equal(together.confusion[r], alone.confusion[0])
+
+
+# --- Blocks -----------------------------------------------------------------------------------------------------
+
+
+def test_blocks_survive_and_are_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "BLOCK", 3)
+    folder = folder_of(tmp_path, count=8)
+    measure(a_bench(folder), tmp_path / "one", batch=2)
+    whole = gather(tmp_path / "one", 8)
+    for rank in (1, 0):
+        measure(a_bench(folder), tmp_path / "two", rank=rank, ranks=2, batch=2)
+    shared = gather(tmp_path / "two", 8)
+    assert np.array_equal(whole.areas, shared.areas)
+    assert np.array_equal(whole.confusion, shared.confusion)
+
+    part_file(tmp_path / "one", 1).unlink()
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "one").iterdir()}
+    bench, told = a_bench(folder), []
+    counted: list[int] = []
+    count = bench.count
+    monkeypatch.setattr(bench, "count", lambda index, *rest: counted.extend(index) or count(index, *rest))
+    measure(bench, tmp_path / "one", batch=2, progress=told.append)
+    assert counted == [3, 4, 5]
+    assert told == [5, 7, 8]
+    assert before.items() <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "one").iterdir()}.items()
+    assert np.array_equal(gather(tmp_path / "one", 8).areas, whole.areas)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_one_line_and_loses_nothing(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(segmenting, "BLOCK", 2)
+    folder = folder_of(tmp_path)
+    (tmp_path / "images" / "03.png").write_bytes(b"no picture")
+    with pytest.raises(UserError) as raised:
+        measure(a_bench(folder), tmp_path / "parts", batch=1, workers=workers)
+    assert "03.png" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert part_file(tmp_path / "parts", 0).is_file()
+    assert not part_file(tmp_path / "parts", 1).is_file()
+
+
+def test_peak_memory_is_of_this_process():
+    assert 50 * 2**20 < segmenting.peak_memory(torch.device("cpu")) < 2**40
