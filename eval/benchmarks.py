@@ -216,9 +216,10 @@ class Benchmark:
         return [s for s, p in places.items() if p.images.is_dir() and (p.only is None or p.only.is_file())]
 
     def _other_splits(self, root: str | Path) -> str:
+        advice = f"get {self.title} from {self.source}" if self.source else "choose a folder that does"
         if others := self.splits(root):
-            return f"there is --split {' or '.join(others)}"
-        return f"get {self.title} from {self.source}" if self.source else "choose a folder that does"
+            advice += f", or take --split {' or '.join(others)}, which is there"
+        return advice
 
     def _how_to_get_masks(self, root: str | Path, split: str, place: Place) -> str:
         if not self.layout.raw:
@@ -231,8 +232,8 @@ class Benchmark:
 
 
 def _holds(folder: Path, ending: str) -> bool:
-    """Whether a file of that ending lies in or below the folder."""
-    return next(folder.glob(f"**/*{ending}"), None) is not None
+    """Whether a file of that ending lies in or below the folder; COCO's masks lie beside what they are made from."""
+    return any(ending != ".png" or not path.stem.endswith("TrainIds") for path in folder.glob(f"**/*{ending}"))
 
 
 _VOC = Layout(
