@@ -109,7 +109,7 @@ def best_of_patches(target: np.ndarray, layout: Layout, patch: int) -> np.ndarra
 
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that occur, int32 [k] in order (so that the first of equals is the smaller), and each pixel's place."""
+    """The labels that occur, int32 [k] in order: the first of equals is the smaller. And each pixel's place in them."""
     shifted = labels - IGNORED  # from 0
     occurring = np.flatnonzero(np.bincount(shifted.ravel()))
     place = np.zeros(occurring[-1] + 1, np.int64)

@@ -1,0 +1,213 @@
+"""The results of one benchmark as a table: on the terminal, as Markdown, and as CSV with a line for each class.
+
+A table never stands without what its figures mean: how many of the split's images, how many classes the mean covers,
+and every setting of the protocol. What all rows have in common is said once, the rest with the rows it holds for.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eval.result import Result
+from pacl.files import written_whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCORES = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel acc.",
+    "mean_accuracy": "mean acc.",
+    "boundary_miou": "boundary mIoU",
+    "patch_accuracy": "patch acc.",
+    "upper_bound_miou": "patch bound",
+}
+INTERVAL, SPEED, NONE = "95% interval", "images/s", "-"
+
+
+def titles_of(results: Sequence[Result]) -> list[str]:
+    """What each row is called: its method and, where they differ between rows, its names and its protocol."""
+    parts: list[list[str]] = [[result.method] for result in results]
+    for key in ("names", "name"):
+        values = [str(result.protocol.get(key, "")) for result in results]
+        if len(set(values)) > 1:
+            for part, value in zip(parts, values, strict=True):
+                part.append(Path(value).stem)
+    return [" ".join(part) for part in parts]
+
+
+def summary(results: Sequence[Result]) -> Table:
+    """The table for the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    header, rows = _rows(results)
+    remarks = [line for fact in (extent, _counted, _protocol_name) for line in _told(results, fact)]
+    table = Table(title=Text(_name(results)), title_justify="left", box=SIMPLE_HEAD)
+    table.caption, table.caption_justify = Text("\n".join(remarks)), "left"
+    for name, *cells in zip(header, *rows, strict=True):
+        figures = name != header[0]
+        head = name.replace(" ", "\n")
+        # Where the terminal is narrow, the names of the rows give way, never the figures.
+        least = max(map(len, [*head.split("\n"), *cells])) if figures else None
+        table.add_column(Text(head), justify="right" if figures else "left", min_width=least, no_wrap=figures)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table, what it means, and the IoU of every class, in percent."""
+    header, rows = _rows(results)
+    best = max((result.scores["miou"] for result in results if math.isfinite(result.scores["miou"])), default=None)
+    for row, result in zip(rows, results, strict=True):
+        if len(results) > 1 and result.scores["miou"] == best:
+            row[1] = f"**{row[1]}**"
+    remarks = [line for fact in (extent, _counted, _protocol, _model, _speed, _made) for line in _told(results, fact)]
+    by_class = [["class", *titles_of(results)]]
+    by_class += [[name, *(_figure(value) for value in line[::2])] for name, *line in _by_class(results)]
+    parts = [
+        f"## {_name(results)}",
+        _table(header, rows),
+        "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
+        "but in no label counts 0. Intervals: percentile bootstrap over the images.",
+        "\n".join(f"- {line}" for line in remarks),
+        "### IoU by class",
+        _table(by_class[0], by_class[1:]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Head and a row for each class: its name, then IoU and accuracy of every method in percent; empty for none."""
+    head = ["class", *(f"{title} {what}" for title in titles_of(results) for what in ("IoU", "accuracy"))]
+    return [head, *([name, *(_figure(value, 4, "") for value in line)] for name, *line in _by_class(results))]
+
+
+def write_csv(path: str | Path, results: Sequence[Result]) -> None:
+    """Write `csv_rows`, whole.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with written_whole(path) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(csv_rows(results))
+
+
+# --- What a row says --------------------------------------------------------------------------------
+
+
+def extent(result: Result) -> str:
+    """What was measured, such as "43 of 1,449 images: a subset"."""
+    images = f"{result.images:,} image{'s' * (result.images != 1)}"
+    if result.full is None:
+        return f"{images}, of a split of unknown size"
+    return f"{result.images:,} of {result.full:,} images: a subset" if result.partial else f"all {images}"
+
+
+def _counted(result: Result) -> str:
+    return f"the mean covers {result.details['classes_counted']} of {len(result.details['classes'])} classes"
+
+
+def _protocol_name(result: Result) -> str:
+    protocol = result.protocol
+    changed = f" (changed: {', '.join(protocol['changed'])})" if protocol.get("changed") else ""
+    return f"protocol {protocol.get('name', NONE)}{changed}, names {protocol.get('names', NONE)}"
+
+
+def _protocol(result: Result) -> str:
+    told = ("name", "names", "changed")
+    rest = "; ".join(f"{key} {_value(value)}" for key, value in result.protocol.items() if key not in told)
+    return f"{_protocol_name(result)}" + (f"; {rest}" if rest else "")
+
+
+def _model(result: Result) -> str:
+    told = {key: _value(value) for key, value in result.model.items()}
+    if told.get("dense") == result.method:  # said already
+        del told["dense"]
+    return "model " + "; ".join([told.pop("name", NONE), *(f"{key} {value}" for key, value in told.items())])
+
+
+def _speed(result: Result) -> str:
+    figures = {
+        key.replace("_", " "): f"{x:,.2f}" if x % 1 and x < 100 else f"{x:,.0f}" for key, x in result.speed.items()
+    }
+    return "; ".join(f"{key} {value}" for key, value in figures.items())
+
+
+def _made(result: Result) -> str:
+    return "made with " + "; ".join(f"{key} {value}" for key, value in result.made.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "/".join(map(_value, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
+
+
+def _told(results: Sequence[Result], fact: Callable[[Result], str]) -> list[str]:
+    """A fact of all rows, once; where they differ, once for each group of rows that share it."""
+    groups: dict[str, list[str]] = {}
+    for title, result in zip(titles_of(results), results, strict=True):
+        groups.setdefault(fact(result), []).append(title)
+    return list(groups) if len(groups) == 1 else [f"{', '.join(who)}: {what}" for what, who in groups.items()]
+
+
+# --- Cells ------------------------------------------------------------------------------------------
+
+
+def _name(results: Sequence[Result]) -> str:
+    names = {f"{result.dataset} {result.split}".strip() for result in results}
+    if len(names) != 1:
+        raise ValueError(f"a table is of one benchmark, not of {len(names)}")
+    return names.pop()
+
+
+def _rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Head and cells of the table; scores and speed that no row has get no column."""
+    there = [key for key in SCORES if any(key in result.scores for result in results)]
+    intervals = any("miou" in result.intervals for result in results)
+    speed = any("images_per_second" in result.speed for result in results)
+    header = ["method"]
+    for key in there:
+        header += [SCORES[key], *([INTERVAL] if key == "miou" and intervals else [])]
+    header += [SPEED] if speed else []
+    rows = []
+    for title, result in zip(titles_of(results), results, strict=True):
+        row = [title]
+        for key in there:
+            row.append(_figure(result.scores.get(key)))
+            if key == "miou" and intervals:
+                low, high = map(_figure, result.intervals.get(key, (None, None)))
+                row.append(NONE if NONE in (low, high) else f"{low}-{high}")
+        if speed:
+            row.append(_figure(result.speed.get("images_per_second"), 2))
+        rows.append(row)
+    return header, rows
+
+
+def _by_class(results: Sequence[Result]) -> list[list[Any]]:
+    """Name of every class, then IoU and accuracy of every row."""
+    classes = results[0].details["classes"]
+    lines: list[list[Any]] = [[name] for name in classes]
+    for result in results:
+        for line, iou, accuracy in zip(lines, result.details["iou"], result.details["accuracy"], strict=True):
+            line += [iou, accuracy]
+    return lines
+
+
+def _figure(value: float | None, digits: int = 1, none: str = NONE) -> str:
+    return none if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are figures."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
