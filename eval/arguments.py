@@ -46,7 +46,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+def add_out(parser: argparse._ActionsContainer, default: str) -> None:
     """``--out``, the folder for results."""
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path(default), help=f"results (default: {default})")
 

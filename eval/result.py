@@ -63,6 +63,8 @@ class Result:
 
 def describe_model(model: PACL, name: str) -> dict[str, Any]:
     """What a result says of its model; ``name`` is what ``--model`` was given."""
+    from pacl.backbone import weights_checksum
+
     config = model.config
     return {
         "name": name,
@@ -70,6 +72,7 @@ def describe_model(model: PACL, name: str) -> dict[str, Any]:
         "checksum": config.checksum[:16],
         "dense": config.dense,
         "trained": config.trained,
+        "head": weights_checksum(model.head_state())[:16] if config.trained else None,
     }
 
 

@@ -145,8 +145,8 @@ def find(name: str, args: argparse.Namespace) -> Task:
             args.protocol, benchmark.name, background=benchmark.background, changes={**changes, **more}
         )
 
-    own = [names if (names := protocol().names) in benchmark.lists() else benchmark.lists()[0]]
-    lists = args.names or own
+    usual = protocol().names
+    lists = args.names or [usual if usual in benchmark.lists() else benchmark.lists()[0]]
     protocols = [protocol(names=names) for names in dict.fromkeys(lists)]
     folders = [
         benchmark.open(args.data, args.split, names=p.names, limit=args.limit, partial=args.partial) for p in protocols
@@ -210,7 +210,7 @@ def measure_task(
     args: argparse.Namespace,
     rank: int,
     ranks: int,
-    wait: Callable[[], None],
+    wait: Callable[[], object],
 ) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
     from eval.segmenting import Bench, Extras, Row, gather, measure, peak_memory
@@ -379,7 +379,7 @@ def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) ->
         confusion_picture(task.out / f"confusion-{title}.png".replace(" ", "-"), classes, matrix, f"{where}, {title}")
     by_picture = scores(counts.areas[:, 0])["miou"]  # [I]
     order = [int(i) for i in by_picture.argsort(kind="stable") if by_picture[i] == by_picture[i]]
-    shown = {}
+    shown: dict[int, str] = {}
     for word, some in (("best", order[::-1][:3]), ("median", middle(order, 3)), ("worst", order[:3])):
         for i in some:
             shown.setdefault(i, f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}")
@@ -410,7 +410,7 @@ def middle(order: Sequence[int], count: int) -> list[int]:
 
 
 @contextmanager
-def processes() -> Iterator[tuple[int, int, Callable[[], None]]]:
+def processes() -> Iterator[tuple[int, int, Callable[[], object]]]:
     """This process among those that ``torchrun`` started: its rank, their number, and how to wait for all."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     if ranks == 1:

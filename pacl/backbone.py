@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -198,14 +198,19 @@ class FrozenCLIP(nn.Module):
         return len(self.tokenizer.tokenizer(text)["input_ids"])
 
     def checksum(self) -> str:
-        """SHA-256 over names, shapes and float32 values of all weights: tells one set of weights from another."""
+        """`weights_checksum` of all weights: tells one set of weights from another."""
         if self._checksum is None:
-            digest = hashlib.sha256()
-            for key, value in sorted(self.clip.state_dict().items()):
-                digest.update(f"{key}{tuple(value.shape)}".encode())
-                digest.update(value.detach().float().cpu().contiguous().numpy().data)
-            self._checksum = digest.hexdigest()
+            self._checksum = weights_checksum(self.clip.state_dict())
         return self._checksum
+
+
+def weights_checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values of tensors."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def load_clip(name: str, *, quick_gelu: bool | None = None) -> FrozenCLIP:
