@@ -1,0 +1,275 @@
+"""Pictures with five captions each, in the folders and files that their owners publish.
+
+``flickr8k`` (Hodosh, Young and Hockenmaier, JAIR 2013), ``flickr30k`` (Young et al., TACL 2014) and ``coco`` (Lin et
+al., ECCV 2014; Chen et al., arXiv 1504.00325). The literature's test parts of all three are those of Karpathy and
+Fei-Fei (CVPR 2015): 1,000, 1,000 and 5,000 pictures, of which each brings its first five captions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from pacl.data.lists import read_list
+from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, read_coco, read_table
+from pacl.data.sources import Source
+from pacl.errors import UserError
+
+CAPTIONS = 5  # of a picture; COCO has some with six or seven, of which the literature takes the first five
+KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a set's folder holds, every place relative to it; the first that is there counts.
+
+    Attributes:
+        title: its name in writing.
+        source: its official page.
+        images: folders of pictures.
+        tables: captions of all pictures, as `pacl.data.pairs.read_table` takes them (COCO: its JSON).
+        karpathy: Karpathy's file of splits and captions.
+        list: the official list of the test pictures, where there is one.
+        full: split -> pictures, where it is known.
+    """
+
+    title: str
+    source: str
+    images: tuple[str, ...]
+    tables: tuple[str, ...]
+    karpathy: str
+    list: tuple[str, ...]
+    full: dict[str, int]
+
+
+LAYOUTS = {
+    "flickr8k": Layout(
+        "Flickr8k",
+        "https://hockenmaier.cs.illinois.edu/8k-pictures.html",
+        ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset"),  # the official folder is spelt so
+        ("captions.txt", "Flickr8k.token.txt", "Flickr8k_text/Flickr8k.token.txt"),
+        "dataset_flickr8k.json",
+        ("Flickr_8k.testImages.txt", "Flickr8k_text/Flickr_8k.testImages.txt"),
+        {"test": 1000},
+    ),
+    "flickr30k": Layout(
+        "Flickr30k",
+        "https://shannon.cs.illinois.edu/DenotationGraph/",
+        ("flickr30k-images", "flickr30k_images", "Images", "images"),
+        ("results_20130124.token", "captions.txt", "results.csv"),
+        "dataset_flickr30k.json",
+        (),
+        {"test": 1000, "all": 31783},
+    ),
+    "coco": Layout(
+        "COCO captions",
+        "https://cocodataset.org/#download",
+        (".", "images"),
+        ("annotations/captions_val2017.json", "captions_val2017.json"),
+        "dataset_coco.json",
+        (),
+        {"test": 5000, "val2017": 5000},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CaptionSet:
+    """Pictures and their captions.
+
+    Attributes:
+        name: of the set.
+        split: ``test``, ``val2017`` or ``all``.
+        annotations: the file that says which pictures and captions, without its folder.
+        source: the pictures, read on demand.
+        captions: of each picture.
+        full: pictures of the whole split.
+    """
+
+    name: str
+    split: str
+    annotations: str
+    source: PairSource
+    captions: list[list[str]]
+    full: int
+
+    def texts(self) -> tuple[list[str], list[int]]:
+        """All captions, picture by picture, equal ones too, and the picture of each."""
+        owners = [i for i, own in enumerate(self.captions) for _ in own]
+        return list(chain.from_iterable(self.captions)), owners
+
+
+def open_captions(
+    name: str,
+    root: str | Path,
+    split: str | None = None,
+    *,
+    limit: int | None = None,
+    partial: bool = False,
+    images: str | Path | None = None,
+) -> CaptionSet:
+    """Open one of the sets.
+
+    Args:
+        name: ``flickr8k``, ``flickr30k``, ``coco`` or ``custom``.
+        root: its folder; of ``custom`` the table or COCO-like JSON.
+        split: ``test`` (the literature's), ``val2017`` (of COCO) or ``all``; None takes what there is a file for.
+        limit: so many pictures, those that `pacl.data.pairs.hold_out` would hold out: the same ones in any run.
+        partial: leave out pictures that are named but absent, instead of refusing.
+        images: folder of the pictures, where it is another than the official one.
+
+    Raises:
+        UserError: what is missing, where it belongs and where it comes from.
+    """
+    if images is not None and not Path(images).is_dir():
+        raise UserError(f"--images {images}: no such folder")
+    pairs: FilePairs | Part
+    if name == "custom":
+        split, pairs, annotations = split or "all", _custom(Path(root), images), Path(root).name
+        if split != "all":
+            raise UserError(f"--split {split}: custom has no splits; leave it out")
+    elif name in LAYOUTS:
+        if not Path(root).is_dir():
+            raise UserError(f"--data {root}: no such folder; {LAYOUTS[name].title} is from {LAYOUTS[name].source}")
+        split, pairs, annotations = _open(name, Path(root), split, images, limit is not None)
+    else:
+        raise UserError(f"{name}: choose from {', '.join(LAYOUTS)} or custom")
+    full = LAYOUTS[name].full.get(split, len(pairs)) if name in LAYOUTS else len(pairs)
+    source = _present(pairs, partial, f"{Path(root)}" if name == "custom" else f"{Path(root) / annotations}")
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"--limit {limit}: 1 picture or more")
+        source = hold_out(source, min(limit, len(source)))[1]
+    most = None if name == "custom" else CAPTIONS
+    captions = [[text for text, _ in source.descriptions(i)][:most] for i in range(len(source))]
+    if not any(captions):
+        raise UserError(f"{annotations}: no picture has a caption")
+    return CaptionSet(name, split, Path(annotations).name, source, captions, max(full, len(source)))
+
+
+def _open(
+    name: str, root: Path, split: str | None, images: str | Path | None, limited: bool
+) -> tuple[str, FilePairs | Part, str]:
+    """The split, its pictures and the file that names them."""
+    layout = LAYOUTS[name]
+    karpathy = _first(root, [layout.karpathy, f"annotations/{layout.karpathy}"])
+    listed = _first(root, layout.list)
+    table = _first(root, layout.tables)
+    whole = "val2017" if name == "coco" else "all"
+    splits = [*(["test"] if karpathy or (listed and table) else []), *([whole] if table else [])]
+    if not splits:
+        raise UserError(
+            f"--data {root}: holds neither {layout.tables[0]} ({layout.title}: {layout.source}) "
+            f"nor {layout.karpathy} (splits and captions: {KARPATHY})"
+        )
+    if split is None:
+        if splits == ["all"] and not limited:
+            raise UserError(
+                f"--data {root}: which pictures are {layout.title}'s test part is said by "
+                f"{' or '.join([*layout.list[:1], layout.karpathy])} ({KARPATHY}), which is not there; "
+                "or say --split all, or --limit N"
+            )
+        split = splits[0]
+    if split not in splits:
+        where = f"; test needs {layout.karpathy} ({KARPATHY})" if split == "test" else ""
+        raise UserError(f"--split {split}: here is {' and '.join(splits)}{where}")
+    if split == "test" and karpathy:
+        return split, _karpathy(name, karpathy, root, images), str(karpathy.relative_to(root))
+    assert table is not None
+    annotations = str(table.relative_to(root))
+    if name == "coco":
+        folders = [images] if images else [root / "val2017", root / "images" / "val2017"]
+        return split, read_coco(table, _folder(layout, root, folders)), annotations
+    pairs = read_table(table, _folder(layout, root, [images] if images else [root / each for each in layout.images]))
+    if split == "all":
+        return split, pairs, annotations
+    assert listed is not None
+    wanted = set(read_list(listed))
+    if absent := wanted - set(map(pairs.paths.__getitem__, range(len(pairs)))):
+        raise UserError(f"{listed}: {len(absent)} of its {len(wanted)} pictures have no captions in {table}")
+    found = [i for i in range(len(pairs)) if pairs.paths[i] in wanted]
+    return split, Part(pairs, found), str(listed.relative_to(root))
+
+
+def _custom(path: Path, images: str | Path | None) -> FilePairs:
+    if not path.is_file():
+        raise UserError(f"--data {path}: of custom it is a table of pictures and captions (CSV, TSV) or COCO-like JSON")
+    return Source(str(path), str(images) if images else None).read()
+
+
+def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> FilePairs:
+    """The test part of Karpathy's file."""
+    layout = LAYOUTS[name]
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
+        test = [
+            (_places(entry), [" ".join(str(sentence["raw"]).split()) for sentence in entry["sentences"]])
+            for entry in entries
+            if entry["split"] == "test"
+        ]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a file of Karpathy's splits ({type(error).__name__}: {error})") from None
+    if not test:
+        raise UserError(f"{path}: has no picture of the split test")
+    folders = [Path(images)] if images else [root / each for each in layout.images]
+    folder = next((each for each in folders for places, _ in test if _at(each, places)), None)
+    if folder is None:
+        raise UserError(
+            f"--data {root}: the pictures belong in {folders[0] / test[0][0][0]} and beside it ({layout.source})"
+        )
+    captions: dict[str, list[str]] = {}
+    for places, own in test:
+        captions.setdefault(_at(folder, places) or places[0], own)
+    return FilePairs(folder, captions)
+
+
+def _places(entry: dict[str, object]) -> list[str]:
+    """Where a picture may lie. COCO's of 2014 are the same pictures as those of 2017, under other names."""
+    name = str(entry["filename"])
+    if "filepath" not in entry:
+        return [name]
+    places = [f"{entry['filepath']}/{name}", name]
+    if "cocoid" in entry:
+        places += [f"{part}2017/{int(str(entry['cocoid'])):012d}.jpg" for part in ("val", "train")]
+    return places
+
+
+def _at(folder: Path, places: Iterable[str]) -> str | None:
+    return next((place for place in places if (folder / place).is_file()), None)
+
+
+def _folder(layout: Layout, root: Path, folders: Iterable[str | Path]) -> Path:
+    places = list(map(Path, folders))
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise UserError(f"--data {root}: {layout.title}'s pictures belong in {places[0]} ({layout.source})")
+    return found
+
+
+def _present(pairs: FilePairs | Part, partial: bool, annotations: str) -> PairSource:
+    """The pictures that are there: all, or a UserError, or with ``partial`` some."""
+    absent = set(_absent(pairs))
+    if not absent:
+        return pairs
+    first = pairs.name(min(absent))
+    if len(absent) == len(pairs):
+        raise UserError(f"{annotations}: names {len(pairs)} pictures and none is there, such as {first}")
+    if not partial:
+        raise UserError(
+            f"{annotations}: {len(absent)} of the {len(pairs)} pictures are absent, such as {first}; "
+            "--partial measures on the others"
+        )
+    return Part(pairs, [i for i in range(len(pairs)) if i not in absent])
+
+
+def _absent(pairs: FilePairs | Part) -> Iterator[int]:
+    return (i for i in range(len(pairs)) if not Path(pairs.name(i)).is_file())
+
+
+def _first(root: Path, places: Iterable[str]) -> Path | None:
+    return next((root / place for place in places if (root / place).is_file()), None)

@@ -1,0 +1,160 @@
+"""The command finds what belongs together, says how it counted, and keeps to few pairs where it is told to."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eval import retrieval
+from eval.result import read_results
+from pacl.errors import UserError
+from pacl.loading import load_model
+
+PICTURES, EACH = 9, 5
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Nine noisy pictures of their own with five captions each; caption 0 of all pictures is the same."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "Images").mkdir()
+    with (tmp_path / "captions.txt").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "caption"])
+        for i in range(PICTURES):
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "Images" / f"{i}.png")
+            rows.writerows([f"{i}.png", "a picture" if k == 0 else f"thing {i} seen {k} times"] for k in range(EACH))
+    return tmp_path
+
+
+def run(photos: Path, clip: str, *words: str, data: str = "captions.txt") -> dict[str, dict]:
+    words = ("--data", str(photos / data), "--model", clip, "--workers", "0", "--out", str(photos / "out"), *words)
+    assert retrieval.main(["custom", *words]) == 0
+    results = json.loads((photos / "out" / "custom" / "results.json").read_text())["results"]
+    return {result["method"]: result for result in results}
+
+
+def test_figures_are_those_of_the_model(photos, tiny_clip):
+    """Ranks counted one by one, in full precision, from what the model says of each picture and caption."""
+    found = run(photos, tiny_clip, "--batch", "4")
+    model = load_model(tiny_clip)
+    texts, owners, squares = [], [], []
+    for i in range(PICTURES):
+        texts += ["a picture" if k == 0 else f"thing {i} seen {k} times" for k in range(EACH)]
+        owners += [i] * EACH
+        image = Image.open(photos / "Images" / f"{i}.png").crop((4, 0, 44, 40))
+        tensor = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None]
+        squares.append(retrieval_size(tensor, model.clip.size))
+    pixels = model.clip.normalize(torch.cat(squares))
+    with torch.inference_mode():
+        scores = {
+            "pooled": model.clip.encode_image(pixels) @ model.clip.encode_text(texts).T,
+            "phi": model.compatibility(pixels, texts),
+        }
+    for method, table in scores.items():
+        i2t = [1 + min(rank(row, t, [o == i for o in owners]) for t in own(i)) for i, row in enumerate(table)]
+        t2i = [1 + rank(table[:, t], owners[t], [j == owners[t] for j in range(PICTURES)]) for t in range(len(texts))]
+        for k in (1, 5, 10):
+            assert found[method]["scores"][f"i2t R@{k}"] == pytest.approx(100 * np.mean([r <= k for r in i2t]))
+            assert found[method]["scores"][f"t2i R@{k}"] == pytest.approx(100 * np.mean([r <= k for r in t2i]))
+        assert found[method]["details"]["i2t median rank"] == np.median(i2t)
+        assert found[method]["details"]["t2i median rank"] == np.median(t2i)
+
+
+def own(i: int) -> range:
+    return range(EACH * i, EACH * (i + 1))
+
+
+def rank(row: torch.Tensor, item: int, right: list[bool]) -> int:
+    """Wrong items that are at least as good."""
+    return sum(bool(score >= row[item]) and not ok for score, ok in zip(row, right, strict=True))
+
+
+def retrieval_size(image: torch.Tensor, size: int) -> torch.Tensor:
+    from pacl.images import resize
+
+    return resize(image, (size, size))
+
+
+def test_equal_captions_stay_items_of_their_own(photos, tiny_clip):
+    """Nine equal captions of nine pictures: to all of them one picture is the best, which is right for one only."""
+    with (photos / "same.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "caption"], *([f"{i}.png", "a picture"] for i in range(PICTURES))])
+    for result in run(photos, tiny_clip, data="same.csv").values():
+        assert result["details"]["captions"] == PICTURES
+        assert result["scores"]["t2i R@1"] == pytest.approx(100 / PICTURES)
+        assert result["scores"]["i2t R@1"] < 50  # eight wrong ones are as good, but for rounding
+
+
+def test_all_candidates_reranked_are_phi(photos, tiny_clip):
+    found = run(photos, tiny_clip, "--first_stage", "1000")
+    assert list(found) == ["pooled", "phi", "pooled then phi"]
+    assert found["pooled then phi"]["scores"] == found["phi"]["scores"]
+    assert found["phi"]["scores"] != found["pooled"]["scores"]
+
+
+def test_a_first_stage_alone_never_computes_all_pairs(photos, tiny_clip, monkeypatch):
+    import pacl.retrieval
+
+    monkeypatch.setattr(pacl.retrieval, "gallery", None)  # whoever calls it fails
+    found = run(photos, tiny_clip, "--first_stage", "2", "--method", "pooled")
+    assert list(found) == ["pooled", "pooled then phi"]
+    assert found["pooled then phi"]["protocol"]["first_stage"] == 2
+    for way in ("i2t", "t2i"):  # two candidates in another order: at five nothing changes
+        assert found["pooled then phi"]["scores"][f"{way} R@5"] == found["pooled"]["scores"][f"{way} R@5"]
+
+
+def test_the_result_says_how_it_was_counted(photos, tiny_clip, capsys):
+    run(photos, tiny_clip, "--limit", "4")
+    printed = capsys.readouterr().out
+    assert "4 of 9 pictures, 20 captions (captions.txt)" in printed
+    result = read_results(photos / "out")[1]
+    assert (result.task, result.dataset, result.split, result.images, result.full) == (
+        "retrieval",
+        "custom",
+        "all",
+        4,
+        9,
+    )
+    assert result.partial
+    assert result.protocol["queries"] == "every caption, equal ones too"
+    assert result.protocol["temperature"] == pytest.approx(0.1)
+    assert result.speed["images_per_second"] > 0
+    page = (photos / "out" / "custom" / "results.md").read_text()
+    assert "| phi |" in page
+    assert "i2t R@10" in page
+    assert sorted(path.name for path in (photos / "out" / "custom").iterdir()) == ["results.json", "results.md"]
+
+
+def test_twice_the_same_digits(photos, tiny_clip):
+    first = run(photos, tiny_clip, "--first_stage", "3", "--batch", "2")
+    again = run(photos, tiny_clip, "--first_stage", "3", "--batch", "2")
+    assert [r["scores"] for r in first.values()] == [r["scores"] for r in again.values()]
+
+
+def test_a_broken_picture_is_one_line(photos, tiny_clip):
+    (photos / "Images" / "3.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"3\.png is not a picture"):
+        run(photos, tiny_clip)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--limit", "0"), "--limit 0"),
+        (("--first_stage", "0"), "--first_stage 0: 1 or more"),
+        (("--batch", "0"), "--batch 0"),
+        (("--workers", "-1"), "--workers -1"),
+        (("--dense", "nothing"), "--dense nothing"),
+    ],
+)
+def test_flags_that_make_no_sense(words, message, photos, tiny_clip):
+    with pytest.raises(UserError, match=message):
+        run(photos, tiny_clip, *words)
