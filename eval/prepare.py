@@ -134,7 +134,7 @@ def linked(place: Place, root: Path, out: Path) -> Place:
     Raises:
         UserError: It cannot be written to, or holds something else in the links' place.
     """
-    make_folder(out)
+    make_open_folder(out, "--out")
 
     def link(path: Path) -> Path:
         there = out / path.relative_to(root)
@@ -190,7 +190,10 @@ def convert(layout: Layout, table: np.ndarray, place: Place, workers: int) -> tu
     if todo:
         if layout.raw_ending == ".mat":
             check_names(place.raw)
-        make_masks_folder(place.masks)
+        try:
+            make_open_folder(place.masks, "--data")
+        except UserError as error:
+            raise UserError(f"{error}: --out ROOT2 writes the masks there") from None
     answers = list(track(partial(convert_one, table=table), todo, workers, "Converting")) if todo else []
     problems = [answer for answer in answers if answer is not None]
     there = f", {len(pairs) - len(todo):,} were there" if len(pairs) > len(todo) else ""
@@ -198,19 +201,16 @@ def convert(layout: Layout, table: np.ndarray, place: Place, workers: int) -> tu
     return problems, lacking
 
 
-def make_masks_folder(folder: Path) -> None:
-    """Make the folder, unless it is to lie in one that is marked as read-only: root could write there all the same.
+def make_open_folder(folder: Path, flag: str) -> Path:
+    """`make_folder`, unless the place is marked as read-only: root could write there all the same.
 
     Raises:
         UserError: It cannot, or must not, be written to.
     """
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        if not nearest.stat().st_mode & 0o222:
-            raise UserError(f"--data {nearest}: is read-only")
-        make_folder(folder, "--data")
-    except UserError as error:
-        raise UserError(f"{error}; --out ROOT2 writes the masks elsewhere") from None
+    if not nearest.stat().st_mode & 0o222:
+        raise UserError(f"{flag} {folder}: {nearest} is read-only; choose another folder")
+    return make_folder(folder, flag)
 
 
 def check_names(raw: Path) -> None:
