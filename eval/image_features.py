@@ -1,0 +1,180 @@
+"""What a model says of pictures as a whole: the one place where pictures pass its image tower.
+
+Shapes: B I images, P patches, D embedding, W token width, C classes, N prompts, S side of the squares in pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from eval.image_sets import ImageSet
+from pacl.data.photos import Cut
+from pacl.errors import UserError
+from pacl.files import written_whole
+from pacl.model import PACL
+from pacl.prompts import fill
+from pacl.towers import ViTTower
+
+KINDS = ("pooled", "patches")
+TEXT_CLASSES = 64  # classes whose texts are embedded at a time
+
+
+class Squares(Dataset[tuple[Tensor, int, str]]):
+    """The pictures as CLIP's own preprocessing cuts them: uint8 [3, S, S], class, what is wrong with it."""
+
+    def __init__(self, images: ImageSet, cut: Cut, size: int) -> None:
+        self.images, self.cut, self.size = images, cut, size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
+        label = int(self.images.labels[index])
+        try:
+            square = self.cut.square(lambda _: self.images.read(index), self.size, Random(0))
+        except UserError as error:  # told, not raised: a worker's error would arrive with its traceback in it
+            return torch.zeros(3, self.size, self.size, dtype=torch.uint8), label, str(error)
+        return torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1), label, ""
+
+
+def square_cut(model: PACL) -> Cut:
+    """How this CLIP's pictures become square: by its own preprocessing."""
+    mode = model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest")
+    return Cut({"shortest": "centre", "longest": "pad", "squash": "squash"}[mode])  # type: ignore[arg-type]
+
+
+def batches(
+    images: ImageSet, model: PACL, batch: int, workers: int, title: str = ""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The pictures in order: normalised [B, 3, S, S] at the CLIP's native size, and int64 [B] classes.
+
+    Raises:
+        UserError: A picture cannot be read; a benchmark without it would be another one.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    loader = DataLoader(Squares(images, square_cut(model), model.clip.size), batch_size=batch, num_workers=workers)
+    for squares, labels, problems in track(loader, title, console=Console(stderr=True), transient=True):
+        if bad := next(filter(None, problems), None):
+            raise UserError(f"{images.benchmark.name}: {bad}")
+        yield model.clip.normalize(squares.to(model.device)), labels.to(model.device)
+
+
+@torch.inference_mode()
+def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor, Tensor]:
+    """CLIP's pooled embedding [B, D] and PACL's patch embeddings [B, P, D], all of unit norm, in one pass.
+
+    Args:
+        model: the model.
+        images: normalised squares [B, 3, S, S] at the CLIP's native size.
+        precision: ``fp32``, or ``bf16`` for the image tower alone.
+    """
+    with _arithmetic(model, precision):
+        pooled, tokens = model.clip.encode_image_and_tokens(images, model.config.dense)
+    return F.normalize(pooled.float(), dim=-1), model.embed_tokens(tokens.float())
+
+
+def class_texts(encode: Callable[[Sequence[str]], Tensor], prompts: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """Prompts in templates: the mean of their K unit embeddings, normalised again, [N, D].
+
+    Args:
+        encode: texts -> unit embeddings [T, D]: ``model.encode_text``, or ``model.clip.encode_text``.
+        prompts: N prompts.
+        templates: K templates.
+    """
+    found = []
+    for first in range(0, len(prompts), TEXT_CLASSES):
+        texts = [fill(template, prompt) for prompt in prompts[first : first + TEXT_CLASSES] for template in templates]
+        embedded = rearrange(encode(texts), "(n k) d -> n k d", k=len(templates))
+        found.append(F.normalize(embedded.mean(dim=1), dim=-1))
+    return torch.cat(found)
+
+
+# --- features for probes --------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, Tensor]:
+    """Vectors for a linear classifier.
+
+    ``pooled`` is what the CLIP paper probes (Radford et al., 2021, appendix A.3): the class token after the last
+    layer norm, BEFORE the projection, of any length, [B, W]; towers that have no class token or no linear projection
+    (ResNets, timm's) give their pooled embedding [B, D] instead, of unit norm. ``patches`` is the mean of PACL's unit
+    patch embeddings, of unit norm, [B, D].
+    """
+    visual = model.clip.clip.visual
+    caught: list[Tensor] = []
+    hooks = []
+    if isinstance(model.clip.tower, ViTTower) and visual.pool_type == "tok":
+        hooks.append(visual.ln_post.register_forward_hook(lambda module, inputs, output: caught.append(output)))
+    try:
+        pooled, patches = embed(model, images, precision)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if caught:  # the first call is that of the tower's own pooling
+        pooled = caught[0] if caught[0].ndim == 2 else caught[0][:, 0]
+    return {"pooled": pooled.float(), "patches": F.normalize(patches.mean(dim=1), dim=-1)}
+
+
+def kept_features(
+    model: PACL, images: ImageSet, folder: Path, *, batch: int, workers: int, precision: str, title: str = ""
+) -> dict[str, Tensor]:
+    """`features` of all pictures, float32 in host memory; kept in a file, and read from it the next time.
+
+    The file's name is a digest of all that decides its content: weights of CLIP and head, dense variant, arithmetic,
+    pictures and their order.
+    """
+    stamp = _stamp(model, images, precision)
+    digest = hashlib.sha256(repr(sorted(stamp.items())).encode()).hexdigest()[:16]
+    path = folder / f"{images.benchmark.name}-{images.split}-{digest}.safetensors"
+    if path.is_file():
+        try:
+            found = load_file(path)
+            if all(len(found[kind]) == len(images) for kind in KINDS):
+                return found
+        except (OSError, SafetensorError, KeyError):
+            pass  # a damaged file is made again
+    parts: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
+    for squares, _ in batches(images, model, batch, workers, title):
+        for kind, part in features(model, squares, precision).items():
+            parts[kind].append(part.cpu())
+    found = {kind: torch.cat(part).contiguous() for kind, part in parts.items()}
+    with written_whole(path) as aside:
+        save_file(found, aside, metadata=stamp)
+    return found
+
+
+def _stamp(model: PACL, images: ImageSet, precision: str) -> dict[str, str]:
+    head = hashlib.sha256()
+    for name, value in sorted(model.head_state().items()):
+        head.update(name.encode())
+        head.update(value.detach().float().cpu().contiguous().numpy().data)
+    return {
+        "clip": model.config.checksum,
+        "head": head.hexdigest(),
+        "dense": model.config.dense,
+        "precision": precision,
+        "dataset": images.benchmark.name,
+        "split": images.split,
+        "images": str(len(images)),
+        "pictures": images.digest(),
+    }
+
+
+def _arithmetic(model: PACL, precision: str) -> Any:
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
