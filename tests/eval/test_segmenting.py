@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from eval import segmenting
 from eval.protocols import Protocol, read_protocol
 from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
+from pacl.backbone import load_clip
 from pacl.background import parse_background
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.model import PACL
+from pacl.patchmaps import as_tensor, resize
 from pacl.prompts import Label
-from tests.colours import COLOURS, ColourModel, picture
+from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import trained_head
 
 PLAIN = Protocol("plain", templates="none", size=64)
@@ -137,6 +140,48 @@ def test_refined_cosines_follow_the_pictures_edges(tmp_path):
     assert wrong(10) < wrong(0)
 
 
+@pytest.mark.parametrize("size", [(60, 90), (97, 64)])
+def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
+    """Windows upsampled, averaged, resized to the label, softmax over names, best synonym, small areas, threshold."""
+    model = PACL.untrained(load_clip(tiny_clip), dense="value")
+    words = ["sky", "wall", "grass", "bed", "house number 3", "x"]
+    labels = [
+        *(Label("none", ("sky", "wall")), Label("grass", ("grass", "bed"))),
+        *(Label("house", ("house number 3",)), Label("x", ("x",))),
+    ]
+    protocol = Protocol(
+        "mine", templates="none", size=48, window=32, window_step=16, logit_scale=12, background="threshold:0.33",
+        smallest=0.12,
+    )  # fmt: skip
+    image = noise(*size)
+    row = Row("naclip", model, protocol, labels, True)
+    ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
+
+    texts = model.encode_prompts(words)
+    factor = 48 / min(size)
+    height, width = (int(side * factor + 0.5) for side in size)
+    resized = model.clip.normalize(resize(as_tensor(image), (height, width)))
+    total, count = torch.zeros(6, height, width), torch.zeros(1, height, width)
+    with torch.inference_mode():
+        for y in sorted({min(i, height - 32) for i in range(0, height - 16, 16)}):
+            for x in sorted({min(i, width - 32) for i in range(0, width - 16, 16)}):
+                cosines, _ = model.similarity(resized[None, :, y : y + 32, x : x + 32], texts)  # [1, N, 4, 4]
+                total[:, y : y + 32, x : x + 32] += F.interpolate(cosines, (32, 32), mode="bilinear")[0]
+                count[:, y : y + 32, x : x + 32] += 1
+        logits = 12 * F.interpolate((total / count)[None], size, mode="bilinear")[0]
+    names = logits.softmax(0)
+    scores = torch.stack([names[:2].amax(0), names[2:4].amax(0), names[4], names[5]])
+    area = torch.stack([(scores.argmax(0) == c).sum() for c in range(4)])
+    small = [c for c in (1, 2, 3) if area[c] <= 0.12 * area[1:].sum()]
+    scores[small] = 0
+    expected = scores.argmax(0)
+    expected[scores.amax(0) < 0.33] = 0
+    assert small, "the case is to have a class that gives way"
+    assert len(expected.unique()) >= 3
+    assert 0.02 < (scores.amax(0) < 0.33).float().mean() < 0.98
+    assert (expected.numpy() != found).mean() < 1e-3  # the order of sums differs
+
+
 # --- Several rows -----------------------------------------------------------------------------------------------
 
 
@@ -153,8 +198,6 @@ def test_lists_of_names_share_a_pictures_patches(tmp_path):
 
 
 def test_methods_in_one_run_count_what_each_counts_alone(tmp_path, tiny_clip):
-    from pacl.backbone import load_clip
-
     clip = load_clip(tiny_clip)
     folder = folder_of(tmp_path)
     models = {"clip": PACL.untrained(clip, dense="clip"), "naclip": PACL.untrained(clip, dense="naclip")}
