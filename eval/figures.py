@@ -62,9 +62,8 @@ def class_bars(path: str | Path, classes: Sequence[str], methods: Mapping[str, S
     legend = {name: f"{name}: {means[name]:.1f}" if name in means else name for name in iou}
     columns = 4 if max(map(len, legend.values())) <= 24 else 2
 
-    figure, axes = _figure(
-        9.6, 1 + 0.2 * len(rows), title, _left_out(len(classes) - len(rows)), -(-len(iou) // columns)
-    )
+    height = 1.1 + 0.2 * len(rows)
+    figure, axes = _figure(9.6, height, title, _left_out(len(classes) - len(rows)), -(-len(iou) // columns))
     colours = palette(len(iou))[1:]
     pale = 0.55 * colours[0] + 0.45 * np.array(PAPER)  # so that marks on a bar stand out
     axes.barh(at, np.nan_to_num(iou[best][rows]), height=0.74, color=_hexadecimal([pale])[0], label=legend[best])
@@ -75,8 +74,8 @@ def class_bars(path: str | Path, classes: Sequence[str], methods: Mapping[str, S
             s=30,
             marker=MARKERS[i % len(MARKERS)],
             color=_hexadecimal([colours[i + 1]])[0],
-            edgecolors="white",
-            linewidths=0.6,
+            edgecolors=_hexadecimal([INK])[0],
+            linewidths=0.5,
             zorder=3,
             clip_on=False,  # a mark at 0 is a whole mark
             label=legend[name],
@@ -95,12 +94,14 @@ def class_bars(path: str | Path, classes: Sequence[str], methods: Mapping[str, S
     axes.set_xlabel(f"IoU in percent; on the right that of {_plain(best)}", fontsize=9)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(iou)), key=lambda i: labels[i] != legend[best])  # the bar is listed last otherwise
-    figure.axes[0].legend(
+    width, total = figure.get_size_inches()
+    figure.legend(
         [handles[i] for i in order],
         [_plain(labels[i]) for i in order],
         loc="lower left",
-        bbox_to_anchor=(0, 0),
+        bbox_to_anchor=(0.12 / width, height / total),
         borderaxespad=0,
+        borderpad=0,
         ncols=columns,
         frameon=False,
         fontsize=9.5,
@@ -120,17 +121,18 @@ def confusion_picture(path: str | Path, classes: Sequence[str], confusion: np.nd
     Raises:
         UserError: matplotlib is missing, or the file cannot be written.
     """
-    kept = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    there = confusion.sum(0) + confusion.sum(1) > 0
+    kept = np.flatnonzero(there if there.any() else ~there)
     counts = confusion[np.ix_(kept, kept)].astype(np.float64)
     total = counts.sum(1, keepdims=True)
     share = np.divide(100 * counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     names = [_short(classes[int(i)]) for i in kept]
-    n = max(1, len(kept))
+    n = len(kept)
 
     few = n <= NUMBERS
     side = max(5.0, (0.36 if few else 0.125) * n)
     unlabelled = int((total == 0).sum())
-    grey = f"{unlabelled} predicted, but in no label: grey" if unlabelled else ""
+    grey = f"grey: {unlabelled} without a labelled pixel" if unlabelled else ""
     remarks = "; ".join(filter(None, [_left_out(len(classes) - len(kept)), grey]))
     figure, axes = _figure(side + 2.6, side + 1.6, title, remarks)
     from matplotlib import colormaps
@@ -165,9 +167,9 @@ def confusion_picture(path: str | Path, classes: Sequence[str], confusion: np.nd
 
 
 def _figure(width: float, height: float, title: str, remark: str, legend: int = 0) -> tuple[Figure, Any]:
-    """A figure with a head for title, remark and so many lines of legend (its first axes), and the axes below it.
+    """A figure with title and remark at its top, room for so many lines of legend below them, and axes for the rest.
 
-    Sizes are in inches. It has no window, and no state shared with anybody's own plots.
+    Sizes are in inches; `height` is that of the rest. It has no window, and no state shared with anybody's own plots.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -175,17 +177,17 @@ def _figure(width: float, height: float, title: str, remark: str, legend: int = 
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise UserError('charts need matplotlib: pip install "pacl[eval]"') from None
-    lines = [(line, 11.0, INK) for line in textwrap.wrap(title, round(8.5 * width))]
-    lines += [(line, 9.5, FAINT) for line in textwrap.wrap(remark, round(9.5 * width))]
-    top = 0.22 * len(lines) + 0.24 * legend + 0.1
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(width, height + top), dpi=DPI, layout=layout, facecolor=_hexadecimal([PAPER])[0])
+    lines = [(line, 11.0, INK) for line in textwrap.wrap(title, round(10.5 * width))]
+    lines += [(line, 9.5, FAINT) for line in textwrap.wrap(remark, round(12 * width))]
+    top, margin = 0.22 * len(lines) + 0.26 * legend + 0.12, 0.12
+    total = height + top
+    layout = ConstrainedLayoutEngine(w_pad=margin, h_pad=margin, rect=(0, 0, 1, height / total))
+    figure = Figure(figsize=(width, total), dpi=DPI, layout=layout, facecolor=_hexadecimal([PAPER])[0])
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 1, height_ratios=(top, height))
-    head, axes = figure.add_subplot(grid[0]), figure.add_subplot(grid[1], facecolor="none")
-    head.axis("off")
     for i, (line, size, colour) in enumerate(lines):
-        head.text(0, 1 - 0.22 * i / top, _plain(line), fontsize=size, color=_hexadecimal([colour])[0], va="top")
+        y = 1 - (margin + 0.22 * i) / total
+        figure.text(margin / width, y, _plain(line), fontsize=size, color=_hexadecimal([colour])[0], va="top")
+    axes = figure.add_subplot(facecolor="none")
     axes.spines[:].set_visible(False)
     return figure, axes
 
@@ -197,7 +199,7 @@ def _save(figure: Figure, path: str | Path) -> None:
 
 
 def _left_out(count: int) -> str:
-    return f"{count} class{'es' * (count > 1)} neither labelled nor predicted left out" if count else ""
+    return f"left out: {count} class{'es' * (count > 1)}, neither labelled nor predicted" if count else ""
 
 
 def _short(name: str) -> str:
@@ -235,9 +237,9 @@ def contact_sheet(path: str | Path, rows: Sequence[Row], classes: Sequence[str],
     columns = ["picture", "truth", *rows[0][3]]
     captions = [caption for caption, *_ in rows]
     face = typeface([title, *columns, *captions, *classes])
-    width = 420 if len(columns) <= 5 else 320
-    gap, em = 14, 19
+    width, gap = 420 if len(columns) <= 5 else 320, 14
     room = len(columns) * (width + gap) - gap
+    em = max(19, room // 105)  # wide sheets are seen from further away
     parts = [_line(title, room, face(1.3 * em), INK, 2 * em), _headings(columns, width, gap, face(em))]
     colours = palette(len(classes))[1:].astype(np.float32)
     for i, name in enumerate(classes):

@@ -48,14 +48,14 @@ def summary(results: Sequence[Result]) -> Table:
 
     header, rows = _rows(results)
     remarks = [line for fact in (extent, _counted, _protocol_name) for line in _told(results, fact)]
-    table = Table(title=Text(_name(results)), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=Text(_name(results)), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.caption, table.caption_justify = Text("\n".join(remarks)), "left"
     for name, *cells in zip(header, *rows, strict=True):
         figures = name != header[0]
-        head = name.replace(" ", "\n")
+        head = name.replace(" ", "\n").replace("/", "\n/")
         # Where the terminal is narrow, the names of the rows give way, never the figures.
         least = max(map(len, [*head.split("\n"), *cells])) if figures else None
-        table.add_column(Text(head), justify="right" if figures else "left", min_width=least, no_wrap=figures)
+        table.add_column(Text(head), justify="right" if figures else "left", min_width=least, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table

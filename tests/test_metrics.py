@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from torchmetrics.classification import MulticlassJaccardIndex
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from pacl.metrics import Confusion, class_iou, mean_accuracy, mean_iou, occurring, pixel_accuracy
 
@@ -47,6 +47,49 @@ def test_equals_torchmetrics(maps):
         theirs.update(*maps)
         ours = torch.tensor(mean_iou(confusion)) if average == "macro" else class_iou(confusion).nan_to_num(0)
         torch.testing.assert_close(ours.float(), theirs.compute(), atol=1e-6, rtol=0)
+
+
+def test_accuracies_equal_a_brute_force_count(maps):
+    pairs = [(p, t) for p, t in zip(*(x.flatten().tolist() for x in maps), strict=True) if t != 255]
+    recalls = []
+    for c in range(7):
+        if own := [p == c for p, t in pairs if t == c]:
+            recalls.append(sum(own) / len(own))
+    confusion = accumulate(*maps)
+    assert len(recalls) == 6
+    assert pixel_accuracy(confusion) == pytest.approx(sum(p == t for p, t in pairs) / len(pairs))
+    assert mean_accuracy(confusion) == pytest.approx(sum(recalls) / 6)
+
+
+def test_accuracies_equal_torchmetrics(maps):
+    confusion = accumulate(*maps)
+    theirs = {}
+    for average in ("micro", "macro", "none"):
+        metric = MulticlassAccuracy(7, average=average, ignore_index=255)
+        metric.update(*maps)
+        theirs[average] = metric.compute()
+    assert pixel_accuracy(confusion) == pytest.approx(theirs["micro"].item())
+    assert mean_accuracy(confusion) == pytest.approx(theirs["macro"].item())  # every predicted class occurs here
+    recalls = confusion.diagonal() / confusion.sum(1)
+    torch.testing.assert_close(recalls[:6], theirs["none"][:6], atol=1e-6, rtol=0)
+
+
+def test_a_class_predicted_but_absent_counts_in_the_iou_and_not_in_the_recall():
+    target = torch.tensor([[0, 0, 0, 1]])
+    prediction = torch.tensor([[0, 0, 3, 1]])
+    confusion = accumulate(prediction, target, 5)
+    iou = class_iou(confusion)
+    assert iou[[0, 1, 3]].tolist() == [2 / 3, 1, 0]
+    assert iou[[2, 4]].isnan().all()  # neither here nor there
+    theirs = MulticlassJaccardIndex(5, average="macro", ignore_index=255)
+    assert mean_iou(confusion) == pytest.approx((2 / 3 + 1 + 0) / 3) == theirs(prediction, target).item()
+    assert mean_accuracy(confusion) == pytest.approx((2 / 3 + 1) / 2)  # there is no pixel of class 3 to be missed
+    assert pixel_accuracy(confusion) == 3 / 4
+
+
+def test_an_empty_set_has_no_scores():
+    confusion = accumulate(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), 255))
+    assert all(math.isnan(score(confusion)) for score in (mean_iou, pixel_accuracy, mean_accuracy))
 
 
 def test_hand_computed():
