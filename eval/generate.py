@@ -45,7 +45,7 @@ class Style:
     """What a data set's files look like, beside their places.
 
     Attributes:
-        name: of the pictures, for a split and a number.
+        name: of the pictures, for a number; ADE20K's have a short form of the split in it.
         values: the label values, as published, that cells get; each is as likely.
         void: the published value of pixels without a label.
         size: height and width of the pictures.
@@ -65,7 +65,7 @@ STYLES = {
     # 1 and 459 are two of the 400 labels that are background to the benchmark.
     "VOC2010": Style("2010_{number:06d}", (*label_maps.CONTEXT_IDS.values(), 1, 459), 0, palette=True),
     "coco": Style("{number:012d}", _COCO_VALUES, 255),
-    "ADEChallengeData2016": Style("ADE_{split:.5}_{number:08d}", tuple(range(1, 151)), 0),
+    "ADEChallengeData2016": Style("ADE_{short}_{number:08d}", tuple(range(1, 151)), 0),
     # 1 and 29 (ego vehicle, caravan) are not scored.
     "cityscapes": Style(
         "drawn/drawn_{number:06d}_000019", (*label_maps.CITYSCAPES_IDS.values(), 1, 29), 0, size=(512, 1024)
@@ -112,9 +112,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = args.data / benchmark.layout.bases[0]
     style = STYLES[base.name]
     size = parse_size(args.size) if args.size else style.size
-    claim(args.data, f"{base.name} {split}", {"count": args.count, "size": list(size), "seed": args.seed})
+    images = base / benchmark.layout.images[0].replace("{split}", split)
+    claim(args.data, images, f"{base.name} {split}", {"count": args.count, "size": list(size), "seed": args.seed})
 
-    names = [style.name.format(number=number, split=split) for number in range(1, args.count + 1)]
+    short = {"validation": "val", "training": "train"}.get(split, split)
+    # Splits that share a folder of pictures have names of their own.
+    first = 1 + (100_000 * list(benchmark.full).index(split) if benchmark.layout.only else 0)
+    names = [style.name.format(number=number, short=short) for number in range(first, first + args.count)]
     write_lists(benchmark.layout, base, split, names, args.raw)
     drawing = track(
         list(enumerate(names)), "Drawing", console=Console(stderr=True), transient=True, disable=args.count < 2
@@ -139,8 +143,14 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def claim(root: Path, key: str, settings: dict[str, object]) -> None:
+def claim(root: Path, images: Path, key: str, settings: dict[str, object]) -> None:
     """Note what is drawn in ``root``, unless something else is there.
+
+    Args:
+        root: ``--data``.
+        images: Folder of the pictures to draw.
+        key: The data set and split.
+        settings: What decides how they are drawn.
 
     Raises:
         UserError: It holds files that were not drawn, or the same split drawn otherwise.
@@ -155,6 +165,9 @@ def claim(root: Path, key: str, settings: dict[str, object]) -> None:
             raise UserError(f"{record} cannot be read: choose an empty --data") from None
     elif any(root.iterdir()):
         raise UserError(f"--data {root}: holds files that were not drawn here; choose an empty folder")
+    known = {drawing.partition(" ")[0] for drawing in drawn}  # splits may share a folder of pictures
+    if key.partition(" ")[0] not in known and images.is_dir():
+        raise UserError(f"--data {root}: {key} holds files that were not drawn here; choose an empty folder")
     if drawn.setdefault(key, settings) != settings:
         raise UserError(f"--data {root}: {key} was drawn there with {drawn[key]}; choose an empty folder")
     with written_whole(record) as aside:
