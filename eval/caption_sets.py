@@ -29,6 +29,7 @@ class Layout:
     Attributes:
         title: its name in writing.
         source: its official page.
+        bases: the set's folder below ROOT.
         images: folders of pictures.
         tables: captions of all pictures, as `pacl.data.pairs.read_table` takes them (COCO: its JSON).
         karpathy: Karpathy's file of splits and captions.
@@ -38,6 +39,7 @@ class Layout:
 
     title: str
     source: str
+    bases: tuple[str, ...]
     images: tuple[str, ...]
     tables: tuple[str, ...]
     karpathy: str
@@ -49,6 +51,7 @@ LAYOUTS = {
     "flickr8k": Layout(
         "Flickr8k",
         "https://hockenmaier.cs.illinois.edu/8k-pictures.html",
+        (".", "flickr8k", "Flickr8k"),
         ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset"),  # the official folder is spelt so
         ("captions.txt", "Flickr8k.token.txt", "Flickr8k_text/Flickr8k.token.txt"),
         "dataset_flickr8k.json",
@@ -58,6 +61,7 @@ LAYOUTS = {
     "flickr30k": Layout(
         "Flickr30k",
         "https://shannon.cs.illinois.edu/DenotationGraph/",
+        (".", "flickr30k", "Flickr30k"),
         ("flickr30k-images", "flickr30k_images", "Images", "images"),
         ("results_20130124.token", "captions.txt", "results.csv"),
         "dataset_flickr30k.json",
@@ -67,6 +71,7 @@ LAYOUTS = {
     "coco": Layout(
         "COCO captions",
         "https://cocodataset.org/#download",
+        (".", "coco"),
         (".", "images"),
         ("annotations/captions_val2017.json", "captions_val2017.json"),
         "dataset_coco.json",
@@ -115,7 +120,7 @@ def open_captions(
 
     Args:
         name: ``flickr8k``, ``flickr30k``, ``coco`` or ``custom``.
-        root: its folder; of ``custom`` the table or COCO-like JSON.
+        root: its folder, or one that holds it as ``flickr8k``, ``coco`` ...; of ``custom`` the table or COCO-like JSON.
         split: ``test`` (the literature's), ``val2017`` (of COCO) or ``all``; None takes what there is a file for.
         limit: so many pictures, those that `pacl.data.pairs.hold_out` would hold out: the same ones in any run.
         partial: leave out pictures that are named but absent, instead of refusing.
@@ -134,7 +139,8 @@ def open_captions(
     elif name in LAYOUTS:
         if not Path(root).is_dir():
             raise UserError(f"--data {root}: no such folder; {LAYOUTS[name].title} is from {LAYOUTS[name].source}")
-        split, pairs, annotations = _open(name, Path(root), split, images, limit is not None)
+        root = _base(LAYOUTS[name], Path(root))
+        split, pairs, annotations = _open(name, root, split, images, limit is not None)
     else:
         raise UserError(f"{name}: choose from {', '.join(LAYOUTS)} or custom")
     full = LAYOUTS[name].full.get(split, len(pairs)) if name in LAYOUTS else len(pairs)
@@ -192,6 +198,12 @@ def _open(
         raise UserError(f"{listed}: {len(absent)} of its {len(wanted)} pictures have no captions in {table}")
     found = [i for i in range(len(pairs)) if pairs.paths[i] in wanted]
     return split, Part(pairs, found), str(listed.relative_to(root))
+
+
+def _base(layout: Layout, root: Path) -> Path:
+    """The set's own folder: the first that holds one of its files, else ROOT."""
+    files = (*layout.tables, layout.karpathy, f"annotations/{layout.karpathy}")
+    return next((root / base for base in layout.bases if _first(root / base, files)), root)
 
 
 def _custom(path: Path, images: str | Path | None) -> FilePairs:

@@ -205,7 +205,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("retrieval", __doc__)
     parser.add_argument("dataset", choices=[*LAYOUTS, "custom"], help="which pictures and captions")
     parser.add_argument(
-        "--data", required=True, metavar="ROOT", help="its folder; of custom: a table of pictures and captions, or JSON"
+        "--data",
+        required=True,
+        metavar="ROOT",
+        help="the set's folder, or the one that it lies in; of custom: a table of pictures and captions, or JSON",
     )
     parser.add_argument("--images", metavar="DIR", help="folder of the pictures (default: the official place)")
     parser.add_argument(

@@ -141,6 +141,15 @@ def test_custom_takes_every_caption(flickr):
     assert (found.split, found.annotations, found.full, len(found.captions[1])) == ("all", "own.csv", 2, 7)
 
 
+def test_the_sets_folder_may_lie_below(flickr, tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("Images", "captions.txt"):
+        (tmp_path / "data" / "flickr8k").mkdir(exist_ok=True)
+        (flickr / name).rename(tmp_path / "data" / "flickr8k" / name)
+    found = open_captions("flickr8k", tmp_path / "data", "all")
+    assert found.source.name(0) == str(tmp_path / "data" / "flickr8k" / "Images" / "0.jpg")
+
+
 def test_a_limit_takes_the_pictures_that_training_holds_out(flickr):
     whole = open_captions("flickr8k", flickr, "all")
     some = open_captions("flickr8k", flickr, limit=2)  # with a limit no split file is asked for

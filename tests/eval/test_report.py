@@ -86,8 +86,11 @@ def test_other_tasks_have_their_own_figures():
         "method": "phi",
         "scores": {"i2t R@1": 5.0, "mean recall": 9.0},
     }
-    pets = {"task": "classification", "dataset": "oxford_pets", "method": "mean",
-            "protocol": {"name": "zero-shot", "main": "mean_per_class"}, "scores": {"top1": 1.0, "mean_per_class": 2.0}}  # fmt: skip
+    pets = {
+        **{"task": "classification", "dataset": "oxford_pets", "method": "mean"},
+        "protocol": {"name": "zero-shot", "main": "mean_per_class"},
+        "scores": {"top1": 1.0, "mean_per_class": 2.0},
+    }
     found = report.page([a_result(**retrieval), a_result(**pets), a_result()])
     titles = [line for line in found.splitlines() if line.startswith("## ")]
     assert titles == ["## Segmentation", "## Classification", "## Retrieval"]
