@@ -5,6 +5,9 @@ interval holds the middle 95 % of these scores. It speaks of the choice of pictu
 or of the labels' own errors. Two methods on the same pictures are compared by `paired`: what makes a picture hard is
 hard for both, so the interval of their difference is much narrower than those of the two scores suggest.
 
+A class of few images is missing from some draws, whose mean is then over fewer classes. With hundreds of images a class
+that is nothing; on a small subset the interval may lie to one side of the score, or beside it.
+
 All scores of a draw come from sums of whole numbers, so they are exact, whatever the machine and its threads.
 
 Shapes: I images, C classes, R draws (r of a chunk).
