@@ -187,7 +187,7 @@ def zero_shot(
         if scores.shape[1] == len(images.keys):
             return scores
         best = scores.new_full((len(scores), len(images.keys)), -torch.inf)
-        return best.index_reduce(1, owners, scores, "amax")
+        return best.scatter_reduce(1, owners.expand(len(scores), -1), scores, "amax")
 
     counts: dict[str, Any] = dict.fromkeys(METHODS, 0)
     title = f"{images.benchmark.name} {images.split}"
@@ -296,13 +296,11 @@ def _probe_result(
 
 def picture_protocol(model: PACL, images: ImageSet, args: argparse.Namespace) -> dict[str, Any]:
     """What decides the figures beside names and method."""
-    from eval.image_features import square_cut
-
     return {
         "main": images.benchmark.main,
         "classes": len(images.keys),
         "size": model.clip.size,
-        "cut": square_cut(model).mode,
+        "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
         "precision": args.precision,
         "split": "drawn by seed 0" if images.benchmark.drawn and images.split != "all" else "official",
     }

@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,10 +32,10 @@ TEXT_CLASSES = 64  # classes whose texts are embedded at a time
 
 
 class Squares(Dataset[tuple[Tensor, int, str]]):
-    """The pictures as CLIP's own preprocessing cuts them: uint8 [3, S, S], class, what is wrong with it."""
+    """The pictures as this CLIP's own preprocessing makes them: float32 [3, S, S], class, what is wrong with it."""
 
-    def __init__(self, images: ImageSet, cut: Cut, size: int) -> None:
-        self.images, self.cut, self.size = images, cut, size
+    def __init__(self, images: ImageSet, model: PACL) -> None:
+        self.images, self.size, self.transform = images, model.clip.size, preprocessing(model)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,14 +43,20 @@ class Squares(Dataset[tuple[Tensor, int, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
         label = int(self.images.labels[index])
         try:
-            square = self.cut.square(lambda _: self.images.read(index), self.size, Random(0))
+            return self.transform(Image.fromarray(self.images.read(index))), label, ""
         except UserError as error:  # told, not raised: a worker's error would arrive with its traceback in it
-            return torch.zeros(3, self.size, self.size, dtype=torch.uint8), label, str(error)
-        return torch.from_numpy(np.ascontiguousarray(square)).permute(2, 0, 1), label, ""
+            return torch.zeros(3, self.size, self.size), label, str(error)
+
+
+def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
+    """open_clip's own of this CLIP, to the pixel: resize (or squash), centre crop, normalise, to float32 [3, S, S]."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**model.clip.clip.visual.preprocess_cfg), is_train=False)
 
 
 def square_cut(model: PACL) -> Cut:
-    """How this CLIP's pictures become square: by its own preprocessing."""
+    """The same for readers that cut with a `Cut`: up to half a pixel beside `preprocessing`."""
     mode = model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest")
     return Cut({"shortest": "centre", "longest": "pad", "squash": "squash"}[mode])  # type: ignore[arg-type]
 
@@ -67,11 +72,11 @@ def batches(
     from rich.console import Console
     from rich.progress import track
 
-    loader = DataLoader(Squares(images, square_cut(model), model.clip.size), batch_size=batch, num_workers=workers)
+    loader = DataLoader(Squares(images, model), batch_size=batch, num_workers=workers)
     for squares, labels, problems in track(loader, title, console=Console(stderr=True), transient=True):
         if bad := next(filter(None, problems), None):
             raise UserError(f"{images.benchmark.name}: {bad}")
-        yield model.clip.normalize(squares.to(model.device)), labels.to(model.device)
+        yield squares.to(model.device), labels.to(model.device)
 
 
 @torch.inference_mode()

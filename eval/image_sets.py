@@ -8,27 +8,34 @@ ImageNet-A and -R among their own 200, as their authors score them, the other Im
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from eval.image_layouts import (
+    Found,
+    Pictures,
+    custom_keys,
+    custom_split,
+    find_cars,
+    find_cifar,
+    find_custom,
+    find_folders,
+    find_food101,
+    find_imagenet,
+    find_imagenet_v2,
+    find_pets,
+    find_sun397,
+)
+from eval.image_names import Prompts, class_keys, class_prompts
 from pacl.errors import UserError
-from pacl.images import IMAGE_SUFFIXES, list_images, open_image
-from pacl.prompts import read_classes
+from pacl.images import open_image
 
-NAMES = Path(__file__).parent / "class_names"
-SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 BACKGROUND = "BACKGROUND_Google"  # of Caltech-101: no class, as torchvision and others have it
 DRAW_SEED = 0  # of the splits that no list gives
-
-Pictures = Sequence[Path] | np.ndarray
-Found = tuple[Pictures, list[str]]
-"""Pictures, as files or uint8 [I, H, W, 3], and the key of each one's class."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class ImageSet:
     pictures: Pictures = field(repr=False)
     labels: np.ndarray = field(repr=False)
     keys: tuple[str, ...] = field(repr=False)
-    prompts: tuple[tuple[str, ...], ...] = field(repr=False)
+    prompts: Prompts = field(repr=False)
     names: str
     full: int | None
 
@@ -153,11 +160,11 @@ def open_image_set(
     if download and benchmark.torchvision is None:
         raise UserError(f"--download: nothing downloads {name}; get it from {benchmark.source}")
     if split is None:
-        split = _custom_split(root) if name == "custom" else next(iter(benchmark.splits))
+        split = custom_split(root) if name == "custom" else next(iter(benchmark.splits))
     elif name != "custom" and split not in benchmark.splits:
         raise UserError(f"--split {split}: {name} has {', '.join(benchmark.splits)}")
     pictures, found = benchmark.find(benchmark, root, split, download)
-    keys = _custom_keys(root, split) if name == "custom" else _keys(name)
+    keys = custom_keys(root, split) if name == "custom" else class_keys(name)
     positions = {key: i for i, key in enumerate(keys)}
     for picture, key in zip(pictures, found, strict=True):
         if key not in positions:
@@ -166,7 +173,7 @@ def open_image_set(
     if benchmark.drawn is not None and split in ("train", "test"):
         indices = draw_split(labels, split, *benchmark.drawn)
         pictures, labels = [pictures[i] for i in indices], labels[indices]
-    prompts, source = _prompts(name, keys, names)
+    prompts, source = class_prompts(name, keys, names)
     full = len(labels) if name == "custom" else benchmark.splits[split]
     return ImageSet(benchmark, split, pictures, labels, keys, prompts, source, full).spread(limit)
 
@@ -181,221 +188,8 @@ def draw_split(labels: np.ndarray, split: str, train: int, test: int | None) -> 
     return np.sort(np.concatenate(chosen))
 
 
-# --- classes --------------------------------------------------------------------------------------
-
-
-@cache
-def _list(file: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(key, prompts) of every class of one of our lists."""
-    return tuple((label.name, label.prompts) for label in read_classes(NAMES / file))
-
-
-def _keys(name: str) -> tuple[str, ...]:
-    if name in ("imagenet_a", "imagenet_r"):
-        return tuple(key for key, _ in _list(f"{name}.txt"))
-    if name.startswith("imagenet"):
-        return synsets()
-    return tuple(key for key, _ in _list(f"{name}.txt"))
-
-
-def synsets() -> tuple[str, ...]:
-    """The 1,000 synsets of ILSVRC 2012, in the order of their class numbers."""
-    return tuple(key for key, _ in _list("imagenet_wnids.txt"))
-
-
-def _prompts(name: str, keys: Sequence[str], file: str | Path | None) -> tuple[tuple[tuple[str, ...], ...], str]:
-    """The words for each key, and where they are from."""
-    if file is not None:
-        labels = read_classes(file)
-        by_key = {label.name: label.prompts for label in labels}
-        if set(keys) <= set(by_key):
-            return tuple(by_key[key] for key in keys), str(file)
-        if len(labels) == len(keys) and not set(keys) & set(by_key):
-            return tuple(label.prompts for label in labels), str(file)
-        lacking = [key for key in keys if key not in by_key]
-        raise UserError(
-            f"--names {file}: {len(labels)} names do not fit the {len(keys)} classes of {name}; give a line for each, "
-            f'in their order or as "words={lacking[0]}"'
-        )
-    if name == "custom":
-        return tuple((key.replace("_", " ").strip() or key,) for key in keys), "folders"
-    if name.startswith("imagenet"):
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-
-        words = dict(zip(synsets(), IMAGENET_CLASSNAMES, strict=True))
-        return tuple((words[key],) for key in keys), "clip (open_clip's IMAGENET_CLASSNAMES)"
-    by_key = dict(_list(f"{name}.txt"))
-    return tuple(by_key[key] for key in keys), f"clip (class_names/{name}.txt)"
-
-
-# --- layouts --------------------------------------------------------------------------------------
-
-
-def _first_folder(root: Path, candidates: Sequence[str]) -> Path | None:
-    return next((root / folder for folder in candidates if (root / folder).is_dir()), None)
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _by_folder(folder: Path, but: Sequence[str] = ()) -> Found:
-    """A folder a class, whose name is the key; empty ones and files beside them count for nothing."""
-    pictures: list[Path] = []
-    keys: list[str] = []
-    for sub in _class_folders(folder):
-        if sub.name not in but:
-            files = _pictures_below(sub)
-            pictures += files
-            keys += [sub.name] * len(files)
-    return pictures, keys
-
-
-def _pictures_below(folder: Path) -> list[Path]:
-    try:
-        return list_images(folder, recursive=True)
-    except UserError:  # none there
-        return []
-
-
-def _find_imagenet(
-    benchmark: ImageBenchmark, root: Path, split: str, _: bool, folders: dict[str, Sequence[str]]
-) -> Found:
-    """Synsets as folders, or in the names of files that all lie in one folder."""
-    itself = ["."] if split == next(iter(benchmark.splits)) else []  # --data may be the measured folder, no other
-    for folder in (root / name for name in (*folders[split], *itself)):
-        if not folder.is_dir():
-            continue
-        if any(SYNSET.fullmatch(sub.name) for sub in _class_folders(folder)):
-            return _by_folder(folder, [sub.name for sub in _class_folders(folder) if not SYNSET.fullmatch(sub.name)])
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        named = [(path, match[1]) for path in files if (match := SYNSET.search(path.stem))]
-        if named:
-            return [path for path, _ in named], [key for _, key in named]
-        if files:
-            raise UserError(
-                f"{benchmark.name}: {files[0]} does not say its class; sort the pictures into a folder for each "
-                "synset, such as val/n01440764/, as torchvision's ImageNet does with the official archives"
-            )
-    raise benchmark.missing(root, " or ".join(folders[split]))
-
-
-def _find_imagenet_v2(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
-    """Folders 0 to 999: class NUMBERS. As strings they would sort 0, 1, 10, 100, ..."""
-    name = f"imagenetv2-{split}-format-val"
-    folder = _first_folder(root, (name, f"imagenet_v2/{name}"))
-    if folder is None and (root / "0").is_dir():
-        folder = root
-    if folder is None:
-        raise benchmark.missing(root, name)
-    pictures, numbers = _by_folder(folder)
-    wrong = next((n for n in numbers if not n.isdecimal() or int(n) >= len(synsets())), None)
-    if wrong is not None:
-        raise UserError(f"{benchmark.name}: folder {folder / wrong} is no class number from 0 to 999")
-    return pictures, [synsets()[int(number)] for number in numbers]
-
-
-def _find_folders(
-    benchmark: ImageBenchmark, root: Path, _: str, download: bool, folders: Sequence[str], but: Sequence[str] = ()
-) -> Found:
-    """One folder with a folder a class, whatever the split."""
-    if download:
-        _torchvision(benchmark, root, download=True)
-    folder = _first_folder(root, folders)
-    if folder is None:
-        raise benchmark.missing(root, folders[0])
-    return _by_folder(folder, but)
-
-
-def _find_food101(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
-    data = _torchvision(benchmark, root, "food-101/meta", split=split, download=download)
-    return data._image_files, [path.parent.name for path in data._image_files]
-
-
-def _find_cars(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
-    data = _torchvision(benchmark, root, "stanford_cars/devkit", reads="StanfordCars", split=split)
-    keys = _keys(benchmark.name)
-    return [Path(path) for path, _ in data._samples], [keys[number] for _, number in data._samples]
-
-
-def _find_pets(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
-    """The class is in the file's name: ``Egyptian_Mau_14.jpg``, ``american_bulldog_7.jpg``."""
-    data = _torchvision(benchmark, root, "oxford-iiit-pet/annotations", split=split, download=download)
-    return data._images, [path.stem.rpartition("_")[0].lower() for path in data._images]
-
-
-def _find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
-    """Folders by first letter; a class may be two folders deep. The first official partition, or everything."""
-    if download:
-        _torchvision(benchmark, root, download=True)
-    folder = root / "SUN397"
-    if not folder.is_dir():
-        raise benchmark.missing(root, "SUN397")
-    if split == "all":
-        files = sorted(folder.glob("?/**/sun_*.jpg"))
-    else:
-        name = {"train": "Training_01.txt", "test": "Testing_01.txt"}[split]
-        listed = next(
-            (path for sub in ("", "Partitions", "../Partitions") if (path := folder / sub / name).is_file()), None
-        )
-        if listed is None:
-            raise UserError(
-                f"--split {split}: {folder} holds no {name}; unpack Partitions.zip ({benchmark.source}) into it, or "
-                "measure all 108,754 pictures with --split all"
-            )
-        files = [folder / line.strip().lstrip("/") for line in listed.read_text().splitlines() if line.strip()]
-    return files, ["/".join(path.relative_to(folder).parts[1:-1]) for path in files]
-
-
-def _find_cifar(benchmark: ImageBenchmark, root: Path, split: str, download: bool, folder: str) -> Found:
-    """torchvision compares the files with their published checksums before it unpickles them."""
-    data = _torchvision(benchmark, root, folder, train=split == "train", download=download)
-    return data.data, [data.classes[label] for label in data.targets]
-
-
-def _torchvision(
-    benchmark: ImageBenchmark, root: Path, needed: str | None = None, reads: str | None = None, **options: Any
-) -> Any:
-    """torchvision's data set, its failures in one line; ``needed`` is a folder without which it is not asked."""
-    import torchvision.datasets
-
-    if needed is not None and not options.get("download") and not (root / needed).is_dir():
-        raise benchmark.missing(root, needed)
-    try:
-        return getattr(torchvision.datasets, reads or str(benchmark.torchvision))(str(root), **options)
-    except (RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(
-            f"{benchmark.name}: {root} cannot be read ({reason}); expected {benchmark.layout} ({benchmark.source})"
-        ) from error
-
-
-def _find_custom(_: ImageBenchmark, root: Path, split: str, __: bool) -> Found:
-    folder = root if split == "all" else root / split
-    if not folder.is_dir():
-        raise UserError(f"--split {split}: {root} has no folder {split}")
-    return _by_folder(folder)
-
-
-def _custom_split(root: Path) -> str:
-    """The test set, if the folder has such a part; else all of it."""
-    return next((split for split in ("test", "val") if (root / split).is_dir()), "all")
-
-
-def _custom_keys(root: Path, split: str) -> tuple[str, ...]:
-    """Classes are the folders of ALL parts, so that training and test pictures have the same numbers."""
-    if split == "all":
-        folders = [root]
-    else:
-        folders = [path for part in ("train", "test", "val", split) if (path := root / part).is_dir()]
-    keys = sorted({sub.name for folder in folders for sub in _class_folders(folder) if _pictures_below(sub)})
-    if len(keys) < 2:
-        raise UserError(f"custom: {folders[0]} holds {len(keys)} folders with pictures; expected one for each class")
-    return tuple(keys)
-
-
 def _imagenet(*candidates: str) -> Callable[[ImageBenchmark, Path, str, bool], Found]:
-    return partial(_find_imagenet, folders={"test": candidates})
+    return partial(find_imagenet, folders={"test": candidates})
 
 
 _BENCHMARKS = (
@@ -403,14 +197,14 @@ _BENCHMARKS = (
         "imagenet", "ImageNet", {"val": 50_000, "train": 1_281_167},
         "val/n01440764/*.JPEG, or all files in one folder, named by synset (n01440764_tench.JPEG)",
         "image-net.org",
-        partial(_find_imagenet, folders={
+        partial(find_imagenet, folders={
             "val": ("val", "imagenet/val", "ILSVRC2012/val"), "train": ("train", "imagenet/train", "ILSVRC2012/train"),
         }),
         probe=("train", "val"),
     ),
     ImageBenchmark(
         "imagenet_v2", "ImageNet-V2", {"matched-frequency": 10_000, "threshold0.7": 10_000, "top-images": 10_000},
-        "imagenetv2-matched-frequency-format-val/0/*.jpeg", "github.com/modestyachts/ImageNetV2", _find_imagenet_v2,
+        "imagenetv2-matched-frequency-format-val/0/*.jpeg", "github.com/modestyachts/ImageNetV2", find_imagenet_v2,
     ),
     ImageBenchmark(
         "imagenet_a", "ImageNet-A", {"test": 7_500}, "imagenet-a/n01498041/*.jpg",
@@ -426,48 +220,48 @@ _BENCHMARKS = (
     ),
     ImageBenchmark(
         "food101", "Food-101", {"test": 25_250, "train": 75_750}, "food-101/images and food-101/meta",
-        "data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", _find_food101,
+        "data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", find_food101,
         probe=("train", "test"), torchvision="Food101",
     ),
     ImageBenchmark(
         "stanford_cars", "Stanford Cars", {"test": 8_041, "train": 8_144},
         "stanford_cars/devkit, cars_train, cars_test and cars_test_annos_withlabels.mat, as torchvision reads them",
-        "ai.stanford.edu/~jkrause/cars/car_dataset.html", _find_cars, probe=("train", "test"),
+        "ai.stanford.edu/~jkrause/cars/car_dataset.html", find_cars, probe=("train", "test"),
     ),
     ImageBenchmark(
         "oxford_pets", "Oxford-IIIT Pet", {"test": 3_669, "trainval": 3_680},
-        "oxford-iiit-pet/images and oxford-iiit-pet/annotations", "robots.ox.ac.uk/~vgg/data/pets", _find_pets,
+        "oxford-iiit-pet/images and oxford-iiit-pet/annotations", "robots.ox.ac.uk/~vgg/data/pets", find_pets,
         main="mean_per_class", probe=("trainval", "test"), torchvision="OxfordIIITPet",
     ),
     ImageBenchmark(
         "sun397", "SUN397", {"test": 19_850, "train": 19_850, "all": 108_754},
-        "SUN397/a/abbey/sun_*.jpg and SUN397/Testing_01.txt", "vision.princeton.edu/projects/2010/SUN", _find_sun397,
+        "SUN397/a/abbey/sun_*.jpg and SUN397/Testing_01.txt", "vision.princeton.edu/projects/2010/SUN", find_sun397,
         probe=("train", "test"), torchvision="SUN397",
     ),
     ImageBenchmark(
         "eurosat", "EuroSAT", {"all": 27_000, "test": 5_000, "train": 10_000}, "eurosat/2750/AnnualCrop/*.jpg",
-        "github.com/phelber/EuroSAT", partial(_find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
+        "github.com/phelber/EuroSAT", partial(find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
         probe=("train", "test"), drawn=(1_000, 500), torchvision="EuroSAT",
     ),
     ImageBenchmark(
         "caltech101", "Caltech-101", {"all": 8_677, "test": 5_647, "train": 3_030},
         "caltech101/101_ObjectCategories/accordion/*.jpg", "data.caltech.edu/records/20086",
-        partial(_find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=(BACKGROUND,)),
+        partial(find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=(BACKGROUND,)),
         main="mean_per_class", probe=("train", "test"), drawn=(30, None), torchvision="Caltech101",
     ),
     ImageBenchmark(
         "cifar10", "CIFAR-10", {"test": 10_000, "train": 50_000}, "cifar-10-batches-py",
         "cs.toronto.edu/~kriz/cifar.html",
-        partial(_find_cifar, folder="cifar-10-batches-py"), probe=("train", "test"), torchvision="CIFAR10",
+        partial(find_cifar, folder="cifar-10-batches-py"), probe=("train", "test"), torchvision="CIFAR10",
     ),
     ImageBenchmark(
         "cifar100", "CIFAR-100", {"test": 10_000, "train": 50_000}, "cifar-100-python",
         "cs.toronto.edu/~kriz/cifar.html",
-        partial(_find_cifar, folder="cifar-100-python"), probe=("train", "test"), torchvision="CIFAR100",
+        partial(find_cifar, folder="cifar-100-python"), probe=("train", "test"), torchvision="CIFAR100",
     ),
     ImageBenchmark(
         "custom", "custom", {"test": None}, "a folder for each class, in test/ and train/ if there are such parts",
-        "your own", _find_custom, probe=("train", "test"),
+        "your own", find_custom, probe=("train", "test"),
     ),
 )  # fmt: skip
 IMAGE_BENCHMARKS = {benchmark.name: benchmark for benchmark in _BENCHMARKS}

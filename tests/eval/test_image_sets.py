@@ -12,7 +12,8 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from eval.image_sets import IMAGE_BENCHMARKS, draw_split, open_image_set, synsets
+from eval.image_names import class_keys, class_prompts, synsets
+from eval.image_sets import IMAGE_BENCHMARKS, draw_split, open_image_set
 from pacl.errors import UserError
 from pacl.prompts import fill, get_templates
 
@@ -203,9 +204,7 @@ def test_caltech101_has_torchvisions_order_and_no_background(tmp_path):
 
 
 def open_keys(name: str) -> list[str]:
-    from eval.image_sets import _keys
-
-    return list(_keys(name))
+    return list(class_keys(name))
 
 
 def cifar_folder(root: Path, reference: type, monkeypatch, labels_key: str, names_key: str, names: list[str]) -> None:
@@ -283,6 +282,8 @@ def test_names_by_key_or_by_order(tmp_path):
     assert images.names == str(names)
     names.write_text("a cat\na dog\n")
     assert open_image_set("custom", tmp_path, names=names).prompts == (("a cat",), ("a dog",))
+    names.write_text("sunglasses=n1\nsunglasses=n2\n")  # as in ImageNet
+    assert open_image_set("custom", tmp_path, names=names).prompts == (("sunglasses",), ("sunglasses",))
     for wrong in ("a cat\n", "a cat=n1\na dog=n3\n", "a\nb\nc\n"):
         names.write_text(wrong)
         with pytest.raises(UserError, match="do not fit the 2 classes"):
@@ -356,10 +357,8 @@ def test_digests_tell_pictures_apart(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in IMAGE_BENCHMARKS if name not in ("custom",)])
 def test_published_names_are_filled_into_templates_as_they_are(name):
-    from eval.image_sets import _keys, _prompts
-
-    keys = _keys(name)
-    prompts, _ = _prompts(name, keys, None)
+    keys = class_keys(name)
+    prompts, _ = class_prompts(name, keys)
     assert len(prompts) == len(keys)
     for template in get_templates("imagenet"):
         for (prompt,) in prompts:

@@ -1,0 +1,136 @@
+"""What the features are, that they are kept, and that what is kept is used for the same pictures and model only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from eval import image_features
+from eval.image_features import batches, class_texts, embed, features, kept_features, preprocessing, square_cut
+from eval.image_sets import open_image_set
+from pacl.backbone import load_clip
+from pacl.errors import UserError
+from pacl.loading import load_model
+from pacl.model import PACL
+from tests.tiny import trained_head
+
+OPTIONS = {"batch": 4, "workers": 0, "precision": "fp32"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("cat/1", "cat/2", "cat/3", "dog/1", "dog/2", "owl/1"):
+        path = tmp_path / "photos" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def model(tiny_clip: str) -> PACL:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return trained_head(load_clip(tiny_clip)).eval()
+
+
+def test_batches_are_clips_own_squares_in_order(photos, model):
+    from open_clip import image_transform
+
+    found = list(batches(open_image_set("custom", photos), model, 4, 0))
+    assert [len(labels) for _, labels in found] == [4, 2]
+    assert torch.cat([labels for _, labels in found]).tolist() == [0, 0, 0, 1, 1, 2]
+    squares = torch.cat([squares for squares, _ in found])
+    assert squares.shape == (6, 3, 32, 32)
+    transform = image_transform(32, is_train=False, mean=model.clip.mean, std=model.clip.std)
+    reference = torch.stack([transform(Image.open(path)) for path in sorted(photos.rglob("*.png"))])
+    assert torch.equal(squares, reference)
+
+
+def test_workers_change_nothing(photos, model):
+    images = open_image_set("custom", photos)
+    alone, shared = (torch.cat([x for x, _ in batches(images, model, 2, workers)]) for workers in (0, 2))
+    assert torch.equal(alone, shared)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named_in_one_line(photos, model, workers):
+    (photos / "dog/1.png").write_bytes(b"not a picture")
+    with pytest.raises(UserError) as told:
+        list(batches(open_image_set("custom", photos), model, 4, workers))
+    assert "dog/1.png" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_embeddings_are_the_models_own(photos, model):
+    squares, _ = next(batches(open_image_set("custom", photos), model, 6, 0))
+    pooled, patches = embed(model, squares)
+    assert torch.allclose(pooled, model.clip.encode_image(squares), atol=1e-5)
+    assert torch.allclose(patches, model.encode_image(squares)[0], atol=1e-5)
+    assert pooled.norm(dim=-1).allclose(torch.ones(6))
+    low, _ = embed(model, squares, "bf16")
+    assert low.dtype == torch.float32
+    assert 0 < (low - pooled).abs().max() < 0.1
+
+
+def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
+    squares, _ = next(batches(open_image_set("custom", photos), model, 6, 0))
+    found = features(model, squares)
+    assert found["pooled"].shape == (6, model.clip.width)
+    projected = F.normalize(found["pooled"] @ model.clip.projection, dim=-1)
+    assert torch.allclose(projected, model.clip.encode_image(squares), atol=1e-5)
+    patches, _ = model.encode_image(squares)
+    assert torch.allclose(found["patches"], F.normalize(patches.mean(1), dim=-1), atol=1e-5)
+    assert not model.clip.clip.visual.ln_post._forward_hooks  # nothing stays behind
+
+
+def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, monkeypatch):
+    from open_clip import build_zero_shot_classifier
+
+    monkeypatch.setattr(image_features, "TEXT_CLASSES", 2)
+    names, templates = ["cat", "dog", "owl"], ["a photo of a {}.", "a drawing of the {}."]
+    ours = class_texts(model.clip.encode_text, names, templates)
+    theirs = build_zero_shot_classifier(model.clip.clip, model.clip.tokenizer, names, templates)
+    assert torch.allclose(ours, theirs.T, atol=1e-5)
+    assert torch.allclose(
+        class_texts(model.encode_text, names, templates), model.encode_prompts(names, templates), atol=1e-6
+    )
+
+
+def test_preprocessing_is_that_of_the_clip(model):
+    wide = Image.new("RGB", (64, 32))
+    wide.paste((255, 255, 255), (0, 0, 8, 32))  # at the left end, which a centre crop cuts off
+    assert preprocessing(model)(wide).max() < 0
+    model.clip.clip.visual.preprocess_cfg["resize_mode"] = "squash"
+    assert preprocessing(model)(wide).max() > 0
+    assert square_cut(model).mode == "squash"
+
+
+def test_features_are_kept_for_the_same_pictures_and_weights_only(photos, model, tiny_clip, tmp_path, monkeypatch):
+    images = open_image_set("custom", photos)
+    folder = tmp_path / "kept"
+    first = kept_features(model, images, folder, **OPTIONS)
+    assert {kind: tuple(value.shape) for kind, value in first.items()} == {"pooled": (6, 32), "patches": (6, 16)}
+
+    passed = []
+    original = image_features.batches
+    monkeypatch.setattr(image_features, "batches", lambda *args: passed.append(1) or original(*args))
+    second = kept_features(model, images, folder, **OPTIONS)
+    assert not passed
+    assert all(torch.equal(first[kind], second[kind]) for kind in first)
+
+    kept_features(load_model(tiny_clip), images, folder, **OPTIONS)  # another head
+    kept_features(model, images.subset(np.arange(3)), folder, **OPTIONS)  # other pictures
+    kept_features(model, images, folder, **{**OPTIONS, "precision": "bf16"})
+    assert len(passed) == 3
+    assert len(list(folder.iterdir())) == 4
+
+    for path in folder.iterdir():
+        path.write_bytes(b"damaged")
+    third = kept_features(model, images, folder, **OPTIONS)
+    assert all(torch.equal(first[kind], third[kind]) for kind in first)
