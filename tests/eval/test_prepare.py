@@ -252,7 +252,7 @@ def test_wrong_words(words, message, tmp_path):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data sets at {DATA}")
 def test_real_coco_labels(tmp_path, capsys):
-    """Converted elsewhere. The first photo shows a cat before a laptop, on a bed, and someone's hand or leg."""
+    """Converted elsewhere. The first photo shows a cat before a laptop, on a bed, and someone's arm."""
     assert run("coco_stuff", DATA, "--split", "train2017", "--out", str(tmp_path)) == 0
     assert run("coco_object", DATA, "--split", "train2017", "--out", str(tmp_path)) == 0
     assert "13 of 118,287: a sample" in capsys.readouterr().out
