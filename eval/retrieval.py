@@ -33,6 +33,7 @@ from pacl.files import make_folder, written_whole
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pacl.data.pairs import PairSource
     from pacl.model import PACL
     from pacl.retrieval import Recalls
 
@@ -59,6 +60,30 @@ class Encoded:
     texts: Tensor
 
 
+class Squares:
+    """Pictures as this CLIP's own preprocessing makes them: float32 [3, S, S], and what is wrong with it, if anything.
+
+    (A data set to torch, of whose classes it is none so that ``--help`` need not wait for torch.)
+    """
+
+    def __init__(self, source: PairSource, model: PACL) -> None:
+        from eval.image_features import preprocessing
+
+        self.source, self.size, self.transform = source, model.clip.size, preprocessing(model)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        import torch
+        from PIL import Image
+
+        try:
+            return self.transform(Image.fromarray(self.source.image(index))), ""
+        except UserError as error:  # told, not raised: a worker's error would arrive with its traceback in it
+            return torch.zeros(3, self.size, self.size), str(error)
+
+
 def encode(
     model: PACL, captions: CaptionSet, methods: Sequence[str], args: argparse.Namespace, scratch: IO[bytes]
 ) -> Encoded:
@@ -66,21 +91,17 @@ def encode(
     import torch
     from torch.utils.data import DataLoader
 
-    from eval.image_features import embed, square_cut
-    from pacl.data.batches import Pictures
-    from pacl.data.loader import as_is
+    from eval.image_features import embed
 
-    count, clip = len(captions.source), model.clip
-    batches = [range(i, min(i + args.batch, count)) for i in range(0, count, args.batch)]
-    pictures = Pictures(captions.source, batches, square_cut(model), clip.size)
-    loader: Any = DataLoader(pictures, batch_size=None, num_workers=args.workers, collate_fn=as_is)
+    squares: Any = Squares(captions.source, model)
+    loader = DataLoader(squares, batch_size=args.batch, num_workers=args.workers)
     pooled: list[Tensor] = []
     shape: tuple[int, ...] = ()
     with torch.inference_mode():
-        for images, reasons in _progress(loader, "pictures"):
-            if reasons:
-                raise UserError(f"{next(iter(reasons.values()))} (a picture of {captions.annotations})")
-            whole, patches = embed(model, clip.normalize(images.to(model.device)), args.precision)
+        for images, problems in _progress(loader, "pictures"):
+            if problem := next(filter(None, problems), None):
+                raise UserError(f"{problem} (a picture of {captions.annotations})")
+            whole, patches = embed(model, images.to(model.device), args.precision)
             if not (whole.isfinite().all() and patches.isfinite().all()):
                 raise UserError("embeddings are no finite numbers; the model's weights are damaged")
             pooled.append(whole.cpu())
@@ -88,12 +109,12 @@ def encode(
                 shape = tuple(patches.shape[1:])
                 scratch.write(patches.half().cpu().numpy().tobytes())
         texts = captions.texts()[0]
-        pooled_texts = clip.encode_text(texts).cpu()
+        pooled_texts = model.clip.encode_text(texts).cpu()
         texts_of_head = model.encode_text(texts)
     return Encoded(
         torch.cat(pooled),
         pooled_texts,
-        _mapped(scratch, (count, *shape)) if shape else None,
+        _mapped(scratch, (len(captions.source), *shape)) if shape else None,
         texts_of_head,
     )
 
@@ -253,7 +274,6 @@ def run(
     model: PACL, captions: CaptionSet, methods: Sequence[str], args: argparse.Namespace, folder: Path
 ) -> list[Result]:
     """Encode, score and say so."""
-    from eval.image_features import square_cut
     from eval.segmenting import peak_memory
 
     texts, owners = captions.texts()
@@ -278,7 +298,7 @@ def run(
             "templates": "none",
             "ties": "wrong items first",
             "size": model.clip.size,
-            "cut": square_cut(model).mode,
+            "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
             "precision": args.precision,
         }
         if method != "pooled":
