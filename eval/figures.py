@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
+MARGIN = 0.12  # inches
 MARKERS = "ovsD^P*X"  # of the methods after the first; they differ without their colours, too
 LONGEST = 32  # letters of a class that a chart shows
 NUMBERS = 25  # classes up to which the cells of a confusion matrix hold their figures
@@ -40,13 +41,15 @@ Row = tuple[str, np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
 # --- Charts -----------------------------------------------------------------------------------------
 
 
-def class_bars(path: str | Path, classes: Sequence[str], methods: Mapping[str, Sequence[float]], title: str) -> None:
+def class_bars(
+    path: str | Path, classes: Sequence[str], methods: Mapping[str, Sequence[float | None]], title: str
+) -> None:
     """IoU of every class: a bar for the best method, a mark on it for each of the others, sorted by the best.
 
     Args:
         path: PNG or JPEG.
         classes: C names.
-        methods: IoU in percent of the C classes, by method; NaN where a class has none. The best is the one with the
+        methods: IoU in percent of the C classes, by method; NaN or None where a class has none. The best is the one with the
             highest mean.
         title: what was measured.
 
@@ -99,7 +102,7 @@ def class_bars(path: str | Path, classes: Sequence[str], methods: Mapping[str, S
         [handles[i] for i in order],
         [_plain(labels[i]) for i in order],
         loc="lower left",
-        bbox_to_anchor=(0.12 / width, height / total),
+        bbox_to_anchor=(MARGIN / width, height / total),
         borderaxespad=0,
         borderpad=0,
         ncols=columns,
@@ -179,14 +182,13 @@ def _figure(width: float, height: float, title: str, remark: str, legend: int = 
         raise UserError('charts need matplotlib: pip install "pacl[eval]"') from None
     lines = [(line, 11.0, INK) for line in textwrap.wrap(title, round(10.5 * width))]
     lines += [(line, 9.5, FAINT) for line in textwrap.wrap(remark, round(12 * width))]
-    top, margin = 0.22 * len(lines) + 0.26 * legend + 0.12, 0.12
-    total = height + top
-    layout = ConstrainedLayoutEngine(w_pad=margin, h_pad=margin, rect=(0, 0, 1, height / total))
+    total = height + 0.22 * len(lines) + 0.26 * legend + MARGIN
+    layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN, rect=(0, 0, 1, height / total))
     figure = Figure(figsize=(width, total), dpi=DPI, layout=layout, facecolor=_hexadecimal([PAPER])[0])
     FigureCanvasAgg(figure)
     for i, (line, size, colour) in enumerate(lines):
-        y = 1 - (margin + 0.22 * i) / total
-        figure.text(margin / width, y, _plain(line), fontsize=size, color=_hexadecimal([colour])[0], va="top")
+        y = 1 - (MARGIN + 0.22 * i) / total
+        figure.text(MARGIN / width, y, _plain(line), fontsize=size, color=_hexadecimal([colour])[0], va="top")
     axes = figure.add_subplot(facecolor="none")
     axes.spines[:].set_visible(False)
     return figure, axes
@@ -278,10 +280,14 @@ def _painted(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, width
     grey = np.asarray(_fit(picture, width).convert("L"), np.float32)[..., None]
     index = cv2.resize(labels.astype(np.int16), small, interpolation=cv2.INTER_NEAREST_EXACT)
     painted = 0.25 * grey + 0.75 * colours[np.maximum(index, 0)]
-    stripe = np.add.outer(np.arange(small[1]), np.arange(small[0])) % 8 < 3
-    hatched = np.where(stripe[..., None], 120.0, 235.0)
-    painted = np.where((index == IGNORED)[..., None], hatched, painted)
+    painted = np.where((index == IGNORED)[..., None], _hatched(small[1], small[0]), painted)
     return Image.fromarray(np.rint(painted).astype(np.uint8))
+
+
+def _hatched(height: int, width: int) -> np.ndarray:
+    """Grey stripes, [height, width, 3]."""
+    stripe = np.add.outer(np.arange(height), np.arange(width)) % 8 < 3
+    return np.where(stripe, 120, 235)[..., None].repeat(3, axis=2)
 
 
 def _row_legend(
@@ -325,12 +331,8 @@ def _row_legend(
 
 def _chip(panel: Image.Image, corner: tuple[int, int], side: int, colour: np.ndarray | None) -> None:
     """A square of the legend, hatched for ignored pixels."""
-    if colour is None:
-        stripe = np.add.outer(np.arange(side), np.arange(side)) % 8 < 3
-        square = np.where(stripe, 120, 235).astype(np.uint8)[..., None].repeat(3, axis=2)
-    else:
-        square = np.full((side, side, 3), np.rint(0.25 * 128 + 0.75 * colour), np.uint8)
-    panel.paste(Image.fromarray(square), corner)
+    square = _hatched(side, side) if colour is None else np.full((side, side, 3), np.rint(0.25 * 128 + 0.75 * colour))
+    panel.paste(Image.fromarray(square.astype(np.uint8)), corner)
     draw = ImageDraw.Draw(panel)
     draw.rectangle((*corner, corner[0] + side - 1, corner[1] + side - 1), outline=EMPTY)
 

@@ -75,8 +75,8 @@ def markdown(results: Sequence[Result]) -> str:
         f"## {_name(results)}",
         _table(header, rows),
         "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
-        "but in no label counts 0. Intervals: percentile bootstrap over the images; where few of them hold a class, some "
-        "draws lack it, and the interval may lie beside the score.",
+        "but in no label counts 0. Intervals: percentile bootstrap over the images; where few of them hold a class, "
+        "some draws lack it, and the interval may lie beside the score.",
         "\n".join(f"- {line}" for line in remarks),
         "### IoU by class",
         _table(by_class[0], by_class[1:]),
