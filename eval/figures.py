@@ -49,8 +49,8 @@ def class_bars(
     Args:
         path: PNG or JPEG.
         classes: C names.
-        methods: IoU in percent of the C classes, by method; NaN or None where a class has none. The best is the one with the
-            highest mean.
+        methods: IoU in percent of the C classes, by method; NaN or None where a class has none. The best is the
+            one with the highest mean.
         title: what was measured.
 
     Raises:
