@@ -15,26 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.image_layouts import (
-    Found,
-    Pictures,
-    custom_keys,
-    custom_split,
-    find_cars,
-    find_cifar,
-    find_custom,
-    find_folders,
-    find_food101,
-    find_imagenet,
-    find_imagenet_v2,
-    find_pets,
-    find_sun397,
-)
+from eval import image_layouts as layouts
+from eval.image_layouts import Found, Pictures
 from eval.image_names import Prompts, class_keys, class_prompts
 from pacl.errors import UserError
 from pacl.images import open_image
 
-BACKGROUND = "BACKGROUND_Google"  # of Caltech-101: no class, as torchvision and others have it
+NO_CLASS = ("BACKGROUND_Google",)  # of Caltech-101, as torchvision has it
 DRAW_SEED = 0  # of the splits that no list gives
 
 
@@ -160,11 +147,11 @@ def open_image_set(
     if download and benchmark.torchvision is None:
         raise UserError(f"--download: nothing downloads {name}; get it from {benchmark.source}")
     if split is None:
-        split = custom_split(root) if name == "custom" else next(iter(benchmark.splits))
+        split = layouts.custom_split(root) if name == "custom" else next(iter(benchmark.splits))
     elif name != "custom" and split not in benchmark.splits:
         raise UserError(f"--split {split}: {name} has {', '.join(benchmark.splits)}")
     pictures, found = benchmark.find(benchmark, root, split, download)
-    keys = custom_keys(root, split) if name == "custom" else class_keys(name)
+    keys = layouts.custom_keys(root, split) if name == "custom" else class_keys(name)
     positions = {key: i for i, key in enumerate(keys)}
     for picture, key in zip(pictures, found, strict=True):
         if key not in positions:
@@ -189,7 +176,7 @@ def draw_split(labels: np.ndarray, split: str, train: int, test: int | None) -> 
 
 
 def _imagenet(*candidates: str) -> Callable[[ImageBenchmark, Path, str, bool], Found]:
-    return partial(find_imagenet, folders={"test": candidates})
+    return partial(layouts.find_imagenet, folders={"test": candidates})
 
 
 _BENCHMARKS = (
@@ -197,14 +184,15 @@ _BENCHMARKS = (
         "imagenet", "ImageNet", {"val": 50_000, "train": 1_281_167},
         "val/n01440764/*.JPEG, or all files in one folder, named by synset (n01440764_tench.JPEG)",
         "image-net.org",
-        partial(find_imagenet, folders={
+        partial(layouts.find_imagenet, folders={
             "val": ("val", "imagenet/val", "ILSVRC2012/val"), "train": ("train", "imagenet/train", "ILSVRC2012/train"),
         }),
         probe=("train", "val"),
     ),
     ImageBenchmark(
         "imagenet_v2", "ImageNet-V2", {"matched-frequency": 10_000, "threshold0.7": 10_000, "top-images": 10_000},
-        "imagenetv2-matched-frequency-format-val/0/*.jpeg", "github.com/modestyachts/ImageNetV2", find_imagenet_v2,
+        "imagenetv2-matched-frequency-format-val/0/*.jpeg", "github.com/modestyachts/ImageNetV2",
+        layouts.find_imagenet_v2,
     ),
     ImageBenchmark(
         "imagenet_a", "ImageNet-A", {"test": 7_500}, "imagenet-a/n01498041/*.jpg",
@@ -220,48 +208,48 @@ _BENCHMARKS = (
     ),
     ImageBenchmark(
         "food101", "Food-101", {"test": 25_250, "train": 75_750}, "food-101/images and food-101/meta",
-        "data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", find_food101,
+        "data.vision.ee.ethz.ch/cvl/datasets_extra/food-101", layouts.find_food101,
         probe=("train", "test"), torchvision="Food101",
     ),
     ImageBenchmark(
         "stanford_cars", "Stanford Cars", {"test": 8_041, "train": 8_144},
         "stanford_cars/devkit, cars_train, cars_test and cars_test_annos_withlabels.mat, as torchvision reads them",
-        "ai.stanford.edu/~jkrause/cars/car_dataset.html", find_cars, probe=("train", "test"),
+        "ai.stanford.edu/~jkrause/cars/car_dataset.html", layouts.find_cars, probe=("train", "test"),
     ),
     ImageBenchmark(
         "oxford_pets", "Oxford-IIIT Pet", {"test": 3_669, "trainval": 3_680},
-        "oxford-iiit-pet/images and oxford-iiit-pet/annotations", "robots.ox.ac.uk/~vgg/data/pets", find_pets,
+        "oxford-iiit-pet/images and oxford-iiit-pet/annotations", "robots.ox.ac.uk/~vgg/data/pets", layouts.find_pets,
         main="mean_per_class", probe=("trainval", "test"), torchvision="OxfordIIITPet",
     ),
     ImageBenchmark(
         "sun397", "SUN397", {"test": 19_850, "train": 19_850, "all": 108_754},
-        "SUN397/a/abbey/sun_*.jpg and SUN397/Testing_01.txt", "vision.princeton.edu/projects/2010/SUN", find_sun397,
-        probe=("train", "test"), torchvision="SUN397",
+        "SUN397/a/abbey/sun_*.jpg and SUN397/Testing_01.txt", "vision.princeton.edu/projects/2010/SUN",
+        layouts.find_sun397, probe=("train", "test"), torchvision="SUN397",
     ),
     ImageBenchmark(
         "eurosat", "EuroSAT", {"all": 27_000, "test": 5_000, "train": 10_000}, "eurosat/2750/AnnualCrop/*.jpg",
-        "github.com/phelber/EuroSAT", partial(find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
+        "github.com/phelber/EuroSAT", partial(layouts.find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
         probe=("train", "test"), drawn=(1_000, 500), torchvision="EuroSAT",
     ),
     ImageBenchmark(
         "caltech101", "Caltech-101", {"all": 8_677, "test": 5_647, "train": 3_030},
         "caltech101/101_ObjectCategories/accordion/*.jpg", "data.caltech.edu/records/20086",
-        partial(find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=(BACKGROUND,)),
+        partial(layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NO_CLASS),
         main="mean_per_class", probe=("train", "test"), drawn=(30, None), torchvision="Caltech101",
     ),
     ImageBenchmark(
         "cifar10", "CIFAR-10", {"test": 10_000, "train": 50_000}, "cifar-10-batches-py",
         "cs.toronto.edu/~kriz/cifar.html",
-        partial(find_cifar, folder="cifar-10-batches-py"), probe=("train", "test"), torchvision="CIFAR10",
+        partial(layouts.find_cifar, folder="cifar-10-batches-py"), probe=("train", "test"), torchvision="CIFAR10",
     ),
     ImageBenchmark(
         "cifar100", "CIFAR-100", {"test": 10_000, "train": 50_000}, "cifar-100-python",
         "cs.toronto.edu/~kriz/cifar.html",
-        partial(find_cifar, folder="cifar-100-python"), probe=("train", "test"), torchvision="CIFAR100",
+        partial(layouts.find_cifar, folder="cifar-100-python"), probe=("train", "test"), torchvision="CIFAR100",
     ),
     ImageBenchmark(
         "custom", "custom", {"test": None}, "a folder for each class, in test/ and train/ if there are such parts",
-        "your own", find_custom, probe=("train", "test"),
+        "your own", layouts.find_custom, probe=("train", "test"),
     ),
 )  # fmt: skip
 IMAGE_BENCHMARKS = {benchmark.name: benchmark for benchmark in _BENCHMARKS}
