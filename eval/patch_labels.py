@@ -51,7 +51,12 @@ def majority(
     return names[votes.argmax(axis=1)].reshape(grid.h, grid.w)
 
 
-def patch_counts(maps: PatchMaps, ids: Sequence[int], target: np.ndarray) -> np.ndarray:
+def majorities(maps: PatchMaps, target: np.ndarray) -> np.ndarray:
+    """The `majority` of every patch of every window of a picture's maps: int32 [T, h, w]."""
+    return np.stack([majority(target, maps.layout.resized, maps.grid, corner) for corner in maps.layout.corners])
+
+
+def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.ndarray:
     """Patches whose most similar prompt is one of their majority label's.
 
     No threshold and no softmax: the argmax of the values as they are. Where windows overlap, each shows its own
@@ -60,16 +65,14 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], target: np.ndarray) -> np.
     Args:
         maps: similarities with the prompts, values [T, N, h, w].
         ids: the class 0..C-1 of each of the N prompts.
-        target: int32 [H, W], classes or `IGNORED`.
+        true: int32 [T, h, w], the `majorities`.
 
     Returns:
         int64 [2]: right, and counted (those whose majority is a class).
     """
-    windows, prompts = maps.values.shape[:2]
-    if prompts != len(ids) or windows != len(maps.layout.corners):
-        raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids, {len(maps.layout.corners)} windows")
+    if maps.values.shape[1] != len(ids):
+        raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids")
     named = np.asarray(ids)[maps.values.argmax(dim=1).cpu().numpy()]  # [T, h, w]
-    true = np.stack([majority(target, maps.layout.resized, maps.grid, corner) for corner in maps.layout.corners])
     counted = true != IGNORED
     return np.array([(counted & (named == true)).sum(), counted.sum()], np.int64)
 

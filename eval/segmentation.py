@@ -361,10 +361,11 @@ def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) ->
     """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
     from eval.areas import scores
     from eval.figures import class_bars, confusion_picture, contact_sheet
+    from eval.segmentation_tables import extent, titles_of
 
     titles = titles_of(results)
     classes = results[0].details["classes"]
-    where = f"{task.benchmark.title}, {task.protocols[0].name} protocol"
+    where = f"{task.benchmark.title}, {task.protocols[0].name} protocol, {extent(results[0])}"
     try:
         class_bars(
             task.out / "classes.png",
@@ -392,12 +393,6 @@ def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) ->
         sheet.append((caption.format(item.name), picture, item.mask, labelled))
     if sheet:
         contact_sheet(task.out / "sheet.jpg", sheet, classes, f"{where}; chosen by {titles[0]}")
-
-
-def titles_of(results: Sequence[Result]) -> list[str]:
-    """What each row is called: its method, and its list of names where there are several."""
-    several = len({r.protocol["names"] for r in results}) > 1
-    return [f"{r.method} {Path(r.protocol['names']).stem}" if several else r.method for r in results]
 
 
 def middle(order: Sequence[int], count: int) -> list[int]:

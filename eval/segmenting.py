@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eval.boundary import boundary_areas
 from eval.counts import Counts, areas_of, confusion_of
-from eval.patch_labels import patch_counts, upper_bound
+from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol
 from pacl.background import parse_background
 from pacl.data.masks import MaskFolder
@@ -179,10 +179,11 @@ class Bench:
             if self.extras.boundary:
                 boundary.append([boundary_areas(labels, target, self.classes) for _, labels in found])
             if self.extras.patches:
+                maps = found[0][0]  # all rows show the picture alike
+                true = majorities(maps, target)  # [T, h, w]
                 ready = zip(self.rows, found, strict=True)
-                patches.append([patch_counts(cosines, row.classes, target) for row, (cosines, _) in ready])
-                layout = found[0][0].layout
-                bound.append(upper_bound(target, layout, self.rows[0].row.model.clip.patch, self.classes))
+                patches.append([patch_counts(cosines, row.classes, true) for row, (cosines, _) in ready])
+                bound.append(upper_bound(target, maps.layout, maps.grid.patch, self.classes))
         return Counts(
             index=np.asarray(index, np.int64),
             areas=np.asarray(areas, np.int64),

@@ -24,7 +24,7 @@ from pacl.images import open_image, resize
 from pacl.legend import PAPER
 from pacl.metrics import Confusion, mean_iou, pixel_accuracy
 from pacl.model import PACL
-from pacl.prompts import parse_prompt
+from pacl.prompts import check_labels, parse_prompt
 from pacl.render import heat, overlay, save_image
 from pacl.segmenter import Segmenter, SegmenterSettings
 
@@ -69,6 +69,7 @@ class SegmentationScore(Callback):
                 raise UserError(
                     f"{self.data.names} has one class: nothing competes with it; SegmentationScore needs two"
                 )
+            check_labels(self.data.labels)
             _ = self.data.files
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:

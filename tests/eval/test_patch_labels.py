@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from eval.areas import count, scores
-from eval.patch_labels import best_of_patches, majority, patch_counts, upper_bound
+from eval.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
 from pacl.grid import PatchGrid
 from pacl.patchmaps import PatchMaps
 from pacl.windows import Layout, plan_layout
@@ -97,7 +97,7 @@ def test_patch_counts_hand_computed():
     values[0, 3, 1, 0] = 1  # class 2: right
     values[0, 2, 1, 1] = 1  # not counted
     maps = PatchMaps(values, PatchGrid(2, 2, 4, 4), layout((8, 8), (8, 8)))
-    counts = patch_counts(maps, [0, 0, 1, 2], target)
+    counts = patch_counts(maps, [0, 0, 1, 2], majorities(maps, target))
     assert counts.tolist() == [2, 3]
     assert counts.dtype == np.int64
 
@@ -108,17 +108,17 @@ def test_patch_counts_of_windows_and_of_their_merger():
     one_hot = torch.tensor([[[1.0, 0, 1, 0]] * 2, [[0.0, 1, 0, 1]] * 2])  # [N, 2, 4]: right everywhere
     values = torch.stack([one_hot[:, :, x : x + 2] for x in (0, 1, 2)])  # [T, N, 2, 2]
     maps = PatchMaps(values, PatchGrid(2, 2, 4, 4), plan)
-    assert patch_counts(maps, [0, 1], target).tolist() == [12, 12]  # patches of all windows
-    assert patch_counts(maps, [1, 0], target).tolist() == [0, 12]
-    assert patch_counts(maps.merged(), [0, 1], target).tolist() == [8, 8]
+    assert patch_counts(maps, [0, 1], majorities(maps, target)).tolist() == [12, 12]  # patches of all windows
+    assert patch_counts(maps, [1, 0], majorities(maps, target)).tolist() == [0, 12]
+    assert patch_counts(maps.merged(), [0, 1], majorities(maps.merged(), target)).tolist() == [8, 8]
     swapped = blocks([[0, 1, 1, 0]], 4).repeat(2, axis=0)  # of the windows, 4, 2 and 0 patches are right
-    assert patch_counts(maps, [0, 1], swapped).tolist() == [6, 12]
+    assert patch_counts(maps, [0, 1], majorities(maps, swapped)).tolist() == [6, 12]
 
 
 def test_patch_counts_refuses_what_does_not_fit():
     maps = PatchMaps(torch.zeros(1, 3, 2, 2), PatchGrid(2, 2, 4, 4), layout((8, 8), (8, 8)))
     with pytest.raises(ValueError, match="2 ids"):
-        patch_counts(maps, [0, 1], np.zeros((8, 8), np.int32))
+        patch_counts(maps, [0, 1], majorities(maps, np.zeros((8, 8), np.int32)))
 
 
 # --- Upper bound ------------------------------------------------------------------------------------

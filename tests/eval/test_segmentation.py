@@ -1,0 +1,241 @@
+"""The command: every benchmark on drawn data, what it writes, killed and resumed, on two processes, and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import generate, segmentation, segmenting
+from eval.benchmarks import BENCHMARKS
+from eval.result import Result, read_results
+from pacl.errors import UserError
+
+QUICK = ("--templates", "none", "--size", "48", "--window", "32/16", "--workers", "0", "--device", "cpu")
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Seven drawn pictures in the layout of VOC 2012."""
+    draw("voc20", tmp_path / "data", 7)
+    return tmp_path / "data"
+
+
+def draw(name: str, root: Path, count: int) -> None:
+    assert generate.main([name, "--data", str(root), "--count", str(count), "--size", "40x60"]) == 0
+
+
+def run(tmp_path: Path, model: str, *words: str, out: str = "out") -> list[Result]:
+    assert segmentation.main([*words, "--model", model, "--out", str(tmp_path / out), *QUICK]) == 0
+    return read_results(tmp_path / out)
+
+
+def figures(results: list[Result]) -> list[tuple]:
+    """All that must be the same twice."""
+    return [(r.dataset, r.method, r.protocol, r.scores, r.intervals, str(r.details)) for r in results]
+
+
+# --- Every benchmark --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_and_its_lists_of_names(tmp_path, tiny_clip, name):
+    draw(name, tmp_path / "data", 2)
+    lists = BENCHMARKS[name].lists()
+    words = (name, "--data", str(tmp_path / "data"), "--names", *lists, "--no_figures")
+    results = run(tmp_path, tiny_clip, *words)
+    assert [r.protocol["names"] for r in results] == list(lists)
+    for result in results:
+        assert (result.dataset, result.images, result.partial) == (name, 2, True)
+        assert result.full == BENCHMARKS[name].full[BENCHMARKS[name].split]
+        assert len(result.details["classes"]) == BENCHMARKS[name].classes
+        assert 0 <= result.scores["miou"] <= 100
+        assert result.intervals["miou"][0] <= result.intervals["miou"][1]
+
+
+def test_a_benchmark_of_ones_own(tmp_path, tiny_clip):
+    for folder, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / folder).mkdir()
+        Image.new(mode, (50, 40), 5).save(tmp_path / folder / "a.png")
+    (tmp_path / "names.txt").write_text("sky\ngrass\n")
+    common = (
+        "custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"),
+        "--classes", str(tmp_path / "names.txt"), "--offset", "4",
+    )  # fmt: skip
+    (result,) = run(tmp_path, tiny_clip, *common)
+    assert (result.full, result.split) == (None, "all")
+    assert result.details["classes"] == ["sky", "grass"]
+    iou = result.details["iou"]
+    assert iou[0] in (0.0, None)  # no pixel is sky
+    assert result.scores["pixel_accuracy"] == pytest.approx(iou[1])  # all are grass
+    with pytest.raises(UserError, match="holds the value 5"):
+        run(tmp_path, tiny_clip, *common[:-1], "0", out="other")
+
+
+# --- What it writes ---------------------------------------------------------------------------------------------
+
+
+def test_all_methods_in_one_run_and_all_that_is_written(tmp_path, voc, capsys):
+    out = tmp_path / "out" / "voc21"
+    methods = ("clip", "value", "maskclip", "sclip", "clearclip", "naclip", "pacl")
+    words = ("voc21", "--data", str(voc), "--method", *methods, "--boundary", "--patches", "--limit", "3")
+    results = run(tmp_path, "bundled", *words)
+    assert [r.method for r in results] == list(methods)
+    assert [r.model["trained"] for r in results] == [False] * 6 + [True]
+    assert [r.model["dense"] for r in results] == [*methods[:6], "value"]
+    for result in results:
+        assert set(result.scores) == {
+            *("miou", "pixel_accuracy", "mean_accuracy", "boundary_miou", "patch_accuracy", "upper_bound_miou"),
+        }
+        assert result.scores["upper_bound_miou"] > 50
+        assert result.protocol["name"] == "sclip"
+        assert result.protocol["changed"] == ["size", "templates", "window", "window_step"]
+        assert {"images_per_second", "peak_memory_mb", "peak_memory_beyond_the_model_mb"} <= set(result.speed)
+    assert {p.name for p in out.iterdir()} == {
+        *("results.json", "results.md", "classes.csv", "classes.png", "sheet.jpg", "run.json", "parts"),
+        *(f"confusion-{method}.png" for method in methods),
+    }
+    rows = list(csv.reader((out / "classes.csv").open()))
+    assert len(rows) >= 22
+    printed = capsys.readouterr().out
+    assert "3 of 1,449 images: a subset" in printed
+    assert all(method in printed for method in methods)
+
+
+def test_the_scores_are_those_of_the_predicted_maps(tmp_path, tiny_clip, voc):
+    """Counted once more, pixel by pixel, from what the bench predicts."""
+    (result,) = run(tmp_path, tiny_clip, "voc20", "--data", str(voc), "--method", "value", "--names", "plain")
+    args = segmentation.build_parser().parse_args(
+        ["voc20", "--data", str(voc), "--model", tiny_clip, "--names", "plain", *QUICK]
+    )
+    task = segmentation.find("voc20", args)
+    folder = task.folders[0]
+    model = segmentation.methods(segmentation.load(args), ["value"])["value"]
+    bench = segmenting.Bench(
+        folder, [segmenting.Row("value", model, task.protocols[0], folder.labels, False)], segmenting.Extras()
+    )
+    hits, union = dict.fromkeys(range(20), 0), dict.fromkeys(range(20), 0)
+    right = total = 0
+    for i in range(len(folder)):
+        ((_, labels),) = next(bench.predict([folder[i].picture()]))
+        for true, found in zip(folder[i].mask.ravel().tolist(), labels.ravel().tolist(), strict=True):
+            if true < 0:
+                continue
+            total += 1
+            right += true == found
+            hits[true] += true == found
+            for c in {true, found}:
+                union[c] += 1
+    iou = [100 * hits[c] / union[c] if union[c] else None for c in range(20)]
+    assert result.details["iou"] == pytest.approx(iou)
+    assert result.scores["miou"] == pytest.approx(np.mean([x for x in iou if x is not None]))
+    assert result.scores["pixel_accuracy"] == pytest.approx(100 * right / total)
+
+
+# --- Killed, resumed, shared out --------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, tiny_clip, voc, monkeypatch):
+    monkeypatch.setattr(segmenting, "BLOCK", 2)
+    words = ("voc20", "--data", str(voc), "--method", "clip", "naclip", "--no_figures")
+    whole = figures(run(tmp_path, tiny_clip, *words, out="whole"))
+
+    counts = []
+    count = segmenting.Bench.count
+
+    def killed(self, index, *rest):
+        counts.append(index)
+        if len(counts) == 3:
+            raise KeyboardInterrupt
+        return count(self, index, *rest)
+
+    monkeypatch.setattr(segmenting.Bench, "count", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, tiny_clip, *words)
+    assert not (tmp_path / "out" / "voc20" / "results.json").exists()
+    assert figures(run(tmp_path, tiny_clip, *words)) == whole
+    assert counts == [[0, 1], [2, 3], [4, 5], [4, 5], [6]]
+    assert figures(run(tmp_path, tiny_clip, *words)) == whole  # nothing left to do
+    assert len(counts) == 5
+
+
+def test_a_folder_holds_the_counts_of_one_run(tmp_path, tiny_clip, voc):
+    words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures")
+    first = figures(run(tmp_path, tiny_clip, *words))
+    with pytest.raises(UserError, match=r"holds a run of other settings \(rows\): .*--overwrite"):
+        run(tmp_path, tiny_clip, *words, "--logit_scale", "3")
+    with pytest.raises(UserError, match=r"other settings \(pictures\)"):
+        run(tmp_path, tiny_clip, *words, "--limit", "2")
+    assert figures(read_results(tmp_path / "out")) == first
+    assert run(tmp_path, tiny_clip, *words, "--limit", "2", "--overwrite")[0].images == 2
+
+
+@pytest.mark.slow
+def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
+    draw("voc20", tmp_path / "data", 70)  # three blocks
+    words = ("voc20", "--data", str(tmp_path / "data"), "--method", "clip", "naclip", "--no_figures")
+    one = figures(run(tmp_path, tiny_clip, *words, out="one"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    more = ["-m", "eval.segmentation", *words, "--model", tiny_clip, "--out", str(tmp_path / "two"), *QUICK]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, *more], check=True, cwd=Path(__file__).parents[2], env=env, timeout=300)
+    assert figures(read_results(tmp_path / "two")) == one
+    assert len(list((tmp_path / "two" / "voc20" / "parts").iterdir())) == 3
+
+
+# --- Mistakes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["voc22"], "no benchmark voc22: choose from voc20"),
+        (["ade150"], r"ade150: .*ADE20K"),
+        (["voc20", "--split", "test"], "test.txt"),
+        (["voc20", "--names", "scip"], r"--names scip: voc20 takes plain, sclip, everyday, or a file"),
+        (["voc20", "--protocol", "nalcip"], "--protocol nalcip: no such protocol or file; did you mean naclip"),
+        (["voc20", "--method", "pacl"], "--method pacl: .* comes without a trained head"),
+        (["voc20", "--method", "dino"], "--method dino: choose from clip"),
+        (["voc20", "--window", "big"], r"--window big: is CROP or CROP/STEP"),
+        (["voc20", "--size", "0"], "--size 0: must be at least 1"),
+        (["voc20", "--limit", "0"], "limit 0"),
+        (["voc20", "--batch", "0"], "--batch 0"),
+        (["voc20", "--workers", "-1"], "--workers -1"),
+        (["voc20", "--stride", "9"], "--stride 9"),
+        (["voc21", "--background_rule", "threshold:0.01"], "--background_rule threshold:0.01: can never hold"),
+        (["voc21", "--background_rule", "contrast"], "a benchmark takes none, threshold:P or entropy:NATS"),
+        (["custom"], "custom needs --images, --masks, --classes"),
+        (["voc20", "--logit_scal", "3"], "--logit_scal: no such option; did you mean --logit_scale"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, words, message):
+    common = ["--data", str(voc), "--model", tiny_clip, "--out", str(tmp_path / "out"), *QUICK]
+    with pytest.raises(UserError, match=message) as raised:
+        segmentation.main([words[0], *common, *words[1:]])
+    assert "\n" not in str(raised.value)
+    assert not list((tmp_path / "out").rglob("results.json"))
+
+
+def test_data_of_all_benchmarks_are_looked_for_before_any_is_measured(tmp_path, tiny_clip, voc):
+    with pytest.raises(UserError, match="cityscapes"):
+        run(tmp_path, tiny_clip, "voc20", "cityscapes", "--data", str(voc))
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_is_quick():
+    code = "import sys, eval.segmentation as s; s.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_what_a_run_was_is_told(tmp_path, tiny_clip, voc):
+    run(tmp_path, tiny_clip, "voc20", "--data", str(voc), "--no_figures")
+    told = json.loads((tmp_path / "out" / "voc20" / "run.json").read_text())
+    assert told["rows"][0]["protocol"]["name"] == "sclip"
+    assert told["rows"][0]["classes"][4] == ["bottle", "bottle"]
