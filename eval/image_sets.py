@@ -234,7 +234,9 @@ _BENCHMARKS = (
     ImageBenchmark(
         "caltech101", "Caltech-101", {"all": 8_677, "test": 5_647, "train": 3_030},
         "caltech101/101_ObjectCategories/accordion/*.jpg", "data.caltech.edu/records/20086",
-        partial(layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NO_CLASS),
+        partial(
+            layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NO_CLASS,
+        ),
         main="mean_per_class", probe=("train", "test"), drawn=(30, None), torchvision="Caltech101",
     ),
     ImageBenchmark(
