@@ -302,7 +302,8 @@ def picture_protocol(model: PACL, images: ImageSet, args: argparse.Namespace) ->
         "size": model.clip.size,
         "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
         "precision": args.precision,
-        "pictures": "drawn by seed 0" if images.benchmark.drawn and images.split != "all" else "all of the split",
+        "pictures": "drawn by seed 0" if images.benchmark.drawn and images.split != "all" else "the split's own",
+        "limit": args.limit,
     }
 
 
