@@ -193,18 +193,18 @@ def show(verdicts: Sequence[Verdict], tolerance: float) -> None:
     compared = [verdict for verdict in verdicts if verdict.passed is not None]
     if compared:
         table = Table(title=f"mIoU, within {tolerance:g} of the published figure")
-        for i, column in enumerate(("benchmark", "published row", "protocol", "measured", "published", "off by", "")):
-            table.add_column(column, justify="right" if 2 < i < 6 else "left", no_wrap=i != 1)
+        for i, column in enumerate(("benchmark", "published row", "measured", "published", "off by", "")):
+            table.add_column(column, justify="right" if 1 < i < 5 else "left", no_wrap=i != 1)
         for each in compared:
             assert each.row is not None
             measured, wanted = each.result.scores["miou"], each.row.scores[each.result.dataset]
             table.add_row(
-                each.result.dataset, each.row.title, each.row.setting, f"{measured:.1f}", f"{wanted:.1f}",
-                f"{measured - wanted:+.2f}", each.word,
+                each.result.dataset, each.row.title, f"{measured:.1f}", f"{wanted:.1f}", f"{measured - wanted:+.2f}",
+                each.word,
             )  # fmt: skip
         console.print(table)
     for row in {each.row.title: each.row for each in compared if each.row and each.word == BASELINES}.values():
-        console.print(escape(f"{row.title}: {row.assumed}; a miss is no failure"))
+        console.print(escape(f"{row.title}: {row.assumed}; a miss is no failure"), soft_wrap=True)
     rest = [verdict for verdict in verdicts if verdict.passed is None]
     if rest:
         console.print(f"Not comparable: {len(rest)} of {len(verdicts)} results")
