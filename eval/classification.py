@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     probe.add_argument("--train_limit", metavar="N", type=int, help="draw from so many training pictures only")
     add_model(parser)
-    add_out(parser, "out/eval/classification")
+    add_out(parser, "out/classification")
     return parser
 
 

@@ -40,6 +40,7 @@ class Protocol:
         names: list of class names: plain, sclip, everyday (folders in ``eval/names``), or a file.
         templates: sentence templates around each name: none, photo, paper, imagenet, or a file (beside the YAML).
         size: short side, in pixels, that pictures are resized to; None: the model's own.
+        interpolation: how they are resized: ``bilinear`` without antialiasing, as mmsegmentation does, or ``bicubic``.
         window: side of the sliding windows in pixels; None: the whole picture.
         window_step: pixels from one window to the next; None: half a window.
         stride: pixels from one patch to the next; None: the patch size.
@@ -60,6 +61,7 @@ class Protocol:
     names: str = "plain"
     templates: str = "imagenet"
     size: int | None = None
+    interpolation: str = "bilinear"
     window: int | None = None
     window_step: int | None = None
     stride: int | None = None

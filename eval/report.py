@@ -1,6 +1,6 @@
 """Gather results into one page of Markdown.
 
-    python -m eval.report out/segmentation out/eval --out report.md
+    python -m eval.report out --out report.md
 
 A table a task, methods in rows and benchmarks in columns; a number in brackets after a figure leads to the note with
 its protocol, its names and whatever was measured on a part of the split only. Published figures stand in tables of

@@ -244,7 +244,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=64, help="pictures at a time (default: 64)")
     parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: 2)")
     add_model(parser)
-    add_out(parser, "out/eval/retrieval")
+    add_out(parser, "out/retrieval")
     return parser
 
 

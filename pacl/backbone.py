@@ -161,7 +161,7 @@ class FrozenCLIP(nn.Module):
 
     @torch.no_grad()
     def encode_image_and_tokens(self, images: Tensor, dense: str) -> tuple[Tensor, Tensor]:
-        """`encode_image` ``[B, D]`` and `patch_tokens` ``[B, P, W]`` of square images at the native size, in one pass."""
+        """`encode_image` ``[B, D]`` and `patch_tokens` ``[B, P, W]`` of square images of the native size, in one."""
         self.check_dense(dense)
         if not isinstance(self.tower, ViTTower):
             return self.encode_image(images), self.patch_tokens(images, dense)[0]

@@ -124,12 +124,14 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     return paths
 
 
-def resize(image: ArrayOrTensor, size: tuple[int, int]) -> ArrayOrTensor:
-    """Resize as CLIP's own preprocessing does: bicubic, antialiased when shrinking.
+def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bicubic") -> ArrayOrTensor:
+    """Resize a picture.
 
     Args:
         image: An array [H, W, 3] uint8, or a tensor [..., C, H, W], uint8 or float in [0, 1].
         size: (H, W) of the result, exactly.
+        interpolation: ``bicubic``, antialiased when shrinking, as CLIP's own preprocessing does it, or ``bilinear``
+            without antialiasing, as OpenCV and with it mmsegmentation do.
 
     Returns:
         The same kind and dtype as `image`; the overshoot of bicubic is clamped to the valid range.
@@ -142,12 +144,13 @@ def resize(image: ArrayOrTensor, size: tuple[int, int]) -> ArrayOrTensor:
             return image
         # A view, colours last in memory: torch's kernel for that layout is ten times as fast.
         view = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return resize(view, size).permute(1, 2, 0).contiguous().numpy()
+        return resize(view, size, interpolation).permute(1, 2, 0).contiguous().numpy()
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     batch = image.reshape(-1, *image.shape[-3:])  # [B, C, H, W]
     as_uint8 = image.dtype == torch.uint8
-    if as_uint8 and image.is_cuda:  # torch has a uint8 kernel on the CPU only
+    smooth = interpolation == "bicubic"
+    if as_uint8 and (image.is_cuda or not smooth):  # torch has a uint8 kernel for the one on the CPU only
         batch = batch.float()
     steps = [tuple(size)]
     if 1 in (batch.shape[-1], size[1]):
@@ -155,7 +158,7 @@ def resize(image: ArrayOrTensor, size: tuple[int, int]) -> ArrayOrTensor:
         batch = batch.expand(-1, -1, -1, 2) if batch.shape[-1] == 1 else batch
         steps = [(size[0], batch.shape[-1]), tuple(size)]
     for step in steps:
-        batch = interpolate(batch, size=step, mode="bicubic", align_corners=False, antialias=True)
+        batch = interpolate(batch, size=step, mode=interpolation, align_corners=False, antialias=smooth)
     if batch.is_floating_point():
         batch = batch.round().clamp(0, 255).to(torch.uint8) if as_uint8 else batch.clamp(0, 1)
     return batch.reshape(*image.shape[:-2], *size)

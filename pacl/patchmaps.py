@@ -126,8 +126,8 @@ def encode_images(
         models: One, or several heads on the same CLIP, whose blocks before the last are computed once for all of
             them. Pictures are moved to its device, window by window.
         images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
-        settings: size, window, window_step, stride, accumulate, window_batch, precision and refine are read. Without
-            a size it is that of the first model's configuration.
+        settings: Those of size, windows, stride and interpolation, window_batch, precision and refine are read.
+            Without a size it is that of the first model's configuration.
 
     Returns:
         For each model, its patches of each picture.
@@ -146,11 +146,12 @@ def encode_images(
         )
         for picture in pictures
     ]
+    how = settings.interpolation
     grids: dict[tuple[int, int], PatchGrid] = {}
     vectors: list[list[list[Tensor]]] = [[[] for _ in pictures] for _ in models]
     for window in dict.fromkeys(layout.window for layout in layouts):
         members = [i for i, layout in enumerate(layouts) if layout.window == window]
-        windows = ((i, crop) for i in members for crop in cut(pictures[i], layouts[i]))
+        windows = ((i, crop) for i in members for crop in cut(pictures[i], layouts[i], how))
         while batch := list(islice(windows, settings.window_batch)):
             crops = torch.stack([crop for _, crop in batch]).to(first.device)  # [B, 3, h', w']
             with torch.autocast(first.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -180,9 +181,9 @@ def encode_crops(models: Sequence[PACL], crops: Tensor, stride: int | None) -> t
     return [model.embed_tokens(part) for model, part in zip(models, tokens, strict=True)], grid
 
 
-def cut(picture: Tensor, layout: Layout) -> Iterator[Tensor]:
+def cut(picture: Tensor, layout: Layout, interpolation: str = "bicubic") -> Iterator[Tensor]:
     """The windows [3, h', w'] of a picture [3, H, W], float32 in [0, 1]."""
-    resized = resize(picture, layout.resized)  # [3, H', W']
+    resized = resize(picture, layout.resized, interpolation)  # [3, H', W']
     height, width = layout.window
     return (resized[:, y : y + height, x : x + width] for y, x in layout.corners)
 
@@ -200,9 +201,9 @@ def as_tensor(image: np.ndarray | Tensor) -> Tensor:
     return image
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(image: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:
     """[3, H, W], uint8 or float in [0, 1] -> float32 [3, *size] in [0, 1]; 8 bits stay so until they are small."""
-    small = resize_image(image, size)
+    small = resize_image(image, size, interpolation)
     return small.float() / 255 if image.dtype == torch.uint8 else small.float()
 
 

@@ -19,6 +19,10 @@ class SegmenterSettings:
     size: int | None = None
     """Short side, in pixels, that a picture is resized to (up or down) for the tower. None: the model's own."""
 
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """How it is resized: "bicubic" with antialiasing, as CLIP's own preprocessing does it, or "bilinear" without, as
+    mmsegmentation and so most published figures do."""
+
     window: int | None = None
     """Side of the square windows that slide over the resized picture, in its pixels. None: all of it at once."""
 
@@ -65,7 +69,10 @@ class SegmenterSettings:
             raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise UserError(f"--logit_scale {self.logit_scale}: must be positive and finite")
-        for flag, allowed in (("accumulate", ("pixel", "patch")), ("precision", ("fp32", "bf16"))):
+        for flag, allowed in (
+            *(("accumulate", ("pixel", "patch")), ("precision", ("fp32", "bf16"))),
+            ("interpolation", ("bicubic", "bilinear")),
+        ):
             if getattr(self, flag) not in allowed:
                 raise UserError(f"--{flag} {getattr(self, flag)}: must be {' or '.join(allowed)}")
         if self.window_step is not None and self.window is None:

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -294,6 +295,19 @@ def test_resize_equals_pillows_bicubic(picture: np.ndarray, width: int, size: tu
     as_float = resize(tensor[None].float() / 255, size)
     assert as_float.shape == (1, 3, *size)
     assert np.abs(as_float[0].permute(1, 2, 0).numpy() * 255 - expected).max() <= 1.5
+
+
+@pytest.mark.parametrize("size", [(20, 31), (97, 140), (60, 8), (41, 57)])
+def test_bilinear_equals_opencvs(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    theirs = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    ours = resize(image, size, "bilinear")
+    assert np.abs(ours.astype(int) - theirs).max() <= 1  # its arithmetic is fixed-point
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    assert np.array_equal(resize(tensor, size, "bilinear").permute(1, 2, 0).numpy(), ours)
+    exact = 255 * resize(tensor.float() / 255, size, "bilinear").permute(1, 2, 0).numpy()
+    assert np.abs(exact - ours).max() <= 0.501
+    assert not np.array_equal(resize(image, size), ours)
 
 
 def test_resize_is_antialiased_and_stays_in_range() -> None:

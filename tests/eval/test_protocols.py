@@ -71,6 +71,8 @@ def test_what_only_some_have():
     assert refined == {"naclip": (10, "cosines"), "tcl": (10, "probabilities")}
     assert read("naclip", "ade150").dilations == (8, 16)
     assert {name for name in PROTOCOLS if not read(name, "voc21").background_text} == {"tcl", "pacl"}
+    smooth = {name for name in PROTOCOLS if read(name, "voc20").settings().interpolation == "bicubic"}
+    assert smooth == {"pacl"}  # the others were measured with mmsegmentation
     assert {name: read(name, "voc20").stride for name in PROTOCOLS if read(name, "voc20").stride} == {"pacl": 4}
     assert {name: read(name, "voc20").names for name in PROTOCOLS} == {
         "sclip": "sclip", "naclip": "sclip", "clearclip": "sclip", "proxyclip": "sclip", "tcl": "plain", "pacl": "plain"

@@ -160,7 +160,7 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
     texts = model.encode_prompts(words)
     factor = 48 / min(size)
     height, width = (int(side * factor + 0.5) for side in size)
-    resized = model.clip.normalize(resize(as_tensor(image), (height, width)))
+    resized = model.clip.normalize(resize(as_tensor(image), (height, width), "bilinear"))
     total, count = torch.zeros(6, height, width), torch.zeros(1, height, width)
     with torch.inference_mode():
         for y in sorted({min(i, height - 32) for i in range(0, height - 16, 16)}):
