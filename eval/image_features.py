@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.image_sets import ImageSet
-from pacl.data.photos import Cut
+from pacl.backbone import weights_checksum
 from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.model import PACL
@@ -53,12 +53,6 @@ def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     return image_transform_v2(PreprocessCfg(**model.clip.clip.visual.preprocess_cfg), is_train=False)
-
-
-def square_cut(model: PACL) -> Cut:
-    """The same for readers that cut with a `Cut`: up to half a pixel beside `preprocessing`."""
-    mode = model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest")
-    return Cut({"shortest": "centre", "longest": "pad", "squash": "squash"}[mode])  # type: ignore[arg-type]
 
 
 def batches(
@@ -165,13 +159,9 @@ def kept_features(
 
 
 def _stamp(model: PACL, images: ImageSet, precision: str) -> dict[str, str]:
-    head = hashlib.sha256()
-    for name, value in sorted(model.head_state().items()):
-        head.update(name.encode())
-        head.update(value.detach().float().cpu().contiguous().numpy().data)
     return {
         "clip": model.config.checksum,
-        "head": head.hexdigest(),
+        "head": weights_checksum(model.head_state()),
         "dense": model.config.dense,
         "precision": precision,
         "dataset": images.benchmark.name,

@@ -114,7 +114,7 @@ def encode(
     return Encoded(
         torch.cat(pooled),
         pooled_texts,
-        _mapped(scratch, (len(captions.source), *shape)) if shape else None,
+        mapped(scratch, (len(captions.source), *shape)) if shape else None,
         texts_of_head,
     )
 
@@ -128,7 +128,7 @@ def _progress(work: Any, title: str) -> Iterable[Any]:
     return steps
 
 
-def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
+def mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
     """A file of float16 as a tensor that is read where it is looked at."""
     import numpy as np
     import torch

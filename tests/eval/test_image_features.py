@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from eval import image_features
-from eval.image_features import batches, class_texts, embed, features, kept_features, preprocessing, square_cut
+from eval.image_features import batches, class_texts, embed, features, kept_features, preprocessing
 from eval.image_sets import open_image_set
 from pacl.backbone import load_clip
 from pacl.errors import UserError
@@ -108,7 +108,6 @@ def test_preprocessing_is_that_of_the_clip(model):
     assert preprocessing(model)(wide).max() < 0
     model.clip.clip.visual.preprocess_cfg["resize_mode"] = "squash"
     assert preprocessing(model)(wide).max() > 0
-    assert square_cut(model).mode == "squash"
 
 
 def test_features_are_kept_for_the_same_pictures_and_weights_only(photos, model, tiny_clip, tmp_path, monkeypatch):

@@ -1,0 +1,82 @@
+"""What retrieval over a large gallery costs: phi of all pairs, and of the 128 best by CLIP alone, on random vectors.
+
+    python -m eval.speed_retrieval                                       5,000 pictures, 25,000 captions, a small CLIP
+    python -m eval.speed_retrieval --patches 196 --dim 512 --skip_phi    the patches of a ViT-B/16
+
+Seconds of scoring and ranking, and the peak of the process's memory beyond what it was before: the patches lie in a
+temporary file, of which pages that were read count until the system takes them back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from eval.arguments import new_parser
+from pacl.errors import UserError, run_verb
+from pacl.segment import choose_device
+
+CAPTIONS = 5
+CHUNK = 256  # pictures that are drawn at a time
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = new_parser("speed_retrieval", __doc__)
+    parser.add_argument("--images", type=int, default=5000, help="pictures, of five captions each (default: 5000)")
+    parser.add_argument("--patches", type=int, default=49, help="patches of a picture (default: 49)")
+    parser.add_argument("--dim", type=int, default=64, help="width of the embedding (default: 64)")
+    parser.add_argument("--first_stage", type=int, default=128, help="candidates of the first stage (default: 128)")
+    parser.add_argument("--skip_phi", action="store_true", help="leave out phi of all pairs")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, mps or auto (default: cpu)")
+    parser.add_argument("--scratch", metavar="DIR", type=Path, help="folder for the patches (default: the system's)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw, score, print."""
+    args = build_parser().parse_args(argv)
+    for flag in ("images", "patches", "dim", "first_stage"):
+        if getattr(args, flag) < 1:
+            raise UserError(f"--{flag} {getattr(args, flag)}: 1 or more")
+    device = choose_device(args.device)
+    import torch
+    from torch.nn.functional import normalize
+
+    from eval.retrieval import METHODS, RERANKED, Encoded, mapped, measure
+    from eval.segmenting import peak_memory
+
+    model: Any = SimpleNamespace(
+        device=device, temperature=torch.tensor(0.1),
+        config=SimpleNamespace(cosine=True, learn_temperature=False, temperature=0.1),
+    )  # fmt: skip
+    rng = torch.Generator().manual_seed(0)
+
+    def vectors(*shape: int) -> torch.Tensor:
+        return normalize(torch.randn(*shape, args.dim, generator=rng), dim=-1)
+
+    count, texts = args.images, CAPTIONS * args.images
+    with tempfile.TemporaryFile(dir=args.scratch) as scratch:
+        for first in range(0, count, CHUNK):
+            scratch.write(vectors(min(CHUNK, count - first), args.patches).half().numpy().tobytes())
+        t = vectors(texts).to(device)
+        patches = mapped(scratch, (count, args.patches, args.dim))
+        encoded = Encoded(vectors(count), t.cpu(), patches, t)
+        owners = [i // CAPTIONS for i in range(texts)]
+        print(f"{count} pictures x {texts} captions, {args.patches} patches of {args.dim} dimensions, {device}, "
+              f"{torch.get_num_threads()} threads")  # fmt: skip
+        for methods in ([RERANKED], [METHODS[1]])[: 1 if args.skip_phi else 2]:
+            before = peak_memory(device)
+            (found,) = measure(model, encoded, owners, count, methods, args.first_stage).items()
+            method, (_, seconds) = found
+            more = max(0, peak_memory(device) - before) / 2**20
+            print(f"{method}: {seconds:.1f} s, peak memory {more:.0f} MB beyond what it was")
+    return 0
+
+
+if __name__ == "__main__":
+    run_verb("eval.speed_retrieval", main)
