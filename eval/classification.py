@@ -134,7 +134,7 @@ def zero_shot_results(
     model: PACL, images: ImageSet, templates: Sequence[str], args: argparse.Namespace
 ) -> list[Result]:
     """A result for each of `METHODS`."""
-    from eval.segmenting import peak_memory
+    from eval.memory import peak_memory
 
     start = time.perf_counter()
     counts = zero_shot(model, images, templates, args.batch, args.workers, args.precision)
@@ -230,6 +230,7 @@ def probe_results(model: PACL, train: ImageSet, test: ImageSet, args: argparse.N
 
     from eval.image_features import kept_features
     from eval.linear_probe import ALL, Examples, Probe, draw_shots, probe
+    from eval.memory import peak_memory
 
     wanted: list[Shots] = [ALL if shots == ALL else int(shots) for shots in dict.fromkeys(args.shots)]
     seeds = list(dict.fromkeys(args.seeds))
@@ -241,16 +242,20 @@ def probe_results(model: PACL, train: ImageSet, test: ImageSet, args: argparse.N
     needed = np.unique(np.concatenate([indices for draw in draws.values() for indices in draw]))
     options: dict[str, Any] = {"batch": args.batch, "workers": args.workers, "precision": args.precision}
     folder = args.out / test.benchmark.name / "features"
+    parts = train.subset(needed), test
+    start = time.perf_counter()
     known, asked = (
         kept_features(model, images, folder, title=f"{images.benchmark.name} {images.split}", **options)
-        for images in (train.subset(needed), test)
+        for images in parts
     )
+    embedding = time.perf_counter() - start
     results = []
     runs = [(kind, shots) for kind in dict.fromkeys(args.features) for shots in wanted]
     for kind, shots in track(runs, "probes", console=Console(stderr=True), transient=True):
         examples = Examples(known[kind].numpy(), train.labels[needed])
         aim = Examples(asked[kind].numpy(), test.labels)
         found: list[Probe] = []
+        start = time.perf_counter()
         for seed in used[shots]:
             fit, validation = (examples[np.searchsorted(needed, indices)] for indices in draws[shots, seed])
             found.append(probe(fit, validation, aim, len(test.keys), refit=shots == ALL))
@@ -266,19 +271,25 @@ def probe_results(model: PACL, train: ImageSet, test: ImageSet, args: argparse.N
             "classifier": "scikit-learn LogisticRegression, L-BFGS, 1,000 iterations; C by validation accuracy",
             **picture_protocol(model, test, args),
         }
-        results.append(_probe_result(model, test, f"probe {kind} {shots}", found, protocol, args))
+        speed = {
+            "images_per_second": sum(map(len, parts)) / embedding,  # of training and test; kept ones are only read
+            "fitting_seconds": time.perf_counter() - start,
+            "peak_memory_mb": peak_memory(model.device) / 2**20,
+        }
+        results.append(_probe_result(model, test, f"probe {kind} {shots}", found, protocol, args, speed))
     return results
 
 
 def _probe_result(
-    model: PACL, test: ImageSet, method: str, found: Sequence[Any], protocol: dict[str, Any], args: argparse.Namespace
-) -> Result:
+    model: PACL, test: ImageSet, method: str, found: Sequence[Any], protocol: dict[str, Any],
+    args: argparse.Namespace, speed: dict[str, float],
+) -> Result:  # fmt: skip
     """Scores are means over seeds, each of which weighs the same; with their spread and the chosen C in the details."""
     import numpy as np
 
     from eval.accuracy import accuracies
 
-    result = _result(model, test, method, sum(each.counts for each in found), protocol, args, {})
+    result = _result(model, test, method, sum(each.counts for each in found), protocol, args, speed)
     every = [accuracies(each.counts) for each in found]
     result.details["seeds"] = [
         {"seed": seed, "C": each.C, "validation_top1": each.validation, **{k: float(v) for k, v in scores.items()}}

@@ -274,7 +274,7 @@ def run(
     model: PACL, captions: CaptionSet, methods: Sequence[str], args: argparse.Namespace, folder: Path
 ) -> list[Result]:
     """Encode, score and say so."""
-    from eval.segmenting import peak_memory
+    from eval.memory import peak_memory
 
     texts, owners = captions.texts()
     count = len(captions.source)

@@ -213,7 +213,8 @@ def measure_task(
     wait: Callable[[], object],
 ) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
-    from eval.segmenting import Bench, Extras, Row, gather, measure, peak_memory
+    from eval.memory import peak_memory
+    from eval.segmenting import Bench, Extras, Row, gather, measure
 
     rows = [
         Row(method, model, protocol, folder.labels, task.benchmark.background)

@@ -9,8 +9,6 @@ Shapes: I pictures, R rows of the table, C classes, N prompts, D embedding, H W 
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eval.boundary import boundary_areas
 from eval.counts import Counts, areas_of, confusion_of
+from eval.memory import peak_memory
 from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol
 from pacl.background import parse_background
@@ -272,10 +271,3 @@ class Reading(Dataset):
             return item.picture(), item.mask
         except UserError as error:
             return error
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes in use so far: of the GPU where there is one, else of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
     from torch.nn.functional import normalize
 
+    from eval.memory import peak_memory
     from eval.retrieval import METHODS, RERANKED, Encoded, mapped, measure
-    from eval.segmenting import peak_memory
 
     model: Any = SimpleNamespace(
         device=device, temperature=torch.tensor(0.1),

@@ -96,6 +96,9 @@ def test_the_command_writes_the_same_digits_twice(photos, tiny_clip, tmp_path, c
     probed = by_method["probe pooled 4"]
     assert [each["seed"] for each in probed.details["seeds"]] == [0, 1]
     assert probed.scores["top1"] == pytest.approx(np.mean([each["top1"] for each in probed.details["seeds"]]))
+    assert all(
+        result.speed["images_per_second"] > 0 and result.speed["peak_memory_mb"] > 0 for result in by_method.values()
+    )
     assert len(by_method["probe pooled all"].details["seeds"]) == 1
     page = (tmp_path / "a/results.md").read_text()
     assert f"**{by_method['phi'].scores['top1']:.1f}**" in page

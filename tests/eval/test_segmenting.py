@@ -251,7 +251,3 @@ def test_a_broken_picture_is_one_line_and_loses_nothing(tmp_path, monkeypatch, w
     assert "\n" not in str(raised.value)
     assert part_file(tmp_path / "parts", 0).is_file()
     assert not part_file(tmp_path / "parts", 1).is_file()
-
-
-def test_peak_memory_is_of_this_process():
-    assert 50 * 2**20 < segmenting.peak_memory(torch.device("cpu")) < 2**40
