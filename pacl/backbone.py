@@ -33,6 +33,7 @@ from pacl.tokenizer import CompactTokenizer
 from pacl.towers import FeatureTower, ViTTower
 
 TEXT_BATCH = 64  # texts that pass the text tower at once; a GPU takes more
+TEXT_STEP = 8  # tokens; lengths of texts are rounded up to it
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
@@ -75,6 +76,8 @@ class FrozenCLIP(nn.Module):
         vocabulary: Sequence[str] | None = None,
         contrast: Sequence[str] | None = None,
     ) -> None:
+        import open_clip
+
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -96,7 +99,10 @@ class FrozenCLIP(nn.Module):
         self.dense_variants = self.tower.variants
         self.logit_scale = float(clip.logit_scale.detach().exp())
         self.context_length = int(tokenizer.context_length)
-        self._texts = TextCache(self._encode)
+        # What comes after a text's end changes nothing: causal towers need not look at it.
+        causal = isinstance(clip, open_clip.CLIP) and clip.attn_mask is not None
+        self._causal = causal and clip.text_pool_type == "argmax"
+        self._texts = TextCache(self._encode, kind=self._tokens_read if self._causal else None)
         self.dim = self._encode(["a"]).shape[1]
         self._checksum: str | None = None
 
@@ -188,8 +194,27 @@ class FrozenCLIP(nn.Module):
     def _encode(self, texts: list[str]) -> Tensor:
         # In full precision whoever asks: what is kept must not depend on who asked first.
         with torch.autocast(self.device.type, enabled=False):
-            encoded = self.clip.encode_text(self.tokenizer(texts).to(self.device))
+            tokens = self.tokenizer(texts).to(self.device)
+            encoded = self._encode_causal(tokens) if self._causal else self.clip.encode_text(tokens)
         return F.normalize(encoded.float(), dim=-1)
+
+    def _encode_causal(self, tokens: Tensor) -> Tensor:
+        """open_clip's ``encode_text`` of tokens ``[T, L]``, without most of the padding: [T, D]."""
+        clip = self.clip
+        end = tokens.argmax(dim=-1)  # the end of a text has the highest id
+        length = self._rounded(int(end.max()) + 1)
+        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]  # [T, length, text width]
+        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+        x = clip.ln_final(x[torch.arange(len(x), device=x.device), end])
+        projection = clip.text_projection
+        return projection(x) if callable(projection) else x if projection is None else x @ projection
+
+    def _tokens_read(self, text: str) -> int:
+        return self._rounded(self.count_tokens(text))
+
+    def _rounded(self, tokens: int) -> int:
+        """So many tokens, or a few more, go through the text tower: texts of one such length go together."""
+        return min(self.context_length, -(-tokens // TEXT_STEP) * TEXT_STEP)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, start and end included; more than ``context_length`` would be cut."""

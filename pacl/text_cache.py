@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,10 +18,17 @@ class TextCache:
         batch: how many at once. Always exactly so many, filled up with repetitions: the last bits of a matrix
             product depend on its size, and what a text gets must not depend on the texts that come with it.
         limit: bytes that are kept; when they are full, all go.
+        kind: only texts of one kind are computed together; None: all are of one.
     """
 
-    def __init__(self, encode: Callable[[list[str]], Tensor], batch: int = 64, limit: int = BYTES_KEPT) -> None:
-        self.encode, self.batch, self.limit = encode, batch, limit
+    def __init__(
+        self,
+        encode: Callable[[list[str]], Tensor],
+        batch: int = 64,
+        limit: int = BYTES_KEPT,
+        kind: Callable[[str], Hashable] | None = None,
+    ) -> None:
+        self.encode, self.batch, self.limit, self.kind = encode, batch, limit, kind
         self._rows: dict[str, int] = {}
         self._kept = torch.empty(0, 0)  # [rows that there is room for, D]
 
@@ -32,8 +39,12 @@ class TextCache:
         if len(self._rows) + len(missing) > room:
             self._rows.clear()
             missing = list(dict.fromkeys(texts))
-        for i in range(0, len(missing), self.batch):
-            self._keep(missing[i : i + self.batch])
+        groups: dict[Hashable, list[str]] = {}
+        for text in missing:
+            groups.setdefault(self.kind(text) if self.kind else None, []).append(text)
+        for group in groups.values():
+            for i in range(0, len(group), self.batch):
+                self._keep(group[i : i + self.batch])
         return self._kept[[self._rows[text] for text in texts]]
 
     @torch.inference_mode(False)  # a tensor made in inference mode could not be written to outside of it

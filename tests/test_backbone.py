@@ -108,6 +108,24 @@ def test_texts_are_chunked_and_normalised(clip: FrozenCLIP) -> None:
         clip.encode_text("a dog")
 
 
+def test_padding_after_a_texts_end_is_left_out_and_changes_nothing(
+    clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a", "a dog", "a red house with a green door", "many " * 40, "", "a cat"]
+    seen = []
+    forward = clip.clip.transformer.forward
+    monkeypatch.setattr(
+        clip.clip.transformer, "forward", lambda x, attn_mask: seen.append(x.shape[1]) or forward(x, attn_mask)
+    )
+    found = clip.encode_text(texts)
+    assert sorted(seen) == [8, 16]  # tokens; the tiny model reads 16
+    seen.clear()
+    with torch.no_grad():
+        expected = F.normalize(clip.clip.encode_text(clip.tokenizer(texts)), dim=-1)
+    assert seen == [16]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
     first = clip.encode_text(["a dog", "a cat", "a dog"])
     assert torch.equal(first[0], first[2])

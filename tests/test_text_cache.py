@@ -43,3 +43,17 @@ def test_a_full_cache_starts_anew_and_stays_right() -> None:
         assert torch.equal(cache(texts), Encoder()(texts))
     assert sum(call.count("dog") for call in encoder.calls) > 1
     assert len(cache._rows) <= 4
+
+
+def test_only_texts_of_one_kind_are_computed_together():
+    batches = []
+
+    def encode(texts: list[str]) -> torch.Tensor:
+        batches.append(texts)
+        return torch.tensor([[float(len(text))] for text in texts])
+
+    cache = TextCache(encode, batch=2, kind=len)
+    assert cache(["a", "bbb", "c", "d", "eee", "a"]).flatten().tolist() == [1, 3, 1, 1, 3, 1]
+    assert batches == [["a", "c"], ["d", "d"], ["bbb", "eee"]]
+    assert cache(["eee", "d"]).flatten().tolist() == [3, 1]
+    assert len(batches) == 3
