@@ -29,7 +29,7 @@ from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 
 NAMES = Path(__file__).parent / "names"
-LISTS = ("plain", "sclip", "everyday")
+LISTS = ("plain", "sclip", "clearclip", "proxyclip", "everyday")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Benchmark:
         Args:
             root: ``--data``.
             split: None takes the one that is usually measured.
-            names: ``plain`` (default), ``sclip``, ``everyday`` or a file of class names.
+            names: ``plain`` (default), ``sclip``, ``clearclip``, ``proxyclip``, ``everyday`` or a file of class names.
             limit: The first so many pictures only.
             partial: Take the pictures that are there and have a mask, where some are missing; else that is an error.
 

@@ -28,6 +28,8 @@ from pacl.settings import SegmenterSettings
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 REFINED = ("cosines", "probabilities")
+DILATIONS = (1, 2, 4, 8, 12, 24)
+"""Of refinement on probabilities: the defaults of `pacl.refine.refine`, which needs torch to be imported."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Protocol:
     Attributes:
         name: the protocol's.
         source: the publication that it follows.
-        names: list of class names: plain, sclip, everyday (folders in ``eval/names``), or a file.
+        names: list of class names: plain, sclip, clearclip, proxyclip, everyday (folders in ``eval/names``), or a file.
         templates: sentence templates around each name: none, photo, paper, imagenet, or a file (beside the YAML).
         size: short side, in pixels, that pictures are resized to; None: the model's own.
         interpolation: how they are resized: ``bilinear`` without antialiasing, as mmsegmentation does, or ``bicubic``.
@@ -52,7 +54,8 @@ class Protocol:
         refine: iterations of pixel-adaptive refinement (PAMR); 0: off.
         refine_on: ``cosines``, at the label's own size and before the softmax, as SCLIP and NACLIP have it, or the
             class ``probabilities``, at a long side of at most 512 pixels.
-        dilations: distances, in pixels, of the neighbours that refinement on ``cosines`` looks at.
+        dilations: distances, in pixels, of the neighbours that refinement looks at; on ``probabilities`` they are
+            those of `pacl.refine.refine`.
         changed: fields that were set otherwise than the protocol has them.
     """
 
@@ -85,6 +88,8 @@ class Protocol:
             raise UserError(f"refine_on {self.refine_on}: must be {' or '.join(REFINED)}")
         if not self.dilations or min(self.dilations) < 1:
             raise UserError(f"dilations {list(self.dilations)}: must be one or more distances from 1 pixel")
+        if self.refine_on == "probabilities" and self.dilations != DILATIONS:
+            raise UserError(f"dilations {list(self.dilations)}: on probabilities they are {list(DILATIONS)}")
 
     def settings(self, **more: Any) -> SegmenterSettings:
         """What `pacl.patchmaps.encode_images` is to know, with ``more`` of its settings."""

@@ -21,6 +21,7 @@ import yaml
 
 from eval.arguments import new_parser
 from eval.benchmarks import BENCHMARKS
+from eval.protocols import read_protocol
 from eval.result import Result, read_results
 from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
 
@@ -39,7 +40,6 @@ class Published:
         scores: benchmark -> mIoU.
         protocol: name of our protocol; None: not to be reproduced with this code.
         method: name of our method.
-        names: list of class names.
         changed: settings that the row changes in the protocol.
         assumed: why its settings are not certain; "" where they are.
         family: whose protocol it was measured with, where it is none of ours or the method is not.
@@ -51,7 +51,6 @@ class Published:
     scores: dict[str, float]
     protocol: str | None = None
     method: str | None = None
-    names: str = ""
     changed: dict[str, Any] = field(default_factory=dict)
     assumed: str = ""
     family: str = ""
@@ -132,8 +131,11 @@ def differ(result: Result, row: Published) -> list[str]:
         reasons.append(f"split {result.split} instead of {benchmark.split}")
     elif result.partial or result.images != full:
         reasons.append(f"subset: {result.images} of {full} images")
-    if result.protocol.get("names") != row.names:
-        reasons.append(f"other names: {result.protocol.get('names')} instead of {row.names}")
+    names = read_protocol(str(row.protocol), benchmark.name, background=benchmark.background).names
+    if result.protocol.get("names") != names:
+        reasons.append(f"other names: {result.protocol.get('names')} instead of {names}")
+    if result.protocol.get("precision", "fp32") != "fp32":
+        reasons.append(f"precision {result.protocol['precision']}")
     changed = {key: result.protocol.get(key) for key in result.protocol.get("changed") or () if key != "names"}
     for key in sorted({*changed, *row.changed}):
         if key not in row.changed:

@@ -59,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         "--names", nargs="+", metavar="LIST",
-        help="lists of class names: plain, sclip, everyday, or a file; a row each (default: the protocol's)",
+        help="lists of class names: plain, sclip, clearclip, proxyclip, everyday, or a file; a row each (default: the "
+        "protocol's)",
     )  # fmt: skip
     how.add_argument("--size", type=int, metavar="N", help="short side of the pictures in pixels")
     how.add_argument("--window", metavar="CROP[/STEP]", help='sliding windows in pixels, or "whole"')

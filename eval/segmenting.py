@@ -87,7 +87,7 @@ class Ready:
         protocol = self.row.protocol
         steps = protocol.refine if protocol.refine_on == "probabilities" else 0
         if protocol.refine and not steps:
-            cosines = refined(cosines, picture, protocol.refine, protocol.dilations)
+            cosines = refined(cosines, picture, protocol)
         logits = replace(cosines, values=cosines.values * self.scale)
         index, _, _ = segment(logits, self.query, steps, image.guide)
         return index.astype(np.int32) - (not self.row.background)
@@ -117,13 +117,19 @@ def ask(labels: Sequence[Label], background: bool, protocol: Protocol) -> Query:
     return Query(tuple(named), prompts, ids, rule, smallest=protocol.smallest)
 
 
-def refined(cosines: PatchMaps, picture: np.ndarray, steps: int, dilations: Sequence[int]) -> PatchMaps:
-    """The cosines of all N prompts at the picture's own size, drawn to its edges; values [1, N, H, W]."""
+def refined(cosines: PatchMaps, picture: np.ndarray, protocol: Protocol) -> PatchMaps:
+    """The cosines of all N prompts at the picture's own size, drawn to the edges of what the tower saw of it.
+
+    As the published code does it, the guide is the resized picture brought back to its own size. Values [1, N, H, W],
+    the one place where a map of every prompt exists at full size: 4 N H W bytes, and as much again while it is refined.
+    """
     height, width = size = cosines.layout.size
     maps = torch.cat([band for _, _, band in cosines.bands()], dim=1)  # [N, H, W]
-    guide = resize(as_tensor(picture), size).to(maps.device)  # [3, H, W]
+    seen = resize(as_tensor(picture), cosines.layout.resized, protocol.interpolation)  # [3, H', W']
+    guide = resize(seen, size, "bilinear").to(maps.device)  # [3, H, W]
     layout = replace(cosines.layout.whole(), resized=size, window=size)
-    return PatchMaps(refine(maps, guide, steps, dilations)[None], PatchGrid(height, width, patch=1, stride=1), layout)
+    maps = refine(maps, guide, protocol.refine, protocol.dilations)
+    return PatchMaps(maps[None], PatchGrid(height, width, patch=1, stride=1), layout)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     picture [3,H,W] --resize--> [3,H',W'] --windows--> [T,3,h',w'] --PACL.encode_image--> patch vectors [T,D,h,w]
     --times texts [N,D]--> cosines [T,N,h,w] --bands--> [N,rows,W], [N,rows,W], ...
 
-A full-size map of every prompt never exists: 150 classes of a 24-megapixel photo would be 14 GB.
+Nothing here makes a full-size map of every prompt: 150 classes of a 24-megapixel photo would be 14 GB.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ def refine(
 
     Pixel i listens to its neighbours j: the eight of a 3 x 3 window, spread by each dilation. How much is a
     softmax over j of -|I_i - I_j| / (0.1 sigma_i), averaged over the colour channels, where sigma_i is the
-    standard deviation over those neighbours: what counts as "alike" is relative to the local contrast. Beyond the
+    standard deviation over those neighbours and, once for each dilation, the pixel itself, as the authors' code has
+    it: what counts as "alike" is relative to the local contrast. Beyond the
     border the nearest pixel counts, so any size works. (Araslanov and Roth, "Single-Stage Semantic Segmentation
     from Image Labels", CVPR 2020, section 3.3; the factor 0.1 and the dilations as in the authors' settings.)
 
@@ -57,7 +58,7 @@ def refine(
 
 def _affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
     """Picture [3, H, W] -> how much each pixel listens to each of its K neighbours, [K, H, W]."""
-    count = 1
+    count = len(dilations)  # of the pixel itself
     mean = image.clone()
     scatter = torch.zeros_like(image)
     for neighbour in _neighbours(image, dilations):  # running variance: squares would cancel in float32

@@ -77,7 +77,7 @@ def test_weights_match_the_formula_pixel_by_pixel() -> None:
                 if dy or dx
             ]
             near = torch.stack([picture[:, j, i] for j, i in places])  # [K, 3]
-            sigma = torch.cat([near, picture[None, :, y, x]]).std(0)
+            sigma = torch.cat([near, picture[None, :, y, x].expand(len(dilations), 3)]).std(0)
             logits = -((near - picture[:, y, x]).abs() / (0.1 * sigma + 1e-8)).mean(1)
             values = torch.stack([maps[:, j, i].double() for j, i in places])  # [K, C]
             expected[:, y, x] = logits.softmax(0) @ values

@@ -189,7 +189,7 @@ def test_root_has_to_be_a_folder(tmp_path):
 
 def test_lists_of_names(root, tmp_path):
     voc = BENCHMARKS["voc20"]
-    assert voc.lists() == ("plain", "sclip", "everyday")
+    assert voc.lists() == ("plain", "sclip", "clearclip", "proxyclip", "everyday")
     assert BENCHMARKS["camvid"].lists() == ("plain",)
     assert voc.open(root).labels[3].prompts == ("boat",)
     assert voc.open(root, names="sclip").labels[3].prompts == ("ship",)

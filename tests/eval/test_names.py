@@ -30,7 +30,7 @@ def prompts(names: str, benchmark: str) -> list[tuple[str, ...]]:
 
 def test_every_list_has_every_class_and_names_its_source():
     files = [path for name in LISTS for path in (NAMES / name).glob("*.txt")]
-    assert len(files) == 9 + 8 + 1
+    assert len(files) == 9 + 8 + 3 + 3 + 1
     for path in files:
         assert len(labels(path.parent.name, path.stem)) == BENCHMARKS[path.stem].classes, path
         assert path.read_text().startswith("# "), path
@@ -38,7 +38,9 @@ def test_every_list_has_every_class_and_names_its_source():
 
 @pytest.mark.parametrize("benchmark", SCLIP)
 def test_lists_of_a_benchmark_agree_about_its_classes(benchmark):
-    assert labels("sclip", benchmark) == labels("plain", benchmark)
+    for names in BENCHMARKS[benchmark].lists():
+        if names != "everyday":
+            assert labels(names, benchmark) == labels("plain", benchmark), names
 
 
 def test_plain_names_are_their_own_labels():
@@ -101,21 +103,41 @@ def test_synonyms_as_sclip_published_them():
 
 # The first half of the SHA-256 of the published lists: synonyms joined by "; ", a class a line.
 PUBLISHED = {
-    "ade150": "e53ded02c488bdb903ef000a2d207e4a",
-    "cityscapes": "6f6782fc1bf92bfd9f5562192e92045e",
-    "coco_object": "cfcc0eab9854dab6e5b8ec595beafa5c",
-    "coco_stuff": "fb98709b9ab1baff4fd930bac4a77772",
-    "context59": "cd808465f06a16169edc25580073f0ed",
-    "context60": "e29ff1a0eaea71eb3e090f0ff6abdbcc",
-    "voc20": "07866c1c093973bf0552c228cf6998a8",
-    "voc21": "afe97de53ac9aaa4200ba5610f3d7781",
+    ("sclip", "ade150"): "e53ded02c488bdb903ef000a2d207e4a",
+    ("sclip", "cityscapes"): "6f6782fc1bf92bfd9f5562192e92045e",
+    ("sclip", "coco_object"): "cfcc0eab9854dab6e5b8ec595beafa5c",
+    ("sclip", "coco_stuff"): "fb98709b9ab1baff4fd930bac4a77772",
+    ("sclip", "context59"): "cd808465f06a16169edc25580073f0ed",
+    ("sclip", "context60"): "e29ff1a0eaea71eb3e090f0ff6abdbcc",
+    ("sclip", "voc20"): "07866c1c093973bf0552c228cf6998a8",
+    ("sclip", "voc21"): "afe97de53ac9aaa4200ba5610f3d7781",
+    ("clearclip", "coco_object"): "1f17b53017e442257cad2025ab981dde",
+    ("clearclip", "voc20"): "6b9a85ffb907e34ac920d704a520b45e",
+    ("clearclip", "voc21"): "265d9ede93be451d724981c5ffde13a8",
+    ("proxyclip", "coco_object"): "87b6d3e1d3adf5202f4fe5a2a939cfc6",
+    ("proxyclip", "voc20"): "6b9a85ffb907e34ac920d704a520b45e",
+    ("proxyclip", "voc21"): "6a194e9134d44459bf8b86ba89a9cf06",
 }
 
 
-@pytest.mark.parametrize("benchmark", SCLIP)
-def test_the_published_lists_to_the_letter(benchmark):
-    text = "\n".join("; ".join(words) for words in prompts("sclip", benchmark))
-    assert hashlib.sha256(text.encode()).hexdigest()[:32] == PUBLISHED[benchmark]
+@pytest.mark.parametrize(("names", "benchmark"), PUBLISHED)
+def test_the_published_lists_to_the_letter(names, benchmark):
+    text = "\n".join("; ".join(words) for words in prompts(names, benchmark))
+    assert hashlib.sha256(text.encode()).hexdigest()[:32] == PUBLISHED[names, benchmark]
+
+
+def test_what_the_lists_of_one_family_differ_in():
+    """ClearCLIP and ProxyCLIP share SCLIP's everyday spellings, not its synonyms; nor all of its background words."""
+    for names in ("clearclip", "proxyclip"):
+        for benchmark in ("voc20", "voc21", "coco_object"):
+            own = dict(zip(labels(names, benchmark), prompts(names, benchmark), strict=True))
+            assert own["person"] == ("person",)
+            assert all(len(words) == 1 for label, words in own.items() if label != "background")
+        assert prompts(names, "voc21")[1:] == prompts(names, "voc20")
+        assert prompts(names, "voc20")[3] == ("ship",)
+    assert prompts("clearclip", "voc21")[0] == prompts("clearclip", "coco_object")[0] == ("background",)
+    assert prompts("proxyclip", "voc21")[0] == parse_prompt(BACKGROUND_WORDS).prompts
+    assert prompts("proxyclip", "coco_object")[0] == (*parse_prompt(BACKGROUND_WORDS).prompts[:14], "floor", "hill", "rail")
 
 
 @pytest.mark.skipif(not OBJECTS.is_file(), reason=f"no {OBJECTS}")

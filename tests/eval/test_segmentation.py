@@ -199,7 +199,7 @@ def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
         (["voc22"], "no benchmark voc22: choose from voc20"),
         (["ade150"], r"ade150: .*ADE20K"),
         (["voc20", "--split", "test"], "test.txt"),
-        (["voc20", "--names", "scip"], r"--names scip: voc20 takes plain, sclip, everyday, or a file"),
+        (["voc20", "--names", "scip"], r"--names scip: voc20 takes plain, sclip, clearclip, proxyclip, everyday, or a file"),
         (["voc20", "--protocol", "nalcip"], "--protocol nalcip: no such protocol or file; did you mean naclip"),
         (["voc20", "--method", "pacl"], "--method pacl: .* comes without a trained head"),
         (["voc20", "--method", "dino"], "--method dino: choose from clip"),
