@@ -7,6 +7,8 @@ pixels of each class among those that are scored.
 from __future__ import annotations
 
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ class Counts:
         confusion: int64 [R, C, C], summed over the pictures; rows are true classes.
         seconds: float64 [1], that it took.
         peak: int64 [1], most bytes of memory in use.
+        beyond: int64 [1], how many more than when the model was ready.
         boundary: int64 [I, R, 3, C], areas of the boundaries; none where nobody asked.
         patches: int64 [I, R, 2], patches whose most similar class is right, and patches that count; likewise.
         bound: int64 [I, 3, C], areas of the best that one label a patch can say; likewise.
@@ -36,6 +39,7 @@ class Counts:
     confusion: np.ndarray
     seconds: np.ndarray
     peak: np.ndarray
+    beyond: np.ndarray
     boundary: np.ndarray | None = None
     patches: np.ndarray | None = None
     bound: np.ndarray | None = None
@@ -47,10 +51,13 @@ class Counts:
             np.savez_compressed(aside, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Counts:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**arrays)
+    def load(cls, path: Path) -> Counts | None:
+        """Read what `save` wrote; None of a file that is not there or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**arrays)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
 
     @classmethod
     def join(cls, parts: Sequence[Counts]) -> Counts:
@@ -61,16 +68,17 @@ class Counts:
             arrays = [getattr(part, name) for part in parts]
             return None if arrays[0] is None else np.concatenate(arrays)[order]
 
-        joined = {f.name: together(f.name) for f in dataclasses.fields(cls) if f.name not in SUMMED}
+        joined = {f.name: together(f.name) for f in dataclasses.fields(cls) if f.name not in JOINED}
         return cls(
             **joined,  # type: ignore[arg-type]
             confusion=sum(part.confusion for part in parts),  # type: ignore[arg-type]
             seconds=sum(part.seconds for part in parts),  # type: ignore[arg-type]
             peak=np.max([part.peak for part in parts], axis=0),
+            beyond=np.max([part.beyond for part in parts], axis=0),
         )
 
 
-SUMMED = ("confusion", "seconds", "peak")
+JOINED = ("confusion", "seconds", "peak", "beyond")
 
 
 def confusion_of(prediction: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from typing import Any, get_args, get_type_hints
 import yaml
 
 from pacl.errors import UserError
+from pacl.prompts import get_templates
 from pacl.settings import SegmenterSettings
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -101,7 +102,8 @@ class Protocol:
     def described(self) -> dict[str, Any]:
         """All of it, as a result states it: files by their names, so that the folder of a clone does not matter."""
         values = dataclasses.asdict(self)
-        values["templates"] = Path(self.templates).name
+        if Path(self.templates).is_file():
+            values |= {"templates": Path(self.templates).name, "template_texts": get_templates(self.templates)}
         return values
 
 

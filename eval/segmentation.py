@@ -14,28 +14,21 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
-import json
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eval.arguments import add_model, add_out, load, new_parser
 from eval.benchmarks import BENCHMARKS, Benchmark, add_data, chosen
 from eval.protocols import PROTOCOLS, Protocol, read_protocol
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError, run_verb
-from pacl.files import make_folder, written_whole
+from pacl.files import make_folder
 
 if TYPE_CHECKING:
-    from eval.counts import Counts
-    from eval.result import Result
-    from eval.segmenting import Bench, Row
     from pacl.model import PACL
 
 TRAINED = "pacl"
@@ -214,7 +207,8 @@ def measure_task(
     wait: Callable[[], object],
 ) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
-    from eval.memory import peak_memory
+    from eval.claim import PARTS, claim, fingerprint
+    from eval.segmentation_results import report
     from eval.segmenting import Bench, Extras, Row, gather, measure
 
     rows = [
@@ -222,185 +216,22 @@ def measure_task(
         for method, model in models.items()
         for protocol, folder in zip(task.protocols, task.folders, strict=True)
     ]
-    folder = task.folders[0]
+    folder, extras = task.folders[0], Extras(args.boundary, args.patches)
+    arithmetic = {"precision": args.precision, "window_batch": args.window_batch}
+    bench = Bench(folder, rows, extras, **arithmetic)
     if rank == 0:
         make_folder(task.out)
-        claim(task.out, fingerprint(task, rows, args), args.overwrite)
+        settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
+        claim(task.out, settings, args.overwrite)
     wait()
-    bench = Bench(
-        folder, rows, Extras(args.boundary, args.patches), window_batch=args.window_batch, precision=args.precision
-    )
-    before = peak_memory(bench.device)
-    with bar(f"{task.benchmark.name}", len(folder), ranks, quiet=rank > 0) as progress:
+    with bar(task.benchmark.name, len(folder), ranks, quiet=rank > 0) as progress:
         measure(
-            bench, task.out / "parts",
+            bench, task.out / PARTS,
             rank=rank, ranks=ranks, batch=args.batch, workers=args.workers, progress=progress,
         )  # fmt: skip
     wait()
     if rank == 0:
-        counts = gather(task.out / "parts", len(folder))
-        report(task, bench, counts, args, ranks, before)
-
-
-def fingerprint(task: Task, rows: Sequence[Row], args: argparse.Namespace) -> dict[str, Any]:
-    """All that the counts depend on: a folder holds those of one run."""
-    folder = task.folders[0]
-    from eval.result import describe_model
-
-    return {
-        "pictures": hashlib.sha256("\n".join(f"{n} {m}" for n, _, m in folder.files).encode()).hexdigest(),
-        "masks": {"ignore": list(folder.ignore), "offset": folder.offset},
-        "rows": [
-            {
-                "method": row.method,
-                "model": {**describe_model(row.model, args.model), "name": None},
-                "protocol": row.protocol.described(),
-                "classes": [[label.name, *label.prompts] for label in row.labels],
-            }
-            for row in rows
-        ],
-        "extras": {"boundary": args.boundary, "patches": args.patches},
-        "arithmetic": {"precision": args.precision, "batch": args.batch, "window_batch": args.window_batch},
-    }
-
-
-def claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder this run's: go on with the same run, refuse another.
-
-    Raises:
-        UserError: it holds counts of other settings, which are named.
-    """
-    file = out / "run.json"
-    text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
-        if not overwrite:
-            try:
-                old = json.loads(file.read_text(encoding="utf-8"))
-                differ = ", ".join(key for key in settings if old.get(key) != json.loads(text)[key])
-            except (ValueError, AttributeError):
-                differ = "its run.json is damaged"
-            raise UserError(
-                f"{out} holds a run of other settings ({differ}): choose another --out, or --overwrite to start again"
-            )
-        shutil.rmtree(out / "parts", ignore_errors=True)
-    elif overwrite:
-        shutil.rmtree(out / "parts", ignore_errors=True)
-    with written_whole(file) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
-# --- Results ----------------------------------------------------------------------------------------------------
-
-
-def report(task: Task, bench: Bench, counts: Counts, args: argparse.Namespace, ranks: int, before: int) -> None:
-    """Write and print everything there is to say about one benchmark."""
-    from rich.console import Console
-
-    from eval.result import write_results
-    from eval.segmentation_tables import markdown, summary, write_csv
-
-    results = [result(task, bench, counts, r, args, ranks, before) for r in range(len(bench.rows))]
-    write_results(task.out, results)
-    write_csv(task.out / "classes.csv", results)
-    with written_whole(task.out / "results.md") as aside:
-        aside.write_text(markdown(results), encoding="utf-8")
-    if not args.no_figures:
-        draw(task, bench, counts, results)
-    console = Console(highlight=False)
-    console.print(summary(results))
-    console.print(f"results in {task.out}", markup=False, soft_wrap=True)
-
-
-def result(
-    task: Task, bench: Bench, counts: Counts, r: int, args: argparse.Namespace, ranks: int, before: int
-) -> Result:
-    """The scores of row r, in percent."""
-    from eval.areas import accuracy, iou, scores
-    from eval.bootstrap import intervals
-    from eval.result import Result, describe_model, made_with
-
-    row = bench.rows[r].row
-    areas = counts.areas[:, r]  # [I, 3, C]
-    total = areas.sum(0)  # [3, C]
-    figures = {key: 100 * float(value) for key, value in scores(total).items()}
-    if counts.boundary is not None:
-        figures["boundary_miou"] = 100 * float(scores(counts.boundary[:, r].sum(0))["miou"])
-    if counts.patches is not None and counts.bound is not None:
-        right, counted = counts.patches[:, r].sum(0)
-        figures["patch_accuracy"] = 100 * float(right) / float(counted) if counted else float("nan")
-        figures["upper_bound_miou"] = 100 * float(scores(counts.bound.sum(0))["miou"])
-    by_class = 100 * iou(total)
-    seconds, peak = float(counts.seconds[0]), int(counts.peak[0])
-    return Result(
-        task="segmentation",
-        dataset=task.benchmark.name,
-        split=task.split,
-        images=len(areas),
-        full=task.benchmark.full.get(task.split),
-        method=row.method,
-        model=describe_model(row.model, args.model),
-        protocol={**row.protocol.described(), "size": bench.settings.size or row.model.config.size,
-                  "logit_scale": bench.rows[r].scale, "precision": args.precision},
-        scores=figures,
-        intervals={key: [100 * bound for bound in bounds] for key, bounds in intervals(areas).items()},
-        details={
-            "classes": [label.name for label in row.labels],
-            "iou": by_class.tolist(),
-            "accuracy": (100 * accuracy(total)).tolist(),
-            "classes_counted": int((by_class == by_class).sum()),
-        },
-        speed={
-            "images_per_second": len(areas) * ranks / seconds,
-            "rows_in_the_run": len(bench.rows),
-            "peak_memory_mb": peak / 2**20,
-            "peak_memory_beyond_the_model_mb": max(0, peak - before) / 2**20,
-        },
-        made=made_with(bench.device),
-    )  # fmt: skip
-
-
-def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
-    """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
-    from eval.areas import scores
-    from eval.figures import class_bars, confusion_picture, contact_sheet
-    from eval.segmentation_tables import extent, titles_of
-
-    titles = titles_of(results)
-    classes = results[0].details["classes"]
-    where = f"{task.benchmark.title}, {task.protocols[0].name} protocol, {extent(results[0])}"
-    try:
-        class_bars(
-            task.out / "classes.png",
-            classes,
-            {t: r.details["iou"] for t, r in zip(titles, results, strict=True)},
-            where,
-        )
-    except UserError as error:  # without the library that draws, the figures are still there
-        print(f"eval.segmentation: note: no pictures: {error}", file=sys.stderr)
-        return
-    for title, matrix in zip(titles, counts.confusion, strict=True):
-        confusion_picture(task.out / f"confusion-{title}.png".replace(" ", "-"), classes, matrix, f"{where}, {title}")
-    by_picture = scores(counts.areas[:, 0])["miou"]  # [I]
-    order = [int(i) for i in by_picture.argsort(kind="stable") if by_picture[i] == by_picture[i]]
-    shown: dict[int, str] = {}
-    for word, some in (("best", order[::-1][:3]), ("median", middle(order, 3)), ("worst", order[:3])):
-        for i in some:
-            shown.setdefault(i, f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}")
-    sheet = []
-    for i, caption in shown.items():
-        item = task.folders[0][i]
-        picture = item.picture()
-        (found,) = bench.predict([picture])
-        labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
-        sheet.append((caption.format(item.name), picture, item.mask, labelled))
-    if sheet:
-        contact_sheet(task.out / "sheet.jpg", sheet, classes, f"{where}; chosen by {titles[0]}")
-
-
-def middle(order: Sequence[int], count: int) -> list[int]:
-    """The so many in the middle."""
-    start = max(0, (len(order) - count) // 2)
-    return list(order[start : start + count])
+        report(task, bench, gather(task.out / PARTS, len(folder)), args.model, ranks, figures=not args.no_figures)
 
 
 # --- Processes --------------------------------------------------------------------------------------------------

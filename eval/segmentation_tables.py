@@ -30,13 +30,16 @@ INTERVAL, SPEED, NONE = "95% interval", "images/s", "-"
 
 
 def titles_of(results: Sequence[Result]) -> list[str]:
-    """What each row is called: its method and, where they differ between rows, its names and its protocol."""
+    """What each row is called, each otherwise: its method and, where they differ, its names and its protocol."""
     parts: list[list[str]] = [[result.method] for result in results]
     for key in ("names", "name"):
         values = [str(result.protocol.get(key, "")) for result in results]
-        if len(set(values)) > 1:
+        short = {value: Path(value).stem for value in values}
+        if len(set(short.values())) < len(short):  # files of one name in several folders
+            short = {value: value for value in values}
+        if len(short) > 1:
             for part, value in zip(parts, values, strict=True):
-                part.append(Path(value).stem)
+                part.append(short[value])
     return [" ".join(part) for part in parts]
 
 
@@ -69,7 +72,12 @@ def markdown(results: Sequence[Result]) -> str:
         if len(results) > 1 and result.scores["miou"] == best:
             row[1] = f"**{row[1]}**"
     remarks = [line for fact in (extent, _counted, _protocol, _model, _speed, _made) for line in _told(results, fact)]
-    by_class = [["class", *titles_of(results)]]
+    titles = titles_of(results)
+    for title, result in list(zip(titles, results, strict=True))[1:]:
+        if (ahead := result.details.get("miou_beyond_first_row")) and None not in ahead:
+            low, high = ahead
+            remarks.append(f"{title} against {titles[0]}: mIoU {low:+.1f} to {high:+.1f}, 95% of the same draws")
+    by_class = [["class", *titles]]
     by_class += [[name, *(_figure(value) for value in line[::2])] for name, *line in _by_class(results)]
     parts = [
         f"## {_name(results)}",

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eval.boundary import boundary_areas
 from eval.counts import Counts, areas_of, confusion_of
-from eval.memory import peak_memory
+from eval.memory import peak_memory, start_peak
 from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol
 from pacl.background import parse_background
@@ -158,6 +158,7 @@ class Bench:
         with torch.inference_mode():
             self.rows = [row.prepare() for row in rows]
         self.device = rows[0].model.device
+        self.base = start_peak(self.device)
 
     def predict(self, pictures: Sequence[np.ndarray]) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
         """For each picture [H, W, 3], and each row: its cosines, and its labels int32 [H, W]."""
@@ -189,12 +190,14 @@ class Bench:
                 ready = zip(self.rows, found, strict=True)
                 patches.append([patch_counts(cosines, row.classes, true) for row, (cosines, _) in ready])
                 bound.append(upper_bound(target, maps.layout, maps.grid.patch, self.classes))
+        peak = peak_memory(self.device)
         return Counts(
             index=np.asarray(index, np.int64),
             areas=np.asarray(areas, np.int64),
             confusion=confusion,
             seconds=np.array([time.perf_counter() - start]),
-            peak=np.array([peak_memory(self.device)]),
+            peak=np.array([peak]),
+            beyond=np.array([max(0, peak - self.base)]),
             boundary=np.asarray(boundary, np.int64) if boundary else None,
             patches=np.asarray(patches, np.int64) if patches else None,
             bound=np.asarray(bound, np.int64) if bound else None,
@@ -226,7 +229,7 @@ def measure(
     """
     total = len(bench.folder)
     blocks = range(-(-total // BLOCK))
-    missing = [block for block in blocks[rank::ranks] if not part_file(parts, block).is_file()]
+    missing = [block for block in blocks[rank::ranks] if Counts.load(part_file(parts, block)) is None]
     done = sum(min(BLOCK, total - BLOCK * block) for block in blocks[rank::ranks] if block not in missing)
     progress(done)
     batches = [
@@ -253,8 +256,18 @@ def measure(
 
 
 def gather(parts: Path, total: int) -> Counts:
-    """The counts of all ``total`` pictures, measured by whomever."""
-    return Counts.join([Counts.load(part_file(parts, block)) for block in range(-(-total // BLOCK))])
+    """The counts of all ``total`` pictures, measured by whomever.
+
+    Raises:
+        UserError: a block is missing: another process did not finish, or writes to another disk.
+    """
+    counts = []
+    for block in range(-(-total // BLOCK)):
+        part = Counts.load(part_file(parts, block))
+        if part is None:
+            raise UserError(f"{part_file(parts, block)} is missing or damaged: give the same command again")
+        counts.append(part)
+    return Counts.join(counts)
 
 
 def part_file(parts: Path, block: int) -> Path:

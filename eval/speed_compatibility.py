@@ -8,14 +8,13 @@ one run.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch.nn.functional import normalize
 
+from eval.memory import peak_memory, start_peak
 from pacl.compatibility import compatibility
 from pacl.errors import UserError, run_verb
 from pacl.segment import choose_device
@@ -26,10 +25,10 @@ GPU_SIZES = [*CPU_SIZES[2:], (1024, 1024, 196, 512), (1024, 4096, 196, 512), (40
 
 
 def measure(run: Callable[[], None], device: torch.device, repeats: int) -> tuple[float, float]:
-    """Best milliseconds, and peak MiB beyond what was there before (nan where the system does not tell)."""
-    before = _memory(device, reset=True)
+    """Best milliseconds, and peak MiB beyond what was there before."""
+    before = start_peak(device)
     run()  # untimed: the first call pays for set-up
-    peak = _memory(device, reset=False)
+    peak = peak_memory(device)
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -38,23 +37,6 @@ def measure(run: Callable[[], None], device: torch.device, repeats: int) -> tupl
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
     return best * 1e3, (peak - before) / 2**20
-
-
-def _memory(device: torch.device, reset: bool) -> float:
-    """Bytes in use now if the peak is reset, else the peak since then."""
-    if device.type == "cuda":
-        if reset:
-            torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        if reset:
-            ctypes.CDLL(None).malloc_trim(0)  # glibc: what an earlier run left free must not hide this one's
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak of resident memory
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except (OSError, AttributeError, TypeError):  # not Linux, or another C library
-        return float("nan")
-    key = "VmRSS:" if reset else "VmHWM:"
-    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
 
 def main() -> int:

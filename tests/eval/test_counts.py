@@ -46,7 +46,7 @@ def some_counts(index: list[int], extras: bool) -> Counts:
     }
     return Counts(
         np.array(index), rng.integers(0, 9, (n, 2, 3, 4)), rng.integers(0, 9, (2, 4, 4)),
-        np.array([float(n)]), np.array([100 + index[0]]), **(more if extras else {}),
+        np.array([float(n)]), np.array([100 + index[0]]), np.array([index[0]]), **(more if extras else {}),
     )  # fmt: skip
 
 
@@ -55,13 +55,24 @@ def test_parts_join_in_any_order_and_survive_their_files(tmp_path, extras):
     parts = [some_counts([3, 4], extras), some_counts([0, 1, 2], extras)]
     for i, part in enumerate(parts):
         part.save(tmp_path / f"{i}.npz")
-    joined = Counts.join([Counts.load(tmp_path / f"{i}.npz") for i in range(2)])
+    joined = Counts.join([part for i in range(2) if (part := Counts.load(tmp_path / f"{i}.npz"))])
     assert joined.index.tolist() == [0, 1, 2, 3, 4]
     assert joined.areas[3:].tolist() == parts[0].areas.tolist()
     assert joined.confusion.tolist() == (parts[0].confusion + parts[1].confusion).tolist()
-    assert (joined.seconds.tolist(), joined.peak.tolist()) == ([5.0], [103])
+    assert (joined.seconds.tolist(), joined.peak.tolist(), joined.beyond.tolist()) == ([5.0], [103], [3])
     if extras:
         assert joined.patches is not None
         assert joined.patches[:3].tolist() == parts[1].patches.tolist()  # type: ignore[union-attr]
     else:
         assert (joined.boundary, joined.patches, joined.bound) == (None, None, None)
+
+
+def test_a_damaged_file_is_none(tmp_path):
+    some_counts([0, 1], True).save(tmp_path / "part.npz")
+    content = (tmp_path / "part.npz").read_bytes()
+    assert Counts.load(tmp_path / "absent.npz") is None
+    for damaged in (b"", b"no archive", content[: len(content) // 2], content[:-1]):
+        (tmp_path / "part.npz").write_bytes(damaged)
+        assert Counts.load(tmp_path / "part.npz") is None
+    np.savez(tmp_path / "other.npz", something=np.zeros(3))
+    assert Counts.load(tmp_path / "other.npz") is None

@@ -114,7 +114,9 @@ def test_a_protocol_of_ones_own(tmp_path):
     protocol = read(str(file), "voc20")
     assert (protocol.name, protocol.size, protocol.stride, protocol.logit_scale) == (str(file), 200, 8, 30)
     assert get_templates(protocol.templates) == ("a {}.", "the {}.")
-    assert protocol.described()["templates"] == "two.txt"
+    told = protocol.described()
+    assert (told["templates"], told["template_texts"]) == ("two.txt", ("a {}.", "the {}."))
+    assert "template_texts" not in read("sclip", "voc20").described()  # known by their name
     assert read(str(file), "voc21").stride is None
 
 

@@ -169,12 +169,56 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, tiny_clip, voc, mo
 def test_a_folder_holds_the_counts_of_one_run(tmp_path, tiny_clip, voc):
     words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures")
     first = figures(run(tmp_path, tiny_clip, *words))
-    with pytest.raises(UserError, match=r"holds a run of other settings \(rows\): .*--overwrite"):
-        run(tmp_path, tiny_clip, *words, "--logit_scale", "3")
-    with pytest.raises(UserError, match=r"other settings \(pictures\)"):
-        run(tmp_path, tiny_clip, *words, "--limit", "2")
+    for more, told in (
+        (("--logit_scale", "3"), r"rows\.0\.protocol\.logit_scale"),
+        (("--limit", "2"), "pictures"),
+        (("--method", "clip", "naclip"), "rows"),
+        (("--names", "plain"), r"rows\.0\.protocol\.names"),
+        (("--boundary",), r"extras\.boundary"),
+        (("--precision", "bf16"), r"arithmetic\.precision"),
+    ):
+        with pytest.raises(UserError, match=rf"holds a run of other settings \({told}.*\): .*--overwrite"):
+            run(tmp_path, tiny_clip, *words, *more)
     assert figures(read_results(tmp_path / "out")) == first
     assert run(tmp_path, tiny_clip, *words, "--limit", "2", "--overwrite")[0].images == 2
+
+
+def test_what_changed_on_disk_is_another_run(tmp_path, tiny_clip, voc):
+    """A picture drawn anew, and a file of templates: both keep their names."""
+    (tmp_path / "t.txt").write_text("a {}.\n")
+    words = ["voc20", "--data", str(voc), "--method", "clip", "--no_figures", "--model", tiny_clip]
+    words += [*QUICK, "--templates", str(tmp_path / "t.txt"), "--out", str(tmp_path / "out")]
+    assert segmentation.main(words) == 0
+    (tmp_path / "t.txt").write_text("the {}.\n")
+    with pytest.raises(UserError, match=r"rows\.0\.protocol\.template_texts, rows\.0\.templates"):
+        segmentation.main(words)
+    (tmp_path / "t.txt").write_text("a {}.\n")
+    assert segmentation.main(words) == 0
+    picture = next(voc.rglob("*.jpg"))
+    Image.open(picture).rotate(180).save(picture)
+    with pytest.raises(UserError, match=r"other settings \(pictures\)"):
+        segmentation.main(words)
+
+
+@pytest.mark.parametrize("damage", [b"", b"half"])
+def test_a_damaged_part_is_measured_again_and_a_damaged_claim_refused(tmp_path, tiny_clip, voc, damage):
+    words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures")
+    first = figures(run(tmp_path, tiny_clip, *words))
+    (tmp_path / "out" / "voc20" / "parts" / "00000.npz").write_bytes(damage)
+    assert figures(run(tmp_path, tiny_clip, *words)) == first
+    (tmp_path / "out" / "voc20" / "run.json").write_bytes(damage)
+    with pytest.raises(UserError, match=r"its run\.json is damaged"):
+        run(tmp_path, tiny_clip, *words)
+    assert figures(run(tmp_path, tiny_clip, *words, "--overwrite")) == first
+
+
+def test_each_benchmark_has_its_own_peak(tmp_path, tiny_clip):
+    draw("voc20", tmp_path / "data", 1)
+    root = str(tmp_path / "data")
+    assert generate.main(["cityscapes", "--data", root, "--count", "1", "--size", "1024x2048"]) == 0
+    words = ("cityscapes", "voc20", "--data", root, "--method", "clip", "--no_figures", "--refine", "1")
+    large, small = (r.speed["peak_memory_beyond_the_model_mb"] for r in run(tmp_path, tiny_clip, *words))
+    assert large > small + 100
 
 
 @pytest.mark.slow
@@ -199,7 +243,7 @@ def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
         (["voc22"], "no benchmark voc22: choose from voc20"),
         (["ade150"], r"ade150: .*ADE20K"),
         (["voc20", "--split", "test"], "test.txt"),
-        (["voc20", "--names", "scip"], r"--names scip: voc20 takes plain, sclip, clearclip, proxyclip, everyday, or a file"),
+        (["voc20", "--names", "scip"], "--names scip: voc20 takes plain, sclip, clearclip, proxyclip, everyday, or a"),
         (["voc20", "--protocol", "nalcip"], "--protocol nalcip: no such protocol or file; did you mean naclip"),
         (["voc20", "--method", "pacl"], "--method pacl: .* comes without a trained head"),
         (["voc20", "--method", "dino"], "--method dino: choose from clip"),

@@ -131,6 +131,8 @@ def test_titles_tell_rows_apart():
     assert titles_of([result("clip", 1.0), result("clip", 2.0, protocol=plain)]) == ["clip sclip", "clip plain"]
     other = {**PROTOCOL, "name": "tcl"}
     assert titles_of([result("clip", 1.0), result("clip", 2.0, protocol=other)]) == ["clip naclip", "clip tcl"]
+    files = [result("clip", 1.0, protocol={**plain, "names": f"{folder}/voc.txt"}) for folder in "ab"]
+    assert titles_of(files) == ["clip a/voc.txt", "clip b/voc.txt"]
 
 
 def test_csv(tmp_path):

@@ -1,0 +1,144 @@
+"""What a benchmark's counts become: scores with intervals, tables, charts, a sheet of pictures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pacl.errors import UserError
+from pacl.files import written_whole
+
+if TYPE_CHECKING:
+    from eval.counts import Counts
+    from eval.result import Result
+    from eval.segmentation import Task
+    from eval.segmenting import Bench
+
+
+def report(task: Task, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool) -> None:
+    """Write and print everything there is to say about one benchmark.
+
+    Args:
+        task: the benchmark and where its results go.
+        bench: the rows that were measured.
+        counts: of all pictures.
+        model: what ``--model`` was given.
+        ranks: processes that measured.
+        figures: whether to draw.
+    """
+    from rich.console import Console
+
+    from eval.result import write_results
+    from eval.segmentation_tables import markdown, summary, write_csv
+
+    results = [result(task, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
+    write_results(task.out, results)
+    write_csv(task.out / "classes.csv", results)
+    with written_whole(task.out / "results.md") as aside:
+        aside.write_text(markdown(results), encoding="utf-8")
+    if figures:
+        draw(task, bench, counts, results)
+    console = Console(highlight=False)
+    console.print(summary(results))
+    console.print(f"results in {task.out}", markup=False, soft_wrap=True)
+
+
+def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
+    """The scores of row r, in percent."""
+    from eval.areas import accuracy, iou, scores
+    from eval.bootstrap import intervals, paired
+    from eval.result import Result, describe_model, made_with
+
+    row = bench.rows[r].row
+    areas = counts.areas[:, r]  # [I, 3, C]
+    total = areas.sum(0)  # [3, C]
+    figures = {key: 100 * float(value) for key, value in scores(total).items()}
+    if counts.boundary is not None:
+        figures["boundary_miou"] = 100 * float(scores(counts.boundary[:, r].sum(0))["miou"])
+    if counts.patches is not None and counts.bound is not None:
+        right, counted = counts.patches[:, r].sum(0)
+        figures["patch_accuracy"] = 100 * float(right) / float(counted) if counted else float("nan")
+        figures["upper_bound_miou"] = 100 * float(scores(counts.bound.sum(0))["miou"])
+    by_class = 100 * iou(total)
+    ahead = paired(areas, counts.areas[:, 0]) if r else (0.0, 0.0)
+    seconds = float(counts.seconds[0])
+    return Result(
+        task="segmentation",
+        dataset=task.benchmark.name,
+        split=task.split,
+        images=len(areas),
+        full=task.benchmark.full.get(task.split),
+        method=row.method,
+        model=describe_model(row.model, model),
+        protocol={**row.protocol.described(), "size": bench.settings.size or row.model.config.size,
+                  "logit_scale": bench.rows[r].scale, "precision": bench.settings.precision},
+        scores=figures,
+        intervals={key: [100 * bound for bound in bounds] for key, bounds in intervals(areas).items()},
+        details={
+            "classes": [label.name for label in row.labels],
+            "iou": by_class.tolist(),
+            "accuracy": (100 * accuracy(total)).tolist(),
+            "classes_counted": int((by_class == by_class).sum()),
+            "miou_beyond_first_row": [100 * bound for bound in ahead],
+        },
+        speed={
+            "images_per_second": len(areas) * ranks / seconds,
+            "rows_in_the_run": len(bench.rows),
+            "peak_memory_mb": int(counts.peak[0]) / 2**20,
+            "peak_memory_beyond_the_model_mb": int(counts.beyond[0]) / 2**20,
+        },
+        made=made_with(bench.device),
+    )  # fmt: skip
+
+
+def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
+    """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
+    from eval.areas import scores
+    from eval.figures import class_bars, confusion_picture, contact_sheet
+    from eval.segmentation_tables import extent, titles_of
+
+    titles = titles_of(results)
+    classes = results[0].details["classes"]
+    where = f"{task.benchmark.title}, {task.protocols[0].name} protocol, {extent(results[0])}"
+    try:
+        class_bars(
+            task.out / "classes.png",
+            classes,
+            {t: r.details["iou"] for t, r in zip(titles, results, strict=True)},
+            where,
+        )
+    except UserError as error:  # without the library that draws, the figures are still there
+        print(f"eval.segmentation: note: no pictures: {error}", file=sys.stderr)
+        return
+    for old in task.out.glob("confusion-*.png"):  # of rows that this run may not have
+        old.unlink()
+    for title, matrix in zip(titles, counts.confusion, strict=True):
+        confusion_picture(task.out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
+    by_picture = scores(counts.areas[:, 0])["miou"]  # [I]
+    order = [int(i) for i in by_picture.argsort(kind="stable") if by_picture[i] == by_picture[i]]
+    shown: dict[int, str] = {}
+    for word, some in (("best", order[::-1][:3]), ("median", middle(order, 3)), ("worst", order[:3])):
+        for i in some:
+            shown.setdefault(i, f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}")
+    sheet = []
+    for i, caption in shown.items():
+        item = task.folders[0][i]
+        picture = item.picture()
+        (found,) = bench.predict([picture])
+        labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
+        sheet.append((caption.format(item.name), picture, item.mask, labelled))
+    if sheet:
+        contact_sheet(task.out / "sheet.jpg", sheet, classes, f"{where}; chosen by {titles[0]}")
+
+
+def file_name(title: str) -> str:
+    """A row's title as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", title)
+
+
+def middle(order: Sequence[int], count: int) -> list[int]:
+    """The so many in the middle."""
+    start = max(0, (len(order) - count) // 2)
+    return list(order[start : start + count])
