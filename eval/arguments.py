@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pacl import segment
 from pacl.errors import UserError
-from pacl.segment import OneLineParser, choose_device
 
 if TYPE_CHECKING:
     from pacl.model import PACL
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def new_parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
     """A parser for ``python -m eval.VERB`` whose mistakes are one line and whose help is the module's docstring."""
-    return OneLineParser(
+    return segment.OneLineParser(
         prog=f"python -m eval.{verb}",
         description=doc,
         allow_abbrev=False,
@@ -24,23 +24,9 @@ def new_parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """``--model``, ``--dense``, ``--device`` and ``--precision``, as `pacl.segment` knows them."""
+    """The flags of `pacl.segment.add_model`, and ``--precision``."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        default="auto",
-        help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else bundled), bundled, the folder "
-        "of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH (default: auto)",
-    )
-    group.add_argument(
-        "--dense",
-        metavar="VARIANT",
-        help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip (default: what the "
-        "head was trained on; naclip for a CLIP without a head)",
-    )
-    group.add_argument(
-        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
-    )
+    segment.add_model(group)
     group.add_argument(
         "--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the image tower (default: fp32)"
     )
@@ -57,7 +43,7 @@ def load(args: argparse.Namespace) -> PACL:
     Raises:
         UserError: It cannot be found, or does not fit.
     """
-    device = choose_device(args.device)
+    device = segment.choose_device(args.device)
     from pacl.dense import VARIANTS
     from pacl.loading import load_model
 

@@ -97,24 +97,28 @@ def build_parser() -> argparse.ArgumentParser:
         + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
     )
     results.add_argument("--json", action="store_true", help="print only the record of each picture, one JSON a line")
-    model = parser.add_argument_group("model")
-    model.add_argument(
+    add_model(parser.add_argument_group("model"))
+    add_settings(parser.add_argument_group("how"))
+    return parser
+
+
+def add_model(group: argparse._ArgumentGroup) -> None:
+    """``--model``, ``--dense`` and ``--device``."""
+    group.add_argument(
         "--model",
         default="auto",
         help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else bundled), bundled, "
         "the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH (default: auto)",
     )
-    model.add_argument(
+    group.add_argument(
         "--dense",
         metavar="VARIANT",
         help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip (default: what the "
         "head was trained on; naclip for a CLIP without a head)",
     )
-    model.add_argument(
+    group.add_argument(
         "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
     )
-    add_settings(parser.add_argument_group("how"))
-    return parser
 
 
 def add_settings(group: argparse._ArgumentGroup) -> None:
