@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from pacl.data.lists import read_list
-from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, read_coco, read_table
+from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, parsing, read_coco, read_table
 from pacl.data.sources import Source
 from pacl.errors import UserError
 
@@ -215,17 +215,13 @@ def _custom(path: Path, images: str | Path | None) -> FilePairs:
 def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> FilePairs:
     """The test part of Karpathy's file."""
     layout = LAYOUTS[name]
-    try:
+    with parsing(path, "a file of Karpathy's splits"):
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
         test = [
             (_places(entry), [" ".join(str(sentence["raw"]).split()) for sentence in entry["sentences"]])
             for entry in entries
             if entry["split"] == "test"
         ]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a file of Karpathy's splits ({type(error).__name__}: {error})") from None
     if not test:
         raise UserError(f"{path}: has no picture of the split test")
     folders = [Path(images)] if images else [root / each for each in layout.images]

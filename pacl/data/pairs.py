@@ -11,7 +11,8 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -191,20 +192,32 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
         UserError: no such file, or not of that format.
     """
     path = Path(path)
-    try:
+    with parsing(path, "captions in COCO's format"):
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
         for annotation in content["annotations"]:
             text = " ".join(annotation["caption"].split())
             captions[names[annotation["image_id"]]].extend([text] if text else [])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not captions in COCO's format ({type(error).__name__}: {error})") from None
     if not captions:
         raise UserError(f"{path}: has no pictures")
     return FilePairs(_image_folder(path, images, captions), captions)
+
+
+@contextmanager
+def parsing(path: Path, what: str) -> Iterator[None]:
+    """Tell in one line that a file cannot be read, or that it is not what it is to be.
+
+    Args:
+        path: the file.
+        what: what it is to be, in words.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not {what} ({type(error).__name__}: {error})") from None
 
 
 def read_folders(path: str | Path, names: str | Path | None = None, template: str = "a photo of a {}.") -> FilePairs:
