@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -31,21 +32,26 @@ KINDS = ("pooled", "patches")
 TEXT_CLASSES = 64  # classes whose texts are embedded at a time
 
 
-class Squares(Dataset[tuple[Tensor, int, str]]):
-    """The pictures as this CLIP's own preprocessing makes them: float32 [3, S, S], class, what is wrong with it."""
+class Squares(Dataset[tuple[Tensor, str]]):
+    """Pictures as this CLIP's own preprocessing makes them: float32 [3, S, S], and what is wrong with it, if anything.
 
-    def __init__(self, images: ImageSet, model: PACL) -> None:
-        self.images, self.size, self.transform = images, model.clip.size, preprocessing(model)
+    Attributes:
+        read: number -> picture, uint8 [H, W, 3].
+        count: pictures.
+    """
+
+    def __init__(self, read: Callable[[int], np.ndarray], count: int, model: PACL) -> None:
+        self.read, self.count = read, count
+        self.size, self.transform = model.clip.size, preprocessing(model)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self.count
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
-        label = int(self.images.labels[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
         try:
-            return self.transform(Image.fromarray(self.images.read(index))), label, ""
+            return self.transform(Image.fromarray(self.read(index))), ""
         except UserError as error:  # told, not raised: a worker's error would arrive with its traceback in it
-            return torch.zeros(3, self.size, self.size), label, str(error)
+            return torch.zeros(3, self.size, self.size), str(error)
 
 
 def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
@@ -63,14 +69,29 @@ def batches(
     Raises:
         UserError: A picture cannot be read; a benchmark without it would be another one.
     """
+    squares = square_batches(
+        Squares(images.read, len(images), model), model, batch, workers, images.benchmark.name, title
+    )
+    for part, labels in zip(squares, torch.from_numpy(images.labels).split(batch), strict=True):
+        yield part, labels.to(model.device)
+
+
+def square_batches(
+    squares: Squares, model: PACL, batch: int, workers: int, name: str, title: str = ""
+) -> Iterator[Tensor]:
+    """Squares in order, [B, 3, S, S] on the model's device, with a bar of progress; ``name`` tells whose they are.
+
+    Raises:
+        UserError: A picture cannot be read.
+    """
     from rich.console import Console
     from rich.progress import track
 
-    loader = DataLoader(Squares(images, model), batch_size=batch, num_workers=workers)
-    for squares, labels, problems in track(loader, title, console=Console(stderr=True), transient=True):
+    loader = DataLoader(squares, batch_size=batch, num_workers=workers)
+    for pixels, problems in track(loader, title, console=Console(stderr=True), transient=True):
         if bad := next(filter(None, problems), None):
-            raise UserError(f"{images.benchmark.name}: {bad}")
-        yield squares.to(model.device), labels.to(model.device)
+            raise UserError(f"{name}: {bad}")
+        yield pixels.to(model.device)
 
 
 @torch.inference_mode()

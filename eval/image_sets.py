@@ -39,6 +39,7 @@ class ImageBenchmark:
         main: the score that the literature gives: ``top1`` or ``mean_per_class``.
         probe: the splits that a probe is trained and measured on; None where nothing is there to train on.
         drawn: of splits that no list gives: pictures a class for training and for the test, None for all others.
+        published: what the literature measured where there is no official split, in words.
         torchvision: its class there, where that one can download it.
     """
 
@@ -51,6 +52,7 @@ class ImageBenchmark:
     main: str = "top1"
     probe: tuple[str, str] | None = None
     drawn: tuple[int, int | None] | None = None
+    published: str = ""
     torchvision: str | None = None
 
     def missing(self, root: Path, what: str) -> UserError:
@@ -85,6 +87,14 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def chosen(self) -> str:
+        """Who says which pictures belong to the split."""
+        if self.benchmark.drawn is None:
+            return "the split's own"
+        which = "all" if self.split == "all" else f"drawn by seed {DRAW_SEED}"
+        return f"{which}; there is no official split, {self.benchmark.published}"
 
     def read(self, index: int) -> np.ndarray:
         """A picture, uint8 [H, W, 3]; decoded in full, as a benchmark's pixels are everybody's."""
@@ -230,6 +240,7 @@ _BENCHMARKS = (
         "eurosat", "EuroSAT", {"all": 27_000, "test": 5_000, "train": 10_000}, "eurosat/2750/AnnualCrop/*.jpg",
         "github.com/phelber/EuroSAT", partial(layouts.find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
         probe=("train", "test"), drawn=(1_000, 500), torchvision="EuroSAT",
+        published="CLIP's paper measured 5,000 pictures",
     ),
     ImageBenchmark(
         "caltech101", "Caltech-101", {"all": 8_677, "test": 5_647, "train": 3_030},
@@ -238,6 +249,7 @@ _BENCHMARKS = (
             layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NO_CLASS,
         ),
         main="mean_per_class", probe=("train", "test"), drawn=(30, None), torchvision="Caltech101",
+        published="CLIP's paper measured 6,085 pictures in 102 classes",
     ),
     ImageBenchmark(
         "cifar10", "CIFAR-10", {"test": 10_000, "train": 50_000}, "cifar-10-batches-py",

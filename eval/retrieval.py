@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,13 +27,13 @@ from typing import IO, TYPE_CHECKING, Any
 from eval.arguments import add_model, add_out, load, new_parser
 from eval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
 from eval.result import Result, describe_model, made_with, write_results
+from eval.tables import markdown_table
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pacl.data.pairs import PairSource
     from pacl.model import PACL
     from pacl.retrieval import Recalls
 
@@ -60,48 +60,20 @@ class Encoded:
     texts: Tensor
 
 
-class Squares:
-    """Pictures as this CLIP's own preprocessing makes them: float32 [3, S, S], and what is wrong with it, if anything.
-
-    (A data set to torch, of whose classes it is none so that ``--help`` need not wait for torch.)
-    """
-
-    def __init__(self, source: PairSource, model: PACL) -> None:
-        from eval.image_features import preprocessing
-
-        self.source, self.size, self.transform = source, model.clip.size, preprocessing(model)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        import torch
-        from PIL import Image
-
-        try:
-            return self.transform(Image.fromarray(self.source.image(index))), ""
-        except UserError as error:  # told, not raised: a worker's error would arrive with its traceback in it
-            return torch.zeros(3, self.size, self.size), str(error)
-
-
 def encode(
     model: PACL, captions: CaptionSet, methods: Sequence[str], args: argparse.Namespace, scratch: IO[bytes]
 ) -> Encoded:
     """Encode every picture and caption once; ``scratch`` is the file for the patches."""
     import torch
-    from torch.utils.data import DataLoader
 
-    from eval.image_features import embed
+    from eval.image_features import Squares, embed, square_batches
 
-    squares: Any = Squares(captions.source, model)
-    loader = DataLoader(squares, batch_size=args.batch, num_workers=args.workers)
+    squares = Squares(captions.source.image, len(captions.source), model)
     pooled: list[Tensor] = []
     shape: tuple[int, ...] = ()
     with torch.inference_mode():
-        for images, problems in _progress(loader, "pictures"):
-            if problem := next(filter(None, problems), None):
-                raise UserError(f"{problem} (a picture of {captions.annotations})")
-            whole, patches = embed(model, images.to(model.device), args.precision)
+        for images in square_batches(squares, model, args.batch, args.workers, captions.annotations, "pictures"):
+            whole, patches = embed(model, images, args.precision)
             if not (whole.isfinite().all() and patches.isfinite().all()):
                 raise UserError("embeddings are no finite numbers; the model's weights are damaged")
             pooled.append(whole.cpu())
@@ -117,15 +89,6 @@ def encode(
         mapped(scratch, (len(captions.source), *shape)) if shape else None,
         texts_of_head,
     )
-
-
-def _progress(work: Any, title: str) -> Iterable[Any]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    steps: Iterable[Any] = track(work, title, console=console, disable=not console.is_terminal)
-    return steps
 
 
 def mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
@@ -152,6 +115,8 @@ def measure(
         first: candidates of the first stage.
     """
     import torch
+    from rich.console import Console
+    from rich.progress import track
 
     from pacl.retrieval import gallery, recalls, reranked_recalls
 
@@ -176,7 +141,7 @@ def measure(
         start = time.perf_counter()
         scores = None
         scores = torch.empty(count, len(owners))
-        for first_row in _progress(range(0, count, ROWS), "phi"):
+        for first_row in track(range(0, count, ROWS), "phi", console=Console(stderr=True), transient=True):
             rows = slice(first_row, first_row + ROWS)
             scores[rows] = gallery(encoded.patches[rows], encoded.texts, batch=ROWS, **pooling)
         found["phi"] = recalls(scores, positives, KS), time.perf_counter() - start
@@ -208,8 +173,8 @@ def _title(result: Result) -> str:
 def page(results: Sequence[Result]) -> str:
     """The results as Markdown."""
     header, rows = table_rows(results)
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-    return f"# Retrieval: {headline(results[0])}\n\n" + "\n".join(lines) + "\n"
+    table = markdown_table(header, rows, right=range(1, len(header)))
+    return f"# Retrieval: {headline(results[0])}\n\n{table}\n"
 
 
 def headline(result: Result) -> str:

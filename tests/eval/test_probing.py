@@ -1,0 +1,41 @@
+"""Runs of probes: what is embedded, and what a result says of several draws."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from eval.image_sets import open_image_set
+from eval.probing import probe_results
+from eval.result import Result
+from pacl.loading import load_model
+
+ARGS = {"features": ["pooled"], "batch": 5, "workers": 0, "precision": "fp32", "limit": None, "model": "tiny"}
+
+
+def probed(colour_photos: Path, clip: str, out: Path, shots: list[str], seeds: list[int]) -> list[Result]:
+    train, test = (open_image_set("custom", colour_photos, split) for split in ("train", "test"))
+    return probe_results(load_model(clip), train, test, Namespace(shots=shots, seeds=seeds, out=out, **ARGS))
+
+
+def test_few_shot_runs_embed_only_what_they_draw(colour_photos, tiny_clip, tmp_path):
+    probed(colour_photos, tiny_clip, tmp_path, ["2"], [0])
+    (kept,) = (tmp_path / "custom/features").glob("custom-train-*")
+    assert len(load_file(kept)["pooled"]) == 3 * (2 + 2)
+
+
+def test_scores_are_means_over_seeds_with_their_spread(colour_photos, tiny_clip, tmp_path):
+    two, every = probed(colour_photos, tiny_clip, tmp_path, ["2", "all"], [0, 1, 0])
+    found = [each["top1"] for each in two.details["seeds"]]
+    assert [each["seed"] for each in two.details["seeds"]] == two.protocol["seeds"] == [0, 1]
+    assert two.scores["top1"] == pytest.approx(np.mean(found))
+    assert two.details["deviation"]["top1"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
+    assert (two.protocol["name"], every.protocol["name"]) == ("few-shot", "linear probe")
+    assert every.protocol["seeds"] == [0]  # all examples are the same ones for every seed
+    assert every.details["deviation"]["top1"] is None
+    assert two.intervals == every.intervals == {}
+    assert (two.protocol["train_images"], two.images) == (36, 12)

@@ -1,0 +1,69 @@
+"""Zero-shot figures against scores computed one picture at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from eval.accuracy import accuracies
+from eval.image_features import batches, embed, preprocessing
+from eval.image_sets import open_image_set
+from eval.zero_shot import warn_of_names, zero_shot
+from pacl.errors import UserError
+from pacl.loading import load_model
+from pacl.prompts import get_templates
+
+
+def test_scores_are_those_of_the_formulas(colour_photos, tiny_clip):
+    model = load_model(tiny_clip)
+    images = open_image_set("custom", colour_photos)
+    templates = get_templates("paper")
+    counts = zero_shot(model, images, templates, batch=5, workers=0)
+    right = dict.fromkeys(counts, 0)
+    texts = model.encode_prompts(images.keys, templates)
+    for index in range(len(images)):
+        square = preprocessing(model)(Image.open(images.pictures[index]))[None]
+        pooled = model.clip.encode_image(square) @ texts.T
+        phi = model.phi(model.encode_image(square)[0], texts)
+        for method, scores in (("pooled", pooled), ("phi", phi), ("mean", (pooled + phi) / 2)):
+            right[method] += int(scores.argmax() == images.labels[index])
+    assert {method: accuracies(each)["top1"] for method, each in counts.items()} == pytest.approx(
+        {method: 100 * value / 12 for method, value in right.items()}
+    )
+
+
+def test_of_synonyms_the_best_counts(colour_photos, tiny_clip, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("dog;cat;owl=blue\nred;dog=green\nfish=red\n")
+    model = load_model(tiny_clip)
+    images = open_image_set("custom", colour_photos, names=names)
+    assert [len(prompts) for prompts in images.prompts] == [3, 2, 1]
+    counts = zero_shot(model, images, ("{}",), batch=12, workers=0)
+    texts = model.encode_prompts(["dog", "cat", "owl", "red", "dog", "fish"])
+    squares, labels = next(batches(images, model, 12, 0))
+    pooled = embed(model, squares)[0] @ texts.T
+    best = torch.stack([pooled[:, :3].amax(1), pooled[:, 3:5].amax(1), pooled[:, 5]], dim=1)
+    assert counts["pooled"][:, 0].sum() == (best.argmax(1) == labels).sum()
+
+
+def test_damaged_weights_give_no_figures(colour_photos, tiny_clip):
+    model = load_model(tiny_clip)
+    with torch.no_grad():
+        model.embedder.skip.bias.fill_(torch.nan)
+    with pytest.raises(UserError, match="no numbers"):
+        zero_shot(model, open_image_set("custom", colour_photos), ("{}",), batch=4, workers=0)
+
+
+def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys):
+    from types import SimpleNamespace
+
+    model = load_model(tiny_clip)
+    images = SimpleNamespace(
+        prompts=(("a" + " very" * 20 + " long name",), ("cat",)), benchmark=SimpleNamespace(name="x")
+    )
+    warn_of_names(model, images, ("a photo of a {}.",))
+    assert "1 of 2 names do not fit" in capsys.readouterr().err
+    model.clip.vocabulary = frozenset(["cat"])
+    warn_of_names(model, images, ("{}",))
+    assert "never taught words" in capsys.readouterr().err
