@@ -63,5 +63,5 @@ def test_the_table_of_protocols(name):
     window = f"{protocol.window} / {protocol.window_step}" if protocol.window else "none"
     assert table["window / step"].startswith(window)
     assert table["logit scale"].startswith(f"{protocol.logit_scale:g}" if protocol.logit_scale else ("CLIP's", "the"))
-    assert table["names"] == protocol.names
+    assert read_protocol(name, "voc20", background=False).names == table["names"].split()[0]
     assert table["PAMR"].startswith(f"{protocol.refine} steps" if protocol.refine else "-")
