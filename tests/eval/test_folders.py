@@ -1,0 +1,36 @@
+"""A folder for every command: the same settings find it again, others do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eval.folders import own_folder
+
+SETTINGS = {"dataset": "imagenet", "limit": 50, "names": ["dog", "cat"], "windows": None}
+
+
+def test_the_name_is_the_first_digits_of_sha256():
+    # printf %s '{"a": 1, "b": "x"}' | sha256sum
+    assert own_folder(Path("out"), "imagenet", {"b": "x", "a": 1}) == Path("out/imagenet-ce5c626f")
+
+
+def test_the_order_of_settings_does_not_count():
+    backwards = dict(reversed(SETTINGS.items()))
+    assert own_folder(Path("out"), "x", SETTINGS) == own_folder(Path("out"), "x", backwards)
+
+
+@pytest.mark.parametrize("change", [{"limit": 100}, {"limit": None}, {"names": ["cat", "dog"]}, {"more": True}])
+def test_any_other_setting_is_another_folder(change):
+    assert own_folder(Path("out"), "x", SETTINGS) != own_folder(Path("out"), "x", {**SETTINGS, **change})
+
+
+def test_file_names_of_all_kinds():
+    found = {own_folder(Path("out"), "x", {"data": path}) for path in (Path("caf\udce9"), Path("café"), "cafe")}
+    assert len(found) == 3
+
+
+def test_what_json_does_not_know_is_a_mistake_of_the_program():
+    with pytest.raises(TypeError, match="object"):
+        own_folder(Path("out"), "x", {"model": object()})
