@@ -32,17 +32,17 @@ BASELINES = "assumed"  # verdict on a row whose settings nobody states
 
 @dataclass(frozen=True)
 class Published:
-    """A row of mIoUs, in percent.
+    """A row of published figures, in percent.
 
     Attributes:
         title: the method as it is known.
         source: key of the paper.
-        scores: benchmark -> mIoU.
+        scores: benchmark -> mIoU, or what its table says.
         protocol: name of our protocol; None: not to be reproduced with this code.
         method: name of our method.
         changed: settings that the row changes in the protocol.
         assumed: why its settings are not certain; "" where they are.
-        family: whose protocol it was measured with, where it is none of ours or the method is not.
+        family: whose protocol it was measured with, or which, where it is none of ours or the method is not.
         backbone: image towers.
     """
 
@@ -94,9 +94,14 @@ def published() -> dict[str, Any]:
     return content
 
 
+def published_rows(table: str) -> list[Published]:
+    """The rows of one of the file's tables: segmentation, patch_classification, classification or retrieval."""
+    return [Published(**row) for row in published()[table]]
+
+
 def segmentation_rows() -> list[Published]:
     """The published rows of mIoUs."""
-    return [Published(**row) for row in published()["segmentation"]]
+    return published_rows("segmentation")
 
 
 def compare(result: Result, tolerance: float = TOLERANCE) -> Verdict:

@@ -1,0 +1,210 @@
+"""One table for each kind of figure: what was measured, and beside it what is published.
+
+No two figures are to look comparable that are not: every row states its image tower, protocol and list of class names,
+and notes mark subsets, changed settings, and protocols that nobody documented.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eval.benchmarks import BENCHMARKS
+from eval.image_sets import IMAGE_BENCHMARKS
+from eval.protocols import PROTOCOLS, read_protocol
+from eval.report_words import (
+    DATASETS,
+    NONE,
+    Notes,
+    changed,
+    identity,
+    names_of,
+    number,
+    order,
+    own_names,
+    protocol_words,
+    tail,
+    tower,
+)
+from eval.reproduce import Published, compare, published, published_rows
+from eval.result import Result
+from eval.tables import markdown_table
+
+MEASURED = "measured"
+UNDOCUMENTED = "undocumented"  # family of published rows whose protocol nobody knows
+
+Figure = tuple[str, float] | None
+"""A score's name and value; None where a result has none."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of figure, which makes one table.
+
+    Attributes:
+        title: of the table.
+        task: whose results have such figures.
+        about: what the figures are.
+        published: table of ``published.yaml``.
+        figure: of a result, the score's name and value; None where it has none.
+        usual: the score's name, which columns of other scores state.
+        columns: columns that there are beside the measured data sets.
+    """
+
+    title: str
+    task: str
+    about: str
+    published: str
+    figure: Callable[[Result], Figure]
+    usual: str
+    columns: tuple[str, ...] = ()
+
+
+def _score(name: str) -> Callable[[Result], Figure]:
+    return lambda result: (name, result.scores[name]) if name in result.scores else None
+
+
+def _accuracy(result: Result) -> Figure:
+    return _score(str(result.protocol.get("main", "top1")))(result)
+
+
+def _recall(result: Result) -> Figure:
+    """What is published; the mean recall of results is that over R@1, R@5 and R@10."""
+    ways = [result.scores.get(f"{way} R@1") for way in ("i2t", "t2i")]
+    return None if None in ways else ("R@1", sum(way for way in ways if way is not None) / 2)
+
+
+KINDS = (
+    Kind(
+        "Mean IoU", "segmentation", "Percent, with the 95 % interval over images.",
+        "segmentation", _score("miou"), "miou",
+    ),
+    Kind(
+        "Patch classification", "segmentation",
+        "Each patch's majority label against its most similar class: accuracy in percent.",
+        "patch_classification", _score("patch_accuracy"), "patch_accuracy", ("voc",),
+    ),
+    Kind(
+        "Accuracy", "classification",
+        "Percent, with the 95 % interval over images: top-1 where the column names no other score. Probes: means over "
+        "seeds.",
+        "classification", _accuracy, "top1",
+    ),
+    Kind(
+        "Recall", "retrieval", "R@1 in percent: the mean of pictures by captions and captions by pictures.",
+        "retrieval", _recall, "R@1",
+    ),
+)  # fmt: skip
+
+
+@dataclass
+class Row:
+    """A row of a table.
+
+    Attributes:
+        method: what was done.
+        origin: `MEASURED`, or the short name of a paper.
+        tower: the image tower.
+        protocol: its name and what was changed in it, without the names.
+        names: list of class names -> data sets that it is of.
+        figures: column -> figures in words.
+    """
+
+    method: str
+    origin: str
+    tower: str
+    protocol: tuple[str, ...]
+    names: dict[str, list[str]] = field(default_factory=dict)
+    figures: dict[str, list[str]] = field(default_factory=dict)
+
+    def cells(self, columns: Iterable[str]) -> list[str]:
+        """The row in words."""
+        lists = [
+            names if len(self.names) == 1 else f"{names} ({', '.join(datasets)})"
+            for names, datasets in self.names.items()
+        ]
+        names = [f"names {', '.join(lists)}"] if lists else []
+        protocol = ", ".join([*self.protocol[:1], *names, *self.protocol[1:]])
+        figures = ("; ".join(self.figures.get(column, [NONE])) for column in columns)
+        return [self.method, self.origin, self.tower, protocol, *figures]
+
+    def add(self, dataset: str, names: str | None, column: str, figure: str) -> None:
+        """A figure, and the list of class names that it was measured with, if there is one."""
+        if names is not None and dataset not in (of_list := self.names.setdefault(names, [])):
+            of_list.append(dataset)
+        self.figures.setdefault(column, []).append(figure)
+
+
+def table(kind: Kind, results: Sequence[Result]) -> list[str]:
+    """Measured rows, then the published ones that have a figure on the same data sets; below it notes and sources.
+
+    Empty where no result has such a figure.
+    """
+    notes = Notes()
+    measured: dict[Any, Row] = {}
+    columns: dict[str, str] = {}  # title -> data set
+    for result in results:
+        if (figure := kind.figure(result)) is None:
+            continue
+        name, score = figure
+        column = result.dataset if name == kind.usual else f"{result.dataset} ({name})"
+        columns[column] = result.dataset
+        row = measured.setdefault(identity(result), Row(result.method, MEASURED, tower(result), protocol_words(result)))
+        mark = notes.mark(_alike(result) if kind.usual == "miou" else "", *_remarks(result))
+        row.add(result.dataset, names_of(result), column, f"{number(score)}{_interval(result, name)} {mark}".strip())
+    if not measured:
+        return []
+    columns |= {column: column for column in kind.columns}
+    titles = sorted(columns, key=lambda column: (order(DATASETS)(columns[column]), column))
+    theirs = [row for row in published_rows(kind.published) if set(row.scores) & set(titles)]
+    rows = [*measured.values(), *(_published(row, titles, notes) for row in theirs)]
+    sources = [f"- {published()['sources'][key]}" for key in dict.fromkeys(row.source for row in theirs)]
+    header = ["method", "source", "image tower", "protocol, names", *titles]
+    lines = [*notes.lines(), *sources]
+    return [markdown_table(header, (row.cells(titles) for row in rows)), *(["\n".join(lines)] if lines else [])]
+
+
+def _published(row: Published, columns: Sequence[str], notes: Notes) -> Row:
+    origin = re.split("[:,]", published()["sources"][row.source])[0]
+    family = f"a protocol of the same family as {row.family}, with names and settings of the paper's own"
+    mark = notes.mark(family if row.family in PROTOCOLS else "", row.assumed)
+    changes = [f"{key} {value}" for key, value in row.changed.items()]
+    name = f"{row.family} family" if row.family in PROTOCOLS else row.family
+    found = Row(f"{row.title} {mark}".strip(), origin, row.backbone, (row.protocol or name, *changes))
+    for column in columns:
+        if column in row.scores:
+            names = None
+            if row.protocol:
+                names = read_protocol(row.protocol, column, background=BENCHMARKS[column].background).names
+            found.add(column, names, column, f"{row.scores[column]:.1f}")
+    return found
+
+
+def _remarks(result: Result) -> list[str]:
+    """The notes on a figure."""
+    protocol = result.protocol
+    notes = []
+    if result.partial:
+        notes.append(f"subset: {result.images} of {result.full or 'an unknown number of'} images")
+    other = own_names(result) not in (None, names_of(result))
+    if changes := [*([f"names {names_of(result)}"] if other else []), *changed(result)]:
+        notes.append(f"not {tail(str(protocol.get('name')))} as it is; changed: {', '.join(changes)}")
+    if result.task == "segmentation":
+        unknown = {row.source: row.assumed for row in published_rows("segmentation") if row.family == UNDOCUMENTED}
+        notes.append(unknown.get(str(protocol.get("name")), ""))
+    if result.dataset in IMAGE_BENCHMARKS and IMAGE_BENCHMARKS[result.dataset].published:
+        notes.append(f"{result.dataset}: {protocol.get('pictures')}")
+    return notes
+
+
+def _alike(result: Result) -> str:
+    """The note on a figure that a published one can be compared with; "" on all others."""
+    verdict = compare(result)
+    return f"measured as the published row {verdict.row.title}" if verdict.row and verdict.passed is not None else ""
+
+
+def _interval(result: Result, name: str) -> str:
+    low, high = result.intervals.get(name, (None, None))
+    return "" if low is None or high is None else f" ({low:.1f} to {high:.1f})"

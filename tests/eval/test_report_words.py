@@ -1,0 +1,47 @@
+"""Names of results say what counts, and not where it lay."""
+
+from __future__ import annotations
+
+from eval.report_words import DATASETS, Notes, identity, names_of, order, protocol_words, settings, tower
+from tests.eval.results import a_result, classified
+
+
+def test_folders_are_named_by_their_ends():
+    result = a_result(model={"clip": "local-dir:/home/me/runs/mine/clip"}, protocol={"names": "/x/y/n.txt"})
+    assert tower(result) == "local-dir:mine/clip"
+    assert names_of(result) == "y/n.txt"
+    assert "names y/n.txt" in settings(result)
+
+
+def test_the_head_counts_where_patches_do():
+    trained = {"trained": True, "dense": "value"}
+    assert tower(a_result(method="pacl", model=trained)) == "bundled, value, trained head"
+    assert tower(a_result(method="naclip", model=trained)) == "bundled"
+    assert tower(classified(method="pooled", model=trained)) == "bundled"
+    assert tower(classified(method="probe patches 4", model=trained)) == "bundled, value, trained head"
+    heads = [a_result(method="pacl", model={**trained, "head": head}) for head in ("01", "02")]
+    assert identity(heads[0]) != identity(heads[1])
+
+
+def test_another_split_is_named():
+    assert protocol_words(a_result()) == ("sclip",)
+    assert protocol_words(a_result(split="train")) == ("sclip", "split train")
+    assert protocol_words(a_result(dataset="mine", split="any")) == ("sclip",)
+
+
+def test_settings_are_complete():
+    assert settings(a_result()) == "protocol sclip, names sclip (size=336)"
+    assert settings(classified()) == (
+        "protocol zero-shot, names clip (open_clip's), the literature gives top1 (size=336, templates=imagenet)"
+    )
+
+
+def test_notes_are_numbered_once():
+    notes = Notes()
+    assert notes.mark("a", "", "b") == "[1] [2]"
+    assert notes.mark("b", "c") == "[2] [3]"
+    assert notes.lines() == ["- [1] a", "- [2] b", "- [3] c"]
+
+
+def test_data_sets_in_their_order_and_others_by_name():
+    assert sorted(["zoo", "ade150", "art", "voc20"], key=order(DATASETS)) == ["voc20", "ade150", "art", "zoo"]
