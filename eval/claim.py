@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FILE = "run.json"
 PARTS = "parts"
+SHOWN = 4  # differences that a message tells
 
 
 def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]:
@@ -61,30 +62,37 @@ def claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
     Raises:
         UserError: it holds counts of other settings, which are named.
     """
-    file = out / FILE
+    file, parts = out / FILE, out / PARTS
     text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
     old = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
-    if old not in (None, text) and not overwrite:
-        raise UserError(
-            f"{out} holds a run of other settings ({_difference(old, json.loads(text))}): choose another --out, or "
-            "--overwrite to start again"
-        )
-    if overwrite:
-        shutil.rmtree(out / PARTS, ignore_errors=True)
+    if old == text and not overwrite:
+        return
+    if parts.is_dir() and any(parts.iterdir()):
+        if old is not None and not overwrite:
+            raise UserError(
+                f"{out} holds a run of other settings ({_difference(old, json.loads(text))}): choose another --out, or "
+                "--overwrite to start again"
+            )
+        try:  # nobody knows what counts without settings are of
+            shutil.rmtree(parts)
+        except OSError as error:
+            raise UserError(f"{parts} cannot be removed ({error.strerror}): choose another --out") from None
     with written_whole(file) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def _difference(old: str | None, new: dict[str, Any]) -> str:
+def _difference(old: str, new: dict[str, Any]) -> str:
+    """In what two runs differ, the first few of it."""
     try:
-        before = json.loads(old or "")
-        return ", ".join(_paths(before, new)) or "the order of its settings"
-    except (ValueError, AttributeError, TypeError):
+        found = _paths(json.loads(old), new)
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return f"its {FILE} is damaged"
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
 
 
 def _paths(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two values differ, such as ``rows.0.protocol.size``."""
+    """Where two values differ, such as ``rows.0.protocol.size 336, now 448``."""
     if old == new:
         return []
     pairs: Sequence[tuple[Any, Any, Any]] = ()
@@ -93,7 +101,10 @@ def _paths(old: Any, new: Any, path: str = "") -> list[str]:
     elif path.endswith("rows") and isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = [(i, a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
     if not pairs:
-        return [path]
+        brief = all(
+            value is None or (isinstance(value, (str, int, float)) and len(str(value)) <= 40) for value in (old, new)
+        )
+        return [f"{path} {old}, now {new}" if brief else path]
     return [place for key, a, b in pairs for place in _paths(a, b, f"{path}.{key}".lstrip("."))]
 
 

@@ -9,6 +9,7 @@ Shapes: C classes, H W pixels.
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ NUMBERS = 25  # classes up to which the cells of a confusion matrix hold their f
 TALLEST = 380  # pixels of a contact sheet's panel
 LEGEND_LINES = 3  # of a row of it
 BACKGROUND = "background"
+OPACITY = 0.75  # of labels on a contact sheet; of the background half as much
 
 Row = tuple[str, np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
 """Of a contact sheet: caption, picture RGB uint8 [H, W, 3], labels [H, W] (`IGNORED` or 0..C-1), and each method's."""
@@ -196,7 +198,9 @@ def _figure(width: float, height: float, title: str, remark: str, legend: int = 
 
 def _save(figure: Figure, path: str | Path) -> None:
     canvas: Any = figure.canvas
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # letters that its fonts lack become boxes
+        canvas.draw()
     save_image(path, np.asarray(canvas.buffer_rgba())[..., :3])
 
 
@@ -243,10 +247,11 @@ def contact_sheet(path: str | Path, rows: Sequence[Row], classes: Sequence[str],
     room = len(columns) * (width + gap) - gap
     em = max(19, room // 105)  # wide sheets are seen from further away
     parts = [_line(title, room, face(1.3 * em), INK, 2 * em), _headings(columns, width, gap, face(em))]
-    colours = palette(len(classes))[1:].astype(np.float32)
+    colours = np.full((len(classes), 4), OPACITY, np.float32)  # RGB and opacity
+    colours[:, :3] = palette(len(classes))[1:]
     for i, name in enumerate(classes):
         if name == BACKGROUND:
-            colours[i] = 0
+            colours[i] = 0, 0, 0, OPACITY / 2
     for caption, picture, target, predictions in rows:
         maps = [target, *predictions.values()]
         panels = [_fit(picture, width), *(_painted(picture, labels, colours, width) for labels in maps)]
@@ -279,7 +284,8 @@ def _painted(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, width
     small = _size(picture.shape, width)
     grey = np.asarray(_fit(picture, width).convert("L"), np.float32)[..., None]
     index = cv2.resize(labels.astype(np.int16), small, interpolation=cv2.INTER_NEAREST_EXACT)
-    painted = 0.25 * grey + 0.75 * colours[np.maximum(index, 0)]
+    colour, opacity = np.split(colours[np.maximum(index, 0)], [3], axis=-1)  # [h, w, 3], [h, w, 1]
+    painted = (1 - opacity) * grey + opacity * colour
     painted = np.where((index == IGNORED)[..., None], _hatched(small[1], small[0]), painted)
     return Image.fromarray(np.rint(painted).astype(np.uint8))
 
@@ -331,7 +337,10 @@ def _row_legend(
 
 def _chip(panel: Image.Image, corner: tuple[int, int], side: int, colour: np.ndarray | None) -> None:
     """A square of the legend, hatched for ignored pixels."""
-    square = _hatched(side, side) if colour is None else np.full((side, side, 3), np.rint(0.25 * 128 + 0.75 * colour))
+    if colour is None:
+        square = _hatched(side, side)
+    else:
+        square = np.full((side, side, 3), np.rint((1 - colour[3]) * 128 + colour[3] * colour[:3]))
     panel.paste(Image.fromarray(square.astype(np.uint8)), corner)
     draw = ImageDraw.Draw(panel)
     draw.rectangle((*corner, corner[0] + side - 1, corner[1] + side - 1), outline=EMPTY)

@@ -78,6 +78,17 @@ COLOURS = np.random.default_rng(0).integers(0, 256 - NOISE, (label_maps.CONTEXT_
 """RGB of every label value."""
 
 
+def plain_style(benchmark: Benchmark) -> Style:
+    """How a benchmark without a style of its own is drawn."""
+    values = tuple(range(benchmark.offset, benchmark.offset + (benchmark.classes or 2)))
+    return Style("drawn_{number:06d}", values, benchmark.ignore[0] if benchmark.ignore else values[0])
+
+
+def was_drawn(images: str | Path) -> bool:
+    """Whether a folder of pictures lies where this command drew."""
+    return any((folder / RECORD).is_file() for folder in Path(images).resolve().parents)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("generate", __doc__)
@@ -110,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: use 0 or more")
     base = args.data / benchmark.layout.bases[0]
-    style = STYLES[base.name]
+    style = STYLES.get(base.name) or plain_style(benchmark)
     size = parse_size(args.size) if args.size else style.size
     images = base / benchmark.layout.images[0].replace("{split}", split)
     claim(args.data, images, f"{base.name} {split}", {"count": args.count, "size": list(size), "seed": args.seed})
@@ -169,7 +180,8 @@ def claim(root: Path, images: Path, key: str, settings: dict[str, object]) -> No
     if key.partition(" ")[0] not in known and images.is_dir():
         raise UserError(f"--data {root}: {key} holds files that were not drawn here; choose an empty folder")
     if drawn.setdefault(key, settings) != settings:
-        raise UserError(f"--data {root}: {key} was drawn there with {drawn[key]}; choose an empty folder")
+        before = ", ".join(f"{name} {value}" for name, value in dict(drawn[key]).items())  # type: ignore[call-overload]
+        raise UserError(f"--data {root}: {key} was drawn there otherwise ({before}); choose an empty folder")
     with written_whole(record) as aside:
         aside.write_text(json.dumps(drawn, indent=2) + "\n")
 

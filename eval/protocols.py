@@ -22,6 +22,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
+from eval.benchmarks import BENCHMARKS, CUSTOM
 from pacl.errors import UserError
 from pacl.prompts import get_templates
 from pacl.settings import SegmenterSettings
@@ -29,6 +30,7 @@ from pacl.settings import SegmenterSettings
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 REFINED = ("cosines", "probabilities")
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 DILATIONS = (1, 2, 4, 8, 12, 24)
 """Of refinement on probabilities: the defaults of `pacl.refine.refine`, which needs torch to be imported."""
 
@@ -57,7 +59,7 @@ class Protocol:
             class ``probabilities``, at a long side of at most 512 pixels.
         dilations: distances, in pixels, of the neighbours that refinement looks at; on ``probabilities`` they are
             those of `pacl.refine.refine`.
-        changed: fields that were set otherwise than the protocol has them.
+        changed: fields that were set otherwise than the protocol has them; the names are stated in any case.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Protocol:
         _ = self.settings()
         if self.background.partition(":")[0] not in ("none", "threshold", "entropy"):
             raise UserError(f"--background {self.background}: a benchmark takes none, threshold:P or entropy:NATS")
+        if self.refine < 0:
+            raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
         if not 0 <= self.smallest < 1:
             raise UserError(f"smallest {self.smallest}: is a share, at least 0 and below 1")
         if self.refine_on not in REFINED:
@@ -130,6 +134,8 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
         raise UserError(f"{path}: benchmarks is to hold settings by benchmark, such as voc21: {{size: 448}}")
     for some in (values, *by_benchmark.values()):
         _check(some, path)
+    if unknown := [name for name in by_benchmark if name not in (*BENCHMARKS, CUSTOM)]:
+        raise UserError(f"{path}: benchmarks: {unknown[0]} is none; there are {', '.join(BENCHMARKS)} and {CUSTOM}")
     values |= by_benchmark.get(benchmark, {})
     values["name"] = path.stem if name in PROTOCOLS else name
     if "templates" in values and (path.parent / values["templates"]).is_file():
@@ -143,14 +149,14 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     changes = {key: value for key, value in (changes or {}).items() if background or key != "background"}
     if changes.get("window") is not None and "window_step" not in changes:
         changes["window_step"] = None  # the protocol's step belongs to its own window
-    changed = tuple(sorted(key for key, value in changes.items() if getattr(protocol, key) != value))
+    changed = tuple(sorted(k for k, value in changes.items() if k != "names" and getattr(protocol, k) != value))
     return dataclasses.replace(protocol, **changes, changed=changed)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--protocol {path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UserError(f"--protocol {path}: is to hold settings, such as size: 336; see eval/protocols")
@@ -166,8 +172,9 @@ def _check(values: dict[str, Any], path: Path) -> None:
             raise UserError(f"{path}: {key} is no setting of a protocol; there are {', '.join(fields)}")
         kinds = tuple(get_args(hints[key])) or (hints[key],)
         if key == "dilations":
-            right = isinstance(value, list) and all(type(item) is int for item in value)
+            right, wanted = isinstance(value, list) and all(type(item) is int for item in value), "a list of numbers"
         else:
             right = type(value) in kinds or (float in kinds and type(value) is int)
+            wanted = " or ".join(KINDS[kind] for kind in kinds)
         if not right:
-            raise UserError(f"{path}: {key} is {value!r}, which is not of its kind")
+            raise UserError(f"{path}: {key} is {value!r}; it takes {wanted}")

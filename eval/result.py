@@ -125,14 +125,30 @@ def _read(file: Path) -> list[Result]:
         return [_result(values) for values in content["results"]]
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} is not a file of results ({error}): run the measurement again") from None
 
 
 def _result(values: dict[str, Any]) -> Result:
     """With NaN where a figure is null."""
+    for name, kinds in KINDS.items():
+        if name in values and type(values[name]) not in kinds:
+            raise ValueError(f"{name} is {values[name]!r}")
     scores = {key: math.nan if value is None else float(value) for key, value in values["scores"].items()}
-    return Result(**{**values, "scores": scores})
+    speed = {key: math.nan if value is None else float(value) for key, value in values.get("speed", {}).items()}
+    for key, bounds in values.get("intervals", {}).items():
+        if type(bounds) is not list or len(bounds) != 2 or any(type(x) not in (int, float, type(None)) for x in bounds):
+            raise ValueError(f"the interval of {key} is {bounds!r}")
+    return Result(**{**values, "scores": scores, "speed": speed})
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task", "dataset", "split", "method"), (str,)),
+    **dict.fromkeys(("model", "protocol", "scores", "intervals", "details", "speed", "made"), (dict,)),
+    "images": (int,),
+    "full": (int, type(None)),
+}
+"""Of the fields of a `Result`, as JSON has them."""
 
 
 def _plain(value: Any) -> Any:

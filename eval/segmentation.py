@@ -7,7 +7,7 @@
     torchrun --nproc_per_node 4 -m eval.segmentation coco_stuff --data ROOT
 
 Labels at the pictures' own size, ignored pixels left out, areas summed over the whole set, IoU of every class, their
-mean. A run that was killed goes on where it was when the same command is given again.
+mean. A run that was killed goes on when the same command is given again: what it did is kept in blocks of 16 pictures.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.arguments import add_model, add_out, load, new_parser
-from eval.benchmarks import BENCHMARKS, Benchmark, add_data, chosen
+from eval.arguments import add_model, load, new_parser
+from eval.benchmarks import BENCHMARKS, CUSTOM, LISTS, Benchmark, add_data, chosen
+from eval.folders import own_folder
+from eval.generate import was_drawn
 from eval.protocols import PROTOCOLS, Protocol, read_protocol
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError, run_verb
+from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
 from pacl.files import make_folder
+from pacl.prompts import unknown_words
 
 if TYPE_CHECKING:
     from pacl.model import PACL
 
+OUT = Path("out/segmentation")
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
 
@@ -76,7 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read pictures (default: 2)")
     run.add_argument("--overwrite", action="store_true", help="start again where --out holds another run")
     run.add_argument("--no_figures", action="store_true", help="no pictures")
-    add_out(run, "out/segmentation")
+    run.add_argument(
+        "--out", metavar="DIR", type=Path,
+        help=f"folder of the results, one below it a benchmark (default: one of its own for each run, below {OUT})",
+    )  # fmt: skip
     return parser
 
 
@@ -89,32 +97,51 @@ class Task:
         split: which part.
         folders: its pictures and masks with each list of names.
         protocols: the protocol with each list of names, its own settings of the command included.
-        out: folder for the results.
+        drawn: whether `eval.generate` drew the pictures: no result of the benchmark then.
     """
 
     benchmark: Benchmark
     split: str
     folders: list[MaskFolder]
     protocols: list[Protocol]
-    out: Path
+    drawn: bool
+
+    @property
+    def name(self) -> str:
+        """What the results call it."""
+        return f"{self.benchmark.name}-drawn" if self.drawn else self.benchmark.name
+
+    @property
+    def full(self) -> int | None:
+        """Pictures of the whole split, where that is known."""
+        folder = self.folders[0]
+        own = self.drawn or self.benchmark.name == CUSTOM
+        if own:
+            return len(folder) if folder.limit is None and not folder.partial else None
+        return self.benchmark.full.get(self.split)
+
+    @property
+    def title(self) -> str:
+        """What the figures call it."""
+        return f"drawn pictures as {self.benchmark.title}" if self.drawn else self.benchmark.title
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Find all data, load the model, measure benchmark after benchmark."""
     args = build_parser().parse_args(argv)
-    for flag in ("batch", "window_batch"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} {getattr(args, flag)}: must be at least 1")
+    for flag in ("batch", "window_batch", "limit"):
+        if (value := getattr(args, flag)) is not None and value < 1:
+            raise UserError(f"--{flag} {value}: must be at least 1")
     if args.workers < 0:
         raise UserError(f"--workers {args.workers}: must be 0 or more")
     tasks = [find(name, args) for name in dict.fromkeys(args.benchmarks)]
-    with processes() as (rank, ranks, wait):
-        if args.device == "auto" and ranks > 1:
+    with processes() as ranks:
+        if args.device == "auto" and ranks.count > 1:
             args.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if _cuda() else "cpu"
-        model = load(args)
-        models = methods(model, args.method)
+        with ranks.together():
+            models = methods(load(args), args.method)
         for task in tasks:
-            measure_task(task, models, args, rank, ranks, wait)
+            measure_task(task, models, args, ranks)
     return 0
 
 
@@ -139,8 +166,8 @@ def find(name: str, args: argparse.Namespace) -> Task:
             args.protocol, benchmark.name, background=benchmark.background, changes={**changes, **more}
         )
 
-    usual = protocol().names
-    lists = args.names or [usual if usual in benchmark.lists() else benchmark.lists()[0]]
+    usual = protocol().names  # a list that this benchmark lacks is no mistake, one that there is not anywhere is
+    lists = args.names or [benchmark.lists()[0] if usual in LISTS and usual not in benchmark.lists() else usual]
     protocols = [protocol(names=names) for names in dict.fromkeys(lists)]
     folders = [
         benchmark.open(args.data, args.split, names=p.names, limit=args.limit, partial=args.partial) for p in protocols
@@ -150,7 +177,8 @@ def find(name: str, args: argparse.Namespace) -> Task:
             raise UserError(f"--names {own.names}: {len(folder.labels)} classes, not {len(folders[0].labels)}")
     if not len(folders[0]):
         raise UserError(f"{name}: no pictures")
-    return Task(benchmark, args.split or benchmark.split, folders, protocols, Path(args.out, name))
+    drawn = name != CUSTOM and was_drawn(folders[0].images)
+    return Task(benchmark, args.split or benchmark.split, folders, protocols, drawn)
 
 
 CHANGES = ("size", "stride", "logit_scale", "templates", "refine")
@@ -198,14 +226,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
 # --- Measuring --------------------------------------------------------------------------------------------------
 
 
-def measure_task(
-    task: Task,
-    models: dict[str, PACL],
-    args: argparse.Namespace,
-    rank: int,
-    ranks: int,
-    wait: Callable[[], object],
-) -> None:
+def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
     from eval.claim import PARTS, claim, fingerprint
     from eval.segmentation_results import report
@@ -218,37 +239,109 @@ def measure_task(
     ]
     folder, extras = task.folders[0], Extras(args.boundary, args.patches)
     arithmetic = {"precision": args.precision, "window_batch": args.window_batch}
-    bench = Bench(folder, rows, extras, **arithmetic)
-    if rank == 0:
-        make_folder(task.out)
+    with ranks.together(), enough_memory():
+        if ranks.rank == 0:
+            texts = sum(len(label.prompts) for f in task.folders for label in f.labels)
+            say(f"{task.name}: {len(folder):,} pictures, {texts:,} names in templates {task.protocols[0].templates}")
+            warn_of_names(models, task)
+        bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
-        claim(task.out, settings, args.overwrite)
-    wait()
-    with bar(task.benchmark.name, len(folder), ranks, quiet=rank > 0) as progress:
+        out = args.out / task.name if args.out else own_folder(OUT, task.name, settings)
+        if ranks.rank == 0:
+            make_folder(out)
+            claim(out, settings, args.overwrite)
+    with (
+        ranks.together(),
+        enough_memory(),
+        bar(task.name, len(folder), ranks.count, quiet=ranks.rank > 0) as progress,
+    ):
         measure(
-            bench, task.out / PARTS,
-            rank=rank, ranks=ranks, batch=args.batch, workers=args.workers, progress=progress,
+            bench, out / PARTS,
+            rank=ranks.rank, ranks=ranks.count, batch=args.batch, workers=args.workers, progress=progress,
         )  # fmt: skip
-    wait()
-    if rank == 0:
-        report(task, bench, gather(task.out / PARTS, len(folder)), args.model, ranks, figures=not args.no_figures)
+    if ranks.rank == 0:
+        report(task, out, bench, gather(out / PARTS, len(folder)), args.model, ranks.count, figures=not args.no_figures)
+
+
+def warn_of_names(models: dict[str, PACL], task: Task) -> None:
+    """Say which words a model with a closed vocabulary was never taught, and which names it would cut."""
+    clip = next(iter(models.values())).clip
+    prompts = [prompt for folder in task.folders for label in folder.labels for prompt in label.prompts]
+    if unknown := unknown_words(prompts, clip.vocabulary):
+        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        say(f"warning: this model was never taught {len(unknown)} words of the names ({shown}): expect nonsense")
+    if cut := [prompt for prompt in dict.fromkeys(prompts) if clip.count_tokens(prompt) > clip.context_length]:
+        say(f"warning: the text tower reads {clip.context_length} tokens and cuts {len(cut)} names ({cut[0][:40]}...)")
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn the several ways in which memory runs out into one line.
+
+    Raises:
+        UserError: It ran out.
+    """
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+            raise
+        raise UserError("out of memory; try a smaller --batch, --window_batch, --size or --refine 0") from None
+
+
+def say(message: str) -> None:
+    """One line on standard error."""
+    print(f"eval.segmentation: {' '.join(message.split())}", file=sys.stderr)
 
 
 # --- Processes --------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that ``torchrun`` started.
+
+    Attributes:
+        rank: its number.
+        count: of all.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A step that all take, and wait for each other at its end. Where one made out a mistake, all stop."""
+        mistake = None
+        try:
+            yield
+        except UserError as error:
+            mistake = error
+        if self.count > 1:
+            import torch.distributed as dist
+
+            mistaken = [False] * self.count
+            dist.all_gather_object(mistaken, mistake is not None)
+            if any(mistaken) and mistake is None:
+                raise SystemExit(EXIT_USER_ERROR)  # another one says why
+        if mistake is not None:
+            raise mistake
+
+
 @contextmanager
-def processes() -> Iterator[tuple[int, int, Callable[[], object]]]:
-    """This process among those that ``torchrun`` started: its rank, their number, and how to wait for all."""
-    ranks = int(os.environ.get("WORLD_SIZE", 1))
-    if ranks == 1:
-        yield 0, 1, lambda: None
+def processes() -> Iterator[Processes]:
+    """Join the processes of ``torchrun``, if it started this one."""
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count == 1:
+        yield Processes()
         return
     import torch.distributed as dist
 
     dist.init_process_group("gloo", timeout=datetime.timedelta(days=2))  # to wait with; the counts go through files
     try:
-        yield dist.get_rank(), ranks, dist.barrier
+        yield Processes(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.errors import UserError
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from eval.segmenting import Bench
 
 
-def report(task: Task, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool) -> None:
+def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool) -> None:
     """Write and print everything there is to say about one benchmark.
 
     Args:
-        task: the benchmark and where its results go.
+        task: the benchmark.
+        out: folder for the results.
         bench: the rows that were measured.
         counts: of all pictures.
         model: what ``--model`` was given.
@@ -34,15 +36,15 @@ def report(task: Task, bench: Bench, counts: Counts, model: str, ranks: int, *, 
     from eval.segmentation_tables import markdown, summary, write_csv
 
     results = [result(task, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
-    write_results(task.out, results)
-    write_csv(task.out / "classes.csv", results)
-    with written_whole(task.out / "results.md") as aside:
+    write_results(out, results)
+    write_csv(out / "classes.csv", results)
+    with written_whole(out / "results.md") as aside:
         aside.write_text(markdown(results), encoding="utf-8")
     if figures:
-        draw(task, bench, counts, results)
+        draw(task, out, bench, counts, results)
     console = Console(highlight=False)
     console.print(summary(results))
-    console.print(f"results in {task.out}", markup=False, soft_wrap=True)
+    console.print(f"results in {out}", markup=False, soft_wrap=True)
 
 
 def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
@@ -66,10 +68,10 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
     seconds = float(counts.seconds[0])
     return Result(
         task="segmentation",
-        dataset=task.benchmark.name,
+        dataset=task.name,
         split=task.split,
         images=len(areas),
-        full=task.benchmark.full.get(task.split),
+        full=task.full,
         method=row.method,
         model=describe_model(row.model, model),
         protocol={**row.protocol.described(), "size": bench.settings.size or row.model.config.size,
@@ -93,7 +95,7 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
     )  # fmt: skip
 
 
-def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
+def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
     """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
     from eval.areas import scores
     from eval.figures import class_bars, confusion_picture, contact_sheet
@@ -101,10 +103,11 @@ def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) ->
 
     titles = titles_of(results)
     classes = results[0].details["classes"]
-    where = f"{task.benchmark.title}, {task.protocols[0].name} protocol, {extent(results[0])}"
+    model = results[0].model["name"]
+    where = f"{task.title}, {model}, {task.protocols[0].name} protocol, {extent(results[0])}"
     try:
         class_bars(
-            task.out / "classes.png",
+            out / "classes.png",
             classes,
             {t: r.details["iou"] for t, r in zip(titles, results, strict=True)},
             where,
@@ -112,16 +115,14 @@ def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) ->
     except UserError as error:  # without the library that draws, the figures are still there
         print(f"eval.segmentation: note: no pictures: {error}", file=sys.stderr)
         return
-    for old in task.out.glob("confusion-*.png"):  # of rows that this run may not have
+    for old in out.glob("confusion-*.png"):  # of rows that this run may not have
         old.unlink()
     for title, matrix in zip(titles, counts.confusion, strict=True):
-        confusion_picture(task.out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
-    by_picture = scores(counts.areas[:, 0])["miou"]  # [I]
+        confusion_picture(out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
+    best = max(range(len(results)), key=lambda r: results[r].scores["miou"])
+    by_picture = scores(counts.areas[:, best])["miou"]  # [I]
     order = [int(i) for i in by_picture.argsort(kind="stable") if by_picture[i] == by_picture[i]]
-    shown: dict[int, str] = {}
-    for word, some in (("best", order[::-1][:3]), ("median", middle(order, 3)), ("worst", order[:3])):
-        for i in some:
-            shown.setdefault(i, f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}")
+    shown = {i: f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}" for word, i in extremes(order)}
     sheet = []
     for i, caption in shown.items():
         item = task.folders[0][i]
@@ -130,7 +131,7 @@ def draw(task: Task, bench: Bench, counts: Counts, results: Sequence[Result]) ->
         labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
         sheet.append((caption.format(item.name), picture, item.mask, labelled))
     if sheet:
-        contact_sheet(task.out / "sheet.jpg", sheet, classes, f"{where}; chosen by {titles[0]}")
+        contact_sheet(out / "sheet.jpg", sheet, classes, f"{where}; chosen by {titles[best]}")
 
 
 def file_name(title: str) -> str:
@@ -138,7 +139,11 @@ def file_name(title: str) -> str:
     return re.sub(r"[^\w.-]+", "-", title)
 
 
-def middle(order: Sequence[int], count: int) -> list[int]:
-    """The so many in the middle."""
-    start = max(0, (len(order) - count) // 2)
-    return list(order[start : start + count])
+def extremes(order: Sequence[int], count: int = 3) -> list[tuple[str, int]]:
+    """Of pictures in order, the worst first: so many of the best, from the middle and of the worst, each once."""
+    count = max(1, min(count, len(order) // 3))
+    best, worst = order[::-1][:count], order[:count]
+    start = (len(order) - count) // 2
+    median = [i for i in order[start : start + count] if i not in (*best, *worst)]
+    last = [i for i in worst if i not in best]
+    return [*(("best", i) for i in best), *(("median", i) for i in median), *(("worst", i) for i in last)]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.result import Result
+from eval.tables import markdown_table
 from pacl.files import written_whole
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 SCORES = {
     "miou": "mIoU",
@@ -26,12 +27,13 @@ SCORES = {
     "patch_accuracy": "patch acc.",
     "upper_bound_miou": "patch bound",
 }
-INTERVAL, SPEED, NONE = "95% interval", "images/s", "-"
+INTERVAL, NONE = "95% interval", "-"
+WORDS = ("method", "names", "class")
 
 
 def titles_of(results: Sequence[Result]) -> list[str]:
     """What each row is called, each otherwise: its method and, where they differ, its names and its protocol."""
-    parts: list[list[str]] = [[result.method] for result in results]
+    parts: list[list[str]] = [[] for _ in results]
     for key in ("names", "name"):
         values = [str(result.protocol.get(key, "")) for result in results]
         short = {value: Path(value).stem for value in values}
@@ -39,29 +41,31 @@ def titles_of(results: Sequence[Result]) -> list[str]:
             short = {value: value for value in values}
         if len(short) > 1:
             for part, value in zip(parts, values, strict=True):
-                part.append(short[value])
-    return [" ".join(part) for part in parts]
+                part.append(f"{short[value]} names" if key == "names" else f"{short[value]} protocol")
+    return [r.method + (f" ({', '.join(part)})" if part else "") for r, part in zip(results, parts, strict=True)]
 
 
-def summary(results: Sequence[Result]) -> Table:
-    """The table for the terminal."""
+def summary(results: Sequence[Result]) -> Group:
+    """The table for the terminal, and what its figures mean."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     header, rows = _rows(results)
-    remarks = [line for fact in (extent, _counted, _protocol_name) for line in _told(results, fact)]
+    remarks = [line for fact in (extent, _counted, _protocol_name, _pace) for line in _told(results, fact)]
+    if INTERVAL in header:
+        remarks.append(f"{INTERVAL}: bootstrap over the images")
     table = Table(title=Text(_name(results)), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = Text("\n".join(remarks)), "left"
     for name, *cells in zip(header, *rows, strict=True):
-        figures = name != header[0]
+        figures = name not in WORDS
         head = name.replace(" ", "\n").replace("/", "\n/")
         # Where the terminal is narrow, the names of the rows give way, never the figures.
         least = max(map(len, [*head.split("\n"), *cells])) if figures else None
         table.add_column(Text(head), justify="right" if figures else "left", min_width=least, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    return table
+    return Group(table, Text("\n".join(remarks)))
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -70,7 +74,7 @@ def markdown(results: Sequence[Result]) -> str:
     best = max((result.scores["miou"] for result in results if math.isfinite(result.scores["miou"])), default=None)
     for row, result in zip(rows, results, strict=True):
         if len(results) > 1 and result.scores["miou"] == best:
-            row[1] = f"**{row[1]}**"
+            row[header.index(SCORES["miou"])] = f"**{_figure(best)}**"
     remarks = [line for fact in (extent, _counted, _protocol, _model, _speed, _made) for line in _told(results, fact)]
     titles = titles_of(results)
     for title, result in list(zip(titles, results, strict=True))[1:]:
@@ -81,13 +85,13 @@ def markdown(results: Sequence[Result]) -> str:
     by_class += [[name, *(_figure(value) for value in line[::2])] for name, *line in _by_class(results)]
     parts = [
         f"## {_name(results)}",
-        _table(header, rows),
+        markdown_table(header, rows, right=_figures(header)),
         "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
         "but in no label counts 0. Intervals: percentile bootstrap over the images; where few of them hold a class, "
         "some draws lack it, and the interval may lie beside the score.",
         "\n".join(f"- {line}" for line in remarks),
         "### IoU by class",
-        _table(by_class[0], by_class[1:]),
+        markdown_table(by_class[0], by_class[1:], right=_figures(by_class[0])),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -142,6 +146,13 @@ def _model(result: Result) -> str:
     return "model " + "; ".join([told.pop("name", NONE), *(f"{key} {value}" for key, value in told.items())])
 
 
+def _pace(result: Result) -> str:
+    rows = int(result.speed.get("rows_in_the_run", 1))
+    together = f" for {rows} rows together" if rows > 1 else ""
+    peak = result.speed.get("peak_memory_mb", math.nan)
+    return f"{result.speed.get('images_per_second', math.nan):.2f} images/s{together}, peak memory {peak:,.0f} MB"
+
+
 def _speed(result: Result) -> str:
     figures = {
         key.replace("_", " "): f"{x:,.2f}" if x % 1 and x < 100 else f"{x:,.0f}" for key, x in result.speed.items()
@@ -183,21 +194,19 @@ def _rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Head and cells of the table; scores and speed that no row has get no column."""
     there = [key for key in SCORES if any(key in result.scores for result in results)]
     intervals = any("miou" in result.intervals for result in results)
-    speed = any("images_per_second" in result.speed for result in results)
-    header = ["method"]
+    names = [Path(str(result.protocol.get("names", ""))).stem for result in results]
+    several = len(set(names)) > 1
+    header = ["method", *(["names"] if several else [])]
     for key in there:
         header += [SCORES[key], *([INTERVAL] if key == "miou" and intervals else [])]
-    header += [SPEED] if speed else []
     rows = []
-    for title, result in zip(titles_of(results), results, strict=True):
-        row = [title]
+    for name, result in zip(names, results, strict=True):
+        row = [result.method, *([name] if several else [])]
         for key in there:
             row.append(_figure(result.scores.get(key)))
             if key == "miou" and intervals:
                 low, high = map(_figure, result.intervals.get(key, (None, None)))
                 row.append(NONE if NONE in (low, high) else f"{low}-{high}")
-        if speed:
-            row.append(_figure(result.speed.get("images_per_second"), 2))
         rows.append(row)
     return header, rows
 
@@ -216,7 +225,6 @@ def _figure(value: float | None, digits: int = 1, none: str = NONE) -> str:
     return none if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are figures."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+def _figures(header: Sequence[str]) -> list[int]:
+    """The columns that hold figures: all but those of words."""
+    return [i for i, name in enumerate(header) if name not in WORDS]

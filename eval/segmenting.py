@@ -35,7 +35,7 @@ from pacl.prompts import Label, get_templates
 from pacl.refine import refine
 from pacl.segmenter import Query, segment
 
-BLOCK = 32
+BLOCK = 16
 """Pictures that are lost at most when a run is killed."""
 
 
@@ -158,6 +158,9 @@ class Bench:
         with torch.inference_mode():
             self.rows = [row.prepare() for row in rows]
         self.device = rows[0].model.device
+        patch, stride = rows[0].model.clip.patch, self.settings.stride
+        if stride is not None and stride > patch:
+            raise UserError(f"--stride {stride}: must be at most the model's patch size of {patch}")
         self.base = start_peak(self.device)
 
     def predict(self, pictures: Sequence[np.ndarray]) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
@@ -261,13 +264,13 @@ def gather(parts: Path, total: int) -> Counts:
     Raises:
         UserError: a block is missing: another process did not finish, or writes to another disk.
     """
-    counts = []
+    joined: list[Counts] = []
     for block in range(-(-total // BLOCK)):
         part = Counts.load(part_file(parts, block))
         if part is None:
             raise UserError(f"{part_file(parts, block)} is missing or damaged: give the same command again")
-        counts.append(part)
-    return Counts.join(counts)
+        joined = [Counts.join([*joined, part])]  # one sum of confusion matrices at a time: they are large
+    return joined[0]
 
 
 def part_file(parts: Path, block: int) -> Path:

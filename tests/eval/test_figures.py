@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import eval.figures as figures
-from eval.figures import class_bars, confusion_picture, contact_sheet
+from eval.figures import OPACITY, class_bars, confusion_picture, contact_sheet
 from pacl.errors import UserError
 from pacl.render import palette
 
@@ -141,7 +141,7 @@ def row() -> figures.Row:
 def test_truth_and_predictions_share_their_colours(tmp_path, row):
     picture, truth, right, swapped = panels(sheet(tmp_path, row), 4)
     cat = np.rint(0.25 * 100 + 0.75 * palette(5)[2].astype(float))  # ids of the palette start at 1
-    nothing = np.array([25, 25, 25])
+    nothing = np.rint(100 * (1 - OPACITY / 2)).repeat(3)  # the background hides less of the picture
     upper = slice(5, 160)
     assert (picture == 100).all()
     for panel, (left, other) in ((truth, (cat, nothing)), (right, (cat, nothing)), (swapped, (nothing, cat))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -39,7 +40,26 @@ def test_a_set_of_unknown_size_counts_as_a_part():
     assert a_result(full=None).partial
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": "other"}', '{"format": "pacl-results", "version": 2}'])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: None} for name in ("task", "method", "images", "model", "protocol", "scores", "speed", "made")),
+        {"images": "3"}, {"images": True}, {"full": "3"}, {"scores": []}, {"scores": {"miou": "much"}},
+        {"intervals": {"miou": None}}, {"intervals": {"miou": [1]}}, {"speed": {"x": []}}, {"unknown": 3},
+    ],
+)  # fmt: skip
+def test_fields_of_the_wrong_kind_are_refused(tmp_path, change):
+    file = write_results(tmp_path, [a_result()])
+    content = json.loads(file.read_text())
+    content["results"][0] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"results\.json is not a file of results"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "", "[]", '{"format": "other"}', '{"format": "pacl-results", "version": 2}']
+)
 def test_what_is_no_result_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(UserError, match=r"results\.json is not a file of results"):

@@ -29,7 +29,9 @@ def voc(tmp_path: Path) -> Path:
 
 
 def draw(name: str, root: Path, count: int) -> None:
+    """Drawn pictures without the note that says so: as if they were the benchmark's."""
     assert generate.main([name, "--data", str(root), "--count", str(count), "--size", "40x60"]) == 0
+    (root / generate.RECORD).unlink()
 
 
 def run(tmp_path: Path, model: str, *words: str, out: str = "out") -> list[Result]:
@@ -60,6 +62,27 @@ def test_every_benchmark_and_its_lists_of_names(tmp_path, tiny_clip, name):
         assert result.intervals["miou"][0] <= result.intervals["miou"][1]
 
 
+def test_drawn_pictures_are_no_result_of_the_benchmark(tmp_path, tiny_clip):
+    root = str(tmp_path / "data")
+    assert generate.main(["voc20", "--data", root, "--count", "2", "--size", "40x60"]) == 0
+    (result,) = run(tmp_path, tiny_clip, "voc20", "--data", root)
+    assert (result.dataset, result.images, result.full) == ("voc20-drawn", 2, 2)
+    assert "drawn" in (tmp_path / "out" / "voc20-drawn" / "results.md").read_text()
+    (result,) = run(tmp_path, tiny_clip, "voc20", "--data", root, "--limit", "1", out="less")
+    assert result.partial
+
+
+def test_without_a_folder_each_run_has_its_own(tmp_path, tiny_clip, voc, monkeypatch):
+    monkeypatch.setattr(segmentation, "OUT", tmp_path / "own")
+    words = ["voc20", "--data", str(voc), "--model", tiny_clip, "--no_figures", *QUICK]
+    for more in ([], ["--limit", "2"], []):
+        assert segmentation.main([*words, *more]) == 0
+    folders = sorted((tmp_path / "own").iterdir())
+    assert len(folders) == 2
+    assert all(folder.name.startswith("voc20-") for folder in folders)
+    assert sorted(result.images for result in read_results(tmp_path / "own")) == [2, 7]
+
+
 def test_a_benchmark_of_ones_own(tmp_path, tiny_clip):
     for folder, mode in (("images", "RGB"), ("masks", "L")):
         (tmp_path / folder).mkdir()
@@ -70,7 +93,7 @@ def test_a_benchmark_of_ones_own(tmp_path, tiny_clip):
         "--classes", str(tmp_path / "names.txt"), "--offset", "4",
     )  # fmt: skip
     (result,) = run(tmp_path, tiny_clip, *common)
-    assert (result.full, result.split) == (None, "all")
+    assert (result.full, result.split) == (1, "all")
     assert result.details["classes"] == ["sky", "grass"]
     iou = result.details["iou"]
     assert iou[0] in (0.0, None)  # no pixel is sky
@@ -215,7 +238,8 @@ def test_a_damaged_part_is_measured_again_and_a_damaged_claim_refused(tmp_path, 
 def test_each_benchmark_has_its_own_peak(tmp_path, tiny_clip):
     draw("voc20", tmp_path / "data", 1)
     root = str(tmp_path / "data")
-    assert generate.main(["cityscapes", "--data", root, "--count", "1", "--size", "1024x2048"]) == 0
+    assert generate.main(["cityscapes", "--data", str(tmp_path / "large"), "--count", "1", "--size", "1024x2048"]) == 0
+    (tmp_path / "large" / "cityscapes").rename(tmp_path / "data" / "cityscapes")
     words = ("cityscapes", "voc20", "--data", root, "--method", "clip", "--no_figures", "--refine", "1")
     large, small = (r.speed["peak_memory_beyond_the_model_mb"] for r in run(tmp_path, tiny_clip, *words))
     assert large > small + 100
