@@ -57,11 +57,10 @@ def protocol_words(result: Result) -> tuple[str, ...]:
     words = [tail(str(protocol.get("name", "?")))]
     if result.task == "classification" and protocol.get("templates"):
         words.append(f"templates {tail(str(protocol['templates']))}")
-    return (
-        *words,
-        *changed(result),
-        *([] if _usual_split(result) in (None, result.split) else [f"split {result.split}"]),
-    )
+    words += changed(result)
+    if _usual_split(result) not in (None, result.split):
+        words.append(f"split {result.split}")
+    return tuple(words)
 
 
 def _usual_split(result: Result) -> str | None:
