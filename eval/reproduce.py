@@ -217,7 +217,8 @@ def show(verdicts: Sequence[Verdict], tolerance: float) -> None:
         console.print(f"Not comparable: {len(rest)} of {len(verdicts)} results")
         for each in rest:
             r = each.result
-            what = f"{r.dataset}, {r.method}, protocol {r.protocol.get('name')}: {'; '.join(each.reasons)}"
+            settings = f"protocol {r.protocol.get('name')}, names {r.protocol.get('names')}, {r.images:,} images"
+            what = f"{r.dataset}, {r.method}, {settings}: {'; '.join(each.reasons)}"
             console.print(escape(f"  {what}"), soft_wrap=True)
 
 

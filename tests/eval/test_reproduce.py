@@ -101,7 +101,7 @@ def test_nothing_comparable_is_two(tmp_path, capsys):
     assert reproduce.main([write(tmp_path, a_run(images=43), a_run(30.0, method="clip", images=9))]) == 2
     printed = capsys.readouterr().out
     assert "Not comparable: 2 of 2 results" in printed
-    assert "voc20, sclip, protocol sclip: subset: 43 of 1449 images" in printed
+    assert "voc20, sclip, protocol sclip, names sclip, 43 images: subset: 43 of 1449 images" in printed
     assert reproduce.main([write(tmp_path / "b", a_run(60.0, method="maskclip"))]) == 2  # the settings are not certain
 
 
