@@ -6,9 +6,12 @@ five only, and not among them. Shapes: B I images, C classes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class"}
 
@@ -23,6 +26,8 @@ def ranks(scores: Tensor, labels: Tensor) -> Tensor:
         scores: [B, C], higher is better.
         labels: int64 [B], the right classes.
     """
+    import torch
+
     own = scores.gather(1, labels[:, None])
     before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
     return ((scores > own) | ((scores == own) & before)).sum(dim=1)
@@ -30,6 +35,8 @@ def ranks(scores: Tensor, labels: Tensor) -> Tensor:
 
 def outcomes(scores: Tensor, labels: Tensor) -> np.ndarray:
     """How many images of each class ranked it first, second to fifth, and lower: int64 [C, 3]."""
+    import torch
+
     places = ranks(scores, labels)
     cell = 3 * labels + (places >= 1).long() + (places >= 5).long()
     return torch.bincount(cell, minlength=3 * scores.shape[1]).reshape(-1, 3).cpu().numpy()

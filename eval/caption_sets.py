@@ -7,12 +7,14 @@ Fei-Fei (CVPR 2015): 1,000, 1,000 and 5,000 pictures, of which each brings its f
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from eval.image_sets import files_digest
 from pacl.data.lists import read_list
 from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, parsing, read_coco, read_table
 from pacl.data.sources import Source
@@ -20,6 +22,10 @@ from pacl.errors import UserError
 
 CAPTIONS = 5  # of a picture; COCO has some with six or seven, of which the literature takes the first five
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
+KARPATHY_JSON = (
+    'a file of Karpathy\'s splits: {"images": [{"filename": "a.jpg", "split": "test", '
+    '"sentences": [{"raw": "a cat"}]}]}'
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,11 @@ class CaptionSet:
     captions: list[list[str]]
     full: int
 
+    def digest(self) -> str:
+        """Tells these pictures and captions from others: by places, sizes and dates of files, and by words."""
+        pictures = files_digest(Path(self.source.name(i)) for i in range(len(self.source)))
+        return hashlib.sha256(json.dumps([pictures, self.captions]).encode("ascii")).hexdigest()
+
     def texts(self) -> tuple[list[str], list[int]]:
         """All captions, picture by picture, equal ones too, and the picture of each."""
         owners = [i for i, own in enumerate(self.captions) for _ in own]
@@ -133,9 +144,9 @@ def open_captions(
         raise UserError(f"--images {images}: no such folder")
     pairs: FilePairs | Part
     if name == "custom":
-        split, pairs, annotations = split or "all", _custom(Path(root), images), Path(root).name
-        if split != "all":
+        if split not in (None, "all"):
             raise UserError(f"--split {split}: custom has no splits; leave it out")
+        split, pairs, annotations = "all", _custom(Path(root), images), Path(root).name
     elif name in LAYOUTS:
         if not Path(root).is_dir():
             raise UserError(f"--data {root}: no such folder; {LAYOUTS[name].title} is from {LAYOUTS[name].source}")
@@ -215,7 +226,7 @@ def _custom(path: Path, images: str | Path | None) -> FilePairs:
 def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> FilePairs:
     """The test part of Karpathy's file."""
     layout = LAYOUTS[name]
-    with parsing(path, "a file of Karpathy's splits"):
+    with parsing(path, KARPATHY_JSON):
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
         test = [
             (_places(entry), [" ".join(str(sentence["raw"]).split()) for sentence in entry["sentences"]])

@@ -14,16 +14,22 @@ mean per class, and says which of them the literature gives for that data set.
 data sets: imagenet, imagenet_v2, imagenet_a, imagenet_r, imagenet_sketch, food101, stanford_cars, oxford_pets, sun397,
 eurosat, caltech101, cifar10, cifar100, and custom: a folder for each class, in test/ and train/ if there are such
 parts. A file of names has a line for each class: "words=folder", or words alone in the order of the folders.
+
+Without --out each command has folders of its own, out/classification/DATASET-DIGEST, and the same command again
+replaces its results. Features for probes are kept for all of them in out/classification/features (with --out: in
+DIR/features).
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.arguments import add_model, add_out, load, new_parser
+from eval.arguments import add_model, load, new_parser
+from eval.folders import add_folder, check_text, results_folder
 from eval.result import Result, write_results
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
@@ -31,7 +37,9 @@ from pacl.prompts import get_templates
 
 if TYPE_CHECKING:
     from eval.image_sets import ImageSet
+    from eval.linear_probe import Draws
 
+OUT = Path("out/classification")
 SHOTS = ("1", "2", "4", "8", "16", "all")
 
 
@@ -68,60 +76,98 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     probe.add_argument("--train_limit", metavar="N", type=int, help="draw from so many training pictures only")
     add_model(parser)
-    add_out(parser, "out/classification")
+    add_folder(parser, OUT)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked in an instant, load the model, measure data set by data set."""
     args = build_parser().parse_args(argv)
-    for flag in ("batch", "workers"):
-        if (value := getattr(args, flag)) < (least := int(flag == "batch")):
-            raise UserError(f"--{flag} {value}: at least {least}")
-    templates = get_templates(args.templates)
-    make_folder(args.out)
+    check_numbers(args)
+    check_text(args, "out", "names", "templates", "model", "split")
+    if args.templates != "imagenet":  # those need open_clip, which takes seconds
+        get_templates(args.templates)
+    make_folder(args.out or OUT)
+    tasks = [find(name, args) for name in dict.fromkeys(args.datasets)]
 
     from rich.console import Console
 
     from eval.classification_tables import markdown, summary
+    from eval.probing import planned_probes, probe_results
+    from eval.zero_shot import planned_zero_shot, warn_of_names, zero_shot_results
+
+    templates = get_templates(args.templates)
+    model = load(args)
+    plans = []
+    for task in tasks:  # all folders before the first is measured
+        zero_shot = planned_zero_shot(model, task.images, templates, args)
+        probes = planned_probes(model, *task.probe, args) if task.probe else []
+        folder = results_folder(args.out, OUT, [*zero_shot, *probes], args.overwrite)
+        plans.append((task, zero_shot, probes, folder))
+    results: list[Result] = []
+    for task, zero_shot, probes, folder in plans:
+        warn_of_names(model, task.images, templates)
+        found = zero_shot_results(model, task.images, templates, zero_shot, args)
+        if task.probe is not None:
+            found += probe_results(model, *task.probe, probes, (args.out or OUT) / "features", args)
+        write_results(folder, found)
+        with written_whole(folder / "results.md") as aside:
+            aside.write_text(markdown(found), encoding="utf-8")
+        results += found
+    console = Console(highlight=False)
+    console.print(summary(results))
+    for *_, folder in plans:
+        console.print(f"results in {folder}", markup=False, soft_wrap=True)
+    return 0
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that make no sense."""
+    for flag, least in (("batch", 1), ("workers", 0), ("limit", 1), ("train_limit", 1)):
+        if (value := getattr(args, flag)) is not None and value < least:
+            raise UserError(f"--{flag} {value}: at least {least}")
+    if min(args.seeds) < 0:
+        raise UserError(f"--seeds {min(args.seeds)}: at least 0")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set of the command.
+
+    Attributes:
+        images: to measure zero-shot.
+        probe: training pictures, test pictures and the examples drawn; None where no probe is asked for.
+    """
+
+    images: ImageSet
+    probe: tuple[ImageSet, ImageSet, Draws] | None
+
+
+def find(name: str, args: argparse.Namespace) -> Task:
+    """A data set's pictures and, for probes, the examples drawn from them.
+
+    Raises:
+        UserError: Something is missing, or is too little to train on.
+    """
     from eval.image_sets import open_image_set
 
-    def opened(name: str, split: str | None, limit: int | None) -> ImageSet:
+    def opened(split: str | None, limit: int | None) -> ImageSet:
         images = open_image_set(name, args.data, split, args.names, limit=limit, download=args.download)
         if not len(images):
             raise UserError(f"{name}: {args.data} holds no picture of split {images.split}")
         return images
 
-    sets = [opened(name, args.split, args.limit) for name in dict.fromkeys(args.datasets)]
-    parts: list[tuple[ImageSet, ImageSet] | None] = [None] * len(sets)
-    if args.probe:
-        from eval.linear_probe import check_installed
+    images = opened(args.split, args.limit)
+    if not args.probe:
+        return Task(images, None)
 
-        check_installed()
-        for i, images in enumerate(sets):
-            if (splits := images.benchmark.probe) is None:
-                raise UserError(f"--probe: {images.benchmark.name} has no training pictures")
-            train = opened(images.benchmark.name, splits[0], args.train_limit)
-            parts[i] = train, opened(images.benchmark.name, splits[1], args.limit)
-    from eval.probing import probe_results
-    from eval.zero_shot import warn_of_names, zero_shot_results
+    from eval.linear_probe import check_installed, draw
 
-    model = load(args)
-    results: list[Result] = []
-    for images, part in zip(sets, parts, strict=True):
-        name = images.benchmark.name
-        warn_of_names(model, images, templates)
-        found = zero_shot_results(model, images, templates, args)
-        if part is not None:
-            found += probe_results(model, *part, args)
-        write_results(args.out / name, found)
-        results += found
-    with written_whole(args.out / "results.md") as aside:
-        aside.write_text(markdown(results), encoding="utf-8")
-    console = Console(highlight=False)
-    console.print(summary(results))
-    console.print(f"results in {args.out}", markup=False)
-    return 0
+    check_installed()
+    if (splits := images.benchmark.probe) is None:
+        raise UserError(f"--probe: {name} has no training pictures")
+    train, test = opened(splits[0], args.train_limit), opened(splits[1], args.limit)
+    return Task(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
 
 
 if __name__ == "__main__":

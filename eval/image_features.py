@@ -6,9 +6,10 @@ Shapes: B I images, P patches, D embedding, W token width, C classes, N prompts,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,8 +29,10 @@ from pacl.model import PACL
 from pacl.prompts import fill
 from pacl.towers import ViTTower
 
+Item = TypeVar("Item")
 KINDS = ("pooled", "patches")
-TEXT_CLASSES = 64  # classes whose texts are embedded at a time
+TEXTS = 640  # that are embedded at a time, or those of one class
+MANY = 1000  # texts, which take their time
 
 
 class Squares(Dataset[tuple[Tensor, str]]):
@@ -84,14 +87,20 @@ def square_batches(
     Raises:
         UserError: A picture cannot be read.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     loader = DataLoader(squares, batch_size=batch, num_workers=workers)
-    for pixels, problems in track(loader, title, console=Console(stderr=True), transient=True):
+    for pixels, problems in tracked(loader, title):
         if bad := next(filter(None, problems), None):
             raise UserError(f"{name}: {bad}")
         yield pixels.to(model.device)
+
+
+def tracked(items: Iterable[Item], title: str) -> Iterable[Item]:
+    """The items, with a bar of progress on standard error if that is a terminal, which is gone at their end."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 @torch.inference_mode()
@@ -108,20 +117,36 @@ def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor,
     return F.normalize(pooled.float(), dim=-1), model.embed_tokens(tokens.float())
 
 
-def class_texts(encode: Callable[[Sequence[str]], Tensor], prompts: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Prompts in templates: the mean of their K unit embeddings, normalised again, [N, D].
+def class_texts(
+    model: PACL, prompts: Sequence[str], templates: Sequence[str], title: str = ""
+) -> tuple[Tensor, Tensor]:
+    """Prompts in templates: the mean of their K unit embeddings, normalised again.
 
     Args:
-        encode: texts -> unit embeddings [T, D]: ``model.encode_text``, or ``model.clip.encode_text``.
+        model: whose text tower it is; each text passes it once, with a bar of progress.
         prompts: N prompts.
         templates: K templates.
+        title: what the prompts are, for the bar.
+
+    Returns:
+        CLIP's embeddings [N, D], and those of PACL's head [N, D].
     """
-    found = []
-    for first in range(0, len(prompts), TEXT_CLASSES):
-        texts = [fill(template, prompt) for prompt in prompts[first : first + TEXT_CLASSES] for template in templates]
-        embedded = rearrange(encode(texts), "(n k) d -> n k d", k=len(templates))
-        found.append(F.normalize(embedded.mean(dim=1), dim=-1))
-    return torch.cat(found)
+
+    def mean(embedded: Tensor) -> Tensor:
+        return F.normalize(rearrange(embedded, "(n k) d -> n k d", k=len(templates)).mean(dim=1), dim=-1)
+
+    pooled, head = [], []
+    step = max(1, TEXTS // len(templates))
+    count = len(prompts) * len(templates)
+    words = f"{count:,} texts{title}"
+    if count >= MANY and not sys.stderr.isatty():  # where there is no bar
+        print(f"embedding {words}", file=sys.stderr)
+    for first in tracked(range(0, len(prompts), step), words):
+        texts = [fill(template, prompt) for prompt in prompts[first : first + step] for template in templates]
+        embedded = model.clip.encode_text(texts)
+        pooled.append(mean(embedded))
+        head.append(mean(F.normalize(model.text_embedder(embedded), dim=-1)))
+    return torch.cat(pooled), torch.cat(head)
 
 
 # --- features for probes --------------------------------------------------------------------------

@@ -6,16 +6,18 @@ belongs where. torchvision reads what it has a reader for.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.folders import is_text
 from eval.image_names import class_keys, synsets
 from pacl.errors import UserError
-from pacl.images import IMAGE_SUFFIXES, list_images
+from pacl.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from eval.image_sets import ImageBenchmark
@@ -32,7 +34,10 @@ def _first_folder(root: Path, candidates: Sequence[str]) -> Path | None:
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise _unreadable(error) from None
 
 
 def _by_folder(folder: Path, but: Sequence[str] = ()) -> Found:
@@ -41,17 +46,34 @@ def _by_folder(folder: Path, but: Sequence[str] = ()) -> Found:
     keys: list[str] = []
     for sub in _class_folders(folder):
         if sub.name not in but:
-            files = _pictures_below(sub)
+            files = sorted(_pictures_below(sub))
             pictures += files
             keys += [sub.name] * len(files)
     return pictures, keys
 
 
-def _pictures_below(folder: Path) -> list[Path]:
-    try:
-        return list_images(folder, recursive=True)
-    except UserError:  # none there
-        return []
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    """Pictures at any depth, by suffix, in no order; hidden ones are left out.
+
+    Raises:
+        UserError: A folder cannot be read, or a picture is a link to nothing.
+    """
+    for where, folders, files in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(where, name)
+            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                if path.is_symlink() and not path.exists():
+                    raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there: mend or remove it")
+                yield path
+
+
+def _refuse(error: OSError) -> None:
+    raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
 def find_imagenet(
@@ -153,10 +175,10 @@ def _torchvision(
     benchmark: ImageBenchmark, root: Path, needed: str | None = None, reads: str | None = None, **options: Any
 ) -> Any:
     """torchvision's data set, its failures in one line; ``needed`` is a folder without which it is not asked."""
-    import torchvision.datasets
-
     if needed is not None and not options.get("download") and not (root / needed).is_dir():
         raise benchmark.missing(root, needed)
+    import torchvision.datasets  # takes seconds
+
     try:
         return getattr(torchvision.datasets, reads or str(benchmark.torchvision))(str(root), **options)
     except (RuntimeError, OSError, ValueError, KeyError, EOFError) as error:
@@ -167,6 +189,8 @@ def _torchvision(
 
 
 def find_custom(_: ImageBenchmark, root: Path, split: str, __: bool) -> Found:
+    if split in ("", ".", "..") or Path(split).name != split:
+        raise UserError(f"--split {split!r}: is the name of a folder in {root}, such as test, or all")
     folder = root if split == "all" else root / split
     if not folder.is_dir():
         raise UserError(f"--split {split}: {root} has no folder {split}")
@@ -184,7 +208,10 @@ def custom_keys(root: Path, split: str) -> tuple[str, ...]:
         folders = [root]
     else:
         folders = [path for part in ("train", "test", "val", split) if (path := root / part).is_dir()]
-    keys = sorted({sub.name for folder in folders for sub in _class_folders(folder) if _pictures_below(sub)})
+    classes = (sub for folder in folders for sub in _class_folders(folder))
+    keys = sorted({sub.name for sub in classes if next(_pictures_below(sub), None) is not None})
     if len(keys) < 2:
         raise UserError(f"custom: {folders[0]} holds {len(keys)} folders with pictures; expected one for each class")
+    if odd := next((key for key in keys if not is_text(key)), None):
+        raise UserError(f"custom: the name of the class folder {odd!a} is no UTF-8 text; rename it")
     return tuple(keys)

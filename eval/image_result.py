@@ -1,8 +1,9 @@
-"""What a classifier got right on a set of pictures, as a result."""
+"""What a classifier got right on a set of pictures, as a result: planned before it is measured, then filled in."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,23 +13,21 @@ from eval.image_sets import ImageSet
 from eval.result import Result, describe_model, made_with
 from pacl.model import PACL
 
+DIGITS = 16  # of SHA-256, in hexadecimal
 
-def image_result(
-    model: PACL, images: ImageSet, method: str, counts: np.ndarray, protocol: dict[str, Any],
-    args: argparse.Namespace, speed: dict[str, float],
-) -> Result:  # fmt: skip
-    """The scores of counts, with all that decides them.
+
+def planned_result(
+    model: PACL, images: ImageSet, method: str, protocol: dict[str, Any], args: argparse.Namespace
+) -> Result:
+    """A result without figures: all that decides them.
 
     Args:
         model: whose features they are.
-        images: the pictures that were measured.
-        method: what was done with the features.
-        counts: `eval.accuracy.outcomes`, int64 [C, 3].
+        images: the pictures that are measured.
+        method: what is done with the features.
         protocol: what decides the figures beside the pictures.
         args: the command's; ``model``, ``precision`` and ``limit`` are read.
-        speed: what it cost.
     """
-    shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
     return Result(
         task="classification",
         dataset=images.benchmark.name,
@@ -46,10 +45,27 @@ def image_result(
             "precision": args.precision,
             "pictures": images.chosen,
             "limit": args.limit,
+            "pictures_sha256": images.digest()[:DIGITS],
         },
+        scores={},
+        made=made_with(model.device),
+    )
+
+
+def with_figures(planned: Result, images: ImageSet, counts: np.ndarray, speed: dict[str, float]) -> Result:
+    """The result with the scores of counts.
+
+    Args:
+        planned: of `planned_result`.
+        images: the pictures that were measured.
+        counts: `eval.accuracy.outcomes`, int64 [C, 3].
+        speed: what it cost.
+    """
+    shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
+    return dataclasses.replace(
+        planned,
         scores={name: float(value) for name, value in accuracies(counts).items()},
         intervals=intervals(counts),
         details={"classes_measured": int((counts.sum(axis=1) > 0).sum()), "per_class": shares},
         speed=speed,
-        made=made_with(model.device),
     )

@@ -8,7 +8,8 @@ ImageNet-A and -R among their own 200, as their authors score them, the other Im
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -114,14 +115,28 @@ class ImageSet:
         return self.subset(np.arange(limit) * len(self) // limit)
 
     def digest(self) -> str:
-        """Tells these pictures from others: by names and sizes of files, or by pixels, and by labels."""
+        """Tells these pictures from others: by names, sizes and dates of files, or by pixels, and by labels."""
         digest = hashlib.sha256(self.labels.tobytes())
         if isinstance(self.pictures, np.ndarray):
             digest.update(np.ascontiguousarray(self.pictures).data)
         else:
-            for path in self.pictures:
-                digest.update(f"{path.resolve()}\0{path.stat().st_size if path.exists() else -1}\0".encode())
+            digest.update(files_digest(self.pictures).encode("ascii"))
         return digest.hexdigest()
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 of the places, sizes and dates of files, whatever bytes their names are made of."""
+    digest, folders = hashlib.sha256(), dict[Path, Path]()
+    for path in files:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        try:
+            state = path.stat()
+            known = f"{state.st_size}\0{state.st_mtime_ns}"
+        except OSError:  # whoever reads it will say so
+            known = "-"
+        digest.update(os.fsencode(f"{folders[path.parent] / path.name}\0{known}\0"))
+    return digest.hexdigest()
 
 
 def open_image_set(

@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from eval.accuracy import accuracies, outcomes
 from pacl.errors import UserError
@@ -86,12 +85,14 @@ def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]
         Indices to fit on and indices to validate on, sorted, without a common one.
 
     Raises:
-        UserError: A class has too few examples.
+        UserError: A class has too few examples, or none.
     """
     fit: list[np.ndarray] = []
     validation: list[np.ndarray] = []
     for label in range(len(names)):
         drawn = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        if not len(drawn):
+            raise UserError(f"--probe: class {names[label]!r} has no training pictures")
         if isinstance(shots, int):
             held = min(shots, VALIDATION_SHOTS)
             if len(drawn) < shots + held:
@@ -114,6 +115,40 @@ def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]
     return found
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What a run of probes is fitted and validated on.
+
+    Attributes:
+        seeds: of each number of shots; of all examples only the first, which draws what C is chosen on.
+        drawn: `draw_shots` of each number of shots and seed.
+        needed: int64, indices of all examples that any of them uses, sorted.
+    """
+
+    seeds: dict[Shots, list[int]]
+    drawn: dict[tuple[Shots, int], tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    needed: np.ndarray = field(repr=False)
+
+
+def draw(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: Sequence[int]) -> Draws:
+    """All draws of a run, for which labels are enough: what is wrong shows before a picture is read.
+
+    Args:
+        labels: int64 [N] of all training examples.
+        names: of the C classes, for messages.
+        shots: examples a class, or ``all``.
+        seeds: of the draws.
+
+    Raises:
+        UserError: A class has too few examples, or none.
+    """
+    wanted: list[Shots] = [ALL if each == ALL else int(each) for each in dict.fromkeys(shots)]
+    every = list(dict.fromkeys(seeds))
+    used = {each: every[:1] if each == ALL else every for each in wanted}
+    drawn = {(each, seed): draw_shots(labels, each, seed, names) for each in wanted for seed in used[each]}
+    return Draws(used, drawn, np.unique(np.concatenate([indices for pair in drawn.values() for indices in pair])))
+
+
 def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, refit: bool) -> Probe:
     """Choose C on the validation examples, fit a linear classifier and measure it on the test examples.
 
@@ -124,6 +159,8 @@ def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, 
         classes: C.
         refit: whether the measured classifier is fitted on the validation examples as well.
     """
+    import torch
+
     C, accuracy = choose_c(fit, validation)
     if refit:
         fit = Examples(*(np.concatenate(pair) for pair in zip(fit.parts, validation.parts, strict=True)))
@@ -137,6 +174,8 @@ def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, 
 
 def choose_c(fit: Examples, validation: Examples) -> tuple[float, float]:
     """The best C on the validation examples (see the module) and its accuracy there, in percent."""
+    import torch
+
     classes = int(max(fit.labels.max(), validation.labels.max())) + 1
     tried: dict[float, tuple[float, float]] = {}  # exponent -> accuracy, -loss
 

@@ -10,13 +10,18 @@ before it.
     python -m eval.retrieval coco --data coco --first_stage 128
     python -m eval.retrieval custom --data captions.csv
 
-Memory beyond the model: patch embeddings lie in a temporary file in --out (half precision: 1 GB for 5,000 pictures
-with ViT-B/16), and one score of every picture with every caption is held (0.5 GB for 5,000 x 25,000).
+Without --out each command has a folder of its own, out/retrieval/DATASET-DIGEST, and the same command again replaces
+its results.
+
+Memory beyond the model: patch embeddings lie in a temporary file in that folder (half precision: 1 GB for 5,000
+pictures with ViT-B/16), and one score of every picture with every caption is held (0.5 GB for 5,000 x 25,000).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,8 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from eval.arguments import add_model, add_out, load, new_parser
+from eval.arguments import add_model, load, new_parser
 from eval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
+from eval.folders import add_folder, check_text, results_folder
 from eval.result import Result, describe_model, made_with, write_results
 from eval.tables import markdown_table
 from pacl.errors import UserError, run_verb
@@ -37,9 +43,11 @@ if TYPE_CHECKING:
     from pacl.model import PACL
     from pacl.retrieval import Recalls
 
+OUT = Path("out/retrieval")
 METHODS = ("pooled", "phi")
 RERANKED = "pooled then phi"
 KS = (1, 5, 10)
+DIGITS = 16  # of SHA-256, in hexadecimal
 ROWS = 64  # pictures whose phi is computed at a time
 
 
@@ -115,9 +123,8 @@ def measure(
         first: candidates of the first stage.
     """
     import torch
-    from rich.console import Console
-    from rich.progress import track
 
+    from eval.image_features import tracked
     from pacl.retrieval import gallery, recalls, reranked_recalls
 
     positives = torch.zeros(count, len(owners), dtype=torch.bool)  # [I, T]
@@ -141,7 +148,7 @@ def measure(
         start = time.perf_counter()
         scores = None
         scores = torch.empty(count, len(owners))
-        for first_row in track(range(0, count, ROWS), "phi", console=Console(stderr=True), transient=True):
+        for first_row in tracked(range(0, count, ROWS), "phi"):
             rows = slice(first_row, first_row + ROWS)
             scores[rows] = gallery(encoded.patches[rows], encoded.texts, batch=ROWS, **pooling)
         found["phi"] = recalls(scores, positives, KS), time.perf_counter() - start
@@ -209,7 +216,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=64, help="pictures at a time (default: 64)")
     parser.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: 2)")
     add_model(parser)
-    add_out(parser, "out/retrieval")
+    add_folder(parser, OUT)
     return parser
 
 
@@ -219,30 +226,74 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag, low in (("limit", 1), ("first_stage", 1), ("batch", 1), ("workers", 0)):
         if (value := getattr(args, flag)) is not None and value < low:
             raise UserError(f"--{flag} {value}: {low} or more")
+    check_text(args, "out", "model", "split", *(["data"] if args.dataset == "custom" else []))
     methods = [method for method in METHODS if method in args.method]
     if args.first_stage:
         methods.append(RERANKED)
+    make_folder(args.out or OUT)
     captions = open_captions(
         args.dataset, args.data, args.split, limit=args.limit, partial=args.partial, images=args.images
     )
-    folder = make_folder(args.out / args.dataset)
     model = load(args)
-    results = run(model, captions, methods, args, folder)
+
+    from eval.words import warn_of_unknown_words
+
+    planned = [plan(model, captions, method, args) for method in methods]
+    folder = results_folder(args.out, OUT, planned, args.overwrite)
+    warn_of_unknown_words(model.clip, captions.texts()[0], "eval.retrieval", f"captions of {captions.name}")
+    results = run(model, captions, planned, args, folder)
     write_results(folder, results)
     with written_whole(folder / "results.md") as aside:
         aside.write_text(page(results), encoding="utf-8")
     show(results)
+    print(f"results in {folder}")
     return 0
 
 
+def plan(model: PACL, captions: CaptionSet, method: str, args: argparse.Namespace) -> Result:
+    """A method's result without figures: all that decides them."""
+    protocol: dict[str, Any] = {
+        "name": "retrieval",
+        "names": None,
+        "annotations": captions.annotations,
+        "captions": "all" if captions.name == "custom" else f"the first {CAPTIONS}",
+        "queries": "every caption, equal ones too",
+        "templates": "none",
+        "ties": "wrong items first",
+        "size": model.clip.size,
+        "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
+        "precision": args.precision,
+        "pairs_sha256": captions.digest()[:DIGITS],
+    }
+    if method != "pooled":
+        temperature = float(model.temperature)
+        protocol["temperature"] = temperature if math.isfinite(temperature) else "infinite"
+        protocol["cosine"] = model.config.cosine
+    if method == RERANKED:
+        protocol["first_stage"] = args.first_stage
+    return Result(
+        task="retrieval",
+        dataset=captions.name,
+        split=captions.split,
+        images=len(captions.source),
+        full=captions.full,
+        method=method,
+        model=describe_model(model, args.model),
+        protocol=protocol,
+        scores={},
+        made=made_with(model.device),
+    )
+
+
 def run(
-    model: PACL, captions: CaptionSet, methods: Sequence[str], args: argparse.Namespace, folder: Path
+    model: PACL, captions: CaptionSet, planned: Sequence[Result], args: argparse.Namespace, folder: Path
 ) -> list[Result]:
-    """Encode, score and say so."""
+    """Encode and score: the planned results with their figures."""
     from eval.memory import peak_memory
 
     texts, owners = captions.texts()
     count = len(captions.source)
+    methods = [result.method for result in planned]
     start = time.perf_counter()
     try:
         with tempfile.TemporaryFile(dir=folder) as scratch:  # gone however this ends
@@ -253,49 +304,21 @@ def run(
         raise UserError(f"--out {folder}: patches cannot be kept there ({error.strerror or error})") from error
     cut = sum(model.clip.count_tokens(text) > model.clip.context_length for text in set(texts))
     results = []
-    for method, (recall, scoring) in found.items():
-        protocol: dict[str, Any] = {
-            "name": "retrieval",
-            "names": None,
-            "annotations": captions.annotations,
-            "captions": "all" if captions.name == "custom" else f"the first {CAPTIONS}",
-            "queries": "every caption, equal ones too",
-            "templates": "none",
-            "ties": "wrong items first",
-            "size": model.clip.size,
-            "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
-            "precision": args.precision,
+    for result in planned:
+        recall, scoring = found[result.method]
+        details = {
+            "captions": len(texts),
+            "captions longer than the text tower reads": cut,
+            "pictures without a caption": sum(not own for own in captions.captions),
+            "i2t median rank": recall.image_to_text_rank,
+            "t2i median rank": recall.text_to_image_rank,
         }
-        if method != "pooled":
-            protocol |= {"temperature": float(model.temperature), "cosine": model.config.cosine}
-        if method == RERANKED:
-            protocol["first_stage"] = args.first_stage
-        results.append(
-            Result(
-                task="retrieval",
-                dataset=captions.name,
-                split=captions.split,
-                images=count,
-                full=captions.full,
-                method=method,
-                model=describe_model(model, args.model),
-                protocol=protocol,
-                scores=scores_of(recall),
-                details={
-                    "captions": len(texts),
-                    "captions longer than the text tower reads": cut,
-                    "pictures without a caption": sum(not own for own in captions.captions),
-                    "i2t median rank": recall.image_to_text_rank,
-                    "t2i median rank": recall.text_to_image_rank,
-                },
-                speed={
-                    "images_per_second": count / seconds,  # encoded, with their captions
-                    "scoring_seconds": scoring,
-                    "peak_memory_mb": peak_memory(model.device) / 2**20,  # mapped files included
-                },
-                made=made_with(model.device),
-            )
-        )
+        speed = {
+            "images_per_second": count / seconds,  # encoded, with their captions
+            "scoring_seconds": scoring,
+            "peak_memory_mb": peak_memory(model.device) / 2**20,  # mapped files included
+        }
+        results.append(dataclasses.replace(result, scores=scores_of(recall), details=details, speed=speed))
     return results
 
 

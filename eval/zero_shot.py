@@ -6,7 +6,8 @@ Shapes: B I images, C classes, N prompts (one or more a class), P patches, D emb
 from __future__ import annotations
 
 import argparse
-import sys
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,34 +18,30 @@ from torch import Tensor
 
 from eval.accuracy import outcomes
 from eval.image_features import batches, class_texts, embed
-from eval.image_result import image_result
+from eval.image_result import DIGITS, planned_result, with_figures
 from eval.image_sets import ImageSet
 from eval.memory import peak_memory
 from eval.result import Result
+from eval.words import warn, warn_of_unknown_words
 from pacl.errors import UserError
 from pacl.model import PACL
-from pacl.prompts import fill, unknown_words
+from pacl.prompts import fill
 
+VERB = "eval.classification"
 METHODS = ("pooled", "phi", "mean")
 
 
-def zero_shot_results(
+def planned_zero_shot(
     model: PACL, images: ImageSet, templates: Sequence[str], args: argparse.Namespace
 ) -> list[Result]:
-    """A result for each of `METHODS`."""
-    start = time.perf_counter()
-    counts = zero_shot(model, images, templates, args.batch, args.workers, args.precision)
-    seconds = time.perf_counter() - start
+    """A result for each of `METHODS`, without figures."""
+    texts = hashlib.sha256(json.dumps([templates, images.prompts]).encode("ascii")).hexdigest()
     common = {
         "name": "zero-shot",
         "names": images.names,
         "templates": args.templates,
         "template_count": len(templates),
-    }
-    speed = {
-        "images_per_second": len(images) / seconds,  # the embedding of the names included
-        "seconds": seconds,
-        "peak_memory_mb": peak_memory(model.device) / 2**20,
+        "texts_sha256": texts[:DIGITS],
     }
     scores = {
         "pooled": "cosine of CLIP's pooled embedding with the class",
@@ -52,10 +49,22 @@ def zero_shot_results(
         + ("" if model.config.cosine else ", the raw product, no cosine"),
     }
     scores["mean"] = f"({scores['pooled']} + {scores['phi']}) / 2"
-    return [
-        image_result(model, images, method, counts[method], {**common, "score": scores[method]}, args, speed)
-        for method in METHODS
-    ]
+    return [planned_result(model, images, method, {**common, "score": scores[method]}, args) for method in METHODS]
+
+
+def zero_shot_results(
+    model: PACL, images: ImageSet, templates: Sequence[str], planned: Sequence[Result], args: argparse.Namespace
+) -> list[Result]:
+    """What `planned_zero_shot` planned, with its figures."""
+    start = time.perf_counter()
+    counts = zero_shot(model, images, templates, args.batch, args.workers, args.precision)
+    seconds = time.perf_counter() - start
+    speed = {
+        "images_per_second": len(images) / seconds,  # the embedding of the names included
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory(model.device) / 2**20,
+    }
+    return [with_figures(result, images, counts[result.method], speed) for result in planned]
 
 
 def zero_shot(
@@ -69,8 +78,7 @@ def zero_shot(
     prompts = [prompt for synonyms in images.prompts for prompt in synonyms]
     owners = torch.tensor([i for i, synonyms in enumerate(images.prompts) for _ in synonyms], device=model.device)
     with torch.inference_mode():
-        for_pooled = class_texts(model.clip.encode_text, prompts, templates)  # [N, D]
-        for_phi = class_texts(model.encode_text, prompts, templates)
+        for_pooled, for_phi = class_texts(model, prompts, templates, f" for {images.benchmark.name}")  # [N, D]
 
     def by_class(scores: Tensor) -> Tensor:
         """Of a class's synonyms the best: [B, N] -> [B, C]."""
@@ -96,20 +104,10 @@ def zero_shot(
 def warn_of_names(model: PACL, images: ImageSet, templates: Sequence[str]) -> None:
     """Say how much of the names the model cannot read: words it was never taught, texts longer than it takes."""
     clip, prompts = model.clip, [prompt for synonyms in images.prompts for prompt in synonyms]
-    if unknown := unknown_words(prompts, clip.vocabulary):
-        shown = ", ".join(map(repr, unknown[:5]))
-        more = ", ..." if len(unknown) > 5 else ""
-        _warn(
-            f"{images.benchmark.name}: this model was never taught words of the names ({len(unknown)}: {shown}{more})"
-        )
+    name = images.benchmark.name
+    warn_of_unknown_words(clip, prompts, VERB, f"names of {name}")
     longest = max(templates, key=lambda template: clip.count_tokens(fill(template, "x")))
     cut = sum(clip.count_tokens(fill(longest, prompt)) > clip.context_length for prompt in prompts)
     if cut:
-        _warn(
-            f"{images.benchmark.name}: {cut} of {len(prompts)} names do not fit the longest template into "
-            f"{clip.context_length} tokens and are cut"
-        )
-
-
-def _warn(message: str) -> None:
-    print(f"pacl eval.classification: warning: {message}", file=sys.stderr)
+        tokens = f"{clip.context_length} tokens"
+        warn(VERB, f"{cut} of the {len(prompts)} names of {name} do not fit the longest template into {tokens}: cut")

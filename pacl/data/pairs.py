@@ -29,6 +29,10 @@ Description = tuple[str, Sequence[str]]  # a caption and its noun phrases
 IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file", "path", "image_path", "image_name", "url")
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description", "comment", "sentence", "raw")
 BESIDE = ("", "images", "Images")  # where a table's pictures are looked for, from its own folder
+COCO_JSON = (
+    'captions in COCO\'s format: {"images": [{"id": 1, "file_name": "a.jpg"}], '
+    '"annotations": [{"image_id": 1, "caption": "a cat"}]}'
+)
 EXAMPLES = 100  # names that are looked for there: the first ones may be missing
 
 
@@ -192,7 +196,7 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
         UserError: no such file, or not of that format.
     """
     path = Path(path)
-    with parsing(path, "captions in COCO's format"):
+    with parsing(path, COCO_JSON):
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
@@ -210,14 +214,20 @@ def parsing(path: Path, what: str) -> Iterator[None]:
 
     Args:
         path: the file.
-        what: what it is to be, in words.
+        what: what it is to be, in words, an example included.
     """
     try:
         yield
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not {what} ({type(error).__name__}: {error})") from None
+    except KeyError as error:
+        raise UserError(f"{path}: is not {what}; it lacks {error.args[0]}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: is not {what}; it is no JSON from line {error.lineno} on") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not {what}; it is no UTF-8 text") from None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path}: is not {what}; it is built in another way") from None
 
 
 def read_folders(path: str | Path, names: str | Path | None = None, template: str = "a photo of a {}.") -> FilePairs:
@@ -331,7 +341,10 @@ def _image_folder(path: Path, images: str | Path | None, names: Iterable[str]) -
     for folder in BESIDE:
         if any((path.parent / folder / example).is_file() for example in examples):
             return path.parent / folder
-    raise UserError(f"{path}: its pictures are not beside it ({examples[0]} is not there); name their folder as images")
+    raise UserError(
+        f"{path}: its pictures are not beside it ({examples[0]} is not there); name their folder: --images DIR, or "
+        "images in a configuration"
+    )
 
 
 def _read_names(path: Path) -> dict[str, list[str]]:

@@ -194,11 +194,21 @@ def test_pictures_that_are_elsewhere(tmp_path):
         open_captions("flickr8k", tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"images": [{"split": "test"}]}', '{"images": 3}'])
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"images": [{"split": "test"}]}', '{"images": 3}'])
 def test_a_damaged_file_of_splits(content, flickr):
     (flickr / "dataset_flickr8k.json").write_text(content)
-    with pytest.raises(UserError, match="not a file of Karpathy's splits"):
+    with pytest.raises(UserError, match=r"not a file of Karpathy's splits: \{\"images\": .*\}; it "):
         open_captions("flickr8k", flickr)
+
+
+def test_digests_tell_pictures_and_captions(flickr):
+    first = open_captions("flickr8k", flickr, "all").digest()
+    assert first == open_captions("flickr8k", flickr, "all").digest()
+    assert first != open_captions("flickr8k", flickr, "all", limit=1).digest()
+    table = flickr / "captions.txt"
+    table.write_text(table.read_text().replace("0", "1"))
+    with pytest.raises(UserError, match="--split : custom has no splits"):
+        open_captions("custom", table, "")
 
 
 def test_a_file_without_a_test_part(flickr):

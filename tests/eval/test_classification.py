@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +50,12 @@ def test_the_command_writes_the_same_digits_twice(colour_photos, tiny_clip, tmp_
         result.speed["images_per_second"] > 0 and result.speed["peak_memory_mb"] > 0 for result in by_method.values()
     )
     assert len(by_method["probe pooled all"].details["seeds"]) == 1
-    page = (tmp_path / "a/results.md").read_text()
+    page = (tmp_path / "a/custom/results.md").read_text()
     assert f"**{by_method['phi'].scores['top1']:.1f}**" in page
-    assert "custom test" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "custom test" in told.out
+    assert f"results in {tmp_path / 'b/custom'}" in told.out
+    assert told.err == ""  # no bars where nobody watches
 
 
 def test_a_part_says_that_it_is_one(colour_photos, tiny_clip, tmp_path, capsys):
@@ -85,11 +92,91 @@ def test_mistakes_are_one_line(colour_photos, tiny_clip, tmp_path):
     assert "--batch 0" in told("custom", *data, "--batch", "0")
     assert "templates" in told("custom", *data, "--templates", "nothing")
     assert "imagenet_a has no training pictures" in told_probe_of_imagenet_a(told, tmp_path)
-    assert "class 'blue' has 12 training pictures" in told(
-        "custom", *data, "--probe", "--shots", "16", "--workers", "0"
-    )
+    assert "--split '../test': is the name of a folder" in told("custom", *data, "--split", "../test")
+    for flag, value, least in (("limit", 0, 1), ("train_limit", 0, 1), ("workers", -1, 0), ("seeds", -1, 0)):
+        assert f"--{flag} {value}: at least {least}" in told("custom", *data, f"--{flag}", str(value))
+    assert "--names 'caf\\udce9.txt': holds bytes" in told("custom", *data, "--names", "caf\udce9.txt")
     (colour_photos / "test/red/0.png").write_bytes(b"broken")
     assert "test/red/0.png" in told("custom", *data)
+
+
+def test_what_cannot_be_trained_on_is_told_before_the_model_is_looked_for(colour_photos, tmp_path):
+    def told(*more: str) -> str:
+        words = ["custom", "--data", str(colour_photos), "--out", str(tmp_path / "o"), "--model", "nowhere", "--probe"]
+        with pytest.raises(UserError) as error:
+            main([*words, *more])
+        return str(error.value)
+
+    assert "class 'blue' has 12 training pictures; 16 and 4 to validate on" in told("--shots", "16")
+    for path in (colour_photos / "train/red").iterdir():
+        path.unlink()
+    assert "--probe: class 'red' has no training pictures" in told("--shots", "all")
+
+
+def test_every_command_has_a_folder_of_its_own(colour_photos, tiny_clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def folder(*more: str, data: Path = colour_photos) -> Path:
+        words = ["custom", "--data", str(data), "--model", tiny_clip, "--workers", "0", "--templates", "none", *more]
+        assert main(words) == 0
+        found = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("results in "))
+        assert {"results.json", "results.md"} == {path.name for path in found.iterdir()}
+        return found
+
+    first = folder()
+    assert first.parent == Path("out/classification")
+    assert first.name.startswith("custom-")
+    assert folder() == first
+    (tmp_path / "t.txt").write_text("a {}.\n")
+    others = [folder("--limit", "6"), folder("--templates", "photo"), folder("--dense", "value"),
+              folder("--probe", "--shots", "1"), folder("--templates", "t.txt")]  # fmt: skip
+    (tmp_path / "t.txt").write_text("the {}.\n")  # the same words of the command, other texts
+    shutil.copytree(colour_photos, tmp_path / "others")
+    others += [folder("--templates", "t.txt"), folder(data=tmp_path / "others")]
+    assert len({first, *others}) == 8
+    assert sorted(path.name for path in first.parent.iterdir() if path not in (first, *others)) == ["features"]
+    assert all((result.images, result.full) == (6, 12) for result in read_results(others[0]))
+
+
+def test_results_of_other_settings_are_not_lost(colour_photos, tiny_clip, tmp_path):
+    out = tmp_path / "out"
+    run(colour_photos, out, tiny_clip, "--limit", "6")
+    message = r"--out .*custom: holds results of other settings \(images 6, now 12, limit 6, now none, other pictures"
+    with pytest.raises(UserError, match=message):
+        run(colour_photos, out, tiny_clip)
+    assert len(run(colour_photos, out, tiny_clip, "--limit", "6", "--probe", "--shots", "1")) == 4  # nothing is lost
+    with pytest.raises(UserError, match="probe pooled 1, which is not measured now"):
+        run(colour_photos, out, tiny_clip, "--limit", "6")
+    assert [result.images for result in run(colour_photos, out, tiny_clip, "--overwrite")] == [12, 12, 12]
+
+
+def test_names_of_files_may_be_any_bytes(colour_photos, tiny_clip, tmp_path):
+    odd = colour_photos / os.fsdecode(b"test/red/caf\xe9.png")
+    try:
+        (colour_photos / "test/red/0.png").rename(odd)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    assert run(colour_photos, tmp_path / "out", tiny_clip, "--probe", "--shots", "1")[0].images == 12
+    odd.parent.rename(colour_photos / os.fsdecode(b"test/caf\xe9"))
+    with pytest.raises(UserError, match=r"class folder 'caf\\udce9' is no UTF-8 text"):
+        run(colour_photos, tmp_path / "out", tiny_clip)
+
+
+def test_mistakes_come_before_slow_libraries(tmp_path):
+    """In words and folders; what torch and open_clip are for comes after them."""
+    script = (
+        "import sys\n"
+        "from eval.classification import main\n"
+        "from pacl.errors import UserError\n"
+        "try:\n"
+        f"    main(['cifar10', '--probe', '--data', {str(tmp_path)!r}, '--out', {str(tmp_path / 'o')!r}])\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+        "print([name for name in ('torch', 'torchvision', 'open_clip', 'sklearn') if name in sys.modules])\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "holds no cifar-10-batches-py" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
 
 
 def told_probe_of_imagenet_a(told, tmp_path: Path) -> str:

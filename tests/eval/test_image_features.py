@@ -89,17 +89,23 @@ def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
     assert not model.clip.clip.visual.ln_post._forward_hooks  # nothing stays behind
 
 
+def test_many_texts_are_announced(model, monkeypatch, capsys):
+    class_texts(model, ["cat", "dog"], ["{}", "a {}"], " for custom")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(image_features, "MANY", 4)
+    class_texts(model, ["cat", "dog"], ["{}", "a {}"], " for custom")
+    assert capsys.readouterr().err == "embedding 4 texts for custom\n"
+
+
 def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, monkeypatch):
     from open_clip import build_zero_shot_classifier
 
-    monkeypatch.setattr(image_features, "TEXT_CLASSES", 2)
+    monkeypatch.setattr(image_features, "TEXTS", 5)  # of two classes, then of one
     names, templates = ["cat", "dog", "owl"], ["a photo of a {}.", "a drawing of the {}."]
-    ours = class_texts(model.clip.encode_text, names, templates)
+    ours, of_head = class_texts(model, names, templates)
     theirs = build_zero_shot_classifier(model.clip.clip, model.clip.tokenizer, names, templates)
     assert torch.allclose(ours, theirs.T, atol=1e-5)
-    assert torch.allclose(
-        class_texts(model.encode_text, names, templates), model.encode_prompts(names, templates), atol=1e-6
-    )
+    assert torch.allclose(of_head, model.encode_prompts(names, templates), atol=1e-6)
 
 
 def test_preprocessing_is_that_of_the_clip(model):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.image_result import image_result
+from eval.image_result import planned_result, with_figures
 from eval.image_sets import open_image_set
 from pacl.loading import load_model
 
@@ -18,7 +18,9 @@ ARGS = Namespace(model="tiny", precision="fp32", limit=None)
 def test_scores_and_protocol(colour_photos, tiny_clip):
     images = open_image_set("custom", colour_photos)
     counts = np.array([[4, 0, 0], [1, 1, 2], [0, 4, 0]])
-    found = image_result(load_model(tiny_clip), images, "phi", counts, {"name": "zero-shot"}, ARGS, {"seconds": 1.0})
+    planned = planned_result(load_model(tiny_clip), images, "phi", {"name": "zero-shot"}, ARGS)
+    assert planned.scores == {}
+    found = with_figures(planned, images, counts, {"seconds": 1.0})
     assert found.scores["top1"] == pytest.approx(100 * 5 / 12)
     assert found.scores["top5"] == pytest.approx(100 * 10 / 12)
     assert found.details["per_class"] == {"blue": 100.0, "green": 25.0, "red": 0.0}
@@ -35,8 +37,6 @@ def test_a_data_set_without_official_split_says_so(split, chosen, tmp_path, tiny
     for i in range(3):
         Image.new("RGB", (8, 8)).save(folder / f"{i}.jpg")
     images = open_image_set("eurosat", tmp_path, split)
-    counts = np.zeros((10, 3), dtype=np.int64)
-    counts[0, 0] = 3
-    found = image_result(load_model(tiny_clip), images, "phi", counts, {}, ARGS, {})
+    found = planned_result(load_model(tiny_clip), images, "phi", {}, ARGS)
     said = f"{chosen}; there is no official split, CLIP's paper measured 5,000 pictures"
     assert found.protocol["pictures"] == said

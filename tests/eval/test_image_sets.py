@@ -344,6 +344,25 @@ def test_drawn_splits_are_exact_disjoint_and_the_same_each_time():
     assert not set(some) & set(draw_split(labels, "train", 20, 5))
 
 
+def test_a_split_of_custom_is_the_name_of_a_folder(tmp_path):
+    save(tmp_path / "set/ok/a/1.png")
+    save(tmp_path / "set/ok/b/1.png")
+    assert len(open_image_set("custom", tmp_path / "set", "ok")) == 2
+    for split in ("../set/ok", str(tmp_path / "set/ok"), "", ".", "..", "ok/", "ok/a"):
+        with pytest.raises(UserError, match=r"--split '.*': is the name of a folder in"):
+            open_image_set("custom", tmp_path / "set", split)
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    save(tmp_path / "a/1.png")
+    save(tmp_path / "b/deep/1.png")
+    (tmp_path / "b/deep/2.png").symlink_to(tmp_path / "a/1.png")
+    assert len(open_image_set("custom", tmp_path)) == 3
+    (tmp_path / "b/deep/3.png").symlink_to("nothing.png")
+    with pytest.raises(UserError, match=r"b/deep/3\.png is a link to nothing\.png, which is not there"):
+        open_image_set("custom", tmp_path)
+
+
 def test_digests_tell_pictures_apart(tmp_path):
     first = save(tmp_path / "a/1.png")
     save(tmp_path / "b/1.png")

@@ -8,7 +8,7 @@ import torch
 
 from eval import linear_probe
 from eval.accuracy import accuracies
-from eval.linear_probe import ALL, Examples, choose_c, draw_shots, fit_logistic, probe
+from eval.linear_probe import ALL, Examples, choose_c, draw, draw_shots, fit_logistic, probe
 from pacl.errors import UserError
 
 NAMES = ["cat", "dog", "owl"]
@@ -38,6 +38,15 @@ def test_draws_follow_their_seed_and_are_nested():
     assert set(draw_shots(LABELS, 2, 0, NAMES)[0]) < set(again[0]) < set(draw_shots(LABELS, 8, 0, NAMES)[0])
 
 
+def test_a_run_draws_all_examples_once_and_knows_what_it_needs():
+    draws = draw(LABELS, NAMES, ["2", "1", "2"], [3, 0, 3])
+    assert draws.seeds == {2: [3, 0], 1: [3, 0]}
+    assert draws.needed.tolist() == sorted({int(i) for pair in draws.drawn.values() for part in pair for i in part})
+    every = draw(LABELS, NAMES, ["all"], [3, 0])
+    assert every.seeds == {ALL: [3]}
+    assert len(every.needed) == len(LABELS)
+
+
 def test_all_examples_are_split_in_five():
     fit, validation = draw_shots(LABELS, ALL, 0, NAMES)
     assert sorted([*fit, *validation]) == list(range(75))
@@ -48,6 +57,8 @@ def test_a_class_with_too_few_examples_is_named():
     assert draw_shots(LABELS, 16, 0, NAMES)  # the owls have just enough: 16 and 4
     with pytest.raises(UserError, match="--shots 16: class 'owl' has 19 training pictures; 16 and 4"):
         draw_shots(np.delete(LABELS, np.flatnonzero(LABELS == 2)[0]), 16, 0, NAMES)
+    with pytest.raises(UserError, match="class 'owl' has no training pictures"):
+        draw_shots(LABELS[LABELS < 2], ALL, 0, NAMES)
     with pytest.raises(UserError, match="--shots all: no class has 5 training pictures"):
         draw_shots(np.array([0, 1, 2]), ALL, 0, NAMES)
 

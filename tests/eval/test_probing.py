@@ -10,7 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from eval.image_sets import open_image_set
-from eval.probing import probe_results
+from eval.linear_probe import draw
+from eval.probing import planned_probes, probe_results
 from eval.result import Result
 from pacl.loading import load_model
 
@@ -19,12 +20,14 @@ ARGS = {"features": ["pooled"], "batch": 5, "workers": 0, "precision": "fp32", "
 
 def probed(colour_photos: Path, clip: str, out: Path, shots: list[str], seeds: list[int]) -> list[Result]:
     train, test = (open_image_set("custom", colour_photos, split) for split in ("train", "test"))
-    return probe_results(load_model(clip), train, test, Namespace(shots=shots, seeds=seeds, out=out, **ARGS))
+    args, model, draws = Namespace(**ARGS), load_model(clip), draw(train.labels, train.keys, shots, seeds)
+    planned = planned_probes(model, train, test, draws, args)
+    return probe_results(model, train, test, draws, planned, out, args)
 
 
 def test_few_shot_runs_embed_only_what_they_draw(colour_photos, tiny_clip, tmp_path):
     probed(colour_photos, tiny_clip, tmp_path, ["2"], [0])
-    (kept,) = (tmp_path / "custom/features").glob("custom-train-*")
+    (kept,) = tmp_path.glob("custom-train-*")
     assert len(load_file(kept)["pooled"]) == 3 * (2 + 2)
 
 

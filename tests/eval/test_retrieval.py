@@ -126,6 +126,37 @@ def test_the_result_says_how_it_was_counted(photos, tiny_clip, capsys):
     assert sorted(path.name for path in (photos / "out" / "custom").iterdir()) == ["results.json", "results.md"]
 
 
+def test_commands_do_not_replace_each_others_results(photos, tiny_clip, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+
+    def folder(*words: str) -> Path:
+        words = ("--data", "captions.txt", "--model", tiny_clip, "--workers", "0", *words)
+        assert retrieval.main(["custom", *words]) == 0
+        return Path(capsys.readouterr().out.splitlines()[-1].removeprefix("results in "))
+
+    first = folder("--method", "pooled")
+    assert first.parent == Path("out/retrieval")
+    assert folder("--method", "pooled") == first
+    assert len({first, folder(), folder("--limit", "4"), folder("--first_stage", "2")}) == 4
+    text = (photos / "captions.txt").read_text()
+    (photos / "captions.txt").write_text(text.replace("thing 8", "object 8"))
+    assert folder("--method", "pooled") != first
+
+    run(photos, tiny_clip, "--limit", "4")
+    with pytest.raises(UserError, match=r"--out .*custom: holds results of other settings \(images 4, now 9"):
+        run(photos, tiny_clip)
+    assert run(photos, tiny_clip, "--overwrite")["phi"]["images"] == 9
+
+
+def test_words_that_the_model_was_never_taught_are_told(photos, tiny_clip, monkeypatch, capsys):
+    model = load_model(tiny_clip)
+    model.clip.vocabulary = frozenset(["a", "picture", "thing", "seen", "times", *map(str, range(8))])
+    monkeypatch.setattr(retrieval, "load", lambda args: model)
+    run(photos, tiny_clip)
+    told = "pacl eval.retrieval: warning: this model was never taught 1 word of the captions of custom: '8'\n"
+    assert capsys.readouterr().err == told
+
+
 def test_twice_the_same_digits(photos, tiny_clip):
     first = run(photos, tiny_clip, "--first_stage", "3", "--batch", "2")
     again = run(photos, tiny_clip, "--first_stage", "3", "--batch", "2")

@@ -63,7 +63,7 @@ def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys):
         prompts=(("a" + " very" * 20 + " long name",), ("cat",)), benchmark=SimpleNamespace(name="x")
     )
     warn_of_names(model, images, ("a photo of a {}.",))
-    assert "1 of 2 names do not fit" in capsys.readouterr().err
+    assert "1 of the 2 names of x do not fit" in capsys.readouterr().err
     model.clip.vocabulary = frozenset(["cat"])
     warn_of_names(model, images, ("{}",))
-    assert "never taught words" in capsys.readouterr().err
+    assert "never taught 4 words of the names of x: 'a', 'very', 'long', 'name'" in capsys.readouterr().err
