@@ -167,7 +167,10 @@ def find(name: str, args: argparse.Namespace) -> Task:
     if (splits := images.benchmark.probe) is None:
         raise UserError(f"--probe: {name} has no training pictures")
     train, test = opened(splits[0], args.train_limit), opened(splits[1], args.limit)
-    return Task(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
+    try:
+        return Task(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
+    except UserError as error:
+        raise UserError(f"{error} (--train_limit {args.train_limit})" if args.train_limit else str(error)) from None
 
 
 if __name__ == "__main__":

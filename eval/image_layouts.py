@@ -190,7 +190,7 @@ def _torchvision(
 
 def find_custom(_: ImageBenchmark, root: Path, split: str, __: bool) -> Found:
     if split in ("", ".", "..") or Path(split).name != split:
-        raise UserError(f"--split {split!r}: is the name of a folder in {root}, such as test, or all")
+        raise UserError(f"--split {split!r}: not the name of a folder in {root}; such as test, or all")
     folder = root if split == "all" else root / split
     if not folder.is_dir():
         raise UserError(f"--split {split}: {root} has no folder {split}")

@@ -92,7 +92,7 @@ def test_mistakes_are_one_line(colour_photos, tiny_clip, tmp_path):
     assert "--batch 0" in told("custom", *data, "--batch", "0")
     assert "templates" in told("custom", *data, "--templates", "nothing")
     assert "imagenet_a has no training pictures" in told_probe_of_imagenet_a(told, tmp_path)
-    assert "--split '../test': is the name of a folder" in told("custom", *data, "--split", "../test")
+    assert "--split '../test': not the name of a folder" in told("custom", *data, "--split", "../test")
     for flag, value, least in (("limit", 0, 1), ("train_limit", 0, 1), ("workers", -1, 0), ("seeds", -1, 0)):
         assert f"--{flag} {value}: at least {least}" in told("custom", *data, f"--{flag}", str(value))
     assert "--names 'caf\\udce9.txt': holds bytes" in told("custom", *data, "--names", "caf\udce9.txt")
@@ -108,6 +108,7 @@ def test_what_cannot_be_trained_on_is_told_before_the_model_is_looked_for(colour
         return str(error.value)
 
     assert "class 'blue' has 12 training pictures; 16 and 4 to validate on" in told("--shots", "16")
+    assert "has no training pictures (--train_limit 2)" in told("--shots", "all", "--train_limit", "2")
     for path in (colour_photos / "train/red").iterdir():
         path.unlink()
     assert "--probe: class 'red' has no training pictures" in told("--shots", "all")

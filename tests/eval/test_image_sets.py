@@ -349,7 +349,7 @@ def test_a_split_of_custom_is_the_name_of_a_folder(tmp_path):
     save(tmp_path / "set/ok/b/1.png")
     assert len(open_image_set("custom", tmp_path / "set", "ok")) == 2
     for split in ("../set/ok", str(tmp_path / "set/ok"), "", ".", "..", "ok/", "ok/a"):
-        with pytest.raises(UserError, match=r"--split '.*': is the name of a folder in"):
+        with pytest.raises(UserError, match=r"--split '.*': not the name of a folder in"):
             open_image_set("custom", tmp_path / "set", split)
 
 
