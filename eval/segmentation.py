@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,12 @@ from eval.protocols import PROTOCOLS, Protocol, read_protocol
 from pacl.data.masks import MaskFolder
 from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
 from pacl.files import make_folder
-from pacl.prompts import unknown_words
+from pacl.segment import memory_advice
 
 if TYPE_CHECKING:
     from pacl.model import PACL
 
+VERB = "eval.segmentation"
 OUT = Path("out/segmentation")
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
@@ -239,10 +241,12 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
     ]
     folder, extras = task.folders[0], Extras(args.boundary, args.patches)
     arithmetic = {"precision": args.precision, "window_batch": args.window_batch}
-    with ranks.together(), enough_memory():
+    memory = partial(memory_advice, task.name, "a smaller --batch, --window_batch or --size, or --refine 0")
+    with ranks.together(), memory():
         if ranks.rank == 0:
             texts = sum(len(label.prompts) for f in task.folders for label in f.labels)
-            say(f"{task.name}: {len(folder):,} pictures, {texts:,} names in templates {task.protocols[0].templates}")
+            doing = f"{len(folder):,} pictures, {texts:,} names in templates {task.protocols[0].templates}"
+            print(f"{task.name}: {doing}", file=sys.stderr)
             warn_of_names(models, task)
         bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
@@ -252,7 +256,7 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
             claim(out, settings, args.overwrite)
     with (
         ranks.together(),
-        enough_memory(),
+        memory(),
         bar(task.name, len(folder), ranks.count, quiet=ranks.rank > 0) as progress,
     ):
         measure(
@@ -265,35 +269,13 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
 
 def warn_of_names(models: dict[str, PACL], task: Task) -> None:
     """Say which words a model with a closed vocabulary was never taught, and which names it would cut."""
+    from eval.words import warn, warn_of_unknown_words
+
     clip = next(iter(models.values())).clip
     prompts = [prompt for folder in task.folders for label in folder.labels for prompt in label.prompts]
-    if unknown := unknown_words(prompts, clip.vocabulary):
-        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        say(f"warning: this model was never taught {len(unknown)} words of the names ({shown}): expect nonsense")
+    warn_of_unknown_words(clip, prompts, VERB, f"names of {task.name}")
     if cut := [prompt for prompt in dict.fromkeys(prompts) if clip.count_tokens(prompt) > clip.context_length]:
-        say(f"warning: the text tower reads {clip.context_length} tokens and cuts {len(cut)} names ({cut[0][:40]}...)")
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Turn the several ways in which memory runs out into one line.
-
-    Raises:
-        UserError: It ran out.
-    """
-    import torch
-
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
-            raise
-        raise UserError("out of memory; try a smaller --batch, --window_batch, --size or --refine 0") from None
-
-
-def say(message: str) -> None:
-    """One line on standard error."""
-    print(f"eval.segmentation: {' '.join(message.split())}", file=sys.stderr)
+        warn(VERB, f"{len(cut)} names of {task.name} are longer than {clip.context_length} tokens and are cut")
 
 
 # --- Processes --------------------------------------------------------------------------------------------------
@@ -365,4 +347,4 @@ def _cuda() -> bool:
 
 
 if __name__ == "__main__":
-    run_verb("eval.segmentation", main)
+    run_verb(VERB, main)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pacl.segmenter import Segmenter
 
+MEMORY_ADVICE = "a smaller --size, --window, a larger --stride or --precision bf16"
 EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that ended so
 
 USAGE = "pacl segment IMAGE_OR_FOLDER... PROMPT... [options]"
@@ -258,7 +259,7 @@ def run(
         progress = f"[{number}/{len(pictures)}]"
         try:
             image = open_image(picture.path)
-            with memory_advice(picture):
+            with memory_advice(str(picture.path), MEMORY_ADVICE):
                 segmenter.set_image(image)
                 found = segmenter.predict(labels)
                 record = writer.write(picture, image, found)
@@ -285,8 +286,8 @@ def run(
 
 
 @contextmanager
-def memory_advice(picture: Picture) -> Iterator[None]:
-    """Turn the several ways in which memory runs out into one line.
+def memory_advice(where: str, advice: str) -> Iterator[None]:
+    """Turn the several ways in which memory runs out into one line: where, and what to try.
 
     Raises:
         UserError: It ran out.
@@ -298,9 +299,7 @@ def memory_advice(picture: Picture) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
             raise
-        raise UserError(
-            f"{picture.path}: out of memory; try a smaller --size, --window, a larger --stride or --precision bf16"
-        ) from None
+        raise UserError(f"{where}: out of memory; try {advice}") from None
 
 
 def say(message: str) -> None:

@@ -65,3 +65,9 @@ def test_the_table_of_protocols(name):
     assert table["logit scale"].startswith(f"{protocol.logit_scale:g}" if protocol.logit_scale else ("CLIP's", "the"))
     assert read_protocol(name, "voc20", background=False).names == table["names"].split()[0]
     assert table["PAMR"].startswith(f"{protocol.refine} steps" if protocol.refine else "-")
+
+
+def test_every_module_is_on_the_map():
+    named = set(re.findall(r"`(\w+\.py)`", PAGE.split("## How it is built")[1]))
+    there = {path.name for path in Path(package.__path__[0]).glob("*.py")} - {"__init__.py"}
+    assert named == there
