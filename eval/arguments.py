@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl import segment
@@ -30,11 +29,6 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the image tower (default: fp32)"
     )
-
-
-def add_out(parser: argparse._ActionsContainer, default: str) -> None:
-    """``--out``, the folder for results."""
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path(default), help=f"results (default: {default})")
 
 
 def load(args: argparse.Namespace) -> PACL:

@@ -103,7 +103,11 @@ def settings(result: Result) -> str:
         words.append(str(protocol["annotations"]))
     if "main" in protocol:
         words.append(f"the literature gives {protocol['main']}")
-    rest = [f"{key}={in_words(value)}" for key, value in protocol.items() if key not in TOLD and value is not None]
+    rest = [
+        f"{key}={in_words(value)}"
+        for key, value in protocol.items()
+        if key not in TOLD and not key.endswith("_sha256") and value is not None
+    ]
     return ", ".join(words) + (f" ({', '.join(rest)})" if rest else "")
 
 

@@ -181,7 +181,12 @@ def page(results: Sequence[Result]) -> str:
     """The results as Markdown."""
     header, rows = table_rows(results)
     table = markdown_table(header, rows, right=range(1, len(header)))
-    return f"# Retrieval: {headline(results[0])}\n\n{table}\n"
+    told = [
+        f"- {result.method}: "
+        + ", ".join(f"{key} {value}" for key, value in result.protocol.items() if value is not None)
+        for result in results
+    ]
+    return f"# Retrieval: {headline(results[0])}\n\n{table}\n\n" + "\n".join(told) + "\n"
 
 
 def headline(result: Result) -> str:
