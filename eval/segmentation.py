@@ -245,7 +245,7 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
     with ranks.together(), memory():
         if ranks.rank == 0:
             texts = sum(len(label.prompts) for f in task.folders for label in f.labels)
-            doing = f"{len(folder):,} pictures, {texts:,} names in templates {task.protocols[0].templates}"
+            doing = f"{len(folder):,} pictures, {texts:,} names in templates {Path(task.protocols[0].templates).name}"
             print(f"{task.name}: {doing}", file=sys.stderr)
             warn_of_names(models, task)
         bench = Bench(folder, rows, extras, **arithmetic)
