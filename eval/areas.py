@@ -47,6 +47,32 @@ def _histogram(labels: np.ndarray, classes: int) -> np.ndarray:
     return counts
 
 
+def confusion_of(prediction: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
+    """Confusion matrix of one picture.
+
+    Args:
+        prediction: integer [H, W], classes 0..C-1 where the target is scored.
+        target: integer [H, W], classes 0..C-1; a negative pixel is not scored.
+        classes: C.
+
+    Returns:
+        int64 [C, C], rows true.
+
+    Raises:
+        ValueError: a class beyond C.
+    """
+    counted = target >= 0
+    true, predicted = target[counted].astype(np.int64), prediction[counted].astype(np.int64)
+    if len(true) and not (predicted.min() >= 0 and max(true.max(), predicted.max()) < classes):
+        raise ValueError(f"classes outside 0..{classes - 1}")
+    return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def areas_of(confusion: np.ndarray) -> np.ndarray:
+    """Confusion matrix int64 [C, C] -> areas int64 [3, C]."""
+    return np.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])
+
+
 def iou(areas: np.ndarray) -> np.ndarray:
     """Intersection over union of every class: [..., 3, C] -> float64 [..., C]; NaN where the union is empty."""
     hits, predicted, true = np.moveaxis(areas, -2, 0)

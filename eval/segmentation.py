@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 VERB = "eval.segmentation"
 OUT = Path("out/segmentation")
+CHANGES = ("size", "stride", "logit_scale", "templates", "refine")
+"""Flags that are settings of the protocol."""
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
 
@@ -183,9 +185,6 @@ def find(name: str, args: argparse.Namespace) -> Task:
     return Task(benchmark, args.split or benchmark.split, folders, protocols, drawn)
 
 
-CHANGES = ("size", "stride", "logit_scale", "templates", "refine")
-
-
 def parse_window(text: str) -> dict[str, int | None]:
     """``224/112``, ``224`` or ``whole`` -> settings.
 
@@ -254,6 +253,8 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
         if ranks.rank == 0:
             make_folder(out)
             claim(out, settings, args.overwrite)
+            if any((out / PARTS).glob("*.npz")):
+                print(f"{task.name}: goes on with what {out} holds of this run", file=sys.stderr)
     with (
         ranks.together(),
         memory(),

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from eval.areas import areas_of, confusion_of
 from eval.boundary import boundary_areas
-from eval.counts import Counts, areas_of, confusion_of
+from eval.counts import Counts
 from eval.memory import peak_memory, start_peak
 from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torchmetrics.classification import MulticlassConfusionMatrix
 
-from eval.areas import accuracy, count, iou, overlap, scores
+from eval.areas import accuracy, areas_of, confusion_of, count, iou, overlap, scores
 from pacl.metrics import Confusion, class_iou, mean_accuracy, mean_iou, pixel_accuracy
 
 TARGET = np.array([[0, 0, 0, 1], [1, 1, 2, -1]])
@@ -65,3 +66,32 @@ def test_maps_that_cannot_be_are_errors():
         count(PREDICTION, TARGET, 3)
     with pytest.raises(ValueError, match="without a prediction"):
         count(np.full_like(PREDICTION, -1), TARGET, 5)
+
+
+def test_a_confusion_matrix_by_hand():
+    target = np.array([[0, 0, 1], [1, 1, -1]])
+    prediction = np.array([[0, 1, 1], [1, 2, 2]])
+    found = confusion_of(prediction, target, 4)
+    assert found.tolist() == [[1, 1, 0, 0], [0, 2, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert areas_of(found).tolist() == [[1, 2, 0, 0], [1, 3, 1, 0], [2, 3, 0, 0]]
+    # Class 2 is predicted and not there: 0. Class 3 is neither: no value.
+    np.testing.assert_allclose(iou(areas_of(found)), [1 / 2, 2 / 4, 0, np.nan])
+
+
+def test_its_margins_are_the_areas():
+    assert np.array_equal(areas_of(confusion_of(PREDICTION.clip(0), TARGET, 5)), count(PREDICTION, TARGET, 5))
+
+
+def test_it_equals_torchmetrics():
+    rng = np.random.default_rng(0)
+    target, prediction = rng.integers(-1, 7, (40, 50)), rng.integers(0, 7, (40, 50))
+    theirs = MulticlassConfusionMatrix(7, ignore_index=-1)(torch.from_numpy(prediction), torch.from_numpy(target))
+    assert confusion_of(prediction, target, 7).tolist() == theirs.tolist()
+
+
+def test_nothing_to_score_and_too_much():
+    nothing = np.full((2, 2), -1)
+    assert confusion_of(np.zeros((2, 2), int), nothing, 2).sum() == 0
+    for prediction, target in ((2, 0), (0, 2), (-1, 0)):
+        with pytest.raises(ValueError, match="outside"):
+            confusion_of(np.array([prediction]), np.array([target]), 2)
