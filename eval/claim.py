@@ -34,7 +34,7 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
 
     made = made_with(bench.device.type)
     return {
-        "pictures": _digest(path for _, picture, mask in folder.files for path in (picture, mask)),
+        "pictures": _states(path for _, picture, mask in folder.files for path in (picture, mask)),
         "masks": {"ignore": list(folder.ignore), "offset": folder.offset},
         "rows": [
             {
@@ -49,6 +49,11 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
         "made": {key: value for key, value in made.items() if key != "date"},
         **more,
     }
+
+
+def digest(settings: dict[str, Any]) -> str:
+    """What counts carry of the run that they are of: no other run takes them for its own."""
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
 def claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
@@ -108,7 +113,7 @@ def _paths(old: Any, new: Any, path: str = "") -> list[str]:
     return [place for key, a, b in pairs for place in _paths(a, b, f"{path}.{key}".lstrip("."))]
 
 
-def _digest(files: Iterable[Path]) -> str:
+def _states(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         state = path.stat()

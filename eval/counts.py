@@ -23,6 +23,7 @@ class Counts:
     """The counts of some pictures, of integers but for what they cost.
 
     Attributes:
+        run: str [1], the run that they are of (`eval.claim.digest`).
         index: int64 [I], which pictures of the benchmark.
         areas: int64 [I, R, 3, C].
         confusion: int64 [R, C, C], summed over the pictures; rows are true classes.
@@ -34,6 +35,7 @@ class Counts:
         bound: int64 [I, 3, C], areas of the best that one label a patch can say; likewise.
     """
 
+    run: np.ndarray
     index: np.ndarray
     areas: np.ndarray
     confusion: np.ndarray
@@ -71,6 +73,7 @@ class Counts:
         joined = {f.name: together(f.name) for f in dataclasses.fields(cls) if f.name not in JOINED}
         return cls(
             **joined,  # type: ignore[arg-type]
+            run=parts[0].run,
             confusion=sum(part.confusion for part in parts),  # type: ignore[arg-type]
             seconds=sum(part.seconds for part in parts),  # type: ignore[arg-type]
             peak=np.max([part.peak for part in parts], axis=0),
@@ -78,4 +81,4 @@ class Counts:
         )
 
 
-JOINED = ("confusion", "seconds", "peak", "beyond")
+JOINED = ("run", "confusion", "seconds", "peak", "beyond")

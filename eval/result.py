@@ -125,7 +125,7 @@ def _read(file: Path) -> list[Result]:
         return [_result(values) for values in content["results"]]
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{file} is not a file of results ({error}): run the measurement again") from None
 
 
@@ -134,11 +134,15 @@ def _result(values: dict[str, Any]) -> Result:
     for name, kinds in KINDS.items():
         if name in values and type(values[name]) not in kinds:
             raise ValueError(f"{name} is {values[name]!r}")
+    changed, made = values.get("protocol", {}).get("changed") or [], values.get("made", {})
+    if not isinstance(changed, (list, tuple)) or any(type(word) is not str for word in [*changed, *made.values()]):
+        raise ValueError("changed settings and what it was made with are words")
     scores = {key: math.nan if value is None else float(value) for key, value in values["scores"].items()}
     speed = {key: math.nan if value is None else float(value) for key, value in values.get("speed", {}).items()}
     for key, bounds in values.get("intervals", {}).items():
         if type(bounds) is not list or len(bounds) != 2 or any(type(x) not in (int, float, type(None)) for x in bounds):
             raise ValueError(f"the interval of {key} is {bounds!r}")
+        _ = [float(x) for x in bounds if x is not None]  # a number that none can hold is none
     return Result(**{**values, "scores": scores, "speed": speed})
 
 

@@ -229,7 +229,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
 
 def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
-    from eval.claim import PARTS, claim, fingerprint
+    from eval.claim import PARTS, claim, digest, fingerprint
     from eval.segmentation_results import report
     from eval.segmenting import Bench, Extras, Row, gather, measure
 
@@ -249,6 +249,7 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
             warn_of_names(models, task)
         bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
+        bench.run = digest(settings)
         out = args.out / task.name if args.out else own_folder(OUT, task.name, settings)
         if ranks.rank == 0:
             make_folder(out)
@@ -265,7 +266,7 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
             rank=ranks.rank, ranks=ranks.count, batch=args.batch, workers=args.workers, progress=progress,
         )  # fmt: skip
     if ranks.rank == 0:
-        report(task, out, bench, gather(out / PARTS, len(folder)), args.model, ranks.count, figures=not args.no_figures)
+        report(task, out, bench, gather(bench, out / PARTS), args.model, ranks.count, figures=not args.no_figures)
 
 
 def warn_of_names(models: dict[str, PACL], task: Task) -> None:

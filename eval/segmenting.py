@@ -149,7 +149,12 @@ class Bench:
         rows: what is measured. They agree in what decides a picture's patches (size, windows, stride).
         extras: what else is counted.
         settings: of `pacl.settings.SegmenterSettings`: window_batch, precision.
+
+    Attributes:
+        run: the run that its counts are of (`eval.claim.digest`).
     """
+
+    run: str = ""
 
     def __init__(self, folder: MaskFolder, rows: Sequence[Row], extras: Extras, **settings: Any) -> None:
         self.folder, self.extras = folder, extras
@@ -196,6 +201,7 @@ class Bench:
                 bound.append(upper_bound(target, maps.layout, maps.grid.patch, self.classes))
         peak = peak_memory(self.device)
         return Counts(
+            run=np.array([self.run]),
             index=np.asarray(index, np.int64),
             areas=np.asarray(areas, np.int64),
             confusion=confusion,
@@ -233,7 +239,7 @@ def measure(
     """
     total = len(bench.folder)
     blocks = range(-(-total // BLOCK))
-    missing = [block for block in blocks[rank::ranks] if Counts.load(part_file(parts, block)) is None]
+    missing = [block for block in blocks[rank::ranks] if kept(bench, parts, block) is None]
     done = sum(min(BLOCK, total - BLOCK * block) for block in blocks[rank::ranks] if block not in missing)
     progress(done)
     batches = [
@@ -259,17 +265,28 @@ def measure(
         waited = time.perf_counter()
 
 
-def gather(parts: Path, total: int) -> Counts:
-    """The counts of all ``total`` pictures, measured by whomever.
+def kept(bench: Bench, parts: Path, block: int) -> Counts | None:
+    """The counts of a block, where they are there, whole and of this run."""
+    part = Counts.load(part_file(parts, block))
+    start, total = BLOCK * block, len(bench.folder)
+    index = range(start, min(start + BLOCK, total))
+    shape = (len(index), len(bench.rows), 3, bench.classes)
+    right = part is not None and part.run.tolist() == [bench.run] and part.index.tolist() == list(index)
+    return part if part is not None and right and part.areas.shape == shape else None
+
+
+def gather(bench: Bench, parts: Path) -> Counts:
+    """The counts of all pictures, measured by whichever process.
 
     Raises:
         UserError: a block is missing: another process did not finish, or writes to another disk.
     """
     joined: list[Counts] = []
-    for block in range(-(-total // BLOCK)):
-        part = Counts.load(part_file(parts, block))
+    for block in range(-(-len(bench.folder) // BLOCK)):
+        part = kept(bench, parts, block)
         if part is None:
-            raise UserError(f"{part_file(parts, block)} is missing or damaged: give the same command again")
+            file = part_file(parts, block)
+            raise UserError(f"{file} is missing, damaged or of another run that writes there: give the command again")
         joined = [Counts.join([*joined, part])]  # one sum of confusion matrices at a time: they are large
     return joined[0]
 

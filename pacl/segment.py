@@ -296,8 +296,9 @@ def memory_advice(where: str, advice: str) -> Iterator[None]:
 
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate memory" not in str(error):
+    except Exception as error:  # OpenCV's is of no kind but its own
+        told = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))
+        if isinstance(error, UserError) or not (told or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
             raise
         raise UserError(f"{where}: out of memory; try {advice}") from None
 

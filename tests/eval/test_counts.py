@@ -17,7 +17,7 @@ def some_counts(index: list[int], extras: bool) -> Counts:
         "bound": rng.integers(0, 9, (n, 3, 4)),
     }
     return Counts(
-        np.array(index), rng.integers(0, 9, (n, 2, 3, 4)), rng.integers(0, 9, (2, 4, 4)),
+        np.array(["a run"]), np.array(index), rng.integers(0, 9, (n, 2, 3, 4)), rng.integers(0, 9, (2, 4, 4)),
         np.array([float(n)]), np.array([100 + index[0]]), np.array([index[0]]), **(more if extras else {}),
     )  # fmt: skip
 
@@ -29,6 +29,7 @@ def test_parts_join_in_any_order_and_survive_their_files(tmp_path, extras):
         part.save(tmp_path / f"{i}.npz")
     joined = Counts.join([part for i in range(2) if (part := Counts.load(tmp_path / f"{i}.npz"))])
     assert joined.index.tolist() == [0, 1, 2, 3, 4]
+    assert joined.run.tolist() == ["a run"]
     assert joined.areas[3:].tolist() == parts[0].areas.tolist()
     assert joined.confusion.tolist() == (parts[0].confusion + parts[1].confusion).tolist()
     assert (joined.seconds.tolist(), joined.peak.tolist(), joined.beyond.tolist()) == ([5.0], [103], [3])

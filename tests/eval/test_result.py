@@ -46,6 +46,8 @@ def test_a_set_of_unknown_size_counts_as_a_part():
         *({name: None} for name in ("task", "method", "images", "model", "protocol", "scores", "speed", "made")),
         {"images": "3"}, {"images": True}, {"full": "3"}, {"scores": []}, {"scores": {"miou": "much"}},
         {"intervals": {"miou": None}}, {"intervals": {"miou": [1]}}, {"speed": {"x": []}}, {"unknown": 3},
+        {"protocol": {"changed": 5}}, {"protocol": {"changed": "size"}}, {"protocol": {"changed": [{}]}},
+        {"made": {"date": 5}}, {"scores": {"miou": 10**400}}, {"intervals": {"miou": [0, 10**400]}},
     ],
 )  # fmt: skip
 def test_fields_of_the_wrong_kind_are_refused(tmp_path, change):

@@ -53,8 +53,9 @@ def a_bench(folder: MaskFolder, **extras: bool) -> Bench:
 
 def test_counts_of_pictures_whose_answer_is_known(tmp_path):
     folder = folder_of(tmp_path)
-    measure(a_bench(folder, boundary=True, patches=True), tmp_path / "parts", batch=2)
-    counts = gather(tmp_path / "parts", 5)
+    bench = a_bench(folder, boundary=True, patches=True)
+    measure(bench, tmp_path / "parts", batch=2)
+    counts = gather(bench, tmp_path / "parts")
     assert counts.index.tolist() == [0, 1, 2, 3, 4]
     for i in range(5):
         hits, predicted, true = counts.areas[i, 0]
@@ -190,9 +191,10 @@ def test_lists_of_names_share_a_pictures_patches(tmp_path):
     model = ColourModel()
     swapped = [Label("red", ("green",)), Label("green", ("red",)), BLUE]
     rows = [Row("pacl", model, PLAIN, folder.labels, False), Row("pacl", model, PLAIN, swapped, False)]  # type: ignore[arg-type]
-    measure(Bench(folder, rows, Extras()), tmp_path / "parts", batch=5)
+    bench = Bench(folder, rows, Extras())
+    measure(bench, tmp_path / "parts", batch=5)
     assert len(model.batches) == 1  # five pictures of one size, once
-    areas = gather(tmp_path / "parts", 5).areas
+    areas = gather(bench, tmp_path / "parts").areas
     assert areas[0, 1, 0].tolist() == [0, 0, 0]
     assert areas[0, 0, 0].tolist() == [32 * 63, 32 * 63, 0]
 
@@ -204,11 +206,13 @@ def test_methods_in_one_run_count_what_each_counts_alone(tmp_path, tiny_clip):
     models["pacl"] = trained_head(clip, dense="value")
     protocol = Protocol("mine", templates="none", size=40, window=32)
     rows = [Row(name, model, protocol, folder.labels, False) for name, model in models.items()]
-    measure(Bench(folder, rows, Extras()), tmp_path / "all")
-    together = gather(tmp_path / "all", 5)
+    bench = Bench(folder, rows, Extras())
+    measure(bench, tmp_path / "all")
+    together = gather(bench, tmp_path / "all")
     for r, row in enumerate(rows):
-        measure(Bench(folder, [row], Extras()), tmp_path / row.method)
-        alone = gather(tmp_path / row.method, 5)
+        bench = Bench(folder, [row], Extras())
+        measure(bench, tmp_path / row.method)
+        alone = gather(bench, tmp_path / row.method)
         assert np.array_equal(together.areas[:, r], alone.areas[:, 0])
         assert np.array_equal(together.confusion[r], alone.confusion[0])
 
@@ -220,10 +224,10 @@ def test_blocks_survive_and_are_shared_out(tmp_path, monkeypatch):
     monkeypatch.setattr(segmenting, "BLOCK", 3)
     folder = folder_of(tmp_path, count=8)
     measure(a_bench(folder), tmp_path / "one", batch=2)
-    whole = gather(tmp_path / "one", 8)
+    whole = gather(a_bench(folder), tmp_path / "one")
     for rank in (1, 0):
         measure(a_bench(folder), tmp_path / "two", rank=rank, ranks=2, batch=2)
-    shared = gather(tmp_path / "two", 8)
+    shared = gather(a_bench(folder), tmp_path / "two")
     assert np.array_equal(whole.areas, shared.areas)
     assert np.array_equal(whole.confusion, shared.confusion)
 
@@ -237,7 +241,23 @@ def test_blocks_survive_and_are_shared_out(tmp_path, monkeypatch):
     assert counted == [3, 4, 5]
     assert told == [5, 7, 8]
     assert before.items() <= {p.name: p.stat().st_mtime_ns for p in (tmp_path / "one").iterdir()}.items()
-    assert np.array_equal(gather(tmp_path / "one", 8).areas, whole.areas)
+    assert np.array_equal(gather(bench, tmp_path / "one").areas, whole.areas)
+
+
+def test_blocks_of_another_run_or_place_are_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "BLOCK", 2)
+    bench, other = a_bench(folder_of(tmp_path, count=4)), a_bench(folder_of(tmp_path, count=4))
+    other.run = "another"
+    parts = tmp_path / "parts"
+    measure(bench, parts)
+    assert len(gather(bench, parts).index) == 4
+    with pytest.raises(UserError, match=r"00000\.npz is missing, damaged or of another run"):
+        gather(other, parts)
+    part_file(parts, 1).write_bytes(part_file(parts, 0).read_bytes())
+    with pytest.raises(UserError, match=r"00001\.npz"):
+        gather(bench, parts)
+    measure(bench, parts)
+    assert gather(bench, parts).index.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
