@@ -30,7 +30,8 @@ from PIL import Image
 
 from eval import label_maps
 from eval.arguments import new_parser
-from eval.benchmarks import BENCHMARKS, CUSTOM, Benchmark, Layout, Place, add_data, chosen
+from eval.benchmark import Benchmark, Layout, Place
+from eval.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.arguments import add_model, load, new_parser
-from eval.benchmarks import BENCHMARKS, CUSTOM, LISTS, Benchmark, add_data, chosen
+from eval.benchmark import LISTS, Benchmark
+from eval.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
 from eval.folders import own_folder
 from eval.generate import was_drawn
 from eval.protocols import PROTOCOLS, Protocol, read_protocol

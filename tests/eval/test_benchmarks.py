@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from eval import generate
-from eval.benchmarks import BENCHMARKS, NAMES, add_data, chosen, custom
+from eval.benchmark import NAMES
+from eval.benchmarks import BENCHMARKS, add_data, chosen, custom
 from pacl.data.masks import IGNORED
 from pacl.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import savemat
 
 from eval import label_maps
-from eval.benchmarks import NAMES
+from eval.benchmark import NAMES
 from eval.label_maps import CITYSCAPES, COCO_OBJECT, COCO_STUFF, CONTEXT, NEVER, VOID, relabel
 from pacl.errors import UserError
 from pacl.prompts import read_classes

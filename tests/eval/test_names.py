@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.benchmarks import BENCHMARKS, LISTS, NAMES
+from eval.benchmark import LISTS, NAMES
+from eval.benchmarks import BENCHMARKS
 from eval.label_maps import CITYSCAPES_IDS, CONTEXT_IDS
 from pacl.prompts import parse_prompt, read_classes
 
