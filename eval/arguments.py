@@ -9,7 +9,7 @@ from pacl import segment
 from pacl.errors import UserError
 
 if TYPE_CHECKING:
-    from pacl.model import PACL
+    from pacl.models.model import PACL
 
 
 def new_parser(verb: str, doc: str | None) -> argparse.ArgumentParser:
@@ -38,8 +38,8 @@ def load(args: argparse.Namespace) -> PACL:
         UserError: It cannot be found, or does not fit.
     """
     device = segment.choose_device(args.device)
-    from pacl.dense import VARIANTS
-    from pacl.loading import load_model
+    from pacl.models.dense import VARIANTS
+    from pacl.models.loading import load_model
 
     if args.dense is not None and args.dense not in VARIANTS:
         raise UserError(f"--dense {args.dense}: choose from {', '.join(VARIANTS)}")

@@ -27,7 +27,6 @@ import yaml
 from torch import Tensor
 
 from eval.heads import quiet_lightning, train_head
-from pacl.backbone import FrozenCLIP, load_clip
 from pacl.callbacks import SegmentationScore
 from pacl.data.batches import Pictures
 from pacl.data.caption_data import CaptionData
@@ -39,7 +38,8 @@ from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.lightning_cli import find_config
 from pacl.metrics import Confusion, mean_iou, pixel_accuracy
-from pacl.model import PACL
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.model import PACL
 from pacl.retrieval import Recalls, gallery, recalls
 
 CONFIG = "configs/flickr8k.yaml"
@@ -73,7 +73,7 @@ class Bench:
     """
 
     def __init__(
-        self, clip: FrozenCLIP, data: dict[str, Any], voc: MaskFolder, size: int | None, tune: bool = False
+        self, clip: Backbone, data: dict[str, Any], voc: MaskFolder, size: int | None, tune: bool = False
     ) -> None:
         self.clip, self.data, self.voc = clip, data, voc
         self.score = SegmentationScore(voc, templates="none", size=size).score
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = {**base["model"], **{k: yaml.safe_load(v) for k, v in (word.split("=") for word in args.set)}}
     data = dict(base["data"]["init_args"])
     data |= {key: value for key in ("pairs", "hold_out") if (value := getattr(args, key)) is not None}
-    clip = load_clip(args.clip or settings["backbone"])
+    clip = load_backbone(args.clip or settings["backbone"])
     voc = MaskFolder(
         str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(NAMES),
         only=str(args.voc / "ImageSets/Segmentation/val.txt"), ignore=(0, 255), offset=1,

@@ -8,13 +8,13 @@ from typing import Any
 
 from pytorch_lightning import Trainer, seed_everything
 
-from pacl.backbone import FrozenCLIP
 from pacl.data.caption_data import CaptionData
-from pacl.model import PACL
+from pacl.models.backbone import Backbone
+from pacl.models.model import PACL
 from pacl.training import PACLModule
 
 
-def train_head(clip: FrozenCLIP, model: dict[str, Any], data: CaptionData, trainer: dict[str, Any], seed: int) -> PACL:
+def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer: dict[str, Any], seed: int) -> PACL:
     """Train one head.
 
     Args:

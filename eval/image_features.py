@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.image_sets import ImageSet
-from pacl.backbone import weights_checksum
 from pacl.errors import UserError
 from pacl.files import written_whole
-from pacl.model import PACL
+from pacl.models.backbone import weights_checksum
+from pacl.models.model import PACL
+from pacl.models.towers import ViTTower
 from pacl.prompts import fill
-from pacl.towers import ViTTower
 
 Item = TypeVar("Item")
 KINDS = ("pooled", "patches")

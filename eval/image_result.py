@@ -11,7 +11,7 @@ import numpy as np
 from eval.accuracy import accuracies, intervals, per_class
 from eval.image_sets import ImageSet
 from eval.result import Result, describe_model, made_with
-from pacl.model import PACL
+from pacl.models.model import PACL
 
 DIGITS = 16  # of SHA-256, in hexadecimal
 

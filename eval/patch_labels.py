@@ -15,7 +15,7 @@ import numpy as np
 
 from eval.areas import count
 from pacl.data.masks import IGNORED
-from pacl.grid import PatchGrid
+from pacl.models.grid import PatchGrid
 from pacl.patchmaps import PatchMaps
 from pacl.windows import Layout
 

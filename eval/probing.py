@@ -18,7 +18,7 @@ from eval.image_sets import ImageSet
 from eval.linear_probe import ALL, Draws, Examples, Probe, Shots, probe
 from eval.memory import peak_memory
 from eval.result import Result
-from pacl.model import PACL
+from pacl.models.model import PACL
 
 
 def planned_probes(

@@ -15,7 +15,7 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 
 if TYPE_CHECKING:
-    from pacl.model import PACL
+    from pacl.models.model import PACL
 
 RESULTS = "results.json"
 FORMAT = "pacl-results"
@@ -63,7 +63,7 @@ class Result:
 
 def describe_model(model: PACL, name: str) -> dict[str, Any]:
     """What a result says of its model; ``name`` is what ``--model`` was given."""
-    from pacl.backbone import weights_checksum
+    from pacl.models.backbone import weights_checksum
 
     config = model.config
     return {

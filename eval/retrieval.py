@@ -40,7 +40,7 @@ from pacl.files import make_folder, written_whole
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pacl.model import PACL
+    from pacl.models.model import PACL
     from pacl.retrieval import Recalls
 
 OUT = Path("out/retrieval")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eval.scene_sets import NAMES, SceneSet, label_shares
-from pacl.grid import PatchGrid
+from pacl.models.grid import PatchGrid
 from pacl.schedule import warmup_cosine
 
 HIDDEN, BATCH, LR = 256, 2048, 2e-3

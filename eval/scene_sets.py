@@ -19,8 +19,8 @@ from torch import Tensor
 from pacl.data.batches import stack_images
 from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES
 from pacl.data.scenes import SceneDataset
-from pacl.grid import PatchGrid, upsample
 from pacl.metrics import Confusion, mean_iou, occurring
+from pacl.models.grid import PatchGrid, upsample
 
 NAMES: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)
 OBJECTS = range(len(OBJECT_NAMES))

@@ -29,14 +29,14 @@ from torch import Tensor
 from eval.heads import quiet_lightning, train_head
 from eval.scene_probe import train_probe
 from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
-from pacl.backbone import FrozenCLIP
 from pacl.data.scene_data import SceneData
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
-from pacl.grid import PatchGrid
 from pacl.lightning_cli import find_config
-from pacl.loading import load_model
-from pacl.model import PACL
+from pacl.models.backbone import Backbone
+from pacl.models.grid import PatchGrid
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from pacl.train_cli import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
@@ -84,7 +84,7 @@ class Bench:
     """
 
     def __init__(
-        self, clip: FrozenCLIP, sets: dict[str, SceneSet], singles: dict[str, SceneSet], train: dict[str, Any]
+        self, clip: Backbone, sets: dict[str, SceneSet], singles: dict[str, SceneSet], train: dict[str, Any]
     ) -> None:
         self.clip, self.sets, self.singles, self.train = clip, sets, singles, train
         self.base = base_settings()  # once: an edit of the file must not mix settings within a run

@@ -35,7 +35,7 @@ from pacl.files import make_folder
 from pacl.segment import memory_advice
 
 if TYPE_CHECKING:
-    from pacl.model import PACL
+    from pacl.models.model import PACL
 
 VERB = "eval.segmentation"
 OUT = Path("out/segmentation")
@@ -206,7 +206,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
     Raises:
         UserError: no such method, or one that this model has not.
     """
-    from pacl.model import PACL
+    from pacl.models.model import PACL
 
     able = (*model.clip.dense_variants, *([TRAINED] if model.config.trained else []))
     chosen = list(dict.fromkeys(names or [TRAINED if model.config.trained else model.config.dense]))

@@ -29,8 +29,8 @@ from eval.protocols import Protocol
 from pacl.background import parse_background
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
-from pacl.model import PACL
+from pacl.models.grid import PatchGrid
+from pacl.models.model import PACL
 from pacl.patchmaps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
 from pacl.prompts import Label, get_templates
 from pacl.refine import refine

@@ -20,8 +20,8 @@ import numpy as np
 from pacl.data.scene_captions import OBJECT_NAMES
 from pacl.data.scenes import scene
 from pacl.errors import UserError, run_verb
-from pacl.loading import load_model
-from pacl.model import PACL
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from pacl.segmenter import Segmenter
 
 

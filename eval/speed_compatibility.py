@@ -15,8 +15,8 @@ import torch
 from torch.nn.functional import normalize
 
 from eval.memory import peak_memory, start_peak
-from pacl.compatibility import compatibility
 from pacl.errors import UserError, run_verb
+from pacl.models.compatibility import compatibility
 from pacl.segment import choose_device
 
 # B, T, P, D. P = 196, D = 512 is ViT-B/16 at 224 px; P = 2809 the same at stride 4.

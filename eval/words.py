@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from pacl.backbone import FrozenCLIP
+from pacl.models.backbone import Backbone
 from pacl.prompts import unknown_words
 
 SHOWN = 5
 
 
-def warn_of_unknown_words(clip: FrozenCLIP, texts: Iterable[str], verb: str, whose: str) -> None:
+def warn_of_unknown_words(clip: Backbone, texts: Iterable[str], verb: str, whose: str) -> None:
     """Tell the words that a model with a closed vocabulary was never taught.
 
     Args:

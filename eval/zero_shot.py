@@ -24,7 +24,7 @@ from eval.memory import peak_memory
 from eval.result import Result
 from eval.words import warn, warn_of_unknown_words
 from pacl.errors import UserError
-from pacl.model import PACL
+from pacl.models.model import PACL
 from pacl.prompts import fill
 
 VERB = "eval.classification"

@@ -9,28 +9,28 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pacl.backbone import FrozenCLIP, load_clip
-    from pacl.embedder import PatchEmbedder
     from pacl.errors import UserError
-    from pacl.loading import load_model
     from pacl.loss import contrastive_loss
-    from pacl.model import PACL
+    from pacl.models.backbone import Backbone, load_backbone
+    from pacl.models.embedder import PatchEmbedder
+    from pacl.models.loading import load_model
+    from pacl.models.model import PACL
     from pacl.prompts import Label
     from pacl.segmenter import Segmentation, Segmenter
     from pacl.settings import SegmenterSettings
 
 _HOMES = {
-    "FrozenCLIP": "backbone",
+    "Backbone": "models.backbone",
     "Label": "prompts",
-    "PACL": "model",
-    "PatchEmbedder": "embedder",
+    "PACL": "models.model",
+    "PatchEmbedder": "models.embedder",
     "Segmentation": "segmenter",
     "Segmenter": "segmenter",
     "SegmenterSettings": "settings",
     "UserError": "errors",
     "contrastive_loss": "loss",
-    "load_clip": "backbone",
-    "load_model": "loading",
+    "load_backbone": "models.backbone",
+    "load_model": "models.loading",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -23,7 +23,7 @@ from pacl.errors import UserError
 from pacl.images import open_image, resize
 from pacl.legend import PAPER
 from pacl.metrics import Confusion, mean_iou, pixel_accuracy
-from pacl.model import PACL
+from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
 from pacl.render import heat, overlay, save_image
 from pacl.segmenter import Segmenter, SegmenterSettings

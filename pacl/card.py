@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pacl.model import HeadConfig
+from pacl.models.model import HeadConfig
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from pacl.grid import PatchGrid, upsample
 from pacl.images import resize as resize_image
+from pacl.models.grid import PatchGrid, upsample
 from pacl.settings import SegmenterSettings
 from pacl.windows import Layout, plan_layout
 
 if TYPE_CHECKING:
-    from pacl.model import PACL
+    from pacl.models.model import PACL
 
 BAND_BYTES = 32 * 2**20
 """Size of one float32 [N, rows, W] band; a handful of them are alive at a time."""

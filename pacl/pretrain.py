@@ -28,9 +28,9 @@ from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.lightning_cli import parse
 from pacl.loss import contrastive_loss, in_batch_accuracy
-from pacl.model import MAX_LOGIT_SCALE
+from pacl.models.model import MAX_LOGIT_SCALE
+from pacl.models.tokenizer import CompactTokenizer, token_ids_of
 from pacl.schedule import warmup_cosine
-from pacl.tokenizer import CompactTokenizer, token_ids_of
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 DEFAULT_CONFIG = "configs/scenes_clip.yaml"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pacl.compatibility import compatibility
+from pacl.models.compatibility import compatibility
 
 CHUNK_BYTES = 32 * 2**20
 """Size of the rows of float32 scores that are ranked at a time; a handful of such arrays are alive."""
@@ -115,7 +115,7 @@ def gallery(
         patches: v, [I, P, D] floating of any precision, unit vectors along D. They may be mapped from a file: they
             are read once, in order.
         texts: t, [T, D] floating, unit vectors along D.
-        temperature: as in `pacl.compatibility.compatibility`, like ``cosine``.
+        temperature: as in `pacl.models.compatibility.compatibility`, like ``cosine``.
         cosine: whether phi is a cosine.
         batch: images that are on the device at a time.
         device: where to compute; ``None`` is where the texts are.
@@ -151,7 +151,7 @@ def phi_of_pairs(
         patches: v, [I, P, D] floating of any precision, unit vectors along D; they may be mapped from a file.
         texts: t, [T, D] floating, unit vectors along D.
         pairs: int64 [N, 2] on the CPU, (image, text) in any order.
-        temperature: as in `pacl.compatibility.compatibility`, like ``cosine``.
+        temperature: as in `pacl.models.compatibility.compatibility`, like ``cosine``.
         cosine: whether phi is a cosine.
         device: where to compute; ``None`` is where the texts are.
 

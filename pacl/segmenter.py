@@ -19,14 +19,14 @@ from torch import Tensor
 
 from pacl.background import Background, parse_background
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
+from pacl.models.grid import PatchGrid
 from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
 from pacl.settings import SegmenterSettings
 from pacl.windows import Layout
 
 if TYPE_CHECKING:
-    from pacl.model import PACL
+    from pacl.models.model import PACL
 
 __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
 

@@ -23,7 +23,7 @@ from pacl.errors import UserError
 from pacl.files import make_folder
 from pacl.keep_last import Interrupted, KeepLast
 from pacl.lightning_cli import parse
-from pacl.model import PACL
+from pacl.models.model import PACL
 from pacl.training import PACLModule
 
 DEFAULT_CONFIG = "configs/scenes.yaml"

@@ -17,13 +17,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pacl.backbone import FrozenCLIP, load_clip
-from pacl.compatibility import pooling_entropy
 from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.held_out import HeldOut
 from pacl.loss import contrastive_loss, in_batch_accuracy
-from pacl.model import MAX_LOGIT_SCALE, PACL
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.compatibility import pooling_entropy
+from pacl.models.model import MAX_LOGIT_SCALE, PACL
 from pacl.schedule import warmup_cosine
 
 LOWER_LR = "try a lower --model.lr, from the start or from the last checkpoint (--ckpt_path last)"
@@ -101,9 +101,9 @@ class PACLModule(LightningModule):
         self.before: float | None = None  # the recall before the first step
 
     @staticmethod
-    def load_backbone(name: str) -> FrozenCLIP:
+    def load_backbone(name: str) -> Backbone:
         """The frozen CLIP; who trains many heads on one overrides this, to load and to read its texts once."""
-        return load_clip(name)
+        return load_backbone(name)
 
     @property
     def image_size(self) -> int:

@@ -14,12 +14,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from pacl.backbone import load_clip
 from pacl.callbacks import MARGIN, PictureGrid, SegmentationScore
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.legend import PAPER
-from pacl.model import PACL
+from pacl.models.backbone import load_backbone
+from pacl.models.model import PACL
 from tests.colours import ColourModel, noise, picture
 
 CAPTIONS = ["a red star", "a boat", "grass", "a dog on snow", "the sky", "a cat"]
@@ -31,7 +31,7 @@ class Module(LightningModule):
     def __init__(self, name: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.pacl = PACL.untrained(load_clip(name), start="paper")
+        self.pacl = PACL.untrained(load_backbone(name), start="paper")
 
     def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
         images = torch.rand(2, 3, 32, 32) + random.random() + np.random.rand()  # noqa: NPY002
@@ -265,7 +265,7 @@ def test_training_is_the_same_to_the_bit(tiny_clip, folder, photos, tmp_path):
 
 def test_the_model_is_left_as_it_was(tiny_clip, folder, photos):
     pacl = Module(tiny_clip).pacl.train()
-    pacl.embedder.skip.eval()  # a mode of its own is not touched either
+    pacl.models.embedder.skip.eval()  # a mode of its own is not touched either
     modes = {name: module.training for name, module in pacl.named_modules()}
     SegmentationScore(folder).score(pacl)
     PictureGrid(photos, ["a cat", "a dog"]).draw(pacl)

@@ -12,9 +12,9 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pacl.compatibility import compatibility
 from pacl.distributed import gather_rows, logsumexp_over_ranks, merge_texts, rank_count, sum_over_ranks
 from pacl.loss import contrastive_loss
+from pacl.models.compatibility import compatibility
 
 WORDS = ("a dog", "grass", "a boat", "sky", "snow", "a red star", "two people", "ünïcode \udcff", "")
 

@@ -10,9 +10,9 @@ import pytest
 from eval.scene_sets import SceneSet
 from eval.scenes import Bench
 from pacl import pretrain, train
-from pacl.backbone import load_clip
-from pacl.loading import load_model
-from pacl.model import PACL
+from pacl.models.backbone import load_backbone
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 
 SIDE = 32
 QUIET = {
@@ -73,7 +73,7 @@ def test_from_random_weights_to_masks_that_beat_chance(tmp_path: Path) -> None:
     course = losses(tmp_path / "head")
     assert sum(course[-5:]) < 0.9 * sum(course[:5])
 
-    clip = load_clip(f"local-dir:{tmp_path / 'clip'}")
+    clip = load_backbone(f"local-dir:{tmp_path / 'clip'}")
     bench = Bench(clip, {"seen": SceneSet.draw("val", 60, "seen", SIDE)}, {}, {})
     trained = bench.measure(load_model(str(tmp_path / "head")))
     chance = bench.measure(PACL.untrained(clip, start="paper"))

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pacl.patchmaps
-from pacl.backbone import FrozenCLIP, load_clip
-from pacl.dense import VARIANTS
-from pacl.grid import PatchGrid
-from pacl.model import PACL
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.dense import VARIANTS
+from pacl.models.grid import PatchGrid
+from pacl.models.model import PACL
 from pacl.patchmaps import PatchMaps, encode_images, resize, split_rows
 from pacl.settings import SegmenterSettings
 from pacl.windows import Layout, plan_layout
@@ -110,8 +110,8 @@ def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
-    clip = load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    clip = load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
     attention = clip.tower.visual.transformer.resblocks[-1].attn
     with torch.no_grad():  # sharp, so that the variants without a residual keep to their place as well
         attention.in_proj_weight[: 2 * clip.width].mul_(5)
@@ -129,7 +129,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
     ],
     ids=str,
 )
-def test_a_real_tower_responds_where_something_is_drawn(clip: FrozenCLIP, dense: str, settings: dict) -> None:
+def test_a_real_tower_responds_where_something_is_drawn(clip: Backbone, dense: str, settings: dict) -> None:
     """How much the patch vectors change when a square of two patches is drawn: on average exactly there.
 
     The weights are random, so single responses wobble by a fraction of a patch; the median of 12 does not.
@@ -161,7 +161,7 @@ def draw(image: np.ndarray, box: Sequence[int]) -> np.ndarray:
 
 @pytest.mark.parametrize("settings", [{"size": 40}, {"size": 40, "stride": 4}, {"size": 64, "window": 32}])
 def test_several_heads_on_one_clip_share_the_blocks_before_the_last(
-    clip: FrozenCLIP, settings: dict, monkeypatch: pytest.MonkeyPatch
+    clip: Backbone, settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each gets, to the last bit, what it gets alone; the shared blocks run as often as for one."""
     models = [*(PACL.untrained(clip, dense=dense) for dense in VARIANTS), trained_head(clip, dense="naclip")]

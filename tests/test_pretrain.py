@@ -81,10 +81,10 @@ def test_what_is_stored_is_what_was_learned(trained: tuple[CLIPTrainer, L.Traine
 
 
 def test_the_stored_folder_is_a_backbone(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    from pacl.backbone import load_clip
+    from pacl.models.backbone import load_backbone
 
     module, _, folder = trained
-    clip = load_clip(f"local-dir:{folder}")
+    clip = load_backbone(f"local-dir:{folder}")
     assert clip.vocabulary == set(WORDS)
     assert (clip.patch, clip.size, clip.width, clip.dim) == (8, 32, 64, 32)
     assert clip.mean == TINY.mean

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pacl import retrieval
-from pacl.compatibility import compatibility
+from pacl.models.compatibility import compatibility
 from pacl.retrieval import Recalls, gallery, phi_of_pairs, recalls, reranked_recalls
 
 

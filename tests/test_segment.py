@@ -21,8 +21,8 @@ from pycocotools import mask as coco_mask
 
 import pacl.segment
 from pacl.data.scenes import scene
-from pacl.dense import VARIANTS
 from pacl.errors import run_verb
+from pacl.models.dense import VARIANTS
 from pacl.segment import build_parser, main
 from pacl.settings import SegmenterSettings
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 import pacl.patchmaps
-from pacl.backbone import FrozenCLIP, bundled_folder, load_clip
 from pacl.background import Background, parse_background
 from pacl.data.scenes import scene
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
-from pacl.loading import load_model
-from pacl.model import PACL
+from pacl.models.backbone import Backbone, bundled_folder, load_backbone
+from pacl.models.grid import PatchGrid
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from pacl.patchmaps import PatchMaps
 from pacl.prompts import Label
 from pacl.segmenter import (
@@ -453,12 +453,12 @@ def test_refinement_goes_with_synonyms_and_background() -> None:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
-    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": 64, "window": 32, "accumulate": "pixel"}, {"stride": 4}], ids=str)
-def test_the_real_model_in_batches_and_alone(clip: FrozenCLIP, settings: dict) -> None:
+def test_the_real_model_in_batches_and_alone(clip: Backbone, settings: dict) -> None:
     model = PACL.untrained(clip)
     segmenter = Segmenter(model, SegmenterSettings(**settings, templates="paper"))
     images = [noise(64, 64, 1), noise(40, 90, 2), noise(128, 128, 3), noise(1, 50, 4)]
@@ -472,7 +472,7 @@ def test_the_real_model_in_batches_and_alone(clip: FrozenCLIP, settings: dict) -
             assert -1 <= alone.score_map(label).min() <= alone.score_map(label).max() <= 1
 
 
-def test_a_single_prompt_on_the_real_model(clip: FrozenCLIP) -> None:
+def test_a_single_prompt_on_the_real_model(clip: Backbone) -> None:
     segmenter = Segmenter(PACL.untrained(clip))
     segmenter.set_image(noise(50, 60))
     result = segmenter.predict(["a dog"])
@@ -482,7 +482,7 @@ def test_a_single_prompt_on_the_real_model(clip: FrozenCLIP) -> None:
         segmenter.predict(["dog " * 30])
 
 
-def test_bf16_is_close_and_ends_in_float32(clip: FrozenCLIP) -> None:
+def test_bf16_is_close_and_ends_in_float32(clip: Backbone) -> None:
     segmenters = [Segmenter(PACL.untrained(clip), SegmenterSettings(precision=p)) for p in ("fp32", "bf16")]
     for segmenter in segmenters:
         segmenter.set_image(noise(64, 64))
@@ -491,7 +491,7 @@ def test_bf16_is_close_and_ends_in_float32(clip: FrozenCLIP) -> None:
     assert 0 < (exact - rounded).abs().max() < 0.1
 
 
-def test_training_goes_on_after_segmenting(clip: FrozenCLIP) -> None:
+def test_training_goes_on_after_segmenting(clip: Backbone) -> None:
     """Nothing that the segmenter leaves in the model's caches keeps gradients from flowing."""
     model = PACL.untrained(clip, text="linear")
     segmenter = Segmenter(model)

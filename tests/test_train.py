@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pacl import train
-from pacl.backbone import bundled_folder, load_clip
-from pacl.compatibility import compatibility
 from pacl.errors import UserError
-from pacl.loading import load_model
 from pacl.loss import contrastive_loss
-from pacl.model import PACL
+from pacl.models.backbone import bundled_folder, load_backbone
+from pacl.models.compatibility import compatibility
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from pacl.training import MAX_LOGIT_SCALE, PACLModule, some_patches
 from tests.tiny import save_tiny_clip
 
@@ -108,10 +108,10 @@ def test_a_run_leaves_a_head_that_loads(clip_name, tmp_path, cache):
     model = load_model(str(out))
     assert model.config.trained
     assert model.config.dense == "value"
-    start = PACL.untrained(load_clip(clip_name), learn_temperature=True, text="linear")
+    start = PACL.untrained(load_backbone(clip_name), learn_temperature=True, text="linear")
     for name, tensor in model.head_state().items():
         assert not torch.equal(tensor, start.head_state()[name]), f"{name} did not train"
-    frozen = load_clip(clip_name).clip.state_dict()
+    frozen = load_backbone(clip_name).clip.state_dict()
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.clip.clip.state_dict().items())
 
 
@@ -277,7 +277,7 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
         pytest.skip("the bundled CLIP is not here")
     from eval.scenes import Bench, SceneSet
 
-    clip = load_clip("bundled")
+    clip = load_backbone("bundled")
     bench = Bench(clip, {"seen": SceneSet.draw("val", 40, "seen", clip.size)}, {}, {})
     torch.manual_seed(0)
     before = bench.measure(PACL.untrained(clip, start="paper"))

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from pacl.backbone import FrozenCLIP
-from pacl.model import PACL
+from pacl.models.backbone import Backbone
+from pacl.models.model import PACL
 
 VISION = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 
 
 def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **vision: Any) -> str:
-    """Write a randomly initialised CLIP to ``folder`` and return its name for `load_clip`."""
+    """Write a randomly initialised CLIP to ``folder`` and return its name for `load_backbone`."""
     import open_clip
 
     config = {
@@ -38,7 +38,7 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
     return f"local-dir:{folder}"
 
 
-def trained_head(clip: FrozenCLIP, **options: Any) -> PACL:
+def trained_head(clip: Backbone, **options: Any) -> PACL:
     """A head with weights of its own."""
     model = PACL.untrained(clip, **options)
     with torch.no_grad():

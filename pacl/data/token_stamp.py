@@ -15,10 +15,10 @@ import torch
 from pacl.data.pairs import PairSource
 from pacl.data.photos import Cut
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
+from pacl.models.grid import PatchGrid
 
 if TYPE_CHECKING:
-    from pacl.backbone import FrozenCLIP
+    from pacl.models.backbone import Backbone
 
 FLAG = "--data.cache"
 VERSION = 1  # of the store's layout, and of how a picture becomes pixels: older stores are refused
@@ -64,9 +64,7 @@ class Stamp:
     width: int
 
     @classmethod
-    def of(
-        cls, clip: FrozenCLIP, dense: str, size: int, cut: Cut, source: PairSource, dtype: str = "bfloat16"
-    ) -> Stamp:
+    def of(cls, clip: Backbone, dense: str, size: int, cut: Cut, source: PairSource, dtype: str = "bfloat16") -> Stamp:
         """The stamp of a source's tokens.
 
         Raises:

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pacl.backbone import load_clip
 from pacl.data import token_stamp, token_store
 from pacl.data.pairs import FilePairs
 from pacl.data.photos import Cut
@@ -29,6 +28,7 @@ from pacl.data.token_stamp import Stamp, source_digest
 from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
 from pacl.files import written_whole
+from pacl.models.backbone import load_backbone
 
 STAMP = Stamp(
     backbone="bundled",
@@ -393,7 +393,7 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_stamp_of_a_source(tmp_path: Path, tiny_clip: str, photo: Path) -> None:
-    clip, source = load_clip(tiny_clip), FilePairs(photo.parent, {photo.name: ["a photo"]})
+    clip, source = load_backbone(tiny_clip), FilePairs(photo.parent, {photo.name: ["a photo"]})
     stamp = Stamp.of(clip, "value", 32, Cut("pad"), source)
     tokens, grid = clip.patch_tokens(torch.zeros(1, 3, 32, 32), "value")
     assert (stamp.patches, stamp.width) == (grid.patches, clip.width) == tokens.shape[1:]

@@ -254,16 +254,15 @@ def test_custom_with_offset_background_and_a_list(tmp_path):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data sets at {DATA}")
 @pytest.mark.parametrize(
-    ("name", "split", "number", "picture", "expected"),
+    ("name", "split", "picture", "expected"),
     [
-        ("voc20", "val", 43, "2007_000032", {"aeroplane", "person"}),
-        ("voc21", "val", 43, "2007_000032", {"background", "aeroplane", "person"}),
-        ("ade150", "validation", 3, "ADE_val_00000002", {"wall", "building", "sky", "tree", "earth", "plant"}),
-        ("camvid", "val", 101, "0016E5_07959", set(Path(NAMES / "plain/camvid.txt").read_text().splitlines()[2:])),
+        ("voc20", "val", "2007_000032", {"aeroplane", "person"}),
+        ("voc21", "val", "2007_000032", {"background", "aeroplane", "person"}),
+        ("ade150", "validation", "ADE_val_00000002", {"wall", "building", "sky", "tree", "earth", "plant"}),
+        ("camvid", "val", "0016E5_07959", set(Path(NAMES / "plain/camvid.txt").read_text().splitlines()[2:])),
     ],
 )
-def test_real_samples_by_name(name, split, number, picture, expected):
+def test_real_samples_by_name(name, split, picture, expected):
     folder = BENCHMARKS[name].open(DATA, split)
-    assert len(folder) == number
     item = next(item for item in folder if item.name == picture)
     assert {folder.labels[i].name for i in np.unique(item.mask) if i >= 0} == expected

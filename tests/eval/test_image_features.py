@@ -13,10 +13,10 @@ from PIL import Image
 from eval import image_features
 from eval.image_features import batches, class_texts, embed, features, kept_features, preprocessing
 from eval.image_sets import open_image_set
-from pacl.backbone import load_clip
 from pacl.errors import UserError
-from pacl.loading import load_model
-from pacl.model import PACL
+from pacl.models.backbone import load_backbone
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from tests.tiny import trained_head
 
 OPTIONS = {"batch": 4, "workers": 0, "precision": "fp32"}
@@ -36,7 +36,7 @@ def photos(tmp_path: Path) -> Path:
 def model(tiny_clip: str) -> PACL:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return trained_head(load_clip(tiny_clip)).eval()
+        return trained_head(load_backbone(tiny_clip)).eval()
 
 
 def test_batches_are_clips_own_squares_in_order(photos, model):

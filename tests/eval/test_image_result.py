@@ -10,7 +10,7 @@ from PIL import Image
 
 from eval.image_result import planned_result, with_figures
 from eval.image_sets import open_image_set
-from pacl.loading import load_model
+from pacl.models.loading import load_model
 
 ARGS = Namespace(model="tiny", precision="fp32", limit=None)
 

@@ -4,7 +4,7 @@ import torch
 
 from eval.areas import count, scores
 from eval.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
-from pacl.grid import PatchGrid
+from pacl.models.grid import PatchGrid
 from pacl.patchmaps import PatchMaps
 from pacl.windows import Layout, plan_layout
 

@@ -271,7 +271,8 @@ def test_real_coco_labels(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data sets at {DATA}")
-@pytest.mark.parametrize(("name", "number"), [("voc21", 43), ("ade150", 3)])
-def test_real_samples_are_sound(name, number, capsys):
+@pytest.mark.parametrize("name", ["voc21", "ade150"])
+def test_real_samples_are_sound(name, capsys):
     assert run(name, DATA, "--check") == 0
-    assert f"{number} of {BENCHMARKS[name].full[BENCHMARKS[name].split]:,}: a sample" in capsys.readouterr().out
+    full = BENCHMARKS[name].full[BENCHMARKS[name].split]
+    assert f" of {full:,}: a sample" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from PIL import Image
 from eval import retrieval
 from eval.result import read_results
 from pacl.errors import UserError
-from pacl.loading import load_model
+from pacl.models.loading import load_model
 
 PICTURES, EACH = 9, 5
 

@@ -13,11 +13,11 @@ from PIL import Image
 from eval import segmenting
 from eval.protocols import Protocol, read_protocol
 from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
-from pacl.backbone import load_clip
 from pacl.background import parse_background
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
-from pacl.model import PACL
+from pacl.models.backbone import load_backbone
+from pacl.models.model import PACL
 from pacl.patchmaps import as_tensor, resize
 from pacl.prompts import Label
 from tests.colours import COLOURS, ColourModel, noise, picture
@@ -144,7 +144,7 @@ def test_refined_cosines_follow_the_pictures_edges(tmp_path):
 @pytest.mark.parametrize("size", [(60, 90), (97, 64)])
 def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
     """Windows upsampled, averaged, resized to the label, softmax over names, best synonym, small areas, threshold."""
-    model = PACL.untrained(load_clip(tiny_clip), dense="value")
+    model = PACL.untrained(load_backbone(tiny_clip), dense="value")
     words = ["sky", "wall", "grass", "bed", "house number 3", "x"]
     labels = [
         *(Label("none", ("sky", "wall")), Label("grass", ("grass", "bed"))),
@@ -200,7 +200,7 @@ def test_lists_of_names_share_a_pictures_patches(tmp_path):
 
 
 def test_methods_in_one_run_count_what_each_counts_alone(tmp_path, tiny_clip):
-    clip = load_clip(tiny_clip)
+    clip = load_backbone(tiny_clip)
     folder = folder_of(tmp_path)
     models = {"clip": PACL.untrained(clip, dense="clip"), "naclip": PACL.untrained(clip, dense="naclip")}
     models["pacl"] = trained_head(clip, dense="value")

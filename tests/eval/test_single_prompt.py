@@ -4,7 +4,7 @@ import pytest
 
 from eval import single_prompt
 from pacl.errors import UserError
-from pacl.loading import load_model
+from pacl.models.loading import load_model
 
 
 def test_a_thing_that_is_there_is_found_and_one_that_is_not_is_not() -> None:

@@ -11,7 +11,7 @@ from eval.image_features import batches, embed, preprocessing
 from eval.image_sets import open_image_set
 from eval.zero_shot import warn_of_names, zero_shot
 from pacl.errors import UserError
-from pacl.loading import load_model
+from pacl.models.loading import load_model
 from pacl.prompts import get_templates
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 
-from pacl.backbone import OPENAI_B16, FrozenCLIP, load_clip
 from pacl.errors import UserError
-from pacl.hub import fail_fast
-from pacl.model import CONFIG, HEAD_FORMAT, PACL
+from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
+from pacl.models.hub import fail_fast
+from pacl.models.model import CONFIG, HEAD_FORMAT, PACL
 
 UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
 UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
@@ -23,8 +23,8 @@ def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: s
 
     Args:
         spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``bundled``), ``bundled``,
-            a saved head's folder or ``hf-hub:ORG/REPO``, or a CLIP's name (see `pacl.backbone`). A CLIP without a
-            head gets the ``clip`` start: the training-free method of its dense variant.
+            a saved head's folder or ``hf-hub:ORG/REPO``, or a CLIP's name (see `pacl.models.backbone`). A CLIP
+            without a head gets the ``clip`` start: the training-free method of its dense variant.
         dense: another dense variant than the head's own; a trained head then warns on standard error.
         device: where the model goes.
 
@@ -43,7 +43,7 @@ def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: s
 
 def _load_auto(dense: str | None) -> PACL:
     try:
-        clip = load_clip(OPENAI_B16)
+        clip = load_backbone(OPENAI_B16)
     except UserError:
         _warn(
             "no CLIP weights in the cache and none can be downloaded: using the bundled model, which knows drawn "
@@ -60,13 +60,13 @@ def _load_named(spec: str, dense: str | None) -> PACL:
     if _is_head(path / CONFIG):
         return PACL.from_pretrained(path)
     if path.is_dir():
-        return _training_free(load_clip(f"local-dir:{path}"), dense)
+        return _training_free(load_backbone(f"local-dir:{path}"), dense)
     if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
         return head
-    return _training_free(load_clip(spec), dense)
+    return _training_free(load_backbone(spec), dense)
 
 
-def _training_free(clip: FrozenCLIP, dense: str | None) -> PACL:
+def _training_free(clip: Backbone, dense: str | None) -> PACL:
     if clip.projection is None:
         raise UserError(
             f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "

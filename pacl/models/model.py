@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pacl.backbone import OFFLINE_ADVICE, FrozenCLIP, bundled_folder, load_clip
-from pacl.compatibility import compatibility
-from pacl.embedder import STARTS, PatchEmbedder
 from pacl.errors import UserError
 from pacl.files import written_whole
-from pacl.grid import PatchGrid
-from pacl.hub import fail_fast
+from pacl.models.backbone import OFFLINE_ADVICE, Backbone, bundled_folder, load_backbone
+from pacl.models.compatibility import compatibility
+from pacl.models.embedder import STARTS, PatchEmbedder
+from pacl.models.grid import PatchGrid
+from pacl.models.hub import fail_fast
 from pacl.prompts import GENERIC_CONTRAST, fill
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -45,7 +45,7 @@ class HeadConfig:
     """What a head is and which CLIP it belongs to: the ``config.json`` beside its weights.
 
     Attributes:
-        backbone: the CLIP's name, as `pacl.backbone.load_clip` takes it.
+        backbone: the CLIP's name, as `pacl.models.backbone.load_backbone` takes it.
         checksum: SHA-256 of that CLIP's weights; a head for other weights is refused.
         quick_gelu: that CLIP's activation flag; a head for the other is refused.
         width: token width W.
@@ -54,8 +54,8 @@ class HeadConfig:
         size: short side in pixels that pictures are best resized to: that of the training images.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
-        dense: variant of the frozen tower's last block, see `pacl.dense`.
-        start: ``clip`` or ``paper``, see `pacl.embedder`.
+        dense: variant of the frozen tower's last block, see `pacl.models.dense`.
+        start: ``clip`` or ``paper``, see `pacl.models.embedder`.
         temperature: of the pooling softmax at the start of training; 1 is the published formula, ``inf`` mean pooling.
         learn_temperature: whether it trains.
         cosine: whether phi is a cosine, or the raw product with the pooled vector.
@@ -126,7 +126,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         config: what this head is.
     """
 
-    def __init__(self, clip: FrozenCLIP, config: HeadConfig) -> None:
+    def __init__(self, clip: Backbone, config: HeadConfig) -> None:
         super().__init__()
         if config.start not in STARTS:
             raise UserError(f"start {config.start!r}: choose from {', '.join(STARTS)}")
@@ -151,7 +151,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
     @classmethod
     def untrained(
         cls,
-        clip: FrozenCLIP,
+        clip: Backbone,
         *,
         dense: str = "value",
         start: str = "clip",
@@ -304,7 +304,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | Path, *, clip: FrozenCLIP | None = None, **hub: Any
+        cls, pretrained_model_name_or_path: str | Path, *, clip: Backbone | None = None, **hub: Any
     ) -> PACL:
         """Load a saved head with the CLIP it belongs to.
 
@@ -322,7 +322,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{config_path} cannot be read ({error}); save or download it again") from error
         config = HeadConfig.from_json(text, str(config_path))
-        clip = clip or load_clip(config.backbone)
+        clip = clip or load_backbone(config.backbone)
         _check_backbone(clip, config, str(config_path))
         model = cls(clip, config)
         try:
@@ -351,7 +351,7 @@ def _locate(name: str, hub: dict[str, Any]) -> tuple[Path, Path]:
         raise UserError(f"--model {name}: {reason}; {OFFLINE_ADVICE}") from error
 
 
-def _check_backbone(clip: FrozenCLIP, config: HeadConfig, source: str) -> None:
+def _check_backbone(clip: Backbone, config: HeadConfig, source: str) -> None:
     if clip.quick_gelu != config.quick_gelu:
         raise UserError(
             f"{source}: this head was trained with quick_gelu={config.quick_gelu}, but {clip.name} has "
@@ -364,7 +364,7 @@ def _check_backbone(clip: FrozenCLIP, config: HeadConfig, source: str) -> None:
         )
 
 
-def _start(clip: FrozenCLIP, config: HeadConfig) -> PatchEmbedder:
+def _start(clip: Backbone, config: HeadConfig) -> PatchEmbedder:
     if config.start == "paper":
         return PatchEmbedder.start_paper(config.width, config.dim, config.hidden)
     if clip.projection is None:

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from pacl.text_cache import TextCache
+from pacl.models.text_cache import TextCache
 
 
 class Encoder:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from pacl.embedder import PatchEmbedder
+from pacl.models.embedder import PatchEmbedder
 
 
 def test_the_papers_block_for_vit_b16_has_its_number_of_parameters() -> None:

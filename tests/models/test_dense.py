@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pacl.backbone import load_clip
-from pacl.dense import VARIANTS, dense_block, neighbourhood, supports_variants
-from pacl.grid import PatchGrid
+from pacl.models.backbone import load_backbone
+from pacl.models.dense import VARIANTS, dense_block, neighbourhood, supports_variants
+from pacl.models.grid import PatchGrid
 from tests.tiny import save_tiny_clip
 
 GRID = PatchGrid(3, 4, patch=8, stride=8)
@@ -55,7 +55,9 @@ def by_formula(block: Any, x: Tensor, variant: str) -> Tensor:
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variant_equals_its_formula(variant: str, quick_gelu: bool, tmp_path: Path) -> None:
-    block = load_clip(save_tiny_clip(tmp_path, quick_gelu=quick_gelu)).tower.visual.transformer.resblocks[-1].double()
+    block = (
+        load_backbone(save_tiny_clip(tmp_path, quick_gelu=quick_gelu)).tower.visual.transformer.resblocks[-1].double()
+    )
     x = torch.randn(2, 1 + GRID.patches, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = torch.stack([by_formula(block, one, variant) for one in x])
     # The neighbourhood is kept in float32: only naclip differs by its rounding.
@@ -65,7 +67,7 @@ def test_variant_equals_its_formula(variant: str, quick_gelu: bool, tmp_path: Pa
 
 
 def test_a_token_of_the_value_path_depends_on_itself_alone(tmp_path: Path) -> None:
-    block = load_clip(save_tiny_clip(tmp_path)).tower.visual.transformer.resblocks[-1]
+    block = load_backbone(save_tiny_clip(tmp_path)).tower.visual.transformer.resblocks[-1]
     x = torch.randn(1, 1 + GRID.patches, 32)
     changed = x.clone()
     changed[:, 5] += 1
@@ -83,7 +85,7 @@ def test_neighbourhood_is_in_patch_widths_whatever_the_stride() -> None:
 
 
 def test_unknown_blocks_and_variants_are_told_apart(tmp_path: Path) -> None:
-    block = load_clip(save_tiny_clip(tmp_path)).tower.visual.transformer.resblocks[-1]
+    block = load_backbone(save_tiny_clip(tmp_path)).tower.visual.transformer.resblocks[-1]
     assert supports_variants(block)
     assert not supports_variants(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="choose from clip, value"):
@@ -92,7 +94,7 @@ def test_unknown_blocks_and_variants_are_told_apart(tmp_path: Path) -> None:
 
 def test_clip_projection_of_the_plain_block_is_the_models_own(tmp_path: Path) -> None:
     """The class token of the unchanged block, projected, is CLIP's image embedding; patches take the same path."""
-    clip = load_clip(save_tiny_clip(tmp_path))
+    clip = load_backbone(save_tiny_clip(tmp_path))
     image = torch.randn(1, 3, 32, 32)
     own = clip.tower.visual.forward_intermediates(
         image, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"

@@ -11,20 +11,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pacl.backbone import FrozenCLIP, load_clip
-from pacl.dense import VARIANTS
 from pacl.errors import UserError
-from pacl.model import PACL, HeadConfig
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.dense import VARIANTS
+from pacl.models.model import PACL, HeadConfig
 from tests.tiny import save_tiny_clip, trained_head
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
-    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.mark.parametrize("dense", VARIANTS)
-def test_the_clip_start_is_the_training_free_method(clip: FrozenCLIP, dense: str) -> None:
+def test_the_clip_start_is_the_training_free_method(clip: Backbone, dense: str) -> None:
     model = PACL.untrained(clip, dense=dense, start="clip")
     images = torch.randn(2, 3, 40, 56)
     ours, grid = model.encode_image(images)
@@ -37,7 +37,7 @@ def test_the_clip_start_is_the_training_free_method(clip: FrozenCLIP, dense: str
     torch.testing.assert_close(cosines[1, 0].flatten(), ours[1] @ texts[0])
 
 
-def test_only_the_head_trains_and_is_saved(clip: FrozenCLIP) -> None:
+def test_only_the_head_trains_and_is_saved(clip: Backbone) -> None:
     model = PACL.untrained(clip, text="linear", learn_temperature=True)
     model.train()
     assert not model.clip.training
@@ -54,8 +54,8 @@ def test_only_the_head_trains_and_is_saved(clip: FrozenCLIP) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"start": "paper", "temperature": math.inf}, {"text": "linear", "hidden": 7}])
-def test_saving_and_loading_is_bit_equal(clip: FrozenCLIP, tmp_path: Path, options: dict[str, Any]) -> None:
-    clip = load_clip(clip.name)  # texts not encoded yet: in another batch their last bits may differ
+def test_saving_and_loading_is_bit_equal(clip: Backbone, tmp_path: Path, options: dict[str, Any]) -> None:
+    clip = load_backbone(clip.name)  # texts not encoded yet: in another batch their last bits may differ
     model = trained_head(clip, **options)
     model.save_pretrained(tmp_path / "head")
     again = PACL.from_pretrained(tmp_path / "head")
@@ -74,21 +74,21 @@ def test_saving_and_loading_is_bit_equal(clip: FrozenCLIP, tmp_path: Path, optio
 
 
 def test_a_head_for_vit_b16_is_about_four_megabytes(tmp_path: Path) -> None:
-    PACL.untrained(load_clip("open_clip:ViT-B-16-quickgelu/random")).save_pretrained(tmp_path)
+    PACL.untrained(load_backbone("open_clip:ViT-B-16-quickgelu/random")).save_pretrained(tmp_path)
     assert 4_200_000 < (tmp_path / "model.safetensors").stat().st_size < 4_300_000
 
 
-def test_heads_for_other_weights_or_activations_are_refused(clip: FrozenCLIP, tmp_path: Path) -> None:
+def test_heads_for_other_weights_or_activations_are_refused(clip: Backbone, tmp_path: Path) -> None:
     trained_head(clip).save_pretrained(tmp_path / "head")
-    other = load_clip(save_tiny_clip(tmp_path / "other", seed=1))
+    other = load_backbone(save_tiny_clip(tmp_path / "other", seed=1))
     with pytest.raises(UserError, match="trained on other weights"):
         PACL.from_pretrained(tmp_path / "head", clip=other)
-    quick = load_clip(clip.name, quick_gelu=True)
+    quick = load_backbone(clip.name, quick_gelu=True)
     with pytest.raises(UserError, match="quick_gelu=False"):
         PACL.from_pretrained(tmp_path / "head", clip=quick)
 
 
-def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
+def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor a hub repository"):
         PACL.from_pretrained(tmp_path / "nowhere")
     trained_head(clip).save_pretrained(tmp_path)
@@ -112,7 +112,7 @@ def test_broken_heads_are_one_line(clip: FrozenCLIP, tmp_path: Path) -> None:
         PACL.from_pretrained(tmp_path)
 
 
-def test_saving_where_one_cannot(clip: FrozenCLIP, tmp_path: Path) -> None:
+def test_saving_where_one_cannot(clip: Backbone, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         PACL.untrained(clip).save_pretrained(tmp_path / "file")
@@ -131,12 +131,12 @@ def test_saving_where_one_cannot(clip: FrozenCLIP, tmp_path: Path) -> None:
         ({"temperature": math.inf, "learn_temperature": True}, "nothing to learn"),
     ],
 )
-def test_settings_that_do_not_work(clip: FrozenCLIP, options: dict[str, Any], complaint: str) -> None:
+def test_settings_that_do_not_work(clip: Backbone, options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         PACL.untrained(clip, **options)
 
 
-def test_prompts_are_averaged_over_templates(clip: FrozenCLIP) -> None:
+def test_prompts_are_averaged_over_templates(clip: Backbone) -> None:
     model = PACL.untrained(clip)
     templates = ("a photo of a {}.", "{}")
     embedded = model.encode_prompts(["dog", "cat"], templates)
@@ -145,14 +145,14 @@ def test_prompts_are_averaged_over_templates(clip: FrozenCLIP) -> None:
     assert torch.equal(embedded, model.encode_prompts(["dog", "cat"], templates))
 
 
-def test_a_learned_text_layer_starts_as_the_identity_and_trains(clip: FrozenCLIP) -> None:
+def test_a_learned_text_layer_starts_as_the_identity_and_trains(clip: Backbone) -> None:
     model = PACL.untrained(clip, text="linear")
     torch.testing.assert_close(model.encode_text(["a dog"]), clip.encode_text(["a dog"]))
     model.encode_text(["a dog"]).sum().backward()
     assert model.text_embedder.weight.grad is not None  # type: ignore[union-attr]
 
 
-def test_pushing_to_the_hub_uploads_the_three_files(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushing_to_the_hub_uploads_the_three_files(clip: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     uploaded: list[str] = []
 
     class Api:
@@ -175,12 +175,12 @@ def test_config_survives_json() -> None:
     assert HeadConfig.from_json(config.to_json(), "here") == config
 
 
-def test_logit_scale_is_clamped(clip: FrozenCLIP) -> None:
+def test_logit_scale_is_clamped(clip: Backbone) -> None:
     model = PACL.untrained(clip, logit_scale=500.0)
     assert float(model.logit_scale.detach()) == pytest.approx(100.0)
 
 
-def test_a_head_with_values_that_are_no_numbers_is_refused(clip: FrozenCLIP, tmp_path: Path) -> None:
+def test_a_head_with_values_that_are_no_numbers_is_refused(clip: Backbone, tmp_path: Path) -> None:
     model = trained_head(clip)
     with torch.no_grad():
         model.embedder.skip.bias[0] = math.nan

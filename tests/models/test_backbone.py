@@ -10,21 +10,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pacl import hub
-from pacl.backbone import FrozenCLIP, bundled_folder, load_clip
-from pacl.dense import VARIANTS
 from pacl.errors import UserError
-from pacl.grid import PatchGrid, upsample
-from pacl.text_cache import TextCache
+from pacl.models import hub
+from pacl.models.backbone import Backbone, bundled_folder, load_backbone
+from pacl.models.dense import VARIANTS
+from pacl.models.grid import PatchGrid, upsample
+from pacl.models.text_cache import TextCache
 from tests.tiny import save_tiny_clip
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
-    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
-def test_what_is_read_from_the_model(clip: FrozenCLIP) -> None:
+def test_what_is_read_from_the_model(clip: Backbone) -> None:
     assert (clip.width, clip.dim, clip.patch, clip.size, clip.context_length) == (32, 16, 8, 32, 16)
     assert clip.dense_variants == VARIANTS
     assert clip.projection is not None
@@ -36,7 +36,7 @@ def test_what_is_read_from_the_model(clip: FrozenCLIP) -> None:
 @pytest.mark.parametrize("dense", VARIANTS)
 @pytest.mark.parametrize("stride", [None, 4, 3])
 @pytest.mark.parametrize("size", [(32, 32), (40, 72), (17, 90), (1, 30)])
-def test_any_size_any_stride(clip: FrozenCLIP, dense: str, stride: int | None, size: tuple[int, int]) -> None:
+def test_any_size_any_stride(clip: Backbone, dense: str, stride: int | None, size: tuple[int, int]) -> None:
     images = torch.randn(2, 3, *size)
     tokens, grid = clip.patch_tokens(images, dense, stride)
     assert grid == PatchGrid.cover(*size, 8, stride or 8)
@@ -55,7 +55,7 @@ def test_what_is_drawn_at_a_place_responds_there(
 ) -> None:
     """Repaint one patch's pixels: the tokens change most at those pixels. One block, so that places do not mix."""
     folder = tmp_path_factory.getbasetemp() / "one-block"
-    clip = load_clip(save_tiny_clip(folder, layers=1))
+    clip = load_backbone(save_tiny_clip(folder, layers=1))
     top, left = place[0] * 8, place[1] * 8
     before = 0.1 * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     after = before.clone()
@@ -67,12 +67,12 @@ def test_what_is_drawn_at_a_place_responds_there(
     assert (strongest - centre).abs().max() <= 4  # the patch that was painted: half a patch from its centre
 
 
-def test_positions_at_the_native_size_are_untouched(clip: FrozenCLIP) -> None:
+def test_positions_at_the_native_size_are_untouched(clip: Backbone) -> None:
     assert clip.tower.positions(PatchGrid(4, 4, 8, 8)) is clip.tower.visual.positional_embedding
 
 
 @pytest.mark.parametrize("grid", [(4, 8), (7, 3)])
-def test_positions_of_tiling_patches_are_plain_bicubic_resizing(clip: FrozenCLIP, grid: tuple[int, int]) -> None:
+def test_positions_of_tiling_patches_are_plain_bicubic_resizing(clip: Backbone, grid: tuple[int, int]) -> None:
     native = clip.tower.visual.positional_embedding
     table = native[1:].T.reshape(1, 32, 4, 4)
     expected = F.interpolate(table, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
@@ -81,14 +81,14 @@ def test_positions_of_tiling_patches_are_plain_bicubic_resizing(clip: FrozenCLIP
     assert torch.equal(ours[0], native[0])
 
 
-def test_positions_of_overlapping_patches_are_sampled_at_their_centres(clip: FrozenCLIP) -> None:
+def test_positions_of_overlapping_patches_are_sampled_at_their_centres(clip: Backbone) -> None:
     """Every second patch of a stride-4 grid is a patch of the stride-8 grid over the same picture."""
     coarse = clip.tower.positions(PatchGrid(6, 6, 8, 8))[1:].view(6, 6, 32)
     fine = clip.tower.positions(PatchGrid(11, 11, 8, 4))[1:].view(11, 11, 32)
     torch.testing.assert_close(fine[::2, ::2], coarse, rtol=1e-4, atol=1e-6)
 
 
-def test_the_pooled_embedding_and_the_tokens_in_one_pass(clip: FrozenCLIP) -> None:
+def test_the_pooled_embedding_and_the_tokens_in_one_pass(clip: Backbone) -> None:
     images = torch.randn(3, 3, clip.size, clip.size, generator=torch.Generator().manual_seed(0))
     for dense in clip.dense_variants:
         pooled, tokens = clip.encode_image_and_tokens(images, dense)
@@ -98,7 +98,7 @@ def test_the_pooled_embedding_and_the_tokens_in_one_pass(clip: FrozenCLIP) -> No
         clip.encode_image_and_tokens(images, "other")
 
 
-def test_texts_are_chunked_and_normalised(clip: FrozenCLIP) -> None:
+def test_texts_are_chunked_and_normalised(clip: Backbone) -> None:
     texts = [f"a dog number {i % 97}" for i in range(150)]
     encoded = clip.encode_text(texts)
     assert encoded.shape == (150, 16)
@@ -109,7 +109,7 @@ def test_texts_are_chunked_and_normalised(clip: FrozenCLIP) -> None:
 
 
 def test_padding_after_a_texts_end_is_left_out_and_changes_nothing(
-    clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+    clip: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = ["a", "a dog", "a red house with a green door", "many " * 40, "", "a cat"]
     seen = []
@@ -126,7 +126,7 @@ def test_padding_after_a_texts_end_is_left_out_and_changes_nothing(
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_encoded_once(clip: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     first = clip.encode_text(["a dog", "a cat", "a dog"])
     assert torch.equal(first[0], first[2])
     monkeypatch.setattr(clip, "_encode", lambda *_: pytest.fail("encoded again"))
@@ -134,7 +134,7 @@ def test_texts_are_encoded_once(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatc
     assert clip.encode_text([]).shape == (0, 16)
 
 
-def test_a_text_gets_the_same_bits_whatever_comes_with_it(clip: FrozenCLIP) -> None:
+def test_a_text_gets_the_same_bits_whatever_comes_with_it(clip: Backbone) -> None:
     texts = [f"a dog number {i}" for i in range(70)]
     together = clip.encode_text(texts)
     clip._texts = TextCache(clip._encode)
@@ -142,22 +142,22 @@ def test_a_text_gets_the_same_bits_whatever_comes_with_it(clip: FrozenCLIP) -> N
     assert torch.equal(alone.flip(0), together)
 
 
-def test_normalize_takes_bytes_and_fractions(clip: FrozenCLIP) -> None:
+def test_normalize_takes_bytes_and_fractions(clip: Backbone) -> None:
     images = torch.randint(0, 256, (1, 3, 4, 4), dtype=torch.uint8)
     torch.testing.assert_close(clip.normalize(images), clip.normalize(images.float() / 255))
     grey = torch.tensor(clip.mean).view(1, 3, 1, 1)
     torch.testing.assert_close(clip.normalize(grey), torch.zeros(1, 3, 1, 1))
 
 
-def test_checksum_tells_weights_apart(tmp_path: Path, clip: FrozenCLIP) -> None:
-    same = load_clip(save_tiny_clip(tmp_path / "same"))
-    other = load_clip(save_tiny_clip(tmp_path / "other", seed=1))
+def test_checksum_tells_weights_apart(tmp_path: Path, clip: Backbone) -> None:
+    same = load_backbone(save_tiny_clip(tmp_path / "same"))
+    other = load_backbone(save_tiny_clip(tmp_path / "other", seed=1))
     assert clip.checksum() == same.checksum() != other.checksum()
 
 
 def test_quick_gelu_follows_the_configuration_and_changes_the_output(tmp_path: Path) -> None:
     name = save_tiny_clip(tmp_path, quick_gelu=True)
-    quick, plain = load_clip(name), load_clip(name, quick_gelu=False)
+    quick, plain = load_backbone(name), load_backbone(name, quick_gelu=False)
     assert (quick.quick_gelu, plain.quick_gelu) == (True, False)
     image = torch.randn(1, 3, 32, 32)
     assert not torch.allclose(quick.patch_tokens(image)[0], plain.patch_tokens(image)[0])
@@ -165,10 +165,10 @@ def test_quick_gelu_follows_the_configuration_and_changes_the_output(tmp_path: P
 
 def test_a_random_builtin_is_the_same_each_time_and_leaves_the_generator_alone() -> None:
     state = torch.random.get_rng_state()
-    first = load_clip("open_clip:ViT-B-32-quickgelu/random")
+    first = load_backbone("open_clip:ViT-B-32-quickgelu/random")
     assert torch.equal(state, torch.random.get_rng_state())
     assert first.quick_gelu
-    assert first.checksum() == load_clip("open_clip:ViT-B-32-quickgelu/random").checksum()
+    assert first.checksum() == load_backbone("open_clip:ViT-B-32-quickgelu/random").checksum()
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def test_a_random_builtin_is_the_same_each_time_and_leaves_the_generator_alone()
 )
 def test_names_that_do_not_work_say_what_would(name: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
-        load_clip(name)
+        load_backbone(name)
 
 
 def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(UserError, match="not an open_clip configuration"):
-        load_clip(f"local-dir:{tmp_path}")
+        load_backbone(f"local-dir:{tmp_path}")
     save_tiny_clip(tmp_path)
     good = json.loads((tmp_path / "open_clip_config.json").read_text())
     for wrong in (
@@ -202,11 +202,11 @@ def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
     ):
         (tmp_path / "open_clip_config.json").write_text(json.dumps({**good, **wrong}))
         with pytest.raises(UserError, match="local-dir"):
-            load_clip(f"local-dir:{tmp_path}")
+            load_backbone(f"local-dir:{tmp_path}")
     (tmp_path / "open_clip_config.json").write_text(json.dumps(good))
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"short")
     with pytest.raises(UserError, match="local-dir") as error:
-        load_clip(f"local-dir:{tmp_path}")
+        load_backbone(f"local-dir:{tmp_path}")
     assert "\n" not in str(error.value)
 
 
@@ -215,12 +215,12 @@ def test_without_network_missing_weights_are_one_line_at_once(monkeypatch: pytes
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in ("open_clip:ViT-B-16/openai", "hf-hub:nobody/nothing"):
         with pytest.raises(UserError, match="--model bundled"):
-            load_clip(name)
+            load_backbone(name)
 
 
 def test_a_local_clip_asks_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub, "reachable", lambda: pytest.fail("asked whether the hub is there"))
-    load_clip(save_tiny_clip(tmp_path))
+    load_backbone(save_tiny_clip(tmp_path))
 
 
 def test_a_compact_clip_from_the_hub_keeps_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,15 +230,15 @@ def test_a_compact_clip_from_the_hub_keeps_its_words(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("open_clip.factory._get_hf_config", lambda *_, **__: json.loads(json.dumps(extra)))
     weights = str(bundled / "open_clip_model.safetensors")
     monkeypatch.setattr("open_clip.factory.download_pretrained_from_hf", lambda *_, **__: weights)
-    clip = load_clip("hf-hub:somebody/scenes")
+    clip = load_backbone("hf-hub:somebody/scenes")
     assert clip.vocabulary == frozenset(extra["vocabulary"])
     assert clip.contrast == tuple(extra["contrast"])
-    assert clip.checksum() == load_clip("bundled").checksum()
+    assert clip.checksum() == load_backbone("bundled").checksum()
     words = {word for prompt in extra["contrast"] for word in prompt.split()}
     assert words <= clip.vocabulary
 
 
-def test_variants_and_strides_a_tower_cannot_do(clip: FrozenCLIP) -> None:
+def test_variants_and_strides_a_tower_cannot_do(clip: Backbone) -> None:
     images = torch.zeros(1, 3, 32, 32)
     with pytest.raises(UserError, match="can do clip, value"):
         clip.patch_tokens(images, "best")
@@ -248,7 +248,7 @@ def test_variants_and_strides_a_tower_cannot_do(clip: FrozenCLIP) -> None:
 
 @pytest.mark.slow
 def test_a_resnet_gives_its_plain_features_only() -> None:
-    clip = load_clip("open_clip:RN50/random")
+    clip = load_backbone("open_clip:RN50/random")
     tokens, grid = clip.patch_tokens(torch.randn(1, 3, 100, 200))
     assert tokens.shape == (1, 4 * 7, 2048)
     assert grid == PatchGrid(4, 7, 32, 32)
@@ -278,7 +278,7 @@ def test_a_timm_vit_takes_any_size(tmp_path: Path) -> None:
     model = open_clip.CLIP(**config)
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    clip = load_clip(f"local-dir:{tmp_path}")
+    clip = load_backbone(f"local-dir:{tmp_path}")
     tokens, grid = clip.patch_tokens(torch.randn(1, 3, 96, 200))
     assert (grid.h, grid.w, clip.width) == (6, 13, 64)
     assert tokens.shape == (1, 6 * 13, 64)

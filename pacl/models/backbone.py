@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
-from pacl.hub import fail_fast
-from pacl.text_cache import TextCache
-from pacl.tokenizer import CompactTokenizer
-from pacl.towers import FeatureTower, ViTTower
+from pacl.models.grid import PatchGrid
+from pacl.models.hub import fail_fast
+from pacl.models.text_cache import TextCache
+from pacl.models.tokenizer import CompactTokenizer
+from pacl.models.towers import FeatureTower, ViTTower
 
 TEXT_BATCH = 64  # texts that pass the text tower at once; a GPU takes more
 TEXT_STEP = 8  # tokens; lengths of texts are rounded up to it
@@ -46,11 +46,11 @@ def bundled_folder() -> Path:
     return Path(str(resources.files("pacl"))) / "bundled"
 
 
-class FrozenCLIP(nn.Module):
+class Backbone(nn.Module):
     """A CLIP whose weights never change: no gradients, always in eval mode.
 
     Attributes:
-        name: the model's name as `load_clip` takes it.
+        name: the model's name as `load_backbone` takes it.
         width: token width W of the image tower.
         dim: embedding width D.
         patch: patch side in pixels.
@@ -115,7 +115,7 @@ class FrozenCLIP(nn.Module):
     def device(self) -> torch.device:
         return next(self.clip.parameters()).device
 
-    def train(self, mode: bool = True) -> FrozenCLIP:
+    def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode, whatever the module around it does."""
         return super().train(False)
 
@@ -131,7 +131,7 @@ class FrozenCLIP(nn.Module):
 
         Args:
             images: normalised ``[B, 3, H, W]``, any H and W.
-            dense: variant of the last block, see `pacl.dense`.
+            dense: variant of the last block, see `pacl.models.dense`.
             stride: pixels between patches; ``None`` is the patch size. Smaller strides overlap (the stride trick).
 
         Returns:
@@ -238,7 +238,7 @@ def weights_checksum(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_clip(name: str, *, quick_gelu: bool | None = None) -> FrozenCLIP:
+def load_backbone(name: str, *, quick_gelu: bool | None = None) -> Backbone:
     """Load a frozen CLIP by its name (see the module's docstring).
 
     Args:
@@ -265,7 +265,7 @@ def load_clip(name: str, *, quick_gelu: bool | None = None) -> FrozenCLIP:
     )
 
 
-def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> FrozenCLIP:
+def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> Backbone:
     config = folder / "open_clip_config.json"
     if not config.is_file():
         raise UserError(f"--model {name}: {folder} holds no open_clip_config.json")
@@ -277,7 +277,7 @@ def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> FrozenCLIP
     return _load_described(name, f"local-dir:{folder}", extra, flag if quick_gelu is None else quick_gelu)
 
 
-def _load_hub(name: str, quick_gelu: bool | None) -> FrozenCLIP:
+def _load_hub(name: str, quick_gelu: bool | None) -> Backbone:
     import open_clip
 
     try:
@@ -291,7 +291,7 @@ def _load_hub(name: str, quick_gelu: bool | None) -> FrozenCLIP:
     return _load_described(name, name, extra, flag if quick_gelu is None else quick_gelu)
 
 
-def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bool) -> FrozenCLIP:
+def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bool) -> Backbone:
     """A model with an ``open_clip_config.json``, whose further keys are ours: see `pacl.pretrain`."""
     words = [extra.get(key) for key in ("vocabulary", "contrast")]
     if not all(
@@ -305,10 +305,10 @@ def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bo
             tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
         except (ValueError, TypeError) as error:
             raise UserError(f"--model {name}: token_ids of its configuration are not usable ({error})") from error
-    return FrozenCLIP(clip, tokenizer, name, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
+    return Backbone(clip, tokenizer, name, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
 
 
-def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | None) -> FrozenCLIP:
+def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | None) -> Backbone:
     import open_clip
 
     config = open_clip.get_model_config(architecture)
@@ -331,7 +331,7 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
             clip = _create(name, architecture, load_weights=False, quick_gelu=flag)
     else:
         clip = _create(name, architecture, pretrained=tag, quick_gelu=flag)
-    return FrozenCLIP(clip, _tokenizer(name, architecture), name, flag)
+    return Backbone(clip, _tokenizer(name, architecture), name, flag)
 
 
 def _create(

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from pacl.grid import PatchGrid
+from pacl.models.grid import PatchGrid
 
 Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
 VARIANTS: tuple[str, ...] = get_args(Dense)

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from pacl import hub, loading
-from pacl.backbone import FrozenCLIP, load_clip
 from pacl.errors import UserError
-from pacl.loading import load_model
-from pacl.model import PACL
+from pacl.models import hub, loading
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from tests.tiny import save_tiny_clip, trained_head
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> FrozenCLIP:
-    return load_clip(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
-def test_load_model_takes_whatever_model_may_name(clip: FrozenCLIP, tmp_path: Path) -> None:
+def test_load_model_takes_whatever_model_may_name(clip: Backbone, tmp_path: Path) -> None:
     trained_head(clip, dense="sclip").save_pretrained(tmp_path / "head")
     assert load_model(str(tmp_path / "head")).config.dense == "sclip"
     folder = clip.name.removeprefix("local-dir:")
@@ -32,13 +32,13 @@ def test_load_model_takes_whatever_model_may_name(clip: FrozenCLIP, tmp_path: Pa
         load_model("nowhere")
 
 
-def test_a_training_free_clip_gets_the_protocols_size(clip: FrozenCLIP) -> None:
+def test_a_training_free_clip_gets_the_protocols_size(clip: Backbone) -> None:
     assert load_model("open_clip:ViT-B-32/random").config.size == 336
     assert load_model(clip.name).config.size == 32
 
 
 def test_another_dense_variant_than_trained_on_warns(
-    clip: FrozenCLIP, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clip: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained_head(clip, dense="value").save_pretrained(tmp_path)
     assert load_model(str(tmp_path), dense="naclip").config.dense == "naclip"
@@ -49,10 +49,10 @@ def test_another_dense_variant_than_trained_on_warns(
         load_model(str(tmp_path), dense="best")
 
 
-def test_a_head_from_the_hub(clip: FrozenCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_from_the_hub(clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained_head(clip)
     model.save_pretrained(tmp_path)
-    for module in ("pacl.model", "pacl.loading"):
+    for module in ("pacl.models.model", "pacl.models.loading"):
         monkeypatch.setattr(f"{module}.hf_hub_download", lambda repo, file, **_: str(tmp_path / file))
     monkeypatch.setattr(hub, "reachable", lambda: False)
     for name in ("somebody/head", "hf-hub:somebody/head"):
@@ -60,14 +60,16 @@ def test_a_head_from_the_hub(clip: FrozenCLIP, tmp_path: Path, monkeypatch: pyte
         assert torch.equal(again.log_logit_scale, model.log_logit_scale)
 
 
-def test_a_clip_folder_with_another_librarys_config_is_a_clip(clip: FrozenCLIP) -> None:
+def test_a_clip_folder_with_another_librarys_config_is_a_clip(clip: Backbone) -> None:
     folder = Path(clip.name.removeprefix("local-dir:"))
     (folder / "config.json").write_text('{"model_type": "clip"}')
     assert not load_model(str(folder)).config.trained
 
 
-def test_auto_takes_openais_clip_where_there_is_one(clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "load_clip", lambda name: clip if name == loading.OPENAI_B16 else pytest.fail(name))
+def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        loading, "load_backbone", lambda name: clip if name == loading.OPENAI_B16 else pytest.fail(name)
+    )
     model = load_model("auto")
     assert model.clip is clip
     assert (model.config.dense, model.config.start, model.config.trained) == ("naclip", "clip", False)
@@ -78,10 +80,10 @@ def test_auto_takes_openais_clip_where_there_is_one(clip: FrozenCLIP, monkeypatc
 def test_auto_without_any_says_what_the_bundled_model_knows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(name: str) -> FrozenCLIP:
+    def missing(name: str) -> Backbone:
         raise UserError("no weights")
 
-    monkeypatch.setattr(loading, "load_clip", missing)
+    monkeypatch.setattr(loading, "load_backbone", missing)
     model = load_model("auto")
     assert model.clip.name == "bundled"
     warning = capsys.readouterr().err

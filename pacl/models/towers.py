@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from pacl import dense
 from pacl.errors import UserError
-from pacl.grid import PatchGrid
+from pacl.models import dense
+from pacl.models.grid import PatchGrid
 
 POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
 
