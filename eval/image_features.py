@@ -26,7 +26,7 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.models.backbone import weights_checksum
 from pacl.models.model import PACL
-from pacl.models.towers import ViTTower
+from pacl.models.open_clip_towers import ViTTower
 from pacl.prompts import fill
 
 Item = TypeVar("Item")
@@ -61,7 +61,7 @@ def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
     """open_clip's own of this CLIP, to the pixel: resize (or squash), centre crop, normalise, to float32 [3, S, S]."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    return image_transform_v2(PreprocessCfg(**model.clip.clip.visual.preprocess_cfg), is_train=False)
+    return image_transform_v2(PreprocessCfg(**model.clip.preprocessing), is_train=False)
 
 
 def batches(
@@ -161,11 +161,11 @@ def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, 
     (ResNets, timm's) give their pooled embedding [B, D] instead, of unit norm. ``patches`` is the mean of PACL's unit
     patch embeddings, of unit norm, [B, D].
     """
-    visual = model.clip.clip.visual
+    tower = model.clip.image
     caught: list[Tensor] = []
     hooks = []
-    if isinstance(model.clip.tower, ViTTower) and visual.pool_type == "tok":
-        hooks.append(visual.ln_post.register_forward_hook(lambda module, inputs, output: caught.append(output)))
+    if isinstance(tower, ViTTower) and tower.visual.pool_type == "tok":
+        hooks.append(tower.visual.ln_post.register_forward_hook(lambda module, inputs, output: caught.append(output)))
     try:
         pooled, patches = embed(model, images, precision)
     finally:

@@ -41,7 +41,7 @@ def planned_result(
             "main": images.benchmark.main,
             "classes": len(images.keys),
             "size": model.clip.size,
-            "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
+            "preprocessing": model.clip.preprocessing.get("resize_mode", "shortest"),
             "precision": args.precision,
             "pictures": images.chosen,
             "limit": args.limit,

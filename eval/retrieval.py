@@ -266,7 +266,7 @@ def plan(model: PACL, captions: CaptionSet, method: str, args: argparse.Namespac
         "templates": "none",
         "ties": "wrong items first",
         "size": model.clip.size,
-        "preprocessing": model.clip.clip.visual.preprocess_cfg.get("resize_mode", "shortest"),
+        "preprocessing": model.clip.preprocessing.get("resize_mode", "shortest"),
         "precision": args.precision,
         "pairs_sha256": captions.digest()[:DIGITS],
     }

@@ -112,7 +112,7 @@ def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     clip = load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
-    attention = clip.tower.visual.transformer.resblocks[-1].attn
+    attention = clip.image.visual.transformer.resblocks[-1].attn
     with torch.no_grad():  # sharp, so that the variants without a residual keep to their place as well
         attention.in_proj_weight[: 2 * clip.width].mul_(5)
     return clip
@@ -167,7 +167,7 @@ def test_several_heads_on_one_clip_share_the_blocks_before_the_last(
     models = [*(PACL.untrained(clip, dense=dense) for dense in VARIANTS), trained_head(clip, dense="naclip")]
     images = [noise(50, 70), noise(64, 48, seed=1)]
     runs = []
-    first = clip.clip.visual.transformer.resblocks[0]
+    first = clip.image.visual.transformer.resblocks[0]
     forward = first.forward
     monkeypatch.setattr(first, "forward", lambda x: runs.append(len(x)) or forward(x))
     with torch.inference_mode():

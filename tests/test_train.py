@@ -111,8 +111,8 @@ def test_a_run_leaves_a_head_that_loads(clip_name, tmp_path, cache):
     start = PACL.untrained(load_backbone(clip_name), learn_temperature=True, text="linear")
     for name, tensor in model.head_state().items():
         assert not torch.equal(tensor, start.head_state()[name]), f"{name} did not train"
-    frozen = load_backbone(clip_name).clip.state_dict()
-    assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.clip.clip.state_dict().items())
+    frozen = load_backbone(clip_name).state_dict()
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.clip.state_dict().items())
 
 
 def test_the_log_holds_what_tells_a_healthy_run(clip_name, tmp_path):

@@ -40,3 +40,8 @@ def reachable() -> bool:
     except OSError:
         return False
     return True
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for a message of one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

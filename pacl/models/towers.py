@@ -1,145 +1,135 @@
-"""Image towers: how patch tokens come out of each kind of CLIP image encoder, at any size.
+"""What a backbone is made of: the interfaces of image towers and text towers.
 
-`ViTTower` walks through an open_clip ViT itself, which is what the stride trick, arbitrary grids and the dense
-variants need. `FeatureTower` covers the rest (timm towers, ResNets) through open_clip's own intermediate features.
+Every kind of tower is behind one of the two classes below; `pacl.models.backbone` puts an image tower and a text tower
+together and lists the loaders of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models import dense
 from pacl.models.grid import PatchGrid
 
-POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
 
-
-class ViTTower(nn.Module):
-    """Patch tokens of an open_clip ``VisionTransformer``, in any dense variant, at any size and stride.
+@dataclass(frozen=True)
+class Classifier:
+    """The linear classifier that an image tower was trained with.
 
     Attributes:
-        patch: patch side in pixels.
-        width: token width W.
-        variants: dense variants that this tower can do.
-        projection: CLIP's visual projection ``[W, D]``.
+        weight: ``[K, F]``. It reads the final features, which are the last F columns of a token.
+        bias: ``[K]``.
+        names: for each class its names, and its definition where there is one.
     """
 
-    visual: Any
+    weight: Tensor
+    bias: Tensor
+    names: list[tuple[str, ...]]
 
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        self.visual = visual
-        self.patch = int(visual.patch_size[0])
-        self.width = int(visual.conv1.out_channels)
-        last = visual.transformer.resblocks[-1]
-        self.variants = dense.VARIANTS if dense.supports_variants(last) else ("clip",)
-        self._positions: dict[tuple[PatchGrid, torch.device, torch.dtype], Tensor] = {}
+
+class ImageTower(nn.Module, ABC):
+    """Images of any size -> patch tokens.
+
+    Attributes:
+        width: token width W; with ``layers`` the sum of all widths.
+        patch: patch side in pixels; of a convolutional tower its total stride.
+        size: side in pixels of the square images that it was trained on.
+        preprocessing: how it wants its images, with open_clip's keys: ``mean`` and ``std`` per channel in [0, 1],
+            ``interpolation``, ``resize_mode``, ``size``.
+        variants: dense variants that it can do, see `pacl.models.dense`.
+        layers: indices of the earlier layers whose features come before the final ones in a token.
+        quick_gelu: whether its activation is QuickGELU.
+        classifier: the linear classifier on its final features, if it has one.
+    """
+
+    width: int
+    patch: int
+    size: int
+    preprocessing: dict[str, Any]
+    variants: tuple[str, ...] = ("clip",)
+    layers: tuple[int, ...] = ()
+    quick_gelu: bool = False
+    classifier: Classifier | None = None
 
     @property
     def projection(self) -> Tensor | None:
-        return self.visual.proj
+        """Linear map ``[W, D]`` from tokens to the space shared with the texts; ``None`` without one."""
+        return None
 
+    @abstractmethod
     def forward(
         self, images: Tensor, variants: Sequence[str], stride: int | None = None
     ) -> tuple[list[Tensor], PatchGrid]:
-        """Normalised images ``[B, 3, H, W]`` -> for each variant, tokens ``[B, P, W]`` after ``ln_post``; their grid.
+        """Patch tokens.
 
-        All blocks but the last are the same for every variant, and are computed once.
-        Pictures that the patches do not tile exactly are padded at the right and bottom by repeating the border.
+        Args:
+            images: normalised ``[B, 3, H, W]``. Images that the patches do not tile are padded at the right and bottom
+                by repeating the border.
+            variants: dense variants, each one of ``self.variants``.
+            stride: pixels between patches; ``None`` is the patch size.
+
+        Returns:
+            For each variant ``[B, P, W]``, and the patches' grid.
+
+        Raises:
+            UserError: the tower cannot do that stride or size.
         """
-        v = self.visual
-        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, stride or self.patch)
-        images = pad_to(images, grid.extent)
-        x = F.conv2d(images, v.conv1.weight, v.conv1.bias, stride=grid.stride)
-        x = rearrange(x, "b width h w -> b (h w) width")
-        cls = v.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([cls, x], dim=1) + self.positions(grid).to(x.dtype)  # [B, 1+P, W]
-        x = v.ln_pre(x)
-        for block in v.transformer.resblocks[:-1]:
-            x = block(x)
-        return self.finish(x, grid, variants), grid
 
-    def finish(self, x: Tensor, grid: PatchGrid, variants: Sequence[str]) -> list[Tensor]:
-        """The last block's input ``[B, 1+P, W]`` -> its tokens in each variant, ``[B, P, W]`` after ``ln_post``."""
-        last = self.visual.transformer.resblocks[-1]
-        return [self.visual.ln_post(dense.dense_block(last, x, grid, variant)) for variant in variants]
+    def pooled(self, images: Tensor) -> Tensor:
+        """Embedding ``[B, D]`` of normalised square images, not normalised, in the space shared with the texts.
 
-    def positions(self, grid: PatchGrid) -> Tensor:
-        """Position embedding ``[1+P, W]`` for a grid: bicubic, sampled at the true patch centres.
-
-        The native grid is stretched over the picture, as the field does; at the native size it is returned as it
-        is. With overlapping patches, plain resizing would place every embedding up to half a patch off.
+        Raises:
+            UserError: there is no such space.
         """
-        native: Tensor = self.visual.positional_embedding
-        rows, columns = self.visual.grid_size
-        if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
-            return native
-        key = (grid, native.device, native.dtype)
-        if key not in self._positions:
-            if len(self._positions) >= POSITIONS_KEPT:
-                self._positions.pop(next(iter(self._positions)))
-            table = rearrange(native[1:].detach(), "(h w) c -> 1 c h w", h=rows, w=columns).float()
-            ys, xs = (_relative_centres(n, grid, table.device) for n in (grid.h, grid.w))
-            at = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1)[None]  # [1, h, w, (x, y)]
-            sampled = F.grid_sample(table, at, mode="bicubic", padding_mode="border", align_corners=False)
-            sampled = rearrange(sampled, "1 c h w -> (h w) c").to(native.dtype)
-            self._positions[key] = torch.cat([native[:1].detach(), sampled])
-        return self._positions[key]
+        raise UserError("this image tower shares no space with texts; train a head for it first (python -m pacl.train)")
+
+    def pooled_and_tokens(self, images: Tensor, variant: str) -> tuple[Tensor, Tensor]:
+        """`pooled` ``[B, D]`` and the tokens ``[B, P, W]`` of square images of the native size."""
+        return self.pooled(images), self(images, [variant])[0][0]
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights that its tokens depend on, by their names in the library that it comes from."""
 
 
-class FeatureTower(nn.Module):
-    """Patch tokens of timm towers and ResNets: the unchanged last features, at the tower's own stride.
+class TextTower(nn.Module, ABC):
+    """Texts -> embeddings.
 
     Attributes:
-        patch: the tower's total stride in pixels.
-        width: token width W, read from the tower's output.
+        dim: embedding width D.
+        context_length: tokens that a text may have, start and end included; the rest of a longer text is not read.
+        quick_gelu: whether its activation is QuickGELU.
+        vocabulary: the words that it was trained on; ``None`` means any.
+        contrast: prompts that compete with a single prompt; ``None`` means that it names none.
     """
 
-    visual: Any
-    variants: tuple[str, ...] = ("clip",)
-    projection: Tensor | None = None
+    dim: int
+    context_length: int
+    quick_gelu: bool = False
+    vocabulary: frozenset[str] | None = None
+    contrast: tuple[str, ...] | None = None
 
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        self.visual = visual
-        _accept_any_size(visual)
-        side = visual.image_size
-        side = int(side[0] if isinstance(side, (tuple, list)) else side)
-        with torch.inference_mode():
-            features = self._features(torch.zeros(1, 3, side, side))
-        self.width = features.shape[1]
-        self.patch = side // features.shape[2]
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings ``[T, D]``, not normalised, on the tower's device."""
 
-    def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
-    ) -> tuple[list[Tensor], PatchGrid]:
-        """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
-        if stride not in (None, self.patch):
-            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
-        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
-        images = pad_to(images, grid.extent)
-        try:
-            features = self._features(images)  # [B, W, h, w]
-        except torch.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError) as error:
-            size = "x".join(map(str, images.shape[-2:]))
-            raise UserError(f"this image tower does not take {size} pixels ({error}); use its own size") from error
-        tokens = rearrange(features, "b width h w -> b (h w) width")
-        return [tokens] * len(variants), grid
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, start and end included."""
 
-    def _features(self, images: Tensor) -> Tensor:
-        out = self.visual.forward_intermediates(
-            images, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NCHW"
-        )
-        return out["image_intermediates"][-1]
+    def bucket(self, text: str) -> Hashable:
+        """Texts of the same bucket are encoded together: those that are equally long to the tower."""
+        return None
+
+    @abstractmethod
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights that its embeddings depend on, by their names in the library that it comes from."""
 
 
 def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -148,19 +138,18 @@ def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
 
 
-def _relative_centres(patches: int, grid: PatchGrid, device: torch.device) -> Tensor:
-    """Patch centres in ``grid_sample``'s coordinates: -1 and 1 are the picture's edges."""
-    extent = (patches - 1) * grid.stride + grid.patch
-    centres = torch.arange(patches, dtype=torch.float64) * grid.stride + grid.patch / 2
-    return (2 * centres / extent - 1).float().to(device)
+def layer_indices(layers: Sequence[int], count: int, what: str) -> tuple[int, ...]:
+    """Indices of layers, negative ones counted from the end, as ascending indices in [0, count).
 
+    Args:
+        layers: the indices.
+        count: how many layers there are to choose from.
+        what: whose layers they are, for the message.
 
-def _accept_any_size(visual: Any) -> None:
-    """Let a timm ViT interpolate its position embedding at run time."""
-    trunk: Any = getattr(visual, "trunk", None)
-    embed: Any = getattr(trunk, "patch_embed", None)
-    if hasattr(trunk, "dynamic_img_size") and hasattr(embed, "strict_img_size"):
-        trunk.dynamic_img_size = True
-        embed.strict_img_size = False
-        embed.flatten = False
-        embed.output_fmt = type(embed.output_fmt)("NHWC")
+    Raises:
+        UserError: an index out of range, or one that comes twice.
+    """
+    found = sorted(index + count if index < 0 else index for index in layers)
+    if len(set(found)) < len(found) or any(not 0 <= index < count for index in found):
+        raise UserError(f"layers {list(layers)}: {what} has layers 0 to {count - 1}; name each once")
+    return tuple(found)

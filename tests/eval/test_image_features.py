@@ -86,7 +86,7 @@ def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
     assert torch.allclose(projected, model.clip.encode_image(squares), atol=1e-5)
     patches, _ = model.encode_image(squares)
     assert torch.allclose(found["patches"], F.normalize(patches.mean(1), dim=-1), atol=1e-5)
-    assert not model.clip.clip.visual.ln_post._forward_hooks  # nothing stays behind
+    assert not model.clip.image.visual.ln_post._forward_hooks  # nothing stays behind
 
 
 def test_many_texts_are_announced(model, monkeypatch, capsys):
@@ -103,7 +103,7 @@ def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, mon
     monkeypatch.setattr(image_features, "TEXTS", 5)  # of two classes, then of one
     names, templates = ["cat", "dog", "owl"], ["a photo of a {}.", "a drawing of the {}."]
     ours, of_head = class_texts(model, names, templates)
-    theirs = build_zero_shot_classifier(model.clip.clip, model.clip.tokenizer, names, templates)
+    theirs = build_zero_shot_classifier(model.clip.text.clip, model.clip.text.tokenizer, names, templates)
     assert torch.allclose(ours, theirs.T, atol=1e-5)
     assert torch.allclose(of_head, model.encode_prompts(names, templates), atol=1e-6)
 
@@ -112,7 +112,7 @@ def test_preprocessing_is_that_of_the_clip(model):
     wide = Image.new("RGB", (64, 32))
     wide.paste((255, 255, 255), (0, 0, 8, 32))  # at the left end, which a centre crop cuts off
     assert preprocessing(model)(wide).max() < 0
-    model.clip.clip.visual.preprocess_cfg["resize_mode"] = "squash"
+    model.clip.preprocessing["resize_mode"] = "squash"
     assert preprocessing(model)(wide).max() > 0
 
 

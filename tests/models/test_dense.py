@@ -56,7 +56,7 @@ def by_formula(block: Any, x: Tensor, variant: str) -> Tensor:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variant_equals_its_formula(variant: str, quick_gelu: bool, tmp_path: Path) -> None:
     block = (
-        load_backbone(save_tiny_clip(tmp_path, quick_gelu=quick_gelu)).tower.visual.transformer.resblocks[-1].double()
+        load_backbone(save_tiny_clip(tmp_path, quick_gelu=quick_gelu)).image.visual.transformer.resblocks[-1].double()
     )
     x = torch.randn(2, 1 + GRID.patches, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = torch.stack([by_formula(block, one, variant) for one in x])
@@ -67,7 +67,7 @@ def test_variant_equals_its_formula(variant: str, quick_gelu: bool, tmp_path: Pa
 
 
 def test_a_token_of_the_value_path_depends_on_itself_alone(tmp_path: Path) -> None:
-    block = load_backbone(save_tiny_clip(tmp_path)).tower.visual.transformer.resblocks[-1]
+    block = load_backbone(save_tiny_clip(tmp_path)).image.visual.transformer.resblocks[-1]
     x = torch.randn(1, 1 + GRID.patches, 32)
     changed = x.clone()
     changed[:, 5] += 1
@@ -85,7 +85,7 @@ def test_neighbourhood_is_in_patch_widths_whatever_the_stride() -> None:
 
 
 def test_unknown_blocks_and_variants_are_told_apart(tmp_path: Path) -> None:
-    block = load_backbone(save_tiny_clip(tmp_path)).tower.visual.transformer.resblocks[-1]
+    block = load_backbone(save_tiny_clip(tmp_path)).image.visual.transformer.resblocks[-1]
     assert supports_variants(block)
     assert not supports_variants(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="choose from clip, value"):
@@ -96,7 +96,7 @@ def test_clip_projection_of_the_plain_block_is_the_models_own(tmp_path: Path) ->
     """The class token of the unchanged block, projected, is CLIP's image embedding; patches take the same path."""
     clip = load_backbone(save_tiny_clip(tmp_path))
     image = torch.randn(1, 3, 32, 32)
-    own = clip.tower.visual.forward_intermediates(
+    own = clip.image.visual.forward_intermediates(
         image, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
     )["image_intermediates"][0]
     torch.testing.assert_close(clip.patch_tokens(image, "clip")[0], own)

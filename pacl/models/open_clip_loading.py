@@ -1,0 +1,188 @@
+"""How models of open_clip are found and loaded: by tag, file, folder or hub repository."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pacl.errors import UserError
+from pacl.models.hub import fail_fast, first_line
+from pacl.models.tokenizer import CompactTokenizer
+
+OFFLINE_ADVICE = (
+    "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
+    "or use --model bundled"
+)
+
+
+def bundled_folder() -> Path:
+    """Folder of the bundled head (``clip/`` in it holds the bundled CLIP)."""
+    return Path(str(resources.files("pacl"))) / "bundled"
+
+
+@dataclass
+class LoadedClip:
+    """An open_clip model and what its configuration says of it.
+
+    Attributes:
+        name: its name; that of a folder has the folder's absolute path.
+        clip: the model.
+        tokenizer: its tokenizer.
+        quick_gelu: whether its activation is QuickGELU.
+        vocabulary: the words that it was trained on; ``None`` means any.
+        contrast: prompts that compete with a single prompt; ``None`` means that it names none.
+    """
+
+    name: str
+    clip: Any
+    tokenizer: Any
+    quick_gelu: bool
+    vocabulary: list[str] | None = None
+    contrast: list[str] | None = None
+
+
+def is_clip_name(name: str) -> bool:
+    """Whether a name is of a form that `load_clip` takes."""
+    scheme, _, rest = name.partition(":")
+    forms = {"local-dir": bool(rest), "hf-hub": rest.count("/") == 1, "open_clip": "/" in rest}
+    return name == "bundled" or forms.get(scheme, False)
+
+
+def load_clip(name: str, quick_gelu: bool | None = None) -> LoadedClip:
+    """Load a model of open_clip by a name of its own (see `pacl.models.backbone`).
+
+    Args:
+        name: ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO``, ``local-dir:PATH`` or ``bundled``.
+        quick_gelu: force the activation; ``None`` takes what the tag was trained with, else what the config says.
+
+    Raises:
+        UserError: unknown tag, weights that are neither cached nor reachable, an unreadable folder.
+    """
+    scheme, _, rest = name.partition(":")
+    if name == "bundled":
+        return _load_folder(bundled_folder() / "clip", name, quick_gelu)
+    if scheme == "local-dir":
+        folder = Path(rest).expanduser().resolve()  # a head that names it must work from elsewhere too
+        return _load_folder(folder, f"local-dir:{folder}", quick_gelu)
+    if scheme == "hf-hub":
+        return _load_hub(name, quick_gelu)
+    architecture, _, tag = rest.partition("/")
+    return _load_builtin(name, architecture, tag, quick_gelu)
+
+
+def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> LoadedClip:
+    config = folder / "open_clip_config.json"
+    if not config.is_file():
+        raise UserError(f"--model {name}: {folder} holds no open_clip_config.json")
+    try:
+        extra = json.loads(config.read_text(encoding="utf-8"))
+        flag = bool(extra["model_cfg"].get("quick_gelu", False))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"--model {name}: {config} is not an open_clip configuration ({error})") from error
+    return _load_described(name, f"local-dir:{folder}", extra, flag if quick_gelu is None else quick_gelu)
+
+
+def _load_hub(name: str, quick_gelu: bool | None) -> LoadedClip:
+    import open_clip
+
+    try:
+        with fail_fast():
+            extra = open_clip.factory._get_hf_config(name.partition(":")[2])
+        flag = bool(extra["model_cfg"].get("quick_gelu", False))
+    except Exception as error:  # the hub's client raises many kinds
+        raise UserError(
+            f"--model {name}: {first_line(error)}; check the name, or, without network, {OFFLINE_ADVICE}"
+        ) from error
+    return _load_described(name, name, extra, flag if quick_gelu is None else quick_gelu)
+
+
+def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bool) -> LoadedClip:
+    """A model with an ``open_clip_config.json``, whose further keys are ours: see `pacl.pretrain`."""
+    words = [extra.get(key) for key in ("vocabulary", "contrast")]
+    if not all(
+        some is None or (isinstance(some, list) and all(isinstance(word, str) for word in some)) for some in words
+    ):
+        raise UserError(f"--model {name}: vocabulary and contrast of its configuration are lists of words")
+    clip = _create(name, model, quick_gelu=quick_gelu)
+    tokenizer = _tokenizer(name, model)
+    if extra.get("token_ids"):  # a text tower with only the token rows that it was trained on
+        try:
+            tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"--model {name}: token_ids of its configuration are not usable ({error})") from error
+    return LoadedClip(name, clip, tokenizer, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
+
+
+def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | None) -> LoadedClip:
+    import open_clip
+
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        raise UserError(f"--model {name}: open_clip has no architecture {architecture!r}; see open_clip.list_models()")
+    flag = bool(config.get("quick_gelu", False))
+    known = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag in known:
+        # Since open_clip 2.29 a QuickGELU tag on a plain architecture only warns, and loads the wrong activation.
+        flag = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", flag))
+    elif tag != "random" and not Path(tag).is_file():
+        raise UserError(
+            f"--model {name}: {tag!r} is neither a weight file nor a tag of {architecture} "
+            f"(tags: {', '.join(known) or 'none'}; or: random)"
+        )
+    flag = flag if quick_gelu is None else quick_gelu
+    if tag == "random":
+        with torch.random.fork_rng(devices=[]):  # the same random weights each time
+            torch.manual_seed(0)
+            clip = _create(name, architecture, load_weights=False, quick_gelu=flag)
+    else:
+        clip = _create(name, architecture, pretrained=tag, quick_gelu=flag)
+    return LoadedClip(name, clip, _tokenizer(name, architecture), flag)
+
+
+def _create(
+    name: str, model: str, *, pretrained: str | None = None, load_weights: bool = True, quick_gelu: bool
+) -> Any:
+    """open_clip's factory, quiet, with its failures in one line."""
+    import open_clip
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # open_clip logs expected failures as errors on the root logger
+    try:
+        with warnings.catch_warnings(), fail_fast(local=not load_weights or model.startswith("local-dir:")):
+            warnings.simplefilter("ignore")
+            return open_clip.create_model(
+                model,
+                pretrained=pretrained,
+                load_weights=load_weights,
+                require_pretrained=load_weights,
+                pretrained_text=False,
+                quick_gelu=quick_gelu,
+            )
+    except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
+        raise UserError(f"--model {name}: {first_line(error)}; {OFFLINE_ADVICE}") from error
+    finally:
+        logger.setLevel(level)
+
+
+def _tokenizer(name: str, model: str) -> Any:
+    import open_clip
+
+    try:
+        with fail_fast(local=model.startswith("local-dir:")):
+            return open_clip.get_tokenizer(model)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--model {name}: its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'"
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"--model {name}: its tokenizer cannot be loaded ({first_line(error)}); {OFFLINE_ADVICE}"
+        ) from error

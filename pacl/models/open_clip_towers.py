@@ -1,0 +1,280 @@
+"""The two sides of an open_clip model.
+
+`ViTTower` walks through an open_clip ViT itself, which is what the stride trick, arbitrary grids and the dense
+variants need. `FeatureTower` covers the other image encoders (timm towers, ResNets) through open_clip's own
+intermediate features. `OpenClipText` is the text side of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from pacl.errors import UserError
+from pacl.models import dense
+from pacl.models.grid import PatchGrid
+from pacl.models.open_clip_loading import LoadedClip
+from pacl.models.positions import resample_positions
+from pacl.models.towers import ImageTower, TextTower, layer_indices, pad_to
+
+POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
+TEXT_STEP = 8  # tokens; lengths of texts are rounded up to it
+
+
+def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | FeatureTower:
+    """The tower of an open_clip model's image side.
+
+    Args:
+        loaded: the model.
+        layers: indices of earlier layers whose features come before the final ones.
+
+    Raises:
+        UserError: its image side gives no patch tokens, or not those layers.
+    """
+    visual, name = loaded.clip.visual, loaded.name
+    tower: ViTTower | FeatureTower
+    if hasattr(visual, "transformer") and hasattr(visual, "positional_embedding"):
+        if visual.attn_pool is not None:
+            raise UserError(f"--model {name}: image towers with attentional pooling (CoCa) have no patch projection")
+        tower = ViTTower(visual, layers)
+    elif hasattr(visual, "forward_intermediates"):
+        if layers:
+            raise UserError(f"layers {list(layers)}: the image tower of {name} gives its final features only")
+        tower = FeatureTower(visual)
+    else:
+        raise UserError(f"--model {name}: its image tower {type(visual).__name__} gives no patch features")
+    tower.quick_gelu = loaded.quick_gelu
+    return tower
+
+
+class ViTTower(ImageTower):
+    """Patch tokens of an open_clip ``VisionTransformer``, in any dense variant, at any size and stride.
+
+    Args:
+        visual: the ``VisionTransformer``.
+        layers: indices of blocks before the last; their outputs after ``ln_post`` come before the final features.
+
+    Raises:
+        UserError: no such blocks.
+    """
+
+    visual: Any
+
+    def __init__(self, visual: Any, layers: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.visual = visual
+        self.patch = int(visual.patch_size[0])
+        self.size = _side(visual)
+        self.preprocessing = dict(visual.preprocess_cfg)
+        self.layers = tuple(layers)
+        blocks = visual.transformer.resblocks
+        self._kept = layer_indices([i + len(blocks) if i < 0 else i for i in layers], len(blocks) - 1, "the ViT")
+        self.width = int(visual.conv1.out_channels) * (1 + len(self._kept))
+        self.variants = dense.VARIANTS if dense.supports_variants(blocks[-1]) else ("clip",)
+        self._positions: dict[tuple[PatchGrid, torch.device, torch.dtype], Tensor] = {}
+
+    @property
+    def projection(self) -> Tensor | None:
+        """CLIP's visual projection ``[W, D]``; zero for the features of earlier layers."""
+        own: Tensor | None = self.visual.proj
+        return own if own is None or not self._kept else F.pad(own.detach(), (0, 0, self.width - len(own), 0))
+
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """Normalised images ``[B, 3, H, W]`` -> for each variant, tokens ``[B, P, W]`` after ``ln_post``; their grid.
+
+        All blocks but the last are the same for every variant, and are computed once.
+        Pictures that the patches do not tile exactly are padded at the right and bottom by repeating the border.
+        """
+        v = self.visual
+        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, stride or self.patch)
+        images = pad_to(images, grid.extent)
+        x = F.conv2d(images, v.conv1.weight, v.conv1.bias, stride=grid.stride)
+        x = rearrange(x, "b width h w -> b (h w) width")
+        cls = v.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+        x = torch.cat([cls, x], dim=1) + self.positions(grid).to(x.dtype)  # [B, 1+P, W]
+        x = v.ln_pre(x)
+        earlier = []
+        for index, block in enumerate(v.transformer.resblocks[:-1]):
+            x = block(x)
+            if index in self._kept:
+                earlier.append(v.ln_post(x[:, 1:]))
+        tokens = self.finish(x, grid, variants)
+        return [torch.cat([*earlier, final], dim=-1) for final in tokens] if earlier else tokens, grid
+
+    def finish(self, x: Tensor, grid: PatchGrid, variants: Sequence[str]) -> list[Tensor]:
+        """The last block's input ``[B, 1+P, W]`` -> its tokens in each variant, ``[B, P, W]`` after ``ln_post``."""
+        last = self.visual.transformer.resblocks[-1]
+        return [self.visual.ln_post(dense.dense_block(last, x, grid, variant)) for variant in variants]
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """CLIP's own image embedding ``[B, D]``."""
+        return self.visual(images)
+
+    def pooled_and_tokens(self, images: Tensor, variant: str) -> tuple[Tensor, Tensor]:
+        """`pooled` and tokens in one pass: what the last block reads is caught on its way."""
+        if self._kept:
+            return super().pooled_and_tokens(images, variant)
+        caught: list[Tensor] = []
+        last = self.visual.transformer.resblocks[-1]
+        hook = last.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        try:
+            pooled = self.pooled(images)
+        finally:
+            hook.remove()
+        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
+        return pooled, self.finish(caught[0], grid, [variant])[0]
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The image side's weights, by their names in the CLIP."""
+        return self.state_dict()
+
+    def positions(self, grid: PatchGrid) -> Tensor:
+        """Position embedding ``[1+P, W]`` for a grid: bicubic, sampled at the true patch centres.
+
+        The native grid is stretched over the picture, as the field does; at the native size it is returned as it
+        is. With overlapping patches, plain resizing would place every embedding up to half a patch off.
+        """
+        native: Tensor = self.visual.positional_embedding
+        rows, columns = self.visual.grid_size
+        if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
+            return native
+        key = (grid, native.device, native.dtype)
+        if key not in self._positions:
+            if len(self._positions) >= POSITIONS_KEPT:
+                self._positions.pop(next(iter(self._positions)))
+            sampled = resample_positions(native[1:].detach(), (rows, columns), grid)
+            self._positions[key] = torch.cat([native[:1].detach(), sampled])
+        return self._positions[key]
+
+
+class FeatureTower(ImageTower):
+    """Patch tokens of timm towers and ResNets: the unchanged last features, at the tower's own stride."""
+
+    visual: Any
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.visual = visual
+        self.preprocessing = dict(visual.preprocess_cfg)
+        _accept_any_size(visual)
+        self.size = _side(visual)
+        with torch.inference_mode():
+            features = self._features(torch.zeros(1, 3, self.size, self.size))
+        self.width = features.shape[1]
+        self.patch = self.size // features.shape[2]
+
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
+        if stride not in (None, self.patch):
+            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
+        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
+        images = pad_to(images, grid.extent)
+        try:
+            features = self._features(images)  # [B, W, h, w]
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:
+            size = "x".join(map(str, images.shape[-2:]))
+            raise UserError(f"this image tower does not take {size} pixels ({error}); use its own size") from error
+        tokens = rearrange(features, "b width h w -> b (h w) width")
+        return [tokens] * len(variants), grid
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """CLIP's own image embedding ``[B, D]``."""
+        return self.visual(images)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The image side's weights, by their names in the CLIP."""
+        return self.state_dict()
+
+    def _features(self, images: Tensor) -> Tensor:
+        out = self.visual.forward_intermediates(
+            images, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NCHW"
+        )
+        return out["image_intermediates"][-1]
+
+
+class OpenClipText(TextTower):
+    """The text side of an open_clip model.
+
+    Args:
+        loaded: the model. Its image side is not kept: ``visual`` is taken out of it.
+    """
+
+    clip: Any
+
+    def __init__(self, loaded: LoadedClip) -> None:
+        import open_clip
+
+        super().__init__()
+        self.clip = clip = loaded.clip
+        self.tokenizer = tokenizer = loaded.tokenizer
+        self.quick_gelu = loaded.quick_gelu
+        self.vocabulary = None if loaded.vocabulary is None else frozenset(loaded.vocabulary)
+        self.contrast = None if loaded.contrast is None else tuple(loaded.contrast)
+        clip.visual = None
+        self.context_length = int(tokenizer.context_length)
+        # What comes after a text's end changes nothing: causal towers need not look at it.
+        causal = isinstance(clip, open_clip.CLIP) and clip.attn_mask is not None
+        self._causal = causal and clip.text_pool_type == "argmax"
+        with torch.no_grad():
+            self.dim = self.encode(["a"]).shape[1]
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """CLIP's own text embeddings ``[T, D]``, not normalised."""
+        tokens = self.tokenizer(list(texts)).to(next(self.parameters()).device)
+        return self._encode_causal(tokens) if self._causal else self.clip.encode_text(tokens)
+
+    def _encode_causal(self, tokens: Tensor) -> Tensor:
+        """open_clip's ``encode_text`` of tokens ``[T, L]``, without most of the padding: [T, D]."""
+        clip = self.clip
+        end = tokens.argmax(dim=-1)  # the end of a text has the highest id
+        length = self._rounded(int(end.max()) + 1)
+        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]  # [T, length, text width]
+        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+        x = clip.ln_final(x[torch.arange(len(x), device=x.device), end])
+        projection = clip.text_projection
+        return projection(x) if callable(projection) else x if projection is None else x @ projection
+
+    def bucket(self, text: str) -> Hashable:
+        """The length that a causal tower reads; other towers read the padding as well."""
+        return self._rounded(self.count_tokens(text)) if self._causal else None
+
+    def _rounded(self, tokens: int) -> int:
+        """So many tokens, or a few more, go through the text tower: texts of one such length go together."""
+        return min(self.context_length, -(-tokens // TEXT_STEP) * TEXT_STEP)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, start and end included."""
+        if hasattr(self.tokenizer, "encode"):
+            return len(self.tokenizer.encode(text)) + 2
+        return len(self.tokenizer.tokenizer(text)["input_ids"])
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """All weights of the CLIP but those of its image side, by their names there."""
+        return self.clip.state_dict()
+
+
+def _side(visual: Any) -> int:
+    side = visual.image_size
+    return int(side[0] if isinstance(side, (tuple, list)) else side)
+
+
+def _accept_any_size(visual: Any) -> None:
+    """Let a timm ViT interpolate its position embedding at run time."""
+    trunk: Any = getattr(visual, "trunk", None)
+    embed: Any = getattr(trunk, "patch_embed", None)
+    if hasattr(trunk, "dynamic_img_size") and hasattr(embed, "strict_img_size"):
+        trunk.dynamic_img_size = True
+        embed.strict_img_size = False
+        embed.flatten = False
+        embed.output_fmt = type(embed.output_fmt)("NHWC")
