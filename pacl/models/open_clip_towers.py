@@ -92,6 +92,20 @@ class ViTTower(ImageTower):
         All blocks but the last are the same for every variant, and are computed once.
         Pictures that the patches do not tile exactly are padded at the right and bottom by repeating the border.
         """
+        x, earlier, grid = self.before_last(images, stride)
+        tokens = self.finish(x, grid, variants)
+        return [torch.cat([*earlier, final], dim=-1) for final in tokens] if earlier else tokens, grid
+
+    def before_last(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, list[Tensor], PatchGrid]:
+        """All blocks but the last.
+
+        Args:
+            images: normalised ``[B, 3, H, W]``.
+            stride: pixels between patches; ``None`` is the patch size.
+
+        Returns:
+            The last block's input ``[B, 1+P, W]``, the features ``[B, P, W]`` of each of ``layers``, and the grid.
+        """
         v = self.visual
         grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, stride or self.patch)
         images = pad_to(images, grid.extent)
@@ -105,8 +119,7 @@ class ViTTower(ImageTower):
             x = block(x)
             if index in self._kept:
                 earlier.append(v.ln_post(x[:, 1:]))
-        tokens = self.finish(x, grid, variants)
-        return [torch.cat([*earlier, final], dim=-1) for final in tokens] if earlier else tokens, grid
+        return x, earlier, grid
 
     def finish(self, x: Tensor, grid: PatchGrid, variants: Sequence[str]) -> list[Tensor]:
         """The last block's input ``[B, 1+P, W]`` -> its tokens in each variant, ``[B, P, W]`` after ``ln_post``."""
