@@ -38,9 +38,9 @@ def load(args: argparse.Namespace) -> PACL:
         UserError: It cannot be found, or does not fit.
     """
     device = segment.choose_device(args.device)
-    from pacl.models.dense import VARIANTS
+    from pacl.models.dense import NAMES
     from pacl.models.loading import load_model
 
-    if args.dense is not None and args.dense not in VARIANTS:
-        raise UserError(f"--dense {args.dense}: choose from {', '.join(VARIANTS)}")
+    if args.dense is not None and args.dense not in NAMES:
+        raise UserError(f"--dense {args.dense}: choose from {', '.join(NAMES)}")
     return load_model(args.model, dense=args.dense, device=device)

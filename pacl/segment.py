@@ -200,12 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def load_segmenter(name: str, dense: str | None, device: str, settings: SegmenterSettings) -> Segmenter:
     """Import torch and load the model; a misspelt variant or device is refused before any weights are read."""
     target = choose_device(device)
-    from pacl.models.dense import VARIANTS
+    from pacl.models.dense import NAMES
     from pacl.models.loading import load_model
     from pacl.segmenter import Segmenter
 
-    if dense is not None and dense not in VARIANTS:
-        raise UserError(f"--dense {dense}: choose from {', '.join(VARIANTS)}")
+    if dense is not None and dense not in NAMES:
+        raise UserError(f"--dense {dense}: choose from {', '.join(NAMES)}")
     return Segmenter(load_model(name, dense=dense, device=target), settings)
 
 

@@ -11,6 +11,9 @@ A backbone is an image tower and a text tower. They come from one CLIP:
 
 or from two models that were trained apart, ``IMAGE+TEXT``, where each is one of the above or of `IMAGE_TOWERS` and
 `TEXT_TOWERS`.
+
+After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the dense variant ``proxyclip`` (see
+`pacl.models.proxy`): ``open_clip:ViT-B-16-quickgelu/openai,proxy=timm:vit_base_patch8_224.dino``.
 """
 
 from __future__ import annotations
@@ -24,9 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import UserError
+from pacl.models.dense import PROXY
 from pacl.models.grid import PatchGrid
 from pacl.models.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_clip_name, load_clip
 from pacl.models.open_clip_towers import OpenClipText, image_tower
+from pacl.models.proxy import ProxyTower
 from pacl.models.text_cache import TextCache
 from pacl.models.towers import Classifier, ImageTower, TextTower
 
@@ -41,6 +46,7 @@ __all__ = [
 
 TEXT_BATCH = 64  # texts that pass the text tower at once; a GPU takes more
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
+PROXY_MARK = ",proxy="  # between the names of a CLIP and of its proxy
 DEFAULT_LOGIT_SCALE = 1 / 0.07  # CLIP's at the start of its training (Radford et al., 2021, section 2.5)
 
 
@@ -171,7 +177,8 @@ class Backbone(nn.Module):
         """Raise a `UserError` unless the image tower can do this dense variant."""
         if dense not in self.dense_variants:
             able = ", ".join(self.dense_variants)
-            raise UserError(f"dense variant {dense}: the image tower of {self.name} can do {able}")
+            hint = f"; add a proxy to its name: {self.name}{PROXY_MARK}timm:NAME" if dense == PROXY else ""
+            raise UserError(f"dense variant {dense}: the image tower of {self.name} can do {able}{hint}")
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
@@ -264,6 +271,18 @@ IMAGE_TOWERS: dict[str, ImageLoader] = dict.fromkeys(_CLIPS, _clip_image)
 TEXT_TOWERS: dict[str, TextLoader] = dict.fromkeys(_CLIPS, _clip_text)
 
 
+def _add_proxy(image: ImageTower, name: str, proxy: str) -> tuple[ImageTower, str]:
+    """The image tower of a CLIP with a proxy for it, and the name of both."""
+    load = IMAGE_TOWERS.get(proxy.partition(":")[0])
+    if load is None:
+        raise UserError(f"--model {name}{PROXY_MARK}{proxy}: not the name of an image tower; use timm:NAME")
+    tower, proxy = load(proxy, None, ())
+    try:
+        return ProxyTower(image, tower), f"{name}{PROXY_MARK}{proxy}"
+    except UserError as error:
+        raise UserError(f"--model {name}{PROXY_MARK}{proxy}: {error}") from None
+
+
 def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None) -> Backbone:
     """Load a frozen backbone by its name (see the module's docstring).
 
@@ -277,12 +296,17 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         UserError: unknown name or tag, weights that are neither cached nor reachable, an unreadable folder.
     """
     layers = tuple(layers or ())
-    if is_clip_name(name):
-        found = load_clip(name, quick_gelu)
+    base, mark, proxy = name.partition(PROXY_MARK)
+    if is_clip_name(base):
+        found = load_clip(base, quick_gelu)
+        image: ImageTower = image_tower(found, layers)
+        label = found.name
+        if mark:
+            image, label = _add_proxy(image, label, proxy)
         return Backbone(
-            image_tower(found, layers),
+            image,
             OpenClipText(found),
-            found.name,
+            label,
             shared=True,
             logit_scale=float(found.clip.logit_scale.detach().exp()),
         )

@@ -16,7 +16,8 @@ naclip     softmax(k k' scale + gaussian of patch distance)      attn
 ========== ===================================================== =========================
 
 Sources: MaskCLIP (Zhou et al., ECCV 2022), SCLIP (Wang et al., ECCV 2024), ClearCLIP (Lan et al., ECCV 2024),
-NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone.
+NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone. A further one, ``proxyclip``, takes its
+attention weights from a second image tower: see `pacl.models.proxy`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from pacl.models.grid import PatchGrid
 
 Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
 VARIANTS: tuple[str, ...] = get_args(Dense)
+PROXY = "proxyclip"
+NAMES = (*VARIANTS, PROXY)  # whatever ``--dense`` may be
 
 ATTENTION_ONLY = frozenset({"value", "clearclip", "naclip"})  # no residual, no MLP
 NEIGHBOURHOOD_STD = 5.0  # NACLIP's, in patches

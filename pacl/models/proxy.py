@@ -6,16 +6,89 @@ block of CLIP is replaced by attention whose weights come from that second tower
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from pacl.errors import UserError
+from pacl.models import dense
 from pacl.models.grid import PatchGrid, upsample
+from pacl.models.open_clip_towers import ViTTower
+from pacl.models.towers import ImageTower
 
 BETA = 1.2  # cosines below this multiple of their mean are masked (the published default)
 GAMMA = 3.0  # inverse temperature of the remaining ones (the published default)
 SCORES = 2**24  # attention weights computed at once; bounds the memory on large images
+
+
+class ProxyTower(ImageTower):
+    """An open_clip ViT whose last block attends as another image tower's features say.
+
+    Of the last block only the values and the output projection remain (no residual, no MLP), followed by ``ln_post``:
+    tokens live in CLIP's token space, on the patches of the proxy. This is the only dense variant; the others are
+    those of the CLIP without a proxy.
+
+    Args:
+        clip: the CLIP's image tower, whose projection and pooled embedding are also this tower's.
+        proxy: the tower that supplies the affinities. It sees the same image, normalised with its own mean and std.
+
+    Raises:
+        UserError: ``clip`` is not a ViT of the standard kind.
+    """
+
+    variants = (dense.PROXY,)
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, clip: ImageTower, proxy: ImageTower) -> None:
+        super().__init__()
+        if not isinstance(clip, ViTTower) or not dense.supports_variants(clip.visual.transformer.resblocks[-1]):
+            raise UserError("a proxy needs an open_clip ViT with standard attention, such as open_clip:ViT-B-16/openai")
+        self.clip = clip
+        self.proxy = proxy
+        self.width = clip.width
+        self.patch = proxy.patch
+        self.size = clip.size
+        self.preprocessing = clip.preprocessing
+        self.layers = clip.layers
+        self.quick_gelu = clip.quick_gelu
+        mean, std = _mean_and_std(clip)
+        own_mean, own_std = _mean_and_std(proxy)
+        self.register_buffer("scale", std / own_std, persistent=False)  # CLIP's normalisation -> the proxy's
+        self.register_buffer("shift", (mean - own_mean) / own_std, persistent=False)
+
+    @property
+    def projection(self) -> Tensor | None:
+        """CLIP's visual projection ``[W, D]``."""
+        return self.clip.projection
+
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """Images normalised for CLIP ``[B, 3, H, W]`` -> tokens ``[B, P, W]`` and the proxy's grid.
+
+        ``stride`` is that of the proxy; CLIP keeps its own patches, and its values are interpolated in any case.
+        """
+        (features,), grid = self.proxy(images * self.scale + self.shift, [self.proxy.variants[0]], stride)
+        x, earlier, own = self.clip.before_last(images)
+        visual = self.clip.visual
+        # Attention weights sum to 1 and so do those of interpolation: mixing what the output projection makes of the
+        # values is the same as projecting the mixed values.
+        values = dense.dense_block(visual.transformer.resblocks[-1], x, own, "value")  # [B, P', W]
+        tokens = visual.ln_post(proxy_attention(features, resample(values, own, grid)))
+        tokens = torch.cat([*(resample(part, own, grid) for part in earlier), tokens], dim=-1)
+        return [tokens] * len(variants), grid
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """CLIP's own image embedding ``[B, D]``."""
+        return self.clip.pooled(images)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """CLIP's weights under their own names, and the proxy's."""
+        return {**self.clip.weights(), **{f"proxy.{name}": value for name, value in self.proxy.weights().items()}}
 
 
 def proxy_attention(features: Tensor, values: Tensor, beta: float = BETA, gamma: float = GAMMA) -> Tensor:
@@ -65,3 +138,9 @@ def resample(tokens: Tensor, grid: PatchGrid, target: PatchGrid) -> Tensor:
     shift = (target.stride - target.patch) / 2
     maps = upsample(maps, grid, (target.h, target.w), (target.stride, target.stride), offset=(shift, shift))
     return rearrange(maps, "b c h w -> b (h w) c").to(tokens.dtype)
+
+
+def _mean_and_std(tower: ImageTower) -> tuple[Tensor, Tensor]:
+    """What the tower's images are normalised with, ``[3, 1, 1]`` each."""
+    mean, std = (torch.tensor(tower.preprocessing[key], dtype=torch.float32).view(3, 1, 1) for key in ("mean", "std"))
+    return mean, std

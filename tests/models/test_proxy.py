@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from pacl.errors import UserError
 from pacl.models import proxy
+from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.grid import PatchGrid
-from pacl.models.proxy import proxy_attention, resample
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
+from pacl.models.proxy import ProxyTower, proxy_attention, resample
+from tests.tiny import save_tiny_clip, trained_head
 
 
 def by_formula(features: Tensor, values: Tensor, beta: float, gamma: float) -> Tensor:
@@ -92,3 +100,133 @@ def test_coordinates_are_resampled_to_themselves(patch: int, stride: int) -> Non
     inside = centres(source)[0]
     expected = centres(target).clamp(inside[0], inside[-1])  # values are held beyond the outermost centres
     torch.testing.assert_close(resample(centres(source), source, target), expected)
+
+
+# --- the tower ---
+
+
+def proxied(folder: Path, **options: Any) -> Backbone:
+    """A tiny CLIP with another of other patches as its proxy."""
+    proxy_name = save_tiny_clip(folder / "proxy", seed=1, image_size=28, patch_size=7, layers=2)
+    return load_backbone(f"{save_tiny_clip(folder / 'clip')},proxy={proxy_name}", **options)
+
+
+def test_tower_equals_its_formula_at_a_size_that_both_towers_tile(tmp_path: Path) -> None:
+    backbone = proxied(tmp_path)
+    tower = backbone.image
+    assert isinstance(tower, ProxyTower)
+    images = torch.rand(2, 3, 56, 112)  # 7 x 14 patches of CLIP, 8 x 16 of the proxy
+    tokens, grid = backbone.patch_tokens(backbone.normalize(images), "proxyclip")
+    assert grid == PatchGrid(8, 16, patch=7, stride=7)
+
+    clip, other = tower.clip.visual, load_backbone(backbone.name.partition(",proxy=")[2])
+    features, _ = other.patch_tokens(other.normalize(images), "clip")
+    block, attention = clip.transformer.resblocks[-1], clip.transformer.resblocks[-1].attn
+    x, _, _ = tower.clip.before_last(backbone.normalize(images))
+    values = block.ln_1(x)[:, 1:] @ attention.in_proj_weight[64:].T + attention.in_proj_bias[64:]  # width 32: q, k, v
+    values = F.interpolate(rearrange(values, "b (h w) c -> b c h w", h=7), (8, 16), mode="bilinear")
+    values = rearrange(values, "b c h w -> b (h w) c")
+    mixed = torch.stack([by_formula(f, v, 1.2, 3.0) for f, v in zip(features, values, strict=True)])
+    expected = clip.ln_post(mixed @ attention.out_proj.weight.T + attention.out_proj.bias)
+    torch.testing.assert_close(tokens, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(56, 56), (61, 83), (5, 40), (224, 33)])
+def test_any_size(size: tuple[int, int], tmp_path: Path) -> None:
+    backbone = proxied(tmp_path)
+    image = backbone.normalize(torch.rand(1, 3, *size))
+    tokens, grid = backbone.patch_tokens(image, "proxyclip")
+    assert grid == PatchGrid.cover(*size, 7, 7)
+    assert tokens.shape == (1, grid.patches, 32)
+    assert tokens.isfinite().all()
+
+
+def test_images_of_a_batch_do_not_depend_on_each_other(tmp_path: Path) -> None:
+    backbone = proxied(tmp_path)
+    images = torch.randn(3, 3, 42, 35)
+    tokens, _ = backbone.patch_tokens(images, "proxyclip")
+    alone = torch.cat([backbone.patch_tokens(image[None], "proxyclip")[0] for image in images])
+    torch.testing.assert_close(tokens, alone, rtol=0, atol=1e-5)
+
+
+def test_stride_is_the_proxys(tmp_path: Path) -> None:
+    backbone = proxied(tmp_path)
+    tokens, grid = backbone.patch_tokens(torch.randn(1, 3, 40, 31), "proxyclip", stride=3)
+    assert grid == PatchGrid.cover(40, 31, 7, 3)
+    assert tokens.shape[1] == grid.patches
+
+
+def test_the_proxy_sees_its_own_mean_and_std(tmp_path: Path) -> None:
+    """The same image, whatever CLIP's normalisation: only the proxy's features decide who attends to whom."""
+    clip, proxy_tower = (load_backbone(save_tiny_clip(tmp_path / str(seed), seed=seed)).image for seed in (0, 1))
+    proxy_tower.preprocessing = proxy_tower.preprocessing | {"mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3)}
+    seen: list[Tensor] = []
+    proxy_tower.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.rand(1, 3, 32, 32)
+    own = clip.preprocessing
+    mean, std = (torch.tensor(own[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        ProxyTower(clip, proxy_tower)((images - mean) / std, ["proxyclip"])
+    back = seen[0] * torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1) + torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)
+    torch.testing.assert_close(back, images, rtol=0, atol=1e-5)
+
+
+def test_what_a_proxied_backbone_is(tmp_path: Path) -> None:
+    backbone = proxied(tmp_path)
+    plain = load_backbone(f"local-dir:{tmp_path / 'clip'}")
+    assert backbone.name == f"local-dir:{tmp_path / 'clip'},proxy=local-dir:{tmp_path / 'proxy'}"
+    assert (backbone.dense_variants, backbone.patch, backbone.size) == (("proxyclip",), 7, plain.size)
+    assert (backbone.shared, backbone.dim, backbone.logit_scale) == (True, plain.dim, plain.logit_scale)
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(backbone.encode_image(images), plain.encode_image(images))
+    assert torch.equal(backbone.encode_text(["a dog"]), plain.encode_text(["a dog"]))
+    pooled, tokens = backbone.encode_image_and_tokens(images, "proxyclip")
+    assert torch.equal(pooled, plain.encode_image(images))
+    assert torch.equal(tokens, backbone.patch_tokens(images, "proxyclip")[0])
+
+
+def test_the_checksum_is_over_both_image_towers(tmp_path: Path) -> None:
+    backbone, plain = proxied(tmp_path), load_backbone(f"local-dir:{tmp_path / 'clip'}")
+    save_tiny_clip(tmp_path / "proxy", seed=2, image_size=28, patch_size=7, layers=2)
+    assert len({backbone.checksum(), plain.checksum(), load_backbone(backbone.name).checksum()}) == 3
+
+
+def test_earlier_layers_come_along_on_the_proxys_grid(tmp_path: Path) -> None:
+    backbone, with_layers = proxied(tmp_path), proxied(tmp_path, layers=[0])
+    image = torch.randn(1, 3, 56, 56)
+    tokens, _ = with_layers.patch_tokens(image, "proxyclip")
+    assert with_layers.width == 64
+    assert tokens.shape == (1, 64, 64)
+    torch.testing.assert_close(tokens[..., 32:], backbone.patch_tokens(image, "proxyclip")[0])
+
+
+def test_a_head_on_a_proxied_backbone_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    model = trained_head(proxied(tmp_path), dense="proxyclip")
+    model.save_pretrained(tmp_path / "head")
+    loaded = PACL.from_pretrained(tmp_path / "head")
+    image = torch.randn(1, 3, 40, 40)
+    assert torch.equal(loaded.encode_image(image)[0], model.encode_image(image)[0])
+    save_tiny_clip(tmp_path / "proxy", seed=2, image_size=28, patch_size=7, layers=2)
+    with pytest.raises(UserError, match="checksum"):
+        PACL.from_pretrained(tmp_path / "head")
+
+
+def test_without_training_it_is_the_variant_that_the_name_asks_for(tmp_path: Path) -> None:
+    assert load_model(proxied(tmp_path).name).config.dense == "proxyclip"
+
+
+@pytest.mark.parametrize("proxy_name", ["", "nowhere", "what:ever"])
+def test_names_that_are_none_are_refused(proxy_name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=",proxy="):
+        load_backbone(f"{save_tiny_clip(tmp_path)},proxy={proxy_name}")
+
+
+def test_only_vits_take_a_proxy(tmp_path: Path) -> None:
+    image = proxied(tmp_path).image
+    with pytest.raises(UserError):
+        ProxyTower(image, image)
+
+
+def test_proxyclip_needs_a_proxy(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=",proxy="):
+        load_model(save_tiny_clip(tmp_path), dense="proxyclip")
