@@ -3,9 +3,10 @@
     python -m eval.reproduce                       what to run, and what it is to reach
     python -m eval.reproduce out/segmentation      pass or fail within 0.5 mIoU, figure by figure
 
-A figure is compared where everything is as published: OpenAI's ViT-B/16, the method, the protocol with its settings and
-its list of class names, and the whole split. All else is listed with the reason. Exit code 0: whatever can be compared
-passes; 1: something fails; 2: nothing can be compared. Published figures and their sources are in eval/published.yaml.
+A figure is compared where everything is as published: OpenAI's ViT-B/16 (and its proxy), the method, the protocol with
+its settings and its list of class names, and the whole split. All else is listed with the reason. Exit code 0: whatever
+can be compared passes; 1: something fails; 2: nothing can be compared. Published figures and their sources are in
+eval/published.yaml.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Published:
         assumed: why its settings are not certain; "" where they are.
         family: whose protocol it was measured with, or which, where it is none of ours or the method is not.
         backbone: image towers.
+        proxy: name of the image tower that our CLIP needs as its proxy; "" for none.
     """
 
     title: str
@@ -55,6 +57,12 @@ class Published:
     assumed: str = ""
     family: str = ""
     backbone: str = "ViT-B/16"
+    proxy: str = ""
+
+    @property
+    def models(self) -> list[str]:
+        """Names of our backbones that are the published one."""
+        return [f"{clip},proxy={self.proxy}" if self.proxy else clip for clip in published()["clips"]]
 
     @property
     def setting(self) -> str:
@@ -129,7 +137,7 @@ def differ(result: Result, row: Published) -> list[str]:
     benchmark = BENCHMARKS[result.dataset]
     full = benchmark.full.get(benchmark.split)
     reasons = []
-    if result.model.get("clip") not in published()["clips"] or result.model.get("trained"):
+    if result.model.get("clip") not in row.models or result.model.get("trained"):
         head = "a trained head on " if result.model.get("trained") else ""
         reasons.append(f"other weights: {head}{result.model.get('clip')}")
     if result.split != benchmark.split:
@@ -160,12 +168,11 @@ def exit_code(verdicts: Sequence[Verdict]) -> int:
 
 def commands(rows: Sequence[Published]) -> list[tuple[str, list[Published]]]:
     """What to run, and the rows that it is to reach; rows with the same settings share a run."""
-    groups: dict[str, list[Published]] = {}
+    groups: dict[tuple[str, str], list[Published]] = {}
     for row in rows:
-        groups.setdefault(row.setting, []).append(row)
-    model = published()["clips"][0]
+        groups.setdefault((row.setting, row.models[0]), []).append(row)
     found = []
-    for setting, own in groups.items():
+    for (setting, model), own in groups.items():
         changes = "".join(f" --{key} {value}" for key, value in own[0].changed.items())
         found.append(
             (

@@ -114,8 +114,9 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dense",
         metavar="VARIANT",
-        help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip (default: what the "
-        "head was trained on; naclip for a CLIP without a head)",
+        help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip; proxyclip for a CLIP "
+        "with a second image tower, CLIP,proxy=timm:NAME (default: what the head was trained on; for a CLIP without a "
+        "head proxyclip where it has a proxy, else naclip)",
     )
     group.add_argument(
         "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"

@@ -51,6 +51,13 @@ def test_the_row_is_that_of_the_settings():
     assert other.reasons in (("changed: refine 5",), ("refine 5 instead of 0",))
 
 
+def test_a_row_with_a_proxy_needs_that_proxy():
+    row = {"method": "proxyclip", "protocol": {"name": "proxyclip", "names": "proxyclip"}}
+    assert compare(a_run(80.3, model={"clip": f"{CLIP},proxy=timm:vit_base_patch8_224.dino"}, **row)).word == "pass"
+    assert compare(a_run(80.3, model={"clip": f"{CLIP},proxy=timm:vit_small_patch8_224.dino"}, **row)).word == "-"
+    assert compare(a_run(80.3, **row)).word == "-"
+
+
 def test_a_row_of_unknown_settings_can_pass_and_never_fails():
     assert compare(a_run(75.0, method="maskclip")).word == "pass"
     assert compare(a_run(60.0, method="maskclip")).word == "assumed"
@@ -132,7 +139,7 @@ def test_its_commands_are_those_of_the_segmentation():
         assert args.method == [row.method for row in own]
         assert set(args.benchmarks) <= set(BENCHMARKS)
         outs.add(args.out)
-    assert len(outs) == len(reproduce.commands(rows)) == 4
+    assert len(outs) == len(reproduce.commands(rows)) == 5
 
 
 @pytest.mark.parametrize("words", [["absent.json"], ["--tolerance", "-1"], ["--protocol", "tcl"]])
