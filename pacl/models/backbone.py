@@ -9,8 +9,24 @@ A backbone is an image tower and a text tower. They come from one CLIP:
 ``bundled``                  the small CLIP that travels with this package
 ============================ ============================================================================
 
-or from two models that were trained apart, ``IMAGE+TEXT``, where each is one of the above or of `IMAGE_TOWERS` and
-`TEXT_TOWERS`.
+or from two models that were trained apart, ``IMAGE+TEXT``, where each is one of the above (of which one side is
+taken) or, for images,
+
+============================ ============================================================================
+``timm:NAME[.TAG]``          a timm model with its pretrained weights
+``timm:NAME/FILE``           a timm model with the weights of a local file
+``timm:NAME/random``         a timm model with random weights, the same each time
+============================ ============================================================================
+
+and for texts
+
+============================ ============================================================================
+``st:ORG/NAME``              a sentence-transformers model
+``st:FOLDER``                the same from a local folder: ``st:/...``, ``st:./...``, ``st:~/...``
+============================ ============================================================================
+
+such as ``timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2``. A new kind of tower is
+added to `IMAGE_TOWERS` or `TEXT_TOWERS`.
 
 After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the dense variant ``proxyclip`` (see
 `pacl.models.proxy`): ``open_clip:ViT-B-16-quickgelu/openai,proxy=timm:vit_base_patch8_224.dino``.
@@ -19,6 +35,7 @@ After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the de
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -32,7 +49,9 @@ from pacl.models.grid import PatchGrid
 from pacl.models.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_clip_name, load_clip
 from pacl.models.open_clip_towers import OpenClipText, image_tower
 from pacl.models.proxy import ProxyTower
+from pacl.models.sentence_tower import load_sentence_tower
 from pacl.models.text_cache import TextCache
+from pacl.models.timm_tower import load_timm
 from pacl.models.towers import Classifier, ImageTower, TextTower
 
 __all__ = [
@@ -41,11 +60,15 @@ __all__ = [
     "Backbone",
     "bundled_folder",
     "load_backbone",
+    "load_image_tower",
+    "load_text_tower",
+    "split_name",
     "weights_checksum",
 ]
 
 TEXT_BATCH = 64  # texts that pass the text tower at once; a GPU takes more
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
+EXAMPLE = "timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2"
 PROXY_MARK = ",proxy="  # between the names of a CLIP and of its proxy
 DEFAULT_LOGIT_SCALE = 1 / 0.07  # CLIP's at the start of its training (Radford et al., 2021, section 2.5)
 
@@ -255,20 +278,58 @@ TextLoader: TypeAlias = Callable[[str, "bool | None"], tuple[TextTower, str]]
 
 
 def _clip_image(name: str, quick_gelu: bool | None, layers: Sequence[int]) -> tuple[ImageTower, str]:
+    _check_clip_name(name)
     found = load_clip(name, quick_gelu)
     return image_tower(found, layers), found.name
 
 
 def _clip_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
+    _check_clip_name(name)
     found = load_clip(name, quick_gelu)
     return OpenClipText(found), found.name
+
+
+def _check_clip_name(name: str) -> None:
+    if not is_clip_name(name):
+        raise UserError(f"--model {name}: not a model name; use open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH")
+
+
+def _timm_image(name: str, quick_gelu: bool | None, layers: Sequence[int]) -> tuple[ImageTower, str]:
+    return load_timm(name, layers)
+
+
+def _sentence_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
+    return load_sentence_tower(name)
 
 
 # The one place that a new kind of tower is added to: scheme -> loader. Loaders take the whole name, the activation and
 # (image towers) the layers asked for, and return the tower and its name: that of a local file or folder is absolute.
 _CLIPS = ("open_clip", "hf-hub", "local-dir", "bundled")
-IMAGE_TOWERS: dict[str, ImageLoader] = dict.fromkeys(_CLIPS, _clip_image)
-TEXT_TOWERS: dict[str, TextLoader] = dict.fromkeys(_CLIPS, _clip_text)
+IMAGE_TOWERS: dict[str, ImageLoader] = {**dict.fromkeys(_CLIPS, _clip_image), "timm": _timm_image}
+TEXT_TOWERS: dict[str, TextLoader] = {**dict.fromkeys(_CLIPS, _clip_text), "st": _sentence_text}
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The two names in ``IMAGE+TEXT``; ``None`` for the name of one model, whose path may have a ``+`` in it."""
+    for mark in re.finditer(r"\+", name):
+        image, text = name[: mark.start()], name[mark.end() :]
+        if image.partition(":")[0] in IMAGE_TOWERS and text.partition(":")[0] in TEXT_TOWERS:
+            return image, text
+    return None
+
+
+def load_image_tower(
+    name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] = ()
+) -> tuple[ImageTower, str]:
+    """Load an image tower by its name in ``IMAGE+TEXT``; the name comes back with absolute paths."""
+    base, mark, proxy = name.partition(PROXY_MARK)
+    image, label = IMAGE_TOWERS[base.partition(":")[0]](base, quick_gelu, layers)
+    return _add_proxy(image, label, proxy) if mark else (image, label)
+
+
+def load_text_tower(name: str, *, quick_gelu: bool | None = None) -> tuple[TextTower, str]:
+    """Load a text tower by its name in ``IMAGE+TEXT``; the name comes back with absolute paths."""
+    return TEXT_TOWERS[name.partition(":")[0]](name, quick_gelu)
 
 
 def _add_proxy(image: ImageTower, name: str, proxy: str) -> tuple[ImageTower, str]:
@@ -295,11 +356,19 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
     Raises:
         UserError: unknown name or tag, weights that are neither cached nor reachable, an unreadable folder.
     """
+    from pacl.models.dual import find_dual, load_dual  # (which loads its towers by name)
+
+    if files := find_dual(name):
+        return load_dual(name, files, quick_gelu=quick_gelu, layers=layers)
     layers = tuple(layers or ())
+    if both := split_name(name):
+        image, image_name = load_image_tower(both[0], quick_gelu=quick_gelu, layers=layers)
+        text, text_name = load_text_tower(both[1], quick_gelu=quick_gelu)
+        return Backbone(image, text, f"{image_name}+{text_name}")
     base, mark, proxy = name.partition(PROXY_MARK)
     if is_clip_name(base):
         found = load_clip(base, quick_gelu)
-        image: ImageTower = image_tower(found, layers)
+        image = image_tower(found, layers)
         label = found.name
         if mark:
             image, label = _add_proxy(image, label, proxy)
@@ -310,7 +379,10 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
             shared=True,
             logit_scale=float(found.clip.logit_scale.detach().exp()),
         )
+    scheme = name.partition(":")[0]
+    if scheme in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*_CLIPS}:
+        raise UserError(f"--model {name}: one tower of two; use IMAGE+TEXT, such as {EXAMPLE}")
     raise UserError(
-        f"--model {name}: not a model name; use auto, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH "
-        "or the path of a saved head"
+        f"--model {name}: not a model name; use auto, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
+        "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head"
     )

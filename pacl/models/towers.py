@@ -25,12 +25,14 @@ class Classifier:
     Attributes:
         weight: ``[K, F]``. It reads the final features, which are the last F columns of a token.
         bias: ``[K]``.
-        names: for each class its names, and its definition where there is one.
+        names: the names of each class, synonyms of each other.
+        definitions: one of each class, a phrase.
     """
 
     weight: Tensor
     bias: Tensor
     names: list[tuple[str, ...]]
+    definitions: list[str]
 
 
 class ImageTower(nn.Module, ABC):

@@ -1,0 +1,118 @@
+"""Text towers of sentence-transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+from torch import Tensor
+
+from pacl.errors import UserError
+from pacl.models.hub import fail_fast, first_line
+from pacl.models.packaged import advice, packaged_folder
+from pacl.models.towers import TextTower
+
+LIBRARY = "sentence_transformers."
+
+
+class SentenceTower(TextTower):
+    """A ``SentenceTransformer`` as a text tower."""
+
+    model: Any
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model.float().eval()
+        self.context_length = int(model.max_seq_length)
+        # Versions before 6 have the older names.
+        dimension = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+        self.dim = int(dimension())
+        self._preprocess = getattr(model, "preprocess", None) or model.tokenize
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """The model's sentence embeddings ``[T, D]``, normalised or not, as the model gives them."""
+        device = next(self.parameters()).device
+        features = {
+            key: value.to(device) if isinstance(value, Tensor) else value
+            for key, value in self._preprocess(list(texts)).items()
+        }
+        return self.model(features)["sentence_embedding"]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, start and end included."""
+        return len(self.model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+    def bucket(self, text: str) -> Hashable:
+        """The number of tokens, so that no text is padded: its embedding depends on no other text."""
+        return min(self.count_tokens(text), self.context_length)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The model's weights, by their names in it."""
+        return self.model.state_dict()
+
+
+def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
+    """Load ``st:ORG/NAME`` or ``st:FOLDER``.
+
+    Weights come from a folder, an installed package (see `pacl.models.packaged`), the hub's cache or a download.
+
+    Args:
+        name: the tower's name. What starts with ``/``, ``./``, ``../`` or ``~`` is a folder.
+
+    Returns:
+        The tower and its name, in which a folder's path is absolute.
+
+    Raises:
+        UserError: no such model, sentence-transformers is not installed, or the model runs code of its own.
+    """
+    source = name.removeprefix("st:")
+    folder: Path | None = None
+    if source.startswith(("/", "./", "../", "~")):
+        folder = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+        if not (folder / "modules.json").is_file():
+            raise UserError(f"--model {name}: {folder} holds no modules.json: not a sentence-transformers folder")
+        name = f"st:{folder}"
+    elif source.count("/") != 1:
+        raise UserError(f"--model {name}: not a sentence encoder; use st:ORG/NAME or st:/FOLDER")
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as error:
+        raise UserError(f"--model {name}: needs {error.name}; pip install sentence-transformers") from error
+    hint = "" if folder else f"; connect once so that it is cached, or give a folder as st:/FOLDER{advice(name)}"
+    folder = folder or packaged_folder(name)
+    try:
+        if folder is not None:
+            _check_modules(folder, name)
+        with fail_fast(local=folder is not None), _no_progress_bars():
+            model = SentenceTransformer(
+                str(folder or source), device="cpu", local_files_only=folder is not None or constants.HF_HUB_OFFLINE
+            )
+        return SentenceTower(model), name
+    except UserError:
+        raise
+    except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
+        raise UserError(f"--model {name}: {first_line(error)}{hint}") from error
+
+
+def _check_modules(folder: Path, name: str) -> None:
+    """Refuse a folder whose modules are not the library's own: it would be asked to run the folder's code."""
+    kinds = [module["type"] for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
+    if own := [kind for kind in kinds if not kind.startswith(LIBRARY)]:
+        raise UserError(f"--model {name}: its module {own[0]} is code that comes with the model, which is not run")
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

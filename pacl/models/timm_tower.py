@@ -1,0 +1,302 @@
+"""Image towers of timm: ViT, DINOv2, DINOv3, EVA, ConvNeXt, EfficientNet, ResNet and others, at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from pacl.errors import UserError
+from pacl.models.grid import PatchGrid
+from pacl.models.hub import fail_fast, first_line
+from pacl.models.packaged import advice, packaged_state
+from pacl.models.positions import resample_positions
+from pacl.models.towers import Classifier, ImageTower, layer_indices, pad_to
+
+OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
+
+
+class TimmTower(ImageTower):
+    """Patch tokens of a timm model: its final features, at its own stride.
+
+    The tokens are what the model's ``forward_features`` gives, without class token and registers. `TimmViTTower` does
+    more for plain ViTs.
+
+    Args:
+        model: the timm model.
+        layers: indices of earlier layers, as the model's ``forward_intermediates`` counts them. Their features, with
+            the final norm where the model is a transformer, are pooled or interpolated to the final grid and come
+            before the final features.
+
+    Raises:
+        UserError: no such layers, or a model without patch features.
+    """
+
+    model: Any
+
+    def __init__(self, model: Any, layers: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.model = model.eval()
+        config = model.pretrained_cfg
+        self.size = int(config["input_size"][-1])
+        self.preprocessing = {
+            "size": self.size,
+            "mode": "RGB",
+            "mean": tuple(config["mean"]),
+            "std": tuple(config["std"]),
+            "interpolation": config["interpolation"],
+            "resize_mode": "shortest",
+            "fill_color": 0,
+        }
+        if not hasattr(model, "forward_intermediates"):
+            raise UserError(f"timm's {type(model).__name__} gives no patch features")
+        self.layers = layer_indices(layers, len(model.feature_info), f"timm's {type(model).__name__}")
+        accept_any_size(model)
+        self.patch = int(model.feature_info[-1]["reduction"])
+        self.width = self._probe().shape[-1]
+        self.classifier = self._classifier()
+
+    def _classifier(self) -> Classifier | None:
+        """The model's classifier, if it is linear on the mean of the final features and its classes are known."""
+        head = self.model.get_classifier() if getattr(self.model, "num_classes", 0) else None
+        names = class_names(self.model)
+        if not isinstance(head, nn.Linear) or head.bias is None or names is None:
+            return None
+        return Classifier(head.weight, head.bias, *names) if self._is_linear(head) else None
+
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
+        grid = self._grid(images, stride)
+        images = pad_to(images, grid.extent)
+        try:
+            final, earlier = self._features(images, grid)
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:
+            size = "x".join(map(str, images.shape[-2:]))
+            raise UserError(
+                f"this image tower does not take {size} pixels ({first_line(error)}); use its own size, {self.size}"
+            ) from error
+        maps = [_resized(features, (grid.h, grid.w)) for features in earlier]
+        tokens = rearrange(torch.cat([*maps, final], dim=1), "b w y x -> b (y x) w")
+        return [tokens] * len(variants), grid
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The model's weights, by timm's names."""
+        return self.model.state_dict()
+
+    def _grid(self, images: Tensor, stride: int | None) -> PatchGrid:
+        if stride not in (None, self.patch):
+            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
+        return PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
+
+    def _features(self, images: Tensor, grid: PatchGrid) -> tuple[Tensor, list[Tensor]]:
+        """Final features ``[B, F, h, w]`` and those of the earlier layers, which may have other grids."""
+        earlier: list[Tensor] = []
+        if self.layers:
+            x, earlier = self.model.forward_intermediates(
+                images, indices=list(self.layers), norm=True, output_fmt="NCHW"
+            )
+        else:
+            x = self.model.forward_features(images)
+        if x.ndim == 3:
+            x = rearrange(x[:, -grid.patches :], "b (y x) w -> b w y x", y=grid.h)
+        elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            x = rearrange(x, "b y x w -> b w y x")
+        if x.shape[-2:] != (grid.h, grid.w):
+            raise RuntimeError(f"its features are {x.shape[-2]} x {x.shape[-1]}, not {grid.h} x {grid.w}")
+        return x, earlier
+
+    @torch.inference_mode()
+    def _probe(self) -> Tensor:
+        """Tokens of a small image, or of one of the native size where the tower takes no other."""
+        device = next(self.parameters()).device
+        try:
+            tokens, _ = self(torch.zeros(1, 3, 2 * self.patch, 2 * self.patch, device=device), self.variants)
+        except UserError:
+            tokens, _ = self(torch.zeros(1, 3, self.size, self.size, device=device), self.variants)
+        return tokens[0]
+
+    @torch.no_grad()
+    def _is_linear(self, head: nn.Linear) -> bool:
+        """Whether the model classifies by this layer on the mean of the final features."""
+        width = head.in_features
+        # Random features that are far from normalised: what comes between pooling and the layer would show.
+        features = 3 + torch.randn(2, width, 2, 2, generator=torch.Generator().manual_seed(0)).to(head.weight)
+        given = features
+        prefix = getattr(self.model, "num_prefix_tokens", None)
+        if prefix is not None:
+            given = F.pad(rearrange(features, "b w y x -> b (y x) w"), (0, 0, prefix, 0))
+        elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            given = rearrange(features, "b w y x -> b y x w")
+        try:
+            logits = self.model.forward_head(given)
+        except (RuntimeError, TypeError, AttributeError):
+            return False
+        expected = head(features.mean(dim=(2, 3)))
+        return logits.shape == expected.shape and torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+class TimmViTTower(TimmTower):
+    """A plain timm ``VisionTransformer``: patches may overlap, positions are sampled at the true patch centres."""
+
+    def _grid(self, images: Tensor, stride: int | None) -> PatchGrid:
+        return PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, stride or self.patch)
+
+    def _features(self, images: Tensor, grid: PatchGrid) -> tuple[Tensor, list[Tensor]]:
+        m = self.model
+        embed = m.patch_embed
+        x = F.conv2d(images, embed.proj.weight, embed.proj.bias, stride=grid.stride)
+        x = embed.norm(rearrange(x, "b w y x -> b (y x) w"))
+        x = m.norm_pre(self._with_positions(x, grid))
+        earlier = []
+        for index, block in enumerate(m.blocks):
+            x = block(x)
+            if index in self.layers:
+                earlier.append(self._as_map(m.norm(x), grid))
+        return self._as_map(m.norm(x), grid), earlier
+
+    def _with_positions(self, x: Tensor, grid: PatchGrid) -> Tensor:
+        """Prefix tokens and positions for embedded patches, ``[B, P, W]`` -> ``[B, N, W]`` (timm: ``_pos_embed``)."""
+        m = self.model
+        prefix = [token.expand(len(x), -1, -1) for token in (m.cls_token, m.reg_token) if token is not None]
+        if m.pos_embed is None:
+            return torch.cat([*prefix, x], dim=1)
+        own = 0 if m.no_embed_class else m.num_prefix_tokens  # positions of prefix tokens
+        positions = m.pos_embed[0]
+        if (grid.h, grid.w, grid.stride) != (*m.patch_embed.grid_size, grid.patch):
+            sampled = resample_positions(positions[own:], m.patch_embed.grid_size, grid)
+            positions = torch.cat([positions[:own], sampled])
+        positions = positions.to(x.dtype)
+        if own:
+            return torch.cat([*prefix, x], dim=1) + positions
+        return torch.cat([*prefix, x + positions], dim=1)
+
+    def _as_map(self, x: Tensor, grid: PatchGrid) -> Tensor:
+        return rearrange(x[:, self.model.num_prefix_tokens :], "b (y x) w -> b w y x", y=grid.h)
+
+
+def timm_tower(model: Any, layers: Sequence[int] = ()) -> TimmTower:
+    """The tower for a timm model."""
+    from timm.layers.patch_embed import PatchEmbed
+    from timm.models.vision_transformer import VisionTransformer
+
+    plain = type(model) is VisionTransformer and type(model.patch_embed) is PatchEmbed
+    return (TimmViTTower if plain else TimmTower)(model, layers)
+
+
+def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
+    """Load ``timm:NAME[.TAG]``, ``timm:NAME/random`` or ``timm:NAME/FILE``.
+
+    Weights come from an installed package (see `pacl.models.packaged`), else from the hub's cache or a download.
+
+    Args:
+        name: the tower's name.
+        layers: see `TimmTower`.
+
+    Returns:
+        The tower and its name, in which a file's path is absolute.
+
+    Raises:
+        UserError: no such model or tag, weights that are neither there nor reachable, or that do not fit.
+    """
+    import timm
+
+    architecture, _, source = name.removeprefix("timm:").partition("/")
+    _check_name(name, architecture)
+    hint = ""
+    try:
+        if source == "random":
+            with torch.random.fork_rng(devices=[]):  # the same random weights each time
+                torch.manual_seed(0)
+                model = _create(architecture)
+        elif source:
+            path = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+            if not path.is_file():
+                raise UserError(f"--model {name}: {source!r} is neither a weight file nor the word random")
+            name = f"timm:{architecture}/{path}"
+            model = _create(architecture, timm.models.load_state_dict(str(path), use_ema=False, weights_only=True))
+        else:
+            model = _create(architecture)
+            full = f"timm:{architecture.partition('.')[0]}.{model.pretrained_cfg['tag']}"
+            state = packaged_state(full, model.state_dict())
+            hint = (
+                "; connect once so that its weights are cached, or give a weight file as "
+                f"timm:{architecture}/PATH{advice(full)}"
+            )
+            if state is not None:
+                model.load_state_dict(state)
+            else:
+                with fail_fast():
+                    model = _create(architecture, pretrained=True)
+    except UserError:
+        raise
+    except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
+        raise UserError(f"--model {name}: {first_line(error)}{hint}") from error
+    return timm_tower(model, layers), name
+
+
+def _check_name(name: str, architecture: str) -> None:
+    import timm
+
+    base, _, tag = architecture.partition(".")
+    if not timm.is_model(base):
+        raise UserError(f"--model {name}: timm has no model {base!r}; see timm.list_models()")
+    tags = [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(base)]
+    if tag and tag not in tags:
+        raise UserError(f"--model {name}: timm's {base} has no tag {tag!r} (tags: {', '.join(filter(None, tags))})")
+
+
+def _create(architecture: str, state: Mapping[str, Tensor] | None = None, pretrained: bool = False) -> Any:
+    """timm's factory, with an output stride of 16 where the model can be dilated."""
+    import timm
+
+    options: dict[str, Any] = {"pretrained": pretrained}
+    if state is not None:  # timm's own conversion of checkpoints applies to it
+        options = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
+    try:
+        model = timm.create_model(architecture, output_stride=OUTPUT_STRIDE, **options)
+    except (TypeError, AssertionError, NotImplementedError):  # told in several ways that it cannot be dilated
+        model = timm.create_model(architecture, **options)
+    model.pretrained_cfg.pop("state_dict", None)
+    return model
+
+
+def accept_any_size(model: Any) -> None:
+    """Let a timm transformer interpolate its position embedding at run time, if it can."""
+    embed: Any = getattr(model, "patch_embed", None)
+    if hasattr(model, "dynamic_img_size") and hasattr(embed, "strict_img_size"):
+        model.dynamic_img_size = True
+        embed.strict_img_size = False
+        embed.flatten = False
+        embed.output_fmt = type(embed.output_fmt)("NHWC")
+
+
+def class_names(model: Any) -> tuple[list[tuple[str, ...]], list[str]] | None:
+    """Names and definitions of a timm classifier's classes, where it is one of ImageNet's label sets."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(model)
+    if subset is None:
+        return None
+    info = ImageNetInfo(subset)
+    names, definitions = [], []
+    for label in info.label_names():
+        lemmas = info.label_name_to_description(label)
+        names.append(tuple(lemmas.split(", ")))
+        definitions.append(info.label_name_to_description(label, detailed=True).removeprefix(f"{lemmas}: "))
+    return names, definitions
+
+
+def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps ``[B, W, h, w]`` on another grid over the same pixels: averaged if it is coarser, else interpolated."""
+    if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:
+        return F.adaptive_avg_pool2d(maps, size)
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
