@@ -48,8 +48,25 @@ def supports_variants(block: Any) -> bool:
         isinstance(attention, nn.MultiheadAttention)
         and attention.in_proj_weight is not None
         and attention.bias_k is None
+        and not attention.add_zero_attn
         and all(hasattr(block, part) for part in ("ln_1", "ls_1", "ln_2", "mlp", "ls_2"))
     )
+
+
+def residual_block(block: Any, x: Tensor) -> Tensor:
+    """Run an unchanged residual block, tokens ``[B, L, W]`` -> ``[B, L, W]``.
+
+    A standard block is computed here, others by themselves. ``nn.MultiheadAttention`` transposes the batch before its
+    projection; on a CPU in bfloat16 that becomes one small matrix product a token, several times slower than float32.
+    Here the projection is one product over all tokens as they lie in memory.
+
+    Args:
+        block: of an open_clip transformer, in eval mode.
+        x: the block's input. The sums keep its dtype: in float32 under autocast, only the products are bfloat16.
+    """
+    if not supports_variants(block):
+        return block(x)
+    return _residual(block, x, _merge(_sdpa(*_project(block.attn, block.ln_1(x)))))
 
 
 def dense_block(block: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
@@ -65,16 +82,35 @@ def dense_block(block: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
         Patch tokens ``[B, P, W]`` (before ``ln_post``); the class token is dropped.
     """
     if variant == "clip":
-        return block(x)[:, 1:]
+        return residual_block(block, x)[:, 1:]
     if variant not in VARIANTS:
         raise ValueError(f"unknown dense variant {variant!r}: choose from {', '.join(VARIANTS)}")
     attention: nn.MultiheadAttention = block.attn
     attended = _attend(attention, block.ln_1(x), grid, variant)  # [B, P, W]
-    attended = block.ls_1(attention.out_proj(attended))
     if variant in ATTENTION_ONLY:
-        return attended
-    x = x[:, 1:] + attended
+        return block.ls_1(attention.out_proj(attended))
+    return _residual(block, x[:, 1:], attended)
+
+
+def _residual(block: Any, x: Tensor, attended: Tensor) -> Tensor:
+    """Add what was attended to and then the MLP; all ``[B, L, W]``, ``attended`` before the output projection."""
+    x = x + block.ls_1(block.attn.out_proj(attended))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _project(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """Queries, keys and values of tokens: ``[B, L, W]`` -> ``[3, B, heads, L, W / heads]``."""
+    return rearrange(
+        F.linear(x, attention.in_proj_weight, attention.in_proj_bias),
+        "b l (three heads d) -> three b heads l d",
+        three=3,
+        heads=attention.num_heads,
+    )
+
+
+def _merge(mixed: Tensor) -> Tensor:
+    """Heads side by side: ``[B, heads, L, d]`` -> ``[B, L, W]``."""
+    return rearrange(mixed, "b heads l d -> b l (heads d)")
 
 
 def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
@@ -83,12 +119,7 @@ def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, varian
         bias = attention.in_proj_bias
         width = attention.embed_dim
         return F.linear(x[:, 1:], attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
-    q, k, v = rearrange(
-        F.linear(x, attention.in_proj_weight, attention.in_proj_bias),
-        "b l (three heads d) -> three b heads l d",
-        three=3,
-        heads=attention.num_heads,
-    )
+    q, k, v = _project(attention, x)
     # Only patch rows are wanted, but the class token stays among the keys.
     if variant == "sclip":
         mixed = _sdpa(q[:, :, 1:], q, v) + _sdpa(k[:, :, 1:], k, v)
@@ -96,7 +127,7 @@ def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, varian
         mixed = _sdpa(q[:, :, 1:], q, v)
     else:
         mixed = _sdpa(k[:, :, 1:], k, v, neighbourhood(grid, x.device).to(v.dtype))
-    return rearrange(mixed, "b heads p d -> b p (heads d)")
+    return _merge(mixed)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from pacl.models import dense
 from pacl.models.grid import PatchGrid
 from pacl.models.open_clip_loading import LoadedClip
 from pacl.models.positions import resample_positions
+from pacl.models.timm_tower import accept_any_size
 from pacl.models.towers import ImageTower, TextTower, layer_indices, pad_to
 
 POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
@@ -112,11 +113,12 @@ class ViTTower(ImageTower):
         x = F.conv2d(images, v.conv1.weight, v.conv1.bias, stride=grid.stride)
         x = rearrange(x, "b width h w -> b (h w) width")
         cls = v.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([cls, x], dim=1) + self.positions(grid).to(x.dtype)  # [B, 1+P, W]
+        # Positions are float32, and so are all sums from here on, under autocast too.
+        x = torch.cat([cls, x], dim=1) + self.positions(grid)  # [B, 1+P, W]
         x = v.ln_pre(x)
         earlier = []
         for index, block in enumerate(v.transformer.resblocks[:-1]):
-            x = block(x)
+            x = dense.residual_block(block, x)
             if index in self._kept:
                 earlier.append(v.ln_post(x[:, 1:]))
         return x, earlier, grid
@@ -128,21 +130,29 @@ class ViTTower(ImageTower):
 
     def pooled(self, images: Tensor) -> Tensor:
         """CLIP's own image embedding ``[B, D]``."""
-        return self.visual(images)
+        x, _, _ = self.before_last(self._whole_patches(images))
+        return self._pool(x)
 
     def pooled_and_tokens(self, images: Tensor, variant: str) -> tuple[Tensor, Tensor]:
-        """`pooled` and tokens in one pass: what the last block reads is caught on its way."""
-        if self._kept:
-            return super().pooled_and_tokens(images, variant)
-        caught: list[Tensor] = []
-        last = self.visual.transformer.resblocks[-1]
-        hook = last.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
-        try:
-            pooled = self.pooled(images)
-        finally:
-            hook.remove()
-        grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
-        return pooled, self.finish(caught[0], grid, [variant])[0]
+        """`pooled` and tokens in one pass: the blocks before the last are the same for both."""
+        x, earlier, grid = self.before_last(self._whole_patches(images))
+        (tokens,) = self.finish(x, grid, [variant])
+        return self._pool(x), torch.cat([*earlier, tokens], dim=-1) if earlier else tokens
+
+    def _whole_patches(self, images: Tensor) -> Tensor:
+        """Images of the native size without the border that open_clip's patches leave out, if there is one."""
+        return images[..., : images.shape[-2] // self.patch * self.patch, : images.shape[-1] // self.patch * self.patch]
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """The last block's input ``[B, 1+P, W]`` -> CLIP's embedding ``[B, D]``, as open_clip pools it."""
+        v = self.visual
+        x = dense.residual_block(v.transformer.resblocks[-1], x)
+
+        def pool(x: Tensor) -> Tensor:
+            return x[:, 1:].mean(dim=1) if v.pool_type == "avg" else x[:, 0]
+
+        x = v.ln_post(pool(x)) if v.final_ln_after_pool else pool(v.ln_post(x))
+        return x if v.proj is None else x @ v.proj
 
     def weights(self) -> Mapping[str, Tensor]:
         """The image side's weights, by their names in the CLIP."""
@@ -176,7 +186,7 @@ class FeatureTower(ImageTower):
         super().__init__()
         self.visual = visual
         self.preprocessing = dict(visual.preprocess_cfg)
-        _accept_any_size(visual)
+        accept_any_size(getattr(visual, "trunk", None))
         self.size = _side(visual)
         with torch.inference_mode():
             features = self._features(torch.zeros(1, 3, self.size, self.size))
@@ -280,14 +290,3 @@ class OpenClipText(TextTower):
 def _side(visual: Any) -> int:
     side = visual.image_size
     return int(side[0] if isinstance(side, (tuple, list)) else side)
-
-
-def _accept_any_size(visual: Any) -> None:
-    """Let a timm ViT interpolate its position embedding at run time."""
-    trunk: Any = getattr(visual, "trunk", None)
-    embed: Any = getattr(trunk, "patch_embed", None)
-    if hasattr(trunk, "dynamic_img_size") and hasattr(embed, "strict_img_size"):
-        trunk.dynamic_img_size = True
-        embed.strict_img_size = False
-        embed.flatten = False
-        embed.output_fmt = type(embed.output_fmt)("NHWC")

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from open_clip.transformer import CustomResidualAttentionBlock, QuickGELU, ResidualAttentionBlock
+from torch import Tensor, nn
 
 from pacl.models.backbone import load_backbone
-from pacl.models.dense import VARIANTS, dense_block, neighbourhood, supports_variants
+from pacl.models.dense import VARIANTS, dense_block, neighbourhood, residual_block, supports_variants
 from pacl.models.grid import PatchGrid
 from tests.tiny import save_tiny_clip
 
@@ -64,6 +65,31 @@ def test_variant_equals_its_formula(variant: str, quick_gelu: bool, tmp_path: Pa
     torch.testing.assert_close(dense_block(block, x, GRID, variant), expected, rtol=0, atol=1e-6)
     others = [dense_block(block, x, GRID, other) for other in VARIANTS if other != variant]
     assert all(not torch.allclose(expected, other, atol=1e-3) for other in others)
+
+
+@pytest.mark.parametrize("activation", [nn.GELU, QuickGELU])
+@pytest.mark.parametrize("layer_scale", [None, 0.3])
+def test_a_standard_block_equals_the_librarys(activation: type[nn.Module], layer_scale: float | None) -> None:
+    rng = torch.Generator().manual_seed(0)
+    block = ResidualAttentionBlock(32, 4, ls_init_value=layer_scale, act_layer=activation).eval().requires_grad_(False)
+    for parameter in block.parameters():  # biases start at zero, which would hide that one is left out
+        parameter.copy_(torch.randn(parameter.shape, generator=rng) * (1 if parameter.ndim == 1 else 0.2))
+    x = torch.randn(3, 7, 32, generator=rng)
+    block.attn.forward = lambda *_, **__: pytest.fail("the library's attention ran")
+    found = residual_block(block, x)
+    del block.attn.forward
+    torch.testing.assert_close(found, block(x), rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = residual_block(block, x)
+    assert rounded.dtype == torch.float32  # the sums
+    assert 0 < (rounded - found).abs().max() < 0.1 * found.abs().max()
+
+
+def test_blocks_that_are_built_otherwise_run_by_themselves() -> None:
+    block = CustomResidualAttentionBlock(32, 4, qk_norm=True).eval()
+    x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    assert not supports_variants(block)
+    assert torch.equal(residual_block(block, x), block(x))
 
 
 def test_a_token_of_the_value_path_depends_on_itself_alone(tmp_path: Path) -> None:
