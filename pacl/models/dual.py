@@ -1,0 +1,310 @@
+"""Two pretrained towers with projection heads into one space, and the folder that they are saved as.
+
+The folder holds ``dual_config.json``, which names the towers, and ``dual.safetensors`` with the heads and the weights
+of fine-tuned towers. Frozen towers are loaded by their names and compared by checksum.
+
+Shapes: B images, T texts, P patches, W token width of the image tower, D embedding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from pacl.errors import UserError
+from pacl.files import written_whole
+from pacl.models.backbone import Backbone, load_backbone, weights_checksum
+from pacl.models.grid import PatchGrid
+from pacl.models.hub import fail_fast
+from pacl.models.towers import ImageTower, TextTower
+
+CONFIG, WEIGHTS = "dual_config.json", "dual.safetensors"
+FORMAT, VERSION = "pacl-dual", 1
+PROJECTIONS = ("linear", "mlp")
+
+
+class MLPHead(nn.Module):
+    """The projection head of small CLIP recipes: LayerNorm(y + Dropout(Linear(GELU(y)))) with y = Linear(x).
+
+    Args:
+        width: of the input.
+        dim: of the output.
+        dropout: share of the second layer's outputs that training leaves out.
+    """
+
+    def __init__(self, width: int, dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, dim)
+        self.layer = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., dim]."""
+        y = self.projection(x)
+        return self.norm(y + self.dropout(self.layer(F.gelu(y))))
+
+
+def projection_head(kind: str, width: int, dim: int, dropout: float = 0.0) -> nn.Linear | MLPHead:
+    """A head of a kind in `PROJECTIONS`: ``linear`` is one layer without bias, as CLIP's, which has no dropout."""
+    if kind not in PROJECTIONS:
+        raise UserError(f"projection {kind}: choose from {', '.join(PROJECTIONS)}")
+    return nn.Linear(width, dim, bias=False) if kind == "linear" else MLPHead(width, dim, dropout)
+
+
+def mean_of_tokens(tower: ImageTower, images: Tensor) -> Tensor:
+    """Mean of the patch tokens of normalised images [B, 3, H, W]: [B, W]."""
+    (tokens,), _ = tower(images, tower.variants[:1])
+    return tokens.mean(dim=1)
+
+
+class ProjectedImageTower(ImageTower):
+    """An image tower whose mean patch token a head projects into the space of the texts.
+
+    Args:
+        tower: the tower. Earlier `layers` may come before its final features, which are all that the head reads.
+        head: from the final features to the shared space.
+        size: side in pixels of the square images that the head was trained on.
+    """
+
+    def __init__(self, tower: ImageTower, head: nn.Linear | MLPHead, size: int) -> None:
+        super().__init__()
+        self.tower, self.head, self.size = tower, head, size
+        self.width, self.patch, self.variants, self.layers = tower.width, tower.patch, tower.variants, tower.layers
+        self.quick_gelu, self.classifier = tower.quick_gelu, tower.classifier
+        self.preprocessing = {**tower.preprocessing, "size": size}
+
+    @property
+    def projection(self) -> Tensor | None:
+        """A linear head as [W, D], with zeros for the columns of earlier layers; None for another head."""
+        if isinstance(self.head, MLPHead):
+            return None
+        return F.pad(self.head.weight.T, (0, 0, self.width - self.head.in_features, 0))
+
+    def forward(
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
+        return self.tower(images, variants, stride)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        return self._project(mean_of_tokens(self.tower, images))
+
+    def pooled_and_tokens(self, images: Tensor, variant: str) -> tuple[Tensor, Tensor]:
+        first = self.variants[0]
+        both, _ = self.tower(images, list(dict.fromkeys([first, variant])))
+        return self._project(both[0].mean(dim=1)), both[-1]
+
+    def _project(self, token: Tensor) -> Tensor:
+        first = self.head.projection if isinstance(self.head, MLPHead) else self.head
+        return self.head(token[..., -first.in_features :])
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return _prefixed("image", self.tower, self.head)
+
+
+class ProjectedTextTower(TextTower):
+    """A text tower whose unit embeddings a head projects into the space of the images.
+
+    Args:
+        tower: the tower.
+        head: from its embeddings to the shared space.
+        dim: width D of that space.
+    """
+
+    def __init__(self, tower: TextTower, head: nn.Linear | MLPHead, dim: int) -> None:
+        super().__init__()
+        self.tower, self.head, self.dim = tower, head, dim
+        self.context_length, self.quick_gelu = tower.context_length, tower.quick_gelu
+        self.vocabulary, self.contrast = tower.vocabulary, tower.contrast
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        return self.head(F.normalize(self.tower.encode(texts).float(), dim=-1))
+
+    def count_tokens(self, text: str) -> int:
+        return self.tower.count_tokens(text)
+
+    def bucket(self, text: str) -> Any:
+        return self.tower.bucket(text)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return _prefixed("text", self.tower, self.head)
+
+
+def _prefixed(side: str, tower: ImageTower | TextTower, head: nn.Module) -> dict[str, Tensor]:
+    return {f"{side}_tower.{key}": value for key, value in tower.weights().items()} | {
+        f"{side}_head.{key}": value for key, value in head.state_dict().items()
+    }
+
+
+@dataclass(frozen=True)
+class DualConfig:
+    """What a saved dual encoder is: its ``dual_config.json``.
+
+    Attributes:
+        image: the image tower's name, as `pacl.models.backbone.load_backbone` takes it before the plus sign.
+        text: the text tower's name, as it takes it behind the plus sign.
+        image_checksum: `weights_checksum` of the image tower that the name loads.
+        text_checksum: likewise of the text tower.
+        projection: ``linear`` or ``mlp``, the kind of both heads.
+        width: what the image head reads, the width of the image tower's final features.
+        text_width: what the text head reads.
+        dim: embedding width D.
+        size: side in pixels of the square training images.
+        mean: per-channel mean that images are normalised with, in [0, 1].
+        std: per-channel standard deviation.
+        logit_scale: inverse temperature of the loss.
+        image_tuned: whether the weight file holds a fine-tuned image tower.
+        text_tuned: whether it holds a fine-tuned text tower.
+    """
+
+    image: str
+    text: str
+    image_checksum: str
+    text_checksum: str
+    projection: str
+    width: int
+    text_width: int
+    dim: int
+    size: int
+    mean: list[float]
+    std: list[float]
+    logit_scale: float
+    image_tuned: bool = False
+    text_tuned: bool = False
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> DualConfig:
+        """Read `to_json`'s output; ``source`` names the file in errors.
+
+        Raises:
+            UserError: not such a file, or one of a newer version.
+        """
+        kinds: dict[str, type | tuple[type, ...]] = {
+            "str": str,
+            "bool": bool,
+            "int": int,
+            "float": (int, float),
+            "list[float]": list,
+        }
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise ValueError("not a dual encoder of pacl")
+            if (version := values.pop("version")) != VERSION:
+                raise ValueError(f"version {version}, which is newer than this pacl")
+            for field in dataclasses.fields(cls):
+                value = values.get(field.name)
+                if field.name in values and not isinstance(value, kinds[str(field.type)]):
+                    raise ValueError(f"{field.name} is {value!r}")
+                if field.type == "int" and value is not None and value < 1:
+                    raise ValueError(f"{field.name} is {value}, not at least 1")
+            config = cls(**values)
+            if config.projection not in PROJECTIONS:
+                raise ValueError(f"projection is {config.projection!r}")
+            if not 0 < config.logit_scale < math.inf:
+                raise ValueError(f"logit_scale is {config.logit_scale}")
+            return config
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{source} is not the configuration of a dual encoder ({error})") from error
+
+
+def save_dual(folder: str | Path, config: DualConfig, image: ProjectedImageTower, text: ProjectedTextTower) -> None:
+    """Write a folder that ``local-dir:FOLDER`` loads; each file is written whole or not at all, the weights first.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    weights = {
+        key: value.detach().cpu().contiguous().clone()  # (tensors that share memory cannot be saved)
+        for key, value in {**image.weights(), **text.weights()}.items()
+        if _is_saved(key, config)
+    }
+    with written_whole(Path(folder) / WEIGHTS) as aside:
+        aside.write_bytes(save(weights, metadata={"format": "pt"}))
+    with written_whole(Path(folder) / CONFIG) as aside:
+        aside.write_text(config.to_json(), encoding="utf-8")
+
+
+def _is_saved(key: str, config: DualConfig) -> bool:
+    tuned = {"image_tower": config.image_tuned, "text_tower": config.text_tuned}
+    return tuned.get(key.partition(".")[0], True)
+
+
+def find_dual(name: str) -> tuple[Path, Path] | None:
+    """Configuration and weight file of ``local-dir:PATH`` or ``hf-hub:ORG/REPO``; None if no dual encoder is there."""
+    scheme, _, rest = name.partition(":")
+    if scheme == "local-dir" and rest:
+        folder = Path(rest).expanduser().resolve()
+        return (folder / CONFIG, folder / WEIGHTS) if (folder / CONFIG).is_file() else None
+    if scheme == "hf-hub" and rest.count("/") == 1:
+        try:
+            with fail_fast():
+                return Path(hf_hub_download(rest, CONFIG)), Path(hf_hub_download(rest, WEIGHTS))
+        except Exception:  # not there, no network (the client raises many kinds): the loader of CLIPs says it
+            return None
+    return None
+
+
+def load_dual(
+    name: str, files: tuple[Path, Path], *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None
+) -> Backbone:
+    """Load what `save_dual` wrote.
+
+    Args:
+        name: of the result.
+        files: what `find_dual` found.
+        quick_gelu: as of `load_backbone`.
+        layers: as of `load_backbone`; the heads read the final features alone.
+
+    Raises:
+        UserError: files that are damaged or do not fit each other; a tower that cannot be loaded, or has other weights
+            than the heads were trained on.
+    """
+    config_path, weights_path = files
+    try:
+        config = DualConfig.from_json(config_path.read_text(encoding="utf-8"), str(config_path))
+        saved = load_file(weights_path)
+    except (OSError, UnicodeDecodeError, SafetensorError) as error:
+        raise UserError(f"{config_path.parent}: cannot be read ({error}); save or download it again") from error
+    towers = load_backbone(f"{config.image}+{config.text}", quick_gelu=quick_gelu, layers=layers)
+    for tower, tower_name, expected in (
+        (towers.image, config.image, config.image_checksum),
+        (towers.text, config.text, config.text_checksum),
+    ):
+        if (found := weights_checksum(tower.weights())) != expected:
+            raise UserError(
+                f"{config_path}: its heads were trained on other weights of {tower_name} "
+                f"(checksum {expected[:12]}, got {found[:12]}); use those"
+            )
+    image = ProjectedImageTower(towers.image, projection_head(config.projection, config.width, config.dim), config.size)
+    image.preprocessing |= {"mean": config.mean, "std": config.std}
+    text = ProjectedTextTower(
+        towers.text, projection_head(config.projection, config.text_width, config.dim), config.dim
+    )
+    wanted = {key: value for key, value in {**image.weights(), **text.weights()}.items() if _is_saved(key, config)}
+    if {key: value.shape for key, value in saved.items()} != {key: value.shape for key, value in wanted.items()}:
+        raise UserError(f"{weights_path}: its tensors do not fit {CONFIG}; the files are of different models")
+    if not all(value.isfinite().all() for value in saved.values()):
+        raise UserError(f"{weights_path}: holds values that are no finite numbers; it is damaged, train it again")
+    with torch.no_grad():
+        for key, value in wanted.items():  # (a state's tensors are those of the module)
+            value.copy_(saved[key])
+    if name.startswith("local-dir:"):
+        name = f"local-dir:{config_path.parent}"  # absolute: a head that names it must work from elsewhere too
+    return Backbone(image, text, name, shared=True, logit_scale=config.logit_scale)
