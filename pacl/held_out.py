@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from pacl.distributed import gather_rows, merge_texts
-from pacl.models.model import PACL
 from pacl.retrieval import Recalls, gallery, recalls
 
 
@@ -27,8 +26,22 @@ class HeldOut:
         self.patches += [part.half().cpu() for part in patches if len(part)]
         self.pairs.append((texts, positives.cpu()))
 
-    def score(self, model: PACL) -> Recalls:
-        """Recalls of the pictures and texts of all processes, which all call it."""
+    def score(
+        self,
+        encode_text: Callable[[Sequence[str]], Tensor],
+        device: torch.device,
+        *,
+        temperature: float = 1.0,
+        cosine: bool = True,
+    ) -> Recalls:
+        """Recalls of the pictures and texts of all processes, which all call it.
+
+        Args:
+            encode_text: texts -> unit embeddings [T, D] on that device.
+            device: where phi is computed.
+            temperature: of phi, see `pacl.models.compatibility.compatibility`; of single patches it changes nothing.
+            cosine: whether phi is a cosine.
+        """
         column: dict[str, int] = {}
         right, first = [torch.empty(2, 0, dtype=torch.int64)], 0
         for texts, positives in self.pairs:
@@ -39,10 +52,9 @@ class HeldOut:
         positives = torch.zeros(first, len(column), dtype=torch.bool)  # [I, T of this process]
         positives[tuple(torch.cat(right, 1))] = True
 
-        rows, positives = merge_texts(list(column), positives.to(model.device))
-        t = gather_rows(model.encode_text(list(column)))
+        rows, positives = merge_texts(list(column), positives.to(device))
+        t = gather_rows(encode_text(list(column)))
         t = t if rows is None else t[rows]  # [T, D]
         patches = torch.cat(self.patches) if self.patches else torch.empty(0, 1, t.shape[1])
-        temperature, cosine = float(model.temperature), model.config.cosine
-        phi = gallery(patches, t, temperature=temperature, cosine=cosine, device=model.device).to(model.device)
+        phi = gallery(patches, t, temperature=temperature, cosine=cosine, device=device).to(device)
         return recalls(gather_rows(phi), gather_rows(positives))

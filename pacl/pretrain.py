@@ -1,256 +1,31 @@
-"""Train a small CLIP from random weights with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
+"""Train a dual encoder with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
 
-The public weights of CLIP cannot travel in a package; a small model of one's own can. Any data module will do that
-yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, each once}``, with ``"positives"`` (bool [B, T])
-unless text i is image i's. When it has a `vocabulary`, the text tower gets only the token rows that those words need.
+``model.class_path`` says which: `pacl.pretrain_clip.CLIPTrainer`, a small CLIP from random weights (the default), or
+`pacl.pretrain_dual.DualTrainer`, projection heads on two pretrained towers. The result is a folder that ``--model
+local-dir:FOLDER`` names, here and in `pacl.train`.
+
+Any data module will do that yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, each once}``, with
+``"positives"`` (bool [B, T]) unless text i is image i's.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
 import torch
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pacl.distributed import gather_rows, merge_texts, rank_count
-from pacl.errors import UserError, run_verb
-from pacl.files import make_folder, written_whole
+from pacl.contrastive import ContrastiveModule
+from pacl.errors import run_verb
+from pacl.files import make_folder
 from pacl.lightning_cli import parse
-from pacl.loss import contrastive_loss, in_batch_accuracy
-from pacl.models.model import MAX_LOGIT_SCALE
-from pacl.models.tokenizer import CompactTokenizer, token_ids_of
-from pacl.schedule import warmup_cosine
+from pacl.pretrain_clip import CLIPTrainer
+from pacl.pretrain_dual import DualTrainer  # noqa: F401  (known to the command by its name alone)
 
-WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 DEFAULT_CONFIG = "configs/scenes_clip.yaml"
-
-
-@dataclass(frozen=True)
-class Towers:
-    """The two towers, in open_clip's terms.
-
-    Attributes:
-        image_size: Side of the square training picture in pixels.
-        patch_size: Side of a patch in pixels.
-        width: Token width of the image tower.
-        layers: Blocks of the image tower.
-        head_width: Width of one attention head, in both towers.
-        text_width: Token width of the text tower.
-        text_layers: Blocks of the text tower.
-        context_length: Tokens per text, start and end included.
-        dim: Width of the common embedding.
-        mean: Per-channel mean that pictures in [0, 1] are shifted by.
-        std: Per-channel standard deviation that they are then divided by.
-    """
-
-    image_size: int = 64
-    patch_size: int = 8
-    width: int = 128
-    layers: int = 4
-    head_width: int = 32
-    text_width: int = 128
-    text_layers: int = 2
-    context_length: int = 32
-    dim: int = 128
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-
-    def open_clip_config(self, vocab_size: int, patch_dropout: float = 0.0) -> dict[str, Any]:
-        """The ``model_cfg`` that open_clip builds this model from."""
-        return {
-            "embed_dim": self.dim,
-            "vision_cfg": {
-                "image_size": self.image_size,
-                "patch_size": self.patch_size,
-                "width": self.width,
-                "layers": self.layers,
-                "head_width": self.head_width,
-                "patch_dropout": patch_dropout,
-            },
-            "text_cfg": {
-                "context_length": self.context_length,
-                "vocab_size": vocab_size,
-                "width": self.text_width,
-                "heads": self.text_width // self.head_width,
-                "layers": self.text_layers,
-            },
-        }
-
-
-class CLIPTrainer(L.LightningModule):
-    """CLIP from random weights.
-
-    Args:
-        towers: Sizes of the model.
-        vocabulary: All words of all captions (normally the data module's); None keeps CLIP's whole token table.
-        contrast: Prompts that compete with a single prompt (normally the data module's); stored with the model.
-        learning_rate: Peak of the schedule.
-        weight_decay: Of weight matrices; gains, biases and embeddings have none.
-        warmup: Steps of linear warm-up, then a cosine to zero.
-        patch_dropout: Share of the patches left out of each training picture (FLIP, arXiv 2212.00794).
-        whole_from: Share of the steps after which pictures are seen whole, as they are in use.
-    """
-
-    def __init__(
-        self,
-        towers: Towers = Towers(),
-        vocabulary: tuple[str, ...] | None = None,
-        contrast: tuple[str, ...] | None = None,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.1,
-        warmup: int = 150,
-        patch_dropout: float = 0.5,
-        whole_from: float = 0.9,
-    ) -> None:
-        super().__init__()
-        from open_clip.model import CLIP
-
-        self.towers, self.vocabulary, self.contrast = towers, vocabulary, contrast
-        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
-        self.whole_from = whole_from
-        self.tokenizer = CompactTokenizer(token_ids_of(vocabulary), towers.context_length)
-        self.clip = CLIP(**towers.open_clip_config(self.tokenizer.vocab_size, patch_dropout))
-        start_positions(self.clip.visual)
-        self.register_buffer("mean", 255 * torch.tensor(towers.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(towers.std).view(3, 1, 1), persistent=False)
-        self._val: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Unit vectors of the pictures and of the texts, float32 [B, D] and [T, D]."""
-        side = self.towers.image_size
-        if batch["images"].shape[-2:] != (side, side):
-            h, w = batch["images"].shape[-2:]
-            raise UserError(f"--model.towers.image_size {side}: the data's pictures are {h} x {w} pixels")
-        if not len(batch["texts"]):  # none of this process's pictures could be read
-            nothing = self.clip.logit_scale * torch.empty(0, self.towers.dim, device=self.device)
-            return nothing, nothing
-        images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
-        tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
-        # On a CPU the fused attention's backward pass makes a step half as slow again as the plain one's.
-        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
-            return (
-                F.normalize(self.clip.encode_image(images).float(), dim=-1),
-                F.normalize(self.clip.encode_text(tokens).float(), dim=-1),
-            )
-
-    @property
-    def image_size(self) -> int:
-        """Side in pixels of the pictures that data modules are to yield."""
-        return self.towers.image_size
-
-    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        images, texts = self(batch)  # [B, D], [T, D], of this process
-        rows, positives = merge_texts(batch["texts"], positives_of(batch, images))
-        texts = gather_rows(texts)
-        logits = self.clip.logit_scale.exp() * images @ (texts if rows is None else texts[rows]).T  # [B, T]
-        loss = contrastive_loss(logits, positives, over_ranks=True)
-        if not loss.isfinite():
-            raise UserError(
-                f"the loss is {float(loss.detach())} at step {self.global_step}: try a lower --model.learning_rate"
-            )
-        accuracy = in_batch_accuracy(logits, positives)
-        self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, batch_size=len(images))
-        self.log("logit_scale", self.clip.logit_scale.exp())
-        return loss * rank_count()  # DDP averages the gradients that are to be summed
-
-    def on_train_batch_start(self, batch: Any, index: int) -> None:
-        if self.global_step >= self.whole_from * self.trainer.estimated_stepping_batches:
-            self.clip.visual.patch_dropout = nn.Identity()
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        with torch.no_grad():
-            self.clip.logit_scale.clamp_(0, math.log(MAX_LOGIT_SCALE))
-
-    def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        images, texts = self(batch)
-        if len(images):
-            texts = texts[positives_of(batch, images).int().argmax(1)]  # each with its own caption
-        self._val.append((images, texts))
-
-    def on_validation_epoch_end(self) -> None:
-        """Retrieval among all validation pairs: which caption is whose."""
-        images, texts = (gather_rows(torch.cat(side)) for side in zip(*self._val, strict=True))
-        self._val.clear()
-        logits = self.clip.logit_scale.exp() * images @ texts.T
-        loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)
-        self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True, sync_dist=True)
-
-    def configure_optimizers(self) -> Any:
-        decay = [p for n, p in self.clip.named_parameters() if p.ndim >= 2 and "embedding" not in n]
-        rest = [p for n, p in self.clip.named_parameters() if p.ndim < 2 or "embedding" in n]
-        optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-            lr=self.learning_rate,
-            betas=(0.9, 0.98),
-            eps=1e-6,
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.warmup, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def positives_of(batch: dict[str, Any], images: Tensor) -> Tensor:
-    """Which texts are right for which images, bool [B, T]: without a word of it, text i for image i alone."""
-    own = batch.get("positives")
-    return torch.eye(len(images), dtype=torch.bool, device=images.device) if own is None else own
-
-
-def start_positions(visual: nn.Module) -> None:
-    """Start the learned position embedding at sines and cosines of row and column (MAE, arXiv 2111.06377)."""
-    from open_clip.transformer import get_2d_sincos_pos_embed
-
-    table = visual.positional_embedding  # [1 + P, W]
-    assert isinstance(table, Tensor)
-    side = math.isqrt(len(table) - 1)
-    with torch.no_grad():
-        table.copy_(torch.from_numpy(get_2d_sincos_pos_embed(table.shape[1], side, cls_token=True)))
-
-
-def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
-    """Write a folder that open_clip's ``local-dir:`` schema loads: weights in float16, and the configuration.
-
-    Each file is written whole or not at all, the weights first.
-    """
-    from safetensors.torch import save
-
-    folder = Path(folder)
-    towers = trained.towers
-    config: dict[str, Any] = {
-        "model_cfg": towers.open_clip_config(trained.tokenizer.vocab_size),
-        "preprocess_cfg": {
-            "size": towers.image_size,
-            "mode": "RGB",
-            "mean": list(towers.mean),
-            "std": list(towers.std),
-            "interpolation": "bicubic",
-            "resize_mode": "shortest",
-        },
-    }
-    if trained.vocabulary is not None:
-        config["token_ids"] = list(trained.tokenizer.token_ids)
-        config["vocabulary"] = sorted(word for word in trained.vocabulary if word.isalnum())
-    if trained.contrast is not None:
-        config["contrast"] = list(trained.contrast)
-    weights = {
-        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
-        for name, value in trained.clip.state_dict().items()
-    }
-    with written_whole(folder / WEIGHTS) as aside:
-        aside.write_bytes(save(weights, metadata={"format": "pt"}))
-    with written_whole(folder / CONFIG) as aside:
-        aside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 class Export(L.Callback):
@@ -274,25 +49,27 @@ class Export(L.Callback):
             self.on_train_end(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, CLIPTrainer)
+        assert isinstance(module, ContrastiveModule)
         if trainer.is_global_zero:
-            save_clip(module, self.folder)
+            module.save(self.folder)
 
 
 class PretrainCLI(LightningCLI):
-    """Model and trainer from the command line and YAML; the data module is named by its class."""
+    """Trainer from the command line and YAML; model and data module are named by their classes."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
         parser.add_lightning_class_args(Export, "export")
-        for words in ("vocabulary", "contrast"):
-            parser.link_arguments(f"data.{words}", f"model.{words}", apply_on="instantiate")
+        # A configuration without a class_path is one of a CLIP from random weights.
+        parser.set_defaults({"model": {"class_path": f"{CLIPTrainer.__module__}.{CLIPTrainer.__name__}"}})
+        for words in ("vocabulary", "contrast"):  # (a model without such a parameter gets none)
+            parser.link_arguments(f"data.{words}", f"model.init_args.{words}", apply_on="instantiate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, export."""
     cli = parse(
-        lambda **settings: PretrainCLI(CLIPTrainer, L.LightningDataModule, **settings),
+        lambda **settings: PretrainCLI(ContrastiveModule, L.LightningDataModule, subclass_mode_model=True, **settings),
         "pretrain",
         __doc__,
         sys.argv[1:] if argv is None else argv,

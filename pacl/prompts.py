@@ -269,6 +269,11 @@ def competitors(prompts: Iterable[str], contrast: Iterable[str]) -> list[str]:
     ]
 
 
+def known_words(texts: Iterable[str]) -> list[str]:
+    """The words of texts that a model was trained on, sorted: a `vocabulary` for `unknown_words`."""
+    return sorted({word for text in texts for word in _words(text)})
+
+
 def unknown_words(prompts: Iterable[str], vocabulary: Collection[str] | None) -> list[str]:
     """Words of the prompts that a model with a closed `vocabulary` has never read (None: it is open)."""
     if vocabulary is None:

@@ -17,6 +17,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pacl.data.pairs import PairSource
+from pacl.data.photos import Cut
+from pacl.data.token_stamp import Stamp
 from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.held_out import HeldOut
@@ -196,6 +199,10 @@ class PACLModule(LightningModule):
         kind = images.device.type
         return tokens.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tokens
 
+    def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
+        """What `frozen_tokens` of a source depend on."""
+        return Stamp.of(self.pacl.clip, self.hparams["dense"], size, cut, source, dtype)
+
     def on_validation_epoch_start(self) -> None:
         self._held_out = HeldOut()
 
@@ -207,7 +214,8 @@ class PACLModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Retrieval among all held-out pictures and captions of all processes."""
-        found = self._held_out.score(self.pacl)
+        temperature, cosine = float(self.pacl.temperature), self.pacl.config.cosine
+        found = self._held_out.score(self.pacl.encode_text, self.device, temperature=temperature, cosine=cosine)
         figures = {"val_recall": found.mean}
         figures |= {f"val_image_to_text_R{k}": share for k, share in found.image_to_text.items()}
         figures |= {f"val_text_to_image_R{k}": share for k, share in found.text_to_image.items()}

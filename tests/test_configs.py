@@ -10,6 +10,7 @@ import yaml
 from pacl import pretrain, train
 
 ROOT = Path(__file__).parents[1]
+PRETRAINING = ("_clip", "_dual")
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
@@ -23,19 +24,21 @@ def test_the_first_line_says_what_for_and_the_next_how(path):
     first, second = path.read_text(encoding="utf-8").splitlines()[:2]
     assert first.startswith("# ")
     assert len(first) > 60
-    verb = "pretrain" if path.stem.endswith("_clip") else "train"
+    verb = "pretrain" if path.stem.endswith(PRETRAINING) else "train"
     assert second.startswith(f"#   python -m pacl.{verb}")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_command_knows_every_setting(path, capsys):
-    command = pretrain if path.stem.endswith("_clip") else train
+    command = pretrain if path.stem.endswith(PRETRAINING) else train
     with pytest.raises(SystemExit) as stop:
         command.main(["--config", str(path), "--print_config"])
     assert stop.value.code in (0, None)
     printed = yaml.safe_load(capsys.readouterr().out)
     ours = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert printed["model"].items() >= {k: v for k, v in ours["model"].items() if not isinstance(v, dict)}.items()
+    got, wanted = (settings["model"].get("init_args", settings["model"]) for settings in (printed, ours))
+    wanted = {key: value for key, value in wanted.items() if not isinstance(value, dict)}
+    assert {key: got[key] for key in wanted} == wanted
     assert printed["trainer"].items() >= {k: v for k, v in ours["trainer"].items() if k != "logger"}.items()
 
 

@@ -26,6 +26,7 @@ from pacl.errors import UserError
 from pacl.prompts import get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
+WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W_]+|[^\w\s]")  # a contraction's end, a word or number, a sign
 SKIPPED_NAMED = 5  # bad samples that a run names; `python -m pacl.data check` names them all
 SKIPPED_GRACE = 1000  # pictures before a share of bad ones means anything
 
@@ -165,7 +166,10 @@ class CaptionData(LightningDataModule):
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
-        """The words that training captions hold three times or more; None (any) for shards: nobody read them yet."""
+        """The words and signs that training captions hold three times or more.
+
+        None (any) for shards, which nobody has read yet.
+        """
         if self.streams:
             return None
         words = Counter(
@@ -173,7 +177,7 @@ class CaptionData(LightningDataModule):
             for source in self.parts()[0]
             for index in range(len(source))
             for caption, _ in source.descriptions(index)
-            for word in caption.lower().split()
+            for word in WORD.findall(caption.lower())
         )
         return tuple(sorted(word for word, count in words.items() if count >= 3))
 
@@ -186,7 +190,7 @@ class CaptionData(LightningDataModule):
         source = self.parts()[0][0]
         some = range(0, len(source), max(1, len(source) // 1000))
         texts = [text.lower() for i in some for text, _ in source.descriptions(i)]
-        words = [word for text in texts for word in re.findall(r"[^\W\d_]+", text)]
+        words = [word for text in texts for word in re.findall(r"[^\W_]+", text)]
         unknown = [word for word in words if word not in known]
         if len(unknown) > 0.05 * len(words):
             often = ", ".join(word for word, _ in Counter(unknown).most_common(5))

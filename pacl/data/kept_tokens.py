@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pytorch_lightning import Trainer
 from torch import Tensor
@@ -19,6 +19,18 @@ from pacl.data.token_store import Stamp, TokenStore
 from pacl.errors import UserError
 
 ENCODED = 64  # pictures that pass the frozen tower at once; it divides a shard, so that a resumed one is cut alike
+
+
+class TokenModule(Protocol):
+    """A Lightning module whose image tower is frozen, so that its tokens can be kept."""
+
+    device: Any
+
+    def frozen_tokens(self, images: Tensor) -> Tensor:
+        """Tokens [B, P, W] of uint8 images [B, 3, H, W]."""
+
+    def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
+        """What the tokens of a source depend on, for squares of that size."""
 
 
 def kept_tokens(
@@ -43,12 +55,17 @@ def kept_tokens(
         workers: processes that read pictures.
 
     Raises:
-        UserError: on every process, what `TokenStore` says on the first.
+        UserError: the module's image tower is not frozen; on every process, what `TokenStore` says on the first.
     """
     module: Any = trainer.lightning_module
+    if not hasattr(module, "token_stamp"):
+        raise UserError(
+            f"--data.cache: {type(module).__name__} trains its image tower, so there is nothing to keep; "
+            "set --data.cache null"
+        )
     stores = []
     for k, source in enumerate(sources):
-        stamp = Stamp.of(module.pacl.clip, module.hparams["dense"], size, cut, source, dtype)
+        stamp = module.token_stamp(size, cut, source, dtype)
         encode = partial(_encode, trainer, source, cut, size, workers)
         if where is None:
             stores.append(TokenStore.in_memory(stamp, encode))
@@ -63,7 +80,7 @@ def _encode(
     trainer: Trainer, source: PairSource, cut: Cut, size: int, workers: int, indices: Sequence[int]
 ) -> Iterator[tuple[Tensor, dict[int, str]]]:
     """Frozen tokens of pictures, batch by batch, and what is wrong with the others."""
-    module: Any = trainer.lightning_module
+    module: TokenModule = trainer.lightning_module  # type: ignore[assignment]
     batches = [indices[i : i + ENCODED] for i in range(0, len(indices), ENCODED)]
     pictures = Pictures(source, batches, cut, size)
     for images, reasons in DataLoader(pictures, batch_size=None, num_workers=workers, collate_fn=as_is):

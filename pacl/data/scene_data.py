@@ -9,6 +9,7 @@ import numpy as np
 from pacl.data.caption_data import CaptionData
 from pacl.data.pairs import Description, PairSource
 from pacl.data.photos import Cut
+from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
 from pacl.data.scenes import Scene, SceneDataset
 from pacl.errors import UserError
 
@@ -60,6 +61,9 @@ class SceneData(CaptionData):
         captions: of each scene; one of them is drawn each time.
         workers: processes that draw scenes; 0 draws them in the training process.
     """
+
+    vocabulary = (*VOCABULARY, *PUNCTUATION)
+    contrast = (*OBJECT_NAMES, *GROUNDS)
 
     def __init__(
         self,

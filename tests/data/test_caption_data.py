@@ -13,6 +13,7 @@ import pacl.data.nouns
 from pacl.data.caption_data import CaptionData
 from pacl.data.photos import Cut
 from pacl.data.sources import Source
+from pacl.data.token_stamp import Stamp
 from pacl.errors import UserError
 
 COUNT = 14
@@ -37,7 +38,6 @@ class Module(LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.save_hyperparameters({"dense": "value"})
         self.weight = torch.nn.Parameter(torch.zeros(()))
         clip = {"name": "none", "checksum": lambda: "0" * 16, "quick_gelu": False, "patch": 4, "width": 3}
         self.pacl = SimpleNamespace(clip=SimpleNamespace(**clip, mean=(0.5,) * 3, std=(0.5,) * 3))
@@ -47,6 +47,9 @@ class Module(LightningModule):
     def frozen_tokens(self, images):
         self.encoded += len(images)
         return F.avg_pool2d(images.float(), 4).flatten(2).transpose(1, 2)  # [B, 4, 3]
+
+    def token_stamp(self, size, cut, source, dtype):
+        return Stamp.of(self.pacl.clip, "value", size, cut, source, dtype)
 
     def training_step(self, batch, _):
         self.seen.append(batch)

@@ -1,0 +1,225 @@
+"""CLIP from random weights.
+
+The public weights of CLIP cannot travel in a package; a small model of one's own can. When the data module has a
+`vocabulary`, the text tower gets only the token rows that those words need.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pacl.contrastive import ContrastiveModule, positives_of
+from pacl.distributed import gather_rows
+from pacl.files import written_whole
+from pacl.loss import contrastive_loss, in_batch_accuracy
+from pacl.models.tokenizer import CompactTokenizer, token_ids_of
+from pacl.prompts import known_words
+from pacl.schedule import warmup_cosine
+
+WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The two towers, in open_clip's terms.
+
+    Attributes:
+        image_size: Side of the square training picture in pixels.
+        patch_size: Side of a patch in pixels.
+        width: Token width of the image tower.
+        layers: Blocks of the image tower.
+        head_width: Width of one attention head, in both towers.
+        text_width: Token width of the text tower.
+        text_layers: Blocks of the text tower.
+        context_length: Tokens per text, start and end included.
+        dim: Width of the common embedding.
+        mean: Per-channel mean that pictures in [0, 1] are shifted by.
+        std: Per-channel standard deviation that they are then divided by.
+    """
+
+    image_size: int = 64
+    patch_size: int = 8
+    width: int = 128
+    layers: int = 4
+    head_width: int = 32
+    text_width: int = 128
+    text_layers: int = 2
+    context_length: int = 32
+    dim: int = 128
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def open_clip_config(self, vocab_size: int, patch_dropout: float = 0.0) -> dict[str, Any]:
+        """The ``model_cfg`` that open_clip builds this model from."""
+        return {
+            "embed_dim": self.dim,
+            "vision_cfg": {
+                "image_size": self.image_size,
+                "patch_size": self.patch_size,
+                "width": self.width,
+                "layers": self.layers,
+                "head_width": self.head_width,
+                "patch_dropout": patch_dropout,
+            },
+            "text_cfg": {
+                "context_length": self.context_length,
+                "vocab_size": vocab_size,
+                "width": self.text_width,
+                "heads": self.text_width // self.head_width,
+                "layers": self.text_layers,
+            },
+        }
+
+
+class CLIPTrainer(ContrastiveModule):
+    """CLIP from random weights.
+
+    Args:
+        towers: Sizes of the model.
+        vocabulary: All words of all captions (normally the data module's); None keeps CLIP's whole token table.
+        contrast: Prompts that compete with a single prompt (normally the data module's); stored with the model.
+        learning_rate: Peak of the schedule.
+        weight_decay: Of weight matrices; gains, biases and embeddings have none.
+        warmup: Steps of linear warm-up, then a cosine to zero.
+        patch_dropout: Share of the patches left out of each training picture (FLIP, arXiv 2212.00794).
+        whole_from: Share of the steps after which pictures are seen whole, as they are in use.
+    """
+
+    size_flag = "--model.towers.image_size"
+
+    def __init__(
+        self,
+        towers: Towers = Towers(),
+        vocabulary: tuple[str, ...] | None = None,
+        contrast: tuple[str, ...] | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.1,
+        warmup: int = 150,
+        patch_dropout: float = 0.5,
+        whole_from: float = 0.9,
+    ) -> None:
+        super().__init__()
+        from open_clip.model import CLIP
+
+        self.towers, self.vocabulary, self.contrast = towers, vocabulary, contrast
+        self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
+        self.whole_from = whole_from
+        self.tokenizer = CompactTokenizer(token_ids_of(vocabulary), towers.context_length)
+        self.clip = CLIP(**towers.open_clip_config(self.tokenizer.vocab_size, patch_dropout))
+        start_positions(self.clip.visual)
+        self.register_buffer("mean", 255 * torch.tensor(towers.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(towers.std).view(3, 1, 1), persistent=False)
+        self._val: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        self.check_size(batch["images"])
+        if not len(batch["texts"]):  # none of this process's pictures could be read
+            nothing = self.clip.logit_scale * torch.empty(0, self.towers.dim, device=self.device)
+            return nothing, nothing
+        images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
+        tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
+        # On a CPU the fused attention's backward pass makes a step half as slow again as the plain one's.
+        with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
+            return (
+                F.normalize(self.clip.encode_image(images).float(), dim=-1),
+                F.normalize(self.clip.encode_text(tokens).float(), dim=-1),
+            )
+
+    @property
+    def image_size(self) -> int:
+        return self.towers.image_size
+
+    @property
+    def log_scale(self) -> nn.Parameter:
+        return self.clip.logit_scale
+
+    def save(self, folder: str | Path) -> None:
+        save_clip(self, folder)
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        if self.global_step >= self.whole_from * self.trainer.estimated_stepping_batches:
+            self.clip.visual.patch_dropout = nn.Identity()
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        images, texts = self(batch)
+        if len(images):
+            texts = texts[positives_of(batch, images).int().argmax(1)]  # each with its own caption
+        self._val.append((images, texts))
+
+    def on_validation_epoch_end(self) -> None:
+        """Retrieval among all validation pairs: which caption is whose."""
+        images, texts = (gather_rows(torch.cat(side)) for side in zip(*self._val, strict=True))
+        self._val.clear()
+        logits = self.clip.logit_scale.exp() * images @ texts.T
+        loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)
+        self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        decay = [p for n, p in self.clip.named_parameters() if p.ndim >= 2 and "embedding" not in n]
+        rest = [p for n, p in self.clip.named_parameters() if p.ndim < 2 or "embedding" in n]
+        optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            betas=(0.9, 0.98),
+            eps=1e-6,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.warmup, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def start_positions(visual: nn.Module) -> None:
+    """Start the learned position embedding at sines and cosines of row and column (MAE, arXiv 2111.06377)."""
+    from open_clip.transformer import get_2d_sincos_pos_embed
+
+    table = visual.positional_embedding  # [1 + P, W]
+    assert isinstance(table, Tensor)
+    side = math.isqrt(len(table) - 1)
+    with torch.no_grad():
+        table.copy_(torch.from_numpy(get_2d_sincos_pos_embed(table.shape[1], side, cls_token=True)))
+
+
+def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
+    """Write a folder that open_clip's ``local-dir:`` schema loads: weights in float16, and the configuration.
+
+    Each file is written whole or not at all, the weights first.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    towers = trained.towers
+    config: dict[str, Any] = {
+        "model_cfg": towers.open_clip_config(trained.tokenizer.vocab_size),
+        "preprocess_cfg": {
+            "size": towers.image_size,
+            "mode": "RGB",
+            "mean": list(towers.mean),
+            "std": list(towers.std),
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    }
+    if trained.vocabulary is not None:
+        config["token_ids"] = list(trained.tokenizer.token_ids)
+        config["vocabulary"] = known_words(trained.vocabulary)
+    if trained.contrast is not None:
+        config["contrast"] = list(trained.contrast)
+    weights = {
+        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
+        for name, value in trained.clip.state_dict().items()
+    }
+    with written_whole(folder / WEIGHTS) as aside:
+        aside.write_bytes(save(weights, metadata={"format": "pt"}))
+    with written_whole(folder / CONFIG) as aside:
+        aside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,237 @@
+"""Projection heads on a pretrained image tower and a pretrained text tower, trained with CLIP's loss.
+
+Each tower is frozen or fine-tuned at its own learning rate. This is the recipe of small CLIPs on Flickr8k: a timm
+model and a sentence encoder, a projection head on top of each.
+
+Shapes: B images and T texts of this process, W token width of the image tower, D embedding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pacl.contrastive import ContrastiveModule, positives_of
+from pacl.data.pairs import PairSource
+from pacl.data.photos import Cut
+from pacl.data.token_stamp import Stamp
+from pacl.errors import UserError
+from pacl.held_out import HeldOut
+from pacl.models.backbone import load_backbone, split_name, weights_checksum
+from pacl.models.dual import (
+    DualConfig,
+    ProjectedImageTower,
+    ProjectedTextTower,
+    mean_of_tokens,
+    projection_head,
+    save_dual,
+)
+from pacl.schedule import warmup_cosine
+
+TEXTS_AT_ONCE = 256  # that pass a fine-tuned text tower in validation
+
+
+class DualTrainer(ContrastiveModule):
+    """Two pretrained towers and a projection head on each.
+
+    An image's vector is the head's projection of its mean patch token. Where the image tower is frozen and images are
+    cut without chance, ``--data.cache`` keeps these means, 2 W bytes an image, so that epochs do without the tower.
+
+    Args:
+        image: image tower, "timm:NAME" or an open_clip name.
+        text: text tower, "st:ORG/NAME" or an open_clip name.
+        dim: width D of the shared space.
+        projection: kind of both heads: "linear" is one layer, as CLIP's own; "mlp" is linear, GELU, linear, dropout,
+            residual, LayerNorm. After "linear" images can be segmented at once and a patch embedder can start from
+            it (start: clip); after "mlp" one has to be trained first (start: paper).
+        dropout: of mlp heads.
+        size: side of the square images in pixels; null takes the image tower's own.
+        temperature: of the loss at its start; it is learned, as in CLIP.
+        image_lr: peak learning rate of the image tower; 0 freezes it.
+        text_lr: peak learning rate of the text tower; 0 freezes it.
+        head_lr: peak learning rate of the heads and the temperature.
+        weight_decay: of weight matrices; gains and biases have none.
+        warmup: steps of linear warm-up, then a cosine to zero.
+    """
+
+    rate_flag = "--model.head_lr, --model.image_lr or --model.text_lr"
+
+    def __init__(
+        self,
+        image: str = "timm:tf_efficientnet_lite2.in1k",
+        text: str = "st:sentence-transformers/all-MiniLM-L6-v2",
+        dim: int = 256,
+        projection: Literal["linear", "mlp"] = "linear",
+        dropout: float = 0.1,
+        size: int | None = None,
+        temperature: float = 0.07,
+        image_lr: float = 0.0,
+        text_lr: float = 0.0,
+        head_lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        warmup: int = 50,
+    ) -> None:
+        super().__init__()
+        for flag, value in {"image_lr": image_lr, "text_lr": text_lr}.items():
+            if value < 0:
+                raise UserError(f"--model.{flag} {value}: 0, which freezes the tower, or more")
+        if not 0.01 <= temperature <= 1:
+            raise UserError(f"--model.temperature {temperature}: from 0.01 to 1, such as 0.07")
+        self.save_hyperparameters()
+        self.strict_loading = False  # checkpoints leave out frozen towers
+        self.rates = {"image": image_lr, "text": text_lr}
+        self.head_lr, self.weight_decay, self.warmup = head_lr, weight_decay, warmup
+        self.towers = load_backbone(f"{image}+{text}")
+        width, text_width = self.towers.width, self.towers.dim
+        image_name, text_name = split_name(self.towers.name) or (image, text)  # local paths are absolute there
+        self.config = DualConfig(
+            image=image_name,
+            text=text_name,
+            image_checksum=weights_checksum(self.towers.image.weights()),
+            text_checksum=weights_checksum(self.towers.text.weights()),
+            projection=projection,
+            width=width,
+            text_width=text_width,
+            dim=dim,
+            size=size or self.towers.size,
+            mean=list(self.towers.mean),
+            std=list(self.towers.std),
+            logit_scale=1 / temperature,
+            image_tuned=image_lr > 0,
+            text_tuned=text_lr > 0,
+        )
+        self.image_head = projection_head(projection, width, dim, dropout)
+        self.text_head = projection_head(projection, text_width, dim, dropout)
+        self.scale = nn.Parameter(torch.tensor(1 / temperature).log())
+        for side, rate in self.rates.items():
+            if rate:
+                tower = getattr(self.towers, side)
+                used = {weight.data_ptr() for weight in tower.weights().values()}
+                for parameter in tower.parameters():  # a classifier, say, has no gradient
+                    parameter.requires_grad_(parameter.data_ptr() in used)
+        self.train()
+
+    @property
+    def log_scale(self) -> nn.Parameter:
+        return self.scale
+
+    @property
+    def image_size(self) -> int:
+        return self.config.size
+
+    def train(self, mode: bool = True) -> DualTrainer:
+        """Frozen towers stay in eval mode."""
+        super().train(mode)
+        for side, rate in self.rates.items():
+            getattr(self.towers, side).train(mode and rate > 0)
+        return self
+
+    # ------------------------------------------------------------ embeddings
+
+    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return self.embed_images(batch), self.embed_texts(batch["texts"])
+
+    def embed_images(self, batch: dict[str, Any]) -> Tensor:
+        """Unit vectors, float32 [B, D], of ``"images"`` [B, 3, H, W] or of kept ``"tokens"`` [B, 1, W]."""
+        if "tokens" in batch:
+            means = batch["tokens"].squeeze(1)
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.image_tuned):
+                means = self._means(batch["images"])
+        return F.normalize(self.image_head(means.to(self.dtype)).float(), dim=-1)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors, float32 [T, D]."""
+        if self.config.text_tuned and texts:
+            embedded = F.normalize(self.towers.text.encode(texts).float(), dim=-1)
+        else:
+            embedded = self.towers.encode_text(texts)  # each text is computed once
+        return F.normalize(self.text_head(embedded).float(), dim=-1)
+
+    def _means(self, images: Tensor) -> Tensor:
+        """Mean patch tokens [B, W] of uint8 images."""
+        self.check_size(images)
+        if not len(images):  # none of this process's images could be read
+            return torch.empty(0, self.config.width, device=self.device)
+        return mean_of_tokens(self.towers.image, self.towers.normalize(images))
+
+    # ------------------------------------------------------------ what --data.cache keeps
+
+    @torch.no_grad()
+    def frozen_tokens(self, images: Tensor) -> Tensor:
+        """Mean patch tokens as one patch, [B, 1, W]."""
+        return self._means(images).unsqueeze(1)
+
+    def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
+        """What `frozen_tokens` of a source depend on.
+
+        Raises:
+            UserError: the image tower is trained.
+        """
+        if self.config.image_tuned:
+            raise UserError(
+                f"--model.image_lr {self.rates['image']}: a tower that trains has no features to keep; "
+                "set --data.cache null"
+            )
+        stamp = Stamp.of(self.towers, self.towers.dense_variants[0], size, cut, source, dtype)
+        return dataclasses.replace(stamp, dense=f"mean of {stamp.dense}", patches=1)
+
+    # ------------------------------------------------------------ training
+
+    def on_validation_epoch_start(self) -> None:
+        self._held_out = HeldOut()
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        images = self.embed_images(batch)
+        self._held_out.add([images.unsqueeze(1)], batch["texts"], positives_of(batch, images))
+
+    def on_validation_epoch_end(self) -> None:
+        """Retrieval among all held-out images and captions of all processes."""
+
+        def embed(texts: Sequence[str]) -> Tensor:
+            parts = (texts[i : i + TEXTS_AT_ONCE] for i in range(0, max(1, len(texts)), TEXTS_AT_ONCE))
+            return torch.cat([self.embed_texts(part) for part in parts])
+
+        found = self._held_out.score(embed, self.device)
+        self.log("val_recall", found.mean, prog_bar=True)
+        self.log_dict({f"val_image_to_text_R{k}": share for k, share in found.image_to_text.items()})
+        self.log_dict({f"val_text_to_image_R{k}": share for k, share in found.text_to_image.items()})
+
+    def configure_optimizers(self) -> Any:
+        """AdamW under one schedule; towers, heads and temperature each at their own rate."""
+        trained = [
+            (self.head_lr, [*self.image_head.parameters(), *self.text_head.parameters(), self.scale]),
+            *((rate, list(getattr(self.towers, side).parameters())) for side, rate in self.rates.items() if rate),
+        ]
+        groups = [
+            {"params": some, "lr": rate, "weight_decay": decay}
+            for rate, parameters in trained
+            for decay, some in (
+                (self.weight_decay, [p for p in parameters if p.requires_grad and p.ndim > 1]),
+                (0.0, [p for p in parameters if p.requires_grad and p.ndim < 2]),
+            )
+            if some
+        ]
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = min(self.warmup, max(1, steps // 4))  # a short run would end in its warm-up
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(warmup, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Frozen towers are named by the hyper-parameters."""
+        frozen = tuple(f"towers.{side}." for side, rate in self.rates.items() if not rate)
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith(frozen)}
+
+    def save(self, folder: str | Path) -> None:
+        image = ProjectedImageTower(self.towers.image, self.image_head, self.config.size)
+        text = ProjectedTextTower(self.towers.text, self.text_head, self.config.dim)
+        config = dataclasses.replace(self.config, logit_scale=float(self.scale.detach().exp()))
+        save_dual(folder, config, image, text)
