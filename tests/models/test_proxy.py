@@ -230,3 +230,22 @@ def test_only_vits_take_a_proxy(tmp_path: Path) -> None:
 def test_proxyclip_needs_a_proxy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=",proxy="):
         load_model(save_tiny_clip(tmp_path), dense="proxyclip")
+
+
+@pytest.mark.parametrize("proxy_name", ["timm:test_vit/random", "timm:test_resnet/random"])
+def test_timm_towers_are_proxies(proxy_name: str, tmp_path: Path) -> None:
+    name = f"{save_tiny_clip(tmp_path)},proxy={proxy_name}"
+    backbone, again = load_backbone(name), load_backbone(name)
+    assert (backbone.name, backbone.patch, backbone.width) == (name, 16, 32)
+    image = backbone.normalize(torch.rand(1, 3, 90, 70))
+    tokens, grid = backbone.patch_tokens(image, "proxyclip")
+    assert grid == PatchGrid.cover(90, 70, 16, 16)
+    assert torch.equal(tokens, again.patch_tokens(image, "proxyclip")[0])
+    assert torch.allclose(tokens, tokens.mean(dim=1, keepdim=True)) is False
+
+
+def test_the_text_tower_may_be_another(tmp_path: Path) -> None:
+    clip, text = save_tiny_clip(tmp_path / "clip"), save_tiny_clip(tmp_path / "text", seed=1)
+    backbone = load_backbone(f"{clip},proxy=timm:test_vit/random+{text}")
+    assert (backbone.dense_variants, backbone.shared) == (("proxyclip",), False)
+    assert torch.equal(backbone.encode_text(["a dog"]), load_backbone(text).encode_text(["a dog"]))
