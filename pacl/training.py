@@ -43,7 +43,7 @@ class PACLModule(LightningModule):
     Args:
         backbone: the frozen CLIP: "bundled", "open_clip:NAME/TAG", "hf-hub:ORG/REPO", "local-dir:PATH".
         dense: variant of the last block that the patch tokens come from: clip, value, maskclip, sclip, clearclip
-            or naclip. The paper's is clip.
+            or naclip; proxyclip for a backbone with a proxy. The paper's is clip.
         start: of the patch embedder: "clip" is CLIP's own visual projection, "paper" random weights.
         hidden: width of the embedder's hidden layer; null makes it as wide as the embedding.
         temperature: of the softmax that pools patches; 1.0 is the formula as published, .inf mean pooling.
