@@ -1,4 +1,4 @@
-"""A CLIP of a few thousand weights, saved in open_clip's own format: what most tests run on."""
+"""Models of a few thousand weights, saved in their libraries' own formats: what most tests run on."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     return f"local-dir:{folder}"
+
+
+def save_tiny_encoder(folder: Path, *, seed: int = 0) -> str:
+    """Write a randomly initialised sentence encoder to ``folder`` and return its name; texts of up to 8 tokens."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "of", "dog", "cat", "red", "house"]
+    bert = folder.with_name(f"{folder.name}-bert")
+    bert.mkdir(parents=True)
+    (bert / "vocab.txt").write_text("\n".join(words))
+    BertTokenizer(str(bert / "vocab.txt")).save_pretrained(bert)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=12, **sizes)).save_pretrained(bert)
+    modules = [Transformer(str(bert), max_seq_length=8), Pooling(16)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
+    return f"st:{folder}"
 
 
 def trained_head(clip: Backbone, **options: Any) -> PACL:

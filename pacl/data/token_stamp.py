@@ -33,12 +33,13 @@ class Stamp:
 
     Attributes:
         version: of the store itself.
-        backbone: the CLIP's name.
+        backbone: the backbone's name.
         weights: its checksum.
         quick_gelu: its activation.
         mean: what it normalises pictures with.
         std: likewise.
         dense: variant of its last block.
+        layers: earlier layers whose features are part of a token.
         size: side in pixels of the square pictures.
         cut: how they became square, a `Cut.mode`.
         dtype: that tokens are kept in, "bfloat16" or "float16".
@@ -55,6 +56,7 @@ class Stamp:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dense: str
+    layers: tuple[int, ...] = ()
     size: int
     cut: str
     dtype: str
@@ -84,6 +86,7 @@ class Stamp:
             mean=clip.mean,
             std=clip.std,
             dense=dense,
+            layers=clip.layers,
             size=size,
             cut=cut.mode,
             dtype=dtype,

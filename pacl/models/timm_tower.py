@@ -255,15 +255,19 @@ def _check_name(name: str, architecture: str) -> None:
 
 
 def _create(architecture: str, state: Mapping[str, Tensor] | None = None, pretrained: bool = False) -> Any:
-    """timm's factory, with an output stride of 16 where the model can be dilated."""
+    """timm's factory: dilated to an output stride of 16, or taking any size, where the model can do that."""
     import timm
 
     options: dict[str, Any] = {"pretrained": pretrained}
     if state is not None:  # timm's own conversion of checkpoints applies to it
         options = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
-    try:
-        model = timm.create_model(architecture, output_stride=OUTPUT_STRIDE, **options)
-    except (TypeError, AssertionError, NotImplementedError):  # told in several ways that it cannot be dilated
+    for special in ({"output_stride": OUTPUT_STRIDE}, {"dynamic_img_size": True}):
+        try:
+            model = timm.create_model(architecture, **special, **options)
+            break
+        except (TypeError, AssertionError, NotImplementedError):  # models say in several ways that they cannot
+            continue
+    else:
         model = timm.create_model(architecture, **options)
     model.pretrained_cfg.pop("state_dict", None)
     return model
