@@ -225,6 +225,7 @@ def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
     if not (folder / STAMP).exists():
         return list(shards)
     found, wanted = _read_json(folder / STAMP), stamp.to_json()
+    found.setdefault("layers", [])  # stores from before there were layers have none
     for field in fields(stamp):
         if found.get(field.name) != wanted[field.name]:
             raise UserError(

@@ -323,21 +323,24 @@ def load_image_tower(
 ) -> tuple[ImageTower, str]:
     """Load an image tower by its name in ``IMAGE+TEXT``; the name comes back with absolute paths."""
     base, mark, proxy = name.partition(PROXY_MARK)
-    image, label = IMAGE_TOWERS[base.partition(":")[0]](base, quick_gelu, layers)
+    load = IMAGE_TOWERS.get(base.partition(":")[0])
+    if load is None:
+        raise UserError(f"--model {name}: not the name of an image tower; use timm:NAME or open_clip:NAME/TAG")
+    image, label = load(base, quick_gelu, layers)
     return _add_proxy(image, label, proxy) if mark else (image, label)
 
 
 def load_text_tower(name: str, *, quick_gelu: bool | None = None) -> tuple[TextTower, str]:
     """Load a text tower by its name in ``IMAGE+TEXT``; the name comes back with absolute paths."""
-    return TEXT_TOWERS[name.partition(":")[0]](name, quick_gelu)
+    load = TEXT_TOWERS.get(name.partition(":")[0])
+    if load is None:
+        raise UserError(f"--model {name}: not the name of a text tower; use st:ORG/NAME or open_clip:NAME/TAG")
+    return load(name, quick_gelu)
 
 
 def _add_proxy(image: ImageTower, name: str, proxy: str) -> tuple[ImageTower, str]:
     """The image tower of a CLIP with a proxy for it, and the name of both."""
-    load = IMAGE_TOWERS.get(proxy.partition(":")[0])
-    if load is None:
-        raise UserError(f"--model {name}{PROXY_MARK}{proxy}: not the name of an image tower; use timm:NAME")
-    tower, proxy = load(proxy, None, ())
+    tower, proxy = load_image_tower(proxy)
     try:
         return ProxyTower(image, tower), f"{name}{PROXY_MARK}{proxy}"
     except UserError as error:

@@ -72,10 +72,9 @@ class ViTTower(ImageTower):
         self.patch = int(visual.patch_size[0])
         self.size = _side(visual)
         self.preprocessing = dict(visual.preprocess_cfg)
-        self.layers = tuple(layers)
         blocks = visual.transformer.resblocks
-        self._kept = layer_indices([i + len(blocks) if i < 0 else i for i in layers], len(blocks) - 1, "the ViT")
-        self.width = int(visual.conv1.out_channels) * (1 + len(self._kept))
+        self.layers = layer_indices(layers, len(blocks), f"the ViT's {len(blocks)} blocks", usable=len(blocks) - 1)
+        self.width = int(visual.conv1.out_channels) * (1 + len(self.layers))
         self.variants = dense.VARIANTS if dense.supports_variants(blocks[-1]) else ("clip",)
         self._positions: dict[tuple[PatchGrid, torch.device, torch.dtype], Tensor] = {}
 
@@ -83,7 +82,7 @@ class ViTTower(ImageTower):
     def projection(self) -> Tensor | None:
         """CLIP's visual projection ``[W, D]``; zero for the features of earlier layers."""
         own: Tensor | None = self.visual.proj
-        return own if own is None or not self._kept else F.pad(own.detach(), (0, 0, self.width - len(own), 0))
+        return own if own is None or not self.layers else F.pad(own.detach(), (0, 0, self.width - len(own), 0))
 
     def forward(
         self, images: Tensor, variants: Sequence[str], stride: int | None = None
@@ -119,7 +118,7 @@ class ViTTower(ImageTower):
         earlier = []
         for index, block in enumerate(v.transformer.resblocks[:-1]):
             x = dense.residual_block(block, x)
-            if index in self._kept:
+            if index in self.layers:
                 earlier.append(v.ln_post(x[:, 1:]))
         return x, earlier, grid
 
@@ -137,7 +136,8 @@ class ViTTower(ImageTower):
         """`pooled` and tokens in one pass: the blocks before the last are the same for both."""
         x, earlier, grid = self.before_last(self._whole_patches(images))
         (tokens,) = self.finish(x, grid, [variant])
-        return self._pool(x), torch.cat([*earlier, tokens], dim=-1) if earlier else tokens
+        pooled = self._pool(x)
+        return pooled, torch.cat([*earlier, tokens], dim=-1) if earlier else tokens
 
     def _whole_patches(self, images: Tensor) -> Tensor:
         """Images of the native size without the border that open_clip's patches leave out, if there is one."""

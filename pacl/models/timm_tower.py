@@ -55,7 +55,7 @@ class TimmTower(ImageTower):
         }
         if not hasattr(model, "forward_intermediates"):
             raise UserError(f"timm's {type(model).__name__} gives no patch features")
-        self.layers = layer_indices(layers, len(model.feature_info), f"timm's {type(model).__name__}")
+        self.layers = layer_indices(layers, len(model.feature_info), f"the {type(model).__name__}'s layers")
         accept_any_size(model)
         self.patch = int(model.feature_info[-1]["reduction"])
         self.width = self._probe().shape[-1]
@@ -174,7 +174,6 @@ class TimmViTTower(TimmTower):
         if (grid.h, grid.w, grid.stride) != (*m.patch_embed.grid_size, grid.patch):
             sampled = resample_positions(positions[own:], m.patch_embed.grid_size, grid)
             positions = torch.cat([positions[:own], sampled])
-        positions = positions.to(x.dtype)
         if own:
             return torch.cat([*prefix, x], dim=1) + positions
         return torch.cat([*prefix, x + positions], dim=1)

@@ -125,6 +125,7 @@ OTHER: dict[str, Any] = {
     "mean": (0.5, 0.5, 0.4),
     "std": (0.25, 0.25, 0.2),
     "dense": "clip",
+    "layers": (0, 2),
     "size": 64,
     "cut": "pad",
     "dtype": "float16",
@@ -146,6 +147,16 @@ def test_a_stale_store_is_refused_by_what_differs_first(tmp_path: Path, field: s
             f"--data.cache {tmp_path}: its tokens have {field} {had!r}, this run needs {needs!r}; "
             "choose another folder, or delete this one to compute them anew"
         )
+
+
+def test_a_store_from_before_there_were_layers_has_none(tmp_path: Path) -> None:
+    TokenStore.build(tmp_path, STAMP, Encoder())
+    stamp = json.loads((tmp_path / "stamp.json").read_text())
+    del stamp["layers"]
+    (tmp_path / "stamp.json").write_text(json.dumps(stamp))
+    assert len(TokenStore.open(tmp_path, STAMP)) == 150
+    with pytest.raises(UserError, match="layers"):
+        TokenStore.open(tmp_path, replace(STAMP, layers=(1,)))
 
 
 def encoder_of(field: str) -> Encoder:
@@ -399,6 +410,8 @@ def test_the_stamp_of_a_source(tmp_path: Path, tiny_clip: str, photo: Path) -> N
     assert (stamp.patches, stamp.width) == (grid.patches, clip.width) == tokens.shape[1:]
     assert (stamp.backbone, stamp.cut, stamp.size, stamp.pictures) == (tiny_clip, "pad", 32, 1)
     assert clip.checksum().startswith(stamp.weights)
+    assert stamp.layers == ()
+    assert Stamp.of(load_backbone(tiny_clip, layers=[-2]), "value", 32, Cut("pad"), source).layers == (1,)
     for cut in (Cut("random"), Cut(flip=0.5), Cut("squash", colour=0.1)):
         with pytest.raises(UserError, match="differently every time; keep tokens of centre, pad or squash"):
             Stamp.of(clip, "value", 32, cut, source)

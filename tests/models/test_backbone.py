@@ -12,11 +12,12 @@ import torch.nn.functional as F
 
 from pacl.errors import UserError
 from pacl.models import hub
-from pacl.models.backbone import Backbone, bundled_folder, load_backbone
+from pacl.models.backbone import Backbone, bundled_folder, load_backbone, split_name, weights_checksum
 from pacl.models.dense import VARIANTS
 from pacl.models.grid import PatchGrid, upsample
+from pacl.models.model import PACL
 from pacl.models.text_cache import TextCache
-from tests.tiny import save_tiny_clip
+from tests.tiny import save_tiny_clip, save_tiny_encoder, trained_head
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,148 @@ def test_a_timm_vit_takes_any_size(tmp_path: Path) -> None:
     tokens, grid = clip.patch_tokens(torch.randn(1, 3, 96, 200))
     assert (grid.h, grid.w, clip.width) == (6, 13, 64)
     assert tokens.shape == (1, 6 * 13, 64)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("sentence_transformers")
+    return save_tiny_encoder(tmp_path_factory.mktemp("encoder") / "st")
+
+
+def test_two_towers_that_were_trained_apart(encoder: str, clip: Backbone) -> None:
+    name = f"timm:test_resnet/random+{encoder}"
+    dual = load_backbone(name)
+    assert (dual.name, dual.shared, dual.projection) == (name, False, None)
+    assert (dual.width, dual.dim, dual.patch, dual.size, dual.context_length) == (96, 16, 16, 160, 8)
+    assert dual.logit_scale == pytest.approx(1 / 0.07)
+    assert dual.classifier is not None
+    assert clip.shared
+    assert not any(parameter.requires_grad for parameter in dual.parameters())
+    images = torch.rand(2, 3, 40, 70)
+    tokens, grid = dual.patch_tokens(dual.normalize(images))
+    assert tokens.shape == (2, grid.patches, 96)
+    texts = dual.encode_text(["a dog", "a red cat of a house"])
+    torch.testing.assert_close(texts.norm(dim=-1), torch.ones(2))
+    for refused in (dual.encode_image, lambda images: dual.encode_image_and_tokens(images, "clip")):
+        with pytest.raises(UserError, match="share no space"):
+            refused(images)
+    with pytest.raises(UserError, match="no linear projection"):
+        PACL.untrained(dual, dense="clip")
+
+
+def test_a_text_of_an_encoder_gets_the_same_bits_whatever_comes_with_it(encoder: str) -> None:
+    name = f"timm:test_resnet/random+{encoder}"
+    texts = ["a dog", "a red dog", "cat", "a house of a dog", "a " * 20]
+    together = load_backbone(name).encode_text(texts)
+    alone = load_backbone(name)
+    assert torch.equal(together, torch.cat([alone.encode_text([text]) for text in reversed(texts)]).flip(0))
+
+
+def test_the_checksum_of_two_towers(encoder: str, tmp_path: Path) -> None:
+    name = f"timm:test_resnet/random+{encoder}"
+    sums = {
+        load_backbone(other).checksum()
+        for other in (
+            name,
+            name.replace("resnet", "vit"),
+            f"timm:test_resnet/random+{save_tiny_encoder(tmp_path / 'st', seed=1)}",
+        )
+    }
+    assert len(sums) == 3
+    assert load_backbone(name).checksum() in sums
+
+
+def test_the_checksum_of_one_clip_is_that_of_all_its_weights(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    clip = load_backbone(save_tiny_clip(tmp_path))
+    assert clip.checksum() == weights_checksum(load_file(tmp_path / "open_clip_model.safetensors"))
+    bundled = json.loads((bundled_folder() / "config.json").read_text())
+    assert load_backbone("bundled").checksum() == bundled["checksum"]
+
+
+def test_a_head_on_two_towers_is_saved_and_loaded_bit_equal(encoder: str, tmp_path: Path) -> None:
+    name = f"timm:test_vit/random+{encoder}"
+    model = trained_head(load_backbone(name), dense="clip", start="paper", text="linear")
+    model.save_pretrained(tmp_path / "head")
+    again = PACL.from_pretrained(tmp_path / "head")
+    assert again.config == model.config
+    images = torch.randn(1, 3, 48, 80)
+    assert torch.equal(model.encode_image(images, stride=8)[0], again.encode_image(images, stride=8)[0])
+    assert torch.equal(model.compatibility(images, ["a dog"]), again.compatibility(images, ["a dog"]))
+    other = load_backbone(f"timm:test_vit/random+{save_tiny_encoder(tmp_path / 'other', seed=1)}")
+    with pytest.raises(UserError, match="trained on other weights"):
+        PACL.from_pretrained(tmp_path / "head", clip=other)
+
+
+def test_the_sides_of_clips_can_be_taken_alone(clip: Backbone, encoder: str) -> None:
+    """The image side of one, the text side of another, each as it is in the whole."""
+    images, texts = torch.randn(1, 3, 32, 32), ["a red dog"]
+    as_text = load_backbone("timm:test_resnet/random+bundled")
+    bundled = load_backbone("bundled")
+    assert torch.equal(as_text.encode_text(["a red house"]), bundled.encode_text(["a red house"]))
+    assert (as_text.vocabulary, as_text.contrast) == (bundled.vocabulary, bundled.contrast)
+    as_image = load_backbone(f"{clip.name}+{encoder}")
+    assert as_image.dense_variants == clip.dense_variants
+    assert torch.equal(as_image.patch_tokens(images, "naclip")[0], clip.patch_tokens(images, "naclip")[0])
+    both = load_backbone(f"{clip.name}+{clip.name}")
+    assert not both.shared  # nobody knows that they are of one model
+    assert torch.equal(both.encode_text(texts), clip.encode_text(texts))
+
+
+def test_layers_of_a_clip_come_before_its_final_tokens(clip: Backbone) -> None:
+    both = load_backbone(clip.name, layers=[-2, 0])
+    assert (both.layers, both.width) == ((0, 1), 3 * 32)
+    images = torch.randn(2, 3, 40, 32)
+    for dense in ("clip", "value"):
+        tokens, _ = both.patch_tokens(images, dense)
+        final, _ = clip.patch_tokens(images, dense)
+        torch.testing.assert_close(tokens[..., -32:], final)
+        assert both.projection is not None
+        assert clip.projection is not None
+        torch.testing.assert_close(tokens @ both.projection, final @ clip.projection)
+    padded = images[:1, :, :32]
+    own = clip.image.visual.forward_intermediates(  # type: ignore[operator, union-attr]
+        padded, indices=[0], normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
+    )
+    torch.testing.assert_close(
+        both.patch_tokens(padded)[0][..., :32], own["image_intermediates"][0], rtol=1e-4, atol=1e-5
+    )
+    for bad in ([2], [-1], [-4], [0, 0]):
+        with pytest.raises(UserError, match="layers"):
+            load_backbone(clip.name, layers=bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("timm:a+st:b/c", ("timm:a", "st:b/c")),
+        ("open_clip:A/b+bundled", ("open_clip:A/b", "bundled")),
+        ("timm:a//x+y/w.pth+st:/u+v", ("timm:a//x+y/w.pth", "st:/u+v")),
+        ("local-dir:/a+b", None),
+        ("timm:a", None),
+        ("st:b/c+timm:a", None),
+    ],
+)
+def test_the_two_names_in_one(name: str, parts: tuple[str, str] | None) -> None:
+    assert split_name(name) == parts
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("timm:resnet18", "one tower of two"),
+        ("st:a/b", "one tower of two"),
+        ("timm:nonsense+st:a/b", "no model 'nonsense'"),
+        ("timm:test_resnet/random+st:a", "st:ORG/NAME"),
+        ("open_clip:ViT-B-16+st:a/b", "open_clip:NAME/TAG"),
+        ("timm:test_resnet/random+open_clip:ViT-B-16", "open_clip:NAME/TAG"),
+    ],
+)
+def test_names_of_two_towers_that_do_not_work(name: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint) as error:
+        load_backbone(name)
+    assert "\n" not in str(error.value)
 
 
 def test_only_the_towers_import_open_clip_at_large() -> None:
