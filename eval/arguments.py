@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pacl import segment
 from pacl.errors import UserError
+from pacl.models.precision import PRECISIONS, resolve_precision
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -27,12 +28,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     segment.add_model(group)
     group.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32", help="arithmetic of the image tower (default: fp32)"
-    )
+        "--precision", choices=PRECISIONS, default="auto",
+        help="arithmetic of the image tower; auto is bf16 where that is faster (default: auto)",
+    )  # fmt: skip
 
 
 def load(args: argparse.Namespace) -> PACL:
     """The model of `add_model`'s flags, on its device; a misspelt variant or device is refused before weights are read.
+
+    ``args.precision`` becomes what it comes to there, so that results and kept counts state it.
 
     Raises:
         UserError: It cannot be found, or does not fit.
@@ -43,4 +47,6 @@ def load(args: argparse.Namespace) -> PACL:
 
     if args.dense is not None and args.dense not in NAMES:
         raise UserError(f"--dense {args.dense}: choose from {', '.join(NAMES)}")
-    return load_model(args.model, dense=args.dense, device=device)
+    model = load_model(args.model, dense=args.dense, device=device)
+    args.precision = resolve_precision(args.precision, model.clip)
+    return model

@@ -9,7 +9,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from pacl.files import written_whole
 from pacl.models.backbone import weights_checksum
 from pacl.models.model import PACL
 from pacl.models.open_clip_towers import ViTTower
+from pacl.models.precision import tower_autocast
 from pacl.prompts import fill
 
 Item = TypeVar("Item")
@@ -110,9 +111,9 @@ def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor,
     Args:
         model: the model.
         images: normalised squares [B, 3, S, S] at the CLIP's native size.
-        precision: ``fp32``, or ``bf16`` for the image tower alone.
+        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
     """
-    with _arithmetic(model, precision):
+    with tower_autocast(precision, model.clip):
         pooled, tokens = model.clip.encode_image_and_tokens(images, model.config.dense)
     return F.normalize(pooled.float(), dim=-1), model.embed_tokens(tokens.float())
 
@@ -171,8 +172,8 @@ def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, 
     finally:
         for hook in hooks:
             hook.remove()
-    if caught:  # the first call is that of the tower's own pooling
-        pooled = caught[0] if caught[0].ndim == 2 else caught[0][:, 0]
+    if caught:  # the last call is that of the tower's own pooling
+        pooled = caught[-1] if caught[-1].ndim == 2 else caught[-1][:, 0]
     return {"pooled": pooled.float(), "patches": F.normalize(patches.mean(dim=1), dim=-1)}
 
 
@@ -215,7 +216,3 @@ def _stamp(model: PACL, images: ImageSet, precision: str) -> dict[str, str]:
         "images": str(len(images)),
         "pictures": images.digest(),
     }
-
-
-def _arithmetic(model: PACL, precision: str) -> Any:
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -177,7 +177,7 @@ def commands(rows: Sequence[Published]) -> list[tuple[str, list[Published]]]:
         found.append(
             (
                 f"python -m eval.segmentation {' '.join(own[0].scores)} --data ROOT --model {model} --protocol "
-                f"{own[0].protocol} --method {' '.join(str(row.method) for row in own)}{changes} "
+                f"{own[0].protocol} --method {' '.join(str(row.method) for row in own)}{changes} --precision fp32 "
                 f"--out out/segmentation/{setting.replace(', ', '-').replace(' ', '-')}",
                 own,
             )

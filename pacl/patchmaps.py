@@ -1,6 +1,6 @@
 """A picture as values at its patches: encoded in windows, kept small, upsampled in bands of rows.
 
-    picture [3,H,W] --resize--> [3,H',W'] --windows--> [T,3,h',w'] --PACL.encode_image--> patch vectors [T,D,h,w]
+    picture [3,H,W] --resize--> [3,H',W'] --windows--> [T,3,h',w'] --encode_crops--> patch vectors [T,D,h,w]
     --times texts [N,D]--> cosines [T,N,h,w] --bands--> [N,rows,W], [N,rows,W], ...
 
 Nothing here makes a full-size map of every prompt: 150 classes of a 24-megapixel photo would be 14 GB.
@@ -25,6 +25,7 @@ from pacl.windows import Layout, plan_layout
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
+from pacl.models.precision import tower_autocast
 
 BAND_BYTES = 32 * 2**20
 """Size of one float32 [N, rows, W] band; a handful of them are alive at a time."""
@@ -154,11 +155,10 @@ def encode_images(
         windows = ((i, crop) for i in members for crop in cut(pictures[i], layouts[i], how))
         while batch := list(islice(windows, settings.window_batch)):
             crops = torch.stack([crop for _, crop in batch]).to(first.device)  # [B, 3, h', w']
-            with torch.autocast(first.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                by_model, grid = encode_crops(models, first.clip.normalize(crops), settings.stride)  # [B, P, D] each
+            by_model, grid = encode_crops(models, first.clip.normalize(crops), settings)  # [B, P, D] each
             grids[window] = grid
             for own, v in zip(vectors, by_model, strict=True):
-                for (i, _), vector in zip(batch, rearrange(v.float(), "b (h w) d -> b d h w", h=grid.h), strict=True):
+                for (i, _), vector in zip(batch, rearrange(v, "b (h w) d -> b d h w", h=grid.h), strict=True):
                     own[i].append(vector)
     guides = [shrink(picture, GUIDE_SIDE) if settings.refine else None for picture in pictures]
     encoded = []
@@ -172,13 +172,12 @@ def encode_images(
     return encoded
 
 
-def encode_crops(models: Sequence[PACL], crops: Tensor, stride: int | None) -> tuple[list[Tensor], PatchGrid]:
-    """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, and their grid."""
-    if len(models) == 1:
-        v, grid = models[0].encode_image(crops, stride=stride)
-        return [v], grid
-    tokens, grid = models[0].clip.patch_tokens_of(crops, [model.config.dense for model in models], stride)
-    return [model.embed_tokens(part) for model, part in zip(models, tokens, strict=True)], grid
+def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSettings) -> tuple[list[Tensor], PatchGrid]:
+    """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, float32, and their grid."""
+    clip = models[0].clip
+    with tower_autocast(settings.precision, clip):
+        tokens, grid = clip.patch_tokens_of(crops, [model.config.dense for model in models], settings.stride)
+    return [model.embed_tokens(part.float()) for model, part in zip(models, tokens, strict=True)], grid
 
 
 def cut(picture: Tensor, layout: Layout, interpolation: str = "bicubic") -> Iterator[Tensor]:

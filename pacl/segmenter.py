@@ -20,6 +20,7 @@ from torch import Tensor
 from pacl.background import Background, parse_background
 from pacl.errors import UserError
 from pacl.models.grid import PatchGrid
+from pacl.models.precision import resolve_precision
 from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
 from pacl.settings import SegmenterSettings
@@ -217,7 +218,9 @@ class Segmenter:
 
     def __init__(self, model: PACL, settings: SegmenterSettings | None = None) -> None:
         self.model = model
-        self.settings = settings or SegmenterSettings()
+        settings = settings or SegmenterSettings()
+        # Results state the arithmetic that they were computed in.
+        self.settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
         self.image: EncodedImage | None = None

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pacl.background import parse_background
 from pacl.errors import UserError
+from pacl.models.precision import PRECISIONS, Precision
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class SegmenterSettings:
     window_batch: int = 8
     """Windows (or pictures of equal size) that go through the tower at once."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the tower; everything after it is float32."""
+    precision: Precision = "auto"
+    """Arithmetic of the image tower; everything after it is float32. auto is bf16 where the hardware has it and the
+    tower is faster with it, else fp32."""
 
     def __post_init__(self) -> None:
         parse_background(self.background)
@@ -70,7 +72,8 @@ class SegmenterSettings:
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise UserError(f"--logit_scale {self.logit_scale}: must be positive and finite")
         for flag, allowed in (
-            *(("accumulate", ("pixel", "patch")), ("precision", ("fp32", "bf16"))),
+            ("accumulate", ("pixel", "patch")),
+            ("precision", PRECISIONS),
             ("interpolation", ("bicubic", "bilinear")),
         ):
             if getattr(self, flag) not in allowed:

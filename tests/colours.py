@@ -22,18 +22,28 @@ class ColourModel(nn.Module):
         super().__init__()
         self.device = torch.device("cpu")
         self.logit_scale = torch.tensor(50.0)
-        self.config = SimpleNamespace(size=size, contrast=["grey", "green"], contrast_margin=0.0)
+        self.config = SimpleNamespace(size=size, dense="clip", contrast=["grey", "green"], contrast_margin=0.0)
         self.clip = SimpleNamespace(
-            patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5
-        )
+            patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
+            device=self.device, image=SimpleNamespace(bf16_on_cpu=False), patch_tokens_of=self.patch_tokens_of,
+        )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []
 
-    def encode_image(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
+    def patch_tokens_of(
+        self, images: Tensor, dense: Sequence[str], stride: int | None = None
+    ) -> tuple[list[Tensor], PatchGrid]:
         self.batches.append(tuple(images.shape))
         patch = self.clip.patch
         means = F.avg_pool2d(images, patch, stride or patch)  # [B, 3, h, w]
-        vectors = F.normalize(means.flatten(2).transpose(1, 2) + 1e-6, dim=-1)  # [B, P, 3]
-        return vectors, PatchGrid(means.shape[2], means.shape[3], patch, stride or patch)
+        tokens = means.flatten(2).transpose(1, 2)  # [B, P, 3]
+        return [tokens] * len(dense), PatchGrid(means.shape[2], means.shape[3], patch, stride or patch)
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        return F.normalize(tokens + 1e-6, dim=-1)  # [B, P, 3]
+
+    def encode_image(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
+        (tokens,), grid = self.patch_tokens_of(images, ["clip"], stride)
+        return self.embed_tokens(tokens), grid
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
         colours = [COLOURS[prompt.split()[-1]] for prompt in prompts]

@@ -11,6 +11,12 @@ from PIL import Image
 from tests.tiny import save_tiny_clip
 
 
+@pytest.fixture(autouse=True)
+def auto_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same digits on every machine: ``--precision auto`` finds no bfloat16 in a test's own process."""
+    monkeypatch.setattr("pacl.models.precision.has_bf16", lambda kind: False)
+
+
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name, for `load_model` and ``--model``, of a randomly initialised CLIP of a few thousand weights."""

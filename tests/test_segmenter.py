@@ -550,7 +550,7 @@ def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.Captur
         ({"refine": -1}, "--refine -1"),
         ({"logit_scale": 0.0}, "--logit_scale 0.0"),
         ({"accumulate": "pixels"}, "--accumulate pixels: must be pixel or patch"),
-        ({"precision": "fp16"}, "--precision fp16: must be fp32 or bf16"),
+        ({"precision": "fp16"}, "--precision fp16: must be auto or fp32 or bf16"),
         ({"background": "black"}, "--background black: unknown rule"),
         ({"templates": "nice"}, "nice"),
     ],

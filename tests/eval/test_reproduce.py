@@ -124,7 +124,7 @@ def test_protocols_and_tolerance(tmp_path):
 def test_without_results_it_says_what_to_run(capsys):
     assert reproduce.main(["--protocol", "naclip"]) == 0
     printed = capsys.readouterr().out
-    assert f"--model {CLIP} --protocol naclip --method naclip --refine 0 --out" in printed
+    assert f"--model {CLIP} --protocol naclip --method naclip --refine 0 --precision fp32 --out" in printed
     assert "NACLIP with PAMR: voc21 64.1" in printed
     assert "sclip --method" not in printed
 

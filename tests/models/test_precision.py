@@ -1,0 +1,87 @@
+"""When ``auto`` is bfloat16, and what it concerns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pacl.models import precision
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.precision import has_bf16, resolve_precision, tower_autocast
+from tests.tiny import save_tiny_clip
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path))
+
+
+@pytest.mark.parametrize("hardware", [False, True])
+def test_auto_asks_the_hardware_and_the_tower(hardware: bool, clip: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda kind: hardware)
+    assert resolve_precision("auto", clip) == ("bf16" if hardware else "fp32")
+    assert resolve_precision("fp32", clip) == "fp32"
+    assert resolve_precision("bf16", clip) == "bf16"
+    clip.image.register_module("depthwise", nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    assert not clip.image.bf16_on_cpu
+    assert resolve_precision("auto", clip) == "fp32"
+    assert resolve_precision("bf16", clip) == "bf16"
+    with pytest.raises(ValueError, match="fp16"):
+        resolve_precision("fp16", clip)
+
+
+def test_on_a_gpu_convolutions_gain_as_well(monkeypatch: pytest.MonkeyPatch, clip: Backbone) -> None:
+    monkeypatch.setattr(precision, "has_bf16", lambda kind: True)
+    monkeypatch.setattr(Backbone, "device", torch.device("cuda"))
+    clip.image.register_module("depthwise", nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    assert resolve_precision("auto", clip) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [
+        ({}, False),
+        ({"avx2": True, "avx512_f": True, "amx_int8": True}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+    ],
+)
+def test_which_cpus_have_bfloat16(able: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    has_bf16.cache_clear()
+    try:
+        assert has_bf16("cpu") is expected
+        assert has_bf16("mps") is False
+    finally:
+        has_bf16.cache_clear()
+
+
+def test_an_older_torch_is_asked_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    has_bf16.cache_clear()
+    try:
+        assert has_bf16("cpu")
+    finally:
+        has_bf16.cache_clear()
+
+
+def test_the_context_of_the_tower(clip: Backbone) -> None:
+    with tower_autocast("bf16", clip):
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16
+        with tower_autocast("fp32", clip):
+            assert not torch.is_autocast_enabled("cpu")
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_naming_the_choices_needs_no_torch() -> None:
+    command = "import sys, pacl.models.precision, pacl.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
