@@ -42,6 +42,8 @@ class DualTrainer(ContrastiveModule):
 
     An image's vector is the head's projection of its mean patch token. Where the image tower is frozen and images are
     cut without chance, ``--data.cache`` keeps these means, 2 W bytes an image, so that epochs do without the tower.
+    A fine-tuned tower may have weights that nothing here reads, such as a classifier's: with several processes use
+    ``--trainer.strategy ddp_find_unused_parameters_true``.
 
     Args:
         image: image tower, "timm:NAME" or an open_clip name.
@@ -78,9 +80,12 @@ class DualTrainer(ContrastiveModule):
         warmup: int = 50,
     ) -> None:
         super().__init__()
-        for flag, value in {"image_lr": image_lr, "text_lr": text_lr}.items():
-            if value < 0:
-                raise UserError(f"--model.{flag} {value}: 0, which freezes the tower, or more")
+        for flag, rate in {"image_lr": image_lr, "text_lr": text_lr}.items():
+            if rate < 0:
+                raise UserError(f"--model.{flag} {rate}: 0, which freezes the tower, or more")
+        for flag, count in {"dim": dim, "size": size}.items():
+            if count is not None and count < 1:
+                raise UserError(f"--model.{flag} {count}: 1 or more")
         if not 0.01 <= temperature <= 1:
             raise UserError(f"--model.temperature {temperature}: from 0.01 to 1, such as 0.07")
         self.save_hyperparameters()
@@ -110,11 +115,7 @@ class DualTrainer(ContrastiveModule):
         self.text_head = projection_head(projection, text_width, dim, dropout)
         self.scale = nn.Parameter(torch.tensor(1 / temperature).log())
         for side, rate in self.rates.items():
-            if rate:
-                tower = getattr(self.towers, side)
-                used = {weight.data_ptr() for weight in tower.weights().values()}
-                for parameter in tower.parameters():  # a classifier, say, has no gradient
-                    parameter.requires_grad_(parameter.data_ptr() in used)
+            getattr(self.towers, side).requires_grad_(rate > 0)
         self.train()
 
     @property

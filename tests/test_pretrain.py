@@ -1,148 +1,56 @@
-"""A miniature CLIP learns, and what is stored is what was learned."""
+"""The command: which model it trains, from which configuration, and what it refuses."""
+
+from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
+import numpy as np
 import pytest
-import pytorch_lightning as L
-import torch
-from torch.utils.data import DataLoader
+import yaml
+from PIL import Image
 
 from pacl import pretrain
 from pacl.errors import UserError
-from pacl.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer, Towers, save_clip
+from pacl.models.backbone import load_backbone
+from pacl.models.dual import CONFIG as DUAL_CONFIG
+from pacl.models.loading import load_model
+from pacl.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer
+from pacl.pretrain_dual import DualTrainer
+from tests.tiny import save_tiny_clip
 
-TINY = Towers(image_size=32, width=64, layers=2, text_width=32, text_layers=1, dim=32)
-WORDS = ("red", "green", "blue", "yellow", "a", "square")
-
-
-class Squares(L.LightningDataModule):
-    """Plain squares: a data module that knows nothing of scenes."""
-
-    vocabulary = WORDS
-
-    def train_dataloader(self) -> DataLoader:
-        colours = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "yellow": (220, 220, 20)}
-        images = torch.tensor(list(colours.values()), dtype=torch.uint8).view(4, 3, 1, 1).expand(4, 3, 32, 32)
-        batch = {"images": images, "texts": [f"a {colour} square" for colour in colours]}
-        return DataLoader([batch] * 40, batch_size=None)
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader([next(iter(self.train_dataloader()))], batch_size=None)
+CONFIGS = Path(__file__).parents[1] / "configs"
+QUIET = {
+    "trainer.enable_progress_bar": "false",
+    "trainer.enable_model_summary": "false",
+    "trainer.accelerator": "cpu",
+    "trainer.devices": 1,
+    "trainer.num_sanity_val_steps": 0,
+    "trainer.log_every_n_steps": 1,
+}
 
 
-def tiny_trainer(tmp_path: Path, **changes: object) -> L.Trainer:
-    settings: dict = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "max_steps": 40,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "default_root_dir": tmp_path,
-        "num_sanity_val_steps": 0,
-    }
-    return L.Trainer(**settings | changes)
+def flags(settings: dict) -> list[str]:
+    return [f"--{key}={value}" for key, value in settings.items()]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CLIPTrainer, L.Trainer, Path]:
-    folder = tmp_path_factory.mktemp("clip")
-    L.seed_everything(0)
-    module = CLIPTrainer(TINY, WORDS, learning_rate=3e-3, warmup=5, patch_dropout=0.5, whole_from=0.5)
-    trainer = tiny_trainer(folder, callbacks=[pretrain.Export(str(folder / "clip"), every=20)])
-    trainer.fit(module, Squares())
-    return module, trainer, folder / "clip"
-
-
-def test_it_learns(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    _, trainer, _ = trained
-    assert float(trainer.callback_metrics["val_loss"]) < 0.5 * math.log(4)
-    assert float(trainer.callback_metrics["val_accuracy"]) == 1.0
-
-
-def test_pictures_are_seen_whole_at_the_end(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    assert isinstance(trained[0].clip.visual.patch_dropout, torch.nn.Identity)
-
-
-def test_what_is_stored_is_what_was_learned(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    """open_clip loads the folder, and the weights are the trained ones in float16, bit for bit."""
-    import open_clip
-
-    module, _, folder = trained
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
-    loaded = open_clip.create_model(f"local-dir:{folder}")
-    ours, theirs = module.clip.state_dict(), loaded.state_dict()
-    assert set(ours) == set(theirs)
-    for name, value in ours.items():
-        assert torch.equal(value.half().float(), theirs[name].float()), name
-
-
-def test_the_stored_folder_is_a_backbone(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    from pacl.models.backbone import load_backbone
-
-    module, _, folder = trained
-    clip = load_backbone(f"local-dir:{folder}")
-    assert clip.vocabulary == set(WORDS)
-    assert (clip.patch, clip.size, clip.width, clip.dim) == (8, 32, 64, 32)
-    assert clip.mean == TINY.mean
-    texts = ["a red square", "a blue square"]
-    with torch.inference_mode():
-        expected = module.eval()({"images": torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "texts": texts})[1]
-    torch.testing.assert_close(clip.encode_text(texts), expected, atol=5e-3, rtol=0)
-
-
-def test_configuration_has_the_ids_of_its_words(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    config = json.loads((trained[2] / CONFIG).read_text())
-    assert config["vocabulary"] == sorted(WORDS)
-    assert len(config["token_ids"]) == config["model_cfg"]["text_cfg"]["vocab_size"] == len(WORDS) + 3
-    assert config["model_cfg"]["vision_cfg"]["patch_dropout"] == 0
-
-
-def test_without_a_vocabulary_the_whole_table() -> None:
-    module = CLIPTrainer(TINY)
-    assert module.clip.token_embedding.weight.shape[0] == 49408
-
-
-def test_a_failed_writing_leaves_the_old_file(
-    trained: tuple[CLIPTrainer, L.Trainer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / WEIGHTS).write_bytes(b"old")
-
-    def full_disk(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(UserError, match="No space"):
-        save_clip(trained[0], tmp_path)
-    assert (tmp_path / WEIGHTS).read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
-
-
-def test_gains_biases_and_embeddings_do_not_decay(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
-    module, trainer, _ = trained
-    optimizer = trainer.optimizers[0]
-    decayed, rest = optimizer.param_groups
-    assert decayed["weight_decay"] > 0
-    assert all(p.ndim >= 2 for p in decayed["params"])
-    assert rest["weight_decay"] == 0
-    kept = {id(p) for p in rest["params"]}
-    names = {name for name, p in module.clip.named_parameters() if id(p) in kept}
-    assert {"logit_scale", "token_embedding.weight", "visual.positional_embedding", "ln_final.weight"} <= names
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.clip.parameters()))
-
-
-def test_pictures_of_another_size_are_refused() -> None:
-    batch = {"images": torch.zeros(1, 3, 40, 32, dtype=torch.uint8), "texts": ["a red square"]}
-    with pytest.raises(UserError, match="image_size 32: the data's pictures are 40 x 32"):
-        CLIPTrainer(TINY, WORDS)(batch)
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A table of 12 pictures in three colours with two captions each."""
+    rows = ["image,caption"]
+    for n in range(12):
+        colour = ("red", "green", "blue")[n % 3]
+        square = np.zeros((32, 32, 3), np.uint8)
+        square[..., n % 3] = 200 + n
+        Image.fromarray(square).save(tmp_path / f"{n}.png")
+        rows += [f'{n}.png,"a {colour} square, plain"', f"{n}.png,{colour} all over"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    return tmp_path / "t.csv"
 
 
 def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> None:
     """Two steps of configs/scenes_clip.yaml, made small."""
-    config = Path(__file__).parent.parent / "configs" / "scenes_clip.yaml"
+    config = CONFIGS / "scenes_clip.yaml"
     small = {
         "data.n_train": 16,
         "data.n_val": 8,
@@ -169,3 +77,90 @@ def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> No
     config = json.loads((tmp_path / "clip" / CONFIG).read_text())
     assert "red" in config["vocabulary"]
     assert {"a red star", "grass"} <= set(config["contrast"])
+
+
+def test_the_dual_configuration_trains_a_backbone(photos: Path, tmp_path: Path) -> None:
+    """Three epochs of configs/flickr8k_dual.yaml on small towers, and a second run on the kept features."""
+    small = {
+        **QUIET,
+        "data.pairs": photos,
+        "data.hold_out": 3,
+        "data.batch_size": 4,
+        "data.cache": tmp_path / "features",
+        "data.workers": 0,
+        "model.image": "timm:test_efficientnet/random",
+        "model.text": save_tiny_clip(tmp_path / "clip"),
+        "model.size": 32,
+        "model.dim": 8,
+        "trainer.max_epochs": 3,
+        "trainer.logger.save_dir": tmp_path,
+        "trainer.default_root_dir": tmp_path,
+        "export.folder": tmp_path / "dual",
+    }
+    argv = ["--config", str(CONFIGS / "flickr8k_dual.yaml"), *flags(small)]
+    assert pretrain.main(argv) == 0
+    kept = [path.read_bytes() for path in (tmp_path / "features").rglob("*.bin")]
+    assert sorted(map(len, kept)) == [2 * 3 * 256, 2 * 9 * 256]  # float16; held out, trained on; tokens of width 256
+    assert pretrain.main(argv) == 0
+    clip = load_backbone(f"local-dir:{tmp_path / 'dual'}")
+    assert (clip.shared, clip.dim, clip.size) == (True, 8, 32)
+    assert load_model(f"local-dir:{tmp_path / 'dual'}").config.trained is False
+    assert json.loads((tmp_path / "dual" / DUAL_CONFIG).read_text())["image"] == "timm:test_efficientnet/random"
+    logged = (tmp_path / "flickr8k_dual" / "version_1" / "metrics.csv").read_text()
+    assert {"val_recall", "val_image_to_text_R1", "val_text_to_image_R10"} <= set(logged.splitlines()[0].split(","))
+
+
+def test_a_configuration_without_class_path_is_a_clips(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pretrain.main(["--config", "configs/flickr8k_clip.yaml", "--print_config"])
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model["class_path"] == f"{CLIPTrainer.__module__}.CLIPTrainer"
+    assert model["init_args"]["towers"]["image_size"] == 80
+
+
+def test_a_class_is_named_by_its_name_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pretrain.main(["--config", "configs/flickr8k_dual.yaml", "--model=DualTrainer", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == f"{DualTrainer.__module__}.DualTrainer"
+
+
+CLIP = {
+    **QUIET,
+    "model.towers.image_size": 32,
+    "model.towers.width": 32,
+    "model.towers.layers": 1,
+    "trainer.max_steps": 1,
+    "trainer.logger": "false",
+    "trainer.enable_checkpointing": "false",
+    "threads": 0,
+}
+
+
+def save(path: Path, data: dict) -> list[str]:
+    """A configuration with this data and the default model."""
+    path.write_text(yaml.safe_dump({"data": data, "trainer": {"max_epochs": 1}}))
+    return ["--config", str(path)]
+
+
+def test_a_clip_is_trained_on_scene_data(tmp_path: Path) -> None:
+    data = {"class_path": "pacl.data.SceneData", "init_args": {"scenes": 8, "batch_size": 4, "cache": None}}
+    argv = [*save(tmp_path / "c.yaml", data), *flags(CLIP), f"--export.folder={tmp_path / 'clip'}"]
+    assert pretrain.main(argv) == 0
+    config = json.loads((tmp_path / "clip" / CONFIG).read_text())
+    assert {"red", "grass"} <= set(config["vocabulary"])
+    assert "grass" in config["contrast"]
+
+
+@pytest.mark.parametrize("name", ["SceneData", "CaptionData"])
+def test_tokens_of_a_tower_that_trains_are_not_kept(name: str, photos: Path, tmp_path: Path) -> None:
+    init = {"scenes": 8} if name == "SceneData" else {"pairs": str(photos)}
+    data = {"class_path": f"pacl.data.{name}", "init_args": {**init, "batch_size": 4, "cache": "memory"}}
+    with pytest.raises(UserError, match=r"--data\.cache"):
+        pretrain.main([*save(tmp_path / "c.yaml", data), *flags(CLIP), f"--export.folder={tmp_path / 'clip'}"])
+
+
+def test_words_before_a_comma_are_known(photos: Path, tmp_path: Path) -> None:
+    data = {"class_path": "pacl.data.CaptionData", "init_args": {"pairs": str(photos), "batch_size": 4}}
+    assert pretrain.main([*save(tmp_path / "c.yaml", data), *flags(CLIP), f"--export.folder={tmp_path / 'c'}"]) == 0
+    known = json.loads((tmp_path / "c" / CONFIG).read_text())["vocabulary"]
+    assert known == ["a", "all", "blue", "green", "over", "plain", "red", "square"]

@@ -126,6 +126,12 @@ def test_shards_and_files_do_not_mix(here):
         CaptionData(train=[Source("0.tar"), Source("t.csv")]).parts()
 
 
+def test_the_vocabulary_is_of_words_and_signs(here):
+    captions = ["A dog, in a t-shirt.", "dog's", "the dog"]
+    Path("t.csv").write_text("\n".join(["image,caption", *(f'{n}.png,"{c}"' for n in range(3) for c in captions)]))
+    assert CaptionData("t.csv").vocabulary == ("'s", ",", "-", ".", "a", "dog", "in", "shirt", "t", "the")
+
+
 def test_the_vocabulary_is_what_comes_three_times(here):
     assert CaptionData("t.csv").vocabulary == ("a", "has", "picture", "word0", "word1")
 
