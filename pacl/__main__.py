@@ -17,7 +17,7 @@ VERBS = {
     "segment": "segment pictures by words",
     "data": "read captioned pictures before training on them: what is there, what is broken",
     "train": "train the patch embedder on pictures and captions",
-    "pretrain": "train a small CLIP from random weights",
+    "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",
 }
 
 HELP = """usage: {prog} VERB ...

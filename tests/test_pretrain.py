@@ -136,16 +136,16 @@ CLIP = {
 }
 
 
-def save(path: Path, data: dict) -> list[str]:
-    """A configuration with this data and the default model."""
-    path.write_text(yaml.safe_dump({"data": data, "trainer": {"max_epochs": 1}}))
-    return ["--config", str(path)]
+def arguments(folder: Path, data: dict) -> list[str]:
+    """Train the small CLIP on this data, to FOLDER/clip."""
+    (folder / "c.yaml").write_text(yaml.safe_dump({"data": data, "trainer": {"max_epochs": 1}}))
+    to = {"trainer.default_root_dir": folder, "export.folder": folder / "clip"}
+    return ["--config", str(folder / "c.yaml"), *flags({**CLIP, **to})]
 
 
 def test_a_clip_is_trained_on_scene_data(tmp_path: Path) -> None:
     data = {"class_path": "pacl.data.SceneData", "init_args": {"scenes": 8, "batch_size": 4, "cache": None}}
-    argv = [*save(tmp_path / "c.yaml", data), *flags(CLIP), f"--export.folder={tmp_path / 'clip'}"]
-    assert pretrain.main(argv) == 0
+    assert pretrain.main(arguments(tmp_path, data)) == 0
     config = json.loads((tmp_path / "clip" / CONFIG).read_text())
     assert {"red", "grass"} <= set(config["vocabulary"])
     assert "grass" in config["contrast"]
@@ -156,11 +156,11 @@ def test_tokens_of_a_tower_that_trains_are_not_kept(name: str, photos: Path, tmp
     init = {"scenes": 8} if name == "SceneData" else {"pairs": str(photos)}
     data = {"class_path": f"pacl.data.{name}", "init_args": {**init, "batch_size": 4, "cache": "memory"}}
     with pytest.raises(UserError, match=r"--data\.cache"):
-        pretrain.main([*save(tmp_path / "c.yaml", data), *flags(CLIP), f"--export.folder={tmp_path / 'clip'}"])
+        pretrain.main(arguments(tmp_path, data))
 
 
 def test_words_before_a_comma_are_known(photos: Path, tmp_path: Path) -> None:
     data = {"class_path": "pacl.data.CaptionData", "init_args": {"pairs": str(photos), "batch_size": 4}}
-    assert pretrain.main([*save(tmp_path / "c.yaml", data), *flags(CLIP), f"--export.folder={tmp_path / 'c'}"]) == 0
-    known = json.loads((tmp_path / "c" / CONFIG).read_text())["vocabulary"]
+    assert pretrain.main(arguments(tmp_path, data)) == 0
+    known = json.loads((tmp_path / "clip" / CONFIG).read_text())["vocabulary"]
     assert known == ["a", "all", "blue", "green", "over", "plain", "red", "square"]
