@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,7 @@ from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.compatibility import pooling_entropy
 from pacl.models.model import MAX_LOGIT_SCALE, PACL
+from pacl.models.precision import Precision, resolve_precision, tower_autocast
 from pacl.schedule import warmup_cosine
 
 LOWER_LR = "try a lower --model.lr, from the start or from the last checkpoint (--ckpt_path last)"
@@ -54,6 +56,8 @@ class PACLModule(LightningModule):
         contrast_margin: stored with the head: cosine by which the words that compete with a single prompt must be
             ahead of it to win a pixel. It does not touch training; ``python -m eval.single_prompt`` measures it.
         patches: this many patches of each image, drawn anew every step, are used; null uses all.
+        precision: arithmetic of the frozen image tower alone; the head's is the trainer's. "auto" is bf16 where the
+            hardware has it and the tower is faster with it, else fp32; with a trainer of 16-mixed it is fp16.
         images_at_once: how many images of a step are embedded at once; the loss stays that of the whole batch, and
             the frozen towers still run once. null: all. With 256 a step of 4096 fits a small GPU.
         lr: peak learning rate of AdamW.
@@ -77,6 +81,7 @@ class PACLModule(LightningModule):
         logit_scale: float = 1 / 0.07,
         contrast_margin: float = 0.0,
         patches: int | None = None,
+        precision: Precision = "auto",
         images_at_once: int | None = None,
         lr: float = 5e-4,
         scale_lr: float = 1e-2,
@@ -194,14 +199,24 @@ class PACLModule(LightningModule):
 
     @torch.no_grad()
     def frozen_tokens(self, images: Tensor) -> Tensor:
-        """Patch tokens [B, P, W] of images [B, 3, H, W] by the frozen tower, in the precision it runs in."""
-        tokens, _ = self.pacl.clip.patch_tokens(self.pacl.clip.normalize(images), self.hparams["dense"])
+        """Patch tokens [B, P, W] of images [B, 3, H, W] by the frozen tower, in the precision that the head runs in."""
+        clip, precision = self.pacl.clip, self.tower_precision
+        with nullcontext() if precision == "fp16" else tower_autocast(precision, clip):
+            tokens, _ = clip.patch_tokens(clip.normalize(images), self.hparams["dense"])
         kind = images.device.type
-        return tokens.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tokens
+        return tokens.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
+
+    @property
+    def tower_precision(self) -> str:
+        """What the frozen tower runs in: "fp32", "bf16", or "fp16", which is the trainer's own."""
+        precision = self.hparams["precision"]
+        if precision == "auto" and self._trainer is not None and str(self._trainer.precision) == "16-mixed":
+            return "fp16"
+        return resolve_precision(precision, self.pacl.clip)
 
     def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
         """What `frozen_tokens` of a source depend on."""
-        return Stamp.of(self.pacl.clip, self.hparams["dense"], size, cut, source, dtype)
+        return Stamp.of(self.pacl.clip, self.hparams["dense"], size, cut, source, dtype, self.tower_precision)
 
     def on_validation_epoch_start(self) -> None:
         self._held_out = HeldOut()

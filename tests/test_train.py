@@ -1,6 +1,7 @@
 import csv
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from pacl import train
+from pacl.data.pairs import FilePairs
+from pacl.data.photos import Cut
 from pacl.errors import UserError
 from pacl.loss import contrastive_loss
 from pacl.models.backbone import bundled_folder, load_backbone
@@ -217,6 +220,29 @@ def test_embedding_a_batch_in_chunks_gives_the_same_gradients(clip_name, at_once
         found.append([loss.detach(), *(p.grad for p in module.trained_parameters())])
     for whole, chunked in zip(*found, strict=True):
         torch.testing.assert_close(chunked, whole)
+
+
+def test_the_frozen_tower_has_a_precision_of_its_own(clip_name, monkeypatch):
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact, rounded, auto = (PACLModule(clip_name, precision=p) for p in ("fp32", "bf16", "auto"))
+    tokens = exact.frozen_tokens(images)
+    assert tokens.dtype == rounded.frozen_tokens(images).dtype == torch.float32
+    assert 0 < (rounded.frozen_tokens(images) - tokens).abs().max() < 0.2
+    with torch.autocast("cpu", torch.bfloat16):  # a trainer of bf16-mixed: the head's tokens, not the tower
+        assert torch.equal(exact.frozen_tokens(images), tokens.bfloat16())
+    assert torch.equal(auto.frozen_tokens(images), tokens)
+    monkeypatch.setattr("pacl.models.precision.has_bf16", lambda kind: True)
+    assert torch.equal(auto.frozen_tokens(images), rounded.frozen_tokens(images))
+    assert [module.tower_precision for module in (exact, rounded, auto)] == ["fp32", "bf16", "bf16"]
+    auto._trainer = SimpleNamespace(precision="16-mixed")
+    assert auto.tower_precision == "fp16"
+
+
+def test_kept_tokens_know_the_precision_of_the_tower(clip_name):
+    source = FilePairs(Path("."), {"none.png": ["a star"]})
+    stamps = [PACLModule(clip_name, precision=p).token_stamp(32, Cut(), source, "bfloat16") for p in ("fp32", "bf16")]
+    assert [stamp.precision for stamp in stamps] == ["fp32", "bf16"]
+    assert replace(stamps[0], precision="bf16") == stamps[1]
 
 
 def test_the_towers_see_every_picture_once_whatever_the_chunks(clip_name, monkeypatch):

@@ -45,7 +45,7 @@ def kept_tokens(
     """The frozen tokens of all pictures of some sources.
 
     Args:
-        trainer: of the run; its module's tower makes the tokens, in the precision that it trains in.
+        trainer: of the run; its module's tower makes the tokens, in the precision that it runs in.
         sources: the sources.
         cut: how pictures become square, without chance.
         size: side of the squares.

@@ -43,6 +43,7 @@ class Stamp:
         size: side in pixels of the square pictures.
         cut: how they became square, a `Cut.mode`.
         dtype: that tokens are kept in, "bfloat16" or "float16".
+        precision: that the tower computed them in, "fp32", "bf16" or "fp16".
         pictures: how many.
         source: their `source_digest`.
         patches: P.
@@ -60,13 +61,23 @@ class Stamp:
     size: int
     cut: str
     dtype: str
+    precision: str = "fp32"
     pictures: int
     source: str
     patches: int
     width: int
 
     @classmethod
-    def of(cls, clip: Backbone, dense: str, size: int, cut: Cut, source: PairSource, dtype: str = "bfloat16") -> Stamp:
+    def of(
+        cls,
+        clip: Backbone,
+        dense: str,
+        size: int,
+        cut: Cut,
+        source: PairSource,
+        dtype: str = "bfloat16",
+        precision: str = "fp32",
+    ) -> Stamp:
         """The stamp of a source's tokens.
 
         Raises:
@@ -90,6 +101,7 @@ class Stamp:
             size=size,
             cut=cut.mode,
             dtype=dtype,
+            precision=precision,
             pictures=len(source),
             source=source_digest(source),
             patches=PatchGrid.cover(size, size, clip.patch, clip.patch).patches,

@@ -129,6 +129,7 @@ OTHER: dict[str, Any] = {
     "size": 64,
     "cut": "pad",
     "dtype": "float16",
+    "precision": "bf16",
     "pictures": 149,
     "source": "0",
     "patches": 3,
