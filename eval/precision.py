@@ -68,10 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = [open_image(picture.path) for picture in find_pictures(args.pictures, Path("out"))[: args.limit]]
     model = segment.load_segmenter(args.model, args.dense, args.device, settings).model
     describe(model, args.model)
-    print(
-        f"{len(pictures)} images, {len(labels)} labels, batches of {args.batch}, {args.runs} runs, {model.clip.size} px",
-        flush=True,
-    )
+    what = f"{len(pictures)} images of {model.clip.size} px, {len(labels)} labels"
+    print(f"{what}, batches of {args.batch}, {args.runs} runs", flush=True)
     times = tower_times(model, squares(model, pictures).split(args.batch), args.runs)
     for precision, own in times.items():
         print(f"{precision}  {own.least:8.1f} ms an image at least, {own.median:8.1f} median")

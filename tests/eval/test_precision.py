@@ -22,7 +22,7 @@ def test_it_prints_both_times_their_ratio_and_the_agreement(
     assert main([str(photo), "--model", tiny_clip, "--prompt", "a dog", "grass", "--runs", "2", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert tiny_clip in printed
-    assert re.search(r"^1 images, 2 labels, batches of 8, 2 runs, 32 px$", printed, re.MULTILINE)
+    assert re.search(r"^1 images of 32 px, 2 labels, batches of 8, 2 runs$", printed, re.MULTILINE)
     fp32, bf16 = (float(re.search(rf"^{p} .* at least, +([\d.]+) median", printed, re.MULTILINE)[1]) for p in
                   ("fp32", "bf16"))  # fmt: skip
     ratio = float(re.search(r"bf16 is ([\d.]+) times", printed)[1])
