@@ -42,6 +42,9 @@ class TimmTower(ImageTower):
     def __init__(self, model: Any, layers: Sequence[int] = ()) -> None:
         super().__init__()
         self.model = model.eval()
+        if getattr(model, "num_prefix_tokens", None) is None:  # convolutional
+            # On a CPU this is up to twice as fast, at large batches above all.
+            model.to(memory_format=torch.channels_last)
         config = model.pretrained_cfg
         self.size = int(config["input_size"][-1])
         self.preprocessing = {
