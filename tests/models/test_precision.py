@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from pacl.models import precision
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.precision import has_bf16, resolve_precision, tower_autocast
+from pacl.models.timm_tower import TimmTower
 from tests.tiny import save_tiny_clip
 
 
@@ -40,6 +42,11 @@ def test_on_a_gpu_convolutions_gain_as_well(monkeypatch: pytest.MonkeyPatch, cli
     monkeypatch.setattr(Backbone, "device", torch.device("cuda"))
     clip.image.register_module("depthwise", nn.Conv2d(8, 8, 3, padding=1, groups=8))
     assert resolve_precision("auto", clip) == "bf16"
+
+
+@pytest.mark.parametrize(("name", "gains"), [("test_vit", True), ("test_efficientnet", False), ("test_resnet", False)])
+def test_on_a_cpu_transformers_gain_and_sliding_convolutions_do_not(name: str, gains: bool) -> None:
+    assert TimmTower(timm.create_model(name, pretrained=False)).bf16_on_cpu is gains
 
 
 @pytest.mark.parametrize(
