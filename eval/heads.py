@@ -26,7 +26,7 @@ def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer
     """
 
     class OnThisCLIP(PACLModule):
-        load_backbone = staticmethod(lambda name: clip)
+        load_backbone = staticmethod(lambda name, layers: clip)
 
     seed_everything(seed, verbose=False)
     data.seed = None  # that of this run

@@ -51,6 +51,7 @@ class Protocol:
         stride: pixels from one patch to the next; None: the patch size.
         accumulate: ``pixel`` averages overlapping windows as the publications do; ``patch`` is faster.
         logit_scale: factor on the cosines in the softmax over names; None: the model's own.
+        prior: weight of each class's phi with the whole image, beside its cosines; None: the model's own.
         background: what becomes class 0 where the benchmark has one: none, threshold:P or entropy:NATS.
         background_text: whether the names of class 0 compete like those of any other class.
         smallest: classes that win no more than this share of the labelled pixels of a picture give way.
@@ -73,6 +74,7 @@ class Protocol:
     stride: int | None = None
     accumulate: str = "pixel"
     logit_scale: float | None = None
+    prior: float | None = 0.0
     background: str = "none"
     background_text: bool = True
     smallest: float = 0.0

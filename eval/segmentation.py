@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 VERB = "eval.segmentation"
 OUT = Path("out/segmentation")
-CHANGES = ("size", "stride", "logit_scale", "templates", "refine")
+CHANGES = ("size", "stride", "logit_scale", "prior", "templates", "refine")
 """Flags that are settings of the protocol."""
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--window", metavar="CROP[/STEP]", help='sliding windows in pixels, or "whole"')
     how.add_argument("--stride", type=int, metavar="N", help="pixels from one patch to the next")
     how.add_argument("--logit_scale", type=float, metavar="X", help="factor on the cosines in the softmax over names")
+    how.add_argument("--prior", type=float, metavar="X", help="weight of each class's phi with the whole picture")
     how.add_argument("--templates", metavar="NAME", help="none, photo, paper, imagenet, or a file")
     how.add_argument("--background_rule", metavar="RULE", help="of class 0: none, threshold:P or entropy:NATS")
     how.add_argument("--refine", type=int, metavar="N", help="iterations of refinement; 0: off")

@@ -34,7 +34,7 @@ from pacl.models.model import PACL
 from pacl.patchmaps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
 from pacl.prompts import Label, get_templates
 from pacl.refine import refine
-from pacl.segmenter import Query, segment
+from pacl.segmenter import Query, add_prior, segment
 
 BLOCK = 16
 """Pictures that are lost at most when a run is killed."""
@@ -89,7 +89,8 @@ class Ready:
         steps = protocol.refine if protocol.refine_on == "probabilities" else 0
         if protocol.refine and not steps:
             cosines = refined(cosines, picture, protocol)
-        logits = replace(cosines, values=cosines.values * self.scale)
+        scores = add_prior(cosines, image.patches, self.texts, self.row.model, protocol.prior)
+        logits = replace(scores, values=scores.values * self.scale)
         index, _, _ = segment(logits, self.query, steps, image.guide)
         return index.astype(np.int32) - (not self.row.background)
 

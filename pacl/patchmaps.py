@@ -177,7 +177,7 @@ def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSetti
     clip = models[0].clip
     with tower_autocast(settings.precision, clip):
         tokens, grid = clip.patch_tokens_of(crops, [model.config.dense for model in models], settings.stride)
-    return [model.embed_tokens(part.float()) for model, part in zip(models, tokens, strict=True)], grid
+    return [model.patch_vectors(part.float()) for model, part in zip(models, tokens, strict=True)], grid
 
 
 def cut(picture: Tensor, layout: Layout, interpolation: str = "bicubic") -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from pacl.background import Background, parse_background
@@ -82,6 +83,27 @@ def make_query(
 
 
 # --- Scores -----------------------------------------------------------------------------------------------------
+
+
+def add_prior(cosines: PatchMaps, patches: PatchMaps, texts: Tensor, model: PACL, prior: float | None) -> PatchMaps:
+    """Add to the cosines of each prompt its phi with the whole image, times the prior.
+
+    Args:
+        cosines: of the patches with the N prompts, values [T, N, h, w].
+        patches: patch vectors of all windows of the image, values [T, D, h, w].
+        texts: unit vectors of the prompts [N, D].
+        model: pools the patches as its head does it.
+        prior: weight of phi; None is the model's own, and 0 leaves the cosines as they are.
+
+    Returns:
+        Scores [T, N, h, w], between -1 - prior and 1 + prior.
+    """
+    weight = model.config.prior if prior is None else prior
+    if not weight:
+        return cosines
+    whole = rearrange(patches.values, "t d h w -> 1 (t h w) d")
+    phi = model.phi(whole, texts)[0]  # [N]
+    return replace(cosines, values=cosines.values + weight * phi[:, None, None])
 
 
 def class_probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
@@ -276,14 +298,15 @@ class Segmenter:
         scale = self.settings.logit_scale or float(self.model.logit_scale)
         behind = torch.tensor([query.margin * (i == 0) for i in query.ids], device=texts.device)  # [N]
         # Upsampling is linear: shifted and scaled where it is small.
-        logits = replace(cosines, values=(cosines.values - behind[:, None, None]) * scale)
-        index, pixels, scores = segment(logits, query, self.settings.refine, image.guide)
+        scores = add_prior(cosines, image.patches, texts, self.model, self.settings.prior)
+        logits = replace(scores, values=(scores.values - behind[:, None, None]) * scale)
+        index, pixels, confidence = segment(logits, query, self.settings.refine, image.guide)
         return Segmentation(
             labels=[label.name for label in query.labels],
             prompts=[label.prompts for label in query.labels],
             index=index,
             shares=(pixels[1:] / index.size).tolist(),
-            scores=(scores[1:] / np.maximum(pixels[1:], 1)).tolist(),
+            scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
             settings=self.settings,
             _cosines=cosines,

@@ -48,6 +48,11 @@ class SegmenterSettings:
     probabilities, hence threshold, entropy and refinement. None: the model's own (100 for OpenAI's CLIP; the published
     protocols use 40 to 65)."""
 
+    prior: float | None = None
+    """How much each label's compatibility with the whole image (phi, in [-1, 1]) is added to its cosines: labels that
+    are in the image get ahead of those that are not. Helps where few of many labels are in an image; 0 is off. None:
+    the model's own."""
+
     templates: str = "none"
     """Sentence templates averaged around each prompt: none, photo, paper, imagenet, or a file with one a line."""
 
@@ -71,6 +76,8 @@ class SegmenterSettings:
             raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise UserError(f"--logit_scale {self.logit_scale}: must be positive and finite")
+        if self.prior is not None and not 0 <= self.prior < float("inf"):
+            raise UserError(f"--prior {self.prior}: must be 0 (off) or a positive number such as 0.3")
         for flag, allowed in (
             ("accumulate", ("pixel", "patch")),
             ("precision", PRECISIONS),

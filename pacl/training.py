@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -46,7 +46,11 @@ class PACLModule(LightningModule):
         backbone: the frozen CLIP: "bundled", "open_clip:NAME/TAG", "hf-hub:ORG/REPO", "local-dir:PATH".
         dense: variant of the last block that the patch tokens come from: clip, value, maskclip, sclip, clearclip
             or naclip; proxyclip for a backbone with a proxy. The paper's is clip.
-        start: of the patch embedder: "clip" is CLIP's own visual projection, "paper" random weights.
+        start: of the patch embedder: "clip" is CLIP's own visual projection, "paper" random weights, "conse" random
+            weights beside what the image tower's own classifier knows (see `pacl.models.embedder`).
+        layers: indices of earlier layers of the image tower whose features are part of the tokens.
+        conse_share: with start "conse", the classifier's share in the cosines, from 0 to below 1.
+        space: with start "conse", width of the space that is trained.
         hidden: width of the embedder's hidden layer; null makes it as wide as the embedding.
         temperature: of the softmax that pools patches; 1.0 is the formula as published, .inf mean pooling.
         learn_temperature: train the temperature, from the value above.
@@ -55,6 +59,10 @@ class PACLModule(LightningModule):
         logit_scale: what phi is multiplied by at the start, in the loss; it is trained, up to 100.
         contrast_margin: stored with the head: cosine by which the words that compete with a single prompt must be
             ahead of it to win a pixel. It does not touch training; ``python -m eval.single_prompt`` measures it.
+        smoothing: stored with the head: temperature at which patches that look alike are averaged when images are
+            segmented; 0 is off. It does not touch training.
+        prior: stored with the head: how much of a label's phi with the whole image is added to its cosines when images
+            are segmented. It does not touch training.
         patches: this many patches of each image, drawn anew every step, are used; null uses all.
         precision: arithmetic of the frozen image tower alone; the head's is the trainer's. "auto" is bf16 where the
             hardware has it and the tower is faster with it, else fp32; with a trainer of 16-mixed it is fp16.
@@ -72,7 +80,10 @@ class PACLModule(LightningModule):
         self,
         backbone: str = "bundled",
         dense: str = "value",
-        start: Literal["clip", "paper"] = "clip",
+        start: Literal["clip", "paper", "conse"] = "clip",
+        layers: list[int] = [],  # noqa: B006  (nothing writes to it)
+        conse_share: float = 0.6,
+        space: int = 256,
         hidden: int | None = None,
         temperature: float = 0.1,
         learn_temperature: bool = False,
@@ -80,6 +91,8 @@ class PACLModule(LightningModule):
         text: Literal["identity", "linear"] = "identity",
         logit_scale: float = 1 / 0.07,
         contrast_margin: float = 0.0,
+        smoothing: float = 0.0,
+        prior: float = 0.0,
         patches: int | None = None,
         precision: Precision = "auto",
         images_at_once: int | None = None,
@@ -94,9 +107,13 @@ class PACLModule(LightningModule):
         self.save_hyperparameters()
         self.strict_loading = False  # checkpoints leave out the frozen towers
         self.pacl = PACL.untrained(
-            self.load_backbone(backbone),
+            self.load_backbone(backbone, layers),
             dense=dense,
             start=start,
+            conse_share=conse_share,
+            space=space,
+            smoothing=smoothing,
+            prior=prior,
             hidden=hidden,
             temperature=temperature,
             learn_temperature=learn_temperature,
@@ -109,9 +126,9 @@ class PACLModule(LightningModule):
         self.before: float | None = None  # the recall before the first step
 
     @staticmethod
-    def load_backbone(name: str) -> Backbone:
-        """The frozen CLIP; who trains many heads on one overrides this, to load and to read its texts once."""
-        return load_backbone(name)
+    def load_backbone(name: str, layers: Sequence[int]) -> Backbone:
+        """The frozen backbone; who trains many heads on one overrides this, to load and to read its texts once."""
+        return load_backbone(name, layers=layers)
 
     @property
     def image_size(self) -> int:
@@ -307,7 +324,7 @@ class PACLModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with another head, or another CLIP, than the checkpoint is of."""
-        for name in ("backbone", "dense", "start", "hidden", "text", "learn_temperature", "cosine"):
+        for name in ("backbone", "dense", "start", "layers", "hidden", "text", "learn_temperature", "cosine"):
             before, now = checkpoint["hyper_parameters"].get(name), self.hparams[name]
             if before != now:
                 raise UserError(

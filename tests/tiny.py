@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,16 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
     return f"local-dir:{folder}"
 
 
-def save_tiny_encoder(folder: Path, *, seed: int = 0) -> str:
-    """Write a randomly initialised sentence encoder to ``folder`` and return its name; texts of up to 8 tokens."""
+def save_tiny_encoder(folder: Path, *, seed: int = 0, pieces: Sequence[str] = ()) -> str:
+    """Write a randomly initialised sentence encoder to ``folder`` and return its name; texts of up to 8 tokens.
+
+    ``pieces`` are added to its word pieces.
+    """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "of", "dog", "cat", "red", "house"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "of", "dog", "cat", "red", "house", *pieces]
     bert = folder.with_name(f"{folder.name}-bert")
     bert.mkdir(parents=True)
     (bert / "vocab.txt").write_text("\n".join(words))

@@ -91,8 +91,8 @@ class Stamp:
         if dtype not in ("bfloat16", "float16"):
             raise UserError(f"{FLAG}: tokens are kept in bfloat16 or float16, not {dtype}")
         return cls(
-            backbone=clip.name,
-            weights=clip.checksum()[:16],
+            backbone=clip.image_name,
+            weights=clip.image_checksum()[:16],
             quick_gelu=clip.quick_gelu,
             mean=clip.mean,
             std=clip.std,

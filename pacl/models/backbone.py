@@ -23,6 +23,8 @@ and for texts
 ============================ ============================================================================
 ``st:ORG/NAME``              a sentence-transformers model
 ``st:FOLDER``                the same from a local folder: ``st:/...``, ``st:./...``, ``st:~/...``
+``static:words``             token vectors that travel with this package (see `pacl.models.static_tower`)
+``static:FOLDER``            token vectors in a local folder, likewise
 ============================ ============================================================================
 
 such as ``timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2``. A new kind of tower is
@@ -50,6 +52,7 @@ from pacl.models.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_cli
 from pacl.models.open_clip_towers import OpenClipText, image_tower
 from pacl.models.proxy import ProxyTower
 from pacl.models.sentence_tower import load_sentence_tower
+from pacl.models.static_tower import load_static_tower
 from pacl.models.text_cache import TextCache
 from pacl.models.timm_tower import load_timm
 from pacl.models.towers import Classifier, ImageTower, TextTower
@@ -247,6 +250,15 @@ class Backbone(nn.Module):
         """Tokens of a text, start and end included; more than ``context_length`` would be cut."""
         return self.text.count_tokens(text)
 
+    @property
+    def image_name(self) -> str:
+        """What names the image tower: of two towers the first name, else the name of the one model."""
+        return (split_name(self.name) or (self.name,))[0]
+
+    def image_checksum(self) -> str:
+        """Tells one image tower from another; that of one CLIP is its `checksum`."""
+        return self.checksum() if self.shared else weights_checksum(self.image.weights())
+
     def checksum(self) -> str:
         """Tells one set of weights from another, whatever is computed from them.
 
@@ -302,11 +314,19 @@ def _sentence_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
     return load_sentence_tower(name)
 
 
+def _static_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
+    return load_static_tower(name)
+
+
 # The one place that a new kind of tower is added to: scheme -> loader. Loaders take the whole name, the activation and
 # (image towers) the layers asked for, and return the tower and its name: that of a local file or folder is absolute.
 _CLIPS = ("open_clip", "hf-hub", "local-dir", "bundled")
 IMAGE_TOWERS: dict[str, ImageLoader] = {**dict.fromkeys(_CLIPS, _clip_image), "timm": _timm_image}
-TEXT_TOWERS: dict[str, TextLoader] = {**dict.fromkeys(_CLIPS, _clip_text), "st": _sentence_text}
+TEXT_TOWERS: dict[str, TextLoader] = {
+    **dict.fromkeys(_CLIPS, _clip_text),
+    "st": _sentence_text,
+    "static": _static_text,
+}
 
 
 def split_name(name: str) -> tuple[str, str] | None:

