@@ -117,7 +117,7 @@ def wordpiece(tower: SentenceTower) -> tuple[Tokenizer, dict[str, Any]]:
     parts = json.loads(tokenizer.to_str())
     if parts["model"]["type"] != "WordPiece" or parts["model"]["continuing_subword_prefix"] != "##":
         raise UserError(f"its tokenizer is of the kind {parts['model']['type']}; it must be BERT's WordPiece")
-    if tokenizer.encode("Ab", add_special_tokens=False).ids != tokenizer.encode("ab", add_special_tokens=False).ids:
+    if tokenizer.encode("A", add_special_tokens=False).ids != tokenizer.encode("a", add_special_tokens=False).ids:
         raise UserError("its tokenizer tells upper from lower case; it must ignore case")
     return tokenizer, parts["model"]
 
@@ -300,7 +300,7 @@ source. Text in other scripts has no known token and gets a zero vector.
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
     parser = OneLineParser(
-        prog="python -m pacl.distill",
+        prog="pacl distill",
         description="Make a static text tower (one vector a token) from a sentence encoder.",
         epilog=EXAMPLES,
         allow_abbrev=False,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from pacl import distill
+from pacl.distill import imagenet_texts
 from pacl.errors import UserError
 from pacl.models.sentence_tower import load_sentence_tower
 from pacl.models.static_tower import load_static_tower
@@ -18,6 +21,14 @@ from pacl.models.static_tower import load_static_tower
 pytest.importorskip("sentence_transformers")
 
 PIECES = ["lady", "##bug", "##s", "[unused0]", "é", "##7", ".", "h", "##at"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_words() -> Iterator[None]:
+    """A word of ImageNet is enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "imagenet_texts", lambda: ["hat, red hat"])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +41,7 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def made(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    (folder / "captions.txt").write_text("1_b7c.jpg,A ladybug\n2_b7c.jpg,the LADYBUG and a hat\n# ladybugs ladybugs\n")
+    (folder / "captions.txt").write_text("1_b7c.jpg,A ladybug\n2_b7c.jpg,the LADYBUG\n# ladybugs ladybugs\n")
     (folder / "names.txt").write_text("ladys\n")
     words = ["--words", str(folder / "captions.txt"), "--names", str(folder / "names.txt")]
     distill.main([name, "--out", str(folder / "out"), *words, "--dim", "4", "--license", "MIT"])
@@ -41,7 +52,13 @@ def test_words() -> None:
     running = ["A Café, a café; 7up x7 under_score", "under-score 3_a.jpg"]
     assert distill.find_words(running) == ["a", "cafe", "score", "under"]
     assert distill.find_words([], ["one Two"]) == ["one", "two"]
-    assert len(distill.imagenet_texts()) > 40_000
+
+
+def test_imagenet_gives_names_and_definitions() -> None:
+    texts = imagenet_texts()
+    assert len(texts) > 40_000
+    assert "goldfish, Carassius auratus" in texts
+    assert not any("\t" in text or text.startswith("n0") for text in texts)
 
 
 def test_pieces() -> None:
@@ -76,7 +93,9 @@ def test_vectors_follow_the_recipe(name: str, made: Path) -> None:
     axes = torch.linalg.svd(pieces - mean, full_matrices=False)[2][:4].T
     axes = axes * torch.stack([column[column.abs().argmax()].sign() for column in axes.T])
     dog = (alone(vocabulary["dog"]) - mean) @ axes * torch.tensor(1.0 + vocabulary["dog"]).log()
-    ladybug = (alone(vocabulary["lady"], vocabulary["##bug"]) - mean) @ axes * torch.tensor(1.0 + len(vocabulary)).log()
+    ladybug = (
+        (alone(vocabulary["lady"], vocabulary["##bug"]) - mean) @ axes * torch.tensor(1.0 + 10 + len(PIECES)).log()
+    )
     for text, expected in (("dog", dog), ("ladybug", ladybug), ("dog ladybug", (dog + ladybug) / 2)):
         error = (tower.encode([text])[0] - expected).abs().max()
         assert error < 0.006 * max(dog.abs().max(), ladybug.abs().max()), text  # half a step of int8, and some
@@ -138,13 +157,13 @@ def test_mistakes_are_one_line(name: str, tmp_path: Path) -> None:
         assert not os.path.exists(out)
 
 
-def test_other_tokenizers_are_refused(name: str) -> None:
+def test_other_tokenizers_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tokenizers import Tokenizer, models
 
     tower = load_sentence_tower(name)[0]
     tower.model.tokenizer.backend_tokenizer.normalizer = None  # upper case is then unknown
     with pytest.raises(UserError, match="case"):
         distill.wordpiece(tower)
-    tower.model = type("Model", (), {"tokenizer": type("T", (), {"backend_tokenizer": Tokenizer(models.BPE())})})()
+    monkeypatch.setattr(type(tower.model), "tokenizer", SimpleNamespace(backend_tokenizer=Tokenizer(models.BPE())))
     with pytest.raises(UserError, match="WordPiece"):
         distill.wordpiece(tower)
