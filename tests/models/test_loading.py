@@ -67,6 +67,7 @@ def test_a_clip_folder_with_another_librarys_config_is_a_clip(clip: Backbone) ->
 
 
 def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "reachable", lambda: True)
     monkeypatch.setattr(
         loading, "load_backbone", lambda name: clip if name == loading.OPENAI_B16 else pytest.fail(name)
     )
@@ -77,13 +78,27 @@ def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch:
         load_model("auto", dense="best")
 
 
+def test_auto_takes_the_photo_model_where_there_is_no_clip(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "reachable", lambda: False)
+    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_: None)
+    model = load_model("auto")
+    assert model.clip.name == "timm:tf_efficientnet_lite2.in1k+static:words"
+    assert (model.config.start, model.config.trained) == ("conse", True)
+    assert "photo model" in capsys.readouterr().err
+
+
 def test_auto_without_any_says_what_the_bundled_model_knows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(name: str) -> Backbone:
+    def missing(name: str, **_: object) -> Backbone:
+        if name == "bundled":
+            return load_backbone(name)
         raise UserError("no weights")
 
     monkeypatch.setattr(loading, "load_backbone", missing)
+    monkeypatch.setattr("pacl.models.model.load_backbone", missing)
     model = load_model("auto")
     assert model.clip.name == "bundled"
     warning = capsys.readouterr().err
