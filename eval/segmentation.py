@@ -208,7 +208,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
     Raises:
         UserError: no such method, or one that this model has not.
     """
-    from pacl.models.model import PACL
+    from pacl.models.loading import training_free
 
     able = (*model.clip.dense_variants, *([TRAINED] if model.config.trained else []))
     chosen = list(dict.fromkeys(names or [TRAINED if model.config.trained else model.config.dense]))
@@ -217,12 +217,10 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
             raise UserError(f"--method {TRAINED}: {model.clip.name} comes without a trained head; train one first")
         if name not in able:
             raise UserError(f"--method {name}: choose from {', '.join(able)}")
-        if name != TRAINED and model.clip.projection is None:
-            raise UserError(f"--method {name}: the image tower of {model.clip.name} has no linear projection")
     own = {TRAINED: model} if model.config.trained else {model.config.dense: model}
     built = {}
     for name in chosen:
-        built[name] = own.get(name) or PACL.untrained(model.clip, dense=name).eval().to(model.device)
+        built[name] = own.get(name) or training_free(model.clip, name).eval().to(model.device)
         built[name].config.size = model.config.size
     return built
 

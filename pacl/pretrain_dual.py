@@ -35,6 +35,7 @@ from pacl.models.dual import (
 from pacl.schedule import warmup_cosine
 
 IMAGES_AT_ONCE = 8  # that pass a frozen tower on a CPU; with 64 a convolutional one takes half as long again
+EMBEDDED_AT_ONCE = 50_000  # images of a set, at most, whose captions are all embedded before the first step
 TEXTS_AT_ONCE = 256  # that pass a fine-tuned text tower in validation
 
 
@@ -187,6 +188,17 @@ class DualTrainer(ContrastiveModule):
         return dataclasses.replace(stamp, dense=f"mean of {stamp.dense}", patches=1)
 
     # ------------------------------------------------------------ training
+
+    def on_fit_start(self) -> None:
+        """Embed all captions of a small set at once: batches of texts of one length are then full."""
+        parts = getattr(self.trainer.datamodule, "parts", None)
+        if parts is None or self.config.text_tuned:
+            return
+        sources = parts()[0]
+        if sum(map(len, sources)) <= EMBEDDED_AT_ONCE:
+            self.towers.encode_text(
+                [text for source in sources for i in range(len(source)) for text, _ in source.descriptions(i)]
+            )
 
     def on_validation_epoch_start(self) -> None:
         self._held_out = HeldOut()

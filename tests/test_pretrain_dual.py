@@ -58,10 +58,10 @@ def trainer_of(text: str, **settings: object) -> DualTrainer:
     return DualTrainer(**{**small, "warmup": 5, **settings})
 
 
-def fit(module: DualTrainer, folder: Path, **settings: object) -> L.Trainer:
+def fit(module: DualTrainer, folder: Path, data: L.LightningDataModule | None = None, **settings: object) -> L.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     trainer = L.Trainer(accelerator="cpu", devices=1, default_root_dir=folder, max_epochs=1, **quiet, **settings)
-    trainer.fit(module, Squares())
+    trainer.fit(module, data or Squares())
     return trainer
 
 
@@ -173,6 +173,24 @@ def test_a_checkpoint_leaves_out_frozen_towers(text: str, tmp_path: Path) -> Non
     again.load_state_dict(state, strict=False)
     for ours, theirs in zip(again.eval()(batch_of_squares()), module.eval()(batch_of_squares()), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_captions_of_a_small_set_are_embedded_before_the_first_step(text: str, tmp_path: Path) -> None:
+    texts = batch_of_squares()["texts"]
+
+    class Captions(list):
+        def descriptions(self, index: int) -> list:
+            return [(caption, ()) for caption in self[index]]
+
+    data = Squares()
+    data.parts = lambda: ([Captions([texts])], [])
+    module = trainer_of(text)
+    encoded: list[str] = []
+    plain = module.towers.text.encode
+    module.towers.text.encode = lambda some: encoded.extend(some) or plain(some)
+    module.on_train_start = encoded.clear  # what came before is not counted
+    fit(module, tmp_path, data, enable_checkpointing=False, max_steps=2)
+    assert not encoded
 
 
 def test_a_batch_without_images_has_no_rows(text: str) -> None:

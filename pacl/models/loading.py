@@ -47,9 +47,12 @@ def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: s
 
 
 def _load_auto(dense: str | None) -> PACL:
+    clip: Backbone | None = None
     if _openai_at_hand():
         with contextlib.suppress(UserError):
-            return _training_free(load_backbone(OPENAI_B16), dense)
+            clip = load_backbone(OPENAI_B16)
+    if clip is not None:
+        return training_free(clip, dense)
     reason = "no CLIP weights in the cache and none can be downloaded"
     try:
         model = PACL.from_pretrained("photos")
@@ -77,13 +80,13 @@ def _load_named(spec: str, dense: str | None) -> PACL:
     if _is_head(path / CONFIG):
         return PACL.from_pretrained(path)
     if path.is_dir():
-        return _training_free(load_backbone(f"local-dir:{path}"), dense)
+        return training_free(load_backbone(f"local-dir:{path}"), dense)
     if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
         return head
-    return _training_free(load_backbone(spec), dense)
+    return training_free(load_backbone(spec), dense)
 
 
-def _training_free(clip: Backbone, dense: str | None) -> PACL:
+def training_free(clip: Backbone, dense: str | None) -> PACL:
     """The best there is without training: CLIP's own projection, or what a classifier's class names say."""
     if clip.projection is None and clip.classifier is None:
         raise UserError(
