@@ -191,7 +191,7 @@ class DualTrainer(ContrastiveModule):
 
     def on_fit_start(self) -> None:
         """Embed all captions of a small set at once: batches of texts of one length are then full."""
-        parts = getattr(self.trainer.datamodule, "parts", None)
+        parts = getattr(getattr(self.trainer, "datamodule", None), "parts", None)
         if parts is None or self.config.text_tuned:
             return
         sources = parts()[0]
