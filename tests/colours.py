@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pacl.models.compatibility import compatibility
 from pacl.models.grid import PatchGrid
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128), "teal": (0, 90, 90)}
@@ -22,7 +23,9 @@ class ColourModel(nn.Module):
         super().__init__()
         self.device = torch.device("cpu")
         self.logit_scale = torch.tensor(50.0)
-        self.config = SimpleNamespace(size=size, dense="clip", contrast=["grey", "green"], contrast_margin=0.0)
+        self.config = SimpleNamespace(
+            size=size, dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0
+        )
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, image=SimpleNamespace(bf16_on_cpu=False), patch_tokens_of=self.patch_tokens_of,
@@ -41,9 +44,14 @@ class ColourModel(nn.Module):
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         return F.normalize(tokens + 1e-6, dim=-1)  # [B, P, 3]
 
+    patch_vectors = embed_tokens
+
     def encode_image(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
         (tokens,), grid = self.patch_tokens_of(images, ["clip"], stride)
         return self.embed_tokens(tokens), grid
+
+    def phi(self, patches: Tensor, texts: Tensor) -> Tensor:
+        return compatibility(patches, texts, temperature=0.1)
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
         colours = [COLOURS[prompt.split()[-1]] for prompt in prompts]

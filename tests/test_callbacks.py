@@ -265,7 +265,7 @@ def test_training_is_the_same_to_the_bit(tiny_clip, folder, photos, tmp_path):
 
 def test_the_model_is_left_as_it_was(tiny_clip, folder, photos):
     pacl = Module(tiny_clip).pacl.train()
-    pacl.models.embedder.skip.eval()  # a mode of its own is not touched either
+    pacl.embedder.skip.eval()  # a mode of its own is not touched either
     modes = {name: module.training for name, module in pacl.named_modules()}
     SegmentationScore(folder).score(pacl)
     PictureGrid(photos, ["a cat", "a dog"]).draw(pacl)

@@ -88,7 +88,8 @@ def _load_named(spec: str, dense: str | None) -> PACL:
 
 def training_free(clip: Backbone, dense: str | None) -> PACL:
     """The best there is without training: CLIP's own projection, or what a classifier's class names say."""
-    if clip.projection is None and clip.classifier is None:
+    conse = clip.classifier is not None and not clip.shared
+    if clip.projection is None and not conse:
         raise UserError(
             f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "
             "(python -m pacl.train with start: paper)"

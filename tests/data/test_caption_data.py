@@ -39,7 +39,7 @@ class Module(LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        clip = {"name": "none", "checksum": lambda: "0" * 16, "quick_gelu": False, "layers": ()}
+        clip = {"image_name": "none", "image_checksum": lambda: "0" * 16, "quick_gelu": False, "layers": ()}
         clip |= {"patch": 4, "width": 3}
         self.pacl = SimpleNamespace(clip=SimpleNamespace(**clip, mean=(0.5,) * 3, std=(0.5,) * 3))
         self.encoded = 0

