@@ -19,12 +19,13 @@ from pacl.models.backbone import Backbone, bundled_folder, load_backbone
 from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.patchmaps import PatchMaps
+from pacl.patchmaps import PatchMaps, encode_images
 from pacl.prompts import Label
 from pacl.segmenter import (
     Query,
     Segmenter,
     SegmenterSettings,
+    add_prior,
     class_probabilities,
     decide,
     large_enough,
@@ -590,3 +591,38 @@ def test_the_contrast_margin_is_what_competitors_must_be_ahead_by() -> None:
         model.config.contrast_margin = margin
         shares.append(narrow.predict(["red"]).shares[0])
     assert shares[0] < shares[1] < shares[2] == 1
+
+
+# --- the prior --------------------------------------------------------------------------------------
+
+
+def test_the_prior_adds_phi_to_the_cosines() -> None:
+    model = ColourModel()
+    image = picture(64, 64, (0, 64, 0, 40))
+    settings = SegmenterSettings(precision="fp32")
+    with torch.inference_mode():
+        ((encoded,),) = encode_images([model], [image], settings)  # type: ignore[list-item]
+        texts = model.encode_prompts(["red", "blue"])
+        cosines = encoded.patches.similarity(texts)
+        scores = add_prior(cosines, encoded.patches, texts, model, 0.5)  # type: ignore[arg-type]
+    phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
+    assert phi[0] > phi[1]  # there is red in the image, and no blue
+    torch.testing.assert_close(scores.values, cosines.values + 0.5 * phi[:, None, None])
+
+
+def test_without_a_prior_nothing_changes_and_none_is_the_models_own() -> None:
+    model = ColourModel()
+    image = picture(64, 64, (0, 64, 0, 40))
+    found = {}
+    for prior, own in ((0.0, 0.7), (None, 0.0), (None, 0.7), (0.7, 0.0)):
+        model.config.prior = own
+        segmenter = Segmenter(model, SegmenterSettings(prior=prior))  # type: ignore[arg-type]
+        segmenter.set_image(image)
+        found[prior, own] = segmenter.predict(["red", "blue", "grey"]).scores
+    assert found[0.0, 0.7] == found[None, 0.0] != found[None, 0.7] == found[0.7, 0.0]
+
+
+@pytest.mark.parametrize("prior", [-0.1, float("inf"), float("nan")])
+def test_a_prior_is_not_negative(prior: float) -> None:
+    with pytest.raises(UserError, match="--prior"):
+        SegmenterSettings(prior=prior)

@@ -31,7 +31,7 @@ def prompts(names: str, benchmark: str) -> list[tuple[str, ...]]:
 
 def test_every_list_has_every_class_and_names_its_source():
     files = [path for name in LISTS for path in (NAMES / name).glob("*.txt")]
-    assert len(files) == 10 + 8 + 3 + 3 + 1
+    assert len(files) == 9 + 8 + 3 + 3 + 1
     for path in files:
         assert len(labels(path.parent.name, path.stem)) == BENCHMARKS[path.stem].classes, path
         assert path.read_text().startswith("# "), path

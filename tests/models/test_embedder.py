@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from pacl.models.embedder import PatchEmbedder
+from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
+from pacl.models.towers import Classifier
+
+
+def classifier(classes: int = 5, features: int = 4) -> Classifier:
+    torch.manual_seed(0)
+    names = [(f"name {k}", "a synonym") for k in range(classes)]
+    definitions = [f"definition {k}" for k in range(classes)]
+    return Classifier(torch.randn(classes, features), torch.randn(classes), names, definitions)
 
 
 def test_the_papers_block_for_vit_b16_has_its_number_of_parameters() -> None:
@@ -37,3 +48,47 @@ def test_paper_start_is_seeded_and_random() -> None:
     assert torch.equal(first.skip.weight, again.skip.weight)
     assert first.main[0].weight.shape == (10, 6)
     assert first.skip.weight.std() > 0
+
+
+def test_conse_is_the_mean_of_the_likely_classes_less_that_of_all() -> None:
+    known = classifier()
+    embeddings = F.normalize(torch.randn(5, 3), dim=-1)
+    tokens = torch.randn(2, 7, 6)  # the classifier reads the last 4 of 6 columns
+    found = ConSE(known, embeddings)(tokens)
+    logits = tokens[1, 3, -4:].double() @ known.weight.double().T + known.bias.double()
+    mixed = sum(p * e for p, e in zip(logits.softmax(0), embeddings.double(), strict=True))
+    torch.testing.assert_close(found[1, 3].double(), mixed / mixed.norm() - embeddings.double().mean(0))
+
+
+def test_conse_keeps_the_embeddings_and_not_the_towers_weights() -> None:
+    conse = ConSE(classifier(), torch.randn(5, 3))
+    assert set(conse.state_dict()) == {"embeddings"}
+    assert not list(conse.parameters())
+
+
+def test_class_texts_have_name_and_definition() -> None:
+    assert class_texts(classifier(2)) == ["name 0, definition 0", "name 1, definition 1"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_side_by_side_adds_the_products(share: float) -> None:
+    patches, texts = F.normalize(torch.randn(6, 3), dim=-1), F.normalize(torch.randn(4, 3), dim=-1)
+    of_patches, of_texts = nn.Linear(3, 5), nn.Linear(3, 5)
+    v = SideBySide(nn.Identity(), of_patches, share)(patches)
+    t = SideBySide(nn.Identity(), of_texts, share)(texts)
+    second = F.normalize(of_patches(patches), dim=-1) @ F.normalize(of_texts(texts), dim=-1).T
+    torch.testing.assert_close(v @ t.T, share * patches @ texts.T + (1 - share) * second)
+
+
+def test_smoothing_averages_over_patches_that_look_alike() -> None:
+    vectors, tokens = torch.randn(2, 5, 3), torch.randn(2, 5, 6)
+    found = smooth(vectors, tokens, 0.2)
+    centred = [token - tokens[1].mean(0) for token in tokens[1]]
+    cosines = torch.stack([F.cosine_similarity(centred[2], other, dim=0) for other in centred])
+    expected = ((cosines / 0.2).softmax(0)[:, None] * vectors[1]).sum(0)
+    torch.testing.assert_close(found[1, 2], expected)
+
+
+def test_smoothing_leaves_alone_what_is_alike_already() -> None:
+    tokens = torch.randn(1, 6, 8)
+    torch.testing.assert_close(smooth(torch.ones(1, 6, 3), tokens, 0.1), torch.ones(1, 6, 3))

@@ -187,3 +187,52 @@ def test_a_head_with_values_that_are_no_numbers_is_refused(clip: Backbone, tmp_p
     model.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no finite numbers"):
         PACL.from_pretrained(tmp_path)
+
+
+# --- the conse start --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos() -> PACL:
+    return PACL.from_pretrained("photos")
+
+
+def test_the_photo_model_finds_things_in_its_own_words(photos: PACL) -> None:
+    said = photos.encode_text(["a dog", "a puppy", "a car"])
+    assert said.shape == (3, photos.config.dim + photos.config.space)
+    torch.testing.assert_close(said.norm(dim=-1), torch.ones(3))
+    assert said[0] @ said[1] > said[0] @ said[2]
+
+
+def test_a_conse_head_comes_back_bit_for_bit(photos: PACL, tmp_path: Path) -> None:
+    photos.save_pretrained(tmp_path)
+    again = PACL.from_pretrained(tmp_path, clip=photos.clip)
+    tokens = torch.randn(1, 9, photos.clip.width, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again.patch_vectors(tokens), photos.patch_vectors(tokens))
+    assert torch.equal(again.encode_text(["a dog"]), photos.encode_text(["a dog"]))
+
+
+def test_training_leaves_what_the_classifier_says(photos: PACL) -> None:
+    trained = {name for name, value in photos.named_parameters() if value.requires_grad}
+    assert trained
+    assert not any("first" in name for name in trained)
+    tokens = torch.randn(2, 4, photos.clip.width)
+    half = photos.embedder(tokens)[..., : photos.config.dim]
+    assert torch.equal(half, photos.embedder.first(tokens) * photos.config.conse_share**0.5)
+
+
+def test_without_training_conse_stands_alone(photos: PACL) -> None:
+    model = PACL.untrained(photos.clip, dense="clip", start="conse", conse_share=1.0)
+    assert not [p for part in (model.embedder, model.text_embedder) for p in part.parameters()]
+    assert model.encode_text(["a dog"]).shape == (1, photos.config.dim)
+
+
+@pytest.mark.parametrize("settings", [{"conse_share": 1.5}, {"smoothing": -1.0}, {"start": "best"}])
+def test_settings_of_the_start_that_make_no_sense(photos: PACL, settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        PACL.untrained(photos.clip, **{"dense": "clip", "start": "conse", **settings})
+
+
+def test_conse_needs_a_classifier(clip: Backbone) -> None:
+    with pytest.raises(UserError, match="classifier"):
+        PACL.untrained(clip, start="conse")
