@@ -83,7 +83,7 @@ def test_tokens_of_convolutional_towers_are_timms_own_at_output_stride_16(kind: 
     (tokens,), grid = tower(images, ["clip"])
     assert grid == PatchGrid(6, 10, 16, 16)
     assert tower.width == tokens.shape[-1]
-    torch.testing.assert_close(tokens, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tokens, expected, rtol=1e-3, atol=2e-4)
 
 
 @torch.no_grad()
@@ -119,7 +119,9 @@ def test_a_vit_responds_where_something_is_drawn(
     stride: int | None, size: tuple[int, int], place: tuple[int, int]
 ) -> None:
     """Repaint one patch's pixels: the tokens change most at those pixels. One block, so that places do not mix."""
-    tower = timm_tower(timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=1, num_heads=2, img_size=64))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tower = timm_tower(timm.create_model("vit_tiny_patch16_224", embed_dim=32, depth=1, num_heads=2, img_size=64))
     top, left = place[0] * 16, place[1] * 16
     before = 0.1 * noise(1, 3, *size)
     after = before.clone()
