@@ -23,6 +23,8 @@ import pacl.segment
 from pacl.data.scenes import scene
 from pacl.errors import run_verb
 from pacl.models.dense import VARIANTS
+from pacl.models.efficientnet_lite import LITE2
+from pacl.models.packaged import PACKAGES
 from pacl.segment import build_parser, main
 from pacl.settings import SegmenterSettings
 
@@ -410,6 +412,27 @@ def test_help_names_what_there_is_and_needs_no_torch() -> None:
     text = " ".join(done.stdout.split())
     for word in (*VARIANTS, "overlay", "polygons", "--window CROP[/STEP]", "examples:", "exit codes:"):
         assert word in text
+
+
+# --- start-up -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(PACKAGES[LITE2].find() is None, reason=f"needs {PACKAGES[LITE2].distribution}")
+def test_the_photo_model_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """What others import takes seconds, torch's compiler and its way through torchvision above all."""
+    code = (
+        "import json, sys, pacl.segment as s\n"
+        f"s.main(['pacl/photos/demo.jpg', 'a cat', '--model', 'photos', '--out', {str(tmp_path)!r}])\n"
+        "print(json.dumps(list(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    found = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "torch" in found
+    needless = {
+        *("torch._dynamo", "torch._inductor", "torchvision", "timm", "open_clip", "transformers", "lightning"),
+        *("sentence_transformers", "torchmetrics", "matplotlib", "sympy", "scipy", "sklearn", "pandas"),
+    }
+    assert not found & needless
 
 
 # --- the bundled model ----------------------------------------------------------------------------------

@@ -77,14 +77,14 @@ def advice(name: str) -> str:
 def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Weights of a timm model from its package, under timm's names.
 
-    The file holds the same tensors in the same order under other names, without counters of seen batches.
+    The file holds the same tensors in the same order under other names.
 
     Args:
         name: the model's, as in `PACKAGES`.
-        expected: the ``state_dict`` of the model that they are for.
+        expected: the ``state_dict`` of the model that they are for; its values are not read.
 
     Returns:
-        The weights, or ``None`` where no package has them or it is not installed.
+        The weights, with counters of seen batches at 0, or ``None`` where no package has them or it is not installed.
 
     Raises:
         UserError: the file is not the expected one.
@@ -102,7 +102,7 @@ def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     names = [key for key in expected if not key.endswith("num_batches_tracked")]
     if [value.shape for value in found] != [expected[key].shape for key in names]:
         raise UserError(f"--model {name}: the weights of {package.distribution} do not fit timm's model")
-    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    counters = {key: torch.tensor(0) for key in expected if key.endswith("num_batches_tracked")}
     return {**dict(zip(names, found, strict=True)), **counters}
 
 

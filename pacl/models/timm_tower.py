@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.errors import UserError
+from pacl.models.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
 from pacl.models.grid import PatchGrid
 from pacl.models.hub import fail_fast, first_line
-from pacl.models.packaged import advice, packaged_state
+from pacl.models.packaged import advice
 from pacl.models.positions import resample_positions
 from pacl.models.towers import Classifier, ImageTower, layer_indices, pad_to
 
@@ -187,6 +189,8 @@ class TimmViTTower(TimmTower):
 
 def timm_tower(model: Any, layers: Sequence[int] = ()) -> TimmTower:
     """The tower for a timm model."""
+    if isinstance(model, EfficientNetLite):
+        return TimmTower(model, layers)
     from timm.layers.patch_embed import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
@@ -209,6 +213,8 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
     Raises:
         UserError: no such model or tag, weights that are neither there nor reachable, or that do not fit.
     """
+    if name in (LITE2, LITE2.partition(".")[0]) and (lite2 := load_lite2()) is not None:
+        return timm_tower(lite2, layers), name
     import timm
 
     architecture, _, source = name.removeprefix("timm:").partition("/")
@@ -226,18 +232,13 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
             name = f"timm:{architecture}/{path}"
             model = _create(architecture, timm.models.load_state_dict(str(path), use_ema=False, weights_only=True))
         else:
-            model = _create(architecture)
-            full = f"timm:{architecture.partition('.')[0]}.{model.pretrained_cfg['tag']}"
-            state = packaged_state(full, model.state_dict())
+            full = f"timm:{architecture.partition('.')[0]}.{timm.get_pretrained_cfg(architecture).tag}"
             hint = (
                 "; connect once so that its weights are cached, or give a weight file as "
                 f"timm:{architecture}/PATH{advice(full)}"
             )
-            if state is not None:
-                model.load_state_dict(state)
-            else:
-                with fail_fast():
-                    model = _create(architecture, pretrained=True)
+            with fail_fast():
+                model = _create(architecture, pretrained=True)
     except UserError:
         raise
     except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
@@ -287,6 +288,9 @@ def accept_any_size(model: Any) -> None:
 
 def class_names(model: Any) -> tuple[list[tuple[str, ...]], list[str]] | None:
     """Names and definitions of a timm classifier's classes, where it is one of ImageNet's label sets."""
+    if isinstance(model, EfficientNetLite):
+        with contextlib.suppress(FileNotFoundError):
+            return imagenet_classes()
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
     subset = infer_imagenet_subset(model)
