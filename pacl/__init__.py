@@ -5,7 +5,7 @@ Names are imported when they are first used, so that ``import pacl`` and ``--hel
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ __all__ = sorted([*_HOMES, "__version__"])
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata
+
         return metadata.version("pacl")
     if name in _HOMES:
         return getattr(import_module(f"pacl.{_HOMES[name]}"), name)

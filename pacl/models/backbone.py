@@ -39,6 +39,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -257,7 +258,7 @@ class Backbone(nn.Module):
 
     def image_checksum(self) -> str:
         """Tells one image tower from another; that of one CLIP is its `checksum`."""
-        return self.checksum() if self.shared else weights_checksum(self.image.weights())
+        return self.checksum() if self.shared else self._tower_checksums[0]
 
     def checksum(self) -> str:
         """Tells one set of weights from another, whatever is computed from them.
@@ -269,9 +270,13 @@ class Backbone(nn.Module):
             if self.shared:
                 self._checksum = weights_checksum({**self.image.weights(), **self.text.weights()})
             else:
-                both = (weights_checksum(tower.weights()) for tower in (self.image, self.text))
-                self._checksum = hashlib.sha256("+".join(both).encode()).hexdigest()
+                self._checksum = hashlib.sha256("+".join(self._tower_checksums).encode()).hexdigest()
         return self._checksum
+
+    @cached_property
+    def _tower_checksums(self) -> tuple[str, str]:
+        """Of two towers that were trained apart."""
+        return weights_checksum(self.image.weights()), weights_checksum(self.text.weights())
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> str:

@@ -119,15 +119,17 @@ def load_static_tower(name: str) -> tuple[StaticTower, str]:
 def _read_tokenizer(path: Path, name: str) -> tuple[Tokenizer, int | None]:
     """A tokenizer and the id of its token for the unknown."""
     from tokenizers import Tokenizer
+    from tokenizers.models import Unigram
 
     try:
         text = path.read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
-        model = json.loads(text)["model"]
     except Exception as error:  # (the library raises plain exceptions)
         raise UserError(f"--model {name}: {path} is not a tokenizer ({first_line(error)})") from error
-    token = model.get("unk_token")  # Unigram models name its id, all others the token
-    return tokenizer, model.get("unk_id") if token is None else tokenizer.token_to_id(token)
+    if isinstance(tokenizer.model, Unigram):  # names its id, in the file only; all others name the token
+        return tokenizer, json.loads(text)["model"].get("unk_id")
+    token = tokenizer.model.unk_token
+    return tokenizer, None if token is None else tokenizer.token_to_id(token)
 
 
 def _read_embeddings(path: Path, name: str) -> Tensor:
@@ -143,7 +145,7 @@ def _read_embeddings(path: Path, name: str) -> Tensor:
         if "weights" in tensors:
             if tensors["weights"].shape != rows.shape[:1]:
                 raise ValueError(f"weights are {list(tensors['weights'].shape)}, not one of {len(rows)} tokens")
-            rows = rows * tensors["weights"].float()[:, None]
+            rows *= tensors["weights"].float()[:, None]
         return rows
     except KeyError:
         raise UserError(f"--model {name}: {path} holds no 'embeddings'") from None
