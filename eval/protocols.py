@@ -45,6 +45,7 @@ class Protocol:
         names: list of class names: plain, sclip, clearclip, proxyclip, everyday (folders in ``eval/names``), or a file.
         templates: sentence templates around each name: none, photo, paper, imagenet, or a file (beside the YAML).
         size: short side, in pixels, that pictures are resized to; None: the model's own.
+        scales: factors of that size at which patch vectors are averaged; None: the model's own.
         interpolation: how they are resized: ``bilinear`` without antialiasing, as mmsegmentation does, or ``bicubic``.
         window: side of the sliding windows in pixels; None: the whole picture.
         window_step: pixels from one window to the next; None: half a window.
@@ -68,6 +69,7 @@ class Protocol:
     names: str = "plain"
     templates: str = "imagenet"
     size: int | None = None
+    scales: tuple[float, ...] | None = (1.0,)
     interpolation: str = "bilinear"
     window: int | None = None
     window_step: int | None = None
@@ -85,8 +87,10 @@ class Protocol:
 
     def __post_init__(self) -> None:
         _ = self.settings()
-        if self.background.partition(":")[0] not in ("none", "threshold", "entropy"):
-            raise UserError(f"--background {self.background}: a benchmark takes none, threshold:P or entropy:NATS")
+        if self.background.partition(":")[0] not in ("none", "threshold", "entropy", "peak"):
+            raise UserError(
+                f"--background {self.background}: a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS"
+            )
         if self.refine < 0:
             raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
         if not 0 <= self.smallest < 1:
@@ -142,8 +146,9 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     values["name"] = path.stem if name in PROTOCOLS else name
     if "templates" in values and (path.parent / values["templates"]).is_file():
         values["templates"] = str(path.parent / values["templates"])
-    if "dilations" in values:
-        values["dilations"] = tuple(values["dilations"])
+    for key in ("dilations", "scales"):
+        if values.get(key) is not None:
+            values[key] = tuple(values[key])
     try:
         protocol = Protocol(**(values if background else values | {"background": "none", "smallest": 0.0}))
     except UserError as error:
@@ -173,8 +178,10 @@ def _check(values: dict[str, Any], path: Path) -> None:
         if key not in fields:
             raise UserError(f"{path}: {key} is no setting of a protocol; there are {', '.join(fields)}")
         kinds = tuple(get_args(hints[key])) or (hints[key],)
-        if key == "dilations":
-            right, wanted = isinstance(value, list) and all(type(item) is int for item in value), "a list of numbers"
+        if key in ("dilations", "scales"):
+            items = (int,) if key == "dilations" else (int, float)
+            right = isinstance(value, list) and all(type(item) in items for item in value)
+            right, wanted = right or (key == "scales" and value is None), "a list of numbers"
         else:
             right = type(value) in kinds or (float in kinds and type(value) is int)
             wanted = " or ".join(KINDS[kind] for kind in kinds)

@@ -34,7 +34,7 @@ from pacl.models.model import PACL
 from pacl.patchmaps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
 from pacl.prompts import Label, get_templates
 from pacl.refine import refine
-from pacl.segmenter import Query, add_prior, segment
+from pacl.segmenter import Query, patch_scores, segment
 
 BLOCK = 16
 """Pictures that are lost at most when a run is killed."""
@@ -64,7 +64,7 @@ class Row:
         Raises:
             UserError: the background rule makes no sense with these names.
         """
-        query = ask(self.labels, self.background, self.protocol)
+        query = ask(self.labels, self.background, self.protocol, self.model.config.presence > 0)
         texts = self.model.encode_prompts(query.prompts, get_templates(self.protocol.templates)).float()
         return Ready(self, query, texts, self.protocol.logit_scale or float(self.model.logit_scale))
 
@@ -89,13 +89,13 @@ class Ready:
         steps = protocol.refine if protocol.refine_on == "probabilities" else 0
         if protocol.refine and not steps:
             cosines = refined(cosines, picture, protocol)
-        scores = add_prior(cosines, image.patches, self.texts, self.row.model, protocol.prior)
+        scores = patch_scores(cosines, image.patches, self.texts, self.row.model, self.query.background, protocol.prior)
         logits = replace(scores, values=scores.values * self.scale)
         index, _, _ = segment(logits, self.query, steps, image.guide)
         return index.astype(np.int32) - (not self.row.background)
 
 
-def ask(labels: Sequence[Label], background: bool, protocol: Protocol) -> Query:
+def ask(labels: Sequence[Label], background: bool, protocol: Protocol, calibrated: bool = False) -> Query:
     """What competes for the pixels of a benchmark.
 
     The names of class 0 come first, so that they win where the same name also stands for another class ("bed" in
@@ -112,7 +112,7 @@ def ask(labels: Sequence[Label], background: bool, protocol: Protocol) -> Query:
     if background and rule.kind == "none" and not behind:
         raise UserError(f"protocol {protocol.name}: nothing can become class 0; give a --background_rule")
     try:
-        rule = rule.resolve(len(named) + bool(behind), len(ids))
+        rule = rule.resolve(len(named) + bool(behind), len(ids), calibrated)
     except UserError as error:
         reason = str(error).partition(": ")[2].partition("; use")[0]
         raise UserError(f"--background_rule {rule}: {reason}; choose another limit") from None

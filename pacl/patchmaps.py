@@ -1,6 +1,7 @@
 """A picture as values at its patches: encoded in windows, kept small, upsampled in bands of rows.
 
     picture [3,H,W] --resize--> [3,H',W'] --windows--> [T,3,h',w'] --encode_crops--> patch vectors [T,D,h,w]
+    at several scales: each resampled to the finest patch grid, and averaged
     --times texts [N,D]--> cosines [T,N,h,w] --bands--> [N,rows,W], [N,rows,W], ...
 
 Nothing here makes a full-size map of every prompt: 150 classes of a 24-megapixel photo would be 14 GB.
@@ -66,6 +67,14 @@ class PatchMaps:
             count[i : i + self.grid.h, j : j + self.grid.w] += 1
         return PatchMaps((total / count)[None], grid, self.layout.whole())
 
+    def resampled(self, to: PatchMaps) -> Tensor:
+        """The values [1, K, h, w] at the patch centres of other maps of the same picture. Both have one window."""
+        scales = [own / other for own, other in zip(self.layout.resized, to.layout.resized, strict=True)]
+        step = (to.grid.stride * scales[0], to.grid.stride * scales[1])
+        # `upsample` takes the middle of each stride, a patch is centred in its own width.
+        offset = [(to.grid.stride - to.grid.patch) / 2 * scale for scale in scales]
+        return upsample(self.values, self.grid, (to.grid.h, to.grid.w), step, offset=(offset[0], offset[1]))
+
     def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
         """The maps upsampled to `size` (default: the picture's own), a band of rows at a time.
 
@@ -127,18 +136,44 @@ def encode_images(
         models: One, or several heads on the same CLIP, whose blocks before the last are computed once for all of
             them. Pictures are moved to its device, window by window.
         images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
-        settings: Those of size, windows, stride and interpolation, window_batch, precision and refine are read.
-            Without a size it is that of the first model's configuration.
+        settings: Those of size, scales, windows, stride and interpolation, window_batch, precision and refine are
+            read. Without size or scales they are those of the first model's configuration.
 
     Returns:
         For each model, its patches of each picture.
     """
-    first = models[0]
+    config = models[0].config
     pictures = [as_tensor(image) for image in images]  # [3, H, W] each
+    size = settings.size or config.size
+    scales = settings.scales or config.scales
+    by_scale = [encode_scale(models, pictures, round(size * scale), settings) for scale in sorted(scales)]
+    guides = [shrink(picture, GUIDE_SIDE) if settings.refine else None for picture in pictures]
+    return [
+        [EncodedImage(mean_of(maps), guide) for maps, guide in zip(zip(*own, strict=True), guides, strict=True)]
+        for own in zip(*by_scale, strict=True)
+    ]
+
+
+def mean_of(scales: Sequence[PatchMaps]) -> PatchMaps:
+    """The mean of maps of one picture at several scales, on the patch grid of the last.
+
+    Cosines are linear in the patch vectors: averaging these averages the cosines with every text to come.
+    """
+    *others, finest = scales
+    if not others:
+        return finest
+    return replace(finest, values=sum((maps.resampled(finest) for maps in others), finest.values) / len(scales))
+
+
+def encode_scale(
+    models: Sequence[PACL], pictures: Sequence[Tensor], size: int, settings: SegmenterSettings
+) -> list[list[PatchMaps]]:
+    """Pictures [3, H, W] -> for each model, patch vectors [T, D, h, w] of each picture at a short side of ``size``."""
+    first = models[0]
     layouts = [
         plan_layout(
             (picture.shape[1], picture.shape[2]),
-            settings.size or first.config.size,
+            size,
             patch=first.clip.patch,
             stride=settings.stride or first.clip.patch,
             window=settings.window,
@@ -160,15 +195,13 @@ def encode_images(
             for own, v in zip(vectors, by_model, strict=True):
                 for (i, _), vector in zip(batch, rearrange(v, "b (h w) d -> b d h w", h=grid.h), strict=True):
                     own[i].append(vector)
-    guides = [shrink(picture, GUIDE_SIDE) if settings.refine else None for picture in pictures]
     encoded = []
     for own in vectors:
         maps = [
             PatchMaps(torch.stack(parts), grids[layout.window], layout)  # [T, D, h, w]
             for layout, parts in zip(layouts, own, strict=True)
         ]
-        merged = [m.merged() for m in maps] if settings.accumulate == "patch" else maps
-        encoded.append([EncodedImage(m, guide) for m, guide in zip(merged, guides, strict=True)])
+        encoded.append([m.merged() for m in maps] if settings.accumulate == "patch" else maps)
     return encoded
 
 

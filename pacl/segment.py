@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt,
 from pacl.results import DEFAULT_FORMATS, FORMATS, Writer, line, table
 from pacl.settings import SegmenterSettings
 from pacl.sources import Picture, find_pictures, split_words
+from pacl.vocabulary import UnfamiliarWords
 
 if TYPE_CHECKING:
     import torch
@@ -130,17 +132,32 @@ def add_settings(group: argparse._ArgumentGroup) -> None:
     texts = {param.arg_name: param.description or "" for param in parse_from_object(SegmenterSettings).params}
     hints = get_type_hints(SegmenterSettings)
     for field in dataclasses.fields(SegmenterSettings):
-        kinds = [kind for kind in get_args(hints[field.name]) or [hints[field.name]] if kind is not type(None)]
+        hint = hints[field.name]
+        kinds = [kind for kind in get_args(hint) or [hint] if kind is not type(None)]
         text = texts[field.name].replace("None:", "Default:").replace("%", "%%")
         if field.default is not None:
             text += f" (default: {field.default})"
         if field.name == "window":
             group.add_argument("--window", metavar="CROP[/STEP]", action=Window, help=text)
+        elif field.name == "scales":
+            group.add_argument("--scales", metavar="X[,X...]", type=parse_scales, help=text)
         elif isinstance(kinds[0], str):  # Literal
             group.add_argument(f"--{field.name}", choices=kinds, default=field.default, help=text)
         else:
             metavar = {int: "N", float: "X", str: "TEXT"}[kinds[0]]
             group.add_argument(f"--{field.name}", type=kinds[0], metavar=metavar, default=field.default, help=text)
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """``1,2`` -> (1.0, 2.0).
+
+    Raises:
+        UserError: No numbers with commas between them.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--scales {text}: is a number or several with commas between, such as 1,2") from None
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -188,7 +205,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     segmenter = load_segmenter(args.model, args.dense, args.device, settings)
     warn_of_unknown_words(segmenter, labels)
-    segmenter.predict_batch([], labels)  # no picture yet: what is wrong with the words shows now, and only once
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", UnfamiliarWords)
+        segmenter.predict_batch([], labels)  # no picture yet: what is wrong with the words shows now, and only once
+    for warning in heard:
+        say(f"warning: {warning.message}")
     config = segmenter.model.config
     model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
     try:

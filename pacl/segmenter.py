@@ -1,7 +1,7 @@
 """Segment pictures by words: `Segmenter.set_image` once, `Segmenter.predict` often.
 
     set_image   picture [H,W,3] -> patch vectors [T,D,h,w]
-    predict     labels -> prompts -> texts [N,D]; patches times texts -> cosines [T,N,h,w]
+    predict     labels -> prompts -> texts [N,D]; patches times texts -> cosines [T,N,h,w] -> scores
                 -> bands of rows [N,rows,W] -> softmax, best prompt of each label, argmax -> index [H,W]
 
 The class is thin; the functions above it and in `pacl.patchmaps` do the work and are what the benchmarks call.
@@ -9,6 +9,7 @@ The class is thin; the functions above it and in `pacl.patchmaps` do the work an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -25,10 +26,11 @@ from pacl.models.precision import resolve_precision
 from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
 from pacl.settings import SegmenterSettings
+from pacl.vocabulary import UnfamiliarWords, say_unfamiliar, unfamiliar
 from pacl.windows import Layout
 
 if TYPE_CHECKING:
-    from pacl.models.model import PACL
+    from pacl.models.model import PACL, HeadConfig
 
 __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
 
@@ -45,38 +47,42 @@ class Query:
     ids: tuple[int, ...]
     """For each prompt i + 1 of its label, or 0 for the background; equal ids are neighbours."""
     background: Background
+    """The rule, settled. Under `peak` one more channel competes: a level that is the same everywhere, for id 0."""
     margin: float = 0.0
     """Cosine by which a background prompt must be ahead of the labels' to win a pixel."""
     smallest: float = 0.0
     """Labels that win no more than this share of all labels' pixels give way to the next best (SCLIP, ECCV 2024)."""
 
     @property
+    def channels(self) -> tuple[int, ...]:
+        """The ids of what competes: those of the prompts, after that of the level where the rule is `peak`."""
+        return (0, *self.ids) if self.background.kind == "peak" else self.ids
+
+    @property
     def classes(self) -> tuple[int, ...]:
-        """The ids that occur, each once, in the order of the prompts: K = C, or C + 1 with background prompts."""
-        return tuple(dict.fromkeys(self.ids))
+        """The ids that occur, each once, in the order of the channels: K = C, or C + 1 where id 0 competes."""
+        return tuple(dict.fromkeys(self.channels))
 
 
-def make_query(
-    labels: Sequence[Label], background: Background, contrast: Sequence[str], contrast_margin: float = 0.0
-) -> Query:
+def make_query(labels: Sequence[Label], background: Background, config: HeadConfig) -> Query:
     """Gather the prompts of the labels and of the background.
 
     Args:
         labels: As `pacl.prompts.check_labels` lets them pass.
         background: The rule; `auto` is settled here.
-        contrast: What competes under the rule `contrast`; those that say what a prompt says are left out.
-        contrast_margin: Cosine by which these must be ahead.
+        config: The model's. Its contrast prompts compete under the rule `contrast`, without those that say what a
+            prompt says.
 
     Raises:
         UserError: The rule makes no sense with these labels.
     """
     prompts = [prompt for label in labels for prompt in label.prompts]
     ids = [i for i, label in enumerate(labels, start=1) for _ in label.prompts]
-    background = background.resolve(len(labels), len(prompts))
+    background = background.resolve(len(labels), len(prompts), config.presence > 0)
     against: Sequence[str] = background.prompts
     margin = 0.0
     if background.kind == "contrast":
-        against, margin = competitors(prompts, contrast), contrast_margin
+        against, margin = competitors(prompts, config.contrast), config.contrast_margin
         if not against:
             raise UserError("--background contrast: the model has no words that compete with these prompts; use none")
     return Query(tuple(labels), (*prompts, *against), (*ids, *[0] * len(against)), background, margin)
@@ -85,25 +91,41 @@ def make_query(
 # --- Scores -----------------------------------------------------------------------------------------------------
 
 
-def add_prior(cosines: PatchMaps, patches: PatchMaps, texts: Tensor, model: PACL, prior: float | None) -> PatchMaps:
-    """Add to the cosines of each prompt its phi with the whole image, times the prior.
+def patch_scores(
+    cosines: PatchMaps,
+    patches: PatchMaps,
+    texts: Tensor,
+    model: PACL,
+    background: Background,
+    prior: float | None = None,
+) -> PatchMaps:
+    """What competes at each patch: cosines, less what a text has everywhere, plus what it has of the whole image.
 
     Args:
         cosines: of the patches with the N prompts, values [T, N, h, w].
         patches: patch vectors of all windows of the image, values [T, D, h, w].
         texts: unit vectors of the prompts [N, D].
-        model: pools the patches as its head does it.
-        prior: weight of phi; None is the model's own, and 0 leaves the cosines as they are.
+        model: a calibrated one knows each text's mean cosine over patches of many photos, which is subtracted.
+        background: the rule; under `peak` its level is one more channel, the first.
+        prior: weight of phi, which the model pools as its head does it; None is the model's own.
 
     Returns:
-        Scores [T, N, h, w], between -1 - prior and 1 + prior.
+        Scores, values [T, N, h, w], or [T, 1 + N, h, w] under `peak`.
     """
-    weight = model.config.prior if prior is None else prior
-    if not weight:
-        return cosines
-    whole = rearrange(patches.values, "t d h w -> 1 (t h w) d")
-    phi = model.phi(whole, texts)[0]  # [N]
-    return replace(cosines, values=cosines.values + weight * phi[:, None, None])
+    values = cosines.values
+    if model.centre is not None:
+        values = values - (texts @ model.centre)[:, None, None]
+    added = values.new_zeros(len(texts))
+    if weight := model.config.prior if prior is None else prior:
+        whole = rearrange(patches.values, "t d h w -> 1 (t h w) d")
+        added = weight * model.phi(whole, texts)[0]  # [N]
+    scores = values + added[:, None, None]
+    if background.kind == "peak":
+        highest, best = values.amax((0, 2, 3)).max(0)
+        # Where nothing is present the level is ahead of every score.
+        level = torch.where(highest < model.config.presence, highest + 1, background.limit * highest) + added[best]
+        scores = torch.cat([level.expand_as(scores[:, :1]), scores], dim=1)
+    return replace(cosines, values=scores)
 
 
 def class_probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
@@ -133,8 +155,8 @@ def segment(
     """Label every pixel of a picture.
 
     Args:
-        logits: Scaled cosines of its patches with the N prompts, values [T, N, h, w].
-        query: The N prompts.
+        logits: Scaled scores of its patches, values [T, N, h, w] for the N channels of the query.
+        query: What competes.
         refine: Iterations of refinement.
         guide: float [3, h, w] in [0, 1], the picture for the refinement, small.
 
@@ -155,7 +177,7 @@ def segment(
     def bands() -> Iterator[tuple[int, int, Tensor]]:
         """The probabilities of the classes [K, rows, W], band by band."""
         for start, stop, band in maps.bands():  # [N, rows, W]
-            yield start, stop, band if refine else class_probabilities(band, query.ids)
+            yield start, stop, band if refine else class_probabilities(band, query.channels)
 
     kept = large_enough(bands(), classes, query.smallest) if query.smallest else None  # [K]
     for start, stop, probabilities in bands():
@@ -180,7 +202,7 @@ def refined_probabilities(logits: PatchMaps, query: Query, iterations: int, guid
     from pacl.refine import refine
 
     h, w = guide.shape[1:]
-    rows = [class_probabilities(band, query.ids) for _, _, band in logits.bands((h, w))]  # [K, rows, w] each
+    rows = [class_probabilities(band, query.channels) for _, _, band in logits.bands((h, w))]  # [K, rows, w] each
     probabilities = refine(torch.cat(rows, dim=1), guide.to(rows[0].device), iterations)  # [K, h, w]
     layout = Layout(logits.layout.size, (h, w), (h, w), (0,), (0,))
     return PatchMaps(probabilities[None], PatchGrid(h, w, patch=1, stride=1), layout)
@@ -246,6 +268,7 @@ class Segmenter:
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
         self.image: EncodedImage | None = None
+        self._looked_up: set[str] = set()  # prompts; each is warned of once
         patch = model.clip.patch
         for flag in ("size", "window"):
             value = getattr(self.settings, flag)
@@ -265,6 +288,9 @@ class Segmenter:
         Args:
             labels: Texts (`"a dog"`, `"a dog=dog"`, `"cat;kitten=cat"`) or `Label`s. One alone works: under the
                 default background rule it competes with words that the model carries.
+
+        Warns:
+            UnfamiliarWords: Prompts are far from all words that the head was trained on; of each once.
         """
         if self.image is None:
             raise RuntimeError("call set_image before predict")
@@ -289,16 +315,23 @@ class Segmenter:
             context_length=clip.context_length,
             templates=self.templates,
         )
-        query = make_query(asked, self.background, self.model.config.contrast, self.model.config.contrast_margin)
+        self._warn_of_unfamiliar([prompt for label in [*asked, *behind] for prompt in label.prompts])
+        query = make_query(asked, self.background, self.model.config)
         return query, self.model.encode_prompts(query.prompts, self.templates).float()
+
+    def _warn_of_unfamiliar(self, prompts: Sequence[str]) -> None:
+        new = [prompt for prompt in prompts if prompt not in self._looked_up]
+        self._looked_up.update(new)
+        if found := unfamiliar(new, self.model):
+            warnings.warn(say_unfamiliar(found), UnfamiliarWords, stacklevel=5)
 
     @torch.inference_mode()
     def _segment(self, image: EncodedImage, query: Query, texts: Tensor) -> Segmentation:
         cosines = image.patches.similarity(texts)  # values [T, N, h, w]
         scale = self.settings.logit_scale or float(self.model.logit_scale)
-        behind = torch.tensor([query.margin * (i == 0) for i in query.ids], device=texts.device)  # [N]
+        scores = patch_scores(cosines, image.patches, texts, self.model, query.background, self.settings.prior)
+        behind = torch.tensor([query.margin * (i == 0) for i in query.channels], device=texts.device)
         # Upsampling is linear: shifted and scaled where it is small.
-        scores = add_prior(cosines, image.patches, texts, self.model, self.settings.prior)
         logits = replace(scores, values=(scores.values - behind[:, None, None]) * scale)
         index, pixels, confidence = segment(logits, query, self.settings.refine, image.guide)
         return Segmentation(

@@ -20,6 +20,11 @@ class SegmenterSettings:
     size: int | None = None
     """Short side, in pixels, that a picture is resized to (up or down) for the tower. None: the model's own."""
 
+    scales: tuple[float, ...] | None = None
+    """Factors of that size, such as 1,2: the picture is encoded once at each, and the patch vectors are averaged on the
+    finest grid. Larger scales give sharper masks, the size that the model was trained at knows more names; the cost
+    grows with their squares. None: the model's own."""
+
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     """How it is resized: "bicubic" with antialiasing, as CLIP's own preprocessing does it, or "bilinear" without, as
     mmsegmentation and so most published figures do."""
@@ -40,8 +45,9 @@ class SegmenterSettings:
     the resized picture are rounded to the patch stride. Labels differ on 1 % of the pixels or so, mIoU hardly."""
 
     background: str = "auto"
-    """What gets id 0: auto, none, contrast, prompt:TEXT[;TEXT...], threshold:P or entropy[:NATS]. auto is contrast
-    (words that the model carries compete) for a single label, else none."""
+    """What gets id 0: auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P or entropy[:NATS]. auto is
+    none for several labels; for a single one it is peak (scores below this share of the picture's highest) with a
+    calibrated model, else contrast (words that the model carries compete)."""
 
     logit_scale: float | None = None
     """Factor on the cosines in the softmax over prompts. Without synonyms it never changes which label wins, only the
@@ -72,6 +78,10 @@ class SegmenterSettings:
             value = getattr(self, flag)
             if value is not None and value < 1:
                 raise UserError(f"--{flag} {value}: must be at least 1")
+        if self.scales is not None and not (self.scales and all(0 < scale < float("inf") for scale in self.scales)):
+            raise UserError(f"--scales {self.scales}: must be one or more factors above 0, such as 1,2")
+        if self.scales is not None and len(self.scales) > 1 and self.accumulate != "patch":
+            raise UserError("--scales: several are averaged on one patch grid; use --accumulate patch")
         if self.refine < 0:
             raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):

@@ -25,6 +25,7 @@ from pacl.keep_last import Interrupted, KeepLast
 from pacl.lightning_cli import parse
 from pacl.models.model import PACL
 from pacl.training import PACLModule
+from pacl.vocabulary import trained_words
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
 
@@ -97,9 +98,9 @@ def check_checkpoint(path: str) -> int:
         ) from None
 
 
-def run(argv: Sequence[str], doc: str | None) -> int:
+def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLModule) -> int:
     """Parse, train, save the head; the exit code."""
-    cli = parse(lambda **settings: TrainCLI(PACLModule, CaptionData, **settings), "train", doc, argv, DEFAULT_CONFIG)
+    cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), "train", doc, argv, DEFAULT_CONFIG)
     check_settings(cli)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
     checkpoint = cli.config.ckpt_path
@@ -167,6 +168,8 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
         run = dataclasses.replace(run, figures={"val_recall": score}, kept=f"those after step {best['global_step']:,}")
     model.config.trained = True
     model.config.size = cli.datamodule.image_size()
+    if model.clip.text.familiar is not None:
+        model.config.vocabulary = trained_words(cli.datamodule.count_nouns(), model.clip, model.config.start)
     model.save_pretrained(cli.folder, card=write_card(model.config, run))
 
 

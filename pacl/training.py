@@ -63,6 +63,8 @@ class PACLModule(LightningModule):
             segmented; 0 is off. It does not touch training.
         prior: stored with the head: how much of a label's phi with the whole image is added to its cosines when images
             are segmented. It does not touch training.
+        scales: stored with the head: factors of the size at which images are encoded to be segmented. They do not
+            touch training.
         patches: this many patches of each image, drawn anew every step, are used; null uses all.
         precision: arithmetic of the frozen image tower alone; the head's is the trainer's. "auto" is bf16 where the
             hardware has it and the tower is faster with it, else fp32; with a trainer of 16-mixed it is fp16.
@@ -93,6 +95,7 @@ class PACLModule(LightningModule):
         contrast_margin: float = 0.0,
         smoothing: float = 0.0,
         prior: float = 0.0,
+        scales: list[float] = [1.0],  # noqa: B006
         patches: int | None = None,
         precision: Precision = "auto",
         images_at_once: int | None = None,
@@ -114,6 +117,7 @@ class PACLModule(LightningModule):
             space=space,
             smoothing=smoothing,
             prior=prior,
+            scales=scales,
             hidden=hidden,
             temperature=temperature,
             learn_temperature=learn_temperature,

@@ -1,0 +1,51 @@
+"""The trap, as a baseline: each image is pooled with its OWN caption, and that one vector is compared with every text.
+
+    python -m eval.own_caption --config configs/photos.yaml --out runs/own_caption
+
+It takes what ``python -m pacl.train`` takes, and differs in the pooling alone. In phi every text pools the patches for
+itself; here the caption has shaped the image's vector before it is compared, so that the loss can fall without the
+patches learning anything. See `pacl.models.compatibility`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pacl.errors import UserError, run_verb
+from pacl.training import PACLModule
+
+
+class OwnCaptionModule(PACLModule):
+    """Trains the same embedder as `PACLModule`, with the caption's pooling."""
+
+    positives: Tensor
+
+    def texts_of(self, batch: dict[str, Any], images: int) -> tuple[Tensor, Tensor]:
+        """Embeddings [T, D] of the texts, and which of them are right, bool [B, T], which is kept for the pooling."""
+        t, self.positives = super().texts_of(batch, images)
+        return t, self.positives
+
+    def phi(self, tokens: Tensor, t: Tensor) -> Tensor:
+        """Cosines [B, T] of texts [T, D] with tokens [B, P, W] pooled by the first right text of their image."""
+        if self.hparams["images_at_once"]:
+            raise UserError("--model.images_at_once: the baseline takes all images of a step at once")
+        own = t[self.positives.int().argmax(1)]  # [B, D]
+        v = self.pacl.embed_tokens(tokens.to(self.dtype))  # [B, P, D]
+        weights = (v @ own[:, :, None] / self.pacl.temperature).softmax(dim=1)  # [B, P, 1]
+        return F.normalize((weights * v).sum(dim=1), dim=-1) @ t.T
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, save the head."""
+    from pacl.train_cli import run
+
+    return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule)
+
+
+if __name__ == "__main__":
+    run_verb("own_caption", main)

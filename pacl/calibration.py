@@ -1,0 +1,56 @@
+"""What a text scores where nothing shows it: measured once on photos of many things, kept with the head.
+
+Some texts are near to almost every patch, others to none, whatever a photo shows. The mean patch vector over varied
+photos, times a text, is what that text scores everywhere; `pacl.segmenter.patch_scores` subtracts it. How far scores
+spread around that mean tells from which score on something is there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pacl.models.model import PACL
+from pacl.patchmaps import encode_images
+from pacl.settings import SegmenterSettings
+
+DEVIATIONS = 3.0
+"""Standard deviations above the mean at which a text counts as present. On Pascal VOC photos nine of ten that do not
+show a thing then get none of it (``python -m eval.single_prompt``)."""
+
+
+@torch.inference_mode()
+def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
+    """Measure a head's `centre` and `presence` on photos, and set them.
+
+    Args:
+        model: the head, trained or not. It is changed.
+        images: photos, each uint8 ``[H, W, 3]``. A few hundred serve, if no thing is on many of them: what is common
+            in them counts as nothing.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: no photo.
+    """
+    settings = SegmenterSettings()
+    count, total = 0, torch.zeros(model.config.vector_width, dtype=torch.float64)
+    moments = torch.zeros(len(total), len(total), dtype=torch.float64)
+    for image in images:
+        vectors = encode_images([model], [image], settings)[0][0].patches.values  # [1, D, h, w]
+        vectors = vectors.flatten(2)[0].T.cpu()  # [P, D]
+        count, total = count + 1, total + vectors.mean(0)  # (photos count alike, whatever their shape)
+        moments += vectors.T @ vectors / len(vectors)
+    if not count:
+        raise ValueError("no photo to calibrate with")
+    centre = total / count
+    covariance = moments / count - torch.outer(centre, centre)
+    texts = model.encode_prompts(model.config.contrast).double().cpu()  # [N, D]
+    variance = torch.einsum("nd,de,ne->n", texts, covariance, texts).mean()
+    model.centre = centre.float().to(model.device)
+    model.config.presence = float(DEVIATIONS * variance.sqrt())
+    return model
