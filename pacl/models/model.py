@@ -66,12 +66,18 @@ class HeadConfig:
         cosine: whether phi is a cosine, or the raw product with the pooled vector.
         text: ``identity`` after CLIP's text projection, or a trained ``linear`` layer.
         logit_scale: inverse temperature of the softmax over texts at the start of training.
+        scales: factors of the size at which images are encoded to be segmented, unless the segmenter's settings say
+            otherwise; see `pacl.settings.SegmenterSettings`.
+        presence: score that a text's best patch has where the image shows what it says, once the head is calibrated
+            (see `pacl.calibration`); 0 before.
         contrast: prompts that compete with a single prompt.
         contrast_margin: cosine by which a competitor must be ahead of that prompt to win a pixel.
         smoothing: temperature at which patch vectors are averaged over patches that look alike, see
             `pacl.models.embedder.smooth`; 0 is off.
         prior: how much of a label's phi with the whole image is added to its cosines, unless the segmenter's settings
             say otherwise.
+        vocabulary: nouns of the training's captions and names of classes, most frequent first; empty where the text
+            tower cannot tell which prompts are far from them (see `pacl.vocabulary`).
         trained: False for the untrained start.
     """
 
@@ -98,7 +104,15 @@ class HeadConfig:
     contrast_margin: float = 0.0
     smoothing: float = 0.0
     prior: float = 0.0
+    scales: list[float] = field(default_factory=lambda: [1.0])
+    presence: float = 0.0
+    vocabulary: list[str] = field(default_factory=list)
     trained: bool = False
+
+    @property
+    def vector_width(self) -> int:
+        """Width of patch and text vectors."""
+        return self.dim + (self.space if self.start == "conse" and self.conse_share < 1 else 0)
 
     def to_json(self) -> str:
         """As JSON; an infinite temperature is written as a string, which JSON's numbers cannot say."""
@@ -138,7 +152,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         embedder: patch tokens [.., W] -> patch embeddings [.., D].
         text_embedder: identity, or a linear layer on CLIP's text embeddings.
         config: what this head is.
+        centre: mean patch vector ``[D]`` over photos of many things, once the head is calibrated, else ``None``. Its
+            product with a text is the cosine that the text has everywhere.
     """
+
+    centre: Tensor | None
 
     def __init__(self, clip: Backbone, config: HeadConfig) -> None:
         super().__init__()
@@ -163,6 +181,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
+        centre = torch.zeros(config.vector_width) if config.presence else None
+        self.register_buffer("centre", centre)
         self.log_logit_scale = nn.Parameter(torch.tensor(min(config.logit_scale, MAX_LOGIT_SCALE)).log())
 
     @classmethod
@@ -183,6 +203,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         space: int = 256,
         smoothing: float = 0.0,
         prior: float = 0.0,
+        scales: Sequence[float] = (1.0,),
     ) -> PACL:
         """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens."""
         config = HeadConfig(
@@ -202,6 +223,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             space=space,
             smoothing=smoothing,
             prior=prior,
+            scales=list(scales),
             temperature=temperature,
             learn_temperature=learn_temperature,
             cosine=cosine,
