@@ -91,7 +91,7 @@ def check_labels(
     Args:
         labels: The labels in order.
         count_tokens: Number of tokens of a text, start and end included. Only the model's tokenizer knows;
-            without it length is not checked.
+            without it length is not checked, nor whether the model can read the prompts at all.
         context_length: Longest text in tokens that the model reads; it would cut a longer one silently.
         templates: What the prompts will be put into (their words count as well).
         shared_prompts: A prompt may stand under two labels, whose scores for it tie. Published lists do so: "bed" is
@@ -102,7 +102,8 @@ def check_labels(
 
     Raises:
         UserError: No labels or too many, an empty one, a label given twice, a prompt under two labels (to
-            CLIP upper and lower case are the same) unless that is allowed, a prompt that is too long.
+            CLIP upper and lower case are the same) unless that is allowed, a prompt that is too long or has no
+            known token.
     """
     if not labels:
         raise UserError('no prompts: give at least one, such as "a dog"')
@@ -128,6 +129,8 @@ def check_labels(
         # template swallows the prompt's article can change the order by one, hence two probes.
         longest = {max(templates, key=lambda t: count_tokens(fill(t, probe))) for probe in ("x", "a x")}
         for prompt in (p for label in labels for p in label.prompts):
+            if not count_tokens(_ARTICLE.sub("", prompt)):
+                raise UserError(f'prompt "{prompt}": the model can read no word of it; say it in English')
             tokens = max(count_tokens(fill(template, prompt)) for template in longest)
             if tokens > context_length:
                 shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
@@ -241,6 +244,9 @@ GENERIC_CONTRAST: tuple[str, ...] = (
     *_names(_STUFF),
 )
 
+# Words that cannot be before the main noun of a phrase.
+_LINKS = _PHRASE_STARTS | frozenset(_words("to that which who is are near under over behind beside between"))
+
 # Words that carry no content of their own: articles, and what prompts are wrapped in.
 _EMPTY_WORDS = frozenset(
     _words("a an the some this that of in on at and with is are there photo photograph picture image itap")
@@ -267,6 +273,21 @@ def competitors(prompts: Iterable[str], contrast: Iterable[str]) -> list[str]:
         for rival in dict.fromkeys(contrast)
         if not any(_says_all(_content_words(rival), words) for words in asked)
     ]
+
+
+def subjects(prompt: str) -> list[str]:
+    """What a prompt may be about: all of it and its main noun, lower-case and without article, in the singular too.
+
+    "a man with a green hat" -> "man with a green hat", "man"; the rules are rough and for English.
+    """
+    whole = _tidy(_ARTICLE.sub("", prompt.lower()))
+    words = _words(whole)
+    phrase = words[: next((i for i, word in enumerate(words) if i and word in _LINKS), len(words))]
+    heads = phrase[-1:]
+    if phrase[1:] and heads[0].endswith("ing"):  # "two dogs running", but "a swimming pool"
+        heads.append(phrase[-2])
+    forms = [form for head in heads for form in sorted(_forms(head))]
+    return list(dict.fromkeys([whole, *forms]))
 
 
 def known_words(texts: Iterable[str]) -> list[str]:

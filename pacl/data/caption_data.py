@@ -20,6 +20,7 @@ from pacl.data.photos import Cut
 from pacl.data.sampling import DrawSampler
 from pacl.data.shards import ShardLoader
 from pacl.data.sources import Source, sources_of
+from pacl.data.texts import with_person
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import UserError
@@ -180,6 +181,21 @@ class CaptionData(LightningDataModule):
             for word in WORD.findall(caption.lower())
         )
         return tuple(sorted(word for word, count in words.items() if count >= 3))
+
+    def count_nouns(self) -> Counter[str]:
+        """The nouns of the training captions, with how often each comes.
+
+        None at all of shards, which nobody has read yet, or with ``nouns: false``.
+        """
+        if self.streams:
+            return Counter()
+        return Counter(
+            noun
+            for source in self.parts()[0]
+            for index in range(len(source))
+            for _, nouns in source.descriptions(index)
+            for noun in with_person(nouns)
+        )
 
     def warn_of_unknown_words(self) -> None:
         """Say so if the CLIP was never taught the words of the captions (small ones of one's own know few)."""

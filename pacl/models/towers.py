@@ -119,6 +119,8 @@ class TextTower(nn.Module, ABC):
         quick_gelu: whether its activation is QuickGELU.
         vocabulary: the words that it was trained on; ``None`` means any.
         contrast: prompts that compete with a single prompt; ``None`` means that it names none.
+        familiar: cosine with the nearest word of a vocabulary from which on a word counts as known, see
+            `pacl.vocabulary`; ``None`` where that was not measured or takes too long to embed.
     """
 
     dim: int
@@ -126,6 +128,7 @@ class TextTower(nn.Module, ABC):
     quick_gelu: bool = False
     vocabulary: frozenset[str] | None = None
     contrast: tuple[str, ...] | None = None
+    familiar: float | None = None
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Tensor:
