@@ -17,6 +17,10 @@ class UserError(ValueError):
     """
 
 
+class UnfamiliarWords(UserWarning):
+    """Prompts are far from all words that a head was trained on, see `pacl.vocabulary`."""
+
+
 def fail(verb: str, message: object) -> NoReturn:
     """Print ``pacl VERB: error: MESSAGE`` as one line on standard error and exit with code 2."""
     line = " ".join(str(message).split())

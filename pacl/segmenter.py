@@ -20,13 +20,13 @@ from einops import rearrange
 from torch import Tensor
 
 from pacl.background import Background, parse_background
-from pacl.errors import UserError
+from pacl.errors import UnfamiliarWords, UserError
 from pacl.models.grid import PatchGrid
 from pacl.models.precision import resolve_precision
 from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
 from pacl.settings import SegmenterSettings
-from pacl.vocabulary import UnfamiliarWords, say_unfamiliar, unfamiliar
+from pacl.vocabulary import Vocabulary, say_unfamiliar
 from pacl.windows import Layout
 
 if TYPE_CHECKING:
@@ -268,6 +268,7 @@ class Segmenter:
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
         self.image: EncodedImage | None = None
+        self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
         self._looked_up: set[str] = set()  # prompts; each is warned of once
         patch = model.clip.patch
         for flag in ("size", "window"):
@@ -322,7 +323,7 @@ class Segmenter:
     def _warn_of_unfamiliar(self, prompts: Sequence[str]) -> None:
         new = [prompt for prompt in prompts if prompt not in self._looked_up]
         self._looked_up.update(new)
-        if found := unfamiliar(new, self.model):
+        if found := self.vocabulary.unfamiliar(new):
             warnings.warn(say_unfamiliar(found), UnfamiliarWords, stacklevel=5)
 
     @torch.inference_mode()

@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pacl.models.backbone import Backbone
+from pacl.models.towers import TextTower
 from pacl.prompts import subjects
-
-if TYPE_CHECKING:
-    from pacl.models.backbone import Backbone
-    from pacl.models.model import PACL
 
 LIMIT = 2000
 """Nouns that a head's configuration carries: the most frequent ones, which a static text tower embeds in 30 ms."""
@@ -27,10 +29,6 @@ LEAST = 3
 """Captions that name a noun, before it counts as learned."""
 NAMED = 10
 """Prompts that one warning names; the others are counted."""
-
-
-class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on."""
 
 
 @dataclass(frozen=True)
@@ -64,33 +62,46 @@ def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
     return list(dict.fromkeys([*frequent, *(names[0].lower() for names in classes)]))
 
 
-def unfamiliar(prompts: Sequence[str], model: PACL) -> list[Unfamiliar]:
-    """The prompts that are far from all words of a head's vocabulary, each once.
-
-    A prompt is as near as the whole of it or its subject ("a red apple": "red apple" or "apple"). Prompts that are in
-    the vocabulary cost nothing; the vocabulary is embedded when the first other one comes.
+class Vocabulary:
+    """The words that a head was trained on.
 
     Args:
-        prompts: texts without templates.
-        model: the head. Without a vocabulary nothing is far.
+        words: V of them; without words nothing is far.
+        text: the tower that tells near from far. Where it cannot, nothing is far.
     """
-    vocabulary = model.config.vocabulary
-    familiar = model.clip.text.familiar if vocabulary else None
-    if familiar is None:
-        return []
-    known = set(vocabulary)
-    asked = {prompt: subjects(prompt) for prompt in prompts}
-    asked = {prompt: texts for prompt, texts in asked.items() if known.isdisjoint(texts)}
-    if not asked:
-        return []
-    words = model.clip.encode_text(vocabulary)  # [V, D]
-    texts = model.clip.encode_text([text for each in asked.values() for text in each])  # [T, D]
-    found = []
-    for prompt, cosines in zip(asked, (texts @ words.T).split([len(each) for each in asked.values()]), strict=True):
-        cosine, index = cosines.amax(0).max(0)
-        if cosine < familiar:
-            found.append(Unfamiliar(prompt, vocabulary[int(index)], float(cosine)))
-    return found
+
+    def __init__(self, words: Sequence[str], text: TextTower) -> None:
+        self.words, self.text = words, text
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """Unit embeddings ``[V, D]``, computed when they are first needed."""
+        return self._embed(self.words)
+
+    def unfamiliar(self, prompts: Sequence[str]) -> list[Unfamiliar]:
+        """The prompts (without templates) that are far from all words, each once.
+
+        A prompt is as near as the whole of it or its main noun: "a red apple" as "red apple" or "apple". Prompts that
+        are among the words cost nothing.
+        """
+        if self.text.familiar is None or not self.words:
+            return []
+        known = set(self.words)
+        asked = {prompt: subjects(prompt) for prompt in prompts}
+        asked = {prompt: texts for prompt, texts in asked.items() if known.isdisjoint(texts)}
+        if not asked:
+            return []
+        cosines = self._embed([text for texts in asked.values() for text in texts]) @ self.vectors.T  # [T, V]
+        found = []
+        for prompt, own in zip(asked, cosines.split([len(texts) for texts in asked.values()]), strict=True):
+            cosine, index = own.amax(0).max(0)
+            if cosine < self.text.familiar:
+                found.append(Unfamiliar(prompt, self.words[int(index)], float(cosine)))
+        return found
+
+    @torch.no_grad()
+    def _embed(self, texts: Sequence[str]) -> Tensor:
+        return F.normalize(self.text.encode(texts).float(), dim=-1)
 
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:

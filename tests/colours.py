@@ -24,11 +24,12 @@ class ColourModel(nn.Module):
         self.device = torch.device("cpu")
         self.logit_scale = torch.tensor(50.0)
         self.config = SimpleNamespace(
-            size=size, dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0
+            size=size, dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0, vocabulary=[]
         )
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, image=SimpleNamespace(bf16_on_cpu=False), patch_tokens_of=self.patch_tokens_of,
+            text=SimpleNamespace(familiar=None),
         )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []
 
