@@ -7,13 +7,13 @@ freshwater dace-like game fish of Europe"), so that training hears of "fish" whe
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.arguments import new_parser
 from pacl.errors import UserError, run_verb
 from pacl.files import written_whole
 from pacl.images import list_images
@@ -23,7 +23,7 @@ def class_captions(folder: Path) -> list[tuple[str, str]]:
     """Rows (path of an image below the folder, caption).
 
     Raises:
-        UserError: no images, or one whose name does not begin with a WordNet id of ImageNet.
+        UserError: no images, or one whose name does not begin with a WordNet id of ImageNet or is not UTF-8.
     """
     from timm.data import ImageNetInfo
 
@@ -38,13 +38,17 @@ def class_captions(folder: Path) -> list[tuple[str, str]]:
         definition = info.label_name_to_description(label, detailed=True).removeprefix(f"{names}: ")
         name = names.partition(",")[0]
         path = str(file.relative_to(folder))
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{file}: its name is not UTF-8, which the table is; rename it") from None
         rows += [(path, f"a photo of a {name}."), (path, f"{name}, {definition}")]
     return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the table."""
-    parser = argparse.ArgumentParser(prog="eval.class_captions", description=__doc__)
+    parser = new_parser("class_captions", __doc__)
     parser.add_argument("folder", type=Path, help="folder of images, with subfolders")
     parser.add_argument("--out", type=Path, required=True, help="CSV file that is written: image,caption")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
