@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from pycocotools import mask as coco_mask
 import pacl.segment
 from pacl.data.scenes import scene
 from pacl.errors import run_verb
+from pacl.models.backbone import load_backbone
 from pacl.models.dense import VARIANTS
 from pacl.models.efficientnet_lite import LITE2
+from pacl.models.model import PACL
 from pacl.models.packaged import PACKAGES
 from pacl.segment import build_parser, main
 from pacl.settings import SegmenterSettings
@@ -192,6 +195,8 @@ def test_every_setting_is_a_flag_with_its_default_and_its_help() -> None:
         (["--refine", "2"], {"refine": 2}),
         (["--templates", "paper"], {"templates": "paper"}),
         (["--logit_scale", "40"], {"logit_scale": 40.0}),
+        (["--prior", "0.3"], {"prior": 0.3}),
+        (["--prior", "0"], {"prior": 0.0}),
         (["--precision", "bf16"], {"precision": "bf16"}),
         (["--window_batch", "1"], {"window_batch": 1}),
         (["--background", "prompt:sky;a wall"], {"background": "prompt:sky;a wall"}),
@@ -224,8 +229,18 @@ def test_options_change_the_result(run: Run) -> None:
         ["--dense", "clip"],
         ["--templates", "paper"],
         ["--refine", "5"],
+        ["--prior", "2"],
     ):
         assert record(run, "a dog", "grass", *words)["labels"] != plain, words
+
+
+def test_a_heads_own_prior_holds_unless_the_flag_says_otherwise(run: Run, tiny_clip: str) -> None:
+    PACL.untrained(load_backbone(tiny_clip), prior=2.0).save_pretrained("head")
+
+    def labels(*words: str) -> Any:
+        return record(partial(run, model="head"), "a dog", "grass", *words)["labels"]
+
+    assert labels() == labels("--prior", "2") != labels("--prior", "0")
 
 
 def test_out_names_the_folder(run: Run) -> None:
@@ -304,6 +319,10 @@ def test_unknown_words_of_a_small_vocabulary_are_named(
         (["photo.png", "x", "--stride", "9"], "--stride 9: must be at most"),
         (["photo.png", "x", "--refine", "-1"], "--refine -1"),
         (["photo.png", "x", "--refine"], "--refine: expected one argument"),
+        (["photo.png", "x", "--prior", "-0.1"], "--prior -0.1: must be 0 (off) or a positive number"),
+        (["photo.png", "x", "--prior", "inf"], "--prior inf"),
+        (["photo.png", "x", "--prior", "nan"], "--prior nan"),
+        (["photo.png", "x", "--prior", "much"], "--prior: invalid float value: 'much'"),
         (["photo.png", "x", "--widow", "16"], "--widow: no such option; did you mean --window?"),
         (["photo.png", "x", "--zzz"], "--zzz: no such option; see --help"),
     ],
