@@ -18,6 +18,7 @@ from pacl.prompts import (
     get_templates,
     parse_prompt,
     read_classes,
+    subjects,
     unknown_words,
 )
 
@@ -256,6 +257,34 @@ def test_unknown_words() -> None:
     vocabulary = frozenset({"a", "red", "fish"})
     assert unknown_words(["a red fish", "A blue Fish, a whale"], vocabulary) == ["blue", "whale"]
     assert unknown_words(["anything"], None) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "about"),
+    [
+        ("Dog", {"dog"}),
+        ("a man with a green hat", {"man with a green hat", "man"}),
+        ("two dogs running", {"two dogs running", "running", "dogs", "dog"}),
+        ("the  swimming pool", {"swimming pool", "pool"}),
+        ("a building", {"building"}),
+        ("T-shirts", {"t-shirts", "shirts", "shirt"}),
+        ("on the grass", {"on the grass", "grass"}),
+        ("!", {"!"}),
+    ],
+)
+def test_subjects(prompt: str, about: set[str]) -> None:
+    assert set(subjects(prompt)) == about
+
+
+def test_a_prompt_without_a_known_token_is_refused() -> None:
+    def count(text: str) -> int:
+        return sum(word in ("a", "photo", "of", "dog") for word in text.split())
+
+    templates = ("a photo of {}",)
+    for prompt in ("zzz", "a zzz"):
+        with pytest.raises(UserError, match=prompt):
+            check_labels([parse_prompt("a dog"), parse_prompt(prompt)], count_tokens=count, templates=templates)
+    assert check_labels([parse_prompt("a zzz dog")], count_tokens=count, templates=templates)
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:

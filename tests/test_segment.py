@@ -28,8 +28,10 @@ from pacl.models.dense import VARIANTS
 from pacl.models.efficientnet_lite import LITE2
 from pacl.models.model import PACL
 from pacl.models.packaged import PACKAGES
+from pacl.models.static_tower import WORDS, load_static_tower
 from pacl.segment import build_parser, main
 from pacl.settings import SegmenterSettings
+from pacl.vocabulary import Vocabulary
 
 ROOT = Path(pacl.segment.__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]
@@ -275,6 +277,23 @@ def test_unknown_words_of_a_small_vocabulary_are_named(
     assert code == 0
     assert len(err.splitlines()) == 1
     assert "warning: this model knows 3 words and not 'zebra', 'blue', 'sky'" in err
+
+
+def test_words_far_from_all_of_the_training_are_named_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = pacl.segment.load_segmenter
+
+    def with_words(*args: Any) -> Any:
+        segmenter = load(*args)
+        segmenter.vocabulary = Vocabulary(["dog", "lawn"], load_static_tower(WORDS)[0])
+        return segmenter
+
+    monkeypatch.setattr(pacl.segment, "load_segmenter", with_words)
+    shutil.copy("photo.png", "again.png")
+    assert run("photo.png", "a puppy", "grass")[2] == ""
+    code, _, err = run("photo.png", "again.png", "a theremin=x", "grass")
+    assert code == 0
+    assert len(err.splitlines()) == 1
+    assert 'warning: "a theremin"' in err
 
 
 # --- every mistake is one line and exit code 2 ----------------------------------------------------------

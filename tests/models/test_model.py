@@ -172,6 +172,7 @@ def test_pushing_to_the_hub_uploads_the_three_files(clip: Backbone, monkeypatch:
 
 def test_config_survives_json() -> None:
     config = HeadConfig("b", "c", True, 1, 2, 3, 4, [0.1], [0.2], temperature=math.inf, contrast=["a thing"])
+    config.vocabulary = ["dog", "jack-o'-lantern"]
     assert HeadConfig.from_json(config.to_json(), "here") == config
 
 

@@ -1,0 +1,189 @@
+"""Prompts that are far from all words of a training, on a static text tower of a few tokens and on the shipped one."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pacl import train
+from pacl.distill import UNKNOWN
+from pacl.errors import UnfamiliarWords, UserError
+from pacl.models.backbone import load_backbone
+from pacl.models.model import CONFIG, PACL, HeadConfig, shipped_folder
+from pacl.models.static_tower import WORDS, StaticTower, load_static_tower
+from pacl.segmenter import Segmenter
+from pacl.vocabulary import LEAST, LIMIT, NAMED, Unfamiliar, Vocabulary, say_unfamiliar, trained_words
+from tests.models.test_static_tower import save_tower
+from tests.tiny import save_tiny_clip
+
+VECTORS = {
+    UNKNOWN: (0.0, 0.0, 0.0),
+    "dog": (1.0, 0.0, 0.0),
+    "puppy": (0.8, 0.6, 0.0),  # cosine 0.8 with "dog"
+    "whelp": (0.5, 0.0, 0.75**0.5),  # 0.5
+    "cat": (-1.0, 0.0, 0.0),
+    "red": (0.0, 1.0, 0.0),
+    "engine": (0.0, 0.0, 1.0),
+}
+
+
+@pytest.fixture
+def tower_name(tmp_path: Path) -> str:
+    return save_tower(tmp_path / "tower", list(VECTORS), embeddings=torch.tensor(list(VECTORS.values())))
+
+
+@pytest.fixture
+def vocabulary(tower_name: str) -> Vocabulary:
+    return Vocabulary(["dog", "cat"], load_static_tower(tower_name)[0])
+
+
+def watched(tower: StaticTower, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each call of the tower embeds."""
+    calls: list[int] = []
+    encode = tower.encode
+
+    def counted(texts: Any) -> Tensor:
+        calls.append(len(texts))
+        return encode(texts)
+
+    monkeypatch.setattr(tower, "encode", counted)
+    return calls
+
+
+# --- Far and near -------------------------------------------------------------------------------------------------
+
+
+def test_far_prompts_come_with_their_nearest_word(vocabulary: Vocabulary) -> None:
+    found = vocabulary.unfamiliar(["dog", "a whelp", "puppy", "engine", "a whelp"])
+    assert [(each.prompt, each.nearest) for each in found] == [("a whelp", "dog"), ("engine", "dog")]
+    assert [each.cosine for each in found] == pytest.approx([0.5, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a red dog", "Dogs", "the dog with an engine", "cat dog running", "a red puppy", "a red, red puppy"]
+)
+def test_a_prompt_is_as_near_as_its_main_noun(vocabulary: Vocabulary, prompt: str) -> None:
+    assert vocabulary.unfamiliar([prompt]) == []
+
+
+@pytest.mark.parametrize("prompt", ["a dog, red, red engine", "engine of a red red dog", "red"])
+def test_other_words_of_a_prompt_make_it_no_nearer(vocabulary: Vocabulary, prompt: str) -> None:
+    assert [each.prompt for each in vocabulary.unfamiliar([prompt])] == [prompt]
+
+
+def test_known_prompts_embed_nothing_and_the_words_are_embedded_once(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = watched(vocabulary.text, monkeypatch)  # type: ignore[arg-type]
+    assert vocabulary.unfamiliar(["dog", "a cat", "cats"]) == []
+    assert calls == []
+    vocabulary.unfamiliar(["engine"])
+    vocabulary.unfamiliar(["whelp"])
+    assert sorted(calls) == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("words", "familiar"), [([], 0.6), (["dog"], None)])
+def test_without_words_or_a_tower_that_can_tell_nothing_is_far(
+    tower_name: str, words: list[str], familiar: float | None
+) -> None:
+    tower = load_static_tower(tower_name)[0]
+    tower.familiar = familiar  # type: ignore[assignment]
+    assert Vocabulary(words, tower).unfamiliar(["engine"]) == []
+
+
+def test_one_line_names_some_and_counts_the_others() -> None:
+    one = say_unfamiliar([Unfamiliar("a theremin", "guitar", 0.314)])
+    assert '"a theremin"' in one
+    assert "guitar, 0.31" in one
+    many = say_unfamiliar([Unfamiliar(f"w{i}", "dog", 0.1) for i in range(NAMED + 3)])
+    assert many.count("nearest") == NAMED
+    assert "3 more" in many
+    assert "\n" not in many
+
+
+# --- The words ----------------------------------------------------------------------------------------------------
+
+
+def test_the_words_are_frequent_nouns_then_classes() -> None:
+    nouns = Counter({"dog": LEAST + 5, "cat": LEAST, "boat": LEAST - 1})
+    clip: Any = SimpleNamespace(classifier=SimpleNamespace(names=[("Egyptian cat", "mau"), ("dog",)]))
+    assert trained_words(nouns, clip, "conse") == ["dog", "cat", "egyptian cat"]
+    assert trained_words(nouns, clip, "paper") == ["dog", "cat"]
+    clip.classifier = None
+    assert trained_words(nouns, clip, "conse") == ["dog", "cat"]
+    assert len(trained_words(Counter({f"noun {i}": LEAST for i in range(LIMIT + 9)}), clip, "conse")) == LIMIT
+
+
+@pytest.mark.parametrize("nouns", [True, False])
+def test_a_training_writes_them(tower_name: str, tmp_path: Path, nouns: bool) -> None:
+    """Nouns of the captions, and persons by that word; a CLIP's head has none."""
+    for n in range(4):
+        Image.fromarray(np.full((32, 32, 3), 60 * n, np.uint8)).save(tmp_path / f"{n}.png")
+    captions = ["a dog and a man", "a man on the grass", "a dog on the grass", "the dog"]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["image,caption", *(f"{n}.png,{caption}" for n, caption in enumerate(captions))]))
+
+    def trained(backbone: str, dense: str, start: str) -> list[str]:
+        out = tmp_path / dense
+        arguments = [f"--model.backbone={backbone}", f"--model.dense={dense}", f"--model.start={start}"]
+        arguments += ["--data=pacl.data.CaptionData", f"--data.pairs={table}", "--data.size=32", "--data.batch_size=4"]
+        arguments += [f"--data.nouns={str(nouns).lower()}", "--trainer.max_steps=1", f"--out={out}"]
+        arguments += [f"--trainer.{each}=false" for each in ("enable_progress_bar", "enable_model_summary", "logger")]
+        assert train.main(["--config=configs/captions.yaml", *arguments, "--model.patches=null"]) == 0
+        return HeadConfig.from_json((out / CONFIG).read_text(encoding="utf-8"), str(out)).vocabulary
+
+    assert trained(f"timm:test_resnet/random+{tower_name}", "clip", "paper") == (["dog"] if nouns else [])
+    assert trained(save_tiny_clip(tmp_path / "small"), "value", "clip") == []
+
+
+# --- Where people see it ------------------------------------------------------------------------------------------
+
+
+def test_the_segmenter_warns_of_each_prompt_once(tower_name: str) -> None:
+    model = PACL.untrained(load_backbone(f"timm:test_resnet/random+{tower_name}"), dense="clip", start="paper")
+    model.config.vocabulary = ["dog", "cat"]
+    segmenter = Segmenter(model.eval())
+    segmenter.set_image(np.zeros((32, 32, 3), np.uint8))
+    with pytest.warns(UnfamiliarWords, match="whelp") as heard:
+        segmenter.predict(["a whelp", "dog"])
+    assert [warning.filename for warning in heard] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter.predict(["a whelp", "a puppy"])
+    with pytest.warns(UnfamiliarWords, match="engine"):
+        segmenter.predict(["a whelp", "engine"])
+
+
+def test_a_prompt_of_unknown_tokens_is_refused(tower_name: str) -> None:
+    model = PACL.untrained(load_backbone(f"timm:test_resnet/random+{tower_name}"), dense="clip", start="paper")
+    segmenter = Segmenter(model.eval())
+    with pytest.raises(UserError, match="狗"):
+        segmenter.predict_batch([], ["dog", "狗"])
+    segmenter.predict_batch([], ["dog", "red 狗"])
+
+
+# --- The photo model ----------------------------------------------------------------------------------------------
+
+KNOWN = (
+    "dog, puppy, man, an old man, people, jacket, bicycle, a red car, grass, sea, wet sand, mountain, brick building"
+)
+ABSENT = (
+    "theremin, quasar, algebra, invoice, monday, vaccine, marzipan, a wooden sextant, mri scan, nostalgia, bacteria"
+)
+
+
+def test_the_photo_models_threshold_parts_what_photos_show_from_what_they_do_not() -> None:
+    config = HeadConfig.from_json((shipped_folder("photos") / CONFIG).read_text(encoding="utf-8"), CONFIG)
+    assert config.vocabulary
+    vocabulary = Vocabulary(config.vocabulary, load_static_tower(WORDS)[0])
+    assert vocabulary.unfamiliar(KNOWN.split(", ")) == []
+    assert len(vocabulary.unfamiliar(ABSENT.split(", "))) >= 9
