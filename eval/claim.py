@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FILE = "run.json"
 PARTS = "parts"
 SHOWN = 4  # differences that a message tells
+UNREAD = ("contrast", "contrast_margin", "vocabulary")  # fields of a head's configuration that no count depends on
 
 
 def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
             {
                 "method": row.method,
                 "model": describe_model(row.model, ""),
+                "config": {key: value for key, value in vars(row.model.config).items() if key not in UNREAD},
                 "protocol": row.protocol.described(),
                 "templates": list(get_templates(row.protocol.templates)),
                 "classes": [[label.name, *label.prompts] for label in row.labels],

@@ -72,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--logit_scale", type=float, metavar="X", help="factor on the cosines in the softmax over names")
     how.add_argument("--prior", type=float, metavar="X", help="weight of each class's phi with the whole picture")
     how.add_argument("--templates", metavar="NAME", help="none, photo, paper, imagenet, or a file")
-    how.add_argument("--background_rule", metavar="RULE", help="of class 0: none, threshold:P or entropy:NATS")
+    how.add_argument(
+        "--background_rule", metavar="RULE", help="of class 0: none, peak:SHARE, threshold:P or entropy:NATS"
+    )
     how.add_argument("--refine", type=int, metavar="N", help="iterations of refinement; 0: off")
     more = parser.add_argument_group("what else is measured")
     more.add_argument("--boundary", action="store_true", help="boundary IoU (Cheng et al., CVPR 2021)")

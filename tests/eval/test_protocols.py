@@ -107,6 +107,18 @@ def test_what_the_segmenter_is_told():
     assert read("tcl", "voc20").settings().refine == 10
 
 
+def test_the_prior_is_off_in_published_protocols_and_a_change_reaches_the_segmenter(tmp_path):
+    assert {read(name, "voc20").settings().prior for name in PROTOCOLS} == {0.0}
+    protocol = read("sclip", "voc20", prior=0.3)
+    assert (protocol.prior, protocol.settings().prior, protocol.described()["prior"]) == (0.3, 0.3, 0.3)
+    assert protocol.changed == ("prior",)
+    assert read("sclip", "voc20", prior=0.0).changed == ()
+    (tmp_path / "mine.yaml").write_text("prior: null\n")
+    assert read(str(tmp_path / "mine.yaml"), "voc20").settings().prior is None  # the model's own
+    with pytest.raises(UserError, match=r"--prior -1\.0: must be 0"):
+        read("sclip", "voc20", prior=-1.0)
+
+
 def test_a_protocol_of_ones_own(tmp_path):
     file = tmp_path / "mine.yaml"
     (tmp_path / "two.txt").write_text("a {}.\nthe {}.\n")
@@ -131,10 +143,13 @@ def test_a_protocol_of_ones_own(tmp_path):
         ("size: " + "9" * 5000, "cannot be read"),
         ("[" * 5000, "cannot be read"),
         ("refine: -1", r"mine\.yaml: --refine -1: must be 0"),
+        ("prior: -1", r"mine\.yaml: --prior -1: must be 0"),
+        ("prior: .nan", r"mine\.yaml: --prior nan: must be 0"),
+        ("prior: much", r"mine\.yaml: prior is 'much'; it takes a number or null"),
         ("benchmarks: {voc22: {size: 3}}", "voc22 is none; there are voc20"),
         ("size: true", "size is True"),
         ("size: 0", r"mine\.yaml: --size 0: must be at least 1"),
-        ("background: contrast", "a benchmark takes none, threshold:P or entropy:NATS"),
+        ("background: contrast", "a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS"),
         ("background: threshold:3", "threshold:3"),
         ("smallest: 2", "is a share"),
         ("refine_on: masks", "refine_on masks"),

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import generate, segmentation, segmenting
+from eval import generate, report_words, segmentation, segmenting
 from eval.benchmarks import BENCHMARKS
 from eval.result import Result, read_results
-from pacl.errors import UserError
+from pacl.errors import UserError, run_verb
+from pacl.models.backbone import load_backbone
+from pacl.models.model import PACL
 
 QUICK = ("--templates", "none", "--size", "48", "--window", "32/16", "--workers", "0", "--device", "cpu")
 
@@ -162,6 +164,25 @@ def test_the_scores_are_those_of_the_predicted_maps(tmp_path, tiny_clip, voc):
     assert result.scores["pixel_accuracy"] == pytest.approx(100 * right / total)
 
 
+def test_the_prior_counts_and_is_stated(tmp_path, tiny_clip, voc):
+    """By the flag; and where a protocol leaves it to the model, the model's own."""
+    PACL.untrained(load_backbone(tiny_clip), dense="value", prior=2.0).save_pretrained(tmp_path / "head")
+    for name, prior in (("off", "0"), ("own", "null")):
+        (tmp_path / f"{name}.yaml").write_text(f"prior: {prior}\n")
+
+    def measured(name: str, *words: str) -> Result:
+        protocol = ("--protocol", str(tmp_path / f"{name}.yaml"), *words)
+        common = ("voc20", "--data", str(voc), "--no_figures")
+        return run(tmp_path, str(tmp_path / "head"), *common, *protocol, out="-".join([name, *words]))[0]
+
+    results = [measured("off"), measured("own"), measured("off", "--prior", "2"), measured("own", "--prior", "0")]
+    assert [result.protocol["prior"] for result in results] == [0, 2, 2, 0]
+    assert ["prior" in result.protocol["changed"] for result in results] == [False, False, True, True]
+    assert "prior 2" in report_words.changed(results[2])
+    off, own, as_own, as_off = (result.details["iou"] for result in results)
+    assert off == as_off != own == as_own
+
+
 # --- Killed, resumed, shared out --------------------------------------------------------------------------------
 
 
@@ -194,6 +215,7 @@ def test_a_folder_holds_the_counts_of_one_run(tmp_path, tiny_clip, voc):
     first = figures(run(tmp_path, tiny_clip, *words))
     for more, told in (
         (("--logit_scale", "3"), r"rows\.0\.protocol\.logit_scale"),
+        (("--prior", "0.3"), r"rows\.0\.protocol\.prior"),
         (("--limit", "2"), "pictures"),
         (("--method", "clip", "naclip"), "rows"),
         (("--names", "plain"), r"rows\.0\.protocol\.names"),
@@ -204,6 +226,23 @@ def test_a_folder_holds_the_counts_of_one_run(tmp_path, tiny_clip, voc):
             run(tmp_path, tiny_clip, *words, *more)
     assert figures(read_results(tmp_path / "out")) == first
     assert run(tmp_path, tiny_clip, *words, "--limit", "2", "--overwrite")[0].images == 2
+
+
+def test_a_head_of_another_configuration_is_another_run(tmp_path, tiny_clip, voc):
+    """Its weights may be the same: what it does with them is not."""
+    clip = load_backbone(tiny_clip)
+    words = ("voc20", "--data", str(voc), "--no_figures", "--limit", "1")
+    (tmp_path / "own.yaml").write_text("prior: null\nscales: null\n")
+
+    def measure(**options: object) -> Result:
+        PACL.untrained(clip, dense="value", **options).save_pretrained(tmp_path / "head")
+        return run(tmp_path, str(tmp_path / "head"), *words, "--protocol", str(tmp_path / "own.yaml"))[0]
+
+    measure(prior=0.5)
+    measure(prior=0.5, contrast_margin=0.1)  # which only a single prompt of `pacl segment` reads
+    for field, value in (("prior", 0.6), ("smoothing", 0.2), ("scales", (1, 1.5)), ("temperature", 1.0)):
+        with pytest.raises(UserError, match=rf"holds a run of other settings \(rows\.0\.config\.{field}\b"):
+            measure(**{"prior": 0.5, field: value})
 
 
 def test_what_changed_on_disk_is_another_run(tmp_path, tiny_clip, voc):
@@ -277,8 +316,11 @@ def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
         (["voc20", "--batch", "0"], "--batch 0"),
         (["voc20", "--workers", "-1"], "--workers -1"),
         (["voc20", "--stride", "9"], "--stride 9"),
+        (["voc20", "--prior", "-1"], "--prior -1.0: must be 0"),
+        (["voc20", "--prior", "nan"], "--prior nan: must be 0"),
+        (["voc20", "--prior", "much"], "--prior: invalid float value: 'much'"),
         (["voc21", "--background_rule", "threshold:0.01"], "--background_rule threshold:0.01: can never hold"),
-        (["voc21", "--background_rule", "contrast"], "a benchmark takes none, threshold:P or entropy:NATS"),
+        (["voc21", "--background_rule", "contrast"], "a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS"),
         (["custom"], "custom needs --images, --masks, --classes"),
         (["voc20", "--logit_scal", "3"], "--logit_scal: no such option; did you mean --logit_scale"),
     ],
@@ -289,6 +331,17 @@ def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, 
         segmentation.main([words[0], *common, *words[1:]])
     assert "\n" not in str(raised.value)
     assert not list((tmp_path / "out").rglob("results.json"))
+
+
+@pytest.mark.parametrize("prior", ["-1", "nan", "much"])
+def test_a_bad_prior_ends_with_exit_code_2(tmp_path, tiny_clip, voc, capsys, prior):
+    words = ["voc20", "--data", str(voc), "--model", tiny_clip, "--out", str(tmp_path / "out"), "--prior", prior]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run_verb(segmentation.VERB, lambda: segmentation.main(words))
+    told = capsys.readouterr()
+    assert (stop.value.code, told.out, len(told.err.splitlines())) == (2, "", 1)
+    assert "--prior" in told.err
 
 
 def test_data_of_all_benchmarks_are_looked_for_before_any_is_measured(tmp_path, tiny_clip, voc):
