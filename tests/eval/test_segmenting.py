@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from eval import segmenting
-from eval.protocols import Protocol, read_protocol
+from eval.protocols import DILATIONS, Protocol, read_protocol
 from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
 from pacl.background import parse_background
 from pacl.data.masks import MaskFolder
@@ -20,6 +20,7 @@ from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from pacl.patchmaps import as_tensor, resize
 from pacl.prompts import Label
+from pacl.segmenter import Segmenter
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import trained_head
 
@@ -181,6 +182,74 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
     assert len(expected.unique()) >= 3
     assert 0.02 < (scores.amax(0) < 0.33).float().mean() < 0.98
     assert (expected.numpy() != found).mean() < 1e-3  # the order of sums differs
+
+
+SEGMENTED = {
+    "templates": "photo", "size": 48, "scales": (1.0, 1.5), "accumulate": "patch", "interpolation": "bicubic",
+    "logit_scale": 30.0, "prior": 0.7, "refine": 3, "refine_on": "probabilities", "dilations": DILATIONS,
+}  # fmt: skip
+NAMES = {"sky": ("sky", "a wall"), "grass": ("grass", "lawn", "bed"), "house": ("house number 3",), "x": ("x",)}
+
+
+def labels_of_both(
+    tmp_path: Path,
+    clip: str,
+    names: dict[str, tuple[str, ...]] = NAMES,
+    smoothing: float = 0.2,
+    calibrated: bool = False,
+    **changes: object,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the benchmark and the segmenter say of one picture, [H, W] each, 0 where it is none of the names."""
+    model = PACL.untrained(load_backbone(clip), dense="value", smoothing=smoothing, prior=0.2)
+    if calibrated:
+        model.config.presence = 0.01
+        model.centre = 0.1 * F.normalize(torch.arange(16.0) - 7.5, dim=0)
+    background = "background" in changes
+    protocol = Protocol("mine", background_text=False, **{**SEGMENTED, **changes})  # type: ignore[arg-type]
+    labels = [Label(name, prompts) for name, prompts in names.items()]
+    image = noise(60, 90)
+    row = Row("pacl", model, protocol, [Label("none", ("none",)), *labels] if background else labels, background)
+    ((_, measured),) = next(Bench(folder_of(tmp_path), [row], Extras(), window_batch=3).predict([image]))
+    segmenter = Segmenter(model, protocol.settings(window_batch=3))
+    segmenter.set_image(image)
+    found = segmenter.predict(labels).index
+    return measured + (not background), found
+
+
+BOTH = {
+    "all": {"background": "threshold:0.27"},
+    "entropy": {"background": "entropy:1.37"},
+    "no background": {},
+    "the model's own prior, scales and scale": {
+        "background": "threshold:0.18", "prior": None, "scales": None, "logit_scale": None,
+    },
+    "windows by pixel": {
+        "background": "threshold:0.27", "scales": None, "window": 24, "window_step": 12, "accumulate": "pixel",
+    },
+    "overlapping patches": {"background": "threshold:0.27", "window": 32, "stride": 4},
+    "calibrated": {"background": "peak:0.9", "calibrated": True, "templates": "none"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", BOTH.values(), ids=BOTH)
+def test_labels_are_those_that_the_segmenter_gives(tmp_path, tiny_clip, changes):
+    measured, found = labels_of_both(tmp_path, tiny_clip, **changes)
+    assert np.array_equal(measured, found)
+    assert len(np.unique(found)) >= 3
+    assert (0 in found) == ("background" in changes)
+
+
+def test_each_setting_of_both_counts(tmp_path, tiny_clip):
+    """Two that both forget a setting would be equal, too."""
+    usual, _ = labels_of_both(tmp_path, tiny_clip, **BOTH["all"])
+    first = {name: prompts[:1] for name, prompts in NAMES.items()}
+    for changes in (
+        *({"prior": 0.0}, {"smoothing": 0.0}, {"refine": 0}, {"names": first}, {"background": "threshold:0.2"}),
+        *({"scales": (1.0,)}, {"templates": "none"}, {"logit_scale": 20.0}),
+    ):
+        measured, found = labels_of_both(tmp_path, tiny_clip, **{**BOTH["all"], **changes})
+        assert np.array_equal(measured, found), changes
+        assert not np.array_equal(measured, usual), changes
 
 
 # --- Several rows -----------------------------------------------------------------------------------------------
