@@ -24,8 +24,10 @@ class ColourModel(nn.Module):
         self.device = torch.device("cpu")
         self.logit_scale = torch.tensor(50.0)
         self.config = SimpleNamespace(
-            size=size, dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0, vocabulary=[]
-        )
+            size=size, scales=[1.0], dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0,
+            presence=0.0, vocabulary=[],
+        )  # fmt: skip
+        self.centre = None  # not calibrated
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, image=SimpleNamespace(bf16_on_cpu=False), patch_tokens_of=self.patch_tokens_of,
