@@ -33,8 +33,9 @@ class Stamp:
 
     Attributes:
         version: of the store itself.
-        backbone: the backbone's name.
-        weights: its checksum.
+        backbone: the image tower's name, `Backbone.image_name`; backbones that differ in their text tower alone share
+            a store.
+        weights: its checksum, `Backbone.image_checksum`.
         quick_gelu: its activation.
         mean: what it normalises pictures with.
         std: likewise.
@@ -93,7 +94,7 @@ class Stamp:
         return cls(
             backbone=clip.image_name,
             weights=clip.image_checksum()[:16],
-            quick_gelu=clip.quick_gelu,
+            quick_gelu=clip.image.quick_gelu,
             mean=clip.mean,
             std=clip.std,
             dense=dense,
