@@ -104,11 +104,17 @@ def test_gains_biases_and_temperature_do_not_decay(text: str, tmp_path: Path) ->
     assert held == {id(p) for p in module.parameters() if p.requires_grad}
 
 
-def test_what_is_saved_is_what_was_trained(text: str, tmp_path: Path) -> None:
-    module = trainer_of(text, image_lr=1e-3, text_lr=1e-3)
+@pytest.mark.parametrize("name", ["local-dir:{}/dual", "hf-hub:somebody/dual"])
+@pytest.mark.parametrize("tower_lr", [0.0, 1e-3], ids=["frozen", "tuned"])
+def test_what_is_saved_is_what_was_trained(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tower_lr: float, name: str
+) -> None:
+    module = trainer_of(text, image_lr=tower_lr, text_lr=tower_lr)
     fit(module, tmp_path, enable_checkpointing=False, max_steps=2)
     module.save(tmp_path / "dual")
-    loaded = load_backbone(f"local-dir:{tmp_path / 'dual'}")
+    monkeypatch.setattr("pacl.models.dual.hf_hub_download", lambda repository, file: str(tmp_path / "dual" / file))
+    monkeypatch.setattr("pacl.models.hub.reachable", lambda: True)
+    loaded = load_backbone(name.format(tmp_path))
     batch = batch_of_squares()
     with torch.no_grad():
         images, texts = module.eval()(batch)

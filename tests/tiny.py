@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def save_tiny_encoder(folder: Path, *, seed: int = 0, pieces: Sequence[str] = ()
     modules = [Transformer(str(bert), max_seq_length=8), Pooling(16)]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
     return f"st:{folder}"
+
+
+def fill_hub_cache(cache: Path, repository: str, folder: Path) -> None:
+    """Lay a folder's files out as the hub's client caches those of ``ORG/REPO``."""
+    revision = "0" * 40
+    place = cache / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(revision)
+    shutil.copytree(folder, place / "snapshots" / revision)
 
 
 def trained_head(clip: Backbone, **options: Any) -> PACL:

@@ -9,6 +9,7 @@ A backbone is an image tower and a text tower. They come from one CLIP:
 ``bundled``                  the small CLIP that travels with this package
 ============================ ============================================================================
 
+or from a dual encoder that `pacl.pretrain` saved (see `pacl.models.dual`), in a folder or a hub repository likewise,
 or from two models that were trained apart, ``IMAGE+TEXT``, where each is one of the above (of which one side is
 taken) or, for images,
 

@@ -27,7 +27,7 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.grid import PatchGrid
-from pacl.models.hub import fail_fast
+from pacl.models.hub import fail_fast, first_line
 from pacl.models.towers import ImageTower, TextTower
 
 CONFIG, WEIGHTS = "dual_config.json", "dual.safetensors"
@@ -225,7 +225,9 @@ class DualConfig:
 
 
 def save_dual(folder: str | Path, config: DualConfig, image: ProjectedImageTower, text: ProjectedTextTower) -> None:
-    """Write a folder that ``local-dir:FOLDER`` loads; each file is written whole or not at all, the weights first.
+    """Write a folder that ``local-dir:FOLDER`` loads, and ``hf-hub:ORG/REPO`` where it was uploaded.
+
+    Each file is written whole or not at all, the weights first.
 
     Raises:
         UserError: the folder cannot be written.
@@ -247,17 +249,27 @@ def _is_saved(key: str, config: DualConfig) -> bool:
 
 
 def find_dual(name: str) -> tuple[Path, Path] | None:
-    """Configuration and weight file of ``local-dir:PATH`` or ``hf-hub:ORG/REPO``; None if no dual encoder is there."""
+    """Configuration and weight file of ``local-dir:PATH`` or ``hf-hub:ORG/REPO``; None if no dual encoder is there.
+
+    Raises:
+        UserError: a repository with the configuration of one, whose weights cannot be had.
+    """
     scheme, _, rest = name.partition(":")
     if scheme == "local-dir" and rest:
         folder = Path(rest).expanduser().resolve()
         return (folder / CONFIG, folder / WEIGHTS) if (folder / CONFIG).is_file() else None
     if scheme == "hf-hub" and rest.count("/") == 1:
-        try:
-            with fail_fast():
-                return Path(hf_hub_download(rest, CONFIG)), Path(hf_hub_download(rest, WEIGHTS))
-        except Exception:  # not there, no network (the client raises many kinds): the loader of CLIPs says it
-            return None
+        with fail_fast():
+            try:
+                config = Path(hf_hub_download(rest, CONFIG))
+            except Exception:  # not there, no network (the client raises many kinds): the loader of CLIPs says it
+                return None
+            try:
+                return config, Path(hf_hub_download(rest, WEIGHTS))
+            except Exception as error:
+                raise UserError(
+                    f"--model {name}: its {WEIGHTS} cannot be had ({first_line(error)}); connect once to cache it"
+                ) from error
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from pacl.errors import UserError
+from pacl.models import hub
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.dual import (
     CONFIG,
@@ -20,12 +22,13 @@ from pacl.models.dual import (
     MLPHead,
     ProjectedImageTower,
     ProjectedTextTower,
+    find_dual,
     projection_head,
     save_dual,
 )
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from tests.tiny import save_tiny_clip
+from tests.tiny import fill_hub_cache, save_tiny_clip, trained_head
 
 D, SIZE = 12, 32
 TEXTS = ["a dog", "two cats on a green sofa"]
@@ -183,6 +186,88 @@ def test_towers_with_other_weights_are_refused(tmp_path: Path) -> None:
     save_tiny_clip(tmp_path / "clip", seed=1)
     with pytest.raises(UserError, match="other weights"):
         load_backbone(f"local-dir:{tmp_path / 'dual'}")
+
+
+# --- In a repository of the model hub ---
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, which cannot be reached."""
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("tuned", [False, True], ids=["frozen", "tuned"])
+def test_a_dual_from_the_hub_is_the_one_of_its_folder(
+    cache: Path, tmp_path: Path, names: tuple[str, str], tuned: bool
+) -> None:
+    save_random(tmp_path / "dual", names, "linear", tuned=tuned)
+    expected = load_backbone(f"local-dir:{tmp_path / 'dual'}")
+    fill_hub_cache(cache, "somebody/dual", tmp_path / "dual")
+    shutil.rmtree(tmp_path / "dual")
+    loaded = load_backbone("hf-hub:somebody/dual")
+    assert (loaded.name, loaded.image_name, loaded.shared) == ("hf-hub:somebody/dual", "hf-hub:somebody/dual", True)
+    assert loaded.checksum() == expected.checksum()
+    images = loaded.normalize(torch.rand(2, 3, SIZE, SIZE))
+    assert torch.equal(loaded.encode_image(images), expected.encode_image(images))
+    assert torch.equal(loaded.encode_text(TEXTS), expected.encode_text(TEXTS))
+    assert load_backbone("hf-hub:somebody/dual", layers=[0]).width > loaded.width
+
+
+def test_a_head_on_a_dual_from_the_hub_is_saved_and_loaded(cache: Path, tmp_path: Path, names: tuple[str, str]) -> None:
+    """The head in a folder, and in a repository of its own."""
+    save_random(tmp_path / "dual", names, "linear")
+    fill_hub_cache(cache, "somebody/dual", tmp_path / "dual")
+    untrained = load_model("hf-hub:somebody/dual")
+    assert (untrained.config.backbone, untrained.config.trained) == ("hf-hub:somebody/dual", False)
+    model = trained_head(untrained.clip, dense="clip")
+    model.save_pretrained(tmp_path / "head")
+    fill_hub_cache(cache, "somebody/head", tmp_path / "head")
+    images = torch.randn(1, 3, SIZE, SIZE)
+    for name in (str(tmp_path / "head"), "hf-hub:somebody/head"):
+        again = load_model(name)
+        assert again.config.trained
+        assert torch.equal(again.compatibility(images, TEXTS), model.compatibility(images, TEXTS))
+
+
+def test_the_hubs_client_is_asked_for_both_files(
+    tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = save_random(tmp_path, names, "linear")
+    asked: list[tuple[str, str]] = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("pacl.models.dual.hf_hub_download", download)
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    assert load_backbone("hf-hub:somebody/dual").checksum() == expected.checksum()
+    assert asked == [("somebody/dual", CONFIG), ("somebody/dual", WEIGHTS)]
+
+
+@pytest.mark.parametrize("lost", [CONFIG, WEIGHTS])
+def test_a_repository_that_is_not_whole_is_one_line(
+    cache: Path, tmp_path: Path, names: tuple[str, str], lost: str
+) -> None:
+    save_random(tmp_path / "dual", names, "linear")
+    (tmp_path / "dual" / lost).unlink()
+    fill_hub_cache(cache, "somebody/dual", tmp_path / "dual")
+    with pytest.raises(UserError, match="--model hf-hub:somebody/dual") as error:
+        load_model("hf-hub:somebody/dual")
+    assert "\n" not in str(error.value)
+    assert (WEIGHTS in str(error.value)) == (lost == WEIGHTS)
+
+
+def test_a_clip_from_the_hub_is_no_dual(cache: Path, tmp_path: Path, names: tuple[str, str]) -> None:
+    assert find_dual(names[1]) is None
+    fill_hub_cache(cache, "somebody/clip", Path(names[1].removeprefix("local-dir:")))
+    assert find_dual("hf-hub:somebody/clip") is None
+
+
+# --- Files that are refused ---
 
 
 @pytest.mark.parametrize(
