@@ -107,7 +107,8 @@ def patch_scores(
         texts: unit vectors of the prompts [N, D].
         model: a calibrated one knows each text's mean cosine over patches of many photos, which is subtracted.
         background: the rule; under `peak` its level is one more channel, the first.
-        prior: weight of phi, which the model pools as its head does it; None is the model's own.
+        prior: weight of phi, which the model pools as its head does it; None is the model's own. Where it is negative,
+            no phi counts as less than the model's `presence`: labels that are not in the image are not helped.
 
     Returns:
         Scores, values [T, N, h, w], or [T, 1 + N, h, w] under `peak`.
@@ -118,7 +119,8 @@ def patch_scores(
     added = values.new_zeros(len(texts))
     if weight := model.config.prior if prior is None else prior:
         whole = rearrange(patches.values, "t d h w -> 1 (t h w) d")
-        added = weight * model.phi(whole, texts)[0]  # [N]
+        phi = model.phi(whole, texts)[0]  # [N]
+        added = weight * (phi if weight > 0 else phi.clamp(min=model.config.presence))
     scores = values + added[:, None, None]
     if background.kind == "peak":
         highest, best = values.amax((0, 2, 3)).max(0)

@@ -55,9 +55,9 @@ class SegmenterSettings:
     protocols use 40 to 65)."""
 
     prior: float | None = None
-    """How much each label's compatibility with the whole image (phi, in [-1, 1]) is added to its cosines: labels that
-    are in the image get ahead of those that are not. Helps where few of many labels are in an image; 0 is off. None:
-    the model's own."""
+    """How much each label's compatibility with the whole image (phi, in [-1, 1]) is added to its cosines. Above 0,
+    labels that are in the image get ahead of those that are not: for long lists of which few are in an image. Below 0,
+    labels that are all in the image get even chances, such as snow beside a skier. 0 is off. None: the model's own."""
 
     templates: str = "none"
     """Sentence templates averaged around each prompt: none, photo, paper, imagenet, or a file with one a line."""
@@ -86,8 +86,8 @@ class SegmenterSettings:
             raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise UserError(f"--logit_scale {self.logit_scale}: must be positive and finite")
-        if self.prior is not None and not 0 <= self.prior < float("inf"):
-            raise UserError(f"--prior {self.prior}: must be 0 (off) or a positive number such as 0.3")
+        if self.prior is not None and not abs(self.prior) < float("inf"):
+            raise UserError(f"--prior {self.prior}: must be a finite number, such as 0.5, 0 (off) or -0.3")
         for flag, allowed in (
             ("accumulate", ("pixel", "patch")),
             ("precision", PRECISIONS),

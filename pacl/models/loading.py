@@ -96,7 +96,10 @@ def training_free(clip: Backbone, dense: str | None) -> PACL:
         )
     default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
     if clip.projection is None:
-        return PACL.untrained(clip, dense=dense or default, start="conse", conse_share=1.0)
+        # What serves the photo model before it is trained.
+        return PACL.untrained(
+            clip, dense=dense or default, start="conse", conse_share=1.0, smoothing=0.2, scales=(1.0, 2.0)
+        )
     model = PACL.untrained(clip, dense=dense or default)
     if clip.size == 224:
         model.config.size = UNTRAINED_SIDE

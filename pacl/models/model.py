@@ -75,7 +75,7 @@ class HeadConfig:
         smoothing: temperature at which patch vectors are averaged over patches that look alike, see
             `pacl.models.embedder.smooth`; 0 is off.
         prior: how much of a label's phi with the whole image is added to its cosines, unless the segmenter's settings
-            say otherwise.
+            say otherwise; see `pacl.settings.SegmenterSettings`.
         vocabulary: nouns of the training's captions and names of classes, most frequent first; empty where the text
             tower cannot tell which prompts are far from them (see `pacl.vocabulary`).
         trained: False for the untrained start.
