@@ -316,8 +316,8 @@ def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
         (["voc20", "--batch", "0"], "--batch 0"),
         (["voc20", "--workers", "-1"], "--workers -1"),
         (["voc20", "--stride", "9"], "--stride 9"),
-        (["voc20", "--prior", "-1"], "--prior -1.0: must be 0"),
-        (["voc20", "--prior", "nan"], "--prior nan: must be 0"),
+        (["voc20", "--prior", "inf"], "--prior inf: must be a finite number"),
+        (["voc20", "--prior", "nan"], "--prior nan: must be a finite number"),
         (["voc20", "--prior", "much"], "--prior: invalid float value: 'much'"),
         (["voc21", "--background_rule", "threshold:0.01"], "--background_rule threshold:0.01: can never hold"),
         (["voc21", "--background_rule", "contrast"], "a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS"),
@@ -333,7 +333,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, 
     assert not list((tmp_path / "out").rglob("results.json"))
 
 
-@pytest.mark.parametrize("prior", ["-1", "nan", "much"])
+@pytest.mark.parametrize("prior", ["inf", "nan", "much"])
 def test_a_bad_prior_ends_with_exit_code_2(tmp_path, tiny_clip, voc, capsys, prior):
     words = ["voc20", "--data", str(voc), "--model", tiny_clip, "--out", str(tmp_path / "out"), "--prior", prior]
     capsys.readouterr()

@@ -228,6 +228,7 @@ BOTH = {
     },
     "overlapping patches": {"background": "threshold:0.27", "window": 32, "stride": 4},
     "calibrated": {"background": "peak:0.9", "calibrated": True, "templates": "none"},
+    "a negative prior": {"background": "peak:0.9", "calibrated": True, "templates": "none", "prior": -0.3},
 }  # fmt: skip
 
 
@@ -244,7 +245,14 @@ def test_each_setting_of_both_counts(tmp_path, tiny_clip):
     usual, _ = labels_of_both(tmp_path, tiny_clip, **BOTH["all"])
     first = {name: prompts[:1] for name, prompts in NAMES.items()}
     for changes in (
-        *({"prior": 0.0}, {"smoothing": 0.0}, {"refine": 0}, {"names": first}, {"background": "threshold:0.2"}),
+        *(
+            {"prior": 0.0},
+            {"prior": -0.7},
+            {"smoothing": 0.0},
+            {"refine": 0},
+            {"names": first},
+            {"background": "threshold:0.2"},
+        ),
         *({"scales": (1.0,)}, {"templates": "none"}, {"logit_scale": 20.0}),
     ):
         measured, found = labels_of_both(tmp_path, tiny_clip, **{**BOTH["all"], **changes})
