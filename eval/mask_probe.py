@@ -1,0 +1,140 @@
+"""What the frozen tokens could tell: a linear probe that is trained on masks, to set a head that saw none beside.
+
+    python -m eval.mask_probe voc20 --data ROOT [--model photos] [--limit N]
+
+The photos are halved, every other one to each half. A linear layer on the patch tokens learns the majority label of
+every patch of one half and labels the other, and the other way round. Labels go from patches to pixels as a head's do.
+With few photos the probe has seen little of rare classes: what it tells is how well frequent ones can be told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from eval.areas import confusion_of
+from eval.arguments import add_model, load, new_parser
+from eval.benchmarks import BENCHMARKS, add_data, chosen
+from eval.patch_labels import majorities
+from pacl.data.masks import MaskFolder
+from pacl.errors import UserError, run_verb
+from pacl.metrics import mean_iou, pixel_accuracy
+from pacl.patchmaps import PatchMaps, encode_images
+from pacl.settings import SegmenterSettings
+
+if TYPE_CHECKING:
+    from pacl.models.model import PACL
+
+STEPS, BATCH, LR, WEIGHT_DECAY = 600, 1024, 2e-3, 0.05
+"""Of AdamW; the learning rate falls to 0 as a line."""
+
+
+class TokenModel:
+    """Stands in for a head in `encode_images`: its patch vectors are the frozen tokens themselves."""
+
+    def __init__(self, model: PACL) -> None:
+        self.clip, self.config, self.device = model.clip, model.config, model.device
+
+    def patch_vectors(self, tokens: Tensor) -> Tensor:
+        """``[B, P, W]`` as they are."""
+        return tokens
+
+
+def train_probe(tokens: Tensor, labels: Tensor, classes: int, seed: int = 0) -> nn.Linear:
+    """A linear classifier of tokens.
+
+    Args:
+        tokens: ``[N, W]``.
+        labels: int64 ``[N]``, classes 0..C-1, or below 0 for what is left out.
+        classes: C.
+        seed: of the order of tokens and of the first weights.
+    """
+    tokens, labels = tokens[labels >= 0], labels[labels >= 0]
+    rng = torch.Generator().manual_seed(seed)
+    probe = nn.Linear(tokens.shape[1], classes)
+    with torch.no_grad():
+        probe.weight.normal_(std=tokens.shape[1] ** -0.5, generator=rng)
+        probe.bias.zero_()
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, STEPS)
+    for _ in range(STEPS):
+        some = torch.randint(len(tokens), (BATCH,), generator=rng)
+        loss = F.cross_entropy(probe(tokens[some]), labels[some])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return probe
+
+
+def probed(maps: Sequence[PatchMaps], targets: Sequence[np.ndarray], classes: int) -> list[PatchMaps]:
+    """Class logits of all images' patches, values [1, C, h, w], by a probe that was trained on the other half."""
+    tokens = [rearrange(each.values, "1 w y x -> (y x) w") for each in maps]
+    labels = [torch.from_numpy(majorities(m, target)).long().flatten() for m, target in zip(maps, targets, strict=True)]
+    found = list(maps)
+    for half in (0, 1):
+        train, test = range(1 - half, len(maps), 2), range(half, len(maps), 2)
+        seen = torch.cat([tokens[i] for i in train])
+        mean, std = seen.mean(0), seen.std(0) + 1e-5
+        probe = train_probe((seen - mean) / std, torch.cat([labels[i] for i in train]), classes)
+        with torch.no_grad():
+            for i in test:
+                grid = maps[i].grid
+                logits = rearrange(probe((tokens[i] - mean) / std), "(y x) c -> 1 c y x", y=grid.h)
+                found[i] = replace(maps[i], values=logits)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = new_parser("mask_probe", __doc__)
+    parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, "custom"]))
+    add_data(parser)
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
+    parser.add_argument("--size", type=int, metavar="N", help="short side of the photos (default: the model's own)")
+    add_model(parser)
+    args = parser.parse_args(argv)
+    benchmark = chosen(args.benchmark, args)
+    if benchmark.background:
+        raise UserError(f"{args.benchmark}: the probe takes benchmarks without background, such as voc20")
+    folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
+    if len(folder) < 2:
+        raise UserError(f"{args.benchmark}: {len(folder)} photos; a probe needs two halves")
+    model = load(args)
+    found = measure(model, folder, SegmenterSettings(size=args.size, scales=(1.0,), precision=args.precision))
+    print(
+        f"{len(folder)} photos of {folder.images}, probe on the tokens of {model.clip.name}: "
+        f"mIoU {100 * mean_iou(found):.1f}, pixel accuracy {100 * pixel_accuracy(found):.1f}"
+    )
+    return 0
+
+
+def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> Tensor:
+    """Encode all photos once, train the probe on each half, and count: int64 [C, C], rows true."""
+    tokens: list[PatchMaps] = []
+    targets: list[np.ndarray] = []
+    raw: Any = TokenModel(model)
+    with torch.inference_mode():
+        for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
+            item = folder[i]
+            tokens.append(encode_images([raw], [item.picture()], settings)[0][0].patches)
+            targets.append(item.mask)
+    tokens = [replace(maps, values=maps.values.clone()) for maps in tokens]  # (no longer inference tensors)
+    total = np.zeros((len(folder.labels),) * 2, np.int64)
+    for maps, target in zip(probed(tokens, targets, len(total)), targets, strict=True):
+        labels = np.concatenate([band.argmax(0).numpy() for _, _, band in maps.bands()])
+        total += confusion_of(labels.astype(np.int32), target, len(total))
+    return torch.from_numpy(total)
+
+
+if __name__ == "__main__":
+    run_verb("mask_probe", main)
