@@ -55,6 +55,8 @@ class Protocol:
         prior: weight of each class's phi with the whole image, beside its cosines; None: the model's own.
         background: what becomes class 0 where the benchmark has one: none, threshold:P or entropy:NATS.
         background_text: whether the names of class 0 compete like those of any other class.
+        present: only the classes that a picture's mask shows, on 1 % of its pixels or more, compete in it, as for
+            somebody who names what they see. The figures are then not those of the benchmark.
         smallest: classes that win no more than this share of the labelled pixels of a picture give way.
         refine: iterations of pixel-adaptive refinement (PAMR); 0: off.
         refine_on: ``cosines``, at the label's own size and before the softmax, as SCLIP and NACLIP have it, or the
@@ -80,6 +82,7 @@ class Protocol:
     background: str = "none"
     background_text: bool = True
     smallest: float = 0.0
+    present: bool = False
     refine: int = 0
     refine_on: str = "cosines"
     dilations: tuple[int, ...] = (8, 16)

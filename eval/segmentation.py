@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 VERB = "eval.segmentation"
 OUT = Path("out/segmentation")
-CHANGES = ("size", "stride", "logit_scale", "prior", "templates", "refine")
+CHANGES = ("size", "stride", "logit_scale", "prior", "templates", "refine", "present")
 """Flags that are settings of the protocol."""
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
@@ -71,6 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument("--stride", type=int, metavar="N", help="pixels from one patch to the next")
     how.add_argument("--logit_scale", type=float, metavar="X", help="factor on the cosines in the softmax over names")
     how.add_argument("--prior", type=float, metavar="X", help="weight of each class's phi with the whole picture")
+    how.add_argument(
+        "--present", action="store_true", default=None,
+        help="ask each picture only for the classes that its mask shows, as somebody does who sees it",
+    )  # fmt: skip
     how.add_argument("--templates", metavar="NAME", help="none, photo, paper, imagenet, or a file")
     how.add_argument(
         "--background_rule", metavar="RULE", help="of class 0: none, peak:SHARE, threshold:P or entropy:NATS"

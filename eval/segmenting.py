@@ -36,6 +36,12 @@ from pacl.prompts import Label, get_templates
 from pacl.refine import refine
 from pacl.segmenter import Query, patch_scores, segment
 
+LOW = -1e4
+"""Logit of what does not compete: small, and finite, because logits are averaged."""
+
+PRESENT = 0.01
+"""Share of a picture's labelled pixels from which on a class counts as shown."""
+
 BLOCK = 16
 """Pictures that are lost at most when a run is killed."""
 
@@ -81,16 +87,29 @@ class Ready:
     @property
     def classes(self) -> list[int]:
         """The class, 0..C-1, of each prompt."""
-        return [i if self.row.background else i - 1 for i in self.query.ids]
+        return [self.class_of(i) for i in self.query.ids]
 
-    def label(self, image: EncodedImage, picture: np.ndarray, cosines: PatchMaps) -> np.ndarray:
-        """Label every pixel of a picture [H, W, 3] by its patches' cosines: int32 [H, W], classes 0..C-1."""
+    def class_of(self, i: int) -> int:
+        """The class, 0..C-1, of an id of the query."""
+        return i if self.row.background else i - 1
+
+    def label(
+        self, image: EncodedImage, picture: np.ndarray, cosines: PatchMaps, target: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Label every pixel of a picture [H, W, 3] by its patches' cosines: int32 [H, W], classes 0..C-1.
+
+        Under a protocol with ``present`` the true labels, int32 [H, W], say which classes compete.
+        """
         protocol = self.row.protocol
         steps = protocol.refine if protocol.refine_on == "probabilities" else 0
         if protocol.refine and not steps:
             cosines = refined(cosines, picture, protocol)
         scores = patch_scores(cosines, image.patches, self.texts, self.row.model, self.query.background, protocol.prior)
         logits = replace(scores, values=scores.values * self.scale)
+        if protocol.present and target is not None:
+            shown = present(target)
+            absent = torch.tensor([i > 0 and self.class_of(i) not in shown for i in self.query.channels])
+            logits = replace(logits, values=logits.values.masked_fill(absent.to(self.texts.device)[:, None, None], LOW))
         index, _, _ = segment(logits, self.query, steps, image.guide)
         return index.astype(np.int32) - (not self.row.background)
 
@@ -117,6 +136,12 @@ def ask(labels: Sequence[Label], background: bool, protocol: Protocol, calibrate
         reason = str(error).partition(": ")[2].partition("; use")[0]
         raise UserError(f"--background_rule {rule}: {reason}; choose another limit") from None
     return Query(tuple(named), prompts, ids, rule, smallest=protocol.smallest)
+
+
+def present(target: np.ndarray) -> set[int]:
+    """Classes of true labels, int32 [H, W], that have `PRESENT` of the pixels that have any."""
+    classes, counts = np.unique(target[target >= 0], return_counts=True)
+    return set(classes[counts >= PRESENT * counts.sum()].tolist())
 
 
 def refined(cosines: PatchMaps, picture: np.ndarray, protocol: Protocol) -> PatchMaps:
@@ -170,8 +195,10 @@ class Bench:
             raise UserError(f"--stride {stride}: must be at most the model's patch size of {patch}")
         self.base = start_peak(self.device)
 
-    def predict(self, pictures: Sequence[np.ndarray]) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
-        """For each picture [H, W, 3], and each row: its cosines, and its labels int32 [H, W]."""
+    def predict(
+        self, pictures: Sequence[np.ndarray], targets: Sequence[np.ndarray] | None = None
+    ) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
+        """For each picture [H, W, 3], and each row: its cosines, and its labels int32 [H, W]; see `Ready.label`."""
         with torch.inference_mode():
             encoded = encode_images(list(self.models.values()), pictures, self.settings)
             by_method = dict(zip(self.models, encoded, strict=True))
@@ -180,7 +207,8 @@ class Bench:
                 for ready in self.rows:
                     image = by_method[ready.row.method][i]
                     cosines = image.patches.similarity(ready.texts)  # values [T, N, h, w]
-                    found.append((cosines, ready.label(image, picture, cosines)))
+                    target = None if targets is None else targets[i]
+                    found.append((cosines, ready.label(image, picture, cosines, target)))
                 yield found
 
     def count(self, index: Sequence[int], pictures: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Counts:
@@ -188,7 +216,7 @@ class Bench:
         start = time.perf_counter()
         areas, boundary, patches, bound = [], [], [], []
         confusion = np.zeros((len(self.rows), self.classes, self.classes), np.int64)
-        for target, found in zip(targets, self.predict(pictures), strict=True):
+        for target, found in zip(targets, self.predict(pictures, targets), strict=True):
             each = [confusion_of(labels, target, self.classes) for _, labels in found]
             confusion += each
             areas.append([areas_of(matrix) for matrix in each])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from eval import segmenting
 from eval.protocols import DILATIONS, Protocol, read_protocol
 from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
 from pacl.background import parse_background
-from pacl.data.masks import MaskFolder
+from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
@@ -348,3 +349,21 @@ def test_a_broken_picture_is_one_line_and_loses_nothing(tmp_path, monkeypatch, w
     assert "\n" not in str(raised.value)
     assert part_file(tmp_path / "parts", 0).is_file()
     assert not part_file(tmp_path / "parts", 1).is_file()
+
+
+def test_only_classes_that_the_mask_shows_compete(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    image = folder[0].picture()
+    target = np.full((64, 64), 2, np.int32)  # blue, though the image is red and green
+    for asked, left, right in ((False, 0, 1), (True, 2, 2)):
+        row = Row("naclip", ColourModel(), replace(PLAIN, present=asked), folder.labels, False)
+        ((_, labels),) = next(iter(Bench(folder, [row], Extras()).predict([image], [target])))
+        assert set(np.unique(labels[:, :28])) == {left}
+        assert set(np.unique(labels[:, 36:])) == {right}
+
+
+def test_a_class_is_shown_from_one_percent_of_the_labelled_pixels_on() -> None:
+    target = np.full((200, 100), 2, np.int32)
+    target[100:] = IGNORED
+    target[0, :100], target[1, :99] = 4, 3
+    assert segmenting.present(target) == {2, 4}
