@@ -1,4 +1,4 @@
-"""Pictures of a benchmark's result: scores by class, what is taken for what, and labelled pictures beside the truth.
+"""Pictures of results: scores by class, what is taken for what, labelled pictures beside the truth, a training.
 
 Charts are drawn by matplotlib (``pip install "pacl[eval]"``), contact sheets by Pillow, in the colours and on the paper
 of `pacl.render`. Files are PNG or JPEG, by their ending, and written whole.
@@ -12,7 +12,7 @@ import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,6 +38,13 @@ OPACITY = 0.75  # of labels on a contact sheet; of the background half as much
 
 Row = tuple[str, np.ndarray, np.ndarray, Mapping[str, np.ndarray]]
 """Of a contact sheet: caption, picture RGB uint8 [H, W, 3], labels [H, W] (`IGNORED` or 0..C-1), and each method's."""
+
+
+class Points(NamedTuple):
+    """What was measured at some steps of a training."""
+
+    steps: list[int]
+    values: list[float]
 
 
 # --- Charts -----------------------------------------------------------------------------------------
@@ -168,6 +175,41 @@ def confusion_picture(path: str | Path, classes: Sequence[str], confusion: np.nd
     bar.set_label("percent of the true class's pixels", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
+    _save(figure, path)
+
+
+def training_curve(path: str | Path, loss: Points, recall: Points, title: str) -> None:
+    """Loss (left axis) and, if there is any, recall in percent (right axis) against the steps of a training.
+
+    Args:
+        path: PNG or JPEG.
+        loss: of the training batches.
+        recall: in [0, 1], of the validations.
+        title: what was trained.
+
+    Raises:
+        UserError: matplotlib is missing, or the file cannot be written.
+    """
+    remark = f"loss {loss.values[0]:.2f} at first, {loss.values[-1]:.2f} at the end"
+    if recall.steps:
+        remark += f"; recall {100 * recall.values[0]:.1f} % at first, {100 * recall.values[-1]:.1f} % at the end"
+    figure, axes = _figure(7.2, 3.4, title, remark)
+    left, right = _hexadecimal(palette(2)[1:])
+    axes.plot(*loss, color=left, linewidth=1.8)
+    axes.set_xlabel("step", fontsize=9)
+    axes.set_ylabel("loss of the batch", fontsize=9, color=left)
+    axes.grid(color=_hexadecimal([LINE])[0], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9)
+    if recall.steps:
+        other = axes.twinx()
+        other.plot(
+            recall.steps, [100 * value for value in recall.values], "o-", color=right, linewidth=1.8, clip_on=False
+        )
+        other.spines[:].set_visible(False)
+        other.set_ylim(bottom=0)
+        other.set_ylabel("recall of the validation, percent", fontsize=9, color=right)
+        other.tick_params(length=0, labelsize=9)
     _save(figure, path)
 
 

@@ -1,0 +1,89 @@
+"""The curve of a training is drawn from the log that the training wrote."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import eval.figures as figures
+from eval.curve import find_log, main, read_log
+from pacl.errors import UserError
+
+HEAD = "accuracy,loss,step,val_recall\n"
+LOG = HEAD + ",,0,0.25\n0.5,4.0,1,\n0.5,3.5,3,\n,,4,0.5\n0.75,2.0,5,\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with one log."""
+    folder = tmp_path / "run"
+    (folder / "logs" / "version_0").mkdir(parents=True)
+    (folder / "logs" / "version_0" / "metrics.csv").write_text(LOG)
+    return folder
+
+
+def test_steps_and_figures_come_from_the_rows_that_hold_them(run):
+    loss, recall = read_log(find_log(run))
+    assert loss == ([1, 3, 5], [4.0, 3.5, 2.0])
+    assert recall == ([0, 4], [0.25, 0.5])
+
+
+def test_the_newest_log_is_taken_by_its_number(run):
+    for version in ("version_2", "version_10", "version_x"):
+        shutil.copytree(run / "logs" / "version_0", run / "logs" / version)
+    newest = run / "logs" / "version_10" / "metrics.csv"
+    assert find_log(run) == newest
+    assert find_log(newest) == newest
+
+
+def test_both_curves_are_drawn_on_axes_of_their_own(run, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
+    caught, save = [], figures._save
+    monkeypatch.setattr(figures, "_save", lambda figure, path: (caught.append(figure), save(figure, path)))
+    out = tmp_path / "new" / "curve.png"
+    assert main([str(run), "--out", str(out), "--title", "costs $5"]) == 0
+    left, right = caught[0].axes
+    np.testing.assert_allclose(left.lines[0].get_xydata(), [[1, 4], [3, 3.5], [5, 2]])
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[0, 25], [4, 50]])
+    assert right.get_ylim()[0] == 0
+    assert caught[0].texts[0].get_text() == r"costs \$5"
+    with Image.open(out) as picture:
+        assert min(picture.size) > 300
+    assert out.stat().st_size < 60_000
+
+
+def test_a_run_without_validation_has_one_curve(run, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
+    caught = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: caught.append(figure))
+    log = tmp_path / "metrics.csv"
+    log.write_text("loss,step\n4.0,1\n3.0,2\n")
+    assert main([str(log), "--out", str(tmp_path / "curve.png")]) == 0
+    assert len(caught[0].axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (HEAD, "no finite loss"),
+        (HEAD + "0.5,nan,1,\n", "no finite loss"),
+        (HEAD + "0.5,many,1,\n", "not a metrics.csv"),
+        ("loss\n1.0\n", "not a metrics.csv"),
+        ("image,caption\na.jpg,a dog\n", "no finite loss"),
+        (b"\xff\xfe\x00", "not a metrics.csv"),
+    ],
+)
+def test_what_is_no_log_is_refused_in_one_line(run, tmp_path, content, match):
+    log = run / "logs" / "version_0" / "metrics.csv"
+    log.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=match):
+        main([str(run), "--out", str(tmp_path / "curve.png")])
+    assert not (tmp_path / "curve.png").exists()
+
+
+def test_a_folder_without_logs_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no logs/version"):
+        find_log(tmp_path)
