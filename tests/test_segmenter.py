@@ -25,11 +25,11 @@ from pacl.segmenter import (
     Query,
     Segmenter,
     SegmenterSettings,
-    add_prior,
     class_probabilities,
     decide,
     large_enough,
     make_query,
+    patch_scores,
     segment,
 )
 from pacl.windows import plan_layout
@@ -356,7 +356,7 @@ def test_labels_with_too_small_an_area_give_way_to_the_next_best() -> None:
 
 def test_query_orders_prompts_and_ids() -> None:
     labels = [Label("cat", ("cat", "kitten")), Label("dog", ("dog",))]
-    query = make_query(labels, Background("prompt", ("sky", "wall")), [])
+    query = make_query(labels, Background("prompt", ("sky", "wall")), ColourModel().config)
     assert query.prompts == ("cat", "kitten", "dog", "sky", "wall")
     assert query.ids == (1, 1, 2, 0, 0)
     assert query.classes == (1, 2, 0)
@@ -580,9 +580,12 @@ def test_over_long_background_prompts_are_refused_like_any() -> None:
 
 
 def test_the_contrast_margin_is_what_competitors_must_be_ahead_by() -> None:
-    query = make_query([Label("red", ("red",))], Background("contrast"), ["blue"], contrast_margin=0.25)
-    assert (query.ids, query.margin) == ((1, 0), 0.25)
-    assert make_query([Label("red", ("red",))], Background("prompt", ("blue",)), [], contrast_margin=0.25).margin == 0
+    model = ColourModel()
+    model.config.contrast, model.config.contrast_margin = ["blue"], 0.25
+    red = [Label("red", ("red",))]
+    query = make_query(red, Background("contrast"), model.config)
+    assert (query.prompts, query.ids, query.margin) == (("red", "blue"), (1, 0), 0.25)
+    assert make_query(red, Background("prompt", ("blue",)), model.config).margin == 0
     model = ColourModel()
     narrow = Segmenter(model, SegmenterSettings(background="contrast"))
     narrow.set_image(noise(64, 64))
@@ -604,7 +607,7 @@ def test_the_prior_adds_phi_to_the_cosines() -> None:
         ((encoded,),) = encode_images([model], [image], settings)  # type: ignore[list-item]
         texts = model.encode_prompts(["red", "blue"])
         cosines = encoded.patches.similarity(texts)
-        scores = add_prior(cosines, encoded.patches, texts, model, 0.5)  # type: ignore[arg-type]
+        scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"), 0.5)  # type: ignore[arg-type]
     phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
     assert phi[0] > phi[1]  # there is red in the image, and no blue
     torch.testing.assert_close(scores.values, cosines.values + 0.5 * phi[:, None, None])
@@ -622,7 +625,7 @@ def test_without_a_prior_nothing_changes_and_none_is_the_models_own() -> None:
     assert found[0.0, 0.7] == found[None, 0.0] != found[None, 0.7] == found[0.7, 0.0]
 
 
-@pytest.mark.parametrize("prior", [-0.1, float("inf"), float("nan")])
-def test_a_prior_is_not_negative(prior: float) -> None:
+@pytest.mark.parametrize("prior", [float("inf"), -float("inf"), float("nan")])
+def test_a_prior_is_finite(prior: float) -> None:
     with pytest.raises(UserError, match="--prior"):
         SegmenterSettings(prior=prior)
