@@ -1,28 +1,98 @@
 """One prompt alone: is a thing found that is there, and nothing where it is not?
 
+    python -m eval.single_prompt voc21 --data ROOT [--model photos] [--names dog cat] [--backgrounds peak:0.6 contrast]
     python -m eval.single_prompt [--model bundled] [--split val] [--scenes 100] [--margins 0 0.05 0.1]
 
-Each prompt, such as "a red fish", is asked for by itself and competes with the words that the model carries. For every
-margin that these must be ahead by (`contrast_margin` of a head) it prints the IoU of things that are in the scene, how
-many of them reach 0.5, and the share of pixels that a thing gets which is not there.
+On the photos of a benchmark every class name is asked for by itself, of every photo; one with a background class tells
+what belongs to no name. For each background rule and name it prints the IoU in photos that show the thing, how many of
+them reach 0.5, and in how many of the others the name gets less than 2 % of the pixels.
+
+On drawn scenes each prompt, such as "a red fish", competes with the words that the model carries. For every margin that
+these must be ahead by (`contrast_margin` of a head) it prints the IoU of things that are in the scene, how many of them
+reach 0.5, and the share of pixels that a thing gets which is not there.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
+from eval.arguments import add_model, load, new_parser
+from eval.benchmarks import BENCHMARKS, add_data, chosen
+from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.scene_captions import OBJECT_NAMES
 from pacl.data.scenes import scene
 from pacl.errors import UserError, run_verb
-from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.segmenter import Segmenter
+from pacl.settings import SegmenterSettings
+
+SHOWN = 0.01
+"""Share of a photo's pixels from which on it shows a thing."""
+
+ABSENT = 0.02
+"""Share of the pixels that a name may get where nothing shows it."""
+
+
+@dataclasses.dataclass
+class Found:
+    """What one name got under one background rule: the IoU in each photo that shows it, its share in each other."""
+
+    name: str
+    background: str
+    ious: list[float] = dataclasses.field(default_factory=list)
+    shares: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def reached(self) -> float:
+        """Share of the photos that show it where the IoU is at least 0.5; NaN without such photos."""
+        return float(np.mean([iou >= 0.5 for iou in self.ious])) if self.ious else float("nan")
+
+    @property
+    def kept_out(self) -> float:
+        """Share of the other photos where it gets less than `ABSENT`; NaN without such photos."""
+        return float(np.mean([share < ABSENT for share in self.shares])) if self.shares else float("nan")
+
+
+def measure_photos(
+    model: PACL, folder: MaskFolder, names: Sequence[int], settings: Sequence[SegmenterSettings]
+) -> list[Found]:
+    """Ask every photo for each class alone, encoded once for all classes and rules.
+
+    Args:
+        model: the model.
+        folder: the benchmark; pixels without a class are left out.
+        names: the classes, as indices of the folder's labels; the first of a class's prompts is asked for.
+        settings: they differ in the background rule alone.
+    """
+    segmenters = [Segmenter(model, each) for each in settings]
+    asked = {c: folder.labels[c].prompts[0] for c in names}
+    found = {(c, s): Found(asked[c], str(segmenters[s].background)) for s in range(len(settings)) for c in names}
+    for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
+        item = folder[i]
+        segmenters[0].set_image(item.picture())
+        known = item.mask != IGNORED
+        for s, segmenter in enumerate(segmenters):
+            segmenter.image = segmenters[0].image
+            for c in names:
+                truth = item.mask == c
+                result = segmenter.predict([asked[c]])
+                mask, found[c, s].background = result.mask(0), result.background
+                if truth.mean() >= SHOWN:
+                    union = (mask | truth) & known
+                    found[c, s].ious.append(float((mask & truth).sum() / union.sum()))
+                elif not truth.any():
+                    found[c, s].shares.append(float(mask.mean()))
+    return list(found.values())
 
 
 def measure(
@@ -47,30 +117,88 @@ def measure(
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.single_prompt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="bundled", help="head to measure (default bundled)")
-    parser.add_argument("--split", default="val", choices=("val", "test"), help="margins are chosen on val (default)")
-    parser.add_argument("--scenes", type=int, default=100, help="of each kind (default 100)")
-    parser.add_argument("--margins", type=float, nargs="+", help="cosines to try (default: the head's own)")
-    args = parser.parse_args(argv)
-    if args.scenes < 1:
-        raise UserError(f"--scenes {args.scenes}: at least 1")
-    model = load_model(args.model)
+def print_photos(found: Sequence[Found]) -> None:
+    """A line for each rule and name, and the mean of each rule over names that some photo shows."""
+    print(f"{'background':<14} {'name':<16} photos  IoU >= 0.5  mean IoU  others  under {ABSENT:.0%}")
+    for rule in dict.fromkeys(each.background for each in found):
+        rows = [each for each in found if each.background == rule and each.ious]
+        for each in rows:
+            print(
+                f"{rule:<14} {each.name:<16} {len(each.ious):6}  {each.reached:10.0%}  {np.mean(each.ious):8.2f}"
+                f"  {len(each.shares):6}  {each.kept_out:9.0%}"
+            )
+        means = [np.nanmean(x) for x in zip(*[(e.reached, np.mean(e.ious), e.kept_out) for e in rows], strict=True)]
+        if means:
+            print(f"{rule:<14} {'mean':<16} {'':6}  {means[0]:10.0%}  {means[1]:8.2f}  {'':6}  {means[2]:9.0%}")
+
+
+def on_photos(args: argparse.Namespace) -> None:
+    """Measure a benchmark and print.
+
+    Raises:
+        UserError: data, names or rules that are none.
+    """
+    benchmark = chosen(args.benchmark, args)
+    folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
+    # (where the first class is the background, nobody asks for it)
+    prompts = ["" if benchmark.background and not c else label.prompts[0] for c, label in enumerate(folder.labels)]
+    if unknown := [name for name in args.names or [] if name not in prompts]:
+        raise UserError(
+            f"--names {unknown[0]}: no class of {args.benchmark}; there are {', '.join(filter(None, prompts))}"
+        )
+    names = [prompts.index(name) for name in args.names or filter(None, prompts)]
+    if not len(folder):
+        raise UserError(f"{args.benchmark}: no photos")
+    settings = [SegmenterSettings(background=rule) for rule in args.backgrounds]
+    found = measure_photos(load(args), folder, names, settings)
+    print_photos(found)
+    if args.out:
+        args.out.write_text(json.dumps([dataclasses.asdict(each) for each in found], indent=1) + "\n")
+
+
+def on_scenes(args: argparse.Namespace) -> None:
+    """Measure drawn scenes and print."""
+    model = load(args)
     margins = args.margins or [model.config.contrast_margin]
     print("pairs     margin   IoU there   IoU >= 0.5   share absent   absent > 2 %")
     for pairs, name in (("seen", "seen"), ("held_out", "new")):
-        for margin, (ious, shares) in measure(model, margins, args.split, pairs, args.scenes).items():
+        for margin, (ious, shares) in measure(model, margins, args.split or "val", pairs, args.scenes).items():
             reach = statistics.mean(iou >= 0.5 for iou in ious)
-            beyond = statistics.mean(share > 0.02 for share in shares)
+            beyond = statistics.mean(share > ABSENT for share in shares)
             print(
                 f"{name:<8} {margin:7.2f}   {statistics.mean(ious):9.3f}   {reach:10.0%}"
                 f"   {statistics.mean(shares):12.2%}   {beyond:12.0%}",
                 flush=True,
             )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    parser = new_parser("single_prompt", __doc__)
+    parser.add_argument(
+        "benchmark", nargs="?", metavar="BENCHMARK", help=f"{', '.join([*BENCHMARKS, 'custom'])}; none: drawn scenes"
+    )
+    add_data(parser)
+    photos = parser.add_argument_group("photos")
+    photos.add_argument("--names", nargs="+", metavar="NAME", help="classes to ask for (default: all)")
+    photos.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
+    photos.add_argument(
+        "--backgrounds", nargs="+", metavar="RULE", default=["auto"], help="background rules to try (default: auto)"
+    )
+    photos.add_argument("--out", type=Path, metavar="FILE", help="also write all figures as JSON")
+    scenes = parser.add_argument_group("drawn scenes")
+    scenes.add_argument("--scenes", type=int, default=100, help="of each kind (default 100)")
+    scenes.add_argument("--margins", type=float, nargs="+", help="cosines to try (default: the head's own)")
+    add_model(parser)
+    args = parser.parse_args(argv)
+    if args.scenes < 1:
+        raise UserError(f"--scenes {args.scenes}: at least 1")
+    if args.benchmark:
+        args.model = "photos" if args.model == "auto" else args.model
+        on_photos(args)
+    else:
+        args.model = "bundled" if args.model == "auto" else args.model
+        on_scenes(args)
     return 0
 
 

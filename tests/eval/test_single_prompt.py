@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from eval import single_prompt
+from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.models.loading import load_model
+from pacl.settings import SegmenterSettings
+from tests.colours import COLOURS, ColourModel
 
 
 def test_a_thing_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
@@ -28,3 +37,47 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("0.10") == 2
     with pytest.raises(UserError, match="--scenes 0"):
         single_prompt.main(["--scenes", "0"])
+
+
+# --- photos -----------------------------------------------------------------------------------------
+
+
+def folder_of(tmp_path: Path) -> MaskFolder:
+    """Two images: the left half red on grey, and all of it blue on nothing."""
+    for i, (left, right, classes) in enumerate((("red", "grey", (1, 0)), ("blue", "blue", (2, 255)))):
+        image, mask = np.empty((64, 64, 3), np.uint8), np.empty((64, 64), np.uint8)
+        image[:, :32], image[:, 32:] = COLOURS[left], COLOURS[right]
+        mask[:, :32], mask[:, 32:] = classes
+        for name, array in (("images", image), ("masks", mask)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "names.txt").write_text("grey\nred\nblue\n")
+    return MaskFolder(str(tmp_path / "images"), str(tmp_path / "masks"), str(tmp_path / "names.txt"))
+
+
+def test_each_name_is_asked_of_each_photo_under_each_rule(tmp_path: Path) -> None:
+    model: Any = ColourModel()
+    rules = [SegmenterSettings(background=rule) for rule in ("contrast", "none")]
+    red, blue, red_alone, blue_alone = single_prompt.measure_photos(model, folder_of(tmp_path), [1, 2], rules)
+    assert (red.name, red.background, blue_alone.background) == ("red", "contrast", "none")
+    assert len(red.ious) == len(red.shares) == 1
+    assert red.ious[0] > 0.9
+    assert red.shares == [0]
+    assert red.kept_out == red.reached == 1
+    assert blue.ious == [1]  # pixels without a class do not count
+    assert red_alone.ious == [0.5]  # alone it wins everywhere
+    assert red_alone.kept_out == 0
+
+
+def test_the_command_on_photos(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder_of(tmp_path)
+    words = ["custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"), "--background"]
+    words += ["--classes", str(tmp_path / "names.txt"), "--model", tiny_clip, "--out", str(tmp_path / "found.json")]
+    assert single_prompt.main([*words, "--backgrounds", "none", "prompt:green"]) == 0
+    assert "mean" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(each["name"], each["background"]) for each in found] == [
+        (name, rule) for rule in ("none", "prompt:green") for name in ("red", "blue")
+    ]
+    with pytest.raises(UserError, match="--names grey"):
+        single_prompt.main([*words, "--names", "grey"])
