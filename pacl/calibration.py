@@ -22,7 +22,7 @@ DEVIATIONS = 3.0
 show a thing then get none of it (``python -m eval.single_prompt``)."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # (not inference mode: the centre outlives it)
 def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
     """Measure a head's `centre` and `presence` on photos, and set them.
 
