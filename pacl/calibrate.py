@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.errors import UserError, run_verb
-from pacl.segment import OneLineParser
+from pacl.files import make_folder
+from pacl.images import list_images, open_image
+from pacl.segment import OneLineParser, choose_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
     parser = OneLineParser(
         prog="pacl calibrate",
-        description=__doc__.split("\n\n")[1] if __doc__ else None,
+        description=__doc__,
         epilog=EXAMPLES,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -41,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", metavar="FOLDER", type=Path, help="where the head goes (default: MODEL, where that is a folder)"
     )
     parser.add_argument("--limit", metavar="N", type=int, default=1000, help="photos at most (default: 1000)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or mps (default: cpu)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
+    )
     return parser
 
 
@@ -54,20 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.limit < 1:
         raise UserError(f"--limit {args.limit}: 1 or more")
-    out = args.out or Path(args.model)
-    if args.out is None and not (out / "config.json").is_file():
-        raise UserError(f"{args.model}: not the folder of a head; say with --out where the calibrated one goes")
+    photos = some(find_photos(args.photos), args.limit)
+    device = choose_device(args.device)
 
     from rich.console import Console
 
     from pacl.calibration import calibrate
-    from pacl.models.loading import load_model
-    from pacl.sources import find_pictures
+    from pacl.models.loading import is_head, load_model
+    from pacl.models.model import CARD, CONFIG
 
-    photos = [picture.path for picture in find_pictures(args.photos, out)]
-    photos = photos[:: max(1, len(photos) // args.limit)][: args.limit]
-    model = calibrate(load_model(args.model, device=args.device), decoded(photos))
-    card = out / "README.md"
+    source = Path(args.model)
+    own = is_head(source / CONFIG)
+    if args.out is None and not own:
+        raise UserError(f"{args.model}: not the folder of a head; say with --out where the calibrated one goes")
+    out = make_folder(args.out or source)
+    model = calibrate(load_model(args.model, device=device), decoded(photos))
+    card = (source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     Console(highlight=False, soft_wrap=True).print(
         f"{out}: calibrated on {len(photos):,} photos; a text is present from a score of {model.config.presence:.3f}",
@@ -76,12 +82,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def find_photos(places: Sequence[str]) -> list[Path]:
+    """The photos that files and folders (with their subfolders) stand for, in the order given.
+
+    Raises:
+        UserError: A place does not exist, or is a folder without photos.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        found += [place] if place.is_file() else list_images(place, recursive=True)
+    return found
+
+
+def some(photos: Sequence[Path], count: int) -> Sequence[Path]:
+    """At most ``count`` of the photos, evenly spread: folders are often sorted by what they show."""
+    count = min(count, len(photos))
+    return [photos[i * len(photos) // count] for i in range(count)]
+
+
 def decoded(photos: Sequence[Path]) -> Iterator[np.ndarray]:
     """The photos, one at a time, with a progress bar."""
     from rich.console import Console
     from rich.progress import track
-
-    from pacl.images import open_image
 
     for path in track(photos, "photos", console=Console(stderr=True), transient=True):
         yield open_image(path)

@@ -77,7 +77,7 @@ def _load_named(spec: str, dense: str | None) -> PACL:
     path = Path(spec.removeprefix("local-dir:")).expanduser()
     if spec in SHIPPED:
         return PACL.from_pretrained(spec)
-    if _is_head(path / CONFIG):
+    if is_head(path / CONFIG):
         return PACL.from_pretrained(path)
     if path.is_dir():
         return training_free(load_backbone(f"local-dir:{path}"), dense)
@@ -113,10 +113,10 @@ def _hub_head(repository: str) -> PACL | None:
             path = hf_hub_download(repository, CONFIG)
     except Exception:  # not there, no network: the loader of CLIPs says it in one line
         return None
-    return PACL.from_pretrained(f"hf-hub:{repository}") if _is_head(Path(path)) else None
+    return PACL.from_pretrained(f"hf-hub:{repository}") if is_head(Path(path)) else None
 
 
-def _is_head(config: Path) -> bool:
+def is_head(config: Path) -> bool:
     """Whether a ``config.json`` is a head's; repositories of CLIPs may have one for another library."""
     return config.is_file() and f'"{HEAD_FORMAT}"' in config.read_text(encoding="utf-8", errors="replace")
 
