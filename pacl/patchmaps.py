@@ -19,6 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from pacl.errors import UserError
 from pacl.images import resize as resize_image
 from pacl.models.grid import PatchGrid, upsample
 from pacl.settings import SegmenterSettings
@@ -141,11 +142,20 @@ def encode_images(
 
     Returns:
         For each model, its patches of each picture.
+
+    Raises:
+        UserError: The model's own scales are several, and windows are to be averaged by pixels.
     """
     config = models[0].config
     pictures = [as_tensor(image) for image in images]  # [3, H, W] each
     size = settings.size or config.size
     scales = settings.scales or config.scales
+    if len(scales) > 1 and settings.accumulate != "patch":
+        own = ",".join(f"{scale:g}" for scale in scales)
+        raise UserError(
+            f"--accumulate {settings.accumulate}: the model's own scales {own} are averaged on one patch grid; "
+            "use patch, or --scales 1"
+        )
     by_scale = [encode_scale(models, pictures, round(size * scale), settings) for scale in sorted(scales)]
     guides = [shrink(picture, GUIDE_SIDE) if settings.refine else None for picture in pictures]
     return [

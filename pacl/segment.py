@@ -151,12 +151,12 @@ def parse_scales(text: str) -> tuple[float, ...]:
     """``1,2`` -> (1.0, 2.0).
 
     Raises:
-        UserError: No numbers with commas between them.
+        argparse.ArgumentTypeError: No numbers with commas between them.
     """
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--scales {text}: is a number or several with commas between, such as 1,2") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or several such as 1,2") from None
 
 
 def parse_formats(text: str) -> tuple[str, ...]:

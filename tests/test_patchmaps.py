@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pacl.patchmaps
+from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.dense import VARIANTS
-from pacl.models.grid import PatchGrid
+from pacl.models.grid import PatchGrid, upsample
 from pacl.models.model import PACL
-from pacl.patchmaps import PatchMaps, encode_images, resize, split_rows
+from pacl.patchmaps import PatchMaps, encode_images, mean_of, resize, split_rows
 from pacl.settings import SegmenterSettings
 from pacl.windows import Layout, plan_layout
 from tests.colours import ColourModel, noise
@@ -191,3 +192,101 @@ def test_maps_with_a_value_a_pixel_are_handed_out_as_they_are(monkeypatch: pytes
     parts = list(maps.bands())
     assert [(start, stop) for start, stop, _ in parts] == [(0, 2), (2, 4), (4, 5)]
     assert torch.equal(torch.cat([band for _, _, band in parts], dim=1), values[0])
+
+
+# --- Scales -------------------------------------------------------------------------------------------------------
+
+
+def empty_maps(size: tuple[int, int], short: int, patch: int, stride: int) -> PatchMaps:
+    """One window over a picture, with a value of 0 at each patch."""
+    layout = plan_layout(size, short, patch=patch, stride=stride, aligned=True)
+    grid = PatchGrid.cover(*layout.resized, patch, stride)
+    return PatchMaps(torch.zeros(1, 1, grid.h, grid.w), grid, layout)
+
+
+def centres(maps: PatchMaps, axis: int) -> Tensor:
+    """Where the patches' centres lie in the picture along an axis, in its pixels."""
+    count = (maps.grid.h, maps.grid.w)[axis]
+    in_tower = torch.arange(count) * maps.grid.stride + (maps.grid.patch - 1) / 2
+    return (in_tower + 0.5) / maps.layout.scale[axis] - 0.5
+
+
+@pytest.mark.parametrize(("patch", "stride"), [(8, 8), (8, 4), (8, 3), (7, 2)])
+@pytest.mark.parametrize(("own", "other"), [(64, 128), (64, 96), (64, 64), (128, 64)])
+@pytest.mark.parametrize("size", [(64, 64), (90, 131)])
+def test_resampled_values_lie_at_their_true_places(
+    size: tuple[int, int], own: int, other: int, patch: int, stride: int
+) -> None:
+    """Patches whose values are their own places are resampled to the places of the others."""
+    maps, to = (empty_maps(size, short, patch, stride) for short in (own, other))
+    for axis in (0, 1):
+        at, wanted = centres(maps, axis), centres(to, axis)
+        ramp = at[:, None] if axis == 0 else at[None, :]
+        found = replace(maps, values=ramp.expand(1, 1, maps.grid.h, maps.grid.w).clone()).resampled(to)
+        assert found.shape == (1, 1, to.grid.h, to.grid.w)
+        lines = found[0, 0] if axis == 0 else found[0, 0].T  # [along the axis, across it]
+        # Beyond the outermost centres values are held.
+        expected = wanted.clamp(at[0], at[-1])[:, None].expand_as(lines)
+        torch.testing.assert_close(lines, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("stride", [7, 3])
+def test_resampled_is_upsample_at_the_pixels_in_the_middle_of_patches(stride: int) -> None:
+    maps, to = empty_maps((70, 91), 35, 7, stride), empty_maps((70, 91), 70, 7, stride)
+    maps = replace(maps, values=torch.randn(1, 5, maps.grid.h, maps.grid.w))
+    resized = to.layout.resized
+    scale = (maps.layout.resized[0] / resized[0], maps.layout.resized[1] / resized[1])
+    pixels = upsample(maps.values, maps.grid, resized, scale)  # [1, K, H', W']
+    middle = pixels[:, :, 3::stride, 3::stride][:, :, : to.grid.h, : to.grid.w]  # of 7 pixels, 0..6
+    torch.testing.assert_close(maps.resampled(to), middle, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"stride": 4}, {"window": 40, "window_step": 20}], ids=str)
+def test_two_scales_are_the_mean_of_each_on_the_finest_grid(settings: dict) -> None:
+    model, images = ColourModel(), [noise(64, 64), noise(50, 83, seed=1)]
+
+    def encode(**more: object) -> list[PatchMaps]:
+        (encoded,) = encode_images([model], images, SegmenterSettings(**settings, **more))
+        return [image.patches for image in encoded]
+
+    coarse, fine = encode(size=64), encode(size=128)
+    for together, one, two in zip(encode(scales=(1.0, 2.0)), coarse, fine, strict=True):
+        torch.testing.assert_close(together.values, (one.resampled(two) + two.values) / 2, atol=1e-6, rtol=0)
+        assert (together.grid, together.layout) == (two.grid, two.layout)
+        assert not torch.allclose(together.values, two.values, atol=1e-3)
+    for given, other in zip(encode(scales=(1.0, 2.0)), encode(scales=(2.0, 1.0)), strict=True):
+        assert torch.equal(given.values, other.values)
+    model.config.scales = [1.0, 2.0]
+    for given, own in zip(encode(scales=(1.0, 2.0)), encode(), strict=True):
+        assert torch.equal(given.values, own.values)
+
+
+def test_one_scale_is_another_size_and_that_of_1_changes_nothing() -> None:
+    image = noise(50, 83)
+
+    def values(**settings: object) -> Tensor:
+        return encode_images([ColourModel()], [image], SegmenterSettings(**settings))[0][0].patches.values
+
+    assert torch.equal(values(scales=(1.0,)), values())
+    assert torch.equal(values(scales=(1.5,)), values(size=96))
+    maps = empty_maps((64, 64), 64, 8, 8)
+    assert mean_of([maps]) is maps
+
+
+def test_scales_of_several_heads_are_those_of_each_alone(clip: Backbone) -> None:
+    models = [PACL.untrained(clip, dense=dense, scales=(1.0, 2.0)) for dense in ("value", "clip")]
+    with torch.inference_mode():
+        together = encode_images(models, [noise(50, 70)], SegmenterSettings())
+        for model, (own,) in zip(models, together, strict=True):
+            ((alone,),) = encode_images([model], [noise(50, 70)], SegmenterSettings())
+            assert torch.equal(own.patches.values, alone.patches.values)
+    assert not torch.equal(together[0][0].patches.values, together[1][0].patches.values)
+
+
+def test_a_models_own_scales_need_one_patch_grid() -> None:
+    model = ColourModel()
+    model.config.scales = [1.0, 2.0]
+    pixel = SegmenterSettings(size=96, window=48, accumulate="pixel")
+    with pytest.raises(UserError, match=r"--accumulate pixel: .* 1,2 .*--scales 1"):
+        encode_images([model], [noise(64, 64)], pixel)
+    encode_images([model], [noise(64, 64)], replace(pixel, scales=(1.0,)))
