@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
     from pacl.train_cli import run
 
-    return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule)
+    return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule, "own_caption")
 
 
 if __name__ == "__main__":

@@ -98,9 +98,9 @@ def check_checkpoint(path: str) -> int:
         ) from None
 
 
-def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLModule) -> int:
+def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLModule, verb: str = "train") -> int:
     """Parse, train, save the head; the exit code."""
-    cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), "train", doc, argv, DEFAULT_CONFIG)
+    cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), verb, doc, argv, DEFAULT_CONFIG)
     check_settings(cli)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
     checkpoint = cli.config.ckpt_path
