@@ -134,7 +134,7 @@ def ask(labels: Sequence[Label], background: bool, protocol: Protocol, calibrate
         rule = rule.resolve(len(named) + bool(behind), len(ids), calibrated)
     except UserError as error:
         reason = str(error).partition(": ")[2].partition("; use")[0]
-        raise UserError(f"--background_rule {rule}: {reason}; choose another limit") from None
+        raise UserError(f"--background_rule {rule}: {reason}; choose another limit or rule") from None
     return Query(tuple(named), prompts, ids, rule, smallest=protocol.smallest)
 
 

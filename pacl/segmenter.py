@@ -125,7 +125,8 @@ def patch_scores(
     if background.kind == "peak":
         highest, best = values.amax((0, 2, 3)).max(0)
         # Where nothing is present the level is ahead of every score.
-        level = torch.where(highest < model.config.presence, highest + 1, background.limit * highest) + added[best]
+        present = highest >= model.config.presence
+        level = torch.where(present, background.limit * highest + added[best], scores.max() + 1)
         scores = torch.cat([level.expand_as(scores[:, :1]), scores], dim=1)
     return replace(cosines, values=scores)
 

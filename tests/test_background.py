@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pacl.background import Background, parse_background
+from pacl.background import PEAK_SHARE, Background, parse_background
 from pacl.errors import UserError
 
 
@@ -19,6 +19,8 @@ from pacl.errors import UserError
         ("threshold:0.1", Background("threshold", limit=0.1)),
         ("entropy", Background("entropy", limit=1.5)),
         ("entropy:1.2", Background("entropy", limit=1.2)),
+        ("peak", Background("peak", limit=PEAK_SHARE)),
+        ("peak:0.25", Background("peak", limit=0.25)),
     ],
 )
 def test_spellings(rule: str, expected: Background) -> None:
@@ -46,6 +48,12 @@ def test_spellings(rule: str, expected: Background) -> None:
         "entropy:",
         "entropy:0",
         "entropy:inf",
+        "peak:",
+        "peak:high",
+        "peak:0",
+        "peak:1",
+        "peak:-0.5",
+        "peak:nan",
     ],
 )
 def test_nonsense_is_one_line_that_names_the_flag_and_what_would_work(rule: str) -> None:
@@ -54,7 +62,9 @@ def test_nonsense_is_one_line_that_names_the_flag_and_what_would_work(rule: str)
     message = str(error.value)
     assert "\n" not in message
     assert f"--background {rule or repr(rule)}:" in message
-    assert any(advice in message for advice in ("prompt:background", "threshold:0.1", "entropy:1.5", "contrast"))
+    assert any(
+        advice in message for advice in ("prompt:background", "threshold:0.1", "entropy:1.5", "peak:0.6", "contrast")
+    )
 
 
 def test_auto_lets_a_single_label_compete() -> None:
@@ -62,6 +72,21 @@ def test_auto_lets_a_single_label_compete() -> None:
     assert auto.resolve(1, 1).kind == "contrast"
     assert auto.resolve(1, 3).kind == "contrast", "synonyms do not compete with each other"
     assert auto.resolve(2, 2).kind == "none"
+
+
+def test_auto_is_peak_for_a_single_label_of_a_calibrated_model() -> None:
+    auto = parse_background("auto")
+    assert auto.resolve(1, 3, calibrated=True) == Background("peak", limit=PEAK_SHARE)
+    assert auto.resolve(2, 2, calibrated=True) == Background("none")
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_peak_needs_a_calibrated_model(labels: int) -> None:
+    peak = parse_background("peak:0.5")
+    assert peak.resolve(labels, labels, calibrated=True) == peak
+    with pytest.raises(UserError, match=r"^--background peak:0.5: .*not calibrated") as error:
+        peak.resolve(labels, labels)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("labels", [1, 2, 3, 4])
@@ -104,6 +129,6 @@ def test_entropy_is_in_nats_of_the_classes_shares() -> None:
             assert rejected.item() is expected
 
 
-@pytest.mark.parametrize("kind", ["none", "prompt", "contrast"])
+@pytest.mark.parametrize("kind", ["none", "prompt", "contrast", "peak"])
 def test_the_other_rules_leave_it_to_the_argmax(kind: str) -> None:
     assert Background(kind, ("sky",)).rejects(torch.rand(3, 4)) is None

@@ -57,6 +57,9 @@ VIEWS = [
     {"size": 91, "window": 40, "window_step": 13, "accumulate": "patch"},
     {"size": 90, "window": 48, "window_step": 40, "stride": 4, "accumulate": "pixel"},
     {"size": 90, "window": 48, "window_step": 48, "stride": 4, "accumulate": "patch"},
+    {"scales": (1.0, 2.0)},
+    {"scales": (1.5, 1.0), "stride": 4},
+    {"size": 91, "scales": (1.0, 1.5), "window": 40, "window_step": 13},
 ]
 
 
@@ -550,6 +553,15 @@ def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.Captur
         ({"window_batch": 0}, "--window_batch 0"),
         ({"refine": -1}, "--refine -1"),
         ({"logit_scale": 0.0}, "--logit_scale 0.0"),
+        ({"scales": ()}, "--scales (): must be one or more factors above 0"),
+        ({"scales": (1.0, 0.0)}, "--scales (1.0, 0.0)"),
+        ({"scales": (-1.0,)}, "--scales (-1.0,)"),
+        ({"scales": (float("inf"),)}, "--scales (inf,)"),
+        ({"scales": (float("nan"),)}, "--scales (nan,)"),
+        (
+            {"scales": (1.0, 2.0), "accumulate": "pixel"},
+            "--scales: several are averaged on one patch grid; use --accumulate patch",
+        ),
         ({"accumulate": "pixels"}, "--accumulate pixels: must be pixel or patch"),
         ({"precision": "fp16"}, "--precision fp16: must be auto or fp32 or bf16"),
         ({"background": "black"}, "--background black: unknown rule"),
@@ -629,3 +641,158 @@ def test_without_a_prior_nothing_changes_and_none_is_the_models_own() -> None:
 def test_a_prior_is_finite(prior: float) -> None:
     with pytest.raises(UserError, match="--prior"):
         SegmenterSettings(prior=prior)
+
+
+def test_a_negative_prior_helps_no_label_that_is_not_there() -> None:
+    model = calibrated()
+    with torch.inference_mode():
+        ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(precision="fp32"))  # type: ignore[list-item]
+        texts = model.encode_prompts(["red", "blue", "grey"])
+        cosines = encoded.patches.similarity(texts)
+        plain = patch_scores(cosines, encoded.patches, texts, model, Background("none"), 0.0).values  # type: ignore[arg-type]
+        phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
+    model.config.presence = float(phi[1]) + 0.05
+    assert phi[1] < model.config.presence < min(phi[0], phi[2])
+    with torch.inference_mode():
+        scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"), -0.5).values  # type: ignore[arg-type]
+    counted = torch.stack([phi[0], torch.tensor(model.config.presence), phi[2]])
+    torch.testing.assert_close(scores, plain - 0.5 * counted[:, None, None])
+
+
+# --- Calibrated models ----------------------------------------------------------------------------------------------
+
+
+GREY = 3**-0.5  # cosine of grey with red, green or blue
+
+
+def calibrated(presence: float = 0.3) -> ColourModel:
+    """One to which grey is nothing: a red patch scores 1 - `GREY` for red, a grey one 0."""
+    model = ColourModel()
+    model.centre = model.encode_prompts(["grey"])[0]  # type: ignore[assignment]
+    model.config.presence = presence
+    return model
+
+
+def scored(model: ColourModel, words: Sequence[str], background: Background, prior: float = 0.0, **settings: object):
+    """The picture `SQUARE`: what competes at its patches, the cosines, and phi [N]."""
+    with torch.inference_mode():
+        ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(**settings))  # type: ignore[list-item]
+        texts = model.encode_prompts(words)
+        cosines = encoded.patches.similarity(texts)
+        found = patch_scores(cosines, encoded.patches, texts, model, background, prior)  # type: ignore[arg-type]
+        vectors = encoded.patches.values.transpose(0, 1).flatten(1).T[None]  # [1, P of all windows, D]
+        return found.values, cosines.values, model.phi(vectors, texts)[0]
+
+
+def test_what_a_text_scores_everywhere_is_subtracted() -> None:
+    scores, cosines, _ = scored(calibrated(), ["red", "grey"], Background("none"))
+    torch.testing.assert_close(scores[:, 0], cosines[:, 0] - GREY)
+    torch.testing.assert_close(scores[:, 1], cosines[:, 1] - 1)
+    plain, cosines, _ = scored(ColourModel(), ["red", "grey"], Background("none"))
+    assert torch.equal(plain, cosines)
+    # Score maps stay cosines.
+    assert run(SQUARE, ["red", "grey"], calibrated()).score_map("red").max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"window": 40, "accumulate": "pixel"}], ids=str)
+@pytest.mark.parametrize("prior", [0.0, 0.7, -0.3])
+def test_the_level_is_one_share_of_the_highest_score_at_every_patch(settings: dict, prior: float) -> None:
+    model, words = calibrated(), ["blue", "red", "grey"]
+    values, cosines, phi = scored(model, words, Background("peak", limit=0.4), prior, **settings)
+    without, _, _ = scored(model, words, Background("none"), prior, **settings)
+    assert torch.equal(values[:, 1:], without)
+    highest = float(cosines[:, 1].max()) - GREY  # red's, without the prior
+    assert highest == pytest.approx(1 - GREY, abs=1e-5)
+    expected = 0.4 * highest + prior * float(phi[1])
+    torch.testing.assert_close(values[:, 0], torch.full_like(values[:, 0], expected))
+
+
+@pytest.mark.parametrize("prior", [0.0, 9.0, -9.0])
+def test_where_nothing_is_present_the_level_is_ahead_of_every_score(prior: float) -> None:
+    values, _, _ = scored(calibrated(presence=0.5), ["blue", "red"], Background("peak", limit=0.4), prior)
+    assert values[:, 0].min() == values[:, 0].max() > values[:, 1:].max()
+
+
+def test_peak_marks_the_scores_above_its_share() -> None:
+    sizes = []
+    for share in (0.3, 0.6, 0.9):
+        result = run(SQUARE, ["red"], calibrated(), background=f"peak:{share}")
+        assert result.background == f"peak:{share}"
+        score = result.score_map("red") - GREY
+        sure = abs(score - share * (1 - GREY)) > 1e-4
+        assert (result.mask("red") == (score > share * (1 - GREY)))[sure].all()
+        sizes.append(result.shares[0])
+    assert 0 < sizes[2] < sizes[1] < sizes[0] < 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"refine": 3}, {"prior": 5.0}, {"window": 40, "accumulate": "pixel"}], ids=str
+)
+@pytest.mark.parametrize("labels", [["red"], ["red", "blue"], ["red;blue=thing"]], ids=str)
+def test_peak_gives_nothing_where_nothing_is_present(labels: list[str], settings: dict) -> None:
+    for presence, there in ((0.41, True), (0.43, False)):  # red's highest score is 0.42
+        result = run(SQUARE, labels, calibrated(presence), background="peak", **settings)
+        assert (result.shares[0] > 0.05) is there
+        assert result.index.any() == there
+
+
+def test_peak_of_several_labels_is_the_highest_of_all() -> None:
+    image = picture(64, 64, (0, 64, 0, 24))
+    image[:, 40:] = COLOURS["teal"]  # red | grey | teal, for which green and blue score 0.13
+    together = run(image, ["red", "blue"], calibrated(0.1), background="peak:0.6")
+    assert (together.index[:, :16] == 1).all()
+    assert (together.index[:, 28:] == 0).all(), "blue's best is below the share of red's"
+    alone = run(image, ["blue"], calibrated(0.1), background="peak:0.6")
+    assert (alone.index[:, 48:] == 1).all()
+    low = run(image, ["red", "blue"], calibrated(0.1), background="peak:0.2")
+    assert (low.index[:, 48:] == 2).all()
+
+
+def test_synonyms_share_one_peak() -> None:
+    image = picture(64, 64, (0, 64, 0, 24))
+    image[:, 40:] = COLOURS["blue"]
+    apart = run(image, ["red", "blue"], calibrated(), background="peak:0.6")
+    both = run(image, ["red;blue=thing"], calibrated(), background="peak:0.6")
+    assert np.array_equal(both.mask("thing"), apart.index > 0)
+    assert 0.5 < both.shares[0] < 1
+
+
+def test_a_single_prompts_peak_does_not_depend_on_the_prior() -> None:
+    plain, helped, hindered = (
+        run(SQUARE, ["red"], calibrated(), background="peak", prior=prior).index for prior in (0.0, 0.7, -0.3)
+    )
+    assert 0 < plain.sum() < plain.size
+    assert (plain != helped).mean() < 1e-3
+    assert (plain != hindered).mean() < 1e-3
+
+
+def test_peak_goes_with_refinement() -> None:
+    box = (19, 45, 11, 38)  # off the grid of 8-pixel patches
+    truth = np.zeros((64, 64), bool)
+    truth[box[0] : box[1], box[2] : box[3]] = True
+    iou = {}
+    for refine in (0, 10):
+        mask = run(picture(64, 64, box), ["red"], calibrated(), background="peak", refine=refine).mask("red")
+        iou[refine] = (mask & truth).sum() / (mask | truth).sum()
+    assert iou[0] < 0.9 < iou[10]
+
+
+def test_auto_is_peak_for_one_label_of_a_calibrated_model() -> None:
+    assert run(SQUARE, ["red"], calibrated()).background == "peak:0.6"
+    assert run(SQUARE, ["red"]).background == "contrast"
+    assert run(SQUARE, ["red", "blue"], calibrated()).background == "none"
+
+
+def test_peak_of_a_model_that_is_not_calibrated_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^--background peak:0.6: .*not calibrated") as error:
+        run(SQUARE, ["red", "blue"], background="peak")
+    assert "\n" not in str(error.value)
+
+
+def test_the_channels_of_a_query_begin_with_the_level() -> None:
+    labels = [Label("red", ("red", "teal")), Label("blue", ("blue",))]
+    query = make_query(labels, Background("peak", limit=0.5), calibrated().config)
+    assert (query.prompts, query.ids) == (("red", "teal", "blue"), (1, 1, 2))
+    assert (query.channels, query.classes, query.margin) == ((0, 1, 1, 2), (0, 1, 2), 0.0)
+    plain = make_query(labels, Background("none"), calibrated().config)
+    assert (plain.channels, plain.classes) == ((1, 1, 2), (1, 2))
