@@ -175,6 +175,10 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             raise UserError(f"conse_share {config.conse_share}: a share from 0 to 1")
         if config.smoothing < 0:
             raise UserError(f"smoothing {config.smoothing}: a temperature such as 0.2, or 0 for none")
+        if not config.scales or not all(isinstance(x, (int, float)) and 0 < x < math.inf for x in config.scales):
+            raise UserError(f"scales {config.scales}: one or more factors above 0, such as [1.0, 2.0]")
+        if not 0 <= config.presence < math.inf:
+            raise UserError(f"presence {config.presence}: a score from 0 (not calibrated); see pacl.calibration")
         self.clip = clip
         self.config = config
         self.embedder, self.text_embedder = _start(clip, config)

@@ -96,7 +96,10 @@ def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": 9}))
     with pytest.raises(UserError, match="do not fit its configuration"):
         PACL.from_pretrained(tmp_path)
-    for wrong in ({"width": "a"}, {"hidden": -1}, {"backbone": None}, {"contrast": 5}, {"logit_scale": "x"}):
+    for wrong in (
+        *({"width": "a"}, {"hidden": -1}, {"backbone": None}, {"contrast": 5}, {"logit_scale": "x"}),
+        *({"scales": 2.0}, {"scales": ["a"]}, {"presence": -1.0}),
+    ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}))
         with pytest.raises(UserError, match=next(iter(wrong))):
             PACL.from_pretrained(tmp_path)
@@ -129,6 +132,9 @@ def test_saving_where_one_cannot(clip: Backbone, tmp_path: Path) -> None:
         ({"logit_scale": 0.0}, "logit_scale 0.0: must be above 0"),
         ({"logit_scale": -5.0}, "logit_scale -5.0"),
         ({"temperature": math.inf, "learn_temperature": True}, "nothing to learn"),
+        ({"scales": []}, r"scales \[\]"),
+        ({"scales": [1.0, 0.0]}, r"scales \[1.0, 0.0\]"),
+        ({"scales": [math.inf]}, "scales"),
     ],
 )
 def test_settings_that_do_not_work(clip: Backbone, options: dict[str, Any], complaint: str) -> None:
