@@ -194,6 +194,8 @@ def test_every_setting_is_a_flag_with_its_default_and_its_help() -> None:
             {"window": 16, "window_step": 4, "accumulate": "pixel"},
         ),
         (["--stride", "4"], {"stride": 4}),
+        (["--scales", "1,2"], {"scales": [1.0, 2.0]}),
+        (["--scales", "1.5"], {"scales": [1.5]}),
         (["--refine", "2"], {"refine": 2}),
         (["--templates", "paper"], {"templates": "paper"}),
         (["--logit_scale", "40"], {"logit_scale": 40.0}),
@@ -229,6 +231,7 @@ def test_options_change_the_result(run: Run) -> None:
     for words in (
         ["--size", "48"],
         ["--stride", "3"],
+        ["--scales", "1,2"],
         ["--dense", "clip"],
         ["--templates", "paper"],
         ["--refine", "5"],
@@ -245,6 +248,29 @@ def test_a_heads_own_prior_holds_unless_the_flag_says_otherwise(run: Run, tiny_c
         return record(partial(run, model="head"), "a dog", "grass", *words)["labels"]
 
     assert labels() == labels("--prior", "2") != labels("--prior", "0")
+
+
+def test_a_heads_own_scales_hold_unless_the_flag_says_otherwise(run: Run, tiny_clip: str) -> None:
+    PACL.untrained(load_backbone(tiny_clip), scales=(1.0, 2.0)).save_pretrained("head")
+
+    def labels(*words: str) -> Any:
+        return record(partial(run, model="head"), "a dog", "grass", *words)["labels"]
+
+    assert labels() == labels("--scales", "1,2") != labels("--scales", "1")
+    code, out, err = run("photo.png", "a dog", "--window", "16", "--accumulate", "pixel", model="head")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "--accumulate pixel: the model's own scales 1,2" in err
+
+
+def test_one_prompt_on_a_calibrated_model_has_a_peak(run: Run, tiny_clip: str) -> None:
+    model = PACL.untrained(load_backbone(tiny_clip))
+    model.config.presence = 1e-6
+    model.centre = torch.zeros(model.config.dim)
+    model.save_pretrained("head")
+    calibrated = partial(run, model="head")
+    assert record(calibrated, "a dog")["background"]["rule"] == "peak:0.6"
+    assert record(calibrated, "a dog", "--background", "peak:0.9")["background"]["rule"] == "peak:0.9"
+    assert record(calibrated, "a dog", "grass")["background"]["rule"] == "none"
 
 
 def test_out_names_the_folder(run: Run) -> None:
@@ -338,6 +364,12 @@ def test_words_far_from_all_of_the_training_are_named_once(run: Run, monkeypatch
         (["photo.png", "x", "--window_step", "8"], "needs --window"),
         (["photo.png", "x", "--stride", "0"], "--stride 0"),
         (["photo.png", "x", "--stride", "9"], "--stride 9: must be at most"),
+        (["photo.png", "x", "--scales", "x"], "--scales: 'x' is not a number or several such as 1,2"),
+        (["photo.png", "x", "--scales", "1,"], "--scales: '1,' is not a number"),
+        (["photo.png", "x", "--scales", "1,0"], "--scales (1.0, 0.0): must be one or more factors above 0"),
+        (["photo.png", "x", "--scales", "1,2", "--accumulate", "pixel"], "--scales: several are averaged"),
+        (["photo.png", "x", "--background", "peak:2"], "--background peak:2: needs a share between 0 and 1"),
+        (["photo.png", "x", "--background", "peak"], "--background peak:0.6: this model is not calibrated"),
         (["photo.png", "x", "--refine", "-1"], "--refine -1"),
         (["photo.png", "x", "--refine"], "--refine: expected one argument"),
         (["photo.png", "x", "--prior", "inf"], "--prior inf: must be a finite number"),
