@@ -119,6 +119,21 @@ def test_the_prior_is_off_in_published_protocols_and_a_change_reaches_the_segmen
         read("sclip", "voc20", prior=float("inf"))
 
 
+def test_published_protocols_take_one_scale_and_a_file_may_say_otherwise(tmp_path):
+    assert {read(name, "voc20").settings().scales for name in PROTOCOLS} == {(1.0,)}
+    for text, scales in (("[1, 1.5]", (1, 1.5)), ("null", None), ("[2]", (2,))):
+        (tmp_path / "mine.yaml").write_text(f"accumulate: patch\nscales: {text}\n")
+        protocol = read(str(tmp_path / "mine.yaml"), "voc20")
+        assert protocol.scales == protocol.settings().scales == protocol.described()["scales"] == scales
+
+
+def test_the_photo_models_protocol_takes_what_the_model_brings():
+    path = str(Path(__file__).parents[2] / "eval" / "protocols" / "own" / "photos.yaml")
+    protocol = read(path, "voc21")
+    assert (protocol.scales, protocol.background, protocol.background_text) == (None, "peak:0.6", False)
+    assert read(path, "voc20").background == "none"
+
+
 def test_a_protocol_of_ones_own(tmp_path):
     file = tmp_path / "mine.yaml"
     (tmp_path / "two.txt").write_text("a {}.\nthe {}.\n")
@@ -151,6 +166,13 @@ def test_a_protocol_of_ones_own(tmp_path):
         ("size: 0", r"mine\.yaml: --size 0: must be at least 1"),
         ("background: contrast", "a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS"),
         ("background: threshold:3", "threshold:3"),
+        ("background: peak:3", "peak:3: needs a share"),
+        ("scales: []", r"mine\.yaml: --scales \(\): must be one or more factors"),
+        ("scales: [1, 0]", r"--scales \(1, 0\)"),
+        ("scales: [a]", r"mine\.yaml: scales is \['a'\]; it takes a list of numbers"),
+        ("scales: [true]", r"scales is \[True\]"),
+        ("scales: 2", "scales is 2; it takes a list of numbers"),
+        ("scales: [1, 2]\naccumulate: pixel", "use --accumulate patch"),
         ("smallest: 2", "is a share"),
         ("refine_on: masks", "refine_on masks"),
         ("dilations: []", "dilations"),

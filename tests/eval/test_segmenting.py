@@ -124,6 +124,48 @@ def test_a_limit_that_can_never_hold_is_refused_before_anything_is_measured(tmp_
         Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), protocol, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
 
 
+def calibrated() -> ColourModel:
+    """One to which grey is nothing: red scores 0.42 where it is, and 0 on grey."""
+    model = ColourModel()
+    model.centre = model.encode_prompts(["grey"])[0]  # type: ignore[assignment]
+    model.config.presence = 0.3
+    return model
+
+
+PEAK = replace(PLAIN, background="peak:0.6", background_text=False)
+
+
+def test_under_peak_class_0_is_what_scores_too_little(tmp_path):
+    image = picture(64, 64, (0, 32, 0, 64))  # red above, grey below
+    row = Row("pacl", calibrated(), PEAK, [GREY, RED, BLUE], True)  # type: ignore[arg-type]
+    nothing = Row("pacl", calibrated(), PEAK, [GREY, BLUE, GREEN], True)  # type: ignore[arg-type]
+    ((_, found),), ((_, none),) = (
+        next(Bench(folder_of(tmp_path), [each], Extras()).predict([image])) for each in (row, nothing)
+    )
+    assert found[:28].tolist() == [[1] * 64] * 28
+    assert found[36:].max() == none.max() == 0
+
+
+def test_peak_of_a_model_that_is_not_calibrated_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(UserError, match=r"--background_rule peak:0\.6: this model is not calibrated"):
+        Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), PEAK, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
+
+
+def test_the_level_of_peak_is_no_prompt_and_does_not_count_in_patches(tmp_path):
+    """Patches are counted by their cosines with the prompts, whatever the rule."""
+    folder = folder_of(tmp_path, names="none\nred\ngreen\n")
+    labels, counted = [GREY, Label("red", ("red", "teal")), GREEN], []
+    for protocol in (PEAK, replace(PEAK, background="threshold:0.5")):
+        row = Row("pacl", calibrated(), protocol, labels, True)  # type: ignore[arg-type]
+        assert row.prepare().classes == [1, 1, 2]
+        bench = Bench(folder, [row], Extras(patches=True))
+        measure(bench, tmp_path / protocol.background)
+        counted.append(gather(bench, tmp_path / protocol.background).patches)
+    assert counted[0] is not None
+    assert counted[0].sum() > 0
+    assert np.array_equal(counted[0], counted[1])
+
+
 def test_a_class_0_that_nothing_can_become_is_refused():
     with pytest.raises(UserError, match="nothing can become class 0; give a --background_rule"):
         ask([GREY, RED, BLUE], True, Protocol("mine", background_text=False))
