@@ -34,7 +34,7 @@ def test_the_commands_are_those_that_there_are():
 
 def test_the_training_takes_its_settings_and_those_that_the_page_advises(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    assert len(SETTINGS) >= 6
+    assert len(SETTINGS) >= 4
     advised = [word for name, value in SETTINGS for word in (f"--{name}", value)]
     with pytest.raises(SystemExit) as stop:
         train.main([*words_of("pacl.train"), *advised, "--print_config"])
