@@ -1,4 +1,4 @@
-"""The baseline that pools each image with its own caption: its formula, and a training from start to end."""
+"""The baseline whose images are pooled by their own captions: its phi, its training, what it leaves."""
 
 from __future__ import annotations
 
@@ -7,73 +7,130 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from eval.own_caption import OwnCaptionModule, main
-from pacl.errors import UserError
+from eval import own_caption
+from eval.own_caption import OwnCaptionModule
+from pacl.errors import UserError, run_verb
+from pacl.models.backbone import load_backbone
+from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from pacl.training import PACLModule
 
-TEXTS = ["a red fish", "a blue house", "grass", "a green tree"]
+TEXTS = ["a red star", "grass", "a boat", "snow"]
+POSITIVES = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)  # the first counts
+IMAGES = torch.randint(0, 256, (3, 3, 32, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+BATCH = {"images": IMAGES, "texts": TEXTS, "positives": POSITIVES}
 
 
-def batch_of(module: PACLModule, images: int = 3) -> tuple[dict[str, object], torch.Tensor]:
-    """Random tokens [B, P, W] with right texts: image 0 has two, and shares the second with image 1."""
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(images, 7, module.pacl.clip.width, generator=generator)
-    positives = torch.zeros(images, len(TEXTS), dtype=torch.bool)
-    positives[0, [1, 2]] = positives[1, 2] = positives[2, 3] = True
-    return {"tokens": tokens, "texts": TEXTS, "positives": positives}, tokens
+def quiet(module: PACLModule) -> PACLModule:
+    """Outside a trainer there is nothing to log to."""
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    return module
 
 
-def test_phi_is_a_naive_loop_over_images_and_texts(tiny_clip: str) -> None:
-    module = OwnCaptionModule(backbone=tiny_clip, temperature=0.2)
-    batch, tokens = batch_of(module)
+def naive_phi(v: Tensor, t: Tensor, own: list[int], temperature: float) -> Tensor:
+    """Patches [B, P, D], texts [T, D] and the number of each image's own text -> [B, T], one image at a time."""
+    rows = []
+    for patches, text in zip(v, own, strict=True):
+        shares = [float(torch.exp(patch @ t[text] / temperature)) for patch in patches]
+        pooled = sum(share * patch for share, patch in zip(shares, patches, strict=True)) / sum(shares)
+        rows.append([float(pooled @ other / pooled.norm()) for other in t])
+    return torch.tensor(rows)
+
+
+def test_phi_pools_with_the_first_right_text_of_each_image(tiny_clip: str) -> None:
+    module = OwnCaptionModule(tiny_clip, temperature=0.3)
     with torch.no_grad():
-        t, positives = module.texts_of(batch, len(tokens))
+        tokens = module.tokens_of(BATCH)
+        t, positives = module.texts_of(BATCH, 3)
         phi = module.phi(tokens, t)
-        expected = torch.empty(len(tokens), len(t))
-        for b, own in enumerate([1, 2, 3]):  # the first right text of each image
-            patches = module.pacl.embed_tokens(tokens[b : b + 1])[0]
-            scores = [float(patch @ t[own]) / 0.2 for patch in patches]
-            weights = torch.tensor(scores).exp()
-            pooled = sum(w * patch for w, patch in zip(weights / weights.sum(), patches, strict=True))
-            for text in range(len(t)):
-                expected[b, text] = F.cosine_similarity(pooled, t[text], dim=0)
-        published = PACLModule.phi(module, tokens, t)
-    assert positives.int().argmax(1).tolist() == [1, 2, 3]
-    torch.testing.assert_close(phi, expected, atol=1e-5, rtol=0)
-    own = torch.arange(3), torch.tensor([1, 2, 3])
-    torch.testing.assert_close(phi[own], published[own], atol=1e-5, rtol=0)  # there both pool alike
-    assert not torch.allclose(phi, published, atol=1e-3)
+        v = module.pacl.embed_tokens(tokens)
+    assert torch.equal(positives, POSITIVES)
+    torch.testing.assert_close(phi, naive_phi(v, t, [1, 0, 3], 0.3), atol=1e-5, rtol=0)
+    usual = compatibility(v, t, temperature=0.3)
+    assert (phi - usual).abs().max() > 1e-4
+    for image, text in enumerate([1, 0, 3]):  # with the text that pooled it, an image's phi is the usual one
+        torch.testing.assert_close(phi[image, text], usual[image, text])
 
 
-def test_a_step_trains_what_a_pacl_step_does(tiny_clip: str) -> None:
-    module = OwnCaptionModule(backbone=tiny_clip, patches=None)
-    batch, _ = batch_of(module)
-    loss = module.training_step(batch, 0)
-    assert loss is not None
-    assert loss.isfinite()
-    loss.backward()
-    for name, parameter in module.pacl.named_parameters():
-        assert (parameter.grad is not None) == parameter.requires_grad, name
+def test_with_one_text_it_is_the_usual_phi(tiny_clip: str) -> None:
+    module = OwnCaptionModule(tiny_clip)
+    batch = {**BATCH, "texts": TEXTS[:1], "positives": torch.ones(3, 1, dtype=torch.bool)}
+    with torch.no_grad():
+        tokens = module.tokens_of(batch)
+        t, _ = module.texts_of(batch, 3)
+        torch.testing.assert_close(module.phi(tokens, t), PACLModule(tiny_clip).phi(tokens, t))
 
 
-def test_a_run_leaves_a_head_that_loads(tiny_clip: str, tmp_path: Path) -> None:
-    quiet = [f"--trainer.{name}=false" for name in ("enable_progress_bar", "enable_model_summary", "logger")]
-    small = ["--data.scenes=24", "--data.size=32", "--data.batch_size=8", "--model.warmup=1", "--model.patches=null"]
-    run = [*quiet, *small, f"--model.backbone={tiny_clip}", "--trainer.max_steps=2", f"--out={tmp_path / 'head'}"]
-    assert main(run) == 0
-    model = load_model(tmp_path / "head")
-    start = PACLModule(backbone=tiny_clip).pacl
-    assert model.config.trained
-    moved = [not torch.equal(value, start.head_state()[key]) for key, value in model.head_state().items()]
-    assert any(moved)
+def test_a_step_trains_what_the_usual_one_trains(tiny_clip: str) -> None:
+    losses, trained = [], []
+    for kind in (OwnCaptionModule, PACLModule):
+        module = quiet(kind(tiny_clip, learn_temperature=True, text="linear"))
+        loss = module.training_step(BATCH, 0)
+        assert loss is not None
+        loss.backward()
+        losses.append(float(loss.detach()))
+        trained.append({name for name, parameter in module.named_parameters() if parameter.grad is not None})
+    assert losses[0] != losses[1]
+    assert trained[0] == trained[1]
+    assert "pacl.log_temperature" in trained[0]
 
 
-def test_images_in_chunks_are_refused(tiny_clip: str) -> None:
-    module = OwnCaptionModule(backbone=tiny_clip, images_at_once=2)
-    batch, tokens = batch_of(module)
-    t, _ = module.texts_of(batch, len(tokens))
-    with pytest.raises(UserError, match=r"--model\.images_at_once") as error:
-        module.phi(tokens, t)
-    assert "\n" not in str(error.value)
+def test_it_takes_all_images_at_once(tiny_clip: str) -> None:
+    module = quiet(OwnCaptionModule(tiny_clip, images_at_once=2))
+    with pytest.raises(UserError, match=r"--model\.images_at_once"):
+        module.training_step(BATCH, 0)
+
+
+SMALL = [
+    "--data.scenes=24", "--data.size=32", "--data.batch_size=8", "--model.warmup=1", "--model.patches=null",
+    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false",
+    "--trainer.max_steps=3",
+]  # fmt: skip
+
+
+def test_the_command_trains_on_scenes_and_leaves_a_head_like_any(tiny_clip: str, tmp_path: Path) -> None:
+    from pacl import train
+
+    heads = []
+    for name, main in (("own", own_caption.main), ("usual", train.main)):
+        assert main([*SMALL, f"--model.backbone={tiny_clip}", f"--out={tmp_path / name}"]) == 0
+        heads.append(load_model(tmp_path / name))
+    own, usual = heads
+    assert own.config == usual.config
+    assert own.config.trained
+    start = PACL.untrained(load_backbone(tiny_clip), dense=own.config.dense)
+    changed = [not torch.equal(model.embedder.skip.weight, start.embedder.skip.weight) for model in heads]
+    assert changed == [True, True]
+    assert not torch.equal(own.embedder.skip.weight, usual.embedder.skip.weight)
+    images = own.clip.normalize(torch.rand(2, 3, 32, 32))
+    torch.testing.assert_close(own.encode_image(images)[0].norm(dim=-1), torch.ones(2, 16))
+
+
+def test_mistakes_are_one_line(tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, f"--model.backbone={tiny_clip}", f"--out={tmp_path}", "--model.images_at_once=4"]
+    with pytest.raises(SystemExit) as stop:
+        run_verb("own_caption", lambda: own_caption.main(words))
+    assert stop.value.code == 2
+    assert "--model.images_at_once" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        own_caption.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith("usage: pacl own_caption")
+    assert "pooled with its OWN caption" in shown
+    assert "--model.temperature" in shown
+
+
+def test_pooling_is_by_a_softmax_that_sums_to_one(tiny_clip: str) -> None:
+    """Equal patches pool to themselves, whatever the caption."""
+    module = OwnCaptionModule(tiny_clip)
+    tokens = torch.randn(3, 1, module.pacl.clip.width).expand(3, 5, -1)
+    with torch.no_grad():
+        t, _ = module.texts_of(BATCH, 3)
+        v = module.pacl.embed_tokens(tokens)[:, 0]  # [B, D]
+        torch.testing.assert_close(module.phi(tokens, t), F.normalize(v, dim=-1) @ t.T)
