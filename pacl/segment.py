@@ -109,8 +109,9 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--model",
         default="auto",
-        help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else bundled), bundled, "
-        "the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH (default: auto)",
+        help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else photos, else bundled), "
+        "photos, bundled, the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH "
+        "(default: auto)",
     )
     group.add_argument(
         "--dense",
