@@ -72,7 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is None and not own:
         raise UserError(f"{args.model}: not the folder of a head; say with --out where the calibrated one goes")
     out = make_folder(args.out or source)
-    model = calibrate(load_model(args.model, device=device), decoded(photos))
+    model = load_model(args.model, device=device)
+    try:
+        calibrate(model, decoded(photos))
+    except ValueError as error:
+        raise UserError(f"{' '.join(args.photos)}: {error}") from None
     card = (source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     Console(highlight=False, soft_wrap=True).print(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pacl.models.model import PACL
 from pacl.patchmaps import encode_images
+from pacl.prompts import GENERIC_CONTRAST
 from pacl.settings import SegmenterSettings
 
 DEVIATIONS = 3.0
@@ -35,7 +36,7 @@ def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
         The same model.
 
     Raises:
-        ValueError: no photo.
+        ValueError: no photo, or none that shows anything: all patches are alike.
     """
     settings = SegmenterSettings(scales=(1.0,))  # the size it was trained at says enough, in a fraction of the time
     count, total = 0, torch.zeros(model.config.vector_width, dtype=torch.float64)
@@ -49,8 +50,10 @@ def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
         raise ValueError("no photo to calibrate with")
     centre = total / count
     covariance = moments / count - torch.outer(centre, centre)
-    texts = model.encode_prompts(model.config.contrast).double().cpu()  # [N, D]
+    texts = model.encode_prompts(model.config.contrast or GENERIC_CONTRAST).double().cpu()  # [N, D]
     variance = torch.einsum("nd,de,ne->n", texts, covariance, texts).mean()
+    if not variance > 1e-12:  # (rounding)
+        raise ValueError("all patches of these photos are alike: nothing to calibrate with")
     model.centre = centre.float().to(model.device)
     model.config.presence = float(DEVIATIONS * variance.sqrt())
     return model

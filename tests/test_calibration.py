@@ -54,6 +54,24 @@ def test_the_centre_is_the_mean_over_photos_of_their_mean_patch_vectors(clip: Ba
     assert np.abs(expected - np.concatenate(each).mean(0)).max() > 1e-4, "photos count alike, not patches"
 
 
+def test_photos_whose_patches_are_all_alike_are_refused_and_change_nothing(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    with torch.no_grad():
+        for parameter in model.embedder.parameters():
+            parameter.zero_()
+        model.embedder.skip.bias.fill_(1)  # type: ignore[operator, union-attr]
+    with pytest.raises(ValueError, match="alike"):
+        calibrate(model, PHOTOS)
+    assert model.centre is None
+    assert model.config.presence == 0
+
+
+def test_a_head_without_contrast_words_is_calibrated_with_generic_ones(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    model.config.contrast = []
+    assert calibrate(model, PHOTOS).config.presence > 0
+
+
 def test_presence_is_three_deviations_of_the_contrast_words_scores(clip: Backbone) -> None:
     """Each photo has the same weight; the variances of the texts are averaged."""
     model = calibrate(PACL.untrained(clip), PHOTOS)
