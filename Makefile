@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 # A photo by Stefan van der Walt (CC0), "chelsea" in scikit-image's sample images.
 DEMO_PROMPTS := "cat" "blanket"
-DEMO_OPTIONS = --model photos --refine 10
+DEMO_OPTIONS = --model photos --refine 10 --prior -0.3
 DRAWN_PROMPTS = "a blue fish" "an orange moon" "a red boat" "sky" "a purple mushroom" "sand"
 DRAWN_OPTIONS = --model bundled --size 96 --stride 4 --refine 10
 

@@ -57,8 +57,13 @@ def train_probe(tokens: Tensor, labels: Tensor, classes: int, seed: int = 0) -> 
         labels: int64 ``[N]``, classes 0..C-1, or below 0 for what is left out.
         classes: C.
         seed: of the order of tokens and of the first weights.
+
+    Raises:
+        UserError: no token has a class.
     """
     tokens, labels = tokens[labels >= 0], labels[labels >= 0]
+    if not len(tokens):
+        raise UserError("half of the photos have no labelled patch: nothing to train a probe on")
     rng = torch.Generator().manual_seed(seed)
     probe = nn.Linear(tokens.shape[1], classes)
     with torch.no_grad():
@@ -126,7 +131,8 @@ def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> Ten
     with torch.inference_mode():
         for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
             item = folder[i]
-            tokens.append(encode_images([raw], [item.picture()], settings)[0][0].patches)
+            maps = encode_images([raw], [item.picture()], settings)[0][0].patches
+            tokens.append(replace(maps, values=maps.values.cpu()))
             targets.append(item.mask)
     tokens = [replace(maps, values=maps.values.clone()) for maps in tokens]  # (no longer inference tensors)
     total = np.zeros((len(folder.labels),) * 2, np.int64)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,10 +35,12 @@ class OwnCaptionModule(PACLModule):
         """Cosines [B, T] of texts [T, D] with tokens [B, P, W] pooled by the first right text of their image."""
         if self.hparams["images_at_once"]:
             raise UserError("--model.images_at_once: the baseline takes all images of a step at once")
-        own = t[self.positives.int().argmax(1)]  # [B, D]
         v = self.pacl.embed_tokens(tokens.to(self.dtype))  # [B, P, D]
-        weights = (v @ own[:, :, None] / self.pacl.temperature).softmax(dim=1)  # [B, P, 1]
-        return F.normalize((weights * v).sum(dim=1), dim=-1) @ t.T
+        with torch.autocast(v.device.type, enabled=False):  # as phi is computed
+            v, t = v.float(), t.float()
+            own = t[self.positives.int().argmax(1)]  # [B, D]
+            weights = (v @ own[:, :, None] / self.pacl.temperature).softmax(dim=1)  # [B, P, 1]
+            return F.normalize((weights * v).sum(dim=1), dim=-1) @ t.T
 
 
 def main(argv: Sequence[str] | None = None) -> int:

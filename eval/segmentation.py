@@ -227,7 +227,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
     built = {}
     for name in chosen:
         built[name] = own.get(name) or training_free(model.clip, name).eval().to(model.device)
-        built[name].config.size = model.config.size
+        built[name].config.size, built[name].config.scales = model.config.size, model.config.scales
     return built
 
 

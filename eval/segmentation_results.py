@@ -76,6 +76,7 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
         model=describe_model(row.model, model),
         protocol={**row.protocol.described(), "size": bench.settings.size or row.model.config.size,
                   "logit_scale": bench.rows[r].scale, "precision": bench.settings.precision,
+                  "scales": list(bench.settings.scales or row.model.config.scales),
                   "prior": row.model.config.prior if row.protocol.prior is None else row.protocol.prior},
         scores=figures,
         intervals={key: [100 * bound for bound in bounds] for key, bounds in intervals(areas).items()},

@@ -36,9 +36,6 @@ from pacl.prompts import Label, get_templates
 from pacl.refine import refine
 from pacl.segmenter import Query, patch_scores, segment
 
-LOW = -1e4
-"""Logit of what does not compete: small, and finite, because logits are averaged."""
-
 PRESENT = 0.01
 """Share of a picture's labelled pixels from which on a class counts as shown."""
 
@@ -104,13 +101,14 @@ class Ready:
         steps = protocol.refine if protocol.refine_on == "probabilities" else 0
         if protocol.refine and not steps:
             cosines = refined(cosines, picture, protocol)
-        scores = patch_scores(cosines, image.patches, self.texts, self.row.model, self.query.background, protocol.prior)
+        query, texts = self.query, self.texts
+        shown = present(target) if protocol.present and target is not None else set()
+        if kept := [n for n, i in enumerate(query.ids) if shown and (not i or self.class_of(i) in shown)]:
+            query = replace(query, prompts=tuple(query.prompts[n] for n in kept), ids=tuple(query.ids[n] for n in kept))
+            texts, cosines = texts[kept], replace(cosines, values=cosines.values[:, kept])
+        scores = patch_scores(cosines, image.patches, texts, self.row.model, query.background, protocol.prior)
         logits = replace(scores, values=scores.values * self.scale)
-        if protocol.present and target is not None:
-            shown = present(target)
-            absent = torch.tensor([i > 0 and self.class_of(i) not in shown for i in self.query.channels])
-            logits = replace(logits, values=logits.values.masked_fill(absent.to(self.texts.device)[:, None, None], LOW))
-        index, _, _ = segment(logits, self.query, steps, image.guide)
+        index, _, _ = segment(logits, query, steps, image.guide)
         return index.astype(np.int32) - (not self.row.background)
 
 

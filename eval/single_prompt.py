@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,9 @@ from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.scene_captions import OBJECT_NAMES
 from pacl.data.scenes import scene
 from pacl.errors import UserError, run_verb
+from pacl.files import make_folder
 from pacl.models.model import PACL
+from pacl.render import save_json
 from pacl.segmenter import Segmenter
 from pacl.settings import SegmenterSettings
 
@@ -100,7 +101,8 @@ def measure(
 ) -> dict[float, tuple[list[float], list[float]]]:
     """For each margin: the IoU of every object asked for alone, and the pixel share of one absent thing a scene."""
     found: dict[float, tuple[list[float], list[float]]] = {margin: ([], []) for margin in margins}
-    config, segmenter, rng = model.config, Segmenter(model), Random(0)
+    segmenter = Segmenter(model, SegmenterSettings(background="contrast"))
+    config, rng = model.config, Random(0)
     for index in range(count):
         drawn = scene(split, index, size=(192, 256), pairs=pairs)
         segmenter.set_image(drawn.image)
@@ -127,9 +129,13 @@ def print_photos(found: Sequence[Found]) -> None:
                 f"{rule:<14} {each.name:<16} {len(each.ious):6}  {each.reached:10.0%}  {np.mean(each.ious):8.2f}"
                 f"  {len(each.shares):6}  {each.kept_out:9.0%}"
             )
-        means = [np.nanmean(x) for x in zip(*[(e.reached, np.mean(e.ious), e.kept_out) for e in rows], strict=True)]
-        if means:
-            print(f"{rule:<14} {'mean':<16} {'':6}  {means[0]:10.0%}  {means[1]:8.2f}  {'':6}  {means[2]:9.0%}")
+        if rows:
+            reached, iou = np.mean([each.reached for each in rows]), np.mean([np.mean(each.ious) for each in rows])
+            kept = [each.kept_out for each in rows if each.shares]
+            print(
+                f"{rule:<14} {'mean':<16} {'':6}  {reached:10.0%}  {iou:8.2f}  {'':6}"
+                f"  {np.mean(kept) if kept else float('nan'):9.0%}"
+            )
 
 
 def on_photos(args: argparse.Namespace) -> None:
@@ -149,11 +155,13 @@ def on_photos(args: argparse.Namespace) -> None:
     names = [prompts.index(name) for name in args.names or filter(None, prompts)]
     if not len(folder):
         raise UserError(f"{args.benchmark}: no photos")
-    settings = [SegmenterSettings(background=rule) for rule in args.backgrounds]
+    settings = [SegmenterSettings(background=rule) for rule in dict.fromkeys(args.backgrounds)]
+    if args.out:
+        make_folder(args.out.parent)
     found = measure_photos(load(args), folder, names, settings)
     print_photos(found)
     if args.out:
-        args.out.write_text(json.dumps([dataclasses.asdict(each) for each in found], indent=1) + "\n")
+        save_json(args.out, [dataclasses.asdict(each) for each in found])
 
 
 def on_scenes(args: argparse.Namespace) -> None:

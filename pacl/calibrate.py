@@ -64,20 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from pacl.calibration import calibrate
-    from pacl.models.loading import is_head, load_model
-    from pacl.models.model import CARD, CONFIG
+    from pacl.models.loading import SHIPPED, is_head, load_model
+    from pacl.models.model import CARD, CONFIG, shipped_folder
 
     source = Path(args.model)
     own = is_head(source / CONFIG)
     if args.out is None and not own:
         raise UserError(f"{args.model}: not the folder of a head; say with --out where the calibrated one goes")
     out = make_folder(args.out or source)
+    if (out / CONFIG).exists() and not is_head(out / CONFIG):
+        raise UserError(f"--out {out}: holds a {CONFIG} that is no head's; choose another folder")
     model = load_model(args.model, device=device)
     try:
         calibrate(model, decoded(photos))
     except ValueError as error:
         raise UserError(f"{' '.join(args.photos)}: {error}") from None
-    card = (source if own else out) / CARD
+    card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     Console(highlight=False, soft_wrap=True).print(
         f"{out}: calibrated on {len(photos):,} photos; a text is present from a score of {model.config.presence:.3f}",

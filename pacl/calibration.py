@@ -50,7 +50,7 @@ def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
         raise ValueError("no photo to calibrate with")
     centre = total / count
     covariance = moments / count - torch.outer(centre, centre)
-    texts = model.encode_prompts(model.config.contrast or GENERIC_CONTRAST).double().cpu()  # [N, D]
+    texts = model.encode_prompts(model.config.contrast or GENERIC_CONTRAST).cpu().double()  # [N, D]
     variance = torch.einsum("nd,de,ne->n", texts, covariance, texts).mean()
     if not variance > 1e-12:  # (rounding)
         raise ValueError("all patches of these photos are alike: nothing to calibrate with")

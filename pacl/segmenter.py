@@ -108,7 +108,8 @@ def patch_scores(
         model: a calibrated one knows each text's mean cosine over patches of many photos, which is subtracted.
         background: the rule; under `peak` its level is one more channel, the first.
         prior: weight of phi, which the model pools as its head does it; None is the model's own. Where it is negative,
-            no phi counts as less than the model's `presence`: labels that are not in the image are not helped.
+            no phi counts as less than the model's `presence`: labels that are not in the image are helped no more
+            than one that is just there.
 
     Returns:
         Scores, values [T, N, h, w], or [T, 1 + N, h, w] under `peak`.
@@ -278,6 +279,9 @@ class Segmenter:
             value = getattr(self.settings, flag)
             if value is not None and value < patch:
                 raise UserError(f"--{flag} {value}: must be at least the model's patch size of {patch} pixels")
+        size, scales = self.settings.size or model.config.size, self.settings.scales or model.config.scales
+        if round(size * min(scales)) < patch:
+            raise UserError(f"--scales {min(scales):g}: {size} pixels times that are less than a patch of {patch}")
         if self.settings.stride is not None and self.settings.stride > patch:
             raise UserError(f"--stride {self.settings.stride}: must be at most the model's patch size of {patch}")
 

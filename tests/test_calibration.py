@@ -175,12 +175,11 @@ def test_heads_of_before_calibration_load(clip: Backbone, tmp_path: Path) -> Non
     assert (config.presence, config.scales, config.vocabulary) == (0.0, [1.0], [])
 
 
-@pytest.mark.parametrize("presence", [0.0, 0.3])
-def test_files_that_do_not_go_together_are_one_line(clip: Backbone, tmp_path: Path, presence: float) -> None:
-    """The centre without its presence, and the other way round."""
+def test_files_that_do_not_go_together_are_one_line(clip: Backbone, tmp_path: Path) -> None:
+    """A presence without its centre."""
     model = trained_head(clip)
-    (model if presence else calibrate(model, PHOTOS)).save_pretrained(tmp_path)
-    (tmp_path / CONFIG).write_text(dataclasses.replace(model.config, presence=presence).to_json())
+    model.save_pretrained(tmp_path)
+    (tmp_path / CONFIG).write_text(dataclasses.replace(model.config, presence=0.3).to_json())
     with pytest.raises(UserError, match="do not fit its configuration"):
         PACL.from_pretrained(tmp_path, clip=clip)
 
@@ -206,3 +205,16 @@ def test_the_photo_model_is_calibrated() -> None:
     assert config["presence"] > 0
     with safe_open(shipped_folder("photos") / WEIGHTS, "pt") as file:
         assert file.get_tensor("centre").shape == (config["dim"] + config["space"],)
+
+
+def test_a_head_whose_calibration_was_stopped_between_its_files_is_the_one_before(
+    clip: Backbone, tmp_path: Path
+) -> None:
+    before = PACL.untrained(clip)
+    before.save_pretrained(tmp_path / "head")
+    config = (tmp_path / "head" / CONFIG).read_bytes()
+    calibrate(before, PHOTOS).save_pretrained(tmp_path / "head")
+    (tmp_path / "head" / CONFIG).write_bytes(config)
+    found = PACL.from_pretrained(tmp_path / "head", clip=clip)
+    assert found.centre is None
+    assert found.config.presence == 0

@@ -643,7 +643,7 @@ def test_a_prior_is_finite(prior: float) -> None:
         SegmenterSettings(prior=prior)
 
 
-def test_a_negative_prior_helps_no_label_that_is_not_there() -> None:
+def test_under_a_negative_prior_no_phi_counts_as_less_than_presence() -> None:
     model = calibrated()
     with torch.inference_mode():
         ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(precision="fp32"))  # type: ignore[list-item]

@@ -173,6 +173,9 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             raise UserError("temperature inf is mean pooling: there is nothing to learn; start from 1 or less")
         if not 0 <= config.conse_share <= 1:
             raise UserError(f"conse_share {config.conse_share}: a share from 0 to 1")
+        for name in ("prior", "contrast_margin", "smoothing"):
+            if not math.isfinite(getattr(config, name)):
+                raise UserError(f"{name} {getattr(config, name)}: a finite number")
         if config.smoothing < 0:
             raise UserError(f"smoothing {config.smoothing}: a temperature such as 0.2, or 0 for none")
         if not config.scales or not all(isinstance(x, (int, float)) and 0 < x < math.inf for x in config.scales):
@@ -315,6 +318,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     def load_head_state(self, state: dict[str, Tensor], source: str) -> None:
         """Take over `head_state`'s tensors; `UserError` (naming ``source``) when they do not fit."""
+        if self.centre is None:  # a calibration that was stopped between its two files
+            state = {key: value for key, value in state.items() if key != "centre"}
         expected = {key: value.shape for key, value in self.head_state().items()}
         if expected != {key: value.shape for key, value in state.items()}:
             raise UserError(f"{source}: its tensors do not fit its configuration; the files are of different heads")

@@ -21,7 +21,7 @@ from pacl.models.grid import PatchGrid
 from pacl.models.open_clip_loading import LoadedClip
 from pacl.models.positions import resample_positions
 from pacl.models.timm_tower import accept_any_size
-from pacl.models.towers import ImageTower, TextTower, layer_indices, pad_to
+from pacl.models.towers import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
 
 POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
 TEXT_STEP = 8  # tokens; lengths of texts are rounded up to it
@@ -206,6 +206,8 @@ class FeatureTower(ImageTower):
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError) as error:
+            if not is_shape_error(error):
+                raise
             size = "x".join(map(str, images.shape[-2:]))
             raise UserError(f"this image tower does not take {size} pixels ({error}); use its own size") from error
         tokens = rearrange(features, "b width h w -> b (h w) width")

@@ -18,7 +18,7 @@ from pacl.models.grid import PatchGrid
 from pacl.models.hub import fail_fast, first_line
 from pacl.models.packaged import advice
 from pacl.models.positions import resample_positions
-from pacl.models.towers import Classifier, ImageTower, layer_indices, pad_to
+from pacl.models.towers import Classifier, ImageTower, is_shape_error, layer_indices, pad_to
 
 OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
 
@@ -85,6 +85,8 @@ class TimmTower(ImageTower):
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError) as error:
+            if not is_shape_error(error):
+                raise
             size = "x".join(map(str, images.shape[-2:]))
             raise UserError(
                 f"this image tower does not take {size} pixels ({first_line(error)}); use its own size, {self.size}"

@@ -170,3 +170,8 @@ def layer_indices(layers: Sequence[int], count: int, what: str, usable: int | No
     if len(set(found)) < len(found) or any(not 0 <= index < usable for index in found):
         raise UserError(f"layers {list(layers)}: choose from 0 to {usable - 1} of {what}, each once")
     return tuple(found)
+
+
+def is_shape_error(error: Exception) -> bool:
+    """Whether a tower's error may be about the size of its input: not about memory, and not of a device."""
+    return not any(word in str(error) for word in ("memory", "CUDA", "cuda", "MPS"))

@@ -59,6 +59,11 @@ def voc(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def test_photos_without_labels_are_refused() -> None:
+    with pytest.raises(UserError, match="no labelled patch"):
+        train_probe(torch.zeros(5, 4), torch.full((5,), -1), 2)
+
+
 def test_the_command_prints_both_figures(voc: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["voc20", "--data", str(voc), "--partial", "--model", tiny_clip]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pacl.models.model import PACL
 from pacl.patchmaps import as_tensor, resize
 from pacl.prompts import Label
 from pacl.segmenter import Segmenter
+from pacl.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import trained_head
 
@@ -402,6 +404,24 @@ def test_only_classes_that_the_mask_shows_compete(tmp_path: Path) -> None:
         ((_, labels),) = next(iter(Bench(folder, [row], Extras()).predict([image], [target])))
         assert set(np.unique(labels[:, :28])) == {left}
         assert set(np.unique(labels[:, 36:])) == {right}
+
+
+def test_with_only_what_the_mask_shows_the_level_of_peak_is_that_of_the_prompts_asked_for(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, names="none\nred\nblue\n")
+    model = ColourModel()
+    model.centre, model.config.presence = model.encode_prompts(["grey"])[0], 0.05  # type: ignore[assignment]
+    image = np.empty((64, 64, 3), np.uint8)
+    image[:], image[:, :16] = COLOURS["teal"], COLOURS["red"]
+    target = np.zeros((64, 64), np.int32)
+    target[:, 16:] = 2
+    peak = replace(PLAIN, background="peak:0.6", background_text=False, present=True)
+    row: Any = Row("naclip", model, peak, folder.labels, True)  # type: ignore[arg-type]
+    ((_, labels),) = next(iter(Bench(folder, [row], Extras()).predict([image], [target])))
+    segmenter = Segmenter(model, SegmenterSettings(background="peak:0.6", accumulate=PLAIN.accumulate))  # type: ignore
+    segmenter.set_image(image)
+    expected = segmenter.predict(["blue"]).mask(0)
+    assert expected.any()
+    np.testing.assert_array_equal(labels == 2, expected)
 
 
 def test_a_class_is_shown_from_one_percent_of_the_labelled_pixels_on() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from eval import single_prompt
@@ -29,6 +30,13 @@ def test_a_thing_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
 
 def test_a_wider_margin_gives_more_pixels() -> None:
     found = single_prompt.measure(load_model("bundled"), [0.0, 0.3], "val", "seen", 3)
+    assert sum(found[0.3][1]) > sum(found[0.0][1])
+
+
+def test_margins_are_measured_with_a_calibrated_head_too() -> None:
+    model = load_model("bundled")
+    model.centre, model.config.presence = torch.zeros(model.config.vector_width), 0.1
+    found = single_prompt.measure(model, [0.0, 0.3], "val", "seen", 3)
     assert sum(found[0.3][1]) > sum(found[0.0][1])
 
 
