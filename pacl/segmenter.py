@@ -267,8 +267,15 @@ class Segmenter:
     def __init__(self, model: PACL, settings: SegmenterSettings | None = None) -> None:
         self.model = model
         settings = settings or SegmenterSettings()
-        # Results state the arithmetic that they were computed in.
-        self.settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
+        # Results state what was used, the model's own settings too.
+        config = model.config
+        self.settings = replace(
+            settings,
+            size=settings.size or config.size,
+            scales=settings.scales or tuple(config.scales),
+            prior=config.prior if settings.prior is None else settings.prior,
+            precision=resolve_precision(settings.precision, model.clip),
+        )
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
         self.image: EncodedImage | None = None
@@ -279,9 +286,9 @@ class Segmenter:
             value = getattr(self.settings, flag)
             if value is not None and value < patch:
                 raise UserError(f"--{flag} {value}: must be at least the model's patch size of {patch} pixels")
-        size, scales = self.settings.size or model.config.size, self.settings.scales or model.config.scales
-        if round(size * min(scales)) < patch:
-            raise UserError(f"--scales {min(scales):g}: {size} pixels times that are less than a patch of {patch}")
+        size, smallest = self.settings.size or config.size, min(self.settings.scales or config.scales)
+        if round(size * smallest) < patch:
+            raise UserError(f"--scales {smallest:g}: {size} pixels times that are less than a patch of {patch}")
         if self.settings.stride is not None and self.settings.stride > patch:
             raise UserError(f"--stride {self.settings.stride}: must be at most the model's patch size of {patch}")
 
@@ -336,7 +343,7 @@ class Segmenter:
     @torch.inference_mode()
     def _segment(self, image: EncodedImage, query: Query, texts: Tensor) -> Segmentation:
         cosines = image.patches.similarity(texts)  # values [T, N, h, w]
-        scale = self.settings.logit_scale or float(self.model.logit_scale)
+        scale = self.settings.logit_scale or float(self.model.logit_scale.detach())
         scores = patch_scores(cosines, image.patches, texts, self.model, query.background, self.settings.prior)
         behind = torch.tensor([query.margin * (i == 0) for i in query.channels], device=texts.device)
         # Upsampling is linear: shifted and scaled where it is small.
@@ -349,7 +356,7 @@ class Segmenter:
             shares=(pixels[1:] / index.size).tolist(),
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
-            settings=self.settings,
+            settings=replace(self.settings, logit_scale=scale),
             _cosines=cosines,
             _ids=query.ids,
         )

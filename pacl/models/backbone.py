@@ -37,6 +37,7 @@ After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the de
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -411,7 +412,10 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
     scheme = name.partition(":")[0]
     if scheme in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*_CLIPS}:
         raise UserError(f"--model {name}: one tower of two; use IMAGE+TEXT, such as {EXAMPLE}")
+    close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1)
     raise UserError(
-        f"--model {name}: not a model name; use auto, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
-        "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head"
+        f"--model {name}: not a model name; "
+        + (f"did you mean {close[0]}? Or " if close else "")
+        + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
+        + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head"
     )

@@ -39,8 +39,8 @@ class Module(LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        clip = {"image_name": "none", "image_checksum": lambda: "0" * 16, "quick_gelu": False, "layers": ()}
-        clip |= {"patch": 4, "width": 3}
+        clip = {"image_name": "none", "image_checksum": lambda: "0" * 16, "layers": ()}
+        clip |= {"patch": 4, "width": 3, "image": SimpleNamespace(quick_gelu=False)}
         self.pacl = SimpleNamespace(clip=SimpleNamespace(**clip, mean=(0.5,) * 3, std=(0.5,) * 3))
         self.encoded = 0
         self.seen, self.validated = [], []
