@@ -267,15 +267,7 @@ class Segmenter:
     def __init__(self, model: PACL, settings: SegmenterSettings | None = None) -> None:
         self.model = model
         settings = settings or SegmenterSettings()
-        # Results state what was used, the model's own settings too.
-        config = model.config
-        self.settings = replace(
-            settings,
-            size=settings.size or config.size,
-            scales=settings.scales or tuple(config.scales),
-            prior=config.prior if settings.prior is None else settings.prior,
-            precision=resolve_precision(settings.precision, model.clip),
-        )
+        self.settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
         self.image: EncodedImage | None = None
@@ -286,7 +278,7 @@ class Segmenter:
             value = getattr(self.settings, flag)
             if value is not None and value < patch:
                 raise UserError(f"--{flag} {value}: must be at least the model's patch size of {patch} pixels")
-        size, smallest = self.settings.size or config.size, min(self.settings.scales or config.scales)
+        size, smallest = self.settings.size or model.config.size, min(self.settings.scales or model.config.scales)
         if round(size * smallest) < patch:
             raise UserError(f"--scales {smallest:g}: {size} pixels times that are less than a patch of {patch}")
         if self.settings.stride is not None and self.settings.stride > patch:
@@ -340,6 +332,17 @@ class Segmenter:
         if found := self.vocabulary.unfamiliar(new):
             warnings.warn(say_unfamiliar(found), UnfamiliarWords, stacklevel=5)
 
+    def _settled(self, scale: float) -> SegmenterSettings:
+        """The settings that held, the model's own among them: results state these."""
+        settings, own = self.settings, self.model.config
+        return replace(
+            settings,
+            size=settings.size or own.size,
+            scales=settings.scales or tuple(own.scales),
+            prior=own.prior if settings.prior is None else settings.prior,
+            logit_scale=scale,
+        )
+
     @torch.inference_mode()
     def _segment(self, image: EncodedImage, query: Query, texts: Tensor) -> Segmentation:
         cosines = image.patches.similarity(texts)  # values [T, N, h, w]
@@ -356,7 +359,7 @@ class Segmenter:
             shares=(pixels[1:] / index.size).tolist(),
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
-            settings=replace(self.settings, logit_scale=scale),
+            settings=self._settled(scale),
             _cosines=cosines,
             _ids=query.ids,
         )

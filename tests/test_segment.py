@@ -26,6 +26,7 @@ from pacl.errors import run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.dense import VARIANTS
 from pacl.models.efficientnet_lite import LITE2
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.packaged import PACKAGES
 from pacl.models.static_tower import WORDS, load_static_tower
@@ -207,12 +208,12 @@ def test_every_setting_is_a_flag_with_its_default_and_its_help() -> None:
         (["--background", "prompt:sky;a wall"], {"background": "prompt:sky;a wall"}),
     ],
 )
-def test_settings_reach_the_segmenter(run: Run, words: list[str], settings: dict[str, Any]) -> None:
+def test_settings_reach_the_segmenter(run: Run, tiny_clip: str, words: list[str], settings: dict[str, Any]) -> None:
     found = record(run, "a dog", "grass", *words)
-    expected = {**vars(SegmenterSettings()), **settings}
-    if expected["precision"] == "auto":  # what it came to is stated
-        expected["precision"] = "fp32"
-    assert found["settings"] == expected
+    model = load_model(tiny_clip)  # what is left to it is stated, too
+    own = {"size": model.config.size, "scales": model.config.scales, "prior": model.config.prior, "precision": "fp32"}
+    own["logit_scale"] = float(model.logit_scale.detach())
+    assert found["settings"] == {**vars(SegmenterSettings()), **own, **settings}
 
 
 @pytest.mark.parametrize("rule", ["none", "contrast", "prompt:sky", "threshold:0.6", "entropy:0.5"])
