@@ -18,7 +18,7 @@ VERBS = {
     "data": "read captioned pictures before training on them: what is there, what is broken",
     "train": "train the patch embedder on pictures and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",
-    "calibrate": "measure on photos what the texts of a head score where nothing shows them",
+    "calibrate": "calibrate a head on photos without captions, for better single prompts",
     "distill": "make a text tower of fixed token vectors from a sentence encoder",
 }
 

@@ -1,8 +1,8 @@
-"""Teach a head what its texts score where nothing shows them: ``python -m pacl.calibrate MODEL PHOTOS [--out FOLDER]``.
+"""Calibrate a head on photos without captions: python -m pacl.calibrate MODEL PHOTOS [--out FOLDER]
 
-The photos need no captions. A few hundred serve, if they show many different things: one of each of ImageNet's classes
-is ideal, a thousand street scenes are not. A calibrated head scores words more evenly, and a single prompt finds the
-whole thing, or nothing where it is not there.
+It measures what each text scores on average, which is subtracted from then on. A few hundred photos are enough if they
+show many different things: one of each ImageNet class is ideal, a thousand street scenes are not. With a calibrated
+head a single prompt needs no competing words: its mask is where its score is high, and empty where the thing is absent.
 """
 
 from __future__ import annotations

@@ -173,5 +173,5 @@ def layer_indices(layers: Sequence[int], count: int, what: str, usable: int | No
 
 
 def is_shape_error(error: Exception) -> bool:
-    """Whether a tower's error may be about the size of its input: not about memory, and not of a device."""
+    """Whether a tower's error can be about the size of its input, rather than about memory or the device."""
     return not any(word in str(error) for word in ("memory", "CUDA", "cuda", "MPS"))
