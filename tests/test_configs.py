@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from pacl import pretrain, train
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PRETRAINING = ("_clip", "_dual")
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 

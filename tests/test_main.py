@@ -5,16 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import pacl
 from pacl import __main__ as dispatcher
 from pacl.errors import UserError
-
-ROOT = Path(pacl.__file__).parents[1]
+from tests.paths import ROOT
 
 
 def call(*words: str) -> int:

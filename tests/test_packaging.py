@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import pacl
+from tests.paths import ROOT
 
-ROOT = Path(pacl.__file__).parents[1]
 MAX_MEGABYTES = 20  # two heads, a small CLIP and word vectors travel with the package
 
 pytestmark = pytest.mark.slow

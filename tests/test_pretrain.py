@@ -17,9 +17,10 @@ from pacl.models.dual import CONFIG as DUAL_CONFIG
 from pacl.models.loading import load_model
 from pacl.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer
 from pacl.pretrain_dual import DualTrainer
+from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 QUIET = {
     "trainer.enable_progress_bar": "false",
     "trainer.enable_model_summary": "false",

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import pacl
 from pacl.results import FORMATS
 from pacl.segment import build_parser
+from tests.paths import ROOT
 
-ROOT = Path(pacl.__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 

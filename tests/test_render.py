@@ -13,8 +13,9 @@ from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
 from pacl.render import heat, overlay, palette, save_image, save_json, save_mask, summary, write_whole
+from tests.paths import SHARED
 
-VOC = Path(__file__).parents[2] / "shared/data/VOCdevkit/VOC2012"
+VOC = SHARED / "data/VOCdevkit/VOC2012"
 
 
 def scene(height: int = 400, width: int = 900) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from pacl import train
 from pacl.errors import UserError
+from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 
 STEPS = 13  # two whole epochs of five steps and three more
@@ -81,7 +82,7 @@ def killed(words: list[str], out: Path, step: int, moment: str, number: int = si
     ]
     command = [sys.executable, "-m", "pacl.train", *words, f"--out={out}", *callback, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    root = Path(__file__).parents[1]
+    root = ROOT
     return subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False).returncode
 
 

@@ -33,8 +33,8 @@ from pacl.models.static_tower import WORDS, load_static_tower
 from pacl.segment import build_parser, main
 from pacl.settings import SegmenterSettings
 from pacl.vocabulary import Vocabulary
+from tests.paths import ROOT
 
-ROOT = Path(pacl.segment.__file__).parents[1]
 Run = Callable[..., tuple[int, str, str]]
 
 

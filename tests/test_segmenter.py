@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +33,7 @@ from pacl.segmenter import (
 )
 from pacl.windows import plan_layout
 from tests.colours import COLOURS, ColourModel, noise, picture
+from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 
 
@@ -393,6 +393,7 @@ import numpy as np, torch
 from eval.memory import peak_memory
 from pacl.segmenter import Segmenter, SegmenterSettings
 from tests.colours import ColourModel, noise
+from tests.paths import ROOT
 image = np.tile(noise(1000, 1000), (4, 6, 1))
 model = ColourModel(patch=16, size=336)
 labels = [f"{i} teal" for i in range(147)] + ["red", "green", "blue"]
@@ -412,7 +413,7 @@ def test_a_24_megapixel_photo_with_150_classes_fits_four_gigabytes(
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LARGE, repr(settings)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
     seconds, gigabytes = map(float, done.stdout.split())
     with capsys.disabled():
@@ -581,7 +582,7 @@ def test_settings_that_make_no_sense_are_one_line(settings: dict, message: str) 
 
 def test_settings_do_not_import_torch() -> None:
     code = "import sys, pacl.settings; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_over_long_background_prompts_are_refused_like_any() -> None:

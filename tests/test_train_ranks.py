@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 
 
@@ -52,7 +53,7 @@ def test_two_processes_train_the_same_head_as_one(tmp_path):
         more = [f"--trainer.devices={ranks}", "--trainer.strategy=" + ("ddp" if ranks > 1 else "auto"), f"--out={out}"]
         subprocess.run(
             [sys.executable, "-m", "pacl.train", *common, *more],
-            cwd=Path(__file__).parents[1],
+            cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             check=True,
             timeout=600,

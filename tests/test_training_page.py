@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +11,8 @@ import yaml
 from eval import curve
 from pacl import calibrate, train
 from pacl.data import check
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m (\S+) (.*)$", PAGE, re.M)
 SETTINGS = re.findall(r"`--((?:data|model|trainer)\.\w+) ([^`\s]+)`", PAGE)

@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pacl
 from pacl.data import __main__ as dispatcher
 from pacl.data.check import build_parser, read_config
 from pacl.data.photos import Cut
@@ -27,9 +26,7 @@ from pacl.data.sheet import COLUMNS, GAP, TILE, Strip, contact_sheet
 from pacl.data.sources import Source
 from pacl.data.survey import Look, Picture, Reservoir, Tally, looks, stream
 from pacl.errors import UserError
-
-ROOT = Path(pacl.__file__).parents[1]
-SHARED = ROOT.parent / "shared"
+from tests.paths import ROOT, SHARED
 
 Check = Callable[..., tuple[int, str, dict[str, Any]]]
 
@@ -245,7 +242,7 @@ def test_a_configuration(check: Check) -> None:
 
 @pytest.mark.parametrize("name", ["flickr8k", "flickr8k_clip", "coco_vitb16", "cc3m_vitb16", "paper_vitb16"])
 def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
-    assert read_config(str(Path(__file__).parents[2] / "configs" / f"{name}.yaml"))
+    assert read_config(str(ROOT / "configs" / f"{name}.yaml"))
 
 
 @pytest.mark.parametrize(

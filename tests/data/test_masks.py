@@ -12,8 +12,7 @@ from PIL import Image
 from pacl.data.masks import IGNORED, MaskFolder, read_mask
 from pacl.errors import UserError
 from pacl.metrics import Confusion, mean_iou, pixel_accuracy
-
-SHARED = Path(__file__).parents[3] / "shared"
+from tests.paths import SHARED
 
 
 def save(path: Path, values: object, mode: str = "L", **options: object) -> Path:

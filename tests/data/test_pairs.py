@@ -8,10 +8,11 @@ from PIL import Image
 
 from pacl.data.pairs import FilePairs, Part, hold_out, read_coco, read_folders, read_table
 from pacl.errors import UserError
+from tests.paths import SHARED
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-flickr8k = pytest.mark.skipif(not (SHARED / "flickr8k/captions.txt").is_file(), reason="Flickr8k is not there")
-coco = pytest.mark.skipif(not (SHARED / "coco/annotations").is_dir(), reason="COCO's captions are not there")
+DATA = SHARED / "data"
+flickr8k = pytest.mark.skipif(not (DATA / "flickr8k/captions.txt").is_file(), reason="Flickr8k is not there")
+coco = pytest.mark.skipif(not (DATA / "coco/annotations").is_dir(), reason="COCO's captions are not there")
 
 
 @pytest.fixture
@@ -334,7 +335,7 @@ def test_hold_out_of_equal_names_in_several_folders():
 
 @flickr8k
 def test_flickr8k():
-    pairs = read_table(SHARED / "flickr8k" / "captions.txt")
+    pairs = read_table(DATA / "flickr8k" / "captions.txt")
     assert len(pairs) == 7586
     assert len(pairs.captions) == 37930
     assert np.diff(pairs.first).tolist() == [5] * 7586
@@ -344,7 +345,7 @@ def test_flickr8k():
 
 @coco
 def test_coco_val2017():
-    pairs = read_coco(SHARED / "coco/annotations/captions_val2017.json", SHARED / "coco/images/val2017")
+    pairs = read_coco(DATA / "coco/annotations/captions_val2017.json", SHARED / "coco/images/val2017")
     assert len(pairs) == 5000
     assert len(pairs.captions) == 25014
     assert set(np.diff(pairs.first).tolist()) == {5, 6, 7}

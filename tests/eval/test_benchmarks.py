@@ -15,8 +15,9 @@ from eval.benchmark import NAMES
 from eval.benchmarks import BENCHMARKS, add_data, chosen, custom
 from pacl.data.masks import IGNORED
 from pacl.errors import UserError
+from tests.paths import SHARED
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = SHARED / "data"
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from PIL import Image
 from eval.caption_sets import KARPATHY, open_captions
 from pacl.data.pairs import hold_out
 from pacl.errors import UserError
+from tests.paths import SHARED
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "data"
+SAMPLES = SHARED / "data"
 
 
 def pictures(folder: Path, names: Sequence[str]) -> None:

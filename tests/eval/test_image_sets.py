@@ -16,8 +16,9 @@ from eval.image_names import class_keys, class_prompts, synsets
 from eval.image_sets import IMAGE_BENCHMARKS, draw_split, open_image_set
 from pacl.errors import UserError
 from pacl.prompts import fill, get_templates
+from tests.paths import SHARED
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "imagenet-sample"
+SAMPLE = SHARED / "data" / "imagenet-sample"
 
 
 def save(path: Path, grey: int = 0) -> Path:

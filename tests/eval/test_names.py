@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from eval.benchmark import LISTS, NAMES
 from eval.benchmarks import BENCHMARKS
 from eval.label_maps import CITYSCAPES_IDS, CONTEXT_IDS
 from pacl.prompts import parse_prompt, read_classes
+from tests.paths import SHARED
 
-SHARED = Path(__file__).parents[3] / "shared"
 OBJECTS = SHARED / "data/ADEChallengeData2016/objectInfo150.txt"
 SCLIP = sorted(BENCHMARKS.keys() - {"camvid"})
 BACKGROUND_WORDS = (

@@ -12,8 +12,9 @@ from eval import generate, prepare
 from eval.benchmarks import BENCHMARKS
 from pacl.data.masks import read_mask
 from pacl.errors import UserError
+from tests.paths import SHARED
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = SHARED / "data"
 CONVERTED = ("context59", "context60", "coco_stuff", "coco_object", "cityscapes")
 
 

@@ -11,6 +11,7 @@ from eval.protocols import DILATIONS, PROTOCOLS, Protocol, read_protocol
 from pacl.errors import UserError
 from pacl.prompts import get_templates
 from pacl.refine import refine
+from tests.paths import ROOT
 
 BACKGROUND = {"voc21": True, "context60": True, "coco_object": True}
 BENCHMARKS = ("voc20", "voc21", "context59", "context60", "coco_stuff", "coco_object", "ade150", "cityscapes")
@@ -128,7 +129,7 @@ def test_published_protocols_take_one_scale_and_a_file_may_say_otherwise(tmp_pat
 
 
 def test_the_photo_models_protocol_takes_what_the_model_brings():
-    path = str(Path(__file__).parents[2] / "eval" / "protocols" / "own" / "photos.yaml")
+    path = str(ROOT / "eval" / "protocols" / "own" / "photos.yaml")
     protocol = read(path, "voc21")
     assert (protocol.scales, protocol.background, protocol.background_text) == (None, "peak:0.6", False)
     assert read(path, "voc20").background == "none"

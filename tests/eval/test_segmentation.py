@@ -19,6 +19,7 @@ from eval.result import Result, read_results
 from pacl.errors import UserError, run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
+from tests.paths import ROOT
 
 QUICK = ("--templates", "none", "--size", "48", "--window", "32/16", "--workers", "0", "--device", "cpu")
 
@@ -292,7 +293,7 @@ def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     more = ["-m", "eval.segmentation", *words, "--model", tiny_clip, "--out", str(tmp_path / "two"), *QUICK]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *more], check=True, cwd=Path(__file__).parents[2], env=env, timeout=300)
+    subprocess.run([*command, *more], check=True, cwd=ROOT, env=env, timeout=300)
     assert figures(read_results(tmp_path / "two")) == one
     assert len(list((tmp_path / "two" / "voc20" / "parts").iterdir())) == -(-70 // segmenting.BLOCK)
 
@@ -352,7 +353,7 @@ def test_data_of_all_benchmarks_are_looked_for_before_any_is_measured(tmp_path, 
 
 def test_help_is_quick():
     code = "import sys, eval.segmentation as s; s.build_parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_what_a_run_was_is_told(tmp_path, tiny_clip, voc):

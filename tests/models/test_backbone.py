@@ -17,6 +17,7 @@ from pacl.models.dense import VARIANTS
 from pacl.models.grid import PatchGrid, upsample
 from pacl.models.model import PACL
 from pacl.models.text_cache import TextCache
+from tests.paths import ROOT
 from tests.tiny import save_tiny_clip, save_tiny_encoder, trained_head
 
 
@@ -438,7 +439,7 @@ def test_only_the_towers_import_open_clip_at_large() -> None:
         "pretrain_clip.py",
         "survey.py",
     }
-    package = Path(__file__).parents[2] / "pacl"
+    package = ROOT / "pacl"
     users = {
         path.name
         for path in package.rglob("*.py")
