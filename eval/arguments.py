@@ -42,8 +42,8 @@ def load(args: argparse.Namespace) -> PACL:
         UserError: It cannot be found, or does not fit.
     """
     device = segment.choose_device(args.device)
-    from pacl.models.dense import NAMES
     from pacl.models.loading import load_model
+    from pacl.models.towers.dense import NAMES
 
     if args.dense is not None and args.dense not in NAMES:
         raise UserError(f"--dense {args.dense}: choose from {', '.join(NAMES)}")

@@ -26,8 +26,8 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.models.backbone import weights_checksum
 from pacl.models.model import PACL
-from pacl.models.open_clip_towers import ViTTower
 from pacl.models.precision import tower_autocast
+from pacl.models.towers.open_clip_towers import ViTTower
 from pacl.prompts import fill
 
 Item = TypeVar("Item")

@@ -2,7 +2,7 @@
 
 Every word piece of the encoder's tokenizer passes the encoder by itself, and so does every whole word of some word
 lists that the tokenizer would split. Their vectors are centred, projected on their principal components and weighted by
-how rare they are. A text is then the mean over its tokens, see `pacl.models.static_tower`. The recipe is that of
+how rare they are. A text is then the mean over its tokens, see `pacl.models.towers.static_tower`. The recipe is that of
 model2vec (https://github.com/MinishLab/model2vec): BERT's vocabulary is ordered by frequency, so that the logarithm of
 a piece's rank does what inverse frequencies do. The whole words are an addition.
 """
@@ -30,7 +30,7 @@ from pacl.segment import OneLineParser
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from pacl.models.sentence_tower import SentenceTower
+    from pacl.models.towers.sentence_tower import SentenceTower
 
 IMAGENET = ("imagenet_synset_to_lemma.txt", "imagenet_synset_to_definition.txt")  # of timm: names, definitions
 WORD = re.compile(r"(?<![^\W_])[a-z]+(?![^\W_])")  # next to no other letters and no digits
@@ -244,7 +244,7 @@ def write_folder(folder: Path, tokenizer: Tokenizer, embeddings: Tensor, facts: 
     """
     from safetensors.torch import save
 
-    from pacl.models.static_tower import CONTEXT, TOKENIZER, WEIGHTS
+    from pacl.models.towers.static_tower import CONTEXT, TOKENIZER, WEIGHTS
 
     codes, scales = quantize(embeddings)
     kept = torch.cosine_similarity(codes.float() * scales.float()[:, None], embeddings)[1:]  # (the first is zero)
@@ -340,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from pacl.models.backbone import weights_checksum
-    from pacl.models.sentence_tower import load_sentence_tower
+    from pacl.models.towers.sentence_tower import load_sentence_tower
 
     tower, _ = load_sentence_tower(args.text)
     tower.requires_grad_(False)

@@ -18,7 +18,7 @@ class UserError(ValueError):
 
 
 class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on, see `pacl.vocabulary`."""
+    """Prompts are far from all words that a head was trained on, see `pacl.models.vocabulary`."""
 
 
 def fail(verb: str, message: object) -> NoReturn:

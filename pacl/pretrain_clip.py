@@ -22,7 +22,7 @@ from pacl.contrastive import ContrastiveModule, positives_of
 from pacl.distributed import gather_rows
 from pacl.files import written_whole
 from pacl.loss import contrastive_loss, in_batch_accuracy
-from pacl.models.tokenizer import CompactTokenizer, token_ids_of
+from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
 from pacl.schedule import warmup_cosine
 

@@ -222,8 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def load_segmenter(name: str, dense: str | None, device: str, settings: SegmenterSettings) -> Segmenter:
     """Import torch and load the model; a misspelt variant or device is refused before any weights are read."""
     target = choose_device(device)
-    from pacl.models.dense import NAMES
     from pacl.models.loading import load_model
+    from pacl.models.towers.dense import NAMES
     from pacl.segmenter import Segmenter
 
     if dense is not None and dense not in NAMES:

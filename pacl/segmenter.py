@@ -23,10 +23,10 @@ from pacl.background import Background, parse_background
 from pacl.errors import UnfamiliarWords, UserError
 from pacl.models.grid import PatchGrid
 from pacl.models.precision import resolve_precision
+from pacl.models.vocabulary import Vocabulary, say_unfamiliar
 from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
 from pacl.settings import SegmenterSettings
-from pacl.vocabulary import Vocabulary, say_unfamiliar
 from pacl.windows import Layout
 
 if TYPE_CHECKING:

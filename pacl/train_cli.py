@@ -24,8 +24,8 @@ from pacl.files import make_folder
 from pacl.keep_last import Interrupted, KeepLast
 from pacl.lightning_cli import parse
 from pacl.models.model import PACL
+from pacl.models.vocabulary import trained_words
 from pacl.training import PACLModule
-from pacl.vocabulary import trained_words
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from pacl import distill
 from pacl.distill import imagenet_texts
 from pacl.errors import UserError
-from pacl.models.sentence_tower import load_sentence_tower
-from pacl.models.static_tower import load_static_tower
+from pacl.models.towers.sentence_tower import load_sentence_tower
+from pacl.models.towers.static_tower import load_static_tower
 
 pytest.importorskip("sentence_transformers")
 

@@ -13,9 +13,9 @@ from torch import Tensor
 import pacl.patchmaps
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.dense import VARIANTS
 from pacl.models.grid import PatchGrid, upsample
 from pacl.models.model import PACL
+from pacl.models.towers.dense import VARIANTS
 from pacl.patchmaps import PatchMaps, encode_images, mean_of, resize, split_rows
 from pacl.settings import SegmenterSettings
 from pacl.windows import Layout, plan_layout

@@ -24,15 +24,15 @@ import pacl.segment
 from pacl.data.scenes import scene
 from pacl.errors import run_verb
 from pacl.models.backbone import load_backbone
-from pacl.models.dense import VARIANTS
-from pacl.models.efficientnet_lite import LITE2
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.packaged import PACKAGES
-from pacl.models.static_tower import WORDS, load_static_tower
+from pacl.models.towers.dense import VARIANTS
+from pacl.models.towers.efficientnet_lite import LITE2
+from pacl.models.towers.static_tower import WORDS, load_static_tower
+from pacl.models.vocabulary import Vocabulary
 from pacl.segment import build_parser, main
 from pacl.settings import SegmenterSettings
-from pacl.vocabulary import Vocabulary
 from tests.paths import ROOT
 
 Run = Callable[..., tuple[int, str, str]]

@@ -24,7 +24,7 @@ and for texts
 ============================ ============================================================================
 ``st:ORG/NAME``              a sentence-transformers model
 ``st:FOLDER``                the same from a local folder: ``st:/...``, ``st:./...``, ``st:~/...``
-``static:words``             token vectors that travel with this package (see `pacl.models.static_tower`)
+``static:words``             token vectors that travel with this package (see `pacl.models.towers.static_tower`)
 ``static:FOLDER``            token vectors in a local folder, likewise
 ============================ ============================================================================
 
@@ -32,7 +32,7 @@ such as ``timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-Min
 added to `IMAGE_TOWERS` or `TEXT_TOWERS`.
 
 After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the dense variant ``proxyclip`` (see
-`pacl.models.proxy`): ``open_clip:ViT-B-16-quickgelu/openai,proxy=timm:vit_base_patch8_224.dino``.
+`pacl.models.towers.proxy`): ``open_clip:ViT-B-16-quickgelu/openai,proxy=timm:vit_base_patch8_224.dino``.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models.dense import PROXY
 from pacl.models.grid import PatchGrid
 from pacl.models.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_clip_name, load_clip
-from pacl.models.open_clip_towers import OpenClipText, image_tower
-from pacl.models.proxy import ProxyTower
-from pacl.models.sentence_tower import load_sentence_tower
-from pacl.models.static_tower import load_static_tower
 from pacl.models.text_cache import TextCache
-from pacl.models.timm_tower import load_timm
-from pacl.models.towers import Classifier, ImageTower, TextTower
+from pacl.models.towers.base import Classifier, ImageTower, TextTower
+from pacl.models.towers.dense import PROXY
+from pacl.models.towers.open_clip_towers import OpenClipText, image_tower
+from pacl.models.towers.proxy import ProxyTower
+from pacl.models.towers.sentence_tower import load_sentence_tower
+from pacl.models.towers.static_tower import load_static_tower
+from pacl.models.towers.timm_tower import load_timm
 
 __all__ = [
     "OFFLINE_ADVICE",
@@ -179,7 +179,7 @@ class Backbone(nn.Module):
 
         Args:
             images: normalised ``[B, 3, H, W]``, any H and W.
-            dense: variant of the last block, see `pacl.models.dense`.
+            dense: variant of the last block, see `pacl.models.towers.dense`.
             stride: pixels between patches; ``None`` is the patch size. Smaller strides overlap (the stride trick).
 
         Returns:

@@ -28,7 +28,7 @@ from pacl.files import written_whole
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.grid import PatchGrid
 from pacl.models.hub import fail_fast, first_line
-from pacl.models.towers import ImageTower, TextTower
+from pacl.models.towers.base import ImageTower, TextTower
 
 CONFIG, WEIGHTS = "dual_config.json", "dual.safetensors"
 FORMAT, VERSION = "pacl-dual", 1

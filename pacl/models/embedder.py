@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.models.towers import Classifier
+from pacl.models.towers.base import Classifier
 
 Start = Literal["clip", "paper", "conse"]
 STARTS: tuple[str, ...] = get_args(Start)

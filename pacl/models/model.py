@@ -55,7 +55,7 @@ class HeadConfig:
         size: short side in pixels that pictures are best resized to: that of the training images.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
-        dense: variant of the frozen tower's last block, see `pacl.models.dense`.
+        dense: variant of the frozen tower's last block, see `pacl.models.towers.dense`.
         layers: indices of earlier layers of the image tower whose features are part of the tokens.
         start: ``clip``, ``paper`` or ``conse``, see `pacl.models.embedder`.
         conse_share: of the dense ConSE in the cosines of a head with start ``conse``, in [0, 1]; the trained embedder
@@ -77,7 +77,7 @@ class HeadConfig:
         prior: how much of a label's phi with the whole image is added to its cosines, unless the segmenter's settings
             say otherwise; see `pacl.settings.SegmenterSettings`.
         vocabulary: nouns of the training's captions and names of classes, most frequent first; empty where the text
-            tower cannot tell which prompts are far from them (see `pacl.vocabulary`).
+            tower cannot tell which prompts are far from them (see `pacl.models.vocabulary`).
         trained: False for the untrained start.
     """
 

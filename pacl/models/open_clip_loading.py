@@ -14,7 +14,7 @@ import torch
 
 from pacl.errors import UserError
 from pacl.models.hub import fail_fast, first_line
-from pacl.models.tokenizer import CompactTokenizer
+from pacl.models.towers.tokenizer import CompactTokenizer
 
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "

@@ -20,7 +20,7 @@ def resolve_precision(precision: str, backbone: Backbone) -> Literal["fp32", "bf
     """What ``auto`` comes to for a backbone on the device that it is on; ``fp32`` and ``bf16`` are what they say.
 
     ``auto`` is bf16 where the hardware multiplies in it and the tower gains from that: any tower on a GPU, on a CPU
-    those that `pacl.models.towers.ImageTower.bf16_on_cpu` names.
+    those that `pacl.models.towers.base.ImageTower.bf16_on_cpu` names.
 
     Raises:
         ValueError: another precision.

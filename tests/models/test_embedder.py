@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
-from pacl.models.towers import Classifier
+from pacl.models.towers.base import Classifier
 
 
 def classifier(classes: int = 5, features: int = 4) -> Classifier:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.dense import VARIANTS
 from pacl.models.model import PACL, HeadConfig
+from pacl.models.towers.dense import VARIANTS
 from tests.tiny import save_tiny_clip, trained_head
 
 

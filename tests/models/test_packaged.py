@@ -12,7 +12,7 @@ import torch
 from pacl.errors import UserError
 from pacl.models import packaged
 from pacl.models.packaged import PACKAGES, Package, packaged_folder, packaged_state
-from pacl.models.timm_tower import load_timm
+from pacl.models.towers.timm_tower import load_timm
 
 NAME = "timm:tf_efficientnet_lite2.in1k"
 

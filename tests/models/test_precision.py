@@ -14,7 +14,7 @@ from torch import nn
 from pacl.models import precision
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.precision import has_bf16, resolve_precision, tower_autocast
-from pacl.models.timm_tower import TimmTower
+from pacl.models.towers.timm_tower import TimmTower
 from tests.tiny import save_tiny_clip
 
 

@@ -9,7 +9,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from pacl.models.open_clip_towers import ViTTower
+from pacl.models.towers.open_clip_towers import ViTTower
 
 
 def tiny(**options: Any) -> tuple[ViTTower, Tensor]:

@@ -39,7 +39,7 @@ class EfficientNetLite(nn.Module):
 
     Architecture, scales and padding are those of the reference implementation
     (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite); names and order of the weights,
-    and the methods that `pacl.models.timm_tower.TimmTower` calls, are those of timm.
+    and the methods that `pacl.models.towers.timm_tower.TimmTower` calls, are those of timm.
 
     Args:
         width: factor of the stages' channels.

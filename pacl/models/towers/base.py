@@ -44,7 +44,7 @@ class ImageTower(nn.Module, ABC):
         size: side in pixels of the square images that it was trained on.
         preprocessing: how it wants its images, with open_clip's keys: ``mean`` and ``std`` per channel in [0, 1],
             ``interpolation``, ``resize_mode``, ``size``.
-        variants: dense variants that it can do, see `pacl.models.dense`.
+        variants: dense variants that it can do, see `pacl.models.towers.dense`.
         layers: indices of the earlier layers whose features come before the final ones in a token.
         quick_gelu: whether its activation is QuickGELU.
         classifier: the linear classifier on its final features, if it has one.
@@ -120,7 +120,7 @@ class TextTower(nn.Module, ABC):
         vocabulary: the words that it was trained on; ``None`` means any.
         contrast: prompts that compete with a single prompt; ``None`` means that it names none.
         familiar: cosine with the nearest word of a vocabulary from which on a word counts as known, see
-            `pacl.vocabulary`; ``None`` where that was not measured or takes too long to embed.
+            `pacl.models.vocabulary`; ``None`` where that was not measured or takes too long to embed.
     """
 
     dim: int

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pacl.errors import UserError
 from pacl.models.hub import first_line
-from pacl.models.towers import TextTower
+from pacl.models.towers.base import TextTower
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

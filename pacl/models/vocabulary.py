@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pacl.models.backbone import Backbone
-from pacl.models.towers import TextTower
+from pacl.models.towers.base import TextTower
 from pacl.prompts import subjects
 
 LIMIT = 2000

@@ -17,7 +17,7 @@ naclip     softmax(k k' scale + gaussian of patch distance)      attn
 
 Sources: MaskCLIP (Zhou et al., ECCV 2022), SCLIP (Wang et al., ECCV 2024), ClearCLIP (Lan et al., ECCV 2024),
 NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone. A further one, ``proxyclip``, takes its
-attention weights from a second image tower: see `pacl.models.proxy`.
+attention weights from a second image tower: see `pacl.models.towers.proxy`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor
 from pacl.errors import UserError
 from pacl.models.hub import fail_fast, first_line
 from pacl.models.packaged import advice, packaged_folder
-from pacl.models.towers import TextTower
+from pacl.models.towers.base import TextTower
 
 LIBRARY = "sentence_transformers."
 

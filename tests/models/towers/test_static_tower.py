@@ -15,7 +15,7 @@ from torch import Tensor
 from pacl.distill import UNKNOWN, quantize, static_tokenizer
 from pacl.errors import UserError
 from pacl.models.backbone import load_text_tower, weights_checksum
-from pacl.models.static_tower import StaticTower, load_static_tower, words_folder
+from pacl.models.towers.static_tower import StaticTower, load_static_tower, words_folder
 
 TOKENS = [UNKNOWN, "a", "red", "dog", "lady", "##bug", "##s", "ladybug", "."]
 

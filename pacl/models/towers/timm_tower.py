@@ -13,12 +13,12 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
 from pacl.models.grid import PatchGrid
 from pacl.models.hub import fail_fast, first_line
 from pacl.models.packaged import advice
-from pacl.models.positions import resample_positions
-from pacl.models.towers import Classifier, ImageTower, is_shape_error, layer_indices, pad_to
+from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, pad_to
+from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
+from pacl.models.towers.positions import resample_positions
 
 OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
 

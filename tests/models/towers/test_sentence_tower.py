@@ -11,7 +11,7 @@ import torch
 
 from pacl.errors import UserError
 from pacl.models import hub, packaged
-from pacl.models.sentence_tower import SentenceTower, load_sentence_tower
+from pacl.models.towers.sentence_tower import SentenceTower, load_sentence_tower
 from tests.tiny import save_tiny_encoder
 
 pytest.importorskip("sentence_transformers")

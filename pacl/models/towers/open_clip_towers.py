@@ -16,12 +16,12 @@ from einops import rearrange
 from torch import Tensor
 
 from pacl.errors import UserError
-from pacl.models import dense
 from pacl.models.grid import PatchGrid
 from pacl.models.open_clip_loading import LoadedClip
-from pacl.models.positions import resample_positions
-from pacl.models.timm_tower import accept_any_size
-from pacl.models.towers import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
+from pacl.models.towers import dense
+from pacl.models.towers.base import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
+from pacl.models.towers.positions import resample_positions
+from pacl.models.towers.timm_tower import accept_any_size
 
 POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
 TEXT_STEP = 8  # tokens; lengths of texts are rounded up to it
