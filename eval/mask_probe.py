@@ -28,8 +28,8 @@ from eval.patch_labels import majorities
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError, run_verb
 from pacl.metrics import mean_iou, pixel_accuracy
-from pacl.patchmaps import PatchMaps, encode_images
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.patch_maps import PatchMaps, encode_images
+from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL

@@ -16,8 +16,8 @@ import numpy as np
 from eval.areas import count
 from pacl.data.masks import IGNORED
 from pacl.models.grid import PatchGrid
-from pacl.patchmaps import PatchMaps
-from pacl.windows import Layout
+from pacl.segmentation.patch_maps import PatchMaps
+from pacl.segmentation.windows import Layout
 
 
 def majority(

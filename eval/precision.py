@@ -25,7 +25,7 @@ from pacl.errors import UserError, run_verb
 from pacl.images import open_image
 from pacl.models.precision import Precision
 from pacl.prompts import Label, parse_prompt, read_classes
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from pacl.sources import find_pictures
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def agreement(
     model: PACL, pictures: Sequence[np.ndarray], labels: Sequence[Label], settings: SegmenterSettings
 ) -> list[float]:
     """For each picture the share of its pixels, in [0, 1], whose label is the same in each precision of `CHOICES`."""
-    from pacl.segmenter import Segmenter
+    from pacl.segmentation.segmenter import Segmenter
 
     segmenters = [Segmenter(model, replace(settings, precision=precision)) for precision in CHOICES]
     shares = []

@@ -25,19 +25,19 @@ import yaml
 from eval.benchmarks import BENCHMARKS, CUSTOM
 from pacl.errors import UserError
 from pacl.prompts import get_templates
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 REFINED = ("cosines", "probabilities")
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 DILATIONS = (1, 2, 4, 8, 12, 24)
-"""Of refinement on probabilities: the defaults of `pacl.refine.refine`, which needs torch to be imported."""
+"""Of refinement on probabilities: the defaults of `pacl.segmentation.refine.refine`, which needs torch to be imported."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a benchmark is measured. `pacl.settings.SegmenterSettings` tells more of the fields that it has too.
+    """How a benchmark is measured. `pacl.segmentation.settings.SegmenterSettings` tells more of the fields that it has too.
 
     Attributes:
         name: the protocol's.
@@ -62,7 +62,7 @@ class Protocol:
         refine_on: ``cosines``, at the label's own size and before the softmax, as SCLIP and NACLIP have it, or the
             class ``probabilities``, at a long side of at most 512 pixels.
         dilations: distances, in pixels, of the neighbours that refinement looks at; on ``probabilities`` they are
-            those of `pacl.refine.refine`.
+            those of `pacl.segmentation.refine.refine`.
         changed: fields that were set otherwise than the protocol has them; the names are stated in any case.
     """
 
@@ -106,7 +106,7 @@ class Protocol:
             raise UserError(f"dilations {list(self.dilations)}: on probabilities they are {list(DILATIONS)}")
 
     def settings(self, **more: Any) -> SegmenterSettings:
-        """What `pacl.patchmaps.encode_images` is to know, with ``more`` of its settings."""
+        """What `pacl.segmentation.patch_maps.encode_images` is to know, with ``more`` of its settings."""
         known = {f.name for f in dataclasses.fields(SegmenterSettings)}
         own = {key: value for key, value in dataclasses.asdict(self).items() if key in known}
         own["refine"] = self.refine if self.refine_on == "probabilities" else 0

@@ -26,15 +26,15 @@ from eval.counts import Counts
 from eval.memory import peak_memory, start_peak
 from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol
-from pacl.background import parse_background
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.models.grid import PatchGrid
 from pacl.models.model import PACL
-from pacl.patchmaps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
 from pacl.prompts import Label, get_templates
-from pacl.refine import refine
-from pacl.segmenter import Query, patch_scores, segment
+from pacl.segmentation.background import parse_background
+from pacl.segmentation.patch_maps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
+from pacl.segmentation.refine import refine
+from pacl.segmentation.segmenter import Query, patch_scores, segment
 
 PRESENT = 0.01
 """Share of a picture's labelled pixels from which on a class counts as shown."""
@@ -172,7 +172,7 @@ class Bench:
         folder: pictures and masks; the rows' lists of names all have as many classes.
         rows: what is measured. They agree in what decides a picture's patches (size, windows, stride).
         extras: what else is counted.
-        settings: of `pacl.settings.SegmenterSettings`: window_batch, precision.
+        settings: of `pacl.segmentation.settings.SegmenterSettings`: window_batch, precision.
 
     Attributes:
         run: the run that its counts are of (`eval.claim.digest`).

@@ -34,8 +34,8 @@ from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
 from pacl.models.model import PACL
 from pacl.render import save_json
-from pacl.segmenter import Segmenter
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 
 SHOWN = 0.01
 """Share of a photo's pixels from which on it shows a thing."""

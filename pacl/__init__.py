@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pacl.models.loading import load_model
     from pacl.models.model import PACL
     from pacl.prompts import Label
-    from pacl.segmenter import Segmentation, Segmenter
-    from pacl.settings import SegmenterSettings
+    from pacl.segmentation.segmenter import Segmentation, Segmenter
+    from pacl.segmentation.settings import SegmenterSettings
 
 _HOMES = {
     "Backbone": "models.backbone",

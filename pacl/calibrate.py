@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from pacl.calibration import calibrate
     from pacl.models.loading import SHIPPED, is_head, load_model
     from pacl.models.model import CARD, CONFIG, shipped_folder
+    from pacl.segmentation.calibration import calibrate
 
     source = Path(args.model)
     own = is_head(source / CONFIG)

@@ -26,7 +26,7 @@ from pacl.metrics import Confusion, mean_iou, pixel_accuracy
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
 from pacl.render import heat, overlay, save_image
-from pacl.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 
 BATCH = 8
 """Pictures that are segmented at a time; those of one size go through the tower together."""

@@ -18,7 +18,7 @@ from pacl.files import written_whole
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from pacl.segmenter import Segmentation
+    from pacl.segmentation.segmenter import Segmentation
     from pacl.sources import Picture
 
 FORMATS = {

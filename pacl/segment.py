@@ -19,13 +19,13 @@ from pacl.errors import UnfamiliarWords, UserError, run_verb
 from pacl.files import make_folder
 from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
 from pacl.results import DEFAULT_FORMATS, FORMATS, Writer, line, table
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from pacl.sources import Picture, find_pictures, split_words
 
 if TYPE_CHECKING:
     import torch
 
-    from pacl.segmenter import Segmenter
+    from pacl.segmentation.segmenter import Segmenter
 
 MEMORY_ADVICE = "a smaller --size, --window, a larger --stride or --precision bf16"
 EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that ended so
@@ -224,7 +224,7 @@ def load_segmenter(name: str, dense: str | None, device: str, settings: Segmente
     target = choose_device(device)
     from pacl.models.loading import load_model
     from pacl.models.towers.dense import NAMES
-    from pacl.segmenter import Segmenter
+    from pacl.segmentation.segmenter import Segmenter
 
     if dense is not None and dense not in NAMES:
         raise UserError(f"--dense {dense}: choose from {', '.join(NAMES)}")

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from pacl.calibrate import find_photos, main, some
-from pacl.calibration import calibrate
 from pacl.errors import run_verb
 from pacl.images import open_image
 from pacl.models.loading import load_model
 from pacl.models.model import CARD, CONFIG, PACL
+from pacl.segmentation.calibration import calibrate
 from tests.colours import noise
 from tests.tiny import trained_head
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
 from pacl.results import FORMATS, Writer, line, printable, table
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from pacl.sources import Picture
 
 FILES = {

@@ -32,7 +32,7 @@ from pacl.models.towers.efficientnet_lite import LITE2
 from pacl.models.towers.static_tower import WORDS, load_static_tower
 from pacl.models.vocabulary import Vocabulary
 from pacl.segment import build_parser, main
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from tests.paths import ROOT
 
 Run = Callable[..., tuple[int, str, str]]
@@ -444,7 +444,7 @@ def test_out_of_memory_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     def exhausted(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("pacl.segmenter.Segmenter.set_image", exhausted)
+    monkeypatch.setattr("pacl.segmentation.segmenter.Segmenter.set_image", exhausted)
     code, _, err = run("photo.png", "a dog", "grass")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "photo.png: out of memory; try a smaller --size" in err
@@ -454,7 +454,7 @@ def test_programming_errors_keep_their_traceback(tiny_clip: str, monkeypatch: py
     def broken(*_: Any) -> None:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr("pacl.segmenter.Segmenter.set_image", broken)
+    monkeypatch.setattr("pacl.segmentation.segmenter.Segmenter.set_image", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         main(["photo.png", "a dog", "grass", "--model", tiny_clip])
 

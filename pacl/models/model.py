@@ -67,15 +67,15 @@ class HeadConfig:
         text: ``identity`` after CLIP's text projection, or a trained ``linear`` layer.
         logit_scale: inverse temperature of the softmax over texts at the start of training.
         scales: factors of the size at which images are encoded to be segmented, unless the segmenter's settings say
-            otherwise; see `pacl.settings.SegmenterSettings`.
+            otherwise; see `pacl.segmentation.settings.SegmenterSettings`.
         presence: score that a text's best patch has where the image shows what it says, once the head is calibrated
-            (see `pacl.calibration`); 0 before.
+            (see `pacl.segmentation.calibration`); 0 before.
         contrast: prompts that compete with a single prompt.
         contrast_margin: cosine by which a competitor must be ahead of that prompt to win a pixel.
         smoothing: temperature at which patch vectors are averaged over patches that look alike, see
             `pacl.models.embedder.smooth`; 0 is off.
         prior: how much of a label's phi with the whole image is added to its cosines, unless the segmenter's settings
-            say otherwise; see `pacl.settings.SegmenterSettings`.
+            say otherwise; see `pacl.segmentation.settings.SegmenterSettings`.
         vocabulary: nouns of the training's captions and names of classes, most frequent first; empty where the text
             tower cannot tell which prompts are far from them (see `pacl.models.vocabulary`).
         trained: False for the untrained start.
@@ -181,7 +181,9 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         if not config.scales or not all(isinstance(x, (int, float)) and 0 < x < math.inf for x in config.scales):
             raise UserError(f"scales {config.scales}: one or more factors above 0, such as [1.0, 2.0]")
         if not 0 <= config.presence < math.inf:
-            raise UserError(f"presence {config.presence}: a score from 0 (not calibrated); see pacl.calibration")
+            raise UserError(
+                f"presence {config.presence}: a score from 0 (not calibrated); see pacl.segmentation.calibration"
+            )
         self.clip = clip
         self.config = config
         self.embedder, self.text_embedder = _start(clip, config)

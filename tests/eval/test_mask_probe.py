@@ -12,8 +12,8 @@ from eval import generate
 from eval.mask_probe import main, probed, train_probe
 from pacl.errors import UserError
 from pacl.models.grid import PatchGrid
-from pacl.patchmaps import PatchMaps
-from pacl.windows import Layout
+from pacl.segmentation.patch_maps import PatchMaps
+from pacl.segmentation.windows import Layout
 
 GRID = PatchGrid(4, 6, patch=8, stride=8)
 LAYOUT = Layout((32, 48), (32, 48), (32, 48), (0,), (0,))

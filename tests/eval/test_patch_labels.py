@@ -5,8 +5,8 @@ import torch
 from eval.areas import count, scores
 from eval.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
 from pacl.models.grid import PatchGrid
-from pacl.patchmaps import PatchMaps
-from pacl.windows import Layout, plan_layout
+from pacl.segmentation.patch_maps import PatchMaps
+from pacl.segmentation.windows import Layout, plan_layout
 
 
 def layout(size: tuple[int, int], resized: tuple[int, int]) -> Layout:

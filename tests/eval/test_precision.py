@@ -12,7 +12,7 @@ from eval.precision import agreement, main, tower_times
 from pacl.errors import UserError
 from pacl.models.loading import load_model
 from pacl.prompts import parse_prompt
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 
 

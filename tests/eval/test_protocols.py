@@ -10,7 +10,7 @@ import pytest
 from eval.protocols import DILATIONS, PROTOCOLS, Protocol, read_protocol
 from pacl.errors import UserError
 from pacl.prompts import get_templates
-from pacl.refine import refine
+from pacl.segmentation.refine import refine
 from tests.paths import ROOT
 
 BACKGROUND = {"voc21": True, "context60": True, "coco_object": True}

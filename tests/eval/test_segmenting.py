@@ -15,15 +15,15 @@ from PIL import Image
 from eval import segmenting
 from eval.protocols import DILATIONS, Protocol, read_protocol
 from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
-from pacl.background import parse_background
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
-from pacl.patchmaps import as_tensor, resize
 from pacl.prompts import Label
-from pacl.segmenter import Segmenter
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.background import parse_background
+from pacl.segmentation.patch_maps import as_tensor, resize
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import trained_head
 

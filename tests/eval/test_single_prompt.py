@@ -13,7 +13,7 @@ from eval import single_prompt
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.models.loading import load_model
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel
 
 

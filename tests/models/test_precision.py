@@ -90,5 +90,5 @@ def test_the_context_of_the_tower(clip: Backbone) -> None:
 
 
 def test_naming_the_choices_needs_no_torch() -> None:
-    command = "import sys, pacl.models.precision, pacl.settings; sys.exit('torch' in sys.modules)"
+    command = "import sys, pacl.models.precision, pacl.segmentation.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import pacl.patchmaps
+import pacl.segmentation.patch_maps
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.grid import PatchGrid, upsample
 from pacl.models.model import PACL
 from pacl.models.towers.dense import VARIANTS
-from pacl.patchmaps import PatchMaps, encode_images, mean_of, resize, split_rows
-from pacl.settings import SegmenterSettings
-from pacl.windows import Layout, plan_layout
+from pacl.segmentation.patch_maps import PatchMaps, encode_images, mean_of, resize, split_rows
+from pacl.segmentation.settings import SegmenterSettings
+from pacl.segmentation.windows import Layout, plan_layout
 from tests.colours import ColourModel, noise
 from tests.tiny import save_tiny_clip, trained_head
 
@@ -97,7 +97,7 @@ def test_split_rows_covers_in_order_within_the_budget() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"size": 128, "window": 64, "accumulate": "pixel"}], ids=str)
 def test_bands_keep_to_their_budget(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 2**20)
+    monkeypatch.setattr(pacl.segmentation.patch_maps, "BAND_BYTES", 2**20)
     model = ColourModel()
     maps = encode_images([model], [noise(500, 700)], SegmenterSettings(**settings))[0][0].patches
     end = 0
@@ -185,7 +185,7 @@ def test_several_heads_on_one_clip_share_the_blocks_before_the_last(
 
 
 def test_maps_with_a_value_a_pixel_are_handed_out_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pacl.patchmaps.BAND_BYTES", 4 * 3 * 7 * 2)
+    monkeypatch.setattr("pacl.segmentation.patch_maps.BAND_BYTES", 4 * 3 * 7 * 2)
     values = torch.rand(1, 3, 5, 7)
     layout = plan_layout((5, 7), 5, patch=1, stride=1)
     maps = PatchMaps(values, PatchGrid(5, 7, patch=1, stride=1), layout)

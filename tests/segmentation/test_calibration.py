@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from pacl.background import Background
-from pacl.calibration import DEVIATIONS, calibrate
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import CONFIG, PACL, WEIGHTS, shipped_folder
-from pacl.patchmaps import encode_images
-from pacl.segmenter import Segmenter, patch_scores
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.background import Background
+from pacl.segmentation.calibration import DEVIATIONS, calibrate
+from pacl.segmentation.patch_maps import encode_images
+from pacl.segmentation.segmenter import Segmenter, patch_scores
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 from tests.tiny import save_tiny_clip, trained_head
 

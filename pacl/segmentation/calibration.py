@@ -1,7 +1,7 @@
 """Calibration: the mean score of a text over varied photos, measured once and saved with the head.
 
 Some texts have a high cosine with almost every patch, others with none, whatever a photo shows. The mean patch vector
-over varied photos, times a text, is that text's mean cosine; `pacl.segmenter.patch_scores` subtracts it. The standard
+over varied photos, times a text, is that text's mean cosine; `pacl.segmentation.segmenter.patch_scores` subtracts it. The standard
 deviation around the mean gives a threshold, `presence`, above which the thing is taken to be in the photo.
 """
 
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from pacl.models.model import PACL
-from pacl.patchmaps import encode_images
 from pacl.prompts import GENERIC_CONTRAST
-from pacl.settings import SegmenterSettings
+from pacl.segmentation.patch_maps import encode_images
+from pacl.segmentation.settings import SegmenterSettings
 
 DEVIATIONS = 3.0
 """Standard deviations above the mean at which a text counts as present. In nine of ten

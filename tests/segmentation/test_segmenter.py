@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-import pacl.patchmaps
-from pacl.background import Background, parse_background
+import pacl.segmentation.patch_maps
 from pacl.data.scenes import scene
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, bundled_folder, load_backbone
 from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.patchmaps import PatchMaps, encode_images
 from pacl.prompts import Label
-from pacl.segmenter import (
+from pacl.segmentation.background import Background, parse_background
+from pacl.segmentation.patch_maps import PatchMaps, encode_images
+from pacl.segmentation.segmenter import (
     Query,
     Segmenter,
     SegmenterSettings,
@@ -31,7 +31,7 @@ from pacl.segmenter import (
     patch_scores,
     segment,
 )
-from pacl.windows import plan_layout
+from pacl.segmentation.windows import plan_layout
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
@@ -374,9 +374,9 @@ def test_query_orders_prompts_and_ids() -> None:
 def test_bands_change_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     for image in (noise(150, 110), noise(20, 31)):  # made smaller and larger by the resize
         whole = run(image, ["red", "green", "blue;teal"], **settings)
-        monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 1)  # single rows
+        monkeypatch.setattr(pacl.segmentation.patch_maps, "BAND_BYTES", 1)  # single rows
         rows = run(image, ["red", "green", "blue;teal"], **settings)
-        monkeypatch.setattr(pacl.patchmaps, "BAND_BYTES", 4 * 4 * 110 * 13)  # a few rows, with a rest
+        monkeypatch.setattr(pacl.segmentation.patch_maps, "BAND_BYTES", 4 * 4 * 110 * 13)  # a few rows, with a rest
         few = run(image, ["red", "green", "blue;teal"], **settings)
         monkeypatch.undo()
         for other in (rows, few):
@@ -391,7 +391,7 @@ LARGE = """
 import sys, time
 import numpy as np, torch
 from eval.memory import peak_memory
-from pacl.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import ColourModel, noise
 from tests.paths import ROOT
 image = np.tile(noise(1000, 1000), (4, 6, 1))
@@ -581,7 +581,7 @@ def test_settings_that_make_no_sense_are_one_line(settings: dict, message: str) 
 
 
 def test_settings_do_not_import_torch() -> None:
-    code = "import sys, pacl.settings; assert 'torch' not in sys.modules"
+    code = "import sys, pacl.segmentation.settings; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

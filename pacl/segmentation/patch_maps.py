@@ -22,8 +22,8 @@ from torch import Tensor
 from pacl.errors import UserError
 from pacl.images import resize as resize_image
 from pacl.models.grid import PatchGrid, upsample
-from pacl.settings import SegmenterSettings
-from pacl.windows import Layout, plan_layout
+from pacl.segmentation.settings import SegmenterSettings
+from pacl.segmentation.windows import Layout, plan_layout
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL

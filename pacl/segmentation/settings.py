@@ -1,6 +1,6 @@
 """How to segment: the one place of these defaults. Flags, YAML and `Segmenter` all take them from here.
 
-Apart from `pacl.segmenter` so that a command can show its help without importing torch.
+Apart from `pacl.segmentation.segmenter` so that a command can show its help without importing torch.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pacl.background import parse_background
 from pacl.errors import UserError
 from pacl.models.precision import PRECISIONS, Precision
+from pacl.segmentation.background import parse_background
 
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """Settings of `pacl.segmenter.Segmenter`; every one is also a flag of the command."""
+    """Settings of `pacl.segmentation.segmenter.Segmenter`; every one is also a flag of the command."""
 
     size: int | None = None
     """Short side, in pixels, that a picture is resized to (up or down) for the tower. None: the model's own."""

@@ -81,7 +81,7 @@ class Background:
 
         Args:
             probabilities: [C, ...] of the classes. With synonyms they need not sum to 1 (see
-                `pacl.segmenter.class_probabilities`); the entropy is taken of their shares.
+                `pacl.segmentation.segmenter.class_probabilities`); the entropy is taken of their shares.
 
         Returns:
             bool [...], or None for the rules that the argmax alone decides.

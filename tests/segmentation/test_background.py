@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from pacl.background import PEAK_SHARE, Background, parse_background
 from pacl.errors import UserError
+from pacl.segmentation.background import PEAK_SHARE, Background, parse_background
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-import pacl.refine
-from pacl.refine import refine
+import pacl.segmentation.refine
+from pacl.segmentation.refine import refine
 
 
 def disc_picture(size: int = 96) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ def test_pictures_smaller_than_the_dilations(size: tuple[int, int]) -> None:
 def test_batches_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images, maps = torch.rand(2, 3, 12, 10), torch.rand(2, 7, 12, 10)
     whole = refine(maps, images, 3)
-    monkeypatch.setattr(pacl.refine, "CLASSES_AT_ONCE", 2)
+    monkeypatch.setattr(pacl.segmentation.refine, "CLASSES_AT_ONCE", 2)
     for one, image, together in zip(maps, images, whole, strict=True):
         assert torch.equal(refine(one, image, 3), together)
 

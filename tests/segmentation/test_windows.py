@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pacl.windows import MAX_ASPECT, Layout, plan_layout, resized_size, snap, window_starts
+from pacl.segmentation.windows import MAX_ASPECT, Layout, plan_layout, resized_size, snap, window_starts
 
 
 @pytest.mark.parametrize(

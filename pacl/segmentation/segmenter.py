@@ -4,7 +4,7 @@
     predict     labels -> prompts -> texts [N,D]; patches times texts -> cosines [T,N,h,w] -> scores
                 -> bands of rows [N,rows,W] -> softmax, best prompt of each label, argmax -> index [H,W]
 
-The class is thin; the functions above it and in `pacl.patchmaps` do the work and are what the benchmarks call.
+The class is thin; the functions above it and in `pacl.segmentation.patch_maps` do the work and are what the benchmarks call.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from pacl.background import Background, parse_background
 from pacl.errors import UnfamiliarWords, UserError
 from pacl.models.grid import PatchGrid
 from pacl.models.precision import resolve_precision
 from pacl.models.vocabulary import Vocabulary, say_unfamiliar
-from pacl.patchmaps import EncodedImage, PatchMaps, encode_images
 from pacl.prompts import Label, check_labels, competitors, get_templates, parse_prompt
-from pacl.settings import SegmenterSettings
-from pacl.windows import Layout
+from pacl.segmentation.background import Background, parse_background
+from pacl.segmentation.patch_maps import EncodedImage, PatchMaps, encode_images
+from pacl.segmentation.settings import SegmenterSettings
+from pacl.segmentation.windows import Layout
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL, HeadConfig
@@ -203,7 +203,7 @@ def large_enough(bands: Iterable[tuple[int, int, Tensor]], classes: Tensor, smal
 
 def refined_probabilities(logits: PatchMaps, query: Query, iterations: int, guide: Tensor) -> PatchMaps:
     """Class probabilities at the size of `guide` [3, h, w], drawn to its edges; values [1, K, h, w]."""
-    from pacl.refine import refine
+    from pacl.segmentation.refine import refine
 
     h, w = guide.shape[1:]
     rows = [class_probabilities(band, query.channels) for _, _, band in logits.bands((h, w))]  # [K, rows, w] each
