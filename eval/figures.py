@@ -1,7 +1,7 @@
 """Pictures of results: scores by class, what is taken for what, labelled pictures beside the truth, a training.
 
 Charts are drawn by matplotlib (``pip install "pacl[eval]"``), contact sheets by Pillow, in the colours and on the paper
-of `pacl.render`. Files are PNG or JPEG, by their ending, and written whole.
+of `pacl.results.render`. Files are PNG or JPEG, by their ending, and written whole.
 
 Shapes: C classes, H W pixels.
 """
@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw
 
 from pacl.data.masks import IGNORED
 from pacl.errors import UserError
-from pacl.legend import EMPTY, FAINT, INK, LINE, PAPER, Face, ellipsis, typeface
-from pacl.render import palette, save_image
+from pacl.results.legend import EMPTY, FAINT, INK, LINE, PAPER, Face, ellipsis, typeface
+from pacl.results.render import palette, save_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

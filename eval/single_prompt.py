@@ -33,7 +33,7 @@ from pacl.data.scenes import scene
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
 from pacl.models.model import PACL
-from pacl.render import save_json
+from pacl.results.render import save_json
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 

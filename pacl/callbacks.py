@@ -21,11 +21,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.images import open_image, resize
-from pacl.legend import PAPER
 from pacl.metrics import Confusion, mean_iou, pixel_accuracy
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
-from pacl.render import heat, overlay, save_image
+from pacl.results.legend import PAPER
+from pacl.results.render import heat, overlay, save_image
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 
 BATCH = 8
@@ -35,7 +35,7 @@ READ_SIDE = 1024
 """Long side, in pixels, that pictures of the grid are shrunk to before all else: they are drawn smaller still."""
 
 MARGIN = 16
-"""Pixels around the pictures of the grid, those that `pacl.legend` leaves around small ones."""
+"""Pixels around the pictures of the grid, those that `pacl.results.legend` leaves around small ones."""
 
 MOST_HEAT_MAPS = 4
 
@@ -224,7 +224,7 @@ def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _framed(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture scaled to that long side, on paper, as `pacl.legend` places it."""
+    """A picture scaled to that long side, on paper, as `pacl.results.legend` places it."""
     scale = side / max(picture.shape[:2])
     size = tuple(max(32, round(pixels * scale)) for pixels in picture.shape[1::-1])
     scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from pacl.callbacks import MARGIN, PictureGrid, SegmentationScore
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
-from pacl.legend import PAPER
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
+from pacl.results.legend import PAPER
 from tests.colours import ColourModel, noise, picture
 
 CAPTIONS = ["a red star", "a boat", "grass", "a dog on snow", "the sky", "a cat"]

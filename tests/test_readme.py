@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pacl.results import FORMATS
+from pacl.results.writer import FORMATS
 from pacl.segment import build_parser
 from tests.paths import ROOT
 

@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.progress import track
 
     from pacl.data.sheet import Strip, contact_sheet
-    from pacl.render import save_image, save_json
+    from pacl.results.render import save_image, save_json
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     tallies: list[Tally] = []

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from pacl.data.photos import Cut
 from pacl.data.survey import Picture
-from pacl.legend import FAINT, FINE, INK, PAPER, ellipsis, typeface, wrap
+from pacl.results.legend import FAINT, FINE, INK, PAPER, ellipsis, typeface, wrap
 
 TILE = 224  # side of a picture, in pixels
 COLUMNS = 6

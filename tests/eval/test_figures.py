@@ -8,7 +8,7 @@ from PIL import Image
 import eval.figures as figures
 from eval.figures import OPACITY, class_bars, confusion_picture, contact_sheet
 from pacl.errors import UserError
-from pacl.render import palette
+from pacl.results.render import palette
 
 pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
-from pacl.render import heat, overlay, palette, save_image, save_json, save_mask, summary, write_whole
+from pacl.results.render import heat, overlay, palette, save_image, save_json, save_mask, summary, write_whole
 from tests.paths import SHARED
 
 VOC = SHARED / "data/VOCdevkit/VOC2012"

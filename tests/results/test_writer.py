@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
-from pacl.results import FORMATS, Writer, line, printable, table
+from pacl.results.writer import FORMATS, Writer, line, printable, table
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.sources import Picture
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from pacl.coco import box, polygons, rle, rles
+from pacl.results.coco import box, polygons, rle, rles
 
 
 def shapes() -> np.ndarray:

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pacl.coco import box, polygons, rles
 from pacl.files import written_whole
-from pacl.legend import with_colour_bar, with_legend
+from pacl.results.coco import box, polygons, rles
+from pacl.results.legend import with_colour_bar, with_legend
 
 # --- Colours ----------------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pacl import render
 from pacl.files import written_whole
+from pacl.results import render
 
 if TYPE_CHECKING:
     from rich.text import Text

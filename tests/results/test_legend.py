@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pacl import legend
+from pacl.results import legend
 
 
 @pytest.mark.parametrize(

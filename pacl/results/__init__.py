@@ -1,0 +1,1 @@
+"""What a segmented image leaves behind: masks, overlays, COCO JSON, one record."""
