@@ -37,10 +37,10 @@ from pacl.data.texts import pair_texts
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.lightning_cli import find_config
-from pacl.metrics import Confusion, mean_iou, pixel_accuracy
+from pacl.metrics.retrieval import Recalls, gallery, recalls
+from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
-from pacl.retrieval import Recalls, gallery, recalls
 
 CONFIG = "configs/flickr8k.yaml"
 NAMES = Path(__file__).parent / "names" / "everyday" / "voc20.txt"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.accuracy import accuracies, intervals, per_class
 from eval.image_sets import ImageSet
 from eval.result import Result, describe_model, made_with
+from pacl.metrics.accuracy import accuracies, intervals, per_class
 from pacl.models.model import PACL
 
 DIGITS = 16  # of SHA-256, in hexadecimal
@@ -58,7 +58,7 @@ def with_figures(planned: Result, images: ImageSet, counts: np.ndarray, speed: d
     Args:
         planned: of `planned_result`.
         images: the pictures that were measured.
-        counts: `eval.accuracy.outcomes`, int64 [C, 3].
+        counts: `pacl.metrics.accuracy.outcomes`, int64 [C, 3].
         speed: what it cost.
     """
     shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))

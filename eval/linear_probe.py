@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eval.accuracy import accuracies, outcomes
 from pacl.errors import UserError
+from pacl.metrics.accuracy import accuracies, outcomes
 
 ALL = "all"
 Shots = int | str
@@ -56,7 +56,7 @@ class Probe:
     """What one probe found.
 
     Attributes:
-        counts: `eval.accuracy.outcomes` on the test examples, int64 [C, 3].
+        counts: `pacl.metrics.accuracy.outcomes` on the test examples, int64 [C, 3].
         C: the inverse strength of the penalty.
         validation: accuracy on the validation split at that C, in percent.
     """

@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from eval.areas import confusion_of
 from eval.arguments import add_model, load, new_parser
 from eval.benchmarks import BENCHMARKS, add_data, chosen
 from eval.patch_labels import majorities
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError, run_verb
-from pacl.metrics import mean_iou, pixel_accuracy
+from pacl.metrics.areas import confusion_of
+from pacl.metrics.segmentation import mean_iou, pixel_accuracy
 from pacl.segmentation.patch_maps import PatchMaps, encode_images
 from pacl.segmentation.settings import SegmenterSettings
 

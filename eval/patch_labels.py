@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.areas import count
 from pacl.data.masks import IGNORED
+from pacl.metrics.areas import count
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import Layout
@@ -91,7 +91,7 @@ def upper_bound(target: np.ndarray, layout: Layout, patch: int, classes: int) ->
         classes: C.
 
     Returns:
-        int64 [3, C]; `eval.areas.scores` of the sum over the pictures gives the bound.
+        int64 [3, C]; `pacl.metrics.areas.scores` of the sum over the pictures gives the bound.
     """
     return count(best_of_patches(target, layout, patch), target, classes)
 

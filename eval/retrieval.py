@@ -40,8 +40,8 @@ from pacl.files import make_folder, written_whole
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pacl.metrics.retrieval import Recalls
     from pacl.models.model import PACL
-    from pacl.retrieval import Recalls
 
 OUT = Path("out/retrieval")
 METHODS = ("pooled", "phi")
@@ -125,7 +125,7 @@ def measure(
     import torch
 
     from eval.image_features import tracked
-    from pacl.retrieval import gallery, recalls, reranked_recalls
+    from pacl.metrics.retrieval import gallery, recalls, reranked_recalls
 
     positives = torch.zeros(count, len(owners), dtype=torch.bool)  # [I, T]
     positives[list(owners), range(len(owners))] = True

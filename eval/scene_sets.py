@@ -19,7 +19,7 @@ from torch import Tensor
 from pacl.data.batches import stack_images
 from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES
 from pacl.data.scenes import SceneDataset
-from pacl.metrics import Confusion, mean_iou, occurring
+from pacl.metrics.segmentation import Confusion, mean_iou, occurring
 from pacl.models.grid import PatchGrid, upsample
 
 NAMES: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)

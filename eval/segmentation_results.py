@@ -49,9 +49,9 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
 
 def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
     """The scores of row r, in percent."""
-    from eval.areas import accuracy, iou, scores
-    from eval.bootstrap import intervals, paired
     from eval.result import Result, describe_model, made_with
+    from pacl.metrics.areas import accuracy, iou, scores
+    from pacl.metrics.bootstrap import intervals, paired
 
     row = bench.rows[r].row
     areas = counts.areas[:, r]  # [I, 3, C]
@@ -99,9 +99,9 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
 
 def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
     """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
-    from eval.areas import scores
     from eval.figures import class_bars, confusion_picture, contact_sheet
     from eval.segmentation_tables import extent, titles_of
+    from pacl.metrics.areas import scores
 
     titles = titles_of(results)
     classes = results[0].details["classes"]

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from eval.areas import areas_of, confusion_of
-from eval.boundary import boundary_areas
 from eval.counts import Counts
 from eval.memory import peak_memory, start_peak
 from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
+from pacl.metrics.areas import areas_of, confusion_of
+from pacl.metrics.boundary import boundary_areas
 from pacl.models.grid import PatchGrid
 from pacl.models.model import PACL
 from pacl.prompts import Label, get_templates

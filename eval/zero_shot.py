@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.accuracy import outcomes
 from eval.image_features import batches, class_texts, embed
 from eval.image_result import DIGITS, planned_result, with_figures
 from eval.image_sets import ImageSet
@@ -24,6 +23,7 @@ from eval.memory import peak_memory
 from eval.result import Result
 from eval.words import warn, warn_of_unknown_words
 from pacl.errors import UserError
+from pacl.metrics.accuracy import outcomes
 from pacl.models.model import PACL
 from pacl.prompts import fill
 
@@ -70,7 +70,7 @@ def zero_shot_results(
 def zero_shot(
     model: PACL, images: ImageSet, templates: Sequence[str], batch: int, workers: int, precision: str = "fp32"
 ) -> dict[str, np.ndarray]:
-    """`eval.accuracy.outcomes`, int64 [C, 3], of each of `METHODS`; memory does not grow with the pictures.
+    """`pacl.metrics.accuracy.outcomes`, int64 [C, 3], of each of `METHODS`; memory does not grow with the pictures.
 
     Raises:
         UserError: A picture cannot be read, or the model's scores are no numbers.

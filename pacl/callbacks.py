@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.images import open_image, resize
-from pacl.metrics import Confusion, mean_iou, pixel_accuracy
+from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
 from pacl.results.legend import PAPER
@@ -44,7 +44,7 @@ class SegmentationScore(Callback):
     """Segments a folder of pictures with masks at the end of validation; logs ``miou`` and ``pixel_accuracy``.
 
     All classes of the names file compete and every pixel goes to its best one; a "background" line is a class like any
-    other. The metric is `pacl.metrics.mean_iou`, at the masks' own size. `ModelCheckpoint` and `EarlyStopping` can
+    other. The metric is `pacl.metrics.segmentation.mean_iou`, at the masks' own size. `ModelCheckpoint` and `EarlyStopping` can
     monitor ``miou``; between the epochs that are scored it keeps its last value. The scores before the first step go
     to the loggers only, as what training is to improve on.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pacl.distributed import gather_rows, merge_texts
-from pacl.retrieval import Recalls, gallery, recalls
+from pacl.metrics.retrieval import Recalls, gallery, recalls
 
 
 class HeldOut:

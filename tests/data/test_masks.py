@@ -11,7 +11,7 @@ from PIL import Image
 
 from pacl.data.masks import IGNORED, MaskFolder, read_mask
 from pacl.errors import UserError
-from pacl.metrics import Confusion, mean_iou, pixel_accuracy
+from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
 from tests.paths import SHARED
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from eval import linear_probe
-from eval.accuracy import accuracies
 from eval.linear_probe import ALL, Examples, choose_c, draw, draw_shots, fit_logistic, probe
 from pacl.errors import UserError
+from pacl.metrics.accuracy import accuracies
 
 NAMES = ["cat", "dog", "owl"]
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [30, 25, 20]))

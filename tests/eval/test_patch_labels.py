@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval.areas import count, scores
 from eval.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
+from pacl.metrics.areas import count, scores
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import Layout, plan_layout

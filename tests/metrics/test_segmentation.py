@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from pacl.metrics import Confusion, class_iou, mean_accuracy, mean_iou, occurring, pixel_accuracy
+from pacl.metrics.segmentation import Confusion, class_iou, mean_accuracy, mean_iou, occurring, pixel_accuracy
 
 
 def brute_force_iou(prediction: torch.Tensor, target: torch.Tensor, classes: int) -> list[float]:

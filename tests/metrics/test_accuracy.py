@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.accuracy import accuracies, intervals, outcomes, per_class, ranks
+from pacl.metrics.accuracy import accuracies, intervals, outcomes, per_class, ranks
 
 # Seven classes, so that a class can be missed by the first five; class 6 has no picture.
 SCORES = torch.tensor(

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pacl import retrieval
+from pacl.metrics import retrieval
+from pacl.metrics.retrieval import Recalls, gallery, phi_of_pairs, recalls, reranked_recalls
 from pacl.models.compatibility import compatibility
-from pacl.retrieval import Recalls, gallery, phi_of_pairs, recalls, reranked_recalls
 
 
 def brute_force_ranks(scores: list[list[float]], positives: list[list[bool]]) -> list[int]:

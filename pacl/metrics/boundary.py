@@ -24,8 +24,8 @@ import math
 import cv2
 import numpy as np
 
-from eval.areas import overlap
 from pacl.data.masks import IGNORED
+from pacl.metrics.areas import overlap
 
 RATIO = 0.02
 """d over the picture's diagonal: the authors' value."""
@@ -41,7 +41,7 @@ def boundary_areas(prediction: np.ndarray, target: np.ndarray, classes: int, rat
         ratio: d over the diagonal; d is rounded, and at least one pixel.
 
     Returns:
-        int64 [3, C]: pixels of G_d and P_d, of P_d, and of G_d. Boundary IoU is `eval.areas.iou` of their sum over
+        int64 [3, C]: pixels of G_d and P_d, of P_d, and of G_d. Boundary IoU is `pacl.metrics.areas.iou` of their sum over
         the pictures.
     """
     if prediction.shape != target.shape:

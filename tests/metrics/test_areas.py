@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from eval.areas import accuracy, areas_of, confusion_of, count, iou, overlap, scores
-from pacl.metrics import Confusion, class_iou, mean_accuracy, mean_iou, pixel_accuracy
+from pacl.metrics.areas import accuracy, areas_of, confusion_of, count, iou, overlap, scores
+from pacl.metrics.segmentation import Confusion, class_iou, mean_accuracy, mean_iou, pixel_accuracy
 
 TARGET = np.array([[0, 0, 0, 1], [1, 1, 2, -1]])
 PREDICTION = np.array([[0, 0, 1, 1], [1, 0, 3, 3]])

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from eval.areas import iou
-from eval.boundary import boundary_areas, near_contour
+from pacl.metrics.areas import iou
+from pacl.metrics.boundary import boundary_areas, near_contour
 
 ndimage = pytest.importorskip("scipy.ndimage", reason="the comparison needs pacl[eval]")
 

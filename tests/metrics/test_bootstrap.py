@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from eval.areas import count, scores
-from eval.bootstrap import CHUNK, intervals, paired
+from pacl.metrics.areas import count, scores
+from pacl.metrics.bootstrap import CHUNK, intervals, paired
 
 SCORES = ("miou", "pixel_accuracy", "mean_accuracy")
 

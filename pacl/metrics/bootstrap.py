@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eval.areas import scores
+from pacl.metrics.areas import scores
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -29,7 +29,7 @@ Interval = tuple[float, float]
 
 
 def intervals(areas: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> dict[str, Interval]:
-    """Bounds of the scores of `eval.areas.scores`.
+    """Bounds of the scores of `pacl.metrics.areas.scores`.
 
     Args:
         areas: int64 [I, 3, C], of each image.

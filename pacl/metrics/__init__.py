@@ -1,0 +1,1 @@
+"""Metrics, each once: training's validation and the benchmarks share them."""
