@@ -16,7 +16,7 @@ from eval.arguments import new_parser
 from eval.figures import Points, training_curve
 from pacl.errors import UserError, run_verb
 
-LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.PACLModule` logs them
+LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.module.PACLModule` logs them
 
 
 def find_log(run: Path) -> Path:

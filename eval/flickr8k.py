@@ -27,7 +27,6 @@ import yaml
 from torch import Tensor
 
 from eval.heads import quiet_lightning, train_head
-from pacl.callbacks import SegmentationScore
 from pacl.data.batches import Pictures
 from pacl.data.caption_data import CaptionData
 from pacl.data.masks import IGNORED, MaskFolder
@@ -41,6 +40,7 @@ from pacl.metrics.retrieval import Recalls, gallery, recalls
 from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
+from pacl.training.callbacks import SegmentationScore
 
 CONFIG = "configs/flickr8k.yaml"
 NAMES = Path(__file__).parent / "names" / "everyday" / "voc20.txt"

@@ -11,7 +11,7 @@ from pytorch_lightning import Trainer, seed_everything
 from pacl.data.caption_data import CaptionData
 from pacl.models.backbone import Backbone
 from pacl.models.model import PACL
-from pacl.training import PACLModule
+from pacl.training.module import PACLModule
 
 
 def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer: dict[str, Any], seed: int) -> PACL:

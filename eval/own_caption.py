@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pacl.errors import UserError, run_verb
-from pacl.training import PACLModule
+from pacl.training.module import PACLModule
 
 
 class OwnCaptionModule(PACLModule):
@@ -45,7 +45,7 @@ class OwnCaptionModule(PACLModule):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
-    from pacl.train_cli import run
+    from pacl.training.run import run
 
     return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule, "own_caption")
 

@@ -37,7 +37,7 @@ from pacl.models.backbone import Backbone
 from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.train_cli import DEFAULT_CONFIG
+from pacl.training.run import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
 QUICK_STEPS = 60  # of the trained methods under --quick
@@ -161,7 +161,7 @@ class Bench:
         return result
 
     def trained(self, settings: dict[str, Any], seed: int) -> PACL:
-        """A head trained with the settings of configs/scenes.yaml, some of them changed, through pacl.training."""
+        """A head trained with the settings of configs/scenes.yaml, some of them changed, through pacl.training.module."""
         model, data = dict(self.base["model"]), dict(self.train)
         steps = settings.get("max_steps", self.base["trainer"]["max_steps"])
         for key, value in settings.items():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pacl.errors import UserError
-    from pacl.loss import contrastive_loss
     from pacl.models.backbone import Backbone, load_backbone
     from pacl.models.embedder import PatchEmbedder
     from pacl.models.loading import load_model
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pacl.prompts import Label
     from pacl.segmentation.segmenter import Segmentation, Segmenter
     from pacl.segmentation.settings import SegmenterSettings
+    from pacl.training.loss import contrastive_loss
 
 _HOMES = {
     "Backbone": "models.backbone",

@@ -1,7 +1,7 @@
 """Train a dual encoder with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
 
-``model.class_path`` says which: `pacl.pretrain_clip.CLIPTrainer`, a small CLIP from random weights (the default), or
-`pacl.pretrain_dual.DualTrainer`, projection heads on two pretrained towers. The result is a folder that ``--model
+``model.class_path`` says which: `pacl.training.pretrain_clip.CLIPTrainer`, a small CLIP from random weights (the default), or
+`pacl.training.pretrain_dual.DualTrainer`, projection heads on two pretrained towers. The result is a folder that ``--model
 local-dir:FOLDER`` names, here and in `pacl.train`.
 
 Any data module will do that yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, each once}``, with
@@ -18,12 +18,12 @@ import pytorch_lightning as L
 import torch
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from pacl.contrastive import ContrastiveModule
 from pacl.errors import run_verb
 from pacl.files import make_folder
 from pacl.lightning_cli import parse
-from pacl.pretrain_clip import CLIPTrainer
-from pacl.pretrain_dual import DualTrainer  # noqa: F401  (known to the command by its name alone)
+from pacl.training.contrastive import ContrastiveModule
+from pacl.training.pretrain_clip import CLIPTrainer
+from pacl.training.pretrain_dual import DualTrainer  # noqa: F401  (known to the command by its name alone)
 
 DEFAULT_CONFIG = "configs/scenes_clip.yaml"
 

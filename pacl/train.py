@@ -16,7 +16,7 @@ from pacl.errors import run_verb
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
-    from pacl.train_cli import run  # takes seconds; Ctrl-C in them ends in one line too
+    from pacl.training.run import run  # takes seconds; Ctrl-C in them ends in one line too
 
     return run(sys.argv[1:] if argv is None else argv, __doc__)
 

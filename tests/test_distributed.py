@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pacl.distributed import gather_rows, logsumexp_over_ranks, merge_texts, rank_count, sum_over_ranks
-from pacl.loss import contrastive_loss
 from pacl.models.compatibility import compatibility
+from pacl.training.loss import contrastive_loss
 
 WORDS = ("a dog", "grass", "a boat", "sky", "snow", "a red star", "two people", "ünïcode \udcff", "")
 
@@ -82,7 +82,7 @@ def parameters(dtype: torch.dtype) -> list[Tensor]:
 
 
 def check_loss(rank: int, sizes: tuple[int, ...], dtype: torch.dtype) -> None:
-    """What `pacl.training` does on one process, and the comparison."""
+    """What `pacl.training.module` does on one process, and the comparison."""
     matrix, scale, tau, text_matrix = parameters(dtype)
     patches, texts, positives = pairs_of(sizes)[rank]
     rows, positives = merge_texts(texts, positives)

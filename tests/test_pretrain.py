@@ -15,8 +15,8 @@ from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.dual import CONFIG as DUAL_CONFIG
 from pacl.models.loading import load_model
-from pacl.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer
-from pacl.pretrain_dual import DualTrainer
+from pacl.training.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer
+from pacl.training.pretrain_dual import DualTrainer
 from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 

@@ -12,12 +12,12 @@ from pacl import train
 from pacl.data.pairs import FilePairs
 from pacl.data.photos import Cut
 from pacl.errors import UserError
-from pacl.loss import contrastive_loss
 from pacl.models.backbone import bundled_folder, load_backbone
 from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.training import MAX_LOGIT_SCALE, PACLModule, some_patches
+from pacl.training.loss import contrastive_loss
+from pacl.training.module import MAX_LOGIT_SCALE, PACLModule, some_patches
 from tests.tiny import save_tiny_clip
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]

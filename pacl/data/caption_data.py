@@ -218,7 +218,7 @@ class CaptionData(LightningDataModule):
     # ------------------------------------------------------------ loaders
 
     def train_dataloader(self) -> EpochLoader | ShardLoader:
-        """Batches as `pacl.training.PACLModule` takes them, in an order that a resumed run goes on with."""
+        """Batches as `pacl.training.module.PACLModule` takes them, in an order that a resumed run goes on with."""
         assert self.trainer is not None
         if self.seed is None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**32)

@@ -29,8 +29,8 @@ from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.models.backbone import Backbone, load_backbone
-from tests.models.test_static_tower import TOKENS as WORDS
-from tests.models.test_static_tower import save_tower
+from tests.models.towers.test_static_tower import TOKENS as WORDS
+from tests.models.towers.test_static_tower import save_tower
 from tests.tiny import save_tiny_clip
 
 STAMP = Stamp(

@@ -16,7 +16,7 @@ from pacl.models.backbone import load_backbone
 from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.training import PACLModule
+from pacl.training.module import PACLModule
 
 TEXTS = ["a red star", "grass", "a boat", "snow"]
 POSITIVES = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)  # the first counts

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pacl.loss import contrastive_loss
 from pacl.models import compatibility as module
 from pacl.models.compatibility import compatibility, pooling_entropy
+from pacl.training.loss import contrastive_loss
 
 IMPLEMENTATIONS = ("reference", "chunked", "auto")
 

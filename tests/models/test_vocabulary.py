@@ -22,7 +22,7 @@ from pacl.models.model import CONFIG, PACL, HeadConfig, shipped_folder
 from pacl.models.towers.static_tower import WORDS, StaticTower, load_static_tower
 from pacl.models.vocabulary import LEAST, LIMIT, NAMED, Unfamiliar, Vocabulary, say_unfamiliar, trained_words
 from pacl.segmentation.segmenter import Segmenter
-from tests.models.test_static_tower import save_tower
+from tests.models.towers.test_static_tower import save_tower
 from tests.tiny import save_tiny_clip
 
 VECTORS = {

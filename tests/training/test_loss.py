@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pacl.loss import contrastive_loss, in_batch_accuracy
+from pacl.training.loss import contrastive_loss, in_batch_accuracy
 
 
 def by_loops(logits: Tensor, positives: Tensor) -> float:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pacl.contrastive import ContrastiveModule, positives_of
 from pacl.distributed import gather_rows
 from pacl.files import written_whole
-from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
-from pacl.schedule import warmup_cosine
+from pacl.training.contrastive import ContrastiveModule, positives_of
+from pacl.training.loss import contrastive_loss, in_batch_accuracy
+from pacl.training.schedule import warmup_cosine
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 

@@ -14,12 +14,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from pacl.callbacks import MARGIN, PictureGrid, SegmentationScore
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from pacl.results.legend import PAPER
+from pacl.training.callbacks import MARGIN, PictureGrid, SegmentationScore
 from tests.colours import ColourModel, noise, picture
 
 CAPTIONS = ["a red star", "a boat", "grass", "a dog on snow", "the sky", "a cat"]
@@ -219,7 +219,7 @@ def test_tensorboard_gets_it_too(tiny_clip, photos, tmp_path):
 @pytest.mark.parametrize(("prompts", "columns"), [(1, 3), (4, 6), (5, 2)])
 def test_a_row_a_picture_and_heat_maps_of_few_prompts(colour_model, photos, prompts, columns, monkeypatch):
     shapes = []
-    sheet = "pacl.callbacks._sheet"
+    sheet = "pacl.training.callbacks._sheet"
     monkeypatch.setattr(sheet, lambda rows: shapes.append([len(row) for row in rows]) or np.zeros((1, 1, 3), np.uint8))
     colours = ["red", "green", "blue", "teal", "a red"][:prompts]
     PictureGrid(photos, colours).draw(colour_model)
@@ -285,11 +285,11 @@ def test_yaml_configures_them(folder, tmp_path):
     parser.add_argument("--callbacks", type=list[Callback])
     (tmp_path / "c.yaml").write_text(f"""
 callbacks:
-- class_path: pacl.callbacks.SegmentationScore
+- class_path: pacl.training.callbacks.SegmentationScore
   init_args:
     data: {{images: {folder.images}, masks: {folder.masks}, names: {folder.names}, ignore: [255], limit: 1}}
     size: 48
-- class_path: pacl.callbacks.PictureGrid
+- class_path: pacl.training.callbacks.PictureGrid
   init_args: {{pictures: [a.jpg], prompts: [a dog, "a cat;kitten=cat"]}}
 """)
     config = parser.parse_args([f"--config={tmp_path / 'c.yaml'}"])

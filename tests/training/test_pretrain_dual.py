@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from pacl.data.photos import Cut
 from pacl.errors import UserError
-from pacl.loss import contrastive_loss
 from pacl.models.backbone import load_backbone, weights_checksum
 from pacl.models.dual import WEIGHTS
-from pacl.pretrain_dual import DualTrainer
+from pacl.training.loss import contrastive_loss
+from pacl.training.pretrain_dual import DualTrainer
 from tests.tiny import save_tiny_clip
 
 SIDE = 32

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pacl.distributed import gather_rows, merge_texts, rank_count
 from pacl.errors import UserError
-from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.models.model import MAX_LOGIT_SCALE
+from pacl.training.loss import contrastive_loss, in_batch_accuracy
 
 
 class ContrastiveModule(L.LightningModule, ABC):

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pacl.contrastive import ContrastiveModule, positives_of
 from pacl.data.pairs import PairSource
 from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp
 from pacl.errors import UserError
-from pacl.held_out import HeldOut
 from pacl.models.backbone import load_backbone, split_name, weights_checksum
 from pacl.models.dual import (
     DualConfig,
@@ -32,7 +30,9 @@ from pacl.models.dual import (
     projection_head,
     save_dual,
 )
-from pacl.schedule import warmup_cosine
+from pacl.training.contrastive import ContrastiveModule, positives_of
+from pacl.training.held_out import HeldOut
+from pacl.training.schedule import warmup_cosine
 
 IMAGES_AT_ONCE = 8  # that pass a frozen tower on a CPU; with 64 a convolutional one takes half as long again
 EMBEDDED_AT_ONCE = 50_000  # images of a set, at most, whose captions are all embedded before the first step

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from pacl import pretrain
 from pacl.errors import UserError
-from pacl.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer, Towers, save_clip
+from pacl.training.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer, Towers, save_clip
 
 TINY = Towers(image_size=32, width=64, layers=2, text_width=32, text_layers=1, dim=32)
 WORDS = ("red", "green", "blue", "yellow", "a", "square")

@@ -23,13 +23,13 @@ from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp
 from pacl.distributed import gather_rows, merge_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
-from pacl.held_out import HeldOut
-from pacl.loss import contrastive_loss, in_batch_accuracy
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.compatibility import pooling_entropy
 from pacl.models.model import MAX_LOGIT_SCALE, PACL
 from pacl.models.precision import Precision, resolve_precision, tower_autocast
-from pacl.schedule import warmup_cosine
+from pacl.training.held_out import HeldOut
+from pacl.training.loss import contrastive_loss, in_batch_accuracy
+from pacl.training.schedule import warmup_cosine
 
 LOWER_LR = "try a lower --model.lr, from the start or from the last checkpoint (--ckpt_path last)"
 

@@ -1,0 +1,1 @@
+"""Training the patch embedder, and pretraining of dual encoders."""
