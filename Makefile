@@ -36,7 +36,7 @@ test: $(INSTALLED_DEV)
 # they never saw anything blue that was a fish), and done.
 picture: demo
 	$(RUN) -c "from PIL import Image; Image.open('out/demo/demo.overlay.png').convert('RGB').save('docs/photo.jpg', quality=90)"
-	$(RUN) -c "from PIL import Image; from pacl.data.scenes import scene; Image.fromarray(scene('test', 93, \
+	$(RUN) -c "from PIL import Image; from pacl.scenes.drawing import scene; Image.fromarray(scene('test', 93, \
 	  pairs='all', n_objects=4, size=(480, 640)).image).save('pacl/bundled/demo.jpg', quality=92)"
 	$(RUN) -m pacl.segment pacl/bundled/demo.jpg $(DRAWN_PROMPTS) $(DRAWN_OPTIONS) --out out/drawn
 	$(RUN) -c "from PIL import Image; Image.open('out/drawn/demo.overlay.png').save('docs/demo.jpg', quality=90)"

@@ -17,10 +17,10 @@ from einops import rearrange
 from torch import Tensor
 
 from pacl.data.batches import stack_images
-from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES
-from pacl.data.scenes import SceneDataset
 from pacl.metrics.segmentation import Confusion, mean_iou, occurring
 from pacl.models.grid import PatchGrid, upsample
+from pacl.scenes.captions import GROUNDS, OBJECT_NAMES
+from pacl.scenes.drawing import SceneDataset
 
 NAMES: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)
 OBJECTS = range(len(OBJECT_NAMES))

@@ -29,7 +29,6 @@ from torch import Tensor
 from eval.heads import quiet_lightning, train_head
 from eval.scene_probe import train_probe
 from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
-from pacl.data.scene_data import SceneData
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.lightning_cli import find_config
@@ -37,6 +36,7 @@ from pacl.models.backbone import Backbone
 from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
+from pacl.scenes.data import SceneData
 from pacl.training.run import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # column -> pairs of the scenes
@@ -80,7 +80,7 @@ class Bench:
         clip: the frozen CLIP.
         sets: name -> scenes to segment.
         singles: name -> scenes with one object, to classify.
-        train: arguments of the training data (`pacl.data.scene_data.SceneData`).
+        train: arguments of the training data (`pacl.scenes.data.SceneData`).
     """
 
     def __init__(

@@ -28,12 +28,12 @@ from rich.progress import track
 from eval.arguments import add_model, load, new_parser
 from eval.benchmarks import BENCHMARKS, add_data, chosen
 from pacl.data.masks import IGNORED, MaskFolder
-from pacl.data.scene_captions import OBJECT_NAMES
-from pacl.data.scenes import scene
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder
 from pacl.models.model import PACL
 from pacl.results.render import save_json
+from pacl.scenes.captions import OBJECT_NAMES
+from pacl.scenes.drawing import scene
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 

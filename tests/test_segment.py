@@ -21,7 +21,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import pacl.segment
-from pacl.data.scenes import scene
 from pacl.errors import run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
@@ -31,6 +30,7 @@ from pacl.models.towers.dense import VARIANTS
 from pacl.models.towers.efficientnet_lite import LITE2
 from pacl.models.towers.static_tower import WORDS, load_static_tower
 from pacl.models.vocabulary import Vocabulary
+from pacl.scenes.drawing import scene
 from pacl.segment import build_parser, main
 from pacl.segmentation.settings import SegmenterSettings
 from tests.paths import ROOT

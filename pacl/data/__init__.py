@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pacl.data.__main__ import main
     from pacl.data.caption_data import CaptionData
     from pacl.data.masks import MaskFolder
-    from pacl.data.scene_data import SceneData
     from pacl.data.sources import Source
+    from pacl.scenes.data import SceneData
 
 _HOMES = {
     "CaptionData": "caption_data",

@@ -5,8 +5,8 @@ import torch
 
 from eval import scene_sets as sets
 from eval.scene_sets import NAMES, OBJECTS, SceneSet
-from pacl.data.scene_captions import GROUNDS, HELD_OUT_NAMES
 from pacl.models.grid import PatchGrid
+from pacl.scenes.captions import GROUNDS, HELD_OUT_NAMES
 
 STAR, FISH = NAMES.index("a red star"), NAMES.index("a blue fish")
 GRASS, SNOW = NAMES.index("grass"), NAMES.index("snow")

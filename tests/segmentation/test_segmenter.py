@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 import pacl.segmentation.patch_maps
-from pacl.data.scenes import scene
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, bundled_folder, load_backbone
 from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.prompts import Label
+from pacl.scenes.drawing import scene
 from pacl.segmentation.background import Background, parse_background
 from pacl.segmentation.patch_maps import PatchMaps, encode_images
 from pacl.segmentation.segmenter import (

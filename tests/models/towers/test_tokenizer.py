@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pacl.data.scene_captions import PUNCTUATION, VOCABULARY
 from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
+from pacl.scenes.captions import PUNCTUATION, VOCABULARY
 
 
 def test_known_words_keep_their_order_and_unknown_ones_become_padding() -> None:

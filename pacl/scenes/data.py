@@ -9,9 +9,9 @@ import numpy as np
 from pacl.data.caption_data import CaptionData
 from pacl.data.pairs import Description, PairSource
 from pacl.data.photos import Cut
-from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
-from pacl.data.scenes import Scene, SceneDataset
 from pacl.errors import UserError
+from pacl.scenes.captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
+from pacl.scenes.drawing import Scene, SceneDataset
 
 
 class ScenePairs:
@@ -48,7 +48,7 @@ class ScenePairs:
 
 
 class SceneData(CaptionData):
-    """The procedural scenes with their captions (`pacl.data.scenes`).
+    """The procedural scenes with their captions (`pacl.scenes.drawing`).
 
     Args:
         scenes: how many training scenes.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pacl.data.polygons import Points, fill, polygon
-from pacl.data.scene_captions import (
+from pacl.scenes.captions import (
     ALL_PAIRS,
     COLOURS,
     GROUNDS,
@@ -26,7 +26,7 @@ from pacl.data.scene_captions import (
     Thing,
     describe,
 )
-from pacl.data.scene_grounds import Float, Image, draw_grounds, ground_at, light
+from pacl.scenes.grounds import Float, Image, draw_grounds, ground_at, light
 
 SPLITS = ("train", "val", "test")
 PAIRS = {"seen": SEEN_PAIRS, "held_out": tuple(sorted(HELD_OUT)), "all": ALL_PAIRS}

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pacl.data.scene_captions import (
+from pacl.scenes.captions import (
     ALL_PAIRS,
     COLOURS,
     GROUNDS,
@@ -16,7 +16,7 @@ from pacl.data.scene_captions import (
     VOCABULARY,
     object_name,
 )
-from pacl.data.scenes import Scene, SceneDataset
+from pacl.scenes.drawing import Scene, SceneDataset
 
 
 @pytest.fixture(scope="module")

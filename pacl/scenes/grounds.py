@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pacl.data.polygons import fill, polygon
-from pacl.data.scene_captions import GROUNDS
+from pacl.scenes.captions import GROUNDS
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.floating[Any]]

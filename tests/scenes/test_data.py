@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pacl.data.scene_data import SceneData, ScenePairs
-from pacl.data.scenes import SceneDataset
 from pacl.errors import UserError
+from pacl.scenes.data import SceneData, ScenePairs
+from pacl.scenes.drawing import SceneDataset
 
 
 def pairs(count=6, captions=3, seed=0):

@@ -10,10 +10,10 @@ import pytorch_lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pacl.data.scene_captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
-from pacl.data.scenes import Image, Scene, SceneDataset, alike_scenes
 from pacl.data.texts import pair_texts
 from pacl.errors import UserError
+from pacl.scenes.captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
+from pacl.scenes.drawing import Image, Scene, SceneDataset, alike_scenes
 
 Pair = tuple[Image, str]
 

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from pacl.data.scene_captions import COLOURS, GROUNDS, HELD_OUT, KINDS, SEEN_PAIRS, TEXTURES
-from pacl.data.scenes import (
+from pacl.scenes.captions import COLOURS, GROUNDS, HELD_OUT, KINDS, SEEN_PAIRS, TEXTURES
+from pacl.scenes.drawing import (
     MIN_GROUND,
     MIN_VISIBLE,
     RGB,
@@ -77,7 +77,7 @@ def test_the_mask_lies_on_the_colour(colour: str, monkeypatch: pytest.MonkeyPatc
 
     import cv2
 
-    monkeypatch.setattr("pacl.data.scenes.INK_STRENGTH", 0.0)
+    monkeypatch.setattr("pacl.scenes.drawing.INK_STRENGTH", 0.0)
     found = 0
     for i in range(60):
         drawn = draw_scene(Random(f"{colour}{i}"), n_objects=1, size=96)

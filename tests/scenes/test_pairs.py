@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pacl.data.scene_captions import HELD_OUT_NAMES
-from pacl.data.scene_pairs import SceneBlocks, ScenePairData
-from pacl.data.scenes import SceneDataset
 from pacl.errors import UserError
+from pacl.scenes.captions import HELD_OUT_NAMES
+from pacl.scenes.drawing import SceneDataset
+from pacl.scenes.pairs import SceneBlocks, ScenePairData
 
 
 def test_batches() -> None:

@@ -1,0 +1,1 @@
+"""Procedural scenes: drawn images with true captions and exact masks."""
