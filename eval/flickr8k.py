@@ -27,6 +27,7 @@ import yaml
 from torch import Tensor
 
 from eval.heads import quiet_lightning, train_head
+from pacl.cli.lightning import find_config
 from pacl.data.batches import Pictures
 from pacl.data.caption_data import CaptionData
 from pacl.data.masks import IGNORED, MaskFolder
@@ -35,7 +36,6 @@ from pacl.data.photos import Cut
 from pacl.data.texts import pair_texts
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
-from pacl.lightning_cli import find_config
 from pacl.metrics.retrieval import Recalls, gallery, recalls
 from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
 from pacl.models.backbone import Backbone, load_backbone

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 from eval.arguments import new_parser
 from eval.benchmarks import BENCHMARKS
 from pacl import segment
+from pacl.cli.inputs import find_pictures
 from pacl.errors import UserError, run_verb
 from pacl.images import open_image
 from pacl.models.precision import Precision
 from pacl.prompts import Label, parse_prompt, read_classes
 from pacl.segmentation.settings import SegmenterSettings
-from pacl.sources import find_pictures
 
 if TYPE_CHECKING:
     import numpy as np

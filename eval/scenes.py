@@ -29,9 +29,9 @@ from torch import Tensor
 from eval.heads import quiet_lightning, train_head
 from eval.scene_probe import train_probe
 from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
+from pacl.cli.lightning import find_config
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
-from pacl.lightning_cli import find_config
 from pacl.models.backbone import Backbone
 from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model

@@ -18,9 +18,9 @@ import pytorch_lightning as L
 import torch
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from pacl.cli.lightning import parse
 from pacl.errors import run_verb
 from pacl.files import make_folder
-from pacl.lightning_cli import parse
 from pacl.training.contrastive import ContrastiveModule
 from pacl.training.pretrain_clip import CLIPTrainer
 from pacl.training.pretrain_dual import DualTrainer  # noqa: F401  (known to the command by its name alone)

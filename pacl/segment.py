@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
 
+from pacl.cli.inputs import Picture, find_pictures, split_words
 from pacl.errors import UnfamiliarWords, UserError, run_verb
 from pacl.files import make_folder
 from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, line, table
 from pacl.segmentation.settings import SegmenterSettings
-from pacl.sources import Picture, find_pictures, split_words
 
 if TYPE_CHECKING:
     import torch

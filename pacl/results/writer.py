@@ -18,8 +18,8 @@ from pacl.results import render
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from pacl.cli.inputs import Picture
     from pacl.segmentation.segmenter import Segmentation
-    from pacl.sources import Picture
 
 FORMATS = {
     "overlay": "the picture with its labels painted on it and a legend, NAME.overlay.png",

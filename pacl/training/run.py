@@ -17,10 +17,10 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from pacl.cli.lightning import parse
 from pacl.data.caption_data import CaptionData
 from pacl.errors import UserError
 from pacl.files import make_folder
-from pacl.lightning_cli import parse
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.training.card import Run, write_card

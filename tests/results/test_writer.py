@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from pacl.cli.inputs import Picture
 from pacl.errors import UserError
 from pacl.results.writer import FORMATS, Writer, line, printable, table
 from pacl.segmentation.settings import SegmenterSettings
-from pacl.sources import Picture
 
 FILES = {
     "overlay": {"photo.overlay.png"},

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pacl.cli.inputs import find_pictures, split_words
 from pacl.errors import UserError
-from pacl.sources import find_pictures, split_words
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pacl import pretrain
+from pacl.cli.lightning import find_config, with_config
 from pacl.errors import UserError
-from pacl.lightning_cli import find_config, with_config
 
 
 def test_a_config_is_put_in_front_where_none_is_named() -> None:
