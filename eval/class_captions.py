@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.arguments import new_parser
+from eval.common.arguments import new_parser
 from pacl.errors import UserError, run_verb
 from pacl.files import written_whole
 from pacl.images import list_images

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.arguments import add_model, load, new_parser
-from eval.folders import add_folder, check_text, results_folder
-from eval.result import Result, write_results
+from eval.common.arguments import add_model, load, new_parser
+from eval.common.folders import add_folder, check_text, results_folder
+from eval.common.result import Result, write_results
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 from pacl.prompts import get_templates

@@ -23,7 +23,7 @@ class Counts:
     """The counts of some pictures, of integers but for what they cost.
 
     Attributes:
-        run: str [1], the run that they are of (`eval.claim.digest`).
+        run: str [1], the run that they are of (`eval.common.claim.digest`).
         index: int64 [I], which pictures of the benchmark.
         areas: int64 [I, R, 3, C].
         confusion: int64 [R, C, C], summed over the pictures; rows are true classes.

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.arguments import new_parser
-from eval.figures import Points, training_curve
+from eval.common.arguments import new_parser
+from eval.common.figures import Points, training_curve
 from pacl.errors import UserError, run_verb
 
 LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.module.PACLModule` logs them

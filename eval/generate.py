@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 from eval import label_maps
-from eval.arguments import new_parser
 from eval.benchmark import Benchmark, Layout
 from eval.benchmarks import BENCHMARKS
+from eval.common.arguments import new_parser
 from eval.prepare import make_open_folder
 from pacl.errors import UserError, run_verb
 from pacl.files import written_whole

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.folders import is_text
+from eval.common.folders import is_text
 from eval.image_names import class_keys, synsets
 from pacl.errors import UserError
 from pacl.images import IMAGE_SUFFIXES

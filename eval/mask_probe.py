@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from eval.arguments import add_model, load, new_parser
 from eval.benchmarks import BENCHMARKS, add_data, chosen
+from eval.common.arguments import add_model, load, new_parser
 from eval.patch_labels import majorities
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError, run_verb

@@ -29,9 +29,9 @@ import numpy as np
 from PIL import Image
 
 from eval import label_maps
-from eval.arguments import new_parser
 from eval.benchmark import Benchmark, Layout, Place
 from eval.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
+from eval.common.arguments import new_parser
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole

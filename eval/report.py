@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.arguments import new_parser
+from eval.common.arguments import new_parser
+from eval.common.result import Result, read_results
+from eval.common.tables import markdown_table
 from eval.report_table import KINDS, MEASURED, Row, table
 from eval.report_words import DATASETS, NONE, Notes, identity, names_of, number, order, protocol_words, settings, tower
-from eval.result import Result, read_results
-from eval.tables import markdown_table
 from pacl.errors import run_verb
 from pacl.files import written_whole
 

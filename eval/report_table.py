@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eval.benchmarks import BENCHMARKS
+from eval.common.result import Result
+from eval.common.tables import markdown_table
 from eval.image_sets import IMAGE_BENCHMARKS
 from eval.protocols import PROTOCOLS, read_protocol
 from eval.report_words import (
@@ -29,8 +31,6 @@ from eval.report_words import (
     tower,
 )
 from eval.reproduce import Published, compare, published, published_rows
-from eval.result import Result
-from eval.tables import markdown_table
 
 MEASURED = "measured"
 UNDOCUMENTED = "undocumented"  # family of published rows whose protocol nobody knows

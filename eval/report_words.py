@@ -9,9 +9,9 @@ from typing import Any
 
 from eval.benchmarks import BENCHMARKS
 from eval.caption_sets import LAYOUTS
+from eval.common.result import Result
 from eval.image_sets import IMAGE_BENCHMARKS
 from eval.protocols import PROTOCOLS, read_protocol
-from eval.result import Result
 
 NONE = "-"
 DATASETS = (*BENCHMARKS, *IMAGE_BENCHMARKS, *LAYOUTS)

@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from eval.arguments import add_model, load, new_parser
 from eval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
-from eval.folders import add_folder, check_text, results_folder
-from eval.result import Result, describe_model, made_with, write_results
-from eval.tables import markdown_table
+from eval.common.arguments import add_model, load, new_parser
+from eval.common.folders import add_folder, check_text, results_folder
+from eval.common.result import Result, describe_model, made_with, write_results
+from eval.common.tables import markdown_table
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     model = load(args)
 
-    from eval.words import warn_of_unknown_words
+    from eval.common.words import warn_of_unknown_words
 
     planned = [plan(model, captions, method, args) for method in methods]
     folder = results_folder(args.out, OUT, planned, args.overwrite)
@@ -294,7 +294,7 @@ def run(
     model: PACL, captions: CaptionSet, planned: Sequence[Result], args: argparse.Namespace, folder: Path
 ) -> list[Result]:
     """Encode and score: the planned results with their figures."""
-    from eval.memory import peak_memory
+    from eval.common.memory import peak_memory
 
     texts, owners = captions.texts()
     count = len(captions.source)

@@ -23,10 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.arguments import add_model, load, new_parser
 from eval.benchmark import LISTS, Benchmark
 from eval.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
-from eval.folders import own_folder
+from eval.common.arguments import add_model, load, new_parser
+from eval.common.folders import own_folder
 from eval.generate import was_drawn
 from eval.protocols import PROTOCOLS, Protocol, read_protocol
 from pacl.data.masks import MaskFolder
@@ -236,7 +236,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
 
 def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
-    from eval.claim import PARTS, claim, digest, fingerprint
+    from eval.common.claim import PARTS, claim, digest, fingerprint
     from eval.segmentation_results import report
     from eval.segmenting import Bench, Extras, Row, gather, measure
 
@@ -278,7 +278,7 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
 
 def warn_of_names(models: dict[str, PACL], task: Task) -> None:
     """Say which words a model with a closed vocabulary was never taught, and which names it would cut."""
-    from eval.words import warn, warn_of_unknown_words
+    from eval.common.words import warn, warn_of_unknown_words
 
     clip = next(iter(models.values())).clip
     prompts = [prompt for folder in task.folders for label in folder.labels for prompt in label.prompts]

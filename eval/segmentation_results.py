@@ -12,8 +12,8 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 
 if TYPE_CHECKING:
+    from eval.common.result import Result
     from eval.counts import Counts
-    from eval.result import Result
     from eval.segmentation import Task
     from eval.segmenting import Bench
 
@@ -32,7 +32,7 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
     """
     from rich.console import Console
 
-    from eval.result import write_results
+    from eval.common.result import write_results
     from eval.segmentation_tables import markdown, summary, write_csv
 
     results = [result(task, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
@@ -49,7 +49,7 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
 
 def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
     """The scores of row r, in percent."""
-    from eval.result import Result, describe_model, made_with
+    from eval.common.result import Result, describe_model, made_with
     from pacl.metrics.areas import accuracy, iou, scores
     from pacl.metrics.bootstrap import intervals, paired
 
@@ -99,7 +99,7 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
 
 def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
     """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
-    from eval.figures import class_bars, confusion_picture, contact_sheet
+    from eval.common.figures import class_bars, confusion_picture, contact_sheet
     from eval.segmentation_tables import extent, titles_of
     from pacl.metrics.areas import scores
 

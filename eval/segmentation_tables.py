@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.result import Result
-from eval.tables import markdown_table
+from eval.common.result import Result
+from eval.common.tables import markdown_table
 from pacl.files import written_whole
 
 if TYPE_CHECKING:

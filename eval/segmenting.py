@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from eval.common.memory import peak_memory, start_peak
 from eval.counts import Counts
-from eval.memory import peak_memory, start_peak
 from eval.patch_labels import majorities, patch_counts, upper_bound
 from eval.protocols import Protocol
 from pacl.data.masks import MaskFolder
@@ -175,7 +175,7 @@ class Bench:
         settings: of `pacl.segmentation.settings.SegmenterSettings`: window_batch, precision.
 
     Attributes:
-        run: the run that its counts are of (`eval.claim.digest`).
+        run: the run that its counts are of (`eval.common.claim.digest`).
     """
 
     run: str = ""

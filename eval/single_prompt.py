@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from eval.arguments import add_model, load, new_parser
 from eval.benchmarks import BENCHMARKS, add_data, chosen
+from eval.common.arguments import add_model, load, new_parser
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder

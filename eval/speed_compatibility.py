@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import normalize
 
-from eval.memory import peak_memory, start_peak
+from eval.common.memory import peak_memory, start_peak
 from pacl.errors import UserError, run_verb
 from pacl.models.compatibility import compatibility
 from pacl.segment import choose_device

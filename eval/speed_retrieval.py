@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from eval.arguments import new_parser
+from eval.common.arguments import new_parser
 from pacl.errors import UserError, run_verb
 from pacl.segment import choose_device
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
     from torch.nn.functional import normalize
 
-    from eval.memory import peak_memory
+    from eval.common.memory import peak_memory
     from eval.retrieval import METHODS, RERANKED, Encoded, mapped, measure
 
     model: Any = SimpleNamespace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.result import Result
+from eval.common.result import Result
 
 
 def a_result(**changes) -> Result:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from eval.classification import main
-from eval.result import read_results
+from eval.common.result import read_results
 from pacl.errors import UserError
 
 

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from eval.classification_tables import markdown, protocol_words, summary
-from eval.result import Result
+from eval.common.result import Result
 
 
 def a_result(**changes) -> Result:

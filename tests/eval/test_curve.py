@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import eval.figures as figures
+import eval.common.figures as figures
 from eval.curve import find_log, main, read_log
 from pacl.errors import UserError
 

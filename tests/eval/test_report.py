@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eval import report
-from eval.result import write_results
+from eval.common.result import write_results
 from pacl.errors import UserError
 from tests.eval.results import a_result, classified
 

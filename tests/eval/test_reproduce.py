@@ -8,8 +8,8 @@ import pytest
 
 from eval import reproduce
 from eval.benchmarks import BENCHMARKS
+from eval.common.result import Result, write_results
 from eval.reproduce import compare, published, segmentation_rows
-from eval.result import Result, write_results
 from pacl.errors import UserError, run_verb
 
 CLIP = "open_clip:ViT-B-16-quickgelu/openai"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from eval import retrieval
-from eval.result import read_results
+from eval.common.result import read_results
 from pacl.errors import UserError
 from pacl.models.loading import load_model
 

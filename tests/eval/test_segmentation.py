@@ -15,7 +15,7 @@ from PIL import Image
 
 from eval import generate, report_words, segmentation, segmenting
 from eval.benchmarks import BENCHMARKS
-from eval.result import Result, read_results
+from eval.common.result import Result, read_results
 from pacl.errors import UserError, run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from eval.result import Result, read_results, write_results
+from eval.common.result import Result, read_results, write_results
 from eval.segmentation_tables import csv_rows, extent, markdown, summary, titles_of, write_csv
 from pacl.errors import UserError
 

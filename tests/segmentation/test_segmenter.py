@@ -386,11 +386,11 @@ def test_bands_change_nothing(settings: dict, monkeypatch: pytest.MonkeyPatch) -
             assert whole.scores == pytest.approx(other.scores, abs=1e-3)
 
 
-# (The peak that the system keeps for a process includes that of its parent before exec; eval.memory's does not.)
+# (The peak that the system keeps for a process includes that of its parent before exec; eval.common.memory's does not.)
 LARGE = """
 import sys, time
 import numpy as np, torch
-from eval.memory import peak_memory
+from eval.common.memory import peak_memory
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import ColourModel, noise
 from tests.paths import ROOT

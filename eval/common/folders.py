@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.result import RESULTS, Result, read_results
+from eval.common.result import RESULTS, Result, read_results
 from pacl.errors import UserError
 from pacl.files import make_folder
 

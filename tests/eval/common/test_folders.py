@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.folders import own_folder
+from eval.common.folders import own_folder
 
 SETTINGS = {"dataset": "imagenet", "limit": 50, "names": ["dog", "cat"], "windows": None}
 

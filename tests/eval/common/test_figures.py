@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import eval.figures as figures
-from eval.figures import OPACITY, class_bars, confusion_picture, contact_sheet
+import eval.common.figures as figures
+from eval.common.figures import OPACITY, class_bars, confusion_picture, contact_sheet
 from pacl.errors import UserError
 from pacl.results.render import palette
 

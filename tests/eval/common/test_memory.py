@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from eval.memory import peak_memory, start_peak
+from eval.common.memory import peak_memory, start_peak
 
 CPU = torch.device("cpu")
 

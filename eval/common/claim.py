@@ -30,7 +30,7 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
         folder: the pictures and masks: their places, sizes and times of change.
         **more: further settings.
     """
-    from eval.result import describe_model, made_with
+    from eval.common.result import describe_model, made_with
     from pacl.prompts import get_templates
 
     made = made_with(bench.device.type)

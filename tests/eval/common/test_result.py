@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.result import Result, read_results, write_results
+from eval.common.result import Result, read_results, write_results
 from pacl.errors import UserError
 
 

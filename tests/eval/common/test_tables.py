@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eval.tables import markdown_table
+from eval.common.tables import markdown_table
 
 
 def test_columns_and_alignment():
