@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.benchmarks import BENCHMARKS
 from eval.common.arguments import new_parser
+from eval.segmentation.benchmarks import BENCHMARKS
 from pacl import segment
 from pacl.cli.inputs import find_pictures
 from pacl.errors import UserError, run_verb

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eval.benchmarks import BENCHMARKS
 from eval.common.result import Result
 from eval.common.tables import markdown_table
 from eval.image_sets import IMAGE_BENCHMARKS
-from eval.protocols import PROTOCOLS, read_protocol
 from eval.report_words import (
     DATASETS,
     NONE,
@@ -31,6 +29,8 @@ from eval.report_words import (
     tower,
 )
 from eval.reproduce import Published, compare, published, published_rows
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.protocol import PROTOCOLS, read_protocol
 
 MEASURED = "measured"
 UNDOCUMENTED = "undocumented"  # family of published rows whose protocol nobody knows

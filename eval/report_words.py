@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks import BENCHMARKS
 from eval.caption_sets import LAYOUTS
 from eval.common.result import Result
 from eval.image_sets import IMAGE_BENCHMARKS
-from eval.protocols import PROTOCOLS, read_protocol
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.protocol import PROTOCOLS, read_protocol
 
 NONE = "-"
 DATASETS = (*BENCHMARKS, *IMAGE_BENCHMARKS, *LAYOUTS)

@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
-from eval.benchmarks import BENCHMARKS
 from eval.common.arguments import new_parser
 from eval.common.result import Result, read_results
-from eval.protocols import read_protocol
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.protocol import read_protocol
 from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
 
 FILE = Path(__file__).parent / "published.yaml"

@@ -13,7 +13,7 @@ from pacl.errors import UserError
 from pacl.files import written_whole
 
 if TYPE_CHECKING:
-    from eval.segmenting import Bench
+    from eval.segmentation.measure import Bench
     from pacl.data.masks import MaskFolder
 
 FILE = "run.json"

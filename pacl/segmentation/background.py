@@ -16,7 +16,7 @@ PAPER_ENTROPY = 1.5
 
 PEAK_SHARE = 0.6
 """Share of an image's highest score below which a pixel is background. Chosen on single prompts of Pascal VOC photos;
-``python -m eval.single_prompt voc21 --backgrounds peak:0.5 peak:0.6 peak:0.7`` compares others."""
+``python -m eval.segmentation.single_prompt voc21 --backgrounds peak:0.5 peak:0.6 peak:0.7`` compares others."""
 
 SPELLINGS = "auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P (0 < P < 1) or entropy[:NATS]"
 

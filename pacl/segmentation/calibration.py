@@ -20,7 +20,7 @@ from pacl.segmentation.settings import SegmenterSettings
 
 DEVIATIONS = 3.0
 """Standard deviations above the mean at which a text counts as present. In nine of ten
-Pascal VOC photos without a thing its mask then has less than 2 % of the pixels (``python -m eval.single_prompt``)."""
+Pascal VOC photos without a thing its mask then has less than 2 % of the pixels (``python -m eval.segmentation.single_prompt``)."""
 
 
 @torch.no_grad()  # (not inference mode: the centre outlives it)

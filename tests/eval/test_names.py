@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from eval.benchmark import LISTS, NAMES
-from eval.benchmarks import BENCHMARKS
-from eval.label_maps import CITYSCAPES_IDS, CONTEXT_IDS
+from eval.segmentation.benchmark import LISTS, NAMES
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.label_maps import CITYSCAPES_IDS, CONTEXT_IDS
 from pacl.prompts import parse_prompt, read_classes
 from tests.paths import SHARED
 

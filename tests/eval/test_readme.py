@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import eval as package
-from eval.benchmarks import BENCHMARKS
 from eval.caption_sets import LAYOUTS
 from eval.image_sets import IMAGE_BENCHMARKS
-from eval.protocols import PROTOCOLS, read_protocol
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.protocol import PROTOCOLS, read_protocol
 
 PAGE = (Path(package.__path__[0]) / "README.md").read_text(encoding="utf-8")
 COMMANDS = [

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from eval import reproduce
-from eval.benchmarks import BENCHMARKS
 from eval.common.result import Result, write_results
 from eval.reproduce import compare, published, segmentation_rows
+from eval.segmentation.benchmarks import BENCHMARKS
 from pacl.errors import UserError, run_verb
 
 CLIP = "open_clip:ViT-B-16-quickgelu/openai"
@@ -130,7 +130,7 @@ def test_without_results_it_says_what_to_run(capsys):
 
 
 def test_its_commands_are_those_of_the_segmentation():
-    from eval.segmentation import build_parser
+    from eval.segmentation.run import build_parser
 
     rows = [row for row in segmentation_rows() if row.protocol]
     outs = set()
@@ -164,7 +164,7 @@ def test_the_published_table_is_sound():
 
 def test_protocols_of_the_table_are_those_of_the_runs():
     """The settings that a row needs changed are not the protocol's own."""
-    from eval.protocols import read_protocol
+    from eval.segmentation.protocol import read_protocol
 
     for row in segmentation_rows():
         for name in row.scores if row.protocol else ():

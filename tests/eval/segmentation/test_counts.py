@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.counts import Counts
+from eval.segmentation.counts import Counts
 
 
 def some_counts(index: list[int], extras: bool) -> Counts:

@@ -1,7 +1,7 @@
 """One prompt alone: is a thing found that is there, and nothing where it is not?
 
-    python -m eval.single_prompt voc21 --data ROOT [--model photos] [--names dog cat] [--backgrounds peak:0.6 contrast]
-    python -m eval.single_prompt [--model bundled] [--split val] [--scenes 100] [--margins 0 0.05 0.1]
+    python -m eval.segmentation.single_prompt voc21 --data ROOT [--model photos] [--names dog cat] [--backgrounds peak:0.6 contrast]
+    python -m eval.segmentation.single_prompt [--model bundled] [--split val] [--scenes 100] [--margins 0 0.05 0.1]
 
 On the photos of a benchmark every class name is asked for by itself, of every photo; one with a background class tells
 what belongs to no name. For each background rule and name it prints the IoU in photos that show the thing, how many of
@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from eval.benchmarks import BENCHMARKS, add_data, chosen
 from eval.common.arguments import add_model, load, new_parser
+from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder

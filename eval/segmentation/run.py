@@ -23,12 +23,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.benchmark import LISTS, Benchmark
-from eval.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
 from eval.common.arguments import add_model, load, new_parser
 from eval.common.folders import own_folder
-from eval.generate import was_drawn
-from eval.protocols import PROTOCOLS, Protocol, read_protocol
+from eval.segmentation.benchmark import LISTS, Benchmark
+from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
+from eval.segmentation.generate import was_drawn
+from eval.segmentation.protocol import PROTOCOLS, Protocol, read_protocol
 from pacl.data.masks import MaskFolder
 from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
 from pacl.files import make_folder
@@ -110,7 +110,7 @@ class Task:
         split: which part.
         folders: its pictures and masks with each list of names.
         protocols: the protocol with each list of names, its own settings of the command included.
-        drawn: whether `eval.generate` drew the pictures: no result of the benchmark then.
+        drawn: whether `eval.segmentation.generate` drew the pictures: no result of the benchmark then.
     """
 
     benchmark: Benchmark
@@ -237,8 +237,8 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
 def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
     from eval.common.claim import PARTS, claim, digest, fingerprint
-    from eval.segmentation_results import report
-    from eval.segmenting import Bench, Extras, Row, gather, measure
+    from eval.segmentation.measure import Bench, Extras, Row, gather, measure
+    from eval.segmentation.results import report
 
     rows = [
         Row(method, model, protocol, folder.labels, task.benchmark.background)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.protocols import DILATIONS, PROTOCOLS, Protocol, read_protocol
+from eval.segmentation.protocol import DILATIONS, PROTOCOLS, Protocol, read_protocol
 from pacl.errors import UserError
 from pacl.prompts import get_templates
 from pacl.segmentation.refine import refine

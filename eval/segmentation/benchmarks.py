@@ -12,7 +12,7 @@ the field converts them to. Of several places the first that exists counts; each
     cityscapes            cityscapes or Cityscapes: leftImg8bit/SPLIT, gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png
     camvid                CamVid or camvid: images/SPLIT and annotations/SPLIT, or SPLIT and SPLITannot
 
-`eval.prepare` converts what needs converting and checks a folder; `eval.generate` draws one.
+`eval.segmentation.prepare` converts what needs converting and checks a folder; `eval.segmentation.generate` draws one.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eval import label_maps
-from eval.benchmark import Benchmark, Layout
+from eval.segmentation import label_maps
+from eval.segmentation.benchmark import Benchmark, Layout
 from pacl.errors import UserError
 
 _VOC = Layout(

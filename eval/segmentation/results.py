@@ -13,9 +13,9 @@ from pacl.files import written_whole
 
 if TYPE_CHECKING:
     from eval.common.result import Result
-    from eval.counts import Counts
-    from eval.segmentation import Task
-    from eval.segmenting import Bench
+    from eval.segmentation.counts import Counts
+    from eval.segmentation.measure import Bench
+    from eval.segmentation.run import Task
 
 
 def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool) -> None:
@@ -33,7 +33,7 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
     from rich.console import Console
 
     from eval.common.result import write_results
-    from eval.segmentation_tables import markdown, summary, write_csv
+    from eval.segmentation.tables import markdown, summary, write_csv
 
     results = [result(task, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
     write_results(out, results)
@@ -100,7 +100,7 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
 def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
     """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
     from eval.common.figures import class_bars, confusion_picture, contact_sheet
-    from eval.segmentation_tables import extent, titles_of
+    from eval.segmentation.tables import extent, titles_of
     from pacl.metrics.areas import scores
 
     titles = titles_of(results)

@@ -1,6 +1,6 @@
 """What the frozen tokens could tell: a linear probe that is trained on masks, to set a head that saw none beside.
 
-    python -m eval.mask_probe voc20 --data ROOT [--model photos] [--limit N]
+    python -m eval.segmentation.mask_probe voc20 --data ROOT [--model photos] [--limit N]
 
 The photos are halved, every other one to each half. A linear layer on the patch tokens learns the majority label of
 every patch of one half and labels the other, and the other way round. Labels go from patches to pixels as a head's do.
@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from eval.benchmarks import BENCHMARKS, add_data, chosen
 from eval.common.arguments import add_model, load, new_parser
-from eval.patch_labels import majorities
+from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen
+from eval.segmentation.patch_labels import majorities
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError, run_verb
 from pacl.metrics.areas import confusion_of

@@ -1,12 +1,12 @@
 """Draw a data set in a benchmark's own layout, to try the commands on without the data.
 
-    python -m eval.generate voc21 --data /tmp/drawn --count 20
-    python -m eval.generate coco_stuff --data /tmp/drawn --count 5000 --size 375x500
-    python -m eval.generate context60 --data /tmp/drawn --raw
+    python -m eval.segmentation.generate voc21 --data /tmp/drawn --count 20
+    python -m eval.segmentation.generate coco_stuff --data /tmp/drawn --count 5000 --size 375x500
+    python -m eval.segmentation.generate context60 --data /tmp/drawn --raw
 
 Every picture is divided into cells; each is of one class, painted in that class's colour plus noise, and its mask says
 so. Lines of pixels without a label run between the cells. --raw writes the labels as they are published, for
-`eval.prepare` to convert. The same seed draws the same pictures, and a run that was stopped goes on where it was.
+`eval.segmentation.prepare` to convert. The same seed draws the same pictures, and a run that was stopped goes on where it was.
 
 ROOT has to be empty, or drawn by this command: no file that is there is ever written over.
 """
@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eval import label_maps
-from eval.benchmark import Benchmark, Layout
-from eval.benchmarks import BENCHMARKS
 from eval.common.arguments import new_parser
-from eval.prepare import make_open_folder
+from eval.segmentation import label_maps
+from eval.segmentation.benchmark import Benchmark, Layout
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.prepare import make_open_folder
 from pacl.errors import UserError, run_verb
 from pacl.files import written_whole
 
@@ -254,4 +254,4 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    run_verb("eval.generate", main)
+    run_verb("eval.segmentation.generate", main)

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import generate, report_words, segmentation, segmenting
-from eval.benchmarks import BENCHMARKS
+from eval import report_words
 from eval.common.result import Result, read_results
+from eval.segmentation import generate
+from eval.segmentation import measure as segmenting
+from eval.segmentation import run as segmentation
+from eval.segmentation.benchmarks import BENCHMARKS
 from pacl.errors import UserError, run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval import generate
-from eval.mask_probe import main, probed, train_probe
+from eval.segmentation import generate
+from eval.segmentation.mask_probe import main, probed, train_probe
 from pacl.errors import UserError
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps

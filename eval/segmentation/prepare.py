@@ -1,9 +1,9 @@
 """Make a benchmark's masks where it needs a conversion, and check a data set before hours are spent on it.
 
-    python -m eval.prepare voc21 --data ROOT
-    python -m eval.prepare coco_stuff --data ROOT --split val2017 --workers 8
-    python -m eval.prepare context60 --data ROOT --check
-    python -m eval.prepare coco_object --data READ_ONLY --out ROOT2
+    python -m eval.segmentation.prepare voc21 --data ROOT
+    python -m eval.segmentation.prepare coco_stuff --data ROOT --split val2017 --workers 8
+    python -m eval.segmentation.prepare context60 --data ROOT --check
+    python -m eval.segmentation.prepare coco_object --data READ_ONLY --out ROOT2
 
 Converted are COCO-Stuff's 182 values to 171 classes, COCO-Object, Cityscapes' label ids to train ids and Pascal
 Context's MATLAB files to 59 classes and background. Masks that are there already are kept, so that a run which was
@@ -28,10 +28,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from eval import label_maps
-from eval.benchmark import Benchmark, Layout, Place
-from eval.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
 from eval.common.arguments import new_parser
+from eval.segmentation import label_maps
+from eval.segmentation.benchmark import Benchmark, Layout, Place
+from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
@@ -160,7 +160,7 @@ def convert(layout: Layout, table: np.ndarray, place: Place, workers: int) -> tu
 
     Args:
         layout: Of the benchmark; says how its files end.
-        table: Of `eval.label_maps`.
+        table: Of `eval.segmentation.label_maps`.
         place: Where its files are; the masks are written there.
         workers: Number of processes.
 
@@ -309,4 +309,4 @@ def report(benchmark: Benchmark, split: str, folder: MaskFolder, findings: Seque
 
 
 if __name__ == "__main__":
-    run_verb("eval.prepare", main)
+    run_verb("eval.segmentation.prepare", main)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eval import single_prompt
+from eval.segmentation import single_prompt
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.models.loading import load_model

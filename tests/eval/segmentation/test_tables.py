@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from eval.common.result import Result, read_results, write_results
-from eval.segmentation_tables import csv_rows, extent, markdown, summary, titles_of, write_csv
+from eval.segmentation.tables import csv_rows, extent, markdown, summary, titles_of, write_csv
 from pacl.errors import UserError
 
 PROTOCOL = {"name": "naclip", "names": "sclip", "size": 336, "window": None, "changed": ["size"], "dilations": (8, 16)}

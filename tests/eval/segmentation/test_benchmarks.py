@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import generate
-from eval.benchmark import NAMES
-from eval.benchmarks import BENCHMARKS, add_data, chosen, custom
+from eval.segmentation import generate
+from eval.segmentation.benchmark import NAMES
+from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen, custom
 from pacl.data.masks import IGNORED
 from pacl.errors import UserError
 from tests.paths import SHARED
@@ -157,7 +157,7 @@ def test_masks_that_are_not_made_yet(root, tmp_path):
     raw = tmp_path / "stuffthingmaps_trainval2017/val2017"
     raw.mkdir(parents=True)
     (raw / "000000000001.png").touch()
-    command = f"python -m eval.prepare coco_object --data {tmp_path} --split val2017"
+    command = f"python -m eval.segmentation.prepare coco_object --data {tmp_path} --split val2017"
     with pytest.raises(UserError, match=r"make them from .*stuffthingmaps_trainval2017/val2017 with: " + command):
         BENCHMARKS["coco_object"].open(tmp_path)
 

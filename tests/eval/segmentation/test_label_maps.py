@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from eval import label_maps
-from eval.benchmark import NAMES
-from eval.label_maps import CITYSCAPES, COCO_OBJECT, COCO_STUFF, CONTEXT, NEVER, VOID, relabel
+from eval.segmentation import label_maps
+from eval.segmentation.benchmark import NAMES
+from eval.segmentation.label_maps import CITYSCAPES, COCO_OBJECT, COCO_STUFF, CONTEXT, NEVER, VOID, relabel
 from pacl.errors import UserError
 from pacl.prompts import read_classes
 

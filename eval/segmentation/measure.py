@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.common.memory import peak_memory, start_peak
-from eval.counts import Counts
-from eval.patch_labels import majorities, patch_counts, upper_bound
-from eval.protocols import Protocol
+from eval.segmentation.counts import Counts
+from eval.segmentation.patch_labels import majorities, patch_counts, upper_bound
+from eval.segmentation.protocol import Protocol
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.metrics.areas import areas_of, confusion_of

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
+from eval.segmentation.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
 from pacl.metrics.areas import count, scores
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import generate
-from eval.benchmarks import BENCHMARKS
-from eval.label_maps import CONTEXT_IDS, read_context
+from eval.segmentation import generate
+from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.label_maps import CONTEXT_IDS, read_context
 from pacl.data.masks import IGNORED, read_mask
 from pacl.errors import UserError
 from pacl.images import open_image

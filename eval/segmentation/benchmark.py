@@ -74,7 +74,7 @@ class Benchmark:
         layout: where its files lie.
         ignore: mask values that are not scored.
         offset: mask value of class 0.
-        label_map: table of `eval.label_maps` that its masks are converted with; None: they are scored as published.
+        label_map: table of `eval.segmentation.label_maps` that its masks are converted with; None: they are scored as published.
         names: file of class names in place of the lists in ``eval/names``.
     """
 
@@ -207,7 +207,7 @@ class Benchmark:
     def _how_to_get_masks(self, root: str | Path, split: str, place: Place) -> str:
         if not self.layout.raw:
             return f"; masks are to be had from {self.source}" if self.source else ""
-        command = f"python -m eval.prepare {self.name} --data {root} --split {split}"
+        command = f"python -m eval.segmentation.prepare {self.name} --data {root} --split {split}"
         if place.raw is not None:
             return f"; make them from {place.raw} with: {command}"
         raw = place.base / self.layout.raw[0].replace("{split}", split)

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from eval import segmenting
-from eval.protocols import DILATIONS, Protocol, read_protocol
-from eval.segmenting import Bench, Extras, Row, ask, gather, measure, part_file
+from eval.segmentation import measure as segmenting
+from eval.segmentation.measure import Bench, Extras, Row, ask, gather, measure, part_file
+from eval.segmentation.protocol import DILATIONS, Protocol, read_protocol
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone

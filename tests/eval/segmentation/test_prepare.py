@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import generate, prepare
-from eval.benchmarks import BENCHMARKS
+from eval.segmentation import generate, prepare
+from eval.segmentation.benchmarks import BENCHMARKS
 from pacl.data.masks import read_mask
 from pacl.errors import UserError
 from tests.paths import SHARED
@@ -79,7 +79,7 @@ def test_a_stopped_conversion_goes_on(tmp_path, capsys):
 def test_check_converts_nothing(tmp_path):
     draw(tmp_path, "coco_stuff", "--raw")
     with pytest.raises(
-        UserError, match=r"make them from .*stuffthingmaps/val2017 with: python -m eval.prepare coco_stuff"
+        UserError, match=r"make them from .*stuffthingmaps/val2017 with: python -m eval.segmentation.prepare coco_stuff"
     ):
         run("coco_stuff", tmp_path, "--check")
     assert not list(tmp_path.rglob("*TrainIds.png"))

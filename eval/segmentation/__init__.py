@@ -1,0 +1,1 @@
+"""Segmentation benchmarks: ``python -m eval.segmentation``."""
