@@ -101,7 +101,7 @@ def squares(model: PACL, pictures: Sequence[np.ndarray]) -> Tensor:
     import torch
     from PIL import Image
 
-    from eval.image_features import preprocessing
+    from eval.classification.features import preprocessing
 
     transform = preprocessing(model)
     return torch.stack([transform(Image.fromarray(picture)) for picture in pictures]).to(model.device)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
 from eval.common.tables import markdown_table
-from eval.image_sets import IMAGE_BENCHMARKS
 from eval.report_words import (
     DATASETS,
     NONE,

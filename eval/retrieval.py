@@ -74,7 +74,7 @@ def encode(
     """Encode every picture and caption once; ``scratch`` is the file for the patches."""
     import torch
 
-    from eval.image_features import Squares, embed, square_batches
+    from eval.classification.features import Squares, embed, square_batches
 
     squares = Squares(captions.source.image, len(captions.source), model)
     pooled: list[Tensor] = []
@@ -124,7 +124,7 @@ def measure(
     """
     import torch
 
-    from eval.image_features import tracked
+    from eval.classification.features import tracked
     from pacl.metrics.retrieval import gallery, recalls, reranked_recalls
 
     positives = torch.zeros(count, len(owners), dtype=torch.bool)  # [I, T]

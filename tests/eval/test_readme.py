@@ -11,7 +11,7 @@ import pytest
 
 import eval as package
 from eval.caption_sets import LAYOUTS
-from eval.image_sets import IMAGE_BENCHMARKS
+from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
 

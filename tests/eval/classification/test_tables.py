@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from eval.classification_tables import markdown, protocol_words, summary
+from eval.classification.tables import markdown, protocol_words, summary
 from eval.common.result import Result
 
 

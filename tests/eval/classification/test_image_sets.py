@@ -12,8 +12,8 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from eval.image_names import class_keys, class_prompts, synsets
-from eval.image_sets import IMAGE_BENCHMARKS, draw_split, open_image_set
+from eval.classification.image_sets import IMAGE_BENCHMARKS, draw_split, open_image_set
+from eval.classification.names import class_keys, class_prompts, synsets
 from pacl.errors import UserError
 from pacl.prompts import fill, get_templates
 from tests.paths import SHARED

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.image_result import planned_result, with_figures
-from eval.image_sets import open_image_set
+from eval.classification.image_sets import open_image_set
+from eval.classification.results import planned_result, with_figures
 from pacl.models.loading import load_model
 
 ARGS = Namespace(model="tiny", precision="fp32", limit=None)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from eval.classification.image_sets import open_image_set
+from eval.classification.linear_probe import draw
+from eval.classification.probing import planned_probes, probe_results
 from eval.common.result import Result
-from eval.image_sets import open_image_set
-from eval.linear_probe import draw
-from eval.probing import planned_probes, probe_results
 from pacl.models.loading import load_model
 
 ARGS = {"features": ["pooled"], "batch": 5, "workers": 0, "precision": "fp32", "limit": None, "model": "tiny"}

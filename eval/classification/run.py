@@ -36,8 +36,8 @@ from pacl.files import make_folder, written_whole
 from pacl.prompts import get_templates
 
 if TYPE_CHECKING:
-    from eval.image_sets import ImageSet
-    from eval.linear_probe import Draws
+    from eval.classification.image_sets import ImageSet
+    from eval.classification.linear_probe import Draws
 
 OUT = Path("out/classification")
 SHOTS = ("1", "2", "4", "8", "16", "all")
@@ -92,9 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from eval.classification_tables import markdown, summary
-    from eval.probing import planned_probes, probe_results
-    from eval.zero_shot import planned_zero_shot, warn_of_names, zero_shot_results
+    from eval.classification.probing import planned_probes, probe_results
+    from eval.classification.tables import markdown, summary
+    from eval.classification.zero_shot import planned_zero_shot, warn_of_names, zero_shot_results
 
     templates = get_templates(args.templates)
     model = load(args)
@@ -149,7 +149,7 @@ def find(name: str, args: argparse.Namespace) -> Task:
     Raises:
         UserError: Something is missing, or is too little to train on.
     """
-    from eval.image_sets import open_image_set
+    from eval.classification.image_sets import open_image_set
 
     def opened(split: str | None, limit: int | None) -> ImageSet:
         images = open_image_set(name, args.data, split, args.names, limit=limit, download=args.download)
@@ -161,7 +161,7 @@ def find(name: str, args: argparse.Namespace) -> Task:
     if not args.probe:
         return Task(images, None)
 
-    from eval.linear_probe import check_installed, draw
+    from eval.classification.linear_probe import check_installed, draw
 
     check_installed()
     if (splits := images.benchmark.probe) is None:

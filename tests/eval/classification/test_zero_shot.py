@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.image_features import batches, embed, preprocessing
-from eval.image_sets import open_image_set
-from eval.zero_shot import warn_of_names, zero_shot
+from eval.classification.features import batches, embed, preprocessing
+from eval.classification.image_sets import open_image_set
+from eval.classification.zero_shot import warn_of_names, zero_shot
 from pacl.errors import UserError
 from pacl.metrics.accuracy import accuracies
 from pacl.models.loading import load_model

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from eval.classification.image_sets import ImageSet
 from eval.common.result import Result, describe_model, made_with
-from eval.image_sets import ImageSet
 from pacl.metrics.accuracy import accuracies, intervals, per_class
 from pacl.models.model import PACL
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from eval import image_features
-from eval.image_features import batches, class_texts, embed, features, kept_features, preprocessing
-from eval.image_sets import open_image_set
+from eval.classification import features as image_features
+from eval.classification.features import batches, class_texts, embed, features, kept_features, preprocessing
+from eval.classification.image_sets import open_image_set
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model

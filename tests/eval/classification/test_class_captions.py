@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval import class_captions
+from eval.classification import class_captions
 from pacl.data.pairs import read_table
 from pacl.errors import UserError, run_verb
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def run(*words: str | Path) -> int:
     """The exit code of the command."""
     with pytest.raises(SystemExit) as stop:
-        run_verb("eval.class_captions", lambda: class_captions.main([str(word) for word in words]))
+        run_verb("eval.classification.class_captions", lambda: class_captions.main([str(word) for word in words]))
     assert isinstance(stop.value.code, int)
     return stop.value.code
 
@@ -115,5 +115,5 @@ def test_bad_input_is_one_line_and_exit_code_2(
     told = capsys.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
-    assert told.err.startswith("pacl eval.class_captions: error: ")
+    assert told.err.startswith("pacl eval.classification.class_captions: error: ")
     assert sorted(tmp_path.rglob("*")) == before

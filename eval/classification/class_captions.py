@@ -1,4 +1,4 @@
-"""A caption table for images named by ImageNet class: ``python -m eval.class_captions FOLDER --out FILE``.
+"""A caption table for images named by ImageNet class: ``python -m eval.classification.class_captions FOLDER --out FILE``.
 
 Files are named ``n01440764_tench.JPEG``, or ``n01440764_10026.JPEG`` as in ImageNet itself: what counts is the WordNet
 id in front. Each image gets two captions, the class name in a sentence and the name with WordNet's definition ("tench,
@@ -64,4 +64,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("eval.class_captions", main)
+    run_verb("eval.classification.class_captions", main)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eval import image_layouts as layouts
-from eval.image_layouts import Found, Pictures
-from eval.image_names import Prompts, class_keys, class_prompts
+from eval.classification import layouts
+from eval.classification.layouts import Found, Pictures
+from eval.classification.names import Prompts, class_keys, class_prompts
 from pacl.errors import UserError
 from pacl.images import open_image
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eval.classification.features import batches, class_texts, embed
+from eval.classification.image_sets import ImageSet
+from eval.classification.results import DIGITS, planned_result, with_figures
 from eval.common.memory import peak_memory
 from eval.common.result import Result
 from eval.common.words import warn, warn_of_unknown_words
-from eval.image_features import batches, class_texts, embed
-from eval.image_result import DIGITS, planned_result, with_figures
-from eval.image_sets import ImageSet
 from pacl.errors import UserError
 from pacl.metrics.accuracy import outcomes
 from pacl.models.model import PACL

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.classification.names import class_keys, synsets
 from eval.common.folders import is_text
-from eval.image_names import class_keys, synsets
 from pacl.errors import UserError
 from pacl.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from eval.image_sets import ImageBenchmark
+    from eval.classification.image_sets import ImageBenchmark
 
 SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 

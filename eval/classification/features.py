@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from eval.image_sets import ImageSet
+from eval.classification.image_sets import ImageSet
 from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.models.backbone import weights_checksum

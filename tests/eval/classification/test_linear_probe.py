@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from eval import linear_probe
-from eval.linear_probe import ALL, Examples, choose_c, draw, draw_shots, fit_logistic, probe
+from eval.classification import linear_probe
+from eval.classification.linear_probe import ALL, Examples, choose_c, draw, draw_shots, fit_logistic, probe
 from pacl.errors import UserError
 from pacl.metrics.accuracy import accuracies
 

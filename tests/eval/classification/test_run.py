@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.classification import main
+from eval.classification.run import main
 from eval.common.result import read_results
 from pacl.errors import UserError
 
@@ -167,7 +167,7 @@ def test_mistakes_come_before_slow_libraries(tmp_path):
     """In words and folders; what torch and open_clip are for comes after them."""
     script = (
         "import sys\n"
-        "from eval.classification import main\n"
+        "from eval.classification.run import main\n"
         "from pacl.errors import UserError\n"
         "try:\n"
         f"    main(['cifar10', '--probe', '--data', {str(tmp_path)!r}, '--out', {str(tmp_path / 'o')!r}])\n"

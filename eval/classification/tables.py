@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
 from eval.common.tables import markdown_table
-from eval.image_sets import IMAGE_BENCHMARKS
 from pacl.metrics.accuracy import SCORES
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from eval.classification.features import kept_features, tracked
+from eval.classification.image_sets import ImageSet
+from eval.classification.linear_probe import ALL, Draws, Examples, Probe, Shots, probe
+from eval.classification.results import DIGITS, planned_result, with_figures
 from eval.common.memory import peak_memory
 from eval.common.result import Result
-from eval.image_features import kept_features, tracked
-from eval.image_result import DIGITS, planned_result, with_figures
-from eval.image_sets import ImageSet
-from eval.linear_probe import ALL, Draws, Examples, Probe, Shots, probe
 from pacl.metrics.accuracy import accuracies
 from pacl.models.model import PACL
 
