@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.caption_sets import LAYOUTS
 from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
+from eval.retrieval.caption_sets import LAYOUTS
 from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
 

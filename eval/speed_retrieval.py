@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from torch.nn.functional import normalize
 
     from eval.common.memory import peak_memory
-    from eval.retrieval import METHODS, RERANKED, Encoded, mapped, measure
+    from eval.retrieval.run import METHODS, RERANKED, Encoded, mapped, measure
 
     model: Any = SimpleNamespace(
         device=device, temperature=torch.tensor(0.1),

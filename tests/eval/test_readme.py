@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import eval as package
-from eval.caption_sets import LAYOUTS
 from eval.classification.image_sets import IMAGE_BENCHMARKS
+from eval.retrieval.caption_sets import LAYOUTS
 from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eval.caption_sets import KARPATHY, open_captions
+from eval.retrieval.caption_sets import KARPATHY, open_captions
 from pacl.data.pairs import hold_out
 from pacl.errors import UserError
 from tests.paths import SHARED

@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from eval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
 from eval.common.arguments import add_model, load, new_parser
 from eval.common.folders import add_folder, check_text, results_folder
 from eval.common.result import Result, describe_model, made_with, write_results
 from eval.common.tables import markdown_table
+from eval.retrieval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
 

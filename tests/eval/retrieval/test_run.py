@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval import retrieval
 from eval.common.result import read_results
+from eval.retrieval import run as retrieval
 from pacl.errors import UserError
 from pacl.models.loading import load_model
 
