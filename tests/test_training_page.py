@@ -8,7 +8,7 @@ import shlex
 import pytest
 import yaml
 
-from eval import curve
+from eval.report import curve
 from pacl import calibrate, train
 from pacl.data import check
 from tests.paths import ROOT
@@ -24,7 +24,7 @@ def words_of(module: str) -> list[str]:
 
 
 def test_the_commands_are_those_that_there_are():
-    known = {"pacl.data": check, "pacl.calibrate": calibrate, "eval.curve": curve}
+    known = {"pacl.data": check, "pacl.calibrate": calibrate, "eval.report.curve": curve}
     assert {name for name, _ in COMMANDS} == {*known, "pacl.train", "pacl.segment"}
     for name, module in known.items():
         words = words_of(name)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import report_words
 from eval.common.result import Result, read_results
+from eval.report import words as report_words
 from eval.segmentation import generate
 from eval.segmentation import measure as segmenting
 from eval.segmentation import run as segmentation

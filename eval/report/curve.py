@@ -1,4 +1,4 @@
-"""Draw what a training logged, its loss and the recall of its validation: ``python -m eval.curve RUN --out FILE.png``.
+"""Draw what a training logged, its loss and the recall of its validation: ``python -m eval.report.curve RUN --out FILE.png``.
 
 RUN is the folder of ``python -m pacl.train --out RUN``, of whose logs the newest is drawn, or one ``metrics.csv``.
 """

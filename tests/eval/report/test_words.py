@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.report_words import DATASETS, Notes, identity, names_of, order, protocol_words, settings, tower
+from eval.report.words import DATASETS, Notes, identity, names_of, order, protocol_words, settings, tower
 from tests.eval.results import a_result, classified
 
 

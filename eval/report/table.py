@@ -14,7 +14,8 @@ from typing import Any
 from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
 from eval.common.tables import markdown_table
-from eval.report_words import (
+from eval.report.reproduce import Published, compare, published, published_rows
+from eval.report.words import (
     DATASETS,
     NONE,
     Notes,
@@ -28,7 +29,6 @@ from eval.report_words import (
     tail,
     tower,
 )
-from eval.reproduce import Published, compare, published, published_rows
 from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from eval.report_table import KINDS, table
-from eval.reproduce import published_rows
+from eval.report.reproduce import published_rows
+from eval.report.table import KINDS, table
 from tests.eval.results import a_result, classified
 
 IOU, PATCHES, ACCURACY, RECALL = KINDS

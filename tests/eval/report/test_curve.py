@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import eval.common.figures as figures
-from eval.curve import find_log, main, read_log
+from eval.report.curve import find_log, main, read_log
 from pacl.errors import UserError
 
 HEAD = "accuracy,loss,step,val_recall\n"

@@ -18,8 +18,8 @@ from typing import Any
 from eval.common.arguments import new_parser
 from eval.common.result import Result, read_results
 from eval.common.tables import markdown_table
-from eval.report_table import KINDS, MEASURED, Row, table
-from eval.report_words import DATASETS, NONE, Notes, identity, names_of, number, order, protocol_words, settings, tower
+from eval.report.table import KINDS, MEASURED, Row, table
+from eval.report.words import DATASETS, NONE, Notes, identity, names_of, number, order, protocol_words, settings, tower
 from pacl.errors import run_verb
 from pacl.files import written_whole
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from eval import reproduce
 from eval.common.result import Result, write_results
-from eval.reproduce import compare, published, segmentation_rows
+from eval.report import reproduce
+from eval.report.reproduce import compare, published, segmentation_rows
 from eval.segmentation.benchmarks import BENCHMARKS
 from pacl.errors import UserError, run_verb
 
@@ -145,7 +145,7 @@ def test_its_commands_are_those_of_the_segmentation():
 @pytest.mark.parametrize("words", [["absent.json"], ["--tolerance", "-1"], ["--protocol", "tcl"]])
 def test_bad_input_is_one_line(words, capsys):
     with pytest.raises(SystemExit) as stop:
-        run_verb("eval.reproduce", lambda: reproduce.main(words))
+        run_verb("eval.report.reproduce", lambda: reproduce.main(words))
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 

@@ -1,7 +1,7 @@
 """Do runs with the public weights reach the published figures?
 
-    python -m eval.reproduce                       what to run, and what it is to reach
-    python -m eval.reproduce out/segmentation      pass or fail within 0.5 mIoU, figure by figure
+    python -m eval.report.reproduce                       what to run, and what it is to reach
+    python -m eval.report.reproduce out/segmentation      pass or fail within 0.5 mIoU, figure by figure
 
 A figure is compared where everything is as published: OpenAI's ViT-B/16 (and its proxy), the method, the protocol with
 its settings and its list of class names, and the whole split. All else is listed with the reason. Exit code 0: whatever
@@ -194,7 +194,7 @@ def plan(rows: Sequence[Published]) -> str:
             figures = ", ".join(f"{name} {score:.1f}" for name, score in row.scores.items())
             lines += [f"    {row.title}: {figures}" + (f" (not certain: {row.assumed})" if row.assumed else "")]
         lines += [""]
-    return "\n".join([*lines, "then: python -m eval.reproduce out/segmentation"])
+    return "\n".join([*lines, "then: python -m eval.report.reproduce out/segmentation"])
 
 
 def show(verdicts: Sequence[Verdict], tolerance: float) -> None:
@@ -267,4 +267,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("eval.reproduce", main)
+    run_verb("eval.report.reproduce", main)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from eval import report
 from eval.common.result import write_results
+from eval.report import run as report
 from pacl.errors import UserError
 from tests.eval.results import a_result, classified
 

@@ -1,0 +1,1 @@
+"""Results gathered and compared with published figures: ``python -m eval.report``."""
