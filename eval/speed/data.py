@@ -1,4 +1,4 @@
-"""How many pictures a second one core makes ready: ``python -m eval.speed_data SOURCE [--size 224]``.
+"""How many pictures a second one core makes ready: ``python -m eval.speed.data SOURCE [--size 224]``.
 
 SOURCE is what `data.train` takes: a table, COCO's JSON, a folder by class or shards. The files are read before, and
 processor time is what counts: neither the disk nor what else runs on the machine changes much. A line each for decoding

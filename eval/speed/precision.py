@@ -1,7 +1,7 @@
 """What bfloat16 gains and changes: the image tower's time in fp32 and bf16, and the share of pixels with equal labels.
 
-    python -m eval.precision photos/ --model open_clip:ViT-B-16-quickgelu/openai
-    python -m eval.precision photo.jpg --prompt "a dog" grass --device cuda --batch 32
+    python -m eval.speed.precision photos/ --model open_clip:ViT-B-16-quickgelu/openai
+    python -m eval.speed.precision photo.jpg --prompt "a dog" grass --device cuda --batch 32
 
 Times are of the tower alone, on squares of the model's own size; fp32 and bf16 take turns on the same batches. Labels
 are those of the whole pictures, as `pacl.segment` computes them, without background. ``--precision auto`` is meant to
@@ -172,4 +172,4 @@ def agreement(
 
 
 if __name__ == "__main__":
-    run_verb("eval.precision", main)
+    run_verb("eval.speed.precision", main)

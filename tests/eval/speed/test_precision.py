@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.precision import agreement, main, tower_times
+from eval.speed.precision import agreement, main, tower_times
 from pacl.errors import UserError
 from pacl.models.loading import load_model
 from pacl.prompts import parse_prompt
@@ -34,7 +34,9 @@ def test_it_prints_both_times_their_ratio_and_the_agreement(
 def test_every_batch_is_timed_in_turns(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(tiny_clip)
     seen = []
-    monkeypatch.setattr("eval.precision.seconds", lambda clip, x, dense, p: seen.append((len(x), p)) or len(seen) / 1e3)
+    monkeypatch.setattr(
+        "eval.speed.precision.seconds", lambda clip, x, dense, p: seen.append((len(x), p)) or len(seen) / 1e3
+    )
     times = tower_times(model, torch.zeros(5, 3, 32, 32).split(4), runs=2)
     turns = [(4, "fp32"), (4, "bf16"), (1, "fp32"), (1, "bf16")]
     assert seen == [(4, "fp32"), (4, "bf16"), *turns, *turns]
@@ -50,7 +52,7 @@ def test_agreement_is_the_share_of_equal_labels(tiny_clip: str, monkeypatch: pyt
     shares = agreement(model, pictures, labels, settings)
     assert len(shares) == 3
     assert all(0.8 < share <= 1 for share in shares)
-    monkeypatch.setattr("eval.precision.CHOICES", ("fp32", "fp32"))
+    monkeypatch.setattr("eval.speed.precision.CHOICES", ("fp32", "fp32"))
     assert agreement(model, pictures, labels, settings) == [1, 1, 1]
 
 

@@ -1,4 +1,4 @@
-"""How long phi and its gradient take, and what memory: ``python -m eval.speed_compatibility [--device cuda]``.
+"""How long phi and its gradient take, and what memory: ``python -m eval.speed.compatibility [--device cuda]``.
 
 One line per size and implementation: best of a few runs, forward plus backward with respect to the patches (the
 texts are frozen in training), and the peak memory beyond the inputs, the gradient included. Compare only lines of

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.speed_data import main
+from eval.speed.data import main
 from pacl.errors import UserError
 
 

@@ -1,7 +1,7 @@
 """What retrieval over a large gallery costs: phi of all pairs, and of the 128 best by CLIP alone, on random vectors.
 
-    python -m eval.speed_retrieval                                       5,000 pictures, 25,000 captions, a small CLIP
-    python -m eval.speed_retrieval --patches 196 --dim 512 --skip_phi    the patches of a ViT-B/16
+    python -m eval.speed.retrieval                                       5,000 pictures, 25,000 captions, a small CLIP
+    python -m eval.speed.retrieval --patches 196 --dim 512 --skip_phi    the patches of a ViT-B/16
 
 Seconds of scoring and ranking, and the peak of the process's memory beyond what it was before: the patches lie in a
 temporary file, of which pages that were read count until the system takes them back.
@@ -79,4 +79,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("eval.speed_retrieval", main)
+    run_verb("eval.speed.retrieval", main)

@@ -1,6 +1,6 @@
 import pytest
 
-from eval.speed_retrieval import main
+from eval.speed.retrieval import main
 from pacl.errors import UserError
 
 
