@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.scene_sets import SceneSet
-from eval.scenes import Bench
+from eval.scenes.run import Bench
+from eval.scenes.sets import SceneSet
 from pacl import pretrain, train
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model

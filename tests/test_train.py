@@ -301,7 +301,7 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
     """From random weights on the bundled CLIP: the loss falls, and masks get far better than chance."""
     if not (bundled_folder() / "clip" / "open_clip_model.safetensors").is_file():
         pytest.skip("the bundled CLIP is not here")
-    from eval.scenes import Bench, SceneSet
+    from eval.scenes.run import Bench, SceneSet
 
     clip = load_backbone("bundled")
     bench = Bench(clip, {"seen": SceneSet.draw("val", 40, "seen", clip.size)}, {}, {})

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from eval import scenes as bench
-from eval.scenes import METHODS
+from eval.scenes import run as bench
+from eval.scenes.run import METHODS
 from pacl.errors import UserError
 from tests.tiny import save_tiny_clip
 

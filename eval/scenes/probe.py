@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.scene_sets import NAMES, SceneSet, label_shares
+from eval.scenes.sets import NAMES, SceneSet, label_shares
 from pacl.models.grid import PatchGrid
 from pacl.training.schedule import warmup_cosine
 

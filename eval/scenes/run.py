@@ -27,8 +27,8 @@ import yaml
 from torch import Tensor
 
 from eval.heads import quiet_lightning, train_head
-from eval.scene_probe import train_probe
-from eval.scene_sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
+from eval.scenes.probe import train_probe
+from eval.scenes.sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.cli.lightning import find_config
 from pacl.errors import UserError, run_verb
 from pacl.files import make_folder, written_whole
@@ -148,7 +148,7 @@ class Bench:
         return result
 
     def probed(self, scenes: int, steps: int, dense: str = "value") -> dict[str, float]:
-        """The figures of a classifier trained on the masks of training scenes (`eval.scene_probe`)."""
+        """The figures of a classifier trained on the masks of training scenes (`eval.scenes.probe`)."""
         train = SceneSet.draw("train", scenes, "seen", self.clip.size)
         tokens = self.frozen(train.images, dense)
         probe = train_probe(tokens, train, self.grid, steps)

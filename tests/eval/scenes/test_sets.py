@@ -3,8 +3,8 @@ import itertools
 import pytest
 import torch
 
-from eval import scene_sets as sets
-from eval.scene_sets import NAMES, OBJECTS, SceneSet
+from eval.scenes import sets
+from eval.scenes.sets import NAMES, OBJECTS, SceneSet
 from pacl.models.grid import PatchGrid
 from pacl.scenes.captions import GROUNDS, HELD_OUT_NAMES
 

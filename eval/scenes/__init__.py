@@ -1,0 +1,1 @@
+"""The method on drawn scenes with exact masks: ``python -m eval.scenes``."""
