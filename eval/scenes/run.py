@@ -26,7 +26,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from eval.heads import quiet_lightning, train_head
+from eval.experiments.heads import quiet_lightning, train_head
 from eval.scenes.probe import train_probe
 from eval.scenes.sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.cli.lightning import find_config

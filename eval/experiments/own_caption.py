@@ -1,6 +1,6 @@
 """The trap, as a baseline: each image is pooled with its OWN caption, and that one vector is compared with every text.
 
-    python -m eval.own_caption --config configs/photos.yaml --out runs/own_caption
+    python -m eval.experiments.own_caption --config configs/photos.yaml --out runs/own_caption
 
 It takes what ``python -m pacl.train`` takes, and differs in the pooling alone. In phi every text pools the patches for
 itself; here the caption has shaped the image's vector before it is compared, so that the loss can fall without the

@@ -5,7 +5,7 @@ held-out photos (all five captions of each, R@1/5/10 both ways) and on VOC's twe
 twenty competing, mIoU over the pixels of all photos), beside the untrained variants of the same CLIP, mean pooling,
 chance and the most frequent class.
 
-    python -m eval.flickr8k --voc VOCdevkit/VOC2012
+    python -m eval.experiments.flickr8k --voc VOCdevkit/VOC2012
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from eval.heads import quiet_lightning, train_head
+from eval.experiments.heads import quiet_lightning, train_head
 from pacl.cli.lightning import find_config
 from pacl.data.batches import Pictures
 from pacl.data.caption_data import CaptionData
@@ -166,7 +166,9 @@ def cell(values: Sequence[float]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
-        prog="python -m eval.flickr8k", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.experiments.flickr8k",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--clip", help=f"frozen CLIP (default: that of {CONFIG})")
     parser.add_argument("--pairs", help="captions (default: likewise)")
@@ -230,4 +232,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("eval.flickr8k", main)
+    run_verb("eval.experiments.flickr8k", main)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import flickr8k
+from eval.experiments import flickr8k
 from pacl.errors import UserError
 from tests.tiny import save_tiny_clip
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval import own_caption
-from eval.own_caption import OwnCaptionModule
+from eval.experiments import own_caption
+from eval.experiments.own_caption import OwnCaptionModule
 from pacl.errors import UserError, run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.compatibility import compatibility
