@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from pacl.errors import EXIT_USER_ERROR, run_verb
+from pacl.cli.messages import EXIT_USER_ERROR, run_verb
 
 VERBS = {
     "segment": "segment pictures by words",
@@ -58,7 +58,7 @@ def dispatch(words: Sequence[str], verbs: Mapping[str, str], package: str, more:
         hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(verbs)}"
         print(f"{prog}: error: {verb!r} is not a verb; {hint}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR)
-    run_verb(f"{prog} {verb}".removeprefix("pacl "), lambda: importlib.import_module(f"{package}.{verb}").main(rest))
+    run_verb(f"{prog} {verb}", lambda: importlib.import_module(f"{package}.{verb}").main(rest))
 
 
 def installed_version() -> str:

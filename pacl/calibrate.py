@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.cli.model import choose_device
+from pacl.cli.parser import new_parser
+from pacl.errors import UserError
 from pacl.files import make_folder
 from pacl.images import list_images, open_image
-from pacl.segment import OneLineParser, choose_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,13 +32,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = OneLineParser(
-        prog="pacl calibrate",
-        description=__doc__,
-        epilog=EXAMPLES,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("pacl calibrate", __doc__, epilog=EXAMPLES)
     parser.add_argument("model", metavar="MODEL", help="folder of a head, or whatever pacl segment --model takes")
     parser.add_argument("photos", metavar="PHOTOS", nargs="+", help="photos, or folders of them")
     parser.add_argument(
@@ -116,4 +112,4 @@ def decoded(photos: Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 if __name__ == "__main__":
-    run_verb("calibrate", main)
+    run_verb("pacl calibrate", main)

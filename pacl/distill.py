@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pacl.errors import UserError, run_verb
-from pacl.segment import OneLineParser
+from pacl.cli.messages import run_verb
+from pacl.cli.parser import new_parser
+from pacl.errors import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,7 +42,7 @@ UNKNOWN = "[UNK]"
 EXAMPLES = """\
 examples:
   python -m pacl.distill st:sentence-transformers/all-MiniLM-L6-v2 --out words
-  python -m pacl.distill st:/models/mine --out words --words captions.csv --names eval/names --dim 128
+  python -m pacl.distill st:/models/mine --out words --words captions.csv --names eval/segmentation/names --dim 128
 
 The result is a text tower: --model timm:NAME+static:./words
 """
@@ -299,12 +300,8 @@ source. Text in other scripts has no known token and gets a zero vector.
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = OneLineParser(
-        prog="pacl distill",
-        description="Make a static text tower (one vector a token) from a sentence encoder.",
-        epilog=EXAMPLES,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        "pacl distill", "Make a static text tower (one vector a token) from a sentence encoder.", epilog=EXAMPLES
     )
     parser.add_argument("text", metavar="TEXT", help="the sentence encoder, st:ORG/NAME or st:/FOLDER")
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="a folder that is not there yet")
@@ -374,4 +371,4 @@ def _command(args: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    run_verb("distill", main)
+    run_verb("pacl distill", main)

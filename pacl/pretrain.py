@@ -1,8 +1,8 @@
 """Train a dual encoder with CLIP's own loss: ``python -m pacl.pretrain --config FILE``.
 
-``model.class_path`` says which: `pacl.training.pretrain_clip.CLIPTrainer`, a small CLIP from random weights (the default), or
-`pacl.training.pretrain_dual.DualTrainer`, projection heads on two pretrained towers. The result is a folder that ``--model
-local-dir:FOLDER`` names, here and in `pacl.train`.
+``model.class_path`` says which: `pacl.training.pretrain_clip.CLIPTrainer`, a small CLIP from random weights (the
+default), or `pacl.training.pretrain_dual.DualTrainer`, projection heads on two pretrained towers. The result
+is a folder that ``--model local-dir:FOLDER`` names, here and in `pacl.train`.
 
 Any data module will do that yields batches ``{"images": uint8 [B, 3, H, W], "texts": T captions, each once}``, with
 ``"positives"`` (bool [B, T]) unless text i is image i's.
@@ -19,7 +19,7 @@ import torch
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from pacl.cli.lightning import parse
-from pacl.errors import run_verb
+from pacl.cli.messages import run_verb
 from pacl.files import make_folder
 from pacl.training.contrastive import ContrastiveModule
 from pacl.training.pretrain_clip import CLIPTrainer
@@ -82,4 +82,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("pretrain", main)
+    run_verb("pacl pretrain", main)

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import difflib
 import json
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_type_hints
+from typing import TYPE_CHECKING
 
 from pacl.cli.inputs import Picture, find_pictures, split_words
-from pacl.errors import UnfamiliarWords, UserError, run_verb
+from pacl.cli.messages import memory_advice, run_verb
+from pacl.cli.messages import say as say_as
+from pacl.cli.model import add_model, load
+from pacl.cli.parser import new_parser
+from pacl.cli.settings import add_settings, settings_of
+from pacl.errors import UnfamiliarWords, UserError
 from pacl.files import make_folder
 from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, line, table
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
-    import torch
-
     from pacl.segmentation.segmenter import Segmenter
 
+PROG = "pacl segment"
 MEMORY_ADVICE = "a smaller --size, --window, a larger --stride or --precision bf16"
 EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that ended so
 
@@ -49,40 +50,9 @@ exit codes: 0 done, 1 some pictures of several failed, 2 nothing done because of
 """
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage text that would bury it."""
-
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments: -"):
-            flag = message.split()[2].partition("=")[0]
-            known = [option for action in self._actions for option in action.option_strings]
-            close = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
-            message = f"{flag}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
-        raise UserError(message.removeprefix("argument "))
-
-
-class Window(argparse.Action):
-    """``--window CROP/STEP`` says both at once."""
-
-    def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
-        crop, slash, step = value.partition("/")
-        if not crop.isdecimal() or (slash and not step.isdecimal()):
-            raise UserError(f"{option} {value}: is CROP or CROP/STEP in pixels, such as 224/112")
-        namespace.window = int(crop)
-        if slash:
-            namespace.window_step = int(step)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags; every field of `SegmenterSettings` is one of the latter."""
-    parser = OneLineParser(
-        prog="pacl segment",
-        usage=USAGE,
-        description="Segment pictures by words.",
-        epilog=EXAMPLES,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(PROG, "Segment pictures by words.", usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", help="pictures, folders of pictures (with subfolders), and prompts")
     words = parser.add_argument_group("what to look for")
     words.add_argument("--prompt", action="append", default=[], help="a prompt, whatever it looks like; repeatable")
@@ -102,62 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_model(parser.add_argument_group("model"))
     add_settings(parser.add_argument_group("how"))
     return parser
-
-
-def add_model(group: argparse._ArgumentGroup) -> None:
-    """``--model``, ``--dense`` and ``--device``."""
-    group.add_argument(
-        "--model",
-        default="auto",
-        help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else photos, else bundled), "
-        "photos, bundled, the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH "
-        "(default: auto)",
-    )
-    group.add_argument(
-        "--dense",
-        metavar="VARIANT",
-        help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip; proxyclip for a CLIP "
-        "with a second image tower, CLIP,proxy=timm:NAME (default: what the head was trained on; for a CLIP without a "
-        "head proxyclip where it has a proxy, else naclip)",
-    )
-    group.add_argument(
-        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
-    )
-
-
-def add_settings(group: argparse._ArgumentGroup) -> None:
-    """A flag for every field of `SegmenterSettings`: its name, type, default and description are the field's own."""
-    from docstring_parser import parse_from_object
-
-    texts = {param.arg_name: param.description or "" for param in parse_from_object(SegmenterSettings).params}
-    hints = get_type_hints(SegmenterSettings)
-    for field in dataclasses.fields(SegmenterSettings):
-        hint = hints[field.name]
-        kinds = [kind for kind in get_args(hint) or [hint] if kind is not type(None)]
-        text = texts[field.name].replace("None:", "Default:").replace("%", "%%")
-        if field.default is not None:
-            text += f" (default: {field.default})"
-        if field.name == "window":
-            group.add_argument("--window", metavar="CROP[/STEP]", action=Window, help=text)
-        elif field.name == "scales":
-            group.add_argument("--scales", metavar="X[,X...]", type=parse_scales, help=text)
-        elif isinstance(kinds[0], str):  # Literal
-            group.add_argument(f"--{field.name}", choices=kinds, default=field.default, help=text)
-        else:
-            metavar = {int: "N", float: "X", str: "TEXT"}[kinds[0]]
-            group.add_argument(f"--{field.name}", type=kinds[0], metavar=metavar, default=field.default, help=text)
-
-
-def parse_scales(text: str) -> tuple[float, ...]:
-    """``1,2`` -> (1.0, 2.0).
-
-    Raises:
-        argparse.ArgumentTypeError: No numbers with commas between them.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number or several such as 1,2") from None
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -183,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: Whatever is wrong with the words, the flags, the model, or the only picture.
     """
     args = build_parser().parse_intermixed_args(argv)
-    settings = SegmenterSettings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(SegmenterSettings)})
+    settings = settings_of(args)
     formats = parse_formats(args.format)
     sources, prompts, doubtful = split_words(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
@@ -203,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     get_templates(settings.templates)
     make_folder(args.out)
 
-    segmenter = load_segmenter(args.model, args.dense, args.device, settings)
+    segmenter = load_segmenter(args, settings)
     warn_of_unknown_words(segmenter, labels)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", UnfamiliarWords)
@@ -219,39 +133,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE_CLOSED
 
 
-def load_segmenter(name: str, dense: str | None, device: str, settings: SegmenterSettings) -> Segmenter:
-    """Import torch and load the model; a misspelt variant or device is refused before any weights are read."""
-    target = choose_device(device)
-    from pacl.models.loading import load_model
-    from pacl.models.towers.dense import NAMES
+def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:
+    """Import torch and load the model."""
+    model = load(args)
     from pacl.segmentation.segmenter import Segmenter
 
-    if dense is not None and dense not in NAMES:
-        raise UserError(f"--dense {dense}: choose from {', '.join(NAMES)}")
-    return Segmenter(load_model(name, dense=dense, device=target), settings)
+    return Segmenter(model, settings)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is CUDA where there is one.
-
-    Raises:
-        UserError: No such device, here or at all.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")  # one more that nothing can be computed on
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: choose auto, cpu, cuda, cuda:N or mps")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: torch finds {torch.cuda.device_count()} CUDA devices here; use cpu")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"--device {name}: torch finds no such device here; use cpu")
-    return device
+def say(message: object) -> None:
+    """One line on standard error."""
+    say_as(PROG, message)
 
 
 def warn_of_unknown_words(segmenter: Segmenter, labels: Sequence[Label]) -> None:
@@ -307,28 +199,5 @@ def run(
     return 1 if failed else 0
 
 
-@contextmanager
-def memory_advice(where: str, advice: str) -> Iterator[None]:
-    """Turn the several ways in which memory runs out into one line: where, and what to try.
-
-    Raises:
-        UserError: It ran out.
-    """
-    import torch
-
-    try:
-        yield
-    except Exception as error:  # OpenCV's is of no kind but its own
-        told = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))
-        if isinstance(error, UserError) or not (told or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
-            raise
-        raise UserError(f"{where}: out of memory; try {advice}") from None
-
-
-def say(message: str) -> None:
-    """One line on standard error."""
-    print(f"pacl segment: {' '.join(message.split())}", file=sys.stderr)
-
-
 if __name__ == "__main__":
-    run_verb("segment", main)
+    run_verb("pacl segment", main)

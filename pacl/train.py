@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pacl.errors import run_verb
+from pacl.cli.messages import run_verb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,4 +22,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("train", main)
+    run_verb("pacl train", main)

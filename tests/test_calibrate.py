@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pacl.calibrate import find_photos, main, some
-from pacl.errors import run_verb
+from pacl.cli.messages import run_verb
 from pacl.images import open_image
 from pacl.models.loading import load_model
 from pacl.models.model import CARD, CONFIG, PACL
@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def run(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stop:
-            run_verb("calibrate", lambda: main([*words, "--device", "cpu"]))
+            run_verb("pacl calibrate", lambda: main([*words, "--device", "cpu"]))
         captured = capsys.readouterr()
         assert isinstance(stop.value.code, int)
         return stop.value.code, captured.out, captured.err
@@ -128,7 +128,7 @@ def test_bad_photos_are_one_line_and_the_head_stays(run: Run, head: PACL) -> Non
 )
 def test_flags_that_make_no_sense(head: PACL, words: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
-        run_verb("calibrate", lambda: main(["head", "photos", *words]))
+        run_verb("pacl calibrate", lambda: main(["head", "photos", *words]))
     assert stop.value.code == 2
     err = capsys.readouterr().err
     assert message in err

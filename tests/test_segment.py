@@ -21,7 +21,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import pacl.segment
-from pacl.errors import run_verb
+from pacl.cli.messages import run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
@@ -51,7 +51,7 @@ def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stop:
-            run_verb("segment", lambda: main([*words, "--model", model]))
+            run_verb("pacl segment", lambda: main([*words, "--model", model]))
         captured = capsys.readouterr()
         assert isinstance(stop.value.code, int)
         return stop.value.code, captured.out, captured.err

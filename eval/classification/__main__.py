@@ -1,5 +1,5 @@
-from eval.classification.run.run import main
-from pacl.errors import run_verb
+from eval.classification.run import main
+from pacl.cli.messages import run_verb
 
 if __name__ == "__main__":
-    run_verb("classification", main)
+    run_verb("eval.classification", main)

@@ -1,4 +1,6 @@
-"""A caption table for images named by ImageNet class: ``python -m eval.classification.class_captions FOLDER --out FILE``.
+"""A caption table for images named by ImageNet class.
+
+    python -m eval.classification.class_captions FOLDER --out FILE
 
 Files are named ``n01440764_tench.JPEG``, or ``n01440764_10026.JPEG`` as in ImageNet itself: what counts is the WordNet
 id in front. Each image gets two captions, the class name in a sentence and the name with WordNet's definition ("tench,
@@ -14,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.common.arguments import new_parser
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.errors import UserError
 from pacl.files import written_whole
 from pacl.images import list_images
 
@@ -48,7 +51,7 @@ def class_captions(folder: Path) -> list[tuple[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the table."""
-    parser = new_parser("class_captions", __doc__)
+    parser = new_parser("eval.classification.class_captions", __doc__)
     parser.add_argument("folder", type=Path, help="folder of images, with subfolders")
     parser.add_argument("--out", type=Path, required=True, help="CSV file that is written: image,caption")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from eval.common.arguments import add_model, load, new_parser
 from eval.common.folders import add_folder, check_text, results_folder
 from eval.common.result import Result, write_results
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder, written_whole
 from pacl.prompts import get_templates
 
@@ -45,7 +45,7 @@ SHOTS = ("1", "2", "4", "8", "16", "all")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = new_parser("classification", __doc__)
+    parser = new_parser("eval.classification", __doc__)
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="one or more data sets, or custom")
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="ROOT", type=Path, required=True, help="where the official folders lie")
@@ -171,7 +171,3 @@ def find(name: str, args: argparse.Namespace) -> Task:
         return Task(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
     except UserError as error:
         raise UserError(f"{error} (--train_limit {args.train_limit})" if args.train_limit else str(error)) from None
-
-
-if __name__ == "__main__":
-    run_verb("eval.classification", main)

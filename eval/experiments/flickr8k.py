@@ -27,14 +27,16 @@ import yaml
 from torch import Tensor
 
 from eval.experiments.heads import quiet_lightning, train_head
+from eval.segmentation.benchmark import NAMES
 from pacl.cli.lightning import find_config
+from pacl.cli.messages import run_verb
 from pacl.data.batches import Pictures
 from pacl.data.caption_data import CaptionData
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.pairs import hold_out
 from pacl.data.photos import Cut
 from pacl.data.texts import pair_texts
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder, written_whole
 from pacl.metrics.retrieval import Recalls, gallery, recalls
 from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
@@ -43,7 +45,7 @@ from pacl.models.model import PACL
 from pacl.training.callbacks import SegmentationScore
 
 CONFIG = "configs/flickr8k.yaml"
-NAMES = Path(__file__).parent / "names" / "everyday" / "voc20.txt"
+CLASS_NAMES = NAMES / "everyday" / "voc20.txt"
 
 # Every row trains with the settings of the configuration, but for these.
 METHODS: dict[str, dict[str, Any]] = {
@@ -192,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data |= {key: value for key in ("pairs", "hold_out") if (value := getattr(args, key)) is not None}
     clip = load_backbone(args.clip or settings["backbone"])
     voc = MaskFolder(
-        str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(NAMES),
+        str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(CLASS_NAMES),
         only=str(args.voc / "ImageSets/Segmentation/val.txt"), ignore=(0, 255), offset=1,
     )  # fmt: skip
     bench = Bench(clip, data, voc, args.size, args.tune)

@@ -1,5 +1,5 @@
-from eval.report.run.run import main
-from pacl.errors import run_verb
+from eval.report.run import main
+from pacl.cli.messages import run_verb
 
 if __name__ == "__main__":
-    run_verb("report", main)
+    run_verb("eval.report", main)

@@ -1,4 +1,6 @@
-"""Draw what a training logged, its loss and the recall of its validation: ``python -m eval.report.curve RUN --out FILE.png``.
+"""Draw what a training logged: its loss and the recall of its validation.
+
+    python -m eval.report.curve RUN --out FILE.png
 
 RUN is the folder of ``python -m pacl.train --out RUN``, of whose logs the newest is drawn, or one ``metrics.csv``.
 """
@@ -14,7 +16,8 @@ from pathlib import Path
 
 from eval.common.arguments import new_parser
 from eval.common.figures import Points, training_curve
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.errors import UserError
 
 LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.module.PACLModule` logs them
 
@@ -61,7 +64,7 @@ def read_log(log: Path) -> tuple[Points, Points]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = new_parser("curve", __doc__)
+    parser = new_parser("eval.report.curve", __doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a training, or a metrics.csv")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="picture that is written: PNG or JPEG")
     parser.add_argument("--title", help="over the picture (default: RUN)")
@@ -82,4 +85,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("curve", main)
+    run_verb("eval.report.curve", main)

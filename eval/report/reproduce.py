@@ -6,7 +6,7 @@
 A figure is compared where everything is as published: OpenAI's ViT-B/16 (and its proxy), the method, the protocol with
 its settings and its list of class names, and the whole split. All else is listed with the reason. Exit code 0: whatever
 can be compared passes; 1: something fails; 2: nothing can be compared. Published figures and their sources are in
-eval/published.yaml.
+eval/report/published.yaml.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from eval.common.arguments import new_parser
 from eval.common.result import Result, read_results
 from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.protocol import read_protocol
-from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
+from pacl.cli.messages import EXIT_USER_ERROR, run_verb
+from pacl.errors import UserError
 
 FILE = Path(__file__).parent / "published.yaml"
 TOLERANCE = 0.5
@@ -231,7 +232,7 @@ def show(verdicts: Sequence[Verdict], tolerance: float) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = new_parser("reproduce", __doc__)
+    parser = new_parser("eval.report.reproduce", __doc__)
     parser.add_argument("results", nargs="*", metavar="RESULTS", help="results.json files, or folders with some below")
     parser.add_argument("--protocol", nargs="+", metavar="NAME", help="only runs and figures of these protocols")
     parser.add_argument(

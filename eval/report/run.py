@@ -20,7 +20,6 @@ from eval.common.result import Result, read_results
 from eval.common.tables import markdown_table
 from eval.report.table import KINDS, MEASURED, Row, table
 from eval.report.words import DATASETS, NONE, Notes, identity, names_of, number, order, protocol_words, settings, tower
-from pacl.errors import run_verb
 from pacl.files import written_whole
 
 TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
@@ -77,7 +76,7 @@ def _key(result: Result) -> tuple[Any, ...]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = new_parser("report", __doc__)
+    parser = new_parser("eval.report", __doc__)
     parser.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files, or folders with some below")
     parser.add_argument("--out", metavar="FILE", type=Path, help="file for the page (default: the terminal)")
     return parser
@@ -94,7 +93,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         aside.write_text(text, encoding="utf-8")
     print(args.out)
     return 0
-
-
-if __name__ == "__main__":
-    run_verb("eval.report", main)

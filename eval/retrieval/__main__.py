@@ -1,5 +1,5 @@
-from eval.retrieval.run.run import main
-from pacl.errors import run_verb
+from eval.retrieval.run import main
+from pacl.cli.messages import run_verb
 
 if __name__ == "__main__":
-    run_verb("retrieval", main)
+    run_verb("eval.retrieval", main)

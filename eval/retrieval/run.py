@@ -34,7 +34,7 @@ from eval.common.folders import add_folder, check_text, results_folder
 from eval.common.result import Result, describe_model, made_with, write_results
 from eval.common.tables import markdown_table
 from eval.retrieval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder, written_whole
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def headline(result: Result) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = new_parser("retrieval", __doc__)
+    parser = new_parser("eval.retrieval", __doc__)
     parser.add_argument("dataset", choices=[*LAYOUTS, "custom"], help="which pictures and captions")
     parser.add_argument(
         "--data",
@@ -343,7 +343,3 @@ def show(results: Sequence[Result]) -> None:
             table.add_column(title, justify="right")
     print(headline(results[0]))
     Console().print(table)
-
-
-if __name__ == "__main__":
-    run_verb("eval.retrieval", main)

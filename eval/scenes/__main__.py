@@ -1,5 +1,5 @@
-from eval.scenes.run.run import main
-from pacl.errors import run_verb
+from eval.scenes.run import main
+from pacl.cli.messages import run_verb
 
 if __name__ == "__main__":
-    run_verb("scenes", main)
+    run_verb("eval.scenes", main)

@@ -30,7 +30,7 @@ from eval.experiments.heads import quiet_lightning, train_head
 from eval.scenes.probe import train_probe
 from eval.scenes.sets import COMPETITORS, NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.cli.lightning import find_config
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder, written_whole
 from pacl.models.backbone import Backbone
 from pacl.models.grid import PatchGrid
@@ -161,7 +161,7 @@ class Bench:
         return result
 
     def trained(self, settings: dict[str, Any], seed: int) -> PACL:
-        """A head trained with the settings of configs/scenes.yaml, some of them changed, through pacl.training.module."""
+        """A head trained with the settings of configs/scenes.yaml, some of them changed."""
         model, data = dict(self.base["model"]), dict(self.train)
         steps = settings.get("max_steps", self.base["trainer"]["max_steps"])
         for key, value in settings.items():
@@ -336,7 +336,3 @@ def write(path: Path, text: str) -> None:
     """Write a result whole or not at all."""
     with written_whole(path) as aside:
         aside.write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    run_verb("scenes", main)

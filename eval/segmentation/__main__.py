@@ -1,5 +1,5 @@
-from eval.segmentation.run.run import main
-from pacl.errors import run_verb
+from eval.segmentation.run import main
+from pacl.cli.messages import run_verb
 
 if __name__ == "__main__":
-    run_verb("segmentation", main)
+    run_verb("eval.segmentation", main)

@@ -74,8 +74,8 @@ class Benchmark:
         layout: where its files lie.
         ignore: mask values that are not scored.
         offset: mask value of class 0.
-        label_map: table of `eval.segmentation.label_maps` that its masks are converted with; None: they are scored as published.
-        names: file of class names in place of the lists in ``eval/names``.
+        label_map: table of `eval.segmentation.label_maps` that converts its masks; None: they are scored as published.
+        names: file of class names in place of the lists in ``eval/segmentation/names``.
     """
 
     name: str

@@ -6,7 +6,8 @@
 
 Every picture is divided into cells; each is of one class, painted in that class's colour plus noise, and its mask says
 so. Lines of pixels without a label run between the cells. --raw writes the labels as they are published, for
-`eval.segmentation.prepare` to convert. The same seed draws the same pictures, and a run that was stopped goes on where it was.
+`eval.segmentation.prepare` to convert. The same seed draws the same pictures, and a run that was stopped goes on
+where it was.
 
 ROOT has to be empty, or drawn by this command: no file that is there is ever written over.
 """
@@ -28,7 +29,8 @@ from eval.segmentation import label_maps
 from eval.segmentation.benchmark import Benchmark, Layout
 from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.prepare import make_open_folder
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.errors import UserError
 from pacl.files import written_whole
 
 RECORD = "drawn.json"
@@ -92,7 +94,7 @@ def was_drawn(images: str | Path) -> bool:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = new_parser("generate", __doc__)
+    parser = new_parser("eval.segmentation.generate", __doc__)
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join(BENCHMARKS))
     parser.add_argument("--data", metavar="ROOT", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--count", type=int, default=20, metavar="N", help="number of pictures (default: 20)")

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from eval.common.arguments import add_model, load, new_parser
 from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen
 from eval.segmentation.patch_labels import majorities
+from pacl.cli.messages import run_verb
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.metrics.areas import confusion_of
 from pacl.metrics.segmentation import mean_iou, pixel_accuracy
 from pacl.segmentation.patch_maps import PatchMaps, encode_images
@@ -101,7 +102,7 @@ def probed(maps: Sequence[PatchMaps], targets: Sequence[np.ndarray], classes: in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = new_parser("mask_probe", __doc__)
+    parser = new_parser("eval.segmentation.mask_probe", __doc__)
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, "custom"]))
     add_data(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
@@ -143,4 +144,4 @@ def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> Ten
 
 
 if __name__ == "__main__":
-    run_verb("mask_probe", main)
+    run_verb("eval.segmentation.mask_probe", main)

@@ -32,8 +32,9 @@ from eval.common.arguments import new_parser
 from eval.segmentation import label_maps
 from eval.segmentation.benchmark import Benchmark, Layout, Place
 from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
+from pacl.cli.messages import run_verb
 from pacl.data.masks import MaskFolder, read_mask
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder, written_whole
 
 SHOWN = 20
@@ -48,7 +49,7 @@ Answer = TypeVar("Answer")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = new_parser("prepare", __doc__)
+    parser = new_parser("eval.segmentation.prepare", __doc__)
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join((*BENCHMARKS, CUSTOM)))
     add_data(parser)
     parser.add_argument("--check", action="store_true", help="check only, convert nothing")

@@ -1,4 +1,4 @@
-"""Protocols as data: all settings that a figure depends on, for each benchmark, read from ``eval/protocols/NAME.yaml``.
+"""Protocols as data: all settings that a figure depends on, for each benchmark, read from ``eval/segmentation/protocols/NAME.yaml``.
 
 A file of your own works as well. Its keys are the fields of `Protocol`; what stands under ``benchmarks`` holds for that
 benchmark only:
@@ -32,17 +32,17 @@ PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 REFINED = ("cosines", "probabilities")
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 DILATIONS = (1, 2, 4, 8, 12, 24)
-"""Of refinement on probabilities: the defaults of `pacl.segmentation.refine.refine`, which needs torch to be imported."""
+"""Of refinement on probabilities: the defaults of `pacl.segmentation.refine.refine`, whose module imports torch."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a benchmark is measured. `pacl.segmentation.settings.SegmenterSettings` tells more of the fields that it has too.
+    """How a benchmark is measured. Fields of `pacl.segmentation.settings.SegmenterSettings` are described there.
 
     Attributes:
         name: the protocol's.
         source: the publication that it follows.
-        names: list of class names: plain, sclip, clearclip, proxyclip, everyday (folders in ``eval/names``), or a file.
+        names: list of class names: plain, sclip, clearclip, proxyclip, everyday (folders in ``eval/segmentation/names``), or a file.
         templates: sentence templates around each name: none, photo, paper, imagenet, or a file (beside the YAML).
         size: short side, in pixels, that pictures are resized to; None: the model's own.
         scales: factors of that size at which patch vectors are averaged; None: the model's own.
@@ -169,7 +169,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--protocol {path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise UserError(f"--protocol {path}: is to hold settings, such as size: 336; see eval/protocols")
+        raise UserError(f"--protocol {path}: is to hold settings, such as size: 336; see eval/segmentation/protocols")
     return values
 
 

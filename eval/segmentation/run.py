@@ -29,10 +29,10 @@ from eval.segmentation.benchmark import LISTS, Benchmark
 from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
 from eval.segmentation.generate import was_drawn
 from eval.segmentation.protocol import PROTOCOLS, Protocol, read_protocol
+from pacl.cli.messages import EXIT_USER_ERROR, memory_advice
 from pacl.data.masks import MaskFolder
-from pacl.errors import EXIT_USER_ERROR, UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder
-from pacl.segment import memory_advice
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -47,7 +47,7 @@ TRAINED = "pacl"
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = new_parser("segmentation", __doc__)
+    parser = new_parser("eval.segmentation", __doc__)
     parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, "custom"]))
     add_data(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
@@ -353,7 +353,3 @@ def _cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-if __name__ == "__main__":
-    run_verb(VERB, main)

@@ -1,6 +1,7 @@
 """One prompt alone: is a thing found that is there, and nothing where it is not?
 
-    python -m eval.segmentation.single_prompt voc21 --data ROOT [--model photos] [--names dog cat] [--backgrounds peak:0.6 contrast]
+    python -m eval.segmentation.single_prompt voc21 --data ROOT [--model photos] [--names dog cat] \\
+        [--backgrounds peak:0.6 contrast]
     python -m eval.segmentation.single_prompt [--model bundled] [--split val] [--scenes 100] [--margins 0 0.05 0.1]
 
 On the photos of a benchmark every class name is asked for by itself, of every photo; one with a background class tells
@@ -27,8 +28,9 @@ from rich.progress import track
 
 from eval.common.arguments import add_model, load, new_parser
 from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen
+from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED, MaskFolder
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder
 from pacl.models.model import PACL
 from pacl.results.render import save_json
@@ -182,7 +184,7 @@ def on_scenes(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = new_parser("single_prompt", __doc__)
+    parser = new_parser("eval.segmentation.single_prompt", __doc__)
     parser.add_argument(
         "benchmark", nargs="?", metavar="BENCHMARK", help=f"{', '.join([*BENCHMARKS, 'custom'])}; none: drawn scenes"
     )
@@ -211,4 +213,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("single_prompt", main)
+    run_verb("eval.segmentation.single_prompt", main)

@@ -15,9 +15,10 @@ import torch
 from torch.nn.functional import normalize
 
 from eval.common.memory import peak_memory, start_peak
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.cli.model import choose_device
+from pacl.errors import UserError
 from pacl.models.compatibility import compatibility
-from pacl.segment import choose_device
 
 # B, T, P, D. P = 196, D = 512 is ViT-B/16 at 224 px; P = 2809 the same at stride 4.
 CPU_SIZES = [(64, 64, 64, 128), (256, 256, 64, 128), (64, 64, 196, 512), (256, 256, 196, 512), (8, 64, 2809, 512)]
@@ -73,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_verb("speed_compatibility", main)
+    run_verb("eval.speed.compatibility", main)

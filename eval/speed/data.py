@@ -19,10 +19,11 @@ from random import Random
 import numpy as np
 import torch
 
+from pacl.cli.messages import run_verb
 from pacl.data.photos import Cut
 from pacl.data.sources import Source
 from pacl.data.tars import samples
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.images import decode_image
 
 Read = Callable[..., np.ndarray]  # decodes one picture; takes short_side
@@ -84,4 +85,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("speed_data", main)
+    run_verb("eval.speed.data", main)

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from eval.common.arguments import new_parser
 from eval.segmentation.benchmarks import BENCHMARKS
-from pacl import segment
 from pacl.cli.inputs import find_pictures
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.cli.model import add_model, load
+from pacl.errors import UserError
 from pacl.images import open_image
 from pacl.models.precision import Precision
 from pacl.prompts import Label, parse_prompt, read_classes
@@ -41,13 +42,13 @@ CHOICES: tuple[Precision, ...] = ("fp32", "bf16")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = new_parser("precision", __doc__)
+    parser = new_parser("eval.speed.precision", __doc__)
     parser.add_argument("pictures", nargs="+", metavar="IMAGE_OR_FOLDER", help="pictures, or folders of them")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N pictures only")
     words = parser.add_argument_group("what competes for the pixels (default: the twenty classes of VOC)")
     words.add_argument("--prompt", nargs="+", default=[], metavar="TEXT", help="prompts")
     words.add_argument("--classes", metavar="FILE", help="text file with a label a line, as pacl.segment reads it")
-    segment.add_model(parser.add_argument_group("model"))
+    add_model(parser.add_argument_group("model"))
     how = parser.add_argument_group("how")
     how.add_argument("--batch", type=int, default=8, metavar="N", help="images through the tower at once (default: 8)")
     how.add_argument("--runs", type=int, default=3, metavar="N", help="times that every batch is timed (default: 3)")
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = labels or read_classes(BENCHMARKS["voc20"].names_file())
     settings = SegmenterSettings(size=args.size, window_batch=args.batch, background="none")
     pictures = [open_image(picture.path) for picture in find_pictures(args.pictures, Path("out"))[: args.limit]]
-    model = segment.load_segmenter(args.model, args.dense, args.device, settings).model
+    model = load(args)
     describe(model, args.model)
     what = f"{len(pictures)} images of {model.clip.size} px, {len(labels)} labels"
     print(f"{what}, batches of {args.batch}, {args.runs} runs", flush=True)

@@ -17,8 +17,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from eval.common.arguments import new_parser
-from pacl.errors import UserError, run_verb
-from pacl.segment import choose_device
+from pacl.cli.messages import run_verb
+from pacl.cli.model import choose_device
+from pacl.errors import UserError
 
 CAPTIONS = 5
 CHUNK = 256  # pictures that are drawn at a time
@@ -26,7 +27,7 @@ CHUNK = 256  # pictures that are drawn at a time
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    parser = new_parser("speed_retrieval", __doc__)
+    parser = new_parser("eval.speed.retrieval", __doc__)
     parser.add_argument("--images", type=int, default=5000, help="pictures, of five captions each (default: 5000)")
     parser.add_argument("--patches", type=int, default=49, help="patches of a picture (default: 49)")
     parser.add_argument("--dim", type=int, default=64, help="width of the embedding (default: 64)")

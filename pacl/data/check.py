@@ -17,12 +17,13 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from pacl.cli.messages import run_verb
+from pacl.cli.parser import new_parser
 from pacl.data.photos import Cut
 from pacl.data.sources import SHORT, Source
 from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Tally, looks, stream
-from pacl.errors import UserError, run_verb
+from pacl.errors import UserError
 from pacl.files import make_folder
-from pacl.segment import OneLineParser
 
 QUICK = 500  # pictures of each source that --quick decodes
 TOLD = 5  # bad pictures of each kind that the terminal names
@@ -148,13 +149,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags; those about one source are fields of `Source`."""
     from docstring_parser import parse_from_object
 
-    parser = OneLineParser(
-        prog="pacl data check",
+    parser = new_parser(
+        "pacl data check",
+        "Read captioned pictures and tell what is in them, and what is wrong with them.",
         usage=USAGE,
-        description="Read captioned pictures and tell what is in them, and what is wrong with them.",
         epilog=EXAMPLES,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", metavar="WHAT", help="a configuration (.yaml), or the pairs of one source")
     one = parser.add_argument_group("one source (a configuration says these itself)")
@@ -353,4 +352,4 @@ def _percent(share: float | None) -> str | None:
 
 
 if __name__ == "__main__":
-    run_verb("data check", main)
+    run_verb("pacl data check", main)

@@ -41,8 +41,8 @@ def boundary_areas(prediction: np.ndarray, target: np.ndarray, classes: int, rat
         ratio: d over the diagonal; d is rounded, and at least one pixel.
 
     Returns:
-        int64 [3, C]: pixels of G_d and P_d, of P_d, and of G_d. Boundary IoU is `pacl.metrics.areas.iou` of their sum over
-        the pictures.
+        int64 [3, C]: pixels of G_d and P_d, of P_d, and of G_d. Boundary IoU is `pacl.metrics.areas.iou` of their sum
+        over the images.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"prediction {prediction.shape} and target {target.shape} differ")

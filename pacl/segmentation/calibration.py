@@ -1,8 +1,8 @@
 """Calibration: the mean score of a text over varied photos, measured once and saved with the head.
 
 Some texts have a high cosine with almost every patch, others with none, whatever a photo shows. The mean patch vector
-over varied photos, times a text, is that text's mean cosine; `pacl.segmentation.segmenter.patch_scores` subtracts it. The standard
-deviation around the mean gives a threshold, `presence`, above which the thing is taken to be in the photo.
+over varied photos, times a text, is that text's mean cosine; `pacl.segmentation.segmenter.patch_scores` subtracts it. The
+standard deviation around the mean gives a threshold, `presence`, above which the thing is taken to be in the photo.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pacl.segmentation.settings import SegmenterSettings
 
 DEVIATIONS = 3.0
 """Standard deviations above the mean at which a text counts as present. In nine of ten
-Pascal VOC photos without a thing its mask then has less than 2 % of the pixels (``python -m eval.segmentation.single_prompt``)."""
+Pascal VOC photos without a thing its mask then has less than 2 % of the pixels, see
+``python -m eval.segmentation.single_prompt``."""
 
 
 @torch.no_grad()  # (not inference mode: the centre outlives it)

@@ -4,7 +4,7 @@
     predict     labels -> prompts -> texts [N,D]; patches times texts -> cosines [T,N,h,w] -> scores
                 -> bands of rows [N,rows,W] -> softmax, best prompt of each label, argmax -> index [H,W]
 
-The class is thin; the functions above it and in `pacl.segmentation.patch_maps` do the work and are what the benchmarks call.
+The class is thin; the functions above it and in `pacl.segmentation.patch_maps` do the work, for the benchmarks too.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class SegmentationScore(Callback):
     """Segments a folder of pictures with masks at the end of validation; logs ``miou`` and ``pixel_accuracy``.
 
     All classes of the names file compete and every pixel goes to its best one; a "background" line is a class like any
-    other. The metric is `pacl.metrics.segmentation.mean_iou`, at the masks' own size. `ModelCheckpoint` and `EarlyStopping` can
-    monitor ``miou``; between the epochs that are scored it keeps its last value. The scores before the first step go
+    other. The metric is `pacl.metrics.segmentation.mean_iou`, at the masks' own size. `ModelCheckpoint` and
+    `EarlyStopping` can monitor ``miou``; between the epochs that are scored it keeps its last value. The scores before the first step go
     to the loggers only, as what training is to improve on.
 
     Args:

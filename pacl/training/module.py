@@ -58,7 +58,7 @@ class PACLModule(LightningModule):
         text: "identity" keeps CLIP's text embedding, "linear" trains a linear layer on top of it.
         logit_scale: what phi is multiplied by at the start, in the loss; it is trained, up to 100.
         contrast_margin: stored with the head: cosine by which the words that compete with a single prompt must be
-            ahead of it to win a pixel. It does not touch training; ``python -m eval.segmentation.single_prompt`` measures it.
+            ahead of it to win a pixel. It does not touch training; see ``python -m eval.segmentation.single_prompt``.
         smoothing: stored with the head: temperature at which patches that look alike are averaged when images are
             segmented; 0 is off. It does not touch training.
         prior: stored with the head: how much of a label's phi with the whole image is added to its cosines when images

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from eval.experiments import own_caption
 from eval.experiments.own_caption import OwnCaptionModule
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model

@@ -10,7 +10,8 @@ from eval.common.result import Result, write_results
 from eval.report import reproduce
 from eval.report.reproduce import compare, published, segmentation_rows
 from eval.segmentation.benchmarks import BENCHMARKS
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.errors import UserError
 
 CLIP = "open_clip:ViT-B-16-quickgelu/openai"
 

@@ -129,7 +129,7 @@ def test_published_protocols_take_one_scale_and_a_file_may_say_otherwise(tmp_pat
 
 
 def test_the_photo_models_protocol_takes_what_the_model_brings():
-    path = str(ROOT / "eval" / "protocols" / "own" / "photos.yaml")
+    path = str(ROOT / "eval" / "segmentation" / "protocols" / "own" / "photos.yaml")
     protocol = read(path, "voc21")
     assert (protocol.scales, protocol.background, protocol.background_text) == (None, "peak:0.6", False)
     assert read(path, "voc20").background == "none"

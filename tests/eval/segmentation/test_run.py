@@ -19,7 +19,8 @@ from eval.segmentation import generate
 from eval.segmentation import measure as segmenting
 from eval.segmentation import run as segmentation
 from eval.segmentation.benchmarks import BENCHMARKS
-from pacl.errors import UserError, run_verb
+from pacl.cli.messages import run_verb
+from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from tests.paths import ROOT

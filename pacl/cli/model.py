@@ -1,0 +1,72 @@
+"""The flags that name a model and a device."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pacl.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+
+    from pacl.models.model import PACL
+
+
+def add_model(group: argparse._ArgumentGroup) -> None:
+    """``--model``, ``--dense`` and ``--device``."""
+    group.add_argument(
+        "--model",
+        default="auto",
+        help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else photos, else bundled), "
+        "photos, bundled, the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH "
+        "(default: auto)",
+    )
+    group.add_argument(
+        "--dense",
+        metavar="VARIANT",
+        help="of the image tower's last block: clip, value, maskclip, sclip, clearclip or naclip; proxyclip for a CLIP "
+        "with a second image tower, CLIP,proxy=timm:NAME (default: what the head was trained on; for a CLIP without a "
+        "head proxyclip where it has a proxy, else naclip)",
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
+    )
+
+
+def load(args: argparse.Namespace) -> PACL:
+    """The model of `add_model`'s flags, on its device; a misspelt variant or device is refused before weights are read.
+
+    Raises:
+        UserError: It cannot be found, or does not fit.
+    """
+    device = choose_device(args.device)
+    from pacl.models.loading import load_model
+    from pacl.models.towers.dense import NAMES
+
+    if args.dense is not None and args.dense not in NAMES:
+        raise ArgumentError("dense", args.dense, f"choose from {', '.join(NAMES)}")
+    return load_model(args.model, dense=args.dense, device=device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UserError: No such device, here or at all.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")  # one more that nothing can be computed on
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ArgumentError("device", name, "choose auto, cpu, cuda, cuda:N or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ArgumentError("device", name, f"torch finds {torch.cuda.device_count()} CUDA devices here; use cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ArgumentError("device", name, "torch finds no such device here; use cpu")
+    return device

@@ -1,0 +1,32 @@
+"""Argument parsing that the commands share."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import NoReturn
+
+from pacl.errors import UserError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage text that would bury it."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: -"):
+            flag = message.split()[2].partition("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
+            message = f"{flag}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
+        raise UserError(message.removeprefix("argument "))
+
+
+def new_parser(prog: str, description: str | None, **more: object) -> OneLineParser:
+    """A parser whose mistakes are one line and whose help shows the description as it is written."""
+    return OneLineParser(
+        prog=prog,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **more,  # type: ignore[arg-type]
+    )
