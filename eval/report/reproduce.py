@@ -22,7 +22,7 @@ import yaml
 
 from eval.common.arguments import new_parser
 from eval.common.result import Result, read_results
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.protocol import read_protocol
 from pacl.cli.messages import EXIT_USER_ERROR, run_verb
 from pacl.errors import UserError

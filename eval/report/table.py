@@ -29,7 +29,7 @@ from eval.report.words import (
     tail,
     tower,
 )
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
 
 MEASURED = "measured"

@@ -10,7 +10,7 @@ from typing import Any
 from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
 from eval.retrieval.caption_sets import LAYOUTS
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
 
 NONE = "-"

@@ -26,9 +26,9 @@ from PIL import Image
 
 from eval.common.arguments import new_parser
 from eval.segmentation import label_maps
-from eval.segmentation.benchmark import Benchmark, Layout
-from eval.segmentation.benchmarks import BENCHMARKS
-from eval.segmentation.prepare import make_open_folder
+from eval.segmentation.benchmark import Benchmark
+from eval.segmentation.layout import FileLayout, make_writable_folder
+from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.files import written_whole
@@ -169,7 +169,7 @@ def claim(root: Path, images: Path, key: str, settings: dict[str, object]) -> No
     Raises:
         UserError: It holds files that were not drawn, or the same split drawn otherwise.
     """
-    make_open_folder(root, "--data")
+    make_writable_folder(root, "data")
     record = root / RECORD
     drawn: dict[str, object] = {}
     if record.is_file():
@@ -206,7 +206,7 @@ def draw(style: Style, size: tuple[int, int], rng: np.random.Generator) -> tuple
     return picture, values
 
 
-def write_lists(layout: Layout, base: Path, split: str, names: Sequence[str], raw: bool) -> None:
+def write_lists(layout: FileLayout, base: Path, split: str, names: Sequence[str], raw: bool) -> None:
     """The list of the split's pictures; Pascal Context as published has VOC's own, and one of its labels."""
     if layout.only:
         only = base / layout.only[-1 if raw else 0].replace("{split}", split)

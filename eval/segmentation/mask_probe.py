@@ -22,7 +22,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from eval.common.arguments import add_model, load, new_parser
-from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen
+from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.patch_labels import majorities
 from pacl.cli.messages import run_verb
 from pacl.data.masks import MaskFolder
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, metavar="N", help="short side of the photos (default: the model's own)")
     add_model(parser)
     args = parser.parse_args(argv)
-    benchmark = chosen(args.benchmark, args)
+    benchmark = find_benchmark(args.benchmark, args)
     if benchmark.background:
         raise UserError(f"{args.benchmark}: the probe takes benchmarks without background, such as voc20")
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)

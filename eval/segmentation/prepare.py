@@ -30,12 +30,14 @@ from PIL import Image
 
 from eval.common.arguments import new_parser
 from eval.segmentation import label_maps
-from eval.segmentation.benchmark import Benchmark, Layout, Place
-from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
+from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.benchmark import Benchmark
+from eval.segmentation.layout import FileLayout, Locations, make_writable_folder
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import run_verb
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import UserError
-from pacl.files import make_folder, written_whole
+from pacl.files import written_whole
 
 SHOWN = 20
 """Problems, and classes that do not occur, that are printed; the rest is counted."""
@@ -65,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: use 1 or more")
-    benchmark = chosen(args.benchmark, args)
+    benchmark = find_benchmark(args.benchmark, args)
     split = args.split or benchmark.split
     problems: list[str] = []
     lacking = None
     if benchmark.label_map is None and args.out is not None:
         raise UserError(f"--out {args.out}: {benchmark.name} needs no conversion; check it without --out")
     if benchmark.label_map is not None and not args.check:
-        place = benchmark.find(args.data, split)
+        place = benchmark.layout.find(args.data, split)
         if args.out is not None:
             place = linked(place, args.data, args.out)
         problems, lacking = convert(benchmark.layout, benchmark.label_map, place, args.workers)
@@ -130,13 +132,13 @@ def track(
 # --- Conversion -------------------------------------------------------------------------------------------------
 
 
-def linked(place: Place, root: Path, out: Path) -> Place:
+def linked(place: Locations, root: Path, out: Path) -> Locations:
     """The same place below another ROOT: pictures and their list are linked to, masks will be written.
 
     Raises:
         UserError: It cannot be written to, or holds something else in the links' place.
     """
-    make_open_folder(out, "--out")
+    make_writable_folder(out, "out")
 
     def link(path: Path) -> Path:
         there = out / path.relative_to(root)
@@ -153,10 +155,10 @@ def linked(place: Place, root: Path, out: Path) -> Place:
     only = place.only if place.only is None or not place.only.is_file() else link(place.only)
     images = link(place.images) if place.images.is_dir() else place.images
     base, masks = (out / path.relative_to(root) for path in (place.base, place.masks))
-    return Place(base, images, masks, only, place.raw)
+    return Locations(base, images, masks, only, place.raw)
 
 
-def convert(layout: Layout, table: np.ndarray, place: Place, workers: int) -> tuple[list[str], str | None]:
+def convert(layout: FileLayout, table: np.ndarray, place: Locations, workers: int) -> tuple[list[str], str | None]:
     """Write the masks that are not there.
 
     Args:
@@ -193,7 +195,7 @@ def convert(layout: Layout, table: np.ndarray, place: Place, workers: int) -> tu
         if layout.raw_ending == ".mat":
             check_names(place.raw)
         try:
-            make_open_folder(place.masks, "--data")
+            make_writable_folder(place.masks, "data")
         except UserError as error:
             raise UserError(f"{error}: --out ROOT2 writes the masks there") from None
     answers = list(track(partial(convert_one, table=table), todo, workers, "Converting")) if todo else []
@@ -201,18 +203,6 @@ def convert(layout: Layout, table: np.ndarray, place: Place, workers: int) -> tu
     there = f", {len(pairs) - len(todo):,} were there" if len(pairs) > len(todo) else ""
     print(f"{len(todo) - len(problems):,} masks written to {place.masks}{there}")
     return problems, lacking
-
-
-def make_open_folder(folder: Path, flag: str) -> Path:
-    """`make_folder`, unless the place is marked as read-only: root could write there all the same.
-
-    Raises:
-        UserError: It cannot, or must not, be written to.
-    """
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.stat().st_mode & 0o222:
-        raise UserError(f"{flag} {folder}: {nearest} is read-only; choose another folder")
-    return make_folder(folder, flag)
 
 
 def check_names(raw: Path) -> None:

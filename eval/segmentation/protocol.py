@@ -22,7 +22,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.errors import UserError
 from pacl.prompts import get_templates
 from pacl.segmentation.settings import SegmenterSettings

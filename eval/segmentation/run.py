@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 from eval.common.arguments import add_model, load, new_parser
 from eval.common.folders import own_folder
 from eval.segmentation.benchmark import LISTS, Benchmark
-from eval.segmentation.benchmarks import BENCHMARKS, CUSTOM, add_data, chosen
+from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.generate import was_drawn
 from eval.segmentation.protocol import PROTOCOLS, Protocol, read_protocol
 from pacl.cli.messages import EXIT_USER_ERROR, memory_advice
@@ -167,7 +168,7 @@ def find(name: str, args: argparse.Namespace) -> Task:
     Raises:
         UserError: no such benchmark, data that are missing, or settings that make no sense.
     """
-    benchmark = chosen(name, args)
+    benchmark = find_benchmark(name, args)
     changes = {key: value for key in CHANGES if (value := getattr(args, key)) is not None}
     if args.background_rule is not None:
         changes["background"] = args.background_rule

@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.progress import track
 
 from eval.common.arguments import add_model, load, new_parser
-from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen
+from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
@@ -146,7 +147,7 @@ def on_photos(args: argparse.Namespace) -> None:
     Raises:
         UserError: data, names or rules that are none.
     """
-    benchmark = chosen(args.benchmark, args)
+    benchmark = find_benchmark(args.benchmark, args)
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
     # (where the first class is the background, nobody asks for it)
     prompts = ["" if benchmark.background and not c else label.prompts[0] for c, label in enumerate(folder.labels)]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.common.arguments import new_parser
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.inputs import find_pictures
 from pacl.cli.messages import run_verb
 from pacl.cli.model import add_model, load

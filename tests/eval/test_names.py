@@ -7,8 +7,8 @@ import hashlib
 import pytest
 
 from eval.segmentation.benchmark import LISTS, NAMES
-from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.label_maps import CITYSCAPES_IDS, CONTEXT_IDS
+from eval.segmentation.registry import BENCHMARKS
 from pacl.prompts import parse_prompt, read_classes
 from tests.paths import SHARED
 

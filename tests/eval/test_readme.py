@@ -12,8 +12,8 @@ import pytest
 import eval as package
 from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.retrieval.caption_sets import LAYOUTS
-from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
+from eval.segmentation.registry import BENCHMARKS
 
 PAGE = (Path(package.__path__[0]) / "README.md").read_text(encoding="utf-8")
 COMMANDS = [

@@ -9,7 +9,7 @@ import pytest
 from eval.common.result import Result, write_results
 from eval.report import reproduce
 from eval.report.reproduce import compare, published, segmentation_rows
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 

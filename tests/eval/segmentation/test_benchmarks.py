@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from eval.segmentation import generate
+from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.benchmark import NAMES
-from eval.segmentation.benchmarks import BENCHMARKS, add_data, chosen, custom
+from eval.segmentation.registry import BENCHMARKS, custom
 from pacl.data.masks import IGNORED
 from pacl.errors import UserError
 from tests.paths import SHARED
@@ -166,7 +167,7 @@ def test_converted_masks_are_not_taken_for_what_masks_are_made_from(root, tmp_pa
     shutil.copytree(root / "coco", tmp_path / "coco")
     for path in (tmp_path / "coco/annotations/val2017").glob("*_instanceTrainIds.png"):
         path.unlink()
-    assert BENCHMARKS["coco_object"].find(tmp_path, "val2017").raw is None
+    assert BENCHMARKS["coco_object"].layout.find(tmp_path, "val2017").raw is None
     with pytest.raises(UserError, match="unpack the labels"):
         BENCHMARKS["coco_object"].open(tmp_path)
     assert len(BENCHMARKS["coco_stuff"].open(tmp_path)) == 3
@@ -222,18 +223,18 @@ def test_custom(root, tmp_path, monkeypatch):
     names = str(NAMES / "plain" / "camvid.txt")
     words = ["--data", str(tmp_path), "--images", "images/val", "--masks", "annotations/val", "--classes", names]
     args = parser.parse_args([*words, "--ignore", "11"])
-    benchmark = chosen("custom", args)
+    benchmark = find_benchmark("custom", args)
     assert (benchmark.title, benchmark.background, benchmark.full, benchmark.lists()) == ("val", False, {}, (names,))
     folder = benchmark.open(args.data, args.split)
     expected = [item.mask.tolist() for item in BENCHMARKS["camvid"].open(root)]
     assert [item.mask.tolist() for item in folder] == expected
     assert [item.mask.tolist() for item in benchmark.open(args.data, names=names)] == expected
     with pytest.raises(UserError, match="custom needs --masks, --classes"):
-        chosen("custom", parser.parse_args(["--images", "images/val"]))
+        find_benchmark("custom", parser.parse_args(["--images", "images/val"]))
     with pytest.raises(UserError, match=r"custom: .*none does not exist: choose a folder that does"):
         custom(tmp_path / "none", tmp_path, names).open(tmp_path)
     with pytest.raises(UserError, match=r"no benchmark voc: choose from voc20, .*custom"):
-        chosen("voc", args)
+        find_benchmark("voc", args)
 
 
 def test_custom_with_offset_background_and_a_list(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from eval.segmentation import generate
-from eval.segmentation.benchmarks import BENCHMARKS
 from eval.segmentation.label_maps import CONTEXT_IDS, read_context
+from eval.segmentation.registry import BENCHMARKS
 from pacl.data.masks import IGNORED, read_mask
 from pacl.errors import UserError
 from pacl.images import open_image

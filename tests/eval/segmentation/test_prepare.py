@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from eval.segmentation import generate, prepare
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from pacl.data.masks import read_mask
 from pacl.errors import UserError
 from tests.paths import SHARED

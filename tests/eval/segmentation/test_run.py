@@ -18,7 +18,7 @@ from eval.report import words as report_words
 from eval.segmentation import generate
 from eval.segmentation import measure as segmenting
 from eval.segmentation import run as segmentation
-from eval.segmentation.benchmarks import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone

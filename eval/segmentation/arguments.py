@@ -1,0 +1,53 @@
+"""The flags that choose a segmentation benchmark and its data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eval.segmentation.benchmark import Benchmark
+from eval.segmentation.registry import BENCHMARKS, CUSTOM, custom
+from pacl.errors import UserError
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """``--data``, ``--split`` and ``--partial``, and the flags that describe ``custom``."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", metavar="ROOT", type=Path, default=Path(), help="folder of the data sets (default: .)")
+    group.add_argument("--split", help="part of the data set (default: the one usually measured, such as val)")
+    group.add_argument(
+        "--partial", action="store_true", help="skip images of the split that are missing or have no mask"
+    )
+    group = parser.add_argument_group("custom", "a benchmark of your own; its paths are not relative to ROOT")
+    group.add_argument("--images", metavar="DIR", help="folder of the images")
+    group.add_argument("--masks", metavar="DIR", help="folder of their masks, PNGs whose values are class indices")
+    group.add_argument("--classes", metavar="FILE", help="class names, one a line, synonyms after semicolons")
+    group.add_argument("--only", metavar="FILE", help="names of the images to use, one a line (default: all)")
+    group.add_argument(
+        "--ignore", metavar="N", type=int, nargs="*", default=[255], help="mask values not scored (default: 255)"
+    )
+    group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first name (default: 0)")
+    group.add_argument("--background", action="store_true", help='the first name is "none of the other classes"')
+
+
+def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
+    """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
+
+    Raises:
+        UserError: There is no such benchmark, or ``custom`` lacks a flag.
+    """
+    if name == CUSTOM:
+        if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:
+            raise UserError(f"custom needs {', '.join(missing)}")
+        return custom(
+            Path(args.images).absolute(),
+            Path(args.masks).absolute(),
+            args.classes,
+            only=args.only and Path(args.only).absolute(),
+            ignore=tuple(args.ignore),
+            offset=args.offset,
+            background=args.background,
+        )
+    if name not in BENCHMARKS:
+        raise UserError(f"no benchmark {name}: choose from {', '.join((*BENCHMARKS, CUSTOM))}")
+    return BENCHMARKS[name]
