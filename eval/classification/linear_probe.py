@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pacl.errors import UserError
-from pacl.metrics.accuracy import accuracies, outcomes
+from pacl.metrics.accuracy import accuracies, count_ranks
 
 ALL = "all"
 Shots = int | str
@@ -56,7 +56,7 @@ class Probe:
     """What one probe found.
 
     Attributes:
-        counts: `pacl.metrics.accuracy.outcomes` on the test examples, int64 [C, 3].
+        counts: `pacl.metrics.accuracy.count_ranks` on the test examples, int64 [C, 3].
         C: the inverse strength of the penalty.
         validation: accuracy on the validation split at that C, in percent.
     """
@@ -168,7 +168,7 @@ def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, 
     counts = np.zeros((classes, 3), dtype=np.int64)
     for first in range(0, len(test.labels), TEST_CHUNK):  # of scores [N, C] only a chunk is held
         features, labels = (part[first : first + TEST_CHUNK] for part in test.parts)
-        counts += outcomes(torch.from_numpy(classify(features)), torch.from_numpy(labels))
+        counts += count_ranks(torch.from_numpy(classify(features)), torch.from_numpy(labels))
     return Probe(counts, C, accuracy)
 
 
@@ -185,7 +185,7 @@ def choose_c(fit: Examples, validation: Examples) -> tuple[float, float]:
             own = scores[np.arange(len(scores)), validation.labels]
             top = scores.max(axis=1)
             loss = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - own
-            counts = outcomes(torch.from_numpy(scores), torch.from_numpy(validation.labels))
+            counts = count_ranks(torch.from_numpy(scores), torch.from_numpy(validation.labels))
             tried[exponent] = accuracies(counts)["top1"], -float(loss.mean())
         return tried[exponent]
 

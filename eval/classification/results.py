@@ -10,7 +10,7 @@ import numpy as np
 
 from eval.classification.image_sets import ImageSet
 from eval.common.result import Result, describe_model, made_with
-from pacl.metrics.accuracy import accuracies, intervals, per_class
+from pacl.metrics.accuracy import accuracies, accuracy_intervals, per_class
 from pacl.models.model import PACL
 
 DIGITS = 16  # of SHA-256, in hexadecimal
@@ -58,14 +58,14 @@ def with_figures(planned: Result, images: ImageSet, counts: np.ndarray, speed: d
     Args:
         planned: of `planned_result`.
         images: the pictures that were measured.
-        counts: `pacl.metrics.accuracy.outcomes`, int64 [C, 3].
+        counts: `pacl.metrics.accuracy.count_ranks`, int64 [C, 3].
         speed: what it cost.
     """
     shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
     return dataclasses.replace(
         planned,
         scores={name: float(value) for name, value in accuracies(counts).items()},
-        intervals=intervals(counts),
+        intervals=accuracy_intervals(counts),
         details={"classes_measured": int((counts.sum(axis=1) > 0).sum()), "per_class": shares},
         speed=speed,
     )

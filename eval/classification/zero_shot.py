@@ -23,7 +23,7 @@ from eval.common.memory import peak_memory
 from eval.common.result import Result
 from eval.common.words import warn, warn_of_unknown_words
 from pacl.errors import UserError
-from pacl.metrics.accuracy import outcomes
+from pacl.metrics.accuracy import count_ranks
 from pacl.models.model import PACL
 from pacl.prompts import fill
 
@@ -70,7 +70,7 @@ def zero_shot_results(
 def zero_shot(
     model: PACL, images: ImageSet, templates: Sequence[str], batch: int, workers: int, precision: str = "fp32"
 ) -> dict[str, np.ndarray]:
-    """`pacl.metrics.accuracy.outcomes`, int64 [C, 3], of each of `METHODS`; memory does not grow with the pictures.
+    """`pacl.metrics.accuracy.count_ranks`, int64 [C, 3], of each of `METHODS`; memory does not grow with the pictures.
 
     Raises:
         UserError: A picture cannot be read, or the model's scores are no numbers.
@@ -97,7 +97,7 @@ def zero_shot(
             for method in METHODS:
                 if not scores[method].isfinite().all():
                     raise UserError(f"{images.benchmark.name}: scores are no numbers; the model's weights are damaged")
-                counts[method] = counts[method] + outcomes(by_class(scores[method]), labels)
+                counts[method] = counts[method] + count_ranks(by_class(scores[method]), labels)
     return counts
 
 

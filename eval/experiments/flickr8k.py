@@ -38,8 +38,8 @@ from pacl.data.photos import Cut
 from pacl.data.texts import pair_texts
 from pacl.errors import UserError
 from pacl.files import make_folder, written_whole
-from pacl.metrics.retrieval import Recalls, gallery, recalls
-from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
+from pacl.metrics.retrieval import Recalls, recalls, score_all_pairs
+from pacl.metrics.segmentation import count_areas, scores
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
 from pacl.training.callbacks import SegmentationScore
@@ -100,7 +100,7 @@ class Bench:
             self.tokens[dense] = torch.cat([self.clip.patch_tokens(x, dense)[0].half() for x in images])
         v = torch.cat([model.embed_tokens(x.float()).half() for x in self.tokens[dense].split(64)])  # [I, P, D]
         t = model.encode_text(self.texts)
-        phi = gallery(v, t, temperature=model.temperature, cosine=model.config.cosine)
+        phi = score_all_pairs(v, t, temperature=model.temperature, cosine=model.config.cosine)
         return {**percent(recalls(phi, self.positives)), **{k: 100 * x for k, x in self.score(model).items()}}
 
     @torch.inference_mode()
@@ -124,11 +124,10 @@ class Bench:
 
     def labelled(self, label: Callable[[np.ndarray], Tensor]) -> dict[str, float]:
         """The figures of labels that need no picture: mask [H, W] -> classes [H, W]."""
-        confusion = Confusion(len(self.voc.labels), ignore=IGNORED)
-        for i in range(len(self.voc)):
-            mask = self.voc[i].mask
-            confusion.update(label(mask), torch.from_numpy(mask))
-        return {"miou": 100 * mean_iou(confusion.confmat), "pixel_accuracy": 100 * pixel_accuracy(confusion.confmat)}
+        masks = (self.voc[i].mask for i in range(len(self.voc)))
+        areas = sum(count_areas(label(mask).numpy(), mask, len(self.voc.labels)) for mask in masks)
+        found = scores(np.asarray(areas))
+        return {name: 100 * float(found[name]) for name in ("miou", "pixel_accuracy")}
 
     def trained(self, changes: dict[str, Any], settings: dict[str, Any], epochs: int, seed: int) -> PACL:
         """A head trained with the settings of the configuration, some of them changed."""

@@ -125,7 +125,7 @@ def measure(
     import torch
 
     from eval.classification.features import tracked
-    from pacl.metrics.retrieval import gallery, recalls, reranked_recalls
+    from pacl.metrics.retrieval import recalls, reranked_recalls, score_all_pairs
 
     positives = torch.zeros(count, len(owners), dtype=torch.bool)  # [I, T]
     positives[list(owners), range(len(owners))] = True
@@ -150,7 +150,7 @@ def measure(
         scores = torch.empty(count, len(owners))
         for first_row in tracked(range(0, count, ROWS), "phi"):
             rows = slice(first_row, first_row + ROWS)
-            scores[rows] = gallery(encoded.patches[rows], encoded.texts, batch=ROWS, **pooling)
+            scores[rows] = score_all_pairs(encoded.patches[rows], encoded.texts, batch=ROWS, **pooling)
         found["phi"] = recalls(scores, positives, KS), time.perf_counter() - start
     return {method: found[method] for method in methods}
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from pacl.data.batches import stack_images
-from pacl.metrics.segmentation import Confusion, mean_iou, occurring
+from pacl.metrics.segmentation import count_areas, iou
 from pacl.models.grid import PatchGrid, upsample
 from pacl.scenes.captions import GROUNDS, OBJECT_NAMES
 from pacl.scenes.drawing import SceneDataset
@@ -70,14 +71,13 @@ def score(predict: Callable[[slice, str], Tensor], scenes: SceneSet) -> Scores:
     """Scores of ``predict(some scenes, competitors)`` -> labels [n, H, W]."""
     result: Scores = {}
     for competitors in COMPETITORS:
-        confusion = Confusion(len(NAMES))
+        areas = np.zeros((3, len(NAMES)), np.int64)
         for start in range(0, len(scenes), CHUNK):
             some = slice(start, start + CHUNK)
-            confusion.update(predict(some, competitors), scenes.labels[some])
-        matrix = confusion.compute()
-        there = occurring(matrix)
-        result[f"objects/{competitors}"] = 100 * mean_iou(matrix, [c for c in there if c in OBJECTS])
-        result[f"grounds/{competitors}"] = 100 * mean_iou(matrix, [c for c in there if c not in OBJECTS])
+            areas += count_areas(predict(some, competitors).numpy(), scenes.labels[some].numpy(), len(NAMES))
+        occurring, ious = np.flatnonzero(areas[2]), iou(areas)
+        for kind, names in (("objects", OBJECTS), ("grounds", range(len(OBJECTS), len(NAMES)))):
+            result[f"{kind}/{competitors}"] = 100 * float(ious[[c for c in occurring if c in names]].mean())
     return result
 
 

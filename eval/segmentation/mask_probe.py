@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from eval.common.arguments import add_model, load, new_parser
 from eval.segmentation.arguments import add_data, find_benchmark
-from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.patch_labels import majorities
+from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
-from pacl.metrics.areas import confusion_of
-from pacl.metrics.segmentation import mean_iou, pixel_accuracy
-from pacl.segmentation.patch_maps import PatchMaps, encode_images
+from pacl.metrics.segmentation import count_areas, scores
+from pacl.segmentation.encode import encode_images
+from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
@@ -117,16 +117,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(folder) < 2:
         raise UserError(f"{args.benchmark}: {len(folder)} photos; a probe needs two halves")
     model = load(args)
-    found = measure(model, folder, SegmenterSettings(size=args.size, scales=(1.0,), precision=args.precision))
+    found = scores(measure(model, folder, SegmenterSettings(size=args.size, scales=(1.0,), precision=args.precision)))
     print(
         f"{len(folder)} photos of {folder.images}, probe on the tokens of {model.clip.name}: "
-        f"mIoU {100 * mean_iou(found):.1f}, pixel accuracy {100 * pixel_accuracy(found):.1f}"
+        f"mIoU {100 * found['miou']:.1f}, pixel accuracy {100 * found['pixel_accuracy']:.1f}"
     )
     return 0
 
 
-def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> Tensor:
-    """Encode all photos once, train the probe on each half, and count: int64 [C, C], rows true."""
+def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> np.ndarray:
+    """Encode all photos once, train the probe on each half, and count: areas int64 [3, C]."""
     tokens: list[PatchMaps] = []
     targets: list[np.ndarray] = []
     raw: Any = TokenModel(model)
@@ -137,11 +137,11 @@ def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> Ten
             tokens.append(replace(maps, values=maps.values.cpu()))
             targets.append(item.mask)
     tokens = [replace(maps, values=maps.values.clone()) for maps in tokens]  # (no longer inference tensors)
-    total = np.zeros((len(folder.labels),) * 2, np.int64)
-    for maps, target in zip(probed(tokens, targets, len(total)), targets, strict=True):
+    areas = np.zeros((3, len(folder.labels)), np.int64)
+    for maps, target in zip(probed(tokens, targets, len(folder.labels)), targets, strict=True):
         labels = np.concatenate([band.argmax(0).numpy() for _, _, band in maps.bands()])
-        total += confusion_of(labels.astype(np.int32), target, len(total))
-    return torch.from_numpy(total)
+        areas += count_areas(labels, target, len(folder.labels))
+    return areas
 
 
 if __name__ == "__main__":

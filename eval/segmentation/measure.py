@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.common.memory import peak_memory, start_peak
@@ -25,16 +24,15 @@ from eval.segmentation.counts import Counts
 from eval.segmentation.patch_labels import majorities, patch_counts, upper_bound
 from eval.segmentation.protocol import Protocol
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
-from pacl.metrics.areas import areas_of, confusion_of
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.boundary import boundary_areas
-from pacl.models.grid import PatchGrid
+from pacl.metrics.segmentation import areas_of_confusion, confusion_matrix
 from pacl.models.model import PACL
-from pacl.prompts import Label, get_templates
-from pacl.segmentation.background import parse_background
-from pacl.segmentation.patch_maps import EncodedImage, PatchMaps, as_tensor, encode_images, resize
-from pacl.segmentation.refine import refine
-from pacl.segmentation.segmenter import Query, patch_scores, segment
+from pacl.prompts import Label
+from pacl.segmentation.encode import EncodedImage, encode_images
+from pacl.segmentation.patch_maps import PatchMaps
+from pacl.segmentation.query import EncodedQuery
+from pacl.segmentation.segmenter import Segmenter
 
 PRESENT = 0.01
 """Share of a picture's labelled pixels from which on a class counts as shown."""
@@ -45,11 +43,11 @@ BLOCK = 16
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row of the table: a method that answers to a list of names.
+    """A row of the table: a method with a list of class names.
 
     Attributes:
-        method: its name; rows of the same name share their model, and so a picture's patches.
-        model: what it is.
+        method: its name; rows of the same name share their model, and so the patch vectors of an image.
+        model: the model.
         protocol: how it is used.
         labels: the C classes.
         background: whether the first of them is "none of these".
@@ -61,100 +59,62 @@ class Row:
     labels: Sequence[Label]
     background: bool
 
-    def prepare(self) -> Ready:
-        """Put the names into words and embed them.
+    def prepare(self, settings: Mapping[str, Any]) -> Ready:
+        """Check the settings and embed the class names.
+
+        Args:
+            settings: of `pacl.segmentation.settings.SegmenterSettings`, in place of the protocol's.
 
         Raises:
-            UserError: the background rule makes no sense with these names.
+            UserError: the settings do not fit the model, or the background rule these names.
         """
-        query = ask(self.labels, self.background, self.protocol, self.model.config.presence > 0)
-        texts = self.model.encode_prompts(query.prompts, get_templates(self.protocol.templates)).float()
-        return Ready(self, query, texts, self.protocol.logit_scale or float(self.model.logit_scale))
+        segmenter = Segmenter(self.model, replace(self.protocol.settings, **settings))
+        named = self.labels[1:] if self.background else self.labels
+        background = self.labels[0].prompts if self.background and self.protocol.background_text else ()
+        if self.background and segmenter.background.kind == "none" and not background:
+            raise ArgumentError("background", "none", "nothing can become class 0; give a rule such as threshold:0.1")
+        return Ready(self, segmenter, segmenter.encode_query(named, background))
 
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A row with its N prompts as unit vectors [N, D], and the factor on their cosines."""
+    """A row with its segmenter and its class names as text vectors."""
 
     row: Row
-    query: Query
-    texts: Tensor
-    scale: float
+    segmenter: Segmenter
+    query: EncodedQuery
 
     @property
     def classes(self) -> list[int]:
         """The class, 0..C-1, of each prompt."""
-        return [self.class_of(i) for i in self.query.ids]
+        return [self.class_of(i) for i in self.query.query.ids]
 
     def class_of(self, i: int) -> int:
         """The class, 0..C-1, of an id of the query."""
         return i if self.row.background else i - 1
 
-    def label(
-        self, image: EncodedImage, picture: np.ndarray, cosines: PatchMaps, target: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Label every pixel of a picture [H, W, 3] by its patches' cosines: int32 [H, W], classes 0..C-1.
+    def segment(self, image: EncodedImage, target: np.ndarray | None = None) -> tuple[PatchMaps, np.ndarray]:
+        """Label an encoded image, as `Segmenter.predict` does.
 
-        Under a protocol with ``present`` the true labels, int32 [H, W], say which classes compete.
+        Args:
+            image: the image.
+            target: true labels int32 [H, W]; under a protocol with ``present`` they decide which classes compete.
+
+        Returns:
+            The cosines of its patches with all prompts, and the labels of its pixels int32 [H, W], classes 0..C-1.
         """
-        protocol = self.row.protocol
-        steps = protocol.refine if protocol.refine_on == "probabilities" else 0
-        if protocol.refine and not steps:
-            cosines = refined(cosines, picture, protocol)
-        query, texts = self.query, self.texts
-        shown = present(target) if protocol.present and target is not None else set()
-        if kept := [n for n, i in enumerate(query.ids) if shown and (not i or self.class_of(i) in shown)]:
-            query = replace(query, prompts=tuple(query.prompts[n] for n in kept), ids=tuple(query.ids[n] for n in kept))
-            texts, cosines = texts[kept], replace(cosines, values=cosines.values[:, kept])
-        scores = patch_scores(cosines, image.patches, texts, self.row.model, query.background, protocol.prior)
-        logits = replace(scores, values=scores.values * self.scale)
-        index, _, _ = segment(logits, query, steps, image.guide)
-        return index.astype(np.int32) - (not self.row.background)
-
-
-def ask(labels: Sequence[Label], background: bool, protocol: Protocol, calibrated: bool = False) -> Query:
-    """What competes for the pixels of a benchmark.
-
-    The names of class 0 come first, so that they win where the same name also stands for another class ("bed" in
-    COCO-Object), as the first of equal maxima does in the published code.
-
-    Raises:
-        UserError: a limit that no pixel can ever cross.
-    """
-    named = list(labels[1:] if background else labels)
-    behind = labels[0].prompts if background and protocol.background_text else ()
-    prompts = (*behind, *(prompt for label in named for prompt in label.prompts))
-    ids = (*[0] * len(behind), *(i for i, label in enumerate(named, start=1) for _ in label.prompts))
-    rule = parse_background(protocol.background if background else "none")
-    if background and rule.kind == "none" and not behind:
-        raise UserError(f"protocol {protocol.name}: nothing can become class 0; give a --background_rule")
-    try:
-        rule = rule.resolve(len(named) + bool(behind), len(ids), calibrated)
-    except UserError as error:
-        reason = str(error).partition(": ")[2].partition("; use")[0]
-        raise UserError(f"--background_rule {rule}: {reason}; choose another limit or rule") from None
-    return Query(tuple(named), prompts, ids, rule, smallest=protocol.smallest)
+        query = self.query
+        if self.row.protocol.present and target is not None and (shown := present(target)):
+            query = query.only([i for i in query.query.ids if self.class_of(i) in shown])
+        found = self.segmenter.segment(image, query)
+        cosines = found.cosines if query is self.query else image.patches.similarity(self.query.texts)
+        return cosines, found.index.astype(np.int32) - (not self.row.background)
 
 
 def present(target: np.ndarray) -> set[int]:
     """Classes of true labels, int32 [H, W], that have `PRESENT` of the pixels that have any."""
     classes, counts = np.unique(target[target >= 0], return_counts=True)
     return set(classes[counts >= PRESENT * counts.sum()].tolist())
-
-
-def refined(cosines: PatchMaps, picture: np.ndarray, protocol: Protocol) -> PatchMaps:
-    """The cosines of all N prompts at the picture's own size, drawn to the edges of what the tower saw of it.
-
-    As the published code does it, the guide is the resized picture brought back to its own size. Values [1, N, H, W],
-    the one place where a map of every prompt exists at full size: 4 N H W bytes, and as much again while it is refined.
-    """
-    height, width = size = cosines.layout.size
-    maps = torch.cat([band for _, _, band in cosines.bands()], dim=1)  # [N, H, W]
-    seen = resize(as_tensor(picture), cosines.layout.resized, protocol.interpolation)  # [3, H', W']
-    guide = resize(seen, size, "bilinear").to(maps.device)  # [3, H, W]
-    layout = replace(cosines.layout.whole(), resized=size, window=size)
-    maps = refine(maps, guide, protocol.refine, protocol.dilations)
-    return PatchMaps(maps[None], PatchGrid(height, width, patch=1, stride=1), layout)
 
 
 @dataclass(frozen=True)
@@ -169,13 +129,14 @@ class Bench:
     """One benchmark, several rows.
 
     Args:
-        folder: pictures and masks; the rows' lists of names all have as many classes.
-        rows: what is measured. They agree in what decides a picture's patches (size, windows, stride).
+        folder: images and masks; the rows' lists of names all have as many classes.
+        rows: what is measured. They agree in what decides an image's patches (size, windows, stride).
         extras: what else is counted.
-        settings: of `pacl.segmentation.settings.SegmenterSettings`: window_batch, precision.
+        settings: of `pacl.segmentation.settings.SegmenterSettings`, in place of the
+            protocols': window_batch, precision.
 
     Attributes:
-        run: the run that its counts are of (`eval.common.claim.digest`).
+        run: the run that its counts belong to (`eval.common.claim.digest`).
     """
 
     run: str = ""
@@ -184,30 +145,21 @@ class Bench:
         self.folder, self.extras = folder, extras
         self.classes = len(rows[0].labels)
         self.models: Mapping[str, PACL] = {row.method: row.model for row in rows}
-        self.settings = rows[0].protocol.settings(**settings)
-        with torch.inference_mode():
-            self.rows = [row.prepare() for row in rows]
+        self.rows = [row.prepare(settings) for row in rows]
+        self.settings = self.rows[0].segmenter.settings
         self.device = rows[0].model.device
-        patch, stride = rows[0].model.clip.patch, self.settings.stride
-        if stride is not None and stride > patch:
-            raise UserError(f"--stride {stride}: must be at most the model's patch size of {patch}")
         self.base = start_peak(self.device)
 
     def predict(
-        self, pictures: Sequence[np.ndarray], targets: Sequence[np.ndarray] | None = None
+        self, images: Sequence[np.ndarray], targets: Sequence[np.ndarray] | None = None
     ) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
-        """For each picture [H, W, 3], and each row: its cosines, and its labels int32 [H, W]; see `Ready.label`."""
+        """For each image [H, W, 3], and each row: see `Ready.segment`. All rows share one pass of the image tower."""
         with torch.inference_mode():
-            encoded = encode_images(list(self.models.values()), pictures, self.settings)
-            by_method = dict(zip(self.models, encoded, strict=True))
-            for i, picture in enumerate(pictures):
-                found = []
-                for ready in self.rows:
-                    image = by_method[ready.row.method][i]
-                    cosines = image.patches.similarity(ready.texts)  # values [T, N, h, w]
-                    target = None if targets is None else targets[i]
-                    found.append((cosines, ready.label(image, picture, cosines, target)))
-                yield found
+            encoded = encode_images(list(self.models.values()), images, self.settings)
+        by_method = dict(zip(self.models, encoded, strict=True))
+        for i in range(len(images)):
+            target = None if targets is None else targets[i]
+            yield [ready.segment(by_method[ready.row.method][i], target) for ready in self.rows]
 
     def count(self, index: Sequence[int], pictures: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Counts:
         """Label some pictures and count; targets are int32 [H, W], classes 0..C-1 or ignored."""
@@ -215,9 +167,9 @@ class Bench:
         areas, boundary, patches, bound = [], [], [], []
         confusion = np.zeros((len(self.rows), self.classes, self.classes), np.int64)
         for target, found in zip(targets, self.predict(pictures, targets), strict=True):
-            each = [confusion_of(labels, target, self.classes) for _, labels in found]
+            each = [confusion_matrix(labels, target, self.classes) for _, labels in found]
             confusion += each
-            areas.append([areas_of(matrix) for matrix in each])
+            areas.append([areas_of_confusion(matrix) for matrix in each])
             if self.extras.boundary:
                 boundary.append([boundary_areas(labels, target, self.classes) for _, labels in found])
             if self.extras.patches:

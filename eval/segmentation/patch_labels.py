@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pacl.data.masks import IGNORED
-from pacl.metrics.areas import count
+from pacl.metrics.segmentation import count_areas
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
-from pacl.segmentation.windows import Layout
+from pacl.segmentation.windows import WindowLayout
 
 
 def majority(
@@ -77,7 +77,7 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.nd
     return np.array([(counted & (named == true)).sum(), counted.sum()], np.int64)
 
 
-def upper_bound(target: np.ndarray, layout: Layout, patch: int, classes: int) -> np.ndarray:
+def upper_bound(target: np.ndarray, layout: WindowLayout, patch: int, classes: int) -> np.ndarray:
     """Areas of the map in which every patch of the resized picture has one label, the best one.
 
     Patches tile the resized picture from its first pixel, the last ones cut off by its edge. Each takes the label of
@@ -91,12 +91,12 @@ def upper_bound(target: np.ndarray, layout: Layout, patch: int, classes: int) ->
         classes: C.
 
     Returns:
-        int64 [3, C]; `pacl.metrics.areas.scores` of the sum over the pictures gives the bound.
+        int64 [3, C]; `pacl.metrics.segmentation.scores` of the sum over the pictures gives the bound.
     """
-    return count(best_of_patches(target, layout, patch), target, classes)
+    return count_areas(best_of_patches(target, layout, patch), target, classes)
 
 
-def best_of_patches(target: np.ndarray, layout: Layout, patch: int) -> np.ndarray:
+def best_of_patches(target: np.ndarray, layout: WindowLayout, patch: int) -> np.ndarray:
     """The map of `upper_bound`: int32 [H, W]; `IGNORED` where all of a patch is."""
     # Where pixel centres lie on the resized picture, in whole numbers: (2 y + 1) / 2 * H' / H, then over the patch.
     rows, columns = (

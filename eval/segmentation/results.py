@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pacl.errors import UserError
 from pacl.files import written_whole
@@ -14,7 +14,7 @@ from pacl.files import written_whole
 if TYPE_CHECKING:
     from eval.common.result import Result
     from eval.segmentation.counts import Counts
-    from eval.segmentation.measure import Bench
+    from eval.segmentation.measure import Bench, Ready
     from eval.segmentation.run import Task
 
 
@@ -50,8 +50,8 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
 def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
     """The scores of row r, in percent."""
     from eval.common.result import Result, describe_model, made_with
-    from pacl.metrics.areas import accuracy, iou, scores
-    from pacl.metrics.bootstrap import intervals, paired
+    from pacl.metrics.bootstrap import paired_interval, score_intervals
+    from pacl.metrics.segmentation import class_accuracy, iou, scores
 
     row = bench.rows[r].row
     areas = counts.areas[:, r]  # [I, 3, C]
@@ -64,7 +64,7 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
         figures["patch_accuracy"] = 100 * float(right) / float(counted) if counted else float("nan")
         figures["upper_bound_miou"] = 100 * float(scores(counts.bound.sum(0))["miou"])
     by_class = 100 * iou(total)
-    ahead = paired(areas, counts.areas[:, 0]) if r else (0.0, 0.0)
+    ahead = paired_interval(areas, counts.areas[:, 0]) if r else (0.0, 0.0)
     seconds = float(counts.seconds[0])
     return Result(
         task="segmentation",
@@ -74,16 +74,13 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
         full=task.full,
         method=row.method,
         model=describe_model(row.model, model),
-        protocol={**row.protocol.described(), "size": bench.settings.size or row.model.config.size,
-                  "logit_scale": bench.rows[r].scale, "precision": bench.settings.precision,
-                  "scales": list(bench.settings.scales or row.model.config.scales),
-                  "prior": row.model.config.prior if row.protocol.prior is None else row.protocol.prior},
+        protocol={**row.protocol.described(), **resolved(bench.rows[r])},
         scores=figures,
-        intervals={key: [100 * bound for bound in bounds] for key, bounds in intervals(areas).items()},
+        intervals={key: [100 * bound for bound in bounds] for key, bounds in score_intervals(areas).items()},
         details={
             "classes": [label.name for label in row.labels],
             "iou": by_class.tolist(),
-            "accuracy": (100 * accuracy(total)).tolist(),
+            "accuracy": (100 * class_accuracy(total)).tolist(),
             "classes_counted": int((by_class == by_class).sum()),
             "miou_beyond_first_row": [100 * bound for bound in ahead],
         },
@@ -97,11 +94,23 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
     )  # fmt: skip
 
 
+def resolved(ready: Ready) -> dict[str, Any]:
+    """The settings that a protocol leaves to the model or the machine, as they were."""
+    settings = ready.segmenter.resolved_settings()
+    return {
+        "size": settings.size,
+        "logit_scale": settings.logit_scale,
+        "precision": settings.precision,
+        "scales": list(settings.scales or ()),
+        "prior": settings.prior,
+    }
+
+
 def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
     """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
     from eval.common.figures import class_bars, confusion_picture, contact_sheet
     from eval.segmentation.tables import extent, titles_of
-    from pacl.metrics.areas import scores
+    from pacl.metrics.segmentation import scores
 
     titles = titles_of(results)
     classes = results[0].details["classes"]

@@ -42,7 +42,7 @@ class MaskedPicture:
         name: the picture's path below its folder, without its ending; as the lines of ``only``.
         path: the picture.
         mask: int32 [H, W]: the class 0..C-1 of every pixel, or `IGNORED`; for
-            ``pacl.metrics.segmentation.Confusion(C, ignore=IGNORED)``.
+            ``pacl.metrics.segmentation.count_areas``.
     """
 
     name: str

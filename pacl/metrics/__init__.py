@@ -1,1 +1,1 @@
-"""Metrics, each once: training's validation and the benchmarks share them."""
+"""Metrics, shared by the validation of training and by the benchmarks."""

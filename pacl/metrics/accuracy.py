@@ -1,7 +1,7 @@
-"""Accuracy of a classifier from counts that add up: top-1, top-5 and the mean over classes, with intervals.
+"""Top-1, top-5 and mean per-class accuracy of a classifier, with confidence intervals.
 
-Everything follows from `outcomes`: for every class, how many of its images had it in first place, among the first
-five only, and not among them. Shapes: B I images, C classes.
+All are computed from `count_ranks`: for each class, how many of its images ranked it first, second to fifth, and lower.
+These counts add up over batches. Shapes: B I images, C classes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SCORES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class"}
 
 
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Places, from 0, of the right classes.
+    """Rank, from 0, of the true class of each image: int64 [B].
 
-    Of equal scores the lower class number comes first, as argmax has it: a constant score earns what chance does,
-    and classes that share a name (ImageNet's two "sunglasses") share its images.
+    Of equal scores the lower class number ranks first, as in argmax: a constant score equals random guessing, and
+    classes that share a name (ImageNet's two "sunglasses") share its images.
 
     Args:
         scores: [B, C], higher is better.
-        labels: int64 [B], the right classes.
+        labels: int64 [B], the true classes.
     """
     import torch
 
@@ -33,17 +33,17 @@ def ranks(scores: Tensor, labels: Tensor) -> Tensor:
     return ((scores > own) | ((scores == own) & before)).sum(dim=1)
 
 
-def outcomes(scores: Tensor, labels: Tensor) -> np.ndarray:
+def count_ranks(scores: Tensor, labels: Tensor) -> np.ndarray:
     """How many images of each class ranked it first, second to fifth, and lower: int64 [C, 3]."""
     import torch
 
-    places = ranks(scores, labels)
-    cell = 3 * labels + (places >= 1).long() + (places >= 5).long()
+    found = ranks(scores, labels)
+    cell = 3 * labels + (found >= 1).long() + (found >= 5).long()
     return torch.bincount(cell, minlength=3 * scores.shape[1]).reshape(-1, 3).cpu().numpy()
 
 
 def accuracies(counts: np.ndarray) -> dict[str, float]:
-    """top1, top5 and mean_per_class, in percent, of `outcomes` [..., C, 3].
+    """top1, top5 and mean_per_class, in percent, of `count_ranks` [..., C, 3].
 
     A class without images is left out of the mean over classes.
     """
@@ -54,15 +54,17 @@ def accuracies(counts: np.ndarray) -> dict[str, float]:
 
 
 def per_class(counts: np.ndarray) -> np.ndarray:
-    """Share of each class's images, in [0, 1], that ranked it first: [..., C]; NaN for a class without images."""
+    """Recall of each class, in [0, 1]: [..., C]; NaN for a class without images."""
     with np.errstate(invalid="ignore"):
         return counts[..., 0] / counts.sum(axis=-1)
 
 
-def intervals(counts: np.ndarray, draws: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, list[float]]:
-    """Percentile bootstrap over images of `accuracies`: its bounds, in percent.
+def accuracy_intervals(
+    counts: np.ndarray, draws: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, list[float]]:
+    """Bounds of `accuracies` in percent: percentile bootstrap over the images.
 
-    Drawing I images with replacement is drawing the counts from a multinomial distribution, which is all it needs.
+    Drawing I images with replacement is the same as drawing the counts from a multinomial distribution.
     """
     images = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(images, counts.ravel() / images, size=draws)

@@ -18,10 +18,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from pacl.data.masks import IGNORED, MaskFolder
+from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.images import open_image, resize
-from pacl.metrics.segmentation import Confusion, mean_iou, pixel_accuracy
+from pacl.metrics.metric import SegmentationScores
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
 from pacl.results.legend import PAPER
@@ -44,9 +44,9 @@ class SegmentationScore(Callback):
     """Segments a folder of pictures with masks at the end of validation; logs ``miou`` and ``pixel_accuracy``.
 
     All classes of the names file compete and every pixel goes to its best one; a "background" line is a class like any
-    other. The metric is `pacl.metrics.segmentation.mean_iou`, at the masks' own size. `ModelCheckpoint` and
-    `EarlyStopping` can monitor ``miou``; between the epochs that are scored it keeps its last value. The scores before the first step go
-    to the loggers only, as what training is to improve on.
+    other. The metric is `pacl.metrics.segmentation.scores`, at the masks' own size. `ModelCheckpoint` and
+    `EarlyStopping` can monitor ``miou``; between the epochs that are scored it keeps its last value. The scores before
+    the first step go to the loggers only, as the baseline of the training.
 
     Args:
         data: the pictures and masks.
@@ -88,7 +88,7 @@ class SegmentationScore(Callback):
 
     def score(self, model: PACL) -> dict[str, float]:
         """Segment the whole folder: ``miou`` and ``pixel_accuracy``, in [0, 1]."""
-        confusion = Confusion(len(self.data.labels), ignore=IGNORED)
+        scores = SegmentationScores(len(self.data.labels), sync_on_compute=False)  # the other ranks do not measure
         items = iter(self.data)
         with _looking(model):
             segmenter = self._segmenter(model)
@@ -96,9 +96,9 @@ class SegmentationScore(Callback):
                 found = segmenter.predict_batch([item.picture() for item in batch], self.data.labels)
                 for item, segmentation in zip(batch, found, strict=True):
                     classes = segmentation.index.astype(np.int64) - 1  # [H, W]; 0, the background, has no pixels
-                    confusion.update(torch.from_numpy(classes), torch.from_numpy(item.mask))
-        matrix = confusion.confmat  # compute() would wait for the other ranks, which are not here
-        return {"miou": mean_iou(matrix), "pixel_accuracy": pixel_accuracy(matrix)}
+                    scores.update(torch.from_numpy(classes), torch.from_numpy(item.mask))
+        found = scores.compute()
+        return {"miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
 
     def _segmenter(self, model: PACL) -> Segmenter:
         return Segmenter(model, SegmenterSettings(size=self.size, templates=self.templates, background="none"))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pacl.distributed import gather_rows, merge_texts
-from pacl.metrics.retrieval import Recalls, gallery, recalls
+from pacl.metrics.retrieval import Recalls, recalls, score_all_pairs
 
 
 class HeldOut:
@@ -56,5 +56,5 @@ class HeldOut:
         t = gather_rows(encode_text(list(column)))
         t = t if rows is None else t[rows]  # [T, D]
         patches = torch.cat(self.patches) if self.patches else torch.empty(0, 1, t.shape[1])
-        phi = gallery(patches, t, temperature=temperature, cosine=cosine, device=device).to(device)
+        phi = score_all_pairs(patches, t, temperature=temperature, cosine=cosine, device=device).to(device)
         return recalls(gather_rows(phi), gather_rows(positives))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pacl.metrics.accuracy import accuracies, intervals, outcomes, per_class, ranks
+from pacl.metrics.accuracy import accuracies, accuracy_intervals, count_ranks, per_class, ranks
 
 # Seven classes, so that a class can be missed by the first five; class 6 has no picture.
 SCORES = torch.tensor(
@@ -25,7 +25,7 @@ LABELS = torch.tensor([0, 0, 1, 5, 5])
 
 def test_accuracies_by_hand():
     assert ranks(SCORES, LABELS).tolist() == [0, 1, 0, 4, 6]
-    counts = outcomes(SCORES, LABELS)
+    counts = count_ranks(SCORES, LABELS)
     assert counts.tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]]
     found = accuracies(counts)
     assert found["top1"] == pytest.approx(40)  # 2 of 5
@@ -36,8 +36,8 @@ def test_accuracies_by_hand():
 
 
 def test_counts_of_parts_add_up():
-    parts = [outcomes(SCORES[i : i + 2], LABELS[i : i + 2]) for i in range(0, 5, 2)]
-    assert (sum(parts) == outcomes(SCORES, LABELS)).all()
+    parts = [count_ranks(SCORES[i : i + 2], LABELS[i : i + 2]) for i in range(0, 5, 2)]
+    assert (sum(parts) == count_ranks(SCORES, LABELS)).all()
 
 
 def test_of_equal_scores_the_lower_class_comes_first_as_argmax_has_it():
@@ -48,7 +48,7 @@ def test_of_equal_scores_the_lower_class_comes_first_as_argmax_has_it():
 
 
 def test_constant_scores_earn_chance():
-    counts = outcomes(torch.zeros(40, 10), torch.arange(40) % 10)
+    counts = count_ranks(torch.zeros(40, 10), torch.arange(40) % 10)
     assert accuracies(counts) == pytest.approx({"top1": 10, "top5": 50, "mean_per_class": 10})
 
 
@@ -56,13 +56,13 @@ def test_intervals_are_those_of_drawing_images():
     rng = np.random.default_rng(1)
     labels = torch.from_numpy(rng.integers(0, 7, 300))
     scores = torch.from_numpy(rng.random((300, 7))) + torch.nn.functional.one_hot(labels, 7) * 0.3
-    counts = outcomes(scores, labels)
-    found = intervals(counts)
-    assert found == intervals(counts)  # the same digits again
+    counts = count_ranks(scores, labels)
+    found = accuracy_intervals(counts)
+    assert found == accuracy_intervals(counts)  # the same digits again
     drawn = []
     for _ in range(1000):
         some = torch.from_numpy(rng.integers(0, 300, 300))
-        drawn.append(accuracies(outcomes(scores[some], labels[some])))
+        drawn.append(accuracies(count_ranks(scores[some], labels[some])))
     for name, value in accuracies(counts).items():
         low, high = found[name]
         expected = np.percentile([each[name] for each in drawn], [2.5, 97.5])
@@ -72,4 +72,4 @@ def test_intervals_are_those_of_drawing_images():
 
 def test_a_sure_thing_has_no_spread():
     counts = np.array([[4, 0, 0], [2, 0, 0]])
-    assert intervals(counts) == {name: [100.0, 100.0] for name in ("top1", "top5", "mean_per_class")}
+    assert accuracy_intervals(counts) == {name: [100.0, 100.0] for name in ("top1", "top5", "mean_per_class")}

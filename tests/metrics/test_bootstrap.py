@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pacl.metrics.areas import count, scores
-from pacl.metrics.bootstrap import CHUNK, intervals, paired
+from pacl.metrics.bootstrap import CHUNK, paired_interval, score_intervals
+from pacl.metrics.segmentation import count_areas, scores
 
 SCORES = ("miou", "pixel_accuracy", "mean_accuracy")
 
@@ -15,7 +15,9 @@ def measured(images: int, classes: int, right: float = 0.6, seed: int = 0) -> np
     areas = []
     for _ in range(images):
         target = rng.choice(rng.choice(classes, 3), (12, 10))
-        areas.append(count(np.where(rng.random(target.shape) < right, target, rng.integers(classes)), target, classes))
+        areas.append(
+            count_areas(np.where(rng.random(target.shape) < right, target, rng.integers(classes)), target, classes)
+        )
     return np.stack(areas)
 
 
@@ -47,7 +49,7 @@ def by_loops(areas: np.ndarray, draws: int, seed: int) -> list[dict[str, float]]
 def test_equals_a_direct_loop_across_chunks():
     areas, draws = measured(7, 9), CHUNK + 11
     loops = by_loops(areas, draws, 3)
-    found = intervals(areas, draws, seed=3)
+    found = score_intervals(areas, draws, seed=3)
     for name in SCORES:
         values = sorted(draw[name] for draw in loops)
         assert found[name] == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12), name
@@ -57,10 +59,10 @@ def test_equals_a_direct_loop_across_chunks():
 def test_paired_equals_a_direct_loop_and_uses_the_same_draws():
     a, b = measured(6, 5, right=0.7), measured(6, 5, right=0.6)
     differences = [x["miou"] - y["miou"] for x, y in zip(by_loops(a, 90, 0), by_loops(b, 90, 0), strict=True)]
-    assert paired(a, b, draws=90) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-12)
-    assert paired(a, a) == (0, 0)
-    low, high = paired(b, a, draws=90)
-    assert (-high, -low) == pytest.approx(paired(a, b, draws=90), abs=1e-12)
+    assert paired_interval(a, b, draws=90) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-12)
+    assert paired_interval(a, a) == (0, 0)
+    low, high = paired_interval(b, a, draws=90)
+    assert (-high, -low) == pytest.approx(paired_interval(a, b, draws=90), abs=1e-12)
 
 
 def test_paired_is_narrower_than_the_two_intervals_suggest():
@@ -69,12 +71,14 @@ def test_paired_is_narrower_than_the_two_intervals_suggest():
     hard = rng.uniform(0, 0.5, 30)  # what makes a picture hard is hard for both
     noise = [rng.random((20, 20)) for _ in range(30)]
     a, b = (
-        np.stack([count(np.where(n < h + extra, 1 - t, t), t, 2) for t, h, n in zip(target, hard, noise, strict=True)])
+        np.stack(
+            [count_areas(np.where(n < h + extra, 1 - t, t), t, 2) for t, h, n in zip(target, hard, noise, strict=True)]
+        )
         for extra in (0.0, 0.03)
     )
-    low, high = paired(a, b)
+    low, high = paired_interval(a, b)
     assert 0 < low < high < 0.1
-    a_low, a_high = intervals(a)["miou"]
+    a_low, a_high = score_intervals(a)["miou"]
     assert high - low < (a_high - a_low) / 3
 
 
@@ -82,13 +86,13 @@ def test_paired_is_narrower_than_the_two_intervals_suggest():
 def test_no_variation_gives_no_width(images):
     areas = measured(1, 6).repeat(images, axis=0)
     point = scores(areas.sum(0))
-    for name, (low, high) in intervals(areas, draws=70).items():
+    for name, (low, high) in score_intervals(areas, draws=70).items():
         assert low == high == pytest.approx(float(point[name]), abs=1e-12)
 
 
 def test_holds_the_score_and_grows_with_the_level():
     areas = measured(40, 6)
-    wide, narrow = intervals(areas), intervals(areas, level=0.5)
+    wide, narrow = score_intervals(areas), score_intervals(areas, level=0.5)
     for name, point in scores(areas.sum(0)).items():
         assert wide[name][0] < narrow[name][0] < point < narrow[name][1] < wide[name][1]
 
@@ -100,28 +104,28 @@ def test_covers_the_true_score_about_as_often_as_it_says():
         right = rng.binomial(50, rng.beta(4, 4, size=60))  # of 50 pixels a picture; the expected accuracy is 0.5
         areas = np.zeros((60, 3, 1), np.int64)
         areas[:, 0, 0], areas[:, 1, 0], areas[:, 2, 0] = right, right, 50
-        low, high = intervals(areas, draws=200)["pixel_accuracy"]
+        low, high = score_intervals(areas, draws=200)["pixel_accuracy"]
         inside += low <= 0.5 <= high
     assert 0.88 < inside / trials < 0.99
 
 
 def test_the_same_seed_gives_the_same_digits():
     areas = measured(9, 4)
-    assert intervals(areas, seed=1) == intervals(areas, seed=1)
-    assert intervals(areas, seed=1) != intervals(areas, seed=2)
+    assert score_intervals(areas, seed=1) == score_intervals(areas, seed=1)
+    assert score_intervals(areas, seed=1) != score_intervals(areas, seed=2)
 
 
 @pytest.mark.filterwarnings("error")
 def test_nothing_scored_is_nan():
-    assert all(math.isnan(x) for pair in intervals(np.zeros((3, 3, 4), np.int64), 5).values() for x in pair)
+    assert all(math.isnan(x) for pair in score_intervals(np.zeros((3, 3, 4), np.int64), 5).values() for x in pair)
 
 
 def test_what_cannot_be_is_an_error():
     with pytest.raises(ValueError, match="0 images"):
-        intervals(np.zeros((0, 3, 4), np.int64))
+        score_intervals(np.zeros((0, 3, 4), np.int64))
     with pytest.raises(ValueError, match="0 draws"):
-        intervals(measured(2, 3), draws=0)
+        score_intervals(measured(2, 3), draws=0)
     with pytest.raises(ValueError, match="not of the same images"):
-        paired(measured(2, 3), measured(3, 3))
+        paired_interval(measured(2, 3), measured(3, 3))
     with pytest.raises(ValueError, match="exactly"):
-        intervals(np.full((2, 3, 1), 2**52))
+        score_intervals(np.full((2, 3, 1), 2**52))

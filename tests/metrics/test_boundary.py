@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pacl.metrics.areas import iou
 from pacl.metrics.boundary import boundary_areas, near_contour
+from pacl.metrics.segmentation import iou
 
 ndimage = pytest.importorskip("scipy.ndimage", reason="the comparison needs pacl[eval]")
 

@@ -96,7 +96,7 @@ def test_all_candidates_reranked_are_phi(photos, tiny_clip):
 def test_a_first_stage_alone_never_computes_all_pairs(photos, tiny_clip, monkeypatch):
     import pacl.metrics.retrieval
 
-    monkeypatch.setattr(pacl.metrics.retrieval, "gallery", None)  # whoever calls it fails
+    monkeypatch.setattr(pacl.metrics.retrieval, "score_all_pairs", None)  # whoever calls it fails
     found = run(photos, tiny_clip, "--first_stage", "2", "--method", "pooled")
     assert list(found) == ["pooled", "pooled then phi"]
     assert found["pooled then phi"]["protocol"]["first_stage"] == 2

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from eval.segmentation.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
-from pacl.metrics.areas import count, scores
+from pacl.metrics.segmentation import count_areas, scores
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import Layout, plan_layout
@@ -127,7 +127,7 @@ def test_patch_counts_refuses_what_does_not_fit():
 def test_upper_bound_is_exact_where_labels_follow_the_grid():
     target = blocks([[0, 1, 2], [2, -1, 0]], 16)
     areas = upper_bound(target, layout((32, 48), (32, 48)), 16, 3)
-    assert areas.tolist() == count(target.clip(0), target, 3).tolist()
+    assert areas.tolist() == count_areas(target.clip(0), target, 3).tolist()
     assert scores(areas)["miou"] == 1
 
 
