@@ -28,7 +28,7 @@ from eval.common.folders import own_folder
 from eval.segmentation.benchmark import LISTS, Benchmark
 from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from eval.segmentation.generate import was_drawn
+from eval.segmentation.drawn_data import was_drawn
 from eval.segmentation.protocol import PROTOCOLS, Protocol, read_protocol
 from pacl.cli.messages import EXIT_USER_ERROR, memory_advice
 from pacl.data.masks import MaskFolder
@@ -191,7 +191,7 @@ def find(name: str, args: argparse.Namespace) -> Task:
             raise UserError(f"--names {own.names}: {len(folder.labels)} classes, not {len(folders[0].labels)}")
     if not len(folders[0]):
         raise UserError(f"{name}: no pictures")
-    drawn = name != CUSTOM and was_drawn(folders[0].images)
+    drawn = name != CUSTOM and was_drawn(benchmark.layout, folders[0].images, args.split or benchmark.split)
     return Task(benchmark, args.split or benchmark.split, folders, protocols, drawn)
 
 

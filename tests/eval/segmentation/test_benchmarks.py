@@ -1,4 +1,4 @@
-"""Every benchmark opens in each of its layouts, reads its labels by its rules, and says what is missing."""
+"""Every benchmark opens in each of its layouts, reads its labels by its rules, and names what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.benchmark import NAMES
 from eval.segmentation.registry import BENCHMARKS, custom
 from pacl.data.masks import IGNORED
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from tests.paths import SHARED
 
 DATA = SHARED / "data"
@@ -23,7 +23,7 @@ DATA = SHARED / "data"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three drawn pictures of every benchmark, in one ROOT."""
+    """Three drawn images of every benchmark, in one folder."""
     root = tmp_path_factory.mktemp("drawn")
     for name in BENCHMARKS:
         assert generate.main([name, "--data", str(root), "--count", "3", "--size", "40x60"]) == 0
@@ -46,20 +46,20 @@ def test_all_open(name, root):
     assert [item.name for item in benchmark.open(root, limit=2)] == [item.name for item in folder][:2]
 
 
-def one(root: Path, name: str, mask: list[int], picture: str, file: str) -> list[int]:
+def one(root: Path, name: str, mask: list[int], image: str, file: str) -> list[int]:
     """What a benchmark makes of one row of stored values."""
-    for path, values in ((picture, np.zeros((1, len(mask), 3))), (file, np.array([mask]))):
+    for path, values in ((image, np.zeros((1, len(mask), 3))), (file, np.array([mask]))):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(values.astype(np.uint8)).save(root / path)
     for only in BENCHMARKS[name].layout.only[:1]:
         path = root / BENCHMARKS[name].layout.bases[0] / only.format(split="val")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{Path(picture).stem}\n")
+        path.write_text(f"{Path(image).stem}\n")
     return BENCHMARKS[name].open(root)[0].mask[0].tolist()
 
 
 @pytest.mark.parametrize(
-    ("name", "stored", "expected", "picture", "mask"),
+    ("name", "stored", "expected", "image", "mask"),
     [
         ("voc20", [0, 1, 20, 255], [-1, 0, 19, -1], "VOCdevkit/VOC2012/JPEGImages/a.jpg", "SegmentationClass/a.png"),
         ("voc21", [0, 1, 20, 255], [0, 1, 20, -1], "VOCdevkit/VOC2012/JPEGImages/a.jpg", "SegmentationClass/a.png"),
@@ -76,16 +76,16 @@ def one(root: Path, name: str, mask: list[int], picture: str, file: str) -> list
         ("camvid", [0, 10, 11], [0, 10, -1], "CamVid/images/val/a.png", "annotations/val/a.png"),
     ],
 )  # fmt: skip
-def test_label_rules(name, stored, expected, picture, mask, tmp_path):
+def test_label_rules(name, stored, expected, image, mask, tmp_path):
     base = BENCHMARKS[name].layout.bases[0]
-    assert one(tmp_path, name, stored, picture, f"{base}/{mask}") == expected
+    assert one(tmp_path, name, stored, image, f"{base}/{mask}") == expected
 
 
 def test_values_outside_the_classes_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"holds the value 21, but .*voc21.txt names 0 to 20"):
+    with pytest.raises(UserError, match=r"a\.png .*21.*voc21\.txt"):
         one(tmp_path, "voc21", [21], "VOCdevkit/VOC2012/JPEGImages/a.jpg", "VOCdevkit/VOC2012/SegmentationClass/a.png")
     ade = "ADEChallengeData2016"
-    with pytest.raises(UserError, match=r"holds the value 151, but .*ade150.txt names 1 to 150"):
+    with pytest.raises(UserError, match=r"a\.png .*151.*ade150\.txt"):
         one(tmp_path, "ade150", [151], f"{ade}/images/validation/a.jpg", f"{ade}/annotations/validation/a.png")
 
 
@@ -107,7 +107,7 @@ def test_values_outside_the_classes_are_refused(tmp_path):
         ("camvid", {"CamVid/images/val": "CamVid/val", "CamVid/annotations/val": "CamVid/valannot"}),
     ],
 )
-def test_other_places(name, moved, root, tmp_path):
+def test_alternative_folders(name, moved, root, tmp_path):
     base = BENCHMARKS[name].layout.bases[0]
     shutil.copytree(root / base, tmp_path / "x" / base)
     for old, new in moved.items():
@@ -122,7 +122,7 @@ def test_other_places(name, moved, root, tmp_path):
     assert [(item.name, item.mask.tolist()) for item in BENCHMARKS[name].open(tmp_path / "x")] == expected
 
 
-def test_a_place_with_masks_wins_over_one_with_pictures_alone(root, tmp_path):
+def test_a_folder_with_masks_wins_over_one_with_images_alone(root, tmp_path):
     """COCO-Object prepared in a folder of its own, beside plain COCO."""
     shutil.copytree(root / "coco", tmp_path / "coco_object")
     shutil.copytree(root / "coco" / "images", tmp_path / "coco" / "images")
@@ -133,42 +133,40 @@ def test_a_place_with_masks_wins_over_one_with_pictures_alone(root, tmp_path):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_an_empty_root_says_where_pictures_belong_and_come_from(name, tmp_path):
+def test_an_empty_folder_names_the_path_and_the_source(name, tmp_path):
     benchmark = BENCHMARKS[name]
     with pytest.raises(UserError) as caught:
         benchmark.open(tmp_path)
-    place = tmp_path / benchmark.layout.bases[0] / benchmark.layout.images[0].replace("{split}", benchmark.split)
-    assert f"{name}: {place} does not exist" in str(caught.value)
+    path = tmp_path / benchmark.layout.bases[0] / benchmark.layout.images[0].replace("{split}", benchmark.split)
+    assert str(path) in str(caught.value)
     assert benchmark.source in str(caught.value)
 
 
-def test_other_splits_are_told(root):
-    with pytest.raises(UserError, match=r"Segmentation/train.txt does not exist: .*take --split val, which is there"):
+def test_other_splits_are_suggested(root):
+    with pytest.raises(UserError, match=r"Segmentation/train\.txt .* val\b"):
         BENCHMARKS["voc20"].open(root, "train")
-    with pytest.raises(UserError, match=r"images/train2017 does not exist: .*take --split val2017"):
+    with pytest.raises(UserError, match=r"images/train2017 .*val2017"):
         BENCHMARKS["coco_stuff"].open(root, "train2017")
 
 
-def test_masks_that_are_not_made_yet(root, tmp_path):
+def test_masks_that_are_not_converted_yet(root, tmp_path):
     shutil.copytree(root / "coco" / "images", tmp_path / "coco" / "images")
-    with pytest.raises(
-        UserError, match=r"unpack the labels from https.* into .*coco/annotations/stuffthingmaps/val2017"
-    ):
+    with pytest.raises(UserError, match=r"https.*coco/annotations/stuffthingmaps/val2017"):
         BENCHMARKS["coco_stuff"].open(tmp_path)
     raw = tmp_path / "stuffthingmaps_trainval2017/val2017"
     raw.mkdir(parents=True)
     (raw / "000000000001.png").touch()
     command = f"python -m eval.segmentation.prepare coco_object --data {tmp_path} --split val2017"
-    with pytest.raises(UserError, match=r"make them from .*stuffthingmaps_trainval2017/val2017 with: " + command):
+    with pytest.raises(UserError, match=r"stuffthingmaps_trainval2017/val2017 .*" + command):
         BENCHMARKS["coco_object"].open(tmp_path)
 
 
-def test_converted_masks_are_not_taken_for_what_masks_are_made_from(root, tmp_path):
+def test_converted_masks_do_not_count_as_raw_labels(root, tmp_path):
     shutil.copytree(root / "coco", tmp_path / "coco")
     for path in (tmp_path / "coco/annotations/val2017").glob("*_instanceTrainIds.png"):
         path.unlink()
     assert BENCHMARKS["coco_object"].layout.find(tmp_path, "val2017").raw is None
-    with pytest.raises(UserError, match="unpack the labels"):
+    with pytest.raises(UserError, match=r"https.*stuffthingmaps/val2017"):
         BENCHMARKS["coco_object"].open(tmp_path)
     assert len(BENCHMARKS["coco_stuff"].open(tmp_path)) == 3
 
@@ -177,14 +175,15 @@ def test_some_masks_are_missing(root, tmp_path):
     shutil.copytree(root / "ADEChallengeData2016", tmp_path / "ADEChallengeData2016")
     first = BENCHMARKS["ade150"].open(tmp_path).files[0]
     first[2].unlink()
-    with pytest.raises(UserError, match=r"ade150: .* lacks 1 mask \(ADE_val_00000001.png\).*partial"):
+    with pytest.raises(UserError, match=r"ADE_val_00000001\.png.*partial"):
         BENCHMARKS["ade150"].open(tmp_path)
     assert len(BENCHMARKS["ade150"].open(tmp_path, partial=True)) == 2
 
 
-def test_root_has_to_be_a_folder(tmp_path):
-    with pytest.raises(UserError, match=r"--data .*none: is not a folder"):
+def test_the_folder_of_the_data_sets_has_to_exist(tmp_path):
+    with pytest.raises(ArgumentError) as error:
         BENCHMARKS["voc20"].open(tmp_path / "none")
+    assert (error.value.argument, error.value.value) == ("data", tmp_path / "none")
 
 
 # ---------------------------------------------------------------- names
@@ -200,9 +199,10 @@ def test_lists_of_names(root, tmp_path):
     own = tmp_path / "own.txt"
     own.write_text("\n".join(f"thing {i}" for i in range(20)))
     assert voc.open(root, names=str(own)).labels[3].prompts == ("thing 3",)
-    with pytest.raises(UserError, match="--names sclip: camvid takes plain, or a file"):
+    with pytest.raises(ArgumentError) as error:
         BENCHMARKS["camvid"].open(root, names="sclip")
-    with pytest.raises(UserError, match=r"own.txt has 20 classes, voc21 has 21, the background first"):
+    assert (error.value.argument, error.value.value) == ("names", "sclip")
+    with pytest.raises(UserError, match=r"own\.txt .*20.* 21"):
         BENCHMARKS["voc21"].open(root, names=str(own))
 
 
@@ -216,7 +216,7 @@ def test_published_names_open_although_a_word_is_shared(root):
 
 
 def test_custom(root, tmp_path, monkeypatch):
-    """CamVid as a folder of one's own; its paths are not below ROOT."""
+    """CamVid as a folder of one's own; its paths are not relative to ROOT."""
     monkeypatch.chdir(root / "CamVid")
     parser = argparse.ArgumentParser()
     add_data(parser)
@@ -229,11 +229,11 @@ def test_custom(root, tmp_path, monkeypatch):
     expected = [item.mask.tolist() for item in BENCHMARKS["camvid"].open(root)]
     assert [item.mask.tolist() for item in folder] == expected
     assert [item.mask.tolist() for item in benchmark.open(args.data, names=names)] == expected
-    with pytest.raises(UserError, match="custom needs --masks, --classes"):
+    with pytest.raises(UserError, match="--masks, --classes"):
         find_benchmark("custom", parser.parse_args(["--images", "images/val"]))
-    with pytest.raises(UserError, match=r"custom: .*none does not exist: choose a folder that does"):
+    with pytest.raises(UserError, match=f"{tmp_path}/none"):
         custom(tmp_path / "none", tmp_path, names).open(tmp_path)
-    with pytest.raises(UserError, match=r"no benchmark voc: choose from voc20, .*custom"):
+    with pytest.raises(UserError, match=r"\bvoc\b.*voc20, .*custom"):
         find_benchmark("voc", args)
 
 
@@ -256,7 +256,7 @@ def test_custom_with_offset_background_and_a_list(tmp_path):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data sets at {DATA}")
 @pytest.mark.parametrize(
-    ("name", "split", "picture", "expected"),
+    ("name", "split", "image", "expected"),
     [
         ("voc20", "val", "2007_000032", {"aeroplane", "person"}),
         ("voc21", "val", "2007_000032", {"background", "aeroplane", "person"}),
@@ -264,7 +264,7 @@ def test_custom_with_offset_background_and_a_list(tmp_path):
         ("camvid", "val", "0016E5_07959", set(Path(NAMES / "plain/camvid.txt").read_text().splitlines()[2:])),
     ],
 )
-def test_real_samples_by_name(name, split, picture, expected):
+def test_real_samples_by_name(name, split, image, expected):
     folder = BENCHMARKS[name].open(DATA, split)
-    item = next(item for item in folder if item.name == picture)
+    item = next(item for item in folder if item.name == image)
     assert {folder.labels[i].name for i in np.unique(item.mask) if i >= 0} == expected

@@ -1,20 +1,23 @@
-"""Drawn data sets: the same from the same seed, in the layouts of the real ones, and never over anything."""
+"""Drawn data sets: deterministic, in the layouts of the real ones, and never over existing files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from eval.segmentation import generate
+from eval.segmentation import drawn_data, generate
+from eval.segmentation.benchmark import NAMES
 from eval.segmentation.label_maps import CONTEXT_IDS, read_context
+from eval.segmentation.layout import FileLayout
 from eval.segmentation.registry import BENCHMARKS
 from pacl.data.masks import IGNORED, read_mask
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image
 
 SMALL = ("--size", "40x60")
@@ -59,26 +62,26 @@ def content(root: Path) -> dict[str, str]:
 def test_layouts(name, words, files, tmp_path, capsys):
     assert run(tmp_path, name, "--count", "1", *words) == 0
     assert set(content(tmp_path)) == {*files, "drawn.json"}
-    assert "1 pictures of" in capsys.readouterr().out
+    assert "1 images of" in capsys.readouterr().out
 
 
-def test_masks_say_what_is_painted(tmp_path):
-    """Every pixel with a label is its value's colour, give or take the noise."""
+def test_masks_match_the_images(tmp_path):
+    """Every pixel with a label has its value's colour plus noise."""
     run(tmp_path, "cityscapes", "--count", "2", "--raw")
     base = tmp_path / "cityscapes"
     for path in base.rglob("*_labelIds.png"):
         values = read_mask(path)
         assert len(np.unique(values)) > 3
-        picture = open_image(str(path).replace("gtFine", "leftImg8bit", 1).replace("_gtFine_labelIds", "_leftImg8bit"))
+        image = open_image(str(path).replace("gtFine", "leftImg8bit", 1).replace("_gtFine_labelIds", "_leftImg8bit"))
         scored = values != 0
         assert 0.7 < scored.mean() < 1
-        difference = picture[scored].astype(int) - generate.COLOURS[values[scored]]
+        difference = image[scored].astype(int) - drawn_data.COLOURS[values[scored]]
         assert difference.min() >= 0
-        assert difference.max() < generate.NOISE
+        assert difference.max() < drawn_data.NOISE
         assert difference.std() > 5
 
 
-def test_all_classes_come_up(tmp_path):
+def test_all_classes_are_drawn(tmp_path):
     run(tmp_path, "voc21", "--count", "40")
     pixels = [item.mask for item in BENCHMARKS["voc21"].open(tmp_path)]
     assert set(np.unique(pixels)) == {IGNORED, *range(21)}
@@ -94,7 +97,7 @@ def test_published_context_labels(tmp_path):
 
 
 def test_masks_of_pascal_have_a_palette(tmp_path):
-    """As the real ones have: whoever converts them to RGB gets colours, not classes."""
+    """As the real ones have: converted to RGB they are colours, not classes."""
     run(tmp_path, "voc21", "--count", "1")
     with Image.open(next(tmp_path.rglob("SegmentationClass/*.png"))) as mask:
         assert mask.mode == "P"
@@ -115,8 +118,8 @@ def test_splits_differ(tmp_path):
     assert len(found) == len(set(found.values())) == 8
 
 
-def test_splits_in_one_folder_have_pictures_of_their_own(tmp_path):
-    """VOC's splits are lists; the second does not end up with the first one's pictures."""
+def test_splits_in_one_folder_have_different_images(tmp_path):
+    """VOC's splits are lists of one folder's images; drawing the second adds images."""
     run(tmp_path, "voc21", "--count", "2")
     run(tmp_path, "voc21", "--count", "2", "--split", "train")
     val, train = (BENCHMARKS["voc21"].open(tmp_path, split) for split in ("val", "train"))
@@ -125,7 +128,7 @@ def test_splits_in_one_folder_have_pictures_of_their_own(tmp_path):
     assert BENCHMARKS["voc21"].splits(tmp_path) == ["val", "train"]
 
 
-def test_benchmarks_of_one_data_set_share_pictures(tmp_path):
+def test_benchmarks_of_one_data_set_share_images(tmp_path):
     run(tmp_path, "coco_stuff", "--count", "2")
     before = content(tmp_path / "coco" / "images")
     run(tmp_path, "coco_object", "--count", "2")
@@ -148,60 +151,92 @@ def test_a_stopped_run_goes_on(tmp_path):
 
 def test_other_files_are_never_touched(tmp_path):
     (tmp_path / "VOCdevkit").mkdir()
-    with pytest.raises(UserError, match="holds files that were not drawn here"):
+    with pytest.raises(ArgumentError) as error:
         run(tmp_path, "ade150")
+    assert (error.value.argument, error.value.value) == ("data", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["VOCdevkit"]
     drawn = tmp_path / "drawn"
     run(drawn, "voc21", "--count", "2")
     before = content(drawn)
-    with pytest.raises(UserError, match=r"VOC2012 val was drawn there otherwise \(count 2"):
+    with pytest.raises(ArgumentError, match=r"VOC2012 val .*count 2"):
         run(drawn, "voc20", "--count", "3")
     assert content(drawn) == before
     (drawn / "drawn.json").write_text("[1")
-    with pytest.raises(UserError, match=r"drawn\.json cannot be read"):
+    with pytest.raises(UserError, match=r"drawn\.json"):
         run(drawn, "voc21", "--count", "2")
 
 
 def test_a_folder_marked_as_read_only_stays_as_it_is(tmp_path):
-    """Root could write there: the mark counts, not the ability."""
+    """Even for root, who could write there."""
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
     try:
         for root in (locked, locked / "new"):
-            with pytest.raises(UserError, match=r"locked.* is read-only; choose another folder"):
+            with pytest.raises(ArgumentError) as error:
                 run(root, "voc21")
+            assert (error.value.argument, error.value.value) == ("data", root)
         assert not any(locked.iterdir())
     finally:
         locked.chmod(0o755)
 
 
-def test_real_pictures_in_place_of_a_split_are_left(tmp_path):
-    """The record of one drawing is no leave to draw among files that came later."""
+def test_real_images_in_place_of_a_split_are_left(tmp_path):
+    """Although the folder of the data sets has a record of another drawing."""
     run(tmp_path, "voc21", "--count", "1")
     real = tmp_path / "ADEChallengeData2016/images/validation/ADE_val_00000001.jpg"
     real.parent.mkdir(parents=True)
     real.write_bytes(b"a photograph")
-    with pytest.raises(UserError, match="ADEChallengeData2016 validation holds files that were not drawn"):
+    with pytest.raises(UserError, match="ADEChallengeData2016 validation"):
         run(tmp_path, "ade150", "--count", "1")
     assert real.read_bytes() == b"a photograph"
     assert list(json.loads((tmp_path / "drawn.json").read_text())) == ["VOC2012 val"]
 
 
+def test_only_drawn_splits_count_as_drawn(tmp_path):
+    """A record above a folder of images does not make other data sets, splits or folders drawn ones."""
+    run(tmp_path, "camvid", "--count", "1")
+    camvid, ade = BENCHMARKS["camvid"].layout, BENCHMARKS["ade150"].layout
+    images = tmp_path / "CamVid/images/val"
+    assert drawn_data.was_drawn(camvid, images, "val")
+    assert not drawn_data.was_drawn(camvid, tmp_path / "CamVid/images/test", "test")
+    assert not drawn_data.was_drawn(ade, tmp_path / "ADEChallengeData2016/images/validation", "validation")
+    assert not drawn_data.was_drawn(camvid, tmp_path / "real/CamVid/images/val", "val")
+    (tmp_path / "CamVid").rename(tmp_path / "camvid")
+    (tmp_path / "link").symlink_to(tmp_path / "camvid/images/val")
+    assert drawn_data.was_drawn(camvid, tmp_path / "link", "val")
+
+
+def test_a_benchmark_without_a_style(tmp_path, monkeypatch):
+    layout = FileLayout(bases=("mine",), images=("images",), masks=("masks",))
+    mine = replace(BENCHMARKS["camvid"], name="mine", layout=layout, names=str(NAMES / "plain/camvid.txt"))
+    monkeypatch.setitem(BENCHMARKS, "mine", mine)
+    run(tmp_path, "mine", "--count", "20")
+    folder = mine.open(tmp_path)
+    assert set(np.unique([item.mask for item in folder])) == {IGNORED, *range(11)}
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "argument"),
     [
-        (("voc22",), "no benchmark voc22: choose from voc20"),
-        (("custom",), "no benchmark custom"),
-        (("voc21", "--split", "test"), "--split test: voc21 has val, train, trainval"),
-        (("voc21", "--raw"), "--raw: voc21 is scored with its labels as they are published"),
-        (("voc21", "--count", "0"), "--count 0"),
-        (("voc21", "--seed", "-1"), "--seed -1"),
-        (("voc21", "--size", "40"), "--size 40: write height and width"),
-        (("voc21", "--size", "4x40"), "--size 4x40"),
+        (("voc21", "--split", "test"), "split"),
+        (("voc21", "--count", "0"), "count"),
+        (("voc21", "--seed", "-1"), "seed"),
+        (("voc21", "--size", "40"), "size"),
+        (("voc21", "--size", "4x40"), "size"),
     ],
 )
-def test_wrong_words(words, message, tmp_path):
-    with pytest.raises(UserError, match=message):
+def test_wrong_values(words, argument, tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        generate.main(["--data", str(tmp_path / "new"), *words])
+    assert error.value.argument == argument
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), [(("voc22",), "voc22"), (("custom",), "custom"), (("voc21", "--raw"), "--raw")]
+)
+def test_what_cannot_be_drawn(words, named, tmp_path):
+    with pytest.raises(UserError, match=named):
         generate.main(["--data", str(tmp_path / "new"), *words])
     assert not (tmp_path / "new").exists()

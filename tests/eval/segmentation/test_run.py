@@ -15,7 +15,7 @@ from PIL import Image
 
 from eval.common.result import Result, read_results
 from eval.report import words as report_words
-from eval.segmentation import generate
+from eval.segmentation import drawn_data, generate
 from eval.segmentation import measure as segmenting
 from eval.segmentation import run as segmentation
 from eval.segmentation.registry import BENCHMARKS
@@ -38,7 +38,7 @@ def voc(tmp_path: Path) -> Path:
 def draw(name: str, root: Path, count: int) -> None:
     """Drawn pictures without the note that says so: as if they were the benchmark's."""
     assert generate.main([name, "--data", str(root), "--count", str(count), "--size", "40x60"]) == 0
-    (root / generate.RECORD).unlink()
+    (root / drawn_data.RECORD).unlink()
 
 
 def run(tmp_path: Path, model: str, *words: str, out: str = "out") -> list[Result]:
