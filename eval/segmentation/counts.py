@@ -1,6 +1,6 @@
-"""What is counted of every picture. All of it adds up, so parts can be measured anywhere, in any order, and joined.
+"""Pixel and patch counts of every image. They are additive: parts of a data set can be measured separately and joined.
 
-Shapes: I pictures, R rows of the table (a method with a list of names), C classes. Areas are (hits, predicted, true)
+Shapes: I images, R rows of the table (a method with a list of names), C classes. Areas are (hits, predicted, true)
 pixels of each class among those that are scored.
 """
 
@@ -20,19 +20,19 @@ from pacl.files import written_whole
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of some pictures, of integers but for what they cost.
+    """The counts of some images, and what they cost.
 
     Attributes:
-        run: str [1], the run that they are of (`eval.common.claim.digest`).
-        index: int64 [I], which pictures of the benchmark.
+        run: str [1], fingerprint of the run (`eval.common.folders.run_digest`).
+        index: int64 [I], positions of the images in the benchmark.
         areas: int64 [I, R, 3, C].
-        confusion: int64 [R, C, C], summed over the pictures; rows are true classes.
-        seconds: float64 [1], that it took.
-        peak: int64 [1], most bytes of memory in use.
-        beyond: int64 [1], how many more than when the model was ready.
-        boundary: int64 [I, R, 3, C], areas of the boundaries; none where nobody asked.
-        patches: int64 [I, R, 2], patches whose most similar class is right, and patches that count; likewise.
-        bound: int64 [I, 3, C], areas of the best that one label a patch can say; likewise.
+        confusion: int64 [R, C, C], summed over the images; rows are true classes.
+        seconds: float64 [1], time of the measurement.
+        peak: int64 [1], peak memory in bytes.
+        beyond: int64 [1], peak memory above that of the loaded model, in bytes.
+        boundary: int64 [I, R, 3, C], areas near contours; None: not measured.
+        patches: int64 [I, R, 2], patches with the correct most similar class, and scored patches; None: not measured.
+        bound: int64 [I, 3, C], areas of the best map with one label a patch; None: not measured.
     """
 
     run: np.ndarray
@@ -47,14 +47,14 @@ class Counts:
     bound: np.ndarray | None = None
 
     def save(self, path: Path) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         arrays = {key: value for key, value in vars(self).items() if value is not None}
         with written_whole(path) as aside:
             np.savez_compressed(aside, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Counts | None:
-        """Read what `save` wrote; None of a file that is not there or damaged."""
+        """Read a file that `save` wrote; None if it is missing or damaged."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(**arrays)
@@ -63,14 +63,14 @@ class Counts:
 
     @classmethod
     def join(cls, parts: Sequence[Counts]) -> Counts:
-        """The counts of all pictures, in the order of the benchmark."""
+        """The counts of all images, in the order of the benchmark."""
         order = np.argsort(np.concatenate([part.index for part in parts]))
 
-        def together(name: str) -> np.ndarray | None:
+        def concatenated(name: str) -> np.ndarray | None:
             arrays = [getattr(part, name) for part in parts]
             return None if arrays[0] is None else np.concatenate(arrays)[order]
 
-        joined = {f.name: together(f.name) for f in dataclasses.fields(cls) if f.name not in JOINED}
+        joined = {f.name: concatenated(f.name) for f in dataclasses.fields(cls) if f.name not in JOINED}
         return cls(
             **joined,  # type: ignore[arg-type]
             run=parts[0].run,

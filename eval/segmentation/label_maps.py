@@ -1,7 +1,7 @@
-"""What benchmarks make of the label values that a data set is published with, where the two differ: one table each.
+"""Tables that convert published label values to mask values, for the benchmarks that need a conversion.
 
-A table holds, for every value of a published label file, the value of the mask that is scored. The masks are what the
-field's own conversions write, so that either may be used:
+A table holds the mask value of every published value. The masks are identical to those of the usual conversion
+scripts, so that either may be used:
 
     COCO-Stuff       stuffthingmaps 0..181, 255 -> NAME_labelTrainIds.png      0..170, 255
     COCO-Object      stuffthingmaps 0..181, 255 -> NAME_instanceTrainIds.png   0..80, 0 everything but the 80 things
@@ -19,17 +19,17 @@ import numpy as np
 from pacl.errors import UserError
 
 VOID = 255
-"""What pixels that are not scored are in the converted masks."""
+"""Value of pixels that are not scored, in the converted masks."""
 
 NEVER = -1
-"""In a table: no label file holds this value, so one that does is of something else."""
+"""Table entry of values that the data set does not have."""
 
 COCO_THINGS = 80
 COCO_VALUES = 182
 COCO_UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
-"""Raw values (COCO id - 1) of the eleven things that COCO named and never labelled: street sign, hat, shoe, ..."""
+"""Raw values (COCO id - 1) of the eleven classes that COCO names but never labels: street sign, hat, shoe, ..."""
 
-# Name of a class and its id among Cityscapes' labels, in the order of the train ids 0 to 18.
+# Class name -> id of Cityscapes' labels, in the order of the train ids 0 to 18.
 CITYSCAPES_IDS = {
     "road": 7,
     "sidewalk": 8,
@@ -53,7 +53,7 @@ CITYSCAPES_IDS = {
 }
 CITYSCAPES_VALUES = 34
 
-# Name of a class and its id among the 459 of Pascal Context's labels.txt; both orders are the benchmark's, 1 to 59.
+# Class name -> id in Pascal Context's labels.txt (459 labels), in the order of the benchmark's classes 1 to 59.
 CONTEXT_IDS = {
     name: int(number)
     for number, name in re.findall(
@@ -80,7 +80,7 @@ def _coco_stuff() -> np.ndarray:
 
 
 def _coco_object() -> np.ndarray:
-    """Stuff is background, and so are pixels without a label, as GroupViT's and TCL's conversion has it."""
+    """Stuff and pixels without a label are background, as in GroupViT's and TCL's conversion."""
     stuff = _coco_stuff()
     things = (stuff >= 0) & (stuff < COCO_THINGS)
     return np.where(things, stuff + 1, np.where(stuff == NEVER, NEVER, 0)).astype(np.int16)
@@ -89,7 +89,7 @@ def _coco_object() -> np.ndarray:
 def _cityscapes() -> np.ndarray:
     table = np.full(256, NEVER, np.int16)
     table[:CITYSCAPES_VALUES] = VOID
-    table[255] = VOID  # the id -1, a licence plate, in 8 bits
+    table[255] = VOID  # id -1, licence plate, as 8 bits
     table[list(CITYSCAPES_IDS.values())] = np.arange(len(CITYSCAPES_IDS))
     return table
 
@@ -101,19 +101,19 @@ def _context() -> np.ndarray:
 
 
 COCO_STUFF, COCO_OBJECT, CITYSCAPES, CONTEXT = _coco_stuff(), _coco_object(), _cityscapes(), _context()
-"""int16 [V]: the mask's value of each raw value, or `NEVER`."""
+"""int16 [V]: mask value of each raw value, or `NEVER`."""
 
 
 def relabel(raw: np.ndarray, table: np.ndarray, path: str | Path) -> np.ndarray:
-    """Raw labels, int [H, W], as the mask that is scored, uint8 [H, W].
+    """Convert raw labels, int [H, W], to a mask, uint8 [H, W].
 
     Args:
         raw: The values of a published label file.
-        table: One of this module's.
-        path: What messages call the file.
+        table: One of the tables of this module.
+        path: The file, for error messages.
 
     Raises:
-        UserError: A value that the data set does not have.
+        UserError: The labels hold a value that the data set does not have.
     """
     known = (raw >= 0) & (raw < len(table))
     mask = np.where(known, table[np.where(known, raw, 0)], NEVER)
@@ -123,10 +123,10 @@ def relabel(raw: np.ndarray, table: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def read_context(path: str | Path) -> np.ndarray:
-    """A label file of Pascal Context, MATLAB's NAME.mat: the ids 0 to 459 of its pixels, int32 [H, W].
+    """Read a label file of Pascal Context, a MATLAB file: ids 0 to 459, int32 [H, W].
 
     Raises:
-        UserError: It is missing, broken, or holds something else; or SciPy is not installed.
+        UserError: The file is missing, broken or not a label file; or SciPy is not installed.
     """
     try:
         from scipy.io import loadmat
@@ -135,13 +135,13 @@ def read_context(path: str | Path) -> np.ndarray:
     try:
         labels = loadmat(str(path), variable_names=["LabelMap"], appendmat=False)["LabelMap"]
     except KeyError:
-        raise UserError(f"{path} has no LabelMap: it is no label file of Pascal Context") from None
+        raise UserError(f"{path} has no LabelMap: it is not a label file of Pascal Context") from None
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except Exception as error:  # broken bytes end in OSError, ValueError, zlib.error, MatReadError, ...
+    except Exception as error:  # broken files raise OSError, ValueError, zlib.error, MatReadError, ...
         raise UserError(f"{path} is broken or cannot be read ({error}): unpack it again") from None
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        raise UserError(f"{path}: its LabelMap is no picture of label ids")
+        raise UserError(f"{path}: its LabelMap is not an image of label ids")
     return labels.astype(np.int32)
 
 
@@ -149,7 +149,7 @@ def check_context_names(labels: str | Path) -> None:
     """Compare `CONTEXT_IDS` with the data set's own labels.txt, lines of "ID: name".
 
     Raises:
-        UserError: It cannot be read, or gives a class another id.
+        UserError: The file cannot be read, or a class has another id.
     """
     try:
         found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", Path(labels).read_text(encoding="utf-8"), re.MULTILINE))
