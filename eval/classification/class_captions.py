@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.files import written_whole

@@ -8,8 +8,7 @@ ImageNet-A and -R among their own 200, as their authors score them, the other Im
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from eval.classification import layouts
 from eval.classification.layouts import Found, Pictures
 from eval.classification.names import Prompts, class_keys, class_prompts
+from eval.common.folders import files_digest
 from pacl.errors import UserError
 from pacl.images import open_image
 
@@ -122,21 +122,6 @@ class ImageSet:
         else:
             digest.update(files_digest(self.pictures).encode("ascii"))
         return digest.hexdigest()
-
-
-def files_digest(files: Iterable[Path]) -> str:
-    """SHA-256 of the places, sizes and dates of files, whatever bytes their names are made of."""
-    digest, folders = hashlib.sha256(), dict[Path, Path]()
-    for path in files:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        try:
-            state = path.stat()
-            known = f"{state.st_size}\0{state.st_mtime_ns}"
-        except OSError:  # whoever reads it will say so
-            known = "-"
-        digest.update(os.fsencode(f"{folders[path.parent] / path.name}\0{known}\0"))
-    return digest.hexdigest()
 
 
 def open_image_set(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eval.classification.names import class_keys, synsets
-from eval.common.folders import is_text
+from eval.common.folders import is_utf8
 from pacl.errors import UserError
 from pacl.images import IMAGE_SUFFIXES
 
@@ -212,6 +212,6 @@ def custom_keys(root: Path, split: str) -> tuple[str, ...]:
     keys = sorted({sub.name for sub in classes if next(_pictures_below(sub), None) is not None})
     if len(keys) < 2:
         raise UserError(f"custom: {folders[0]} holds {len(keys)} folders with pictures; expected one for each class")
-    if odd := next((key for key in keys if not is_text(key)), None):
+    if odd := next((key for key in keys if not is_utf8(key)), None):
         raise UserError(f"custom: the name of the class folder {odd!a} is no UTF-8 text; rename it")
     return tuple(keys)

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.arguments import add_model, load, new_parser
-from eval.common.folders import add_folder, check_text, results_folder
+from eval.common.command import add_folder, add_model, check_least, check_text, load, new_parser
+from eval.common.folders import results_folder
 from eval.common.result import Result, write_results
 from pacl.errors import UserError
 from pacl.files import make_folder, written_whole

@@ -21,7 +21,7 @@ from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, planned_result, with_figures
 from eval.common.memory import peak_memory
 from eval.common.result import Result
-from eval.common.words import warn, warn_of_unknown_words
+from eval.common.command import warn, warn_of_unknown_words
 from pacl.errors import UserError
 from pacl.metrics.accuracy import count_ranks
 from pacl.models.model import PACL
@@ -105,7 +105,7 @@ def warn_of_names(model: PACL, images: ImageSet, templates: Sequence[str]) -> No
     """Say how much of the names the model cannot read: words it was never taught, texts longer than it takes."""
     clip, prompts = model.clip, [prompt for synonyms in images.prompts for prompt in synonyms]
     name = images.benchmark.name
-    warn_of_unknown_words(clip, prompts, VERB, f"names of {name}")
+    warn_of_unknown_words(VERB, clip, prompts, f"names of {name}")
     longest = max(templates, key=lambda template: clip.count_tokens(fill(template, "x")))
     cut = sum(clip.count_tokens(fill(longest, prompt)) > clip.context_length for prompt in prompts)
     if cut:

@@ -1,71 +1,64 @@
-"""Where results go, so that those of one command never replace those of another without a word.
+"""Output folders of the evaluation commands, and how they keep results of different settings apart.
 
-Without ``--out`` every command has a folder of its own, whose name ends in a digest of everything that decides the
-numbers: the same command finds its own again. With ``--out`` it is the user's, and results of other settings that lie
-there are refused, or replaced with ``--overwrite``.
+Without ``--out`` each command has a folder of its own, whose name ends in a digest of all settings that decide the
+numbers: the same command finds its folder again. In a folder of ``--out``, results of other settings are never replaced
+unless the user says so.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.common.result import RESULTS, Result, read_results
-from pacl.errors import UserError
-from pacl.files import make_folder
+from pacl.errors import ArgumentError, UserError
+from pacl.files import make_folder, written_whole
 
-DIGITS = 8  # hexadecimal: two of a thousand commands share a name once in ten thousand times
-SHOWN = 4  # differences that a message tells
-BRIEF = 60  # letters of a value that a message tells
+DIGITS = 8  # hexadecimal digits in a folder's name
+RUN = "run.json"
+PARTS = "parts"
+SHOWN = 4  # differences in a message
+BRIEF = 40  # characters of a value in a message
 
 
 def own_folder(base: Path, name: str, settings: dict[str, Any]) -> Path:
-    """The folder of one command's results: ``base/NAME-1a2b3c4d``; nothing is made.
+    """The folder of one command's results, ``base/NAME-1a2b3c4d``; it is not created.
 
     Args:
-        base: where the folders of all such commands lie.
-        name: of the data set.
-        settings: everything that decides the numbers, in any order; values are what JSON knows, and paths. File
-            names that are no UTF-8 are welcome.
+        base: parent of the folders of all such commands.
+        name: the data set.
+        settings: everything that decides the numbers, in any order, as JSON values and paths; file names need not be
+            UTF-8.
 
     Raises:
-        TypeError: A value is none of these.
+        TypeError: a value is neither.
     """
-    text = json.dumps(settings, sort_keys=True, default=_words)  # (ASCII, so that odd file names can be hashed)
+    text = json.dumps(settings, sort_keys=True, default=_path)  # (ASCII, so that any file name can be hashed)
     return base / f"{name}-{hashlib.sha256(text.encode('ascii')).hexdigest()[:DIGITS]}"
 
 
-def _words(value: object) -> str:
+def _path(value: object) -> str:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"settings hold {value!r}, which JSON does not know")
-
-
-def add_folder(parser: argparse.ArgumentParser, base: Path) -> None:
-    """``--out`` and ``--overwrite``, as `results_folder` takes them."""
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path,
-        help=f"results go to DIR/DATASET (default: to a folder of this command's own, {base}/DATASET-DIGEST)",
-    )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
+    raise TypeError(f"settings hold {value!r}, which is not a JSON value")
 
 
 def results_folder(out: Path | None, base: Path, planned: Sequence[Result], overwrite: bool) -> Path:
-    """Make the folder of one data set's results.
+    """Create the folder of one data set's results.
 
     Args:
-        out: the user's; None takes an own one below ``base``.
-        base: where the folders of commands without ``--out`` lie.
-        planned: the results to come, one or more, complete but for what is measured.
-        overwrite: whether other results in ``out`` may go.
+        out: the user's folder; None takes `own_folder` below ``base``.
+        base: parent of the folders of commands without ``out``.
+        planned: the results to come, one or more, complete except for what is measured.
+        overwrite: whether other results in ``out`` may be replaced.
 
     Raises:
-        UserError: ``out`` holds results that would be lost: of other settings, or other methods. Those differences
-            are named.
+        ArgumentError: ``out`` holds results of other settings or methods, which would be lost.
     """
     name, settings = planned[0].dataset, [_settings(result) for result in planned]
     if out is None:
@@ -73,54 +66,125 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
     folder = make_folder(out / name)
     if (folder / RESULTS).is_file() and not overwrite:
         old = [_settings(result) for result in read_results(folder / RESULTS)]
-        if lost := [each for each in old if each not in settings]:
-            raise UserError(
-                f"--out {folder}: holds results of other settings ({_difference(lost[0], settings)}); choose another "
-                "--out, or --overwrite"
-            )
+        if lost := next((each for each in old if each not in settings), None):
+            now = next((each for each in settings if each["method"] == lost["method"]), None)
+            reason = differences(lost, now) if now else f"{lost['method']}, which is not measured now"
+            raise _other_settings(folder, "results", reason)
     return folder
 
 
 def _settings(result: Result) -> dict[str, Any]:
-    """What decides the numbers, as JSON has it; where the model lies does not."""
+    """What decides the numbers, as JSON values; the path of the model does not."""
     model = {f"model's {key}": value for key, value in result.model.items() if key != "name"}
-    said = {"method": result.method, "split": result.split, "images": result.images, **model, **result.protocol}
-    return dict(json.loads(json.dumps(said, default=_words)))
+    settings = {"method": result.method, "split": result.split, "images": result.images, **model, **result.protocol}
+    return dict(json.loads(json.dumps(settings, default=_path)))
 
 
-def _difference(old: dict[str, Any], new: Sequence[dict[str, Any]]) -> str:
-    """In what a result differs from the new one of its method: the first few settings."""
-    own = next((each for each in new if each["method"] == old["method"]), None)
-    if own is None:
-        return f"{old['method']}, which is not measured now"
-    found = []
-    for key in dict.fromkeys([*old, *own]):
-        if (before := old.get(key)) != (now := own.get(key)):
-            name, digest, _ = key.replace("_", " ").partition(" sha256")
-            brief = not digest and len(f"{before}{now}") <= BRIEF
-            found.append(f"{name} {_said(before)}, now {_said(now)}" if brief else f"other {name}")
+def _other_settings(folder: Path, what: str, reason: str) -> ArgumentError:
+    return ArgumentError(
+        "out", folder, f"holds {what} of other settings ({reason}); choose another folder, or set overwrite"
+    )
+
+
+# --- Runs that can be resumed -------------------------------------------------------------------------
+
+
+def run_digest(settings: dict[str, Any]) -> str:
+    """Digest of a run's settings, which its partial results carry."""
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+
+def start_run(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Prepare a folder for a run that can be resumed: partial results in it are kept if the settings are the same.
+
+    Args:
+        out: the folder; partial results are in ``parts``, the settings of their run in ``run.json``.
+        settings: everything that decides the partial results.
+        overwrite: whether partial results of other settings may be deleted.
+
+    Raises:
+        ArgumentError: the folder holds partial results of other or unknown settings.
+        UserError: they cannot be deleted.
+    """
+    file, parts = out / RUN, out / PARTS
+    text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+    old = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+    if old == text and not overwrite:
+        return
+    if parts.is_dir() and any(parts.iterdir()):
+        if not overwrite:
+            raise _other_settings(out, "a run", _run_differences(old, json.loads(text)))
+        try:
+            shutil.rmtree(parts)
+        except OSError as error:
+            raise UserError(f"{parts} cannot be removed ({error.strerror}): choose another folder") from None
+    with written_whole(file) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _run_differences(old: str | None, new: dict[str, Any]) -> str:
+    if old is None:
+        return f"its {RUN} is missing"
+    try:
+        return differences(json.loads(old), new)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return f"its {RUN} is damaged"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The settings in which two runs differ, the first few, such as ``rows.0.protocol.size 336, now 448``."""
+    found = list(_differences(old, new, ""))
     return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
 
 
-def _said(value: object) -> str:
+def _differences(old: Any, new: Any, path: str) -> Iterable[str]:
+    if old == new:
+        return
+    pairs: Sequence[tuple[Any, Any, Any]] = ()
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = [(key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
+    elif path.endswith("rows") and isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(i, a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
+    for key, a, b in pairs:
+        yield from _differences(a, b, f"{path}.{key}".lstrip("."))
+    if not pairs:
+        name, digest, _ = path.partition("_sha256")
+        brief = not digest and _is_brief(old) and _is_brief(new)
+        yield f"{name} {_text(old)}, now {_text(new)}" if brief else name
+
+
+def _is_brief(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    numbers = not isinstance(value, list) or all(isinstance(part, (int, float)) for part in parts)
+    return numbers and not isinstance(value, dict) and len(str(value)) <= BRIEF
+
+
+def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def check_text(args: argparse.Namespace, *flags: str) -> None:
-    """Refuse what results cannot be written with: values of flags that are no UTF-8.
-
-    Raises:
-        UserError: which flag.
-    """
-    for flag in flags:
-        if (value := getattr(args, flag)) is not None and not is_text(str(value)):
-            raise UserError(f"--{flag} {str(value)!a}: holds bytes that are no UTF-8 text; rename it")
+# --- Files ----------------------------------------------------------------------------------------------
 
 
-def is_text(words: str) -> bool:
-    """Whether words can be written as UTF-8; names of files need not be such."""
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 of the paths, sizes and modification times of files; their names need not be UTF-8."""
+    digest, folders = hashlib.sha256(), dict[Path, Path]()
+    for path in files:
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        try:
+            state = path.stat()
+            known = f"{state.st_size}\0{state.st_mtime_ns}"
+        except OSError:  # reported when the file is read
+            known = "-"
+        digest.update(os.fsencode(f"{folders[path.parent] / path.name}\0{known}\0"))
+    return digest.hexdigest()
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text, such as a file name, can be encoded as UTF-8."""
     try:
-        words.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

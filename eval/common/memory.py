@@ -1,4 +1,4 @@
-"""How much memory a measurement takes: of the GPU where there is one, else of this process (not of its readers)."""
+"""Peak memory of a measurement: of the GPU if there is one, else of this process (without its worker processes)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     import torch
 
 
-def start_peak(device: torch.device) -> int:
-    """Forget earlier peaks, where the system can; bytes in use now."""
+def reset_peak_memory(device: torch.device) -> int:
+    """Reset the peak, where the system supports it; returns the bytes in use now."""
     if device.type == "cuda":
         import torch
 
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc: what earlier work left free must not hide what comes
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: memory freed earlier must not hide what is allocated next
         Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak of resident memory
     except (OSError, AttributeError, TypeError):  # not Linux, or another C library
         pass
@@ -27,7 +27,7 @@ def start_peak(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes in use since `start_peak`, or since ever where the system cannot forget; 0 where it does not tell."""
+    """Peak bytes in use since `reset_peak_memory`, or of the whole process where it cannot be reset; 0 if unknown."""
     if device.type == "cuda":
         import torch
 

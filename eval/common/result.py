@@ -1,4 +1,4 @@
-"""What every measurement writes, and what the report and the comparison with published figures read."""
+"""Results: every evaluation command writes them, the report and the comparison with published figures read them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from pacl.errors import UserError
 from pacl.files import written_whole
@@ -23,22 +24,22 @@ FORMAT = "pacl-results"
 
 @dataclass(frozen=True)
 class Result:
-    """One method on one data set.
+    """The result of one method on one data set.
 
     Attributes:
         task: ``segmentation``, ``classification`` or ``retrieval``.
         dataset: the benchmark's name, such as ``voc20``.
-        split: which part of it.
-        images: how many were measured.
-        full: how many the whole split has; None when that is not known.
+        split: part of the data set.
+        images: number of images that were measured.
+        full: images in the whole split; None if unknown.
         method: a dense variant, ``pacl`` for a trained head, ``pooled``, ``phi`` or ``mean``.
-        model: which model it was (`describe_model`).
-        protocol: all settings that decide the figures, with the ``name`` of the protocol and its file of ``names``.
+        model: the model, see `describe_model`.
+        protocol: all settings that decide the figures, with the ``name`` of the protocol and its list of ``names``.
         scores: figures by name, in percent.
-        intervals: of some scores, the bounds of a 95 % interval, in percent.
-        details: figures beneath the scores, such as those of every class.
-        speed: what it cost; apart, because it is not the same twice.
-        made: when and with what.
+        intervals: bounds of the 95 % interval of some scores, in percent.
+        details: figures below the scores, such as those of each class.
+        speed: time and memory; these differ from run to run.
+        made: date and versions, see `made_with`.
     """
 
     task: str
@@ -57,12 +58,12 @@ class Result:
 
     @property
     def partial(self) -> bool:
-        """Whether it was measured on a part of the split only (or nobody knows how large that is)."""
+        """Whether only a part of the split was measured, or the size of the split is unknown."""
         return self.full is None or self.images < self.full
 
 
 def describe_model(model: PACL, name: str) -> dict[str, Any]:
-    """What a result says of its model; ``name`` is what ``--model`` was given."""
+    """The model as results state it; ``name`` is how the user named it."""
     from pacl.models.backbone import weights_checksum
 
     config = model.config
@@ -77,7 +78,7 @@ def describe_model(model: PACL, name: str) -> dict[str, Any]:
 
 
 def made_with(device: object) -> dict[str, str]:
-    """Today, and the versions that may change a digit."""
+    """Date, device, and the versions that may change a digit."""
     import open_clip
     import torch
 
@@ -93,7 +94,7 @@ def made_with(device: object) -> dict[str, str]:
 
 
 def write_results(folder: str | Path, results: Sequence[Result]) -> Path:
-    """Write ``results.json`` to a folder, whole; a NaN becomes null."""
+    """Write ``results.json`` to a folder; NaN becomes null."""
     path = Path(folder, RESULTS)
     content = {"format": FORMAT, "version": 1, "results": [_plain(dataclasses.asdict(result)) for result in results]}
     with written_whole(path) as aside:
@@ -105,13 +106,13 @@ def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
     """Read results from files, or from all ``results.json`` in folders and below, in the order of their paths.
 
     Raises:
-        UserError: Nothing there, or a file that is none of ours.
+        UserError: there is none, or a file is not a file of results.
     """
     found: list[Result] = []
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
         files = sorted(path.rglob(RESULTS)) if path.is_dir() else [path]
         if not files:
-            raise UserError(f"{path} holds no {RESULTS}: run python -m eval.segmentation or another script first")
+            raise UserError(f"{path} holds no {RESULTS}: run python -m eval.segmentation or another command first")
         for file in files:
             found += _read(file)
     return found
@@ -126,37 +127,34 @@ def _read(file: Path) -> list[Result]:
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UserError(f"{file} is not a file of results ({error}): run the measurement again") from None
+        raise UserError(f"{file} is not a file of results ({error}); measure again") from None
 
 
 def _result(values: dict[str, Any]) -> Result:
-    """With NaN where a figure is null."""
-    for name, kinds in KINDS.items():
-        if name in values and type(values[name]) not in kinds:
+    """A result from JSON values; a figure that is null becomes NaN."""
+    for name, hint in get_type_hints(Result).items():
+        kind = hint if isinstance(hint, UnionType) else get_origin(hint) or hint
+        if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool)):
             raise ValueError(f"{name} is {values[name]!r}")
-    changed, made = values.get("protocol", {}).get("changed") or [], values.get("made", {})
-    if not isinstance(changed, (list, tuple)) or any(type(word) is not str for word in [*changed, *made.values()]):
-        raise ValueError("changed settings and what it was made with are words")
-    scores = {key: math.nan if value is None else float(value) for key, value in values["scores"].items()}
-    speed = {key: math.nan if value is None else float(value) for key, value in values.get("speed", {}).items()}
-    for key, bounds in values.get("intervals", {}).items():
-        if type(bounds) is not list or len(bounds) != 2 or any(type(x) not in (int, float, type(None)) for x in bounds):
-            raise ValueError(f"the interval of {key} is {bounds!r}")
-        _ = [float(x) for x in bounds if x is not None]  # a number that none can hold is none
-    return Result(**{**values, "scores": scores, "speed": speed})
+    changed, made = values["protocol"].get("changed") or [], values.get("made", {})
+    if not isinstance(changed, list) or not all(isinstance(word, str) for word in [*changed, *made.values()]):
+        raise ValueError("changed settings and versions must be text")
+    figures: dict[str, dict[str, Any]] = {
+        name: {key: _figure(value) for key, value in values.get(name, {}).items()} for name in ("scores", "speed")
+    }
+    figures["intervals"] = {
+        key: [None if bound is None else float(bound) for bound in (low, high)]
+        for key, (low, high) in values.get("intervals", {}).items()
+    }
+    return Result(**{**values, **figures})
 
 
-KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("task", "dataset", "split", "method"), (str,)),
-    **dict.fromkeys(("model", "protocol", "scores", "intervals", "details", "speed", "made"), (dict,)),
-    "images": (int,),
-    "full": (int, type(None)),
-}
-"""Of the fields of a `Result`, as JSON has them."""
+def _figure(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can say it."""
+    """As JSON values."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from eval.common.result import Result, read_results
 from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.protocol import read_protocol

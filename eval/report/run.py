@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from eval.common.result import Result, read_results
 from eval.common.tables import markdown_table
 from eval.report.table import KINDS, MEASURED, Row, table

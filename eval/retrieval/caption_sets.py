@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from eval.classification.image_sets import files_digest
+from eval.common.folders import files_digest
 from pacl.data.lists import read_list
 from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, parsing, read_coco, read_table
 from pacl.data.sources import Source

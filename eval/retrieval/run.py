@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from eval.common.arguments import add_model, load, new_parser
-from eval.common.folders import add_folder, check_text, results_folder
+from eval.common.command import add_folder, add_model, check_least, check_text, load, new_parser
+from eval.common.folders import results_folder
 from eval.common.result import Result, describe_model, made_with, write_results
 from eval.common.tables import markdown_table
 from eval.retrieval.caption_sets import CAPTIONS, LAYOUTS, CaptionSet, open_captions
@@ -241,11 +241,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     model = load(args)
 
-    from eval.common.words import warn_of_unknown_words
+    from eval.common.command import warn_of_unknown_words
 
     planned = [plan(model, captions, method, args) for method in methods]
     folder = results_folder(args.out, OUT, planned, args.overwrite)
-    warn_of_unknown_words(model.clip, captions.texts()[0], "eval.retrieval", f"captions of {captions.name}")
+    warn_of_unknown_words("eval.retrieval", model.clip, captions.texts()[0], f"captions of {captions.name}")
     results = run(model, captions, planned, args, folder)
     write_results(folder, results)
     with written_whole(folder / "results.md") as aside:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from eval.segmentation.drawn_data import draw, record_drawing, style_of, write_lists, write_pair
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from eval.common.arguments import add_model, load, new_parser
+from eval.common.command import add_model, load, new_parser
 from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.patch_labels import majorities
 from eval.segmentation.registry import BENCHMARKS

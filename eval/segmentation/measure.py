@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from eval.common.memory import peak_memory, start_peak
+from eval.common.memory import peak_memory, reset_peak_memory
 from eval.segmentation.counts import Counts
 from eval.segmentation.patch_labels import majorities, patch_counts, upper_bound
 from eval.segmentation.protocol import Protocol
@@ -136,7 +136,7 @@ class Bench:
             protocols': window_batch, precision.
 
     Attributes:
-        run: the run that its counts belong to (`eval.common.claim.digest`).
+        run: the run that its counts belong to (`eval.common.folders.run_digest`).
     """
 
     run: str = ""
@@ -148,7 +148,7 @@ class Bench:
         self.rows = [row.prepare(settings) for row in rows]
         self.settings = self.rows[0].segmenter.settings
         self.device = rows[0].model.device
-        self.base = start_peak(self.device)
+        self.base = reset_peak_memory(self.device)
 
     def predict(
         self, images: Sequence[np.ndarray], targets: Sequence[np.ndarray] | None = None

@@ -1,8 +1,8 @@
-"""What patches are: the majority label of each, how often a method names it, and the most that patches could score.
+"""Labels of patches: majority labels, patch-classification accuracy, and the upper bound of one label a patch.
 
-Patch classification is how the PACL paper (https://arxiv.org/abs/2212.04994) looks at a model before any upsampling:
-each patch's majority label against its most similar class. The bound is the other side of it: the score of a map that
-says the right class for every patch, and one class for all of a patch's pixels.
+The PACL paper (https://arxiv.org/abs/2212.04994) evaluates patch classification, before any upsampling: the majority
+label of each patch against its most similar class. The upper bound is the score of the best map in which all pixels of
+a patch have the same class.
 
 Shapes: T windows, N prompts, C classes, H W pixels, h w the patch grid, k labels that occur.
 """
@@ -25,15 +25,14 @@ def majority(
 ) -> np.ndarray:
     """The most frequent label under each patch of a window.
 
-    The labels are sampled (nearest, pixel centres) at the size that the tower saw. Ignored pixels have a vote, and so
-    has padding beyond the picture, which is ignored: a patch of which no class covers more than they do is ignored.
-    Ties go to the smaller label, of which `IGNORED` is the smallest.
+    The labels are sampled (nearest, pixel centres) at the size that the tower saw. Ignored pixels and the padding
+    beyond the image count as label `IGNORED`. Ties go to the smaller label; `IGNORED` is the smallest.
 
     Args:
         target: int32 [H, W], classes 0..C-1 or `IGNORED`.
-        resized: H', W' of the picture that the windows are cut from.
-        grid: the window's patches, of any stride.
-        corner: first pixel (y, x) of the window on the resized picture.
+        resized: H', W' of the resized image that the windows are taken from.
+        grid: the patch grid of the window, of any stride.
+        corner: first pixel (y, x) of the window in the resized image.
 
     Returns:
         int32 [h, w].
@@ -42,7 +41,7 @@ def majority(
         _nearest(start, extent, side, labels)
         for start, extent, side, labels in zip(corner, grid.extent, resized, target.shape, strict=True)
     )
-    labels = np.full(grid.extent, IGNORED, np.int32)  # what the window shows, and padding where the picture ends
+    labels = np.full(grid.extent, IGNORED, np.int32)  # of the window, padded beyond the image
     labels[: len(y), : len(x)] = target[np.ix_(y, x)]
     names, index = _numbered(labels)
     patches = np.lib.stride_tricks.sliding_window_view(index, (grid.patch, grid.patch))
@@ -52,15 +51,15 @@ def majority(
 
 
 def majorities(maps: PatchMaps, target: np.ndarray) -> np.ndarray:
-    """The `majority` of every patch of every window of a picture's maps: int32 [T, h, w]."""
+    """The `majority` label of every patch of every window of an image: int32 [T, h, w]."""
     return np.stack([majority(target, maps.layout.resized, maps.grid, corner) for corner in maps.layout.corners])
 
 
 def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.ndarray:
-    """Patches whose most similar prompt is one of their majority label's.
+    """Count patches whose most similar prompt belongs to their majority label.
 
-    No threshold and no softmax: the argmax of the values as they are. Where windows overlap, each shows its own
-    patches, and all of them count.
+    The argmax of the similarities, without threshold or softmax. The patches of all windows count, also where windows
+    overlap.
 
     Args:
         maps: similarities with the prompts, values [T, N, h, w].
@@ -68,7 +67,7 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.nd
         true: int32 [T, h, w], the `majorities`.
 
     Returns:
-        int64 [2]: right, and counted (those whose majority is a class).
+        int64 [2]: correct patches, and scored patches (those whose majority label is a class).
     """
     if maps.values.shape[1] != len(ids):
         raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids")
@@ -78,27 +77,27 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.nd
 
 
 def upper_bound(target: np.ndarray, layout: WindowLayout, patch: int, classes: int) -> np.ndarray:
-    """Areas of the map in which every patch of the resized picture has one label, the best one.
+    """Areas of the best map in which every patch of the resized image has one label.
 
-    Patches tile the resized picture from its first pixel, the last ones cut off by its edge. Each takes the label of
-    most of its scored pixels (ties: the smaller), at the labels' own size: no map with one label a patch has more
-    pixels right. Methods that interpolate between patches, or see pixels in several windows, are not bound by it.
+    Patches tile the resized image from its first pixel; the last ones are truncated at its edge. Each takes the most
+    frequent label of its scored pixels (ties: the smaller) at the original size of the labels: no map with one label a
+    patch has more correct pixels. Methods that interpolate between patches or use overlapping windows can exceed it.
 
     Args:
         target: int32 [H, W], classes 0..C-1 or `IGNORED`.
-        layout: of the picture; its ``resized`` is used.
+        layout: of the image; only its ``resized`` is used.
         patch: side of a patch, in resized pixels.
         classes: C.
 
     Returns:
-        int64 [3, C]; `pacl.metrics.segmentation.scores` of the sum over the pictures gives the bound.
+        int64 [3, C]; `pacl.metrics.segmentation.scores` of the sum over the images gives the bound.
     """
     return count_areas(best_of_patches(target, layout, patch), target, classes)
 
 
 def best_of_patches(target: np.ndarray, layout: WindowLayout, patch: int) -> np.ndarray:
-    """The map of `upper_bound`: int32 [H, W]; `IGNORED` where all of a patch is."""
-    # Where pixel centres lie on the resized picture, in whole numbers: (2 y + 1) / 2 * H' / H, then over the patch.
+    """The map of `upper_bound`: int32 [H, W]; `IGNORED` where all pixels of a patch are."""
+    # Patch that holds a pixel's centre, in integers: (2 y + 1) / 2 * H' / H, divided by the patch size.
     rows, columns = (
         (2 * np.arange(side) + 1) * resized // (2 * side * patch)
         for side, resized in zip(target.shape, layout.resized, strict=True)
@@ -107,12 +106,12 @@ def best_of_patches(target: np.ndarray, layout: WindowLayout, patch: int) -> np.
     names, index = _numbered(target)
     votes = _votes(cell, index, int(cell[-1, -1]) + 1, len(names))
     if names[0] == IGNORED:
-        votes[:, 0] = np.minimum(votes[:, 0], votes[:, 1:].sum(axis=1) == 0)  # wins only where it is alone
+        votes[:, 0] = np.minimum(votes[:, 0], votes[:, 1:].sum(axis=1) == 0)  # chosen only if there is no other label
     return names[votes.argmax(axis=1)][cell]
 
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that occur, int32 [k] in order: the first of equals is the smaller. And each pixel's place in them."""
+    """The labels that occur, int32 [k] in ascending order, and each pixel's index in them."""
     shifted = labels - IGNORED  # from 0
     occurring = np.flatnonzero(np.bincount(shifted.ravel()))
     place = np.zeros(occurring[-1] + 1, np.int64)
@@ -126,6 +125,6 @@ def _votes(cells: np.ndarray, labels: np.ndarray, count: int, names: int) -> np.
 
 
 def _nearest(start: int, extent: int, side: int, labels: int) -> np.ndarray:
-    """For resized pixels from `start` to the picture's end, the label pixel that holds each one's centre."""
+    """The label pixel at the centre of each resized pixel, from `start` to the end of the window or image."""
     pixels = np.arange(start, min(start + extent, side))
     return (2 * pixels + 1) * labels // (2 * side)

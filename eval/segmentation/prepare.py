@@ -28,7 +28,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from eval.segmentation import label_maps
 from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.benchmark import Benchmark

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.arguments import add_model, load, new_parser
+from eval.common.command import add_model, load, new_parser
 from eval.common.folders import own_folder
 from eval.segmentation.benchmark import LISTS, Benchmark
 from eval.segmentation.arguments import add_data, find_benchmark
@@ -31,8 +31,9 @@ from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.drawn_data import was_drawn
 from eval.segmentation.protocol import PROTOCOLS, Protocol, read_protocol
 from pacl.cli.messages import EXIT_USER_ERROR, memory_advice
+from pacl.cli.settings import add_settings, given_settings
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 
 VERB = "eval.segmentation"
 OUT = Path("out/segmentation")
-CHANGES = ("size", "stride", "logit_scale", "prior", "templates", "refine", "present")
-"""Flags that are settings of the protocol."""
+ARITHMETIC = ("precision", "window_batch")
+"""Settings of the segmenter that are no part of a protocol."""
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
 
@@ -67,20 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="lists of class names: plain, sclip, clearclip, proxyclip, everyday, or a file; a row each (default: the "
         "protocol's)",
     )  # fmt: skip
-    how.add_argument("--size", type=int, metavar="N", help="short side of the pictures in pixels")
-    how.add_argument("--window", metavar="CROP[/STEP]", help='sliding windows in pixels, or "whole"')
-    how.add_argument("--stride", type=int, metavar="N", help="pixels from one patch to the next")
-    how.add_argument("--logit_scale", type=float, metavar="X", help="factor on the cosines in the softmax over names")
-    how.add_argument("--prior", type=float, metavar="X", help="weight of each class's phi with the whole picture")
     how.add_argument(
         "--present", action="store_true", default=None,
-        help="ask each picture only for the classes that its mask shows, as somebody does who sees it",
+        help="ask each image only for the classes that its mask shows, as somebody does who sees it",
     )  # fmt: skip
-    how.add_argument("--templates", metavar="NAME", help="none, photo, paper, imagenet, or a file")
-    how.add_argument(
-        "--background_rule", metavar="RULE", help="of class 0: none, peak:SHARE, threshold:P or entropy:NATS"
-    )
-    how.add_argument("--refine", type=int, metavar="N", help="iterations of refinement; 0: off")
+    changes = parser.add_argument_group("settings of the segmenter, in place of the protocol's")
+    add_settings(changes, skip=ARITHMETIC, defaults=False)
     more = parser.add_argument_group("what else is measured")
     more.add_argument("--boundary", action="store_true", help="boundary IoU (Cheng et al., CVPR 2021)")
     more.add_argument(
@@ -145,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     for flag in ("batch", "window_batch", "limit"):
         if (value := getattr(args, flag)) is not None and value < 1:
-            raise UserError(f"--{flag} {value}: must be at least 1")
+            raise ArgumentError(flag, value, "must be at least 1")
     if args.workers < 0:
-        raise UserError(f"--workers {args.workers}: must be 0 or more")
+        raise ArgumentError("workers", args.workers, "must be 0 or more")
     tasks = [find(name, args) for name in dict.fromkeys(args.benchmarks)]
     with processes() as ranks:
         if args.device == "auto" and ranks.count > 1:
@@ -169,11 +162,9 @@ def find(name: str, args: argparse.Namespace) -> Task:
         UserError: no such benchmark, data that are missing, or settings that make no sense.
     """
     benchmark = find_benchmark(name, args)
-    changes = {key: value for key in CHANGES if (value := getattr(args, key)) is not None}
-    if args.background_rule is not None:
-        changes["background"] = args.background_rule
-    if args.window is not None:
-        changes |= parse_window(args.window)
+    changes = {key: value for key, value in given_settings(args).items() if key not in ARITHMETIC}
+    if args.present:
+        changes["present"] = True
 
     def protocol(**more: str) -> Protocol:
         return read_protocol(
@@ -193,20 +184,6 @@ def find(name: str, args: argparse.Namespace) -> Task:
         raise UserError(f"{name}: no pictures")
     drawn = name != CUSTOM and was_drawn(benchmark.layout, folders[0].images, args.split or benchmark.split)
     return Task(benchmark, args.split or benchmark.split, folders, protocols, drawn)
-
-
-def parse_window(text: str) -> dict[str, int | None]:
-    """``224/112``, ``224`` or ``whole`` -> settings.
-
-    Raises:
-        UserError: it is none of these.
-    """
-    if text == "whole":
-        return {"window": None, "window_step": None}
-    crop, slash, step = text.partition("/")
-    if not crop.isdecimal() or (slash and not step.isdecimal()):
-        raise UserError(f'--window {text}: is CROP or CROP/STEP in pixels, such as 224/112, or "whole"')
-    return {"window": int(crop), "window_step": int(step) if slash else None}
 
 
 def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
@@ -237,7 +214,8 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
 
 def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes) -> None:
     """Measure one benchmark on all processes; the first of them writes the results."""
-    from eval.common.claim import PARTS, claim, digest, fingerprint
+    from eval.common.folders import PARTS, run_digest, start_run
+    from eval.segmentation.fingerprint import fingerprint
     from eval.segmentation.measure import Bench, Extras, Row, gather, measure
     from eval.segmentation.results import report
 
@@ -247,21 +225,22 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
         for protocol, folder in zip(task.protocols, task.folders, strict=True)
     ]
     folder, extras = task.folders[0], Extras(args.boundary, args.patches)
-    arithmetic = {"precision": args.precision, "window_batch": args.window_batch}
+    arithmetic = {name: getattr(args, name) for name in ARITHMETIC}
     memory = partial(memory_advice, task.name, "a smaller --batch, --window_batch or --size, or --refine 0")
     with ranks.together(), memory():
         if ranks.rank == 0:
             texts = sum(len(label.prompts) for f in task.folders for label in f.labels)
-            doing = f"{len(folder):,} pictures, {texts:,} names in templates {Path(task.protocols[0].templates).name}"
+            templates = Path(task.protocols[0].settings.templates).name
+            doing = f"{len(folder):,} images, {texts:,} names in templates {templates}"
             print(f"{task.name}: {doing}", file=sys.stderr)
             warn_of_names(models, task)
         bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
-        bench.run = digest(settings)
+        bench.run = run_digest(settings)
         out = args.out / task.name if args.out else own_folder(OUT, task.name, settings)
         if ranks.rank == 0:
             make_folder(out)
-            claim(out, settings, args.overwrite)
+            start_run(out, settings, args.overwrite)
             if any((out / PARTS).glob("*.npz")):
                 print(f"{task.name}: goes on with what {out} holds of this run", file=sys.stderr)
     with (
@@ -279,11 +258,11 @@ def measure_task(task: Task, models: dict[str, PACL], args: argparse.Namespace, 
 
 def warn_of_names(models: dict[str, PACL], task: Task) -> None:
     """Say which words a model with a closed vocabulary was never taught, and which names it would cut."""
-    from eval.common.words import warn, warn_of_unknown_words
+    from eval.common.command import warn, warn_of_unknown_words
 
     clip = next(iter(models.values())).clip
     prompts = [prompt for folder in task.folders for label in folder.labels for prompt in label.prompts]
-    warn_of_unknown_words(clip, prompts, VERB, f"names of {task.name}")
+    warn_of_unknown_words(VERB, clip, prompts, f"names of {task.name}")
     if cut := [prompt for prompt in dict.fromkeys(prompts) if clip.count_tokens(prompt) > clip.context_length]:
         warn(VERB, f"{len(cut)} names of {task.name} are longer than {clip.context_length} tokens and are cut")
 

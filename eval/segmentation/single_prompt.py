@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from eval.common.arguments import add_model, load, new_parser
+from eval.common.command import add_model, load, new_parser
 from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import normalize
 
-from eval.common.memory import peak_memory, start_peak
+from eval.common.memory import peak_memory, reset_peak_memory
 from pacl.cli.messages import run_verb
 from pacl.cli.model import choose_device
 from pacl.errors import UserError
@@ -27,7 +27,7 @@ GPU_SIZES = [*CPU_SIZES[2:], (1024, 1024, 196, 512), (1024, 4096, 196, 512), (40
 
 def measure(run: Callable[[], None], device: torch.device, repeats: int) -> tuple[float, float]:
     """Best milliseconds, and peak MiB beyond what was there before."""
-    before = start_peak(device)
+    before = reset_peak_memory(device)
     run()  # untimed: the first call pays for set-up
     peak = peak_memory(device)
     best = float("inf")

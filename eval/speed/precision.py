@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.inputs import find_pictures
 from pacl.cli.messages import run_verb

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from eval.common.arguments import new_parser
+from eval.common.command import new_parser
 from pacl.cli.messages import run_verb
 from pacl.cli.model import choose_device
 from pacl.errors import UserError

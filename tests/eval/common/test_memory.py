@@ -3,13 +3,13 @@ import sys
 import pytest
 import torch
 
-from eval.common.memory import peak_memory, start_peak
+from eval.common.memory import peak_memory, reset_peak_memory
 
 CPU = torch.device("cpu")
 
 
 def test_the_peak_is_of_this_process_and_outlives_what_made_it():
-    start_peak(CPU)
+    reset_peak_memory(CPU)
     before = peak_memory(CPU)
     held = torch.ones(50_000_000)  # 200 MB
     after = peak_memory(CPU)
@@ -24,5 +24,5 @@ def test_a_peak_can_be_forgotten():
     held = torch.ones(50_000_000)
     before = peak_memory(CPU)
     del held
-    assert start_peak(CPU) < before - 150 * 2**20
+    assert reset_peak_memory(CPU) < before - 150 * 2**20
     assert peak_memory(CPU) < before - 150 * 2**20

@@ -55,7 +55,7 @@ def test_fields_of_the_wrong_kind_are_refused(tmp_path, change):
     content = json.loads(file.read_text())
     content["results"][0] |= change
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"results\.json is not a file of results"):
+    with pytest.raises(UserError, match=r"results\.json"):
         read_results(tmp_path)
 
 
@@ -64,12 +64,12 @@ def test_fields_of_the_wrong_kind_are_refused(tmp_path, change):
 )
 def test_what_is_no_result_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(UserError, match=r"results\.json is not a file of results"):
+    with pytest.raises(UserError, match=r"results\.json"):
         read_results(tmp_path)
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(UserError, match="holds no"):
+    with pytest.raises(UserError, match=r"results\.json"):
         read_results(tmp_path)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"absent\.json"):
         read_results(tmp_path / "absent.json")
