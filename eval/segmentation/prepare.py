@@ -1,17 +1,17 @@
-"""Make a benchmark's masks where it needs a conversion, and check a data set before hours are spent on it.
+"""Convert a benchmark's labels to masks where needed, and check a data set before a long evaluation.
 
     python -m eval.segmentation.prepare voc21 --data ROOT
     python -m eval.segmentation.prepare coco_stuff --data ROOT --split val2017 --workers 8
     python -m eval.segmentation.prepare context60 --data ROOT --check
     python -m eval.segmentation.prepare coco_object --data READ_ONLY --out ROOT2
 
-Converted are COCO-Stuff's 182 values to 171 classes, COCO-Object, Cityscapes' label ids to train ids and Pascal
-Context's MATLAB files to 59 classes and background. Masks that are there already are kept, so that a run which was
-stopped goes on where it was. With --out they are written into the same layout elsewhere, beside links to the pictures:
-evaluation is then given --data ROOT2.
+Conversions: COCO-Stuff's 182 values to 171 classes, COCO-Object, Cityscapes' label ids to train ids, and Pascal
+Context's MATLAB files to 59 classes and background. Existing masks are kept, so that an interrupted run continues where
+it stopped. With --out, masks are written to the same layout in another folder, next to links to the images: evaluate
+with --data ROOT2.
 
-Checked are the numbers of pictures, that each picture and mask can be read and is of the other's size, and that masks
-hold the data set's values and no others. The exit code is 1 when something is wrong, else 0.
+Checks: the number of images; that every image and mask can be read and they have the same size; that masks hold only
+values of the data set. The exit code is 1 if something is wrong, else 0.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.layout import FileLayout, Locations, make_writable_folder
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import one_line, run_verb
 from pacl.data.masks import MaskFolder, read_mask
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import written_whole
 
 SHOWN = 20
-"""Problems, and classes that do not occur, that are printed; the rest is counted."""
+"""Number of problems, and of absent classes, that are printed."""
 
 MOST = 5
-"""Classes whose share of the pixels is printed."""
+"""Number of the most frequent classes that are printed."""
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,33 +55,33 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join((*BENCHMARKS, CUSTOM)))
     add_data(parser)
     parser.add_argument("--check", action="store_true", help="check only, convert nothing")
-    parser.add_argument("--out", metavar="ROOT2", type=Path, help="write masks here, where ROOT is read-only")
+    parser.add_argument("--out", metavar="ROOT2", type=Path, help="write the masks here, for a read-only ROOT")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)"
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Convert, check, and print what is there and what is wrong."""
+    """Convert, check, and print a summary and all problems."""
     args = build_parser().parse_args(argv)
     if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: use 1 or more")
+        raise ArgumentError("workers", args.workers, "must be at least 1")
     benchmark = find_benchmark(args.benchmark, args)
     split = args.split or benchmark.split
     problems: list[str] = []
     lacking = None
     if benchmark.label_map is None and args.out is not None:
-        raise UserError(f"--out {args.out}: {benchmark.name} needs no conversion; check it without --out")
+        raise ArgumentError("out", args.out, f"{benchmark.name} needs no conversion; check it without --out")
     if benchmark.label_map is not None and not args.check:
-        place = benchmark.layout.find(args.data, split)
+        found = benchmark.layout.find(args.data, split)
         if args.out is not None:
-            place = linked(place, args.data, args.out)
-        problems, lacking = convert(benchmark.layout, benchmark.label_map, place, args.workers)
+            found = link_images(found, args.data, args.out)
+        problems, lacking = convert(benchmark.layout, benchmark.label_map, found, args.workers)
     root = args.out or args.data
     try:
         folder = benchmark.open(root, split, partial=args.partial)
-    except UserError as error:  # say so, and check what is there
+    except UserError as error:  # report it, and check the rest
         try:
             folder = benchmark.open(root, split, partial=True)
         except UserError:
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems += [finding.problem for finding in findings if finding.problem]
     full = benchmark.full.get(split)
     if full is not None and len(findings) > full:
-        problems.append(f"{folder.images} has {len(findings):,} pictures with masks, {split} has {full:,}")
+        problems.append(f"{folder.images} has {len(findings):,} images with masks, {split} has {full:,}")
     report(benchmark, split, folder, findings)
     for problem in problems[:SHOWN]:
         print(f"wrong: {problem}")
@@ -100,86 +100,82 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def track(
-    function: Callable[[Item], Answer], items: Sequence[Item], workers: int, what: str, start: tuple = ()
-) -> Iterator[Answer]:
-    """``map`` in several processes with a progress bar, in order.
-
-    Args:
-        function: What is done with an item.
-        items: All items.
-        workers: Number of processes; 1 is this one.
-        what: What the bar says.
-        start: A function and its arguments that each process calls first.
-    """
+def track(function: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str) -> Iterator[Result]:
+    """``map`` in ``workers`` processes with a progress bar, in order; with one worker, in this process."""
     from rich.console import Console
     from rich.progress import track as bar
 
     console = Console(stderr=True)
     if workers == 1 or len(items) < 2:
-        if start:
-            start[0](*start[1:])
-        yield from bar(map(function, items), what, len(items), console=console, transient=True)
+        yield from bar(map(function, items), title, len(items), console=console, transient=True)
         return
-    pool = ProcessPoolExecutor(min(workers, len(items)), initializer=start[0] if start else None, initargs=start[1:])
+    pool = ProcessPoolExecutor(min(workers, len(items)))
     try:
-        answers = pool.map(function, items, chunksize=8)
-        yield from bar(answers, what, len(items), console=console, transient=True)
-    finally:  # after Ctrl-C, what has not begun does not begin
+        results = pool.map(function, items, chunksize=8)
+        yield from bar(results, title, len(items), console=console, transient=True)
+    finally:  # on Ctrl-C, cancel what has not started
         pool.shutdown(cancel_futures=True)
 
 
 # --- Conversion -------------------------------------------------------------------------------------------------
 
 
-def linked(place: Locations, root: Path, out: Path) -> Locations:
-    """The same place below another ROOT: pictures and their list are linked to, masks will be written.
+def link_images(found: Locations, data: Path, out: Path) -> Locations:
+    """Link images and their list into another folder of data sets.
+
+    Args:
+        found: The files below ``data``.
+        data: Folder of all data sets.
+        out: The other folder, with the same layout.
+
+    Returns:
+        The files below ``out``, where the masks will be written.
 
     Raises:
-        UserError: It cannot be written to, or holds something else in the links' place.
+        UserError: ``out`` cannot be written to, or holds other files where the links belong.
     """
     make_writable_folder(out, "out")
 
     def link(path: Path) -> Path:
-        there = out / path.relative_to(root)
+        target = out / path.relative_to(data)
         try:
-            there.parent.mkdir(parents=True, exist_ok=True)
-            if not there.is_symlink() and not there.exists():
-                there.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.is_symlink() and not target.exists():
+                target.symlink_to(path.resolve(), target_is_directory=path.is_dir())
         except OSError as error:
-            raise UserError(f"{there}: cannot link to {path} ({error.strerror or error})") from None
-        if there.resolve() != path.resolve():
-            raise UserError(f"{there} is not a link to {path}: choose another --out")
-        return there
+            raise UserError(f"{target}: cannot link to {path} ({error.strerror or error})") from None
+        if target.resolve() != path.resolve():
+            raise ArgumentError("out", out, f"{target} is not a link to {path}; choose another folder")
+        return target
 
-    only = place.only if place.only is None or not place.only.is_file() else link(place.only)
-    images = link(place.images) if place.images.is_dir() else place.images
-    base, masks = (out / path.relative_to(root) for path in (place.base, place.masks))
-    return Locations(base, images, masks, only, place.raw)
+    only = found.only if found.only is None or not found.only.is_file() else link(found.only)
+    images = link(found.images) if found.images.is_dir() else found.images
+    base, masks = (out / path.relative_to(data) for path in (found.base, found.masks))
+    return Locations(base, images, masks, only, found.raw)
 
 
-def convert(layout: FileLayout, table: np.ndarray, place: Locations, workers: int) -> tuple[list[str], str | None]:
-    """Write the masks that are not there.
+def convert(layout: FileLayout, table: np.ndarray, found: Locations, workers: int) -> tuple[list[str], str | None]:
+    """Convert the label files whose masks do not exist.
 
     Args:
-        layout: Of the benchmark; says how its files end.
+        layout: Of the benchmark.
         table: Of `eval.segmentation.label_maps`.
-        place: Where its files are; the masks are written there.
+        found: The benchmark's files; the masks are written to ``found.masks``.
         workers: Number of processes.
 
     Returns:
-        A line for each label file that could not be converted, and one about pictures without a label file, if any.
+        A line for each label file that could not be converted, and one about images without a label file, if any.
 
     Raises:
-        UserError: The label files do not belong to the data set, or there is no place to write to.
+        UserError: The label files belong to another data set, or the masks cannot be written.
     """
-    if place.raw is None or not place.images.is_dir():
-        return [], None  # nothing to convert: opening the benchmark tells what is missing
+    if found.raw is None or not found.images.is_dir():
+        return [], None  # opening the benchmark reports what is missing
     raw = MaskFolder(
-        images=str(place.images),
-        masks=str(place.raw),
+        images=str(found.images),
+        masks=str(found.raw),
         names="",
-        only=None if place.only is None else str(place.only),
+        only=None if found.only is None else str(found.only),
         image_ending=layout.image_ending,
         mask_ending=layout.raw_ending,
     )
@@ -189,31 +185,31 @@ def convert(layout: FileLayout, table: np.ndarray, place: Locations, workers: in
     except UserError as error:
         lacking = str(error)
         files = replace(raw, partial=True).files
-    pairs = [(path, place.masks / (name + layout.mask_ending)) for name, _, path in files]
+    pairs = [(path, found.masks / (name + layout.mask_ending)) for name, _, path in files]
     todo = [(path, mask) for path, mask in pairs if not mask.exists()]
     if todo:
         if layout.raw_ending == ".mat":
-            check_names(place.raw)
+            _check_context_names(found.raw)
         try:
-            make_writable_folder(place.masks, "data")
+            make_writable_folder(found.masks, "data")
         except UserError as error:
-            raise UserError(f"{error}: --out ROOT2 writes the masks there") from None
-    answers = list(track(partial(convert_one, table=table), todo, workers, "Converting")) if todo else []
-    problems = [answer for answer in answers if answer is not None]
-    there = f", {len(pairs) - len(todo):,} were there" if len(pairs) > len(todo) else ""
-    print(f"{len(todo) - len(problems):,} masks written to {place.masks}{there}")
+            raise UserError(f"{one_line(error)}, or write the masks elsewhere with --out") from None
+    results = list(track(partial(_convert_one, table=table), todo, workers, "Converting")) if todo else []
+    problems = [result for result in results if result is not None]
+    kept = f", {len(pairs) - len(todo):,} existed" if len(pairs) > len(todo) else ""
+    print(f"{len(todo) - len(problems):,} masks written to {found.masks}{kept}")
     return problems, lacking
 
 
-def check_names(raw: Path) -> None:
-    """Compare Pascal Context's own labels.txt, where it lies with the label files, with the table."""
+def _check_context_names(raw: Path) -> None:
+    """Compare Pascal Context's labels.txt, if it was unpacked with the label files, with the table."""
     for labels in (raw / "labels.txt", raw.parent / "labels.txt"):
         if labels.is_file():
             return label_maps.check_context_names(labels)
 
 
-def convert_one(pair: tuple[Path, Path], table: np.ndarray) -> str | None:
-    """Convert one label file; what is wrong with it, or None."""
+def _convert_one(pair: tuple[Path, Path], table: np.ndarray) -> str | None:
+    """Convert a label file; return a description of the problem, or None."""
     path, mask = pair
     try:
         raw = label_maps.read_context(path) if path.suffix == ".mat" else read_mask(path)
@@ -230,12 +226,12 @@ def convert_one(pair: tuple[Path, Path], table: np.ndarray) -> str | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one picture and its mask hold.
+    """Result of the check of one image and its mask.
 
     Attributes:
         size: width and height of the mask.
-        pixels: int64 [C + 1]: its pixels of each class; the last number counts those that are not scored.
-        problem: what is wrong, or None; then the others are not known.
+        pixels: int64 [C + 1]: number of pixels of each class, and of pixels that are not scored.
+        problem: description of the problem, or None; with a problem, the others are not set.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -243,36 +239,26 @@ class Finding:
     problem: str | None = None
 
 
-_folder: MaskFolder
-"""What this process checks; handed over once, because the list of a large folder's files is long."""
-
-
-def start_check(folder: MaskFolder) -> None:
-    """Tell a process which folder `check_one` means."""
-    global _folder
-    _folder = folder
-
-
-def check_one(index: int) -> Finding:
-    """Read one picture and its mask."""
+def _check_one(file: tuple[str, Path, Path], folder: MaskFolder) -> Finding:
     try:
-        item = _folder[index]
+        item = folder.read(*file)
         item.picture()
     except UserError as error:
         return Finding(problem=str(error))
-    classes = len(_folder.labels)
+    classes = len(folder.labels)
     counted = np.where(item.mask < 0, classes, item.mask)  # [H, W]
     height, width = item.mask.shape
     return Finding((width, height), np.bincount(counted.ravel(), minlength=classes + 1))
 
 
 def check(folder: MaskFolder, workers: int) -> list[Finding]:
-    """Read every picture and mask of a folder."""
-    return list(track(check_one, range(len(folder)), workers, "Checking", (start_check, folder)))
+    """Read every image and mask of a folder."""
+    bare = replace(folder)  # without the cached list of files, which is long and would be sent with every item
+    return list(track(partial(_check_one, folder=bare), folder.files, workers, "Checking"))
 
 
 def report(benchmark: Benchmark, split: str, folder: MaskFolder, findings: Sequence[Finding]) -> None:
-    """Print what a folder holds."""
+    """Print a summary of a folder."""
     from rich.console import Console
     from rich.table import Table
 
@@ -281,7 +267,7 @@ def report(benchmark: Benchmark, split: str, folder: MaskFolder, findings: Seque
     number = f"{len(findings):,}"
     if full is not None:
         number += f" of {full:,}" + (": a sample" if len(findings) < full else "")
-    table.add_row("pictures", number)
+    table.add_row("images", number)
     good = [finding for finding in findings if finding.pixels is not None]
     if good:
         widths, heights = zip(*(finding.size for finding in good), strict=True)

@@ -129,12 +129,15 @@ class MaskFolder:
         return len(self.files)
 
     def __getitem__(self, index: int) -> MaskedPicture:
-        """Read one mask (not the picture).
+        """`read` an item."""
+        return self.read(*self.files[index])
+
+    def read(self, name: str, path: Path, file: Path) -> MaskedPicture:
+        """Read the mask of one of `files` (not the image).
 
         Raises:
             UserError: the mask cannot be read, is no index PNG, or has a value that is neither a class nor ignored.
         """
-        name, path, file = self.files[index]
         values = read_mask(file)
         mask = self._classes[values]  # [H, W]
         if (outside := mask == OUTSIDE).any():

@@ -1,7 +1,8 @@
-"""Conversion and check of whole folders: what is written, what is told, what is left alone."""
+"""Conversion and check of data sets: what is written, what is reported, what is left unchanged."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from eval.segmentation import generate, prepare
 from eval.segmentation.registry import BENCHMARKS
 from pacl.data.masks import read_mask
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from tests.paths import SHARED
 
 DATA = SHARED / "data"
@@ -33,13 +34,13 @@ def masks(root: Path, name: str) -> list[list[list[int]]]:
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_conversion_gives_the_masks_that_are_scored(name, tmp_path, capsys):
-    """From the same seed: the labels as published, converted, against the masks drawn at once."""
+    """From the same seed: published labels after conversion, and masks that were drawn directly."""
     raw, done = draw(tmp_path / "raw", name, "--raw"), draw(tmp_path / "done", name)
     assert run(name, raw) == 0
     assert "3 masks written to" in capsys.readouterr().out
     assert masks(raw, name) == masks(done, name)
     files = zip(BENCHMARKS[name].open(raw).files, BENCHMARKS[name].open(done).files, strict=True)
-    for (_, _, a), (_, _, b) in files:  # and to the letter, before any value is left out
+    for (_, _, a), (_, _, b) in files:  # the stored values, before any are ignored
         assert np.array_equal(read_mask(a), read_mask(b))
 
 
@@ -71,16 +72,14 @@ def test_a_stopped_conversion_goes_on(tmp_path, capsys):
     capsys.readouterr()
     assert run("coco_stuff", tmp_path) == 0
     assert "1 masks written to" in (out := capsys.readouterr().out)
-    assert "2 were there" in out
+    assert "2 existed" in out
     assert first.stat().st_mtime_ns == before
     assert not list(tmp_path.rglob(".*"))
 
 
 def test_check_converts_nothing(tmp_path):
     draw(tmp_path, "coco_stuff", "--raw")
-    with pytest.raises(
-        UserError, match=r"make them from .*stuffthingmaps/val2017 with: python -m eval.segmentation.prepare coco_stuff"
-    ):
+    with pytest.raises(UserError, match=r"stuffthingmaps/val2017 .*python -m eval\.segmentation\.prepare coco_stuff"):
         run("coco_stuff", tmp_path, "--check")
     assert not list(tmp_path.rglob("*TrainIds.png"))
 
@@ -100,16 +99,17 @@ def test_out_leaves_the_data_as_they_are(name, tmp_path):
 
 
 def test_a_folder_marked_as_read_only_is_not_written_to(tmp_path):
-    """Root could: the mark counts, not the ability."""
+    """Even for root, who could write there."""
     draw(tmp_path, "coco_stuff", "--raw")
     folders = [tmp_path / "coco/annotations", tmp_path / "coco"]
     for folder in folders:
         folder.chmod(0o555)
     try:
-        with pytest.raises(UserError, match=r"annotations is read-only.*--out ROOT2"):
+        with pytest.raises(UserError, match=r"annotations .*--out"):
             run("coco_stuff", tmp_path)
-        with pytest.raises(UserError, match=r"--out .*annotations is read-only"):
+        with pytest.raises(ArgumentError) as error:
             run("coco_stuff", tmp_path, "--out", str(folders[0] / "out"))
+        assert (error.value.argument, error.value.value) == ("out", folders[0] / "out")
         assert [path.name for path in folders[0].iterdir()] == ["stuffthingmaps"]
     finally:
         for folder in folders:
@@ -119,21 +119,23 @@ def test_a_folder_marked_as_read_only_is_not_written_to(tmp_path):
 def test_out_with_other_files_in_the_place_of_links(tmp_path):
     draw(tmp_path / "raw", "coco_stuff", "--raw")
     (tmp_path / "out/coco/images/val2017").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"out/coco/images/val2017 is not a link to .*: choose another --out"):
+    with pytest.raises(ArgumentError, match=r"out/coco/images/val2017") as error:
         run("coco_stuff", tmp_path / "raw", "--out", str(tmp_path / "out"))
+    assert error.value.argument == "out"
 
 
 def test_out_is_for_conversions(tmp_path):
     draw(tmp_path, "voc21")
-    with pytest.raises(UserError, match="--out out: voc21 needs no conversion"):
+    with pytest.raises(ArgumentError) as error:
         run("voc21", tmp_path, "--out", "out")
+    assert (error.value.argument, error.value.value) == ("out", Path("out"))
 
 
 # ---------------------------------------------------------------- what is wrong
 
 
-def test_what_a_check_tells(tmp_path, capsys):
-    """Four rows of each class, by hand; of 2,000 pictures there is one."""
+def test_the_summary_of_a_check(tmp_path, capsys):
+    """Shares of pixels counted by hand; one image of 2,000."""
     base = tmp_path / "ADEChallengeData2016"
     mask = np.repeat(np.array([0, 1, 3], np.uint8), [2, 6, 2])[:, None].repeat(20, axis=1)
     for folder, values in (("images", np.zeros((10, 20, 3), np.uint8)), ("annotations", mask)):
@@ -153,15 +155,13 @@ def test_everything_wrong_is_named(workers, tmp_path, capsys):
     masks_folder = tmp_path / "VOCdevkit/VOC2012/SegmentationClass"
     Image.fromarray(np.full((40, 60), 30, np.uint8)).save(masks_folder / "2012_000001.png")
     Image.fromarray(np.zeros((60, 40), np.uint8)).save(masks_folder / "2012_000002.png")
-    picture = tmp_path / "VOCdevkit/VOC2012/JPEGImages/2012_000003.jpg"
-    picture.write_bytes(picture.read_bytes()[:500])
+    image = tmp_path / "VOCdevkit/VOC2012/JPEGImages/2012_000003.jpg"
+    image.write_bytes(image.read_bytes()[:500])
     assert prepare.main(["voc21", "--data", str(tmp_path), "--workers", workers]) == 1
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: ")]
     assert len(wrong) == 3
-    for line, message in zip(
-        wrong, ("holds the value 30", "but its mask 40 x 60", "is broken or cut short"), strict=True
-    ):
-        assert message in line
+    for line, name in zip(wrong, ("2012_000001.png", "2012_000002.jpg", "2012_000003.jpg"), strict=True):
+        assert name in line
 
 
 def test_missing_masks_are_named_and_the_rest_is_checked(tmp_path, capsys):
@@ -170,21 +170,21 @@ def test_missing_masks_are_named_and_the_rest_is_checked(tmp_path, capsys):
     assert run("camvid", tmp_path) == 1
     out = capsys.readouterr().out
     assert "2 of 101: a sample" in out
-    assert "lacks 1 mask (drawn_00002.png)" in out
+    assert "drawn_00002.png" in out
     assert run("camvid", tmp_path, "--partial") == 0
 
 
-def test_pictures_without_a_label_file_are_named(tmp_path, capsys):
+def test_images_without_a_label_file_are_named(tmp_path, capsys):
     draw(tmp_path, "coco_stuff", "--raw")
     raw = tmp_path / "coco/annotations/stuffthingmaps/val2017"
     (raw / "000000000002.png").unlink()
     assert run("coco_stuff", tmp_path) == 1
-    assert "stuffthingmaps/val2017 lacks 1 mask (000000000002.png) of pictures" in capsys.readouterr().out
+    assert "000000000002.png" in capsys.readouterr().out
     assert run("coco_stuff", tmp_path, "--partial") == 0
 
 
 def test_label_files_of_something_else(tmp_path, capsys):
-    """The value 11, street sign, has no pixels in COCO-Stuff; the other pictures are converted all the same."""
+    """The value 11, street sign, has no pixels in COCO-Stuff; the other images are converted all the same."""
     draw(tmp_path, "coco_stuff", "--raw")
     raw = tmp_path / "coco/annotations/stuffthingmaps/val2017"
     Image.fromarray(np.full((40, 60), 11, np.uint8)).save(raw / "000000000001.png")
@@ -192,25 +192,25 @@ def test_label_files_of_something_else(tmp_path, capsys):
     assert run("coco_stuff", tmp_path) == 1
     out = capsys.readouterr().out
     assert "1 masks written" in out
-    assert "000000000001.png holds the value 11, which the data set does not have" in out
-    assert "000000000002.png is not a PNG file" in out
+    assert "000000000001.png holds the value 11" in out
+    assert "000000000002.png" in out
 
 
 def test_context_with_other_label_numbers_is_not_converted(tmp_path):
-    """The numbers of the 400-label version, say: the data set's own labels.txt tells."""
+    """Such as the numbers of the 400-label version: labels.txt shows them."""
     draw(tmp_path, "context60", "--raw")
     labels = tmp_path / "VOCdevkit/VOC2010/labels.txt"
     labels.write_text(labels.read_text().replace("2: aeroplane", "2: air conditioner"))
-    with pytest.raises(UserError, match=r'labels.txt: id 2 is "air conditioner", not "aeroplane"'):
+    with pytest.raises(UserError, match=r"labels\.txt.*air conditioner.*aeroplane"):
         run("context60", tmp_path)
     assert not list(tmp_path.rglob("SegmentationClassContext/*.png"))
 
 
-def test_more_pictures_than_the_split_has(tmp_path, capsys, monkeypatch):
+def test_more_images_than_the_split_has(tmp_path, capsys, monkeypatch):
     draw(tmp_path, "camvid")
     monkeypatch.setitem(BENCHMARKS["camvid"].full, "val", 2)
     assert run("camvid", tmp_path) == 1
-    assert "has 3 pictures with masks, val has 2" in capsys.readouterr().out
+    assert re.search(r"wrong: .*\b3 images.*\b2$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_many_problems_are_counted(tmp_path, capsys, monkeypatch):
@@ -234,18 +234,23 @@ def test_custom_folders_are_checked_too(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "named"),
     [
-        (("voc22",), "no benchmark voc22"),
-        (("voc21", "--workers", "0"), "--workers 0"),
-        (("voc21",), "voc21: .*JPEGImages does not exist: get Pascal VOC 2012 with background from http"),
-        (("context60",), "JPEGImages does not exist"),
-        (("custom",), "custom needs --images, --masks, --classes"),
+        (("voc22",), "voc22"),
+        (("voc21",), "voc21.*JPEGImages.*http"),
+        (("context60",), "context60.*JPEGImages"),
+        (("custom",), "--images, --masks, --classes"),
     ],
 )
-def test_wrong_words(words, message, tmp_path):
-    with pytest.raises(UserError, match=message):
+def test_missing_data_are_named(words, named, tmp_path):
+    with pytest.raises(UserError, match=named):
         prepare.main(["--data", str(tmp_path), *words])
+
+
+def test_at_least_one_worker(tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        prepare.main(["--data", str(tmp_path), "voc21", "--workers", "0"])
+    assert (error.value.argument, error.value.value) == ("workers", 0)
 
 
 # ---------------------------------------------------------------- real samples
@@ -253,7 +258,7 @@ def test_wrong_words(words, message, tmp_path):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data sets at {DATA}")
 def test_real_coco_labels(tmp_path, capsys):
-    """Converted elsewhere. The first photo shows a cat before a laptop, on a bed, and someone's arm."""
+    """Converted to another folder. The first photo shows a cat, a laptop, a bed and someone's arm."""
     assert run("coco_stuff", DATA, "--split", "train2017", "--out", str(tmp_path)) == 0
     assert run("coco_object", DATA, "--split", "train2017", "--out", str(tmp_path)) == 0
     assert "13 of 118,287: a sample" in capsys.readouterr().out
