@@ -4,59 +4,76 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any, get_args, get_type_hints
+from collections.abc import Callable, Collection
+from typing import Any, get_args, get_origin, get_type_hints
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.segmentation.settings import SegmenterSettings
 
 
-def add_settings(group: argparse._ArgumentGroup) -> None:
-    """A flag for every field of `SegmenterSettings`: its name, type, default and description are the field's own."""
+def add_settings(group: argparse._ArgumentGroup, *, skip: Collection[str] = (), defaults: bool = True) -> None:
+    """A flag for every field of `SegmenterSettings`: its name, type, default and description are the field's own.
+
+    Args:
+        group: of the parser.
+        skip: fields without a flag.
+        defaults: without them, a flag that is not given leaves no trace; see `given_settings`.
+    """
     from docstring_parser import parse_from_object
 
     texts = {param.arg_name: param.description or "" for param in parse_from_object(SegmenterSettings).params}
     hints = get_type_hints(SegmenterSettings)
     for field in dataclasses.fields(SegmenterSettings):
-        hint = hints[field.name]
-        kinds = [kind for kind in get_args(hint) or [hint] if kind is not type(None)]
-        text = texts[field.name].replace("None:", "Default:").replace("%", "%%")
-        if field.default is not None:
+        if field.name in skip:
+            continue
+        kinds = [kind for kind in get_args(hints[field.name]) or [hints[field.name]] if kind is not type(None)]
+        text = texts[field.name].replace("None:", "Default:" if defaults else "null:").replace("%", "%%")
+        if field.default is not None and defaults:
             text += f" (default: {field.default})"
+        options: dict[str, Any] = {"help": text, "default": field.default if defaults else argparse.SUPPRESS}
         if field.name == "window":
-            group.add_argument("--window", metavar="CROP[/STEP]", action=Window, help=text)
-        elif field.name == "scales":
-            group.add_argument("--scales", metavar="X[,X...]", type=parse_scales, help=text)
+            options |= {"metavar": "CROP[/STEP]", "action": Window}
+        elif get_origin(kinds[0]) is tuple:
+            options |= {"metavar": "X[,X...]", "type": numbers(get_args(kinds[0])[0])}
         elif isinstance(kinds[0], str):  # Literal
-            group.add_argument(f"--{field.name}", choices=kinds, default=field.default, help=text)
+            options |= {"choices": kinds}
         else:
-            metavar = {int: "N", float: "X", str: "TEXT"}[kinds[0]]
-            group.add_argument(f"--{field.name}", type=kinds[0], metavar=metavar, default=field.default, help=text)
+            options |= {"metavar": {int: "N", float: "X", str: "TEXT"}[kinds[0]], "type": kinds[0]}
+        group.add_argument(f"--{field.name}", **options)
 
 
 def settings_of(args: argparse.Namespace) -> SegmenterSettings:
     """The settings that the flags of `add_settings` state."""
-    return SegmenterSettings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(SegmenterSettings)})
+    return SegmenterSettings(**given_settings(args))
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `SegmenterSettings` that flags set; without defaults (see `add_settings`) only those given."""
+    return {f.name: getattr(args, f.name) for f in dataclasses.fields(SegmenterSettings) if hasattr(args, f.name)}
 
 
 class Window(argparse.Action):
-    """``--window CROP/STEP`` says both at once."""
+    """``--window CROP/STEP`` sets both fields at once; ``--window whole`` is None."""
 
     def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
+        if value == "whole":
+            namespace.window, namespace.window_step = None, None
+            return
         crop, slash, step = value.partition("/")
         if not crop.isdecimal() or (slash and not step.isdecimal()):
-            raise UserError(f"{option} {value}: is CROP or CROP/STEP in pixels, such as 224/112")
+            raise ArgumentError("window", value, 'must be CROP or CROP/STEP in pixels, such as 224/112, or "whole"')
         namespace.window = int(crop)
         if slash:
             namespace.window_step = int(step)
 
 
-def parse_scales(text: str) -> tuple[float, ...]:
-    """``1,2`` -> (1.0, 2.0).
+def numbers(kind: type) -> Callable[[str], tuple[Any, ...]]:
+    """A parser of ``1,2`` as a tuple of numbers of a type; it raises `argparse.ArgumentTypeError`."""
 
-    Raises:
-        argparse.ArgumentTypeError: No numbers with commas between them.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number or several such as 1,2") from None
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number or several such as 1,2") from None
+
+    return parse

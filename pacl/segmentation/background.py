@@ -1,4 +1,8 @@
-"""Which pixels belong to none of the labels: the background rules, from their spelling to their verdict."""
+"""Background rules: which pixels belong to none of the labels.
+
+To add a rule: a spelling in `parse_background`, and what it does in `Background.rejects` (from the class
+probabilities of a pixel) or in `pacl.segmentation.scoring.patch_scores` (one more score that competes).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,32 +51,39 @@ class Background:
             return "prompt:" + ";".join(self.prompts)
         return f"{self.kind}:{self.limit:g}" if self.kind in ("threshold", "entropy", "peak") else self.kind
 
-    def resolve(self, labels: int, names: int, calibrated: bool = False) -> Background:
+    def resolve(self, classes: int, prompts: int, calibrated: bool = False) -> Background:
         """Settle `auto`, and refuse a limit that no pixel can ever cross.
 
         Args:
-            labels: Number of labels C.
-            names: Number of prompts N of all labels together; N > C where labels have synonyms.
-            calibrated: Whether the model is, see `pacl.calibrate`.
+            classes: Number of classes that compete: the labels, and the background where it has prompts of its own.
+            prompts: Number of prompts of these classes together; more than classes where there are synonyms.
+            calibrated: Whether the model is, see `pacl.segmentation.calibration`.
+
+        Raises:
+            ArgumentError: ``background``: the rule makes no sense with this model or so many classes.
         """
         if self.kind == "auto":
             single = Background("peak", limit=PEAK_SHARE) if calibrated else Background("contrast")
-            return single if labels < 2 else Background("none")
+            return single if classes < 2 else Background("none")
         if self.kind == "peak" and not calibrated:
-            raise UserError(f"--background {self}: this model is not calibrated; see python -m pacl.calibrate --help")
-        if self.kind == "entropy" and self.limit >= math.log(labels):
-            raise UserError(
-                f"--background {self}: can never hold, the entropy of {labels} label(s) is at most ln {labels} = "
-                f"{math.log(labels):.2f} nats; use "
-                + (f"a lower limit such as entropy:{0.7 * math.log(labels):.1f}, " if labels > 1 else "")
-                + "contrast or prompt:TEXT"
+            raise ArgumentError("background", self, "this model is not calibrated; see python -m pacl.calibrate --help")
+        if self.kind == "entropy" and self.limit >= math.log(classes):
+            raise ArgumentError(
+                "background",
+                self,
+                f"can never hold, the entropy of {classes} class(es) is at most ln {classes} = "
+                f"{math.log(classes):.2f} nats; use "
+                + (f"a lower limit such as entropy:{0.7 * math.log(classes):.1f}, " if classes > 1 else "")
+                + "contrast or prompt:TEXT",
             )
-        if self.kind == "threshold" and self.limit <= 1 / names:
-            raise UserError(
-                f"--background {self}: can never hold, the best of {names} prompt(s) always has a probability of at "
-                f"least 1/{names} = {1 / names:.2f}; use "
-                + (f"a limit above that such as threshold:{(1 + 1 / names) / 2:.2f}, " if names > 1 else "")
-                + "contrast or prompt:TEXT"
+        if self.kind == "threshold" and self.limit <= 1 / prompts:
+            raise ArgumentError(
+                "background",
+                self,
+                f"can never hold, the best of {prompts} prompt(s) always has a probability of at "
+                f"least 1/{prompts} = {1 / prompts:.2f}; use "
+                + (f"a limit above that such as threshold:{(1 + 1 / prompts) / 2:.2f}, " if prompts > 1 else "")
+                + "contrast or prompt:TEXT",
             )
         return self
 
@@ -81,7 +92,7 @@ class Background:
 
         Args:
             probabilities: [C, ...] of the classes. With synonyms they need not sum to 1 (see
-                `pacl.segmentation.segmenter.class_probabilities`); the entropy is taken of their shares.
+                `pacl.segmentation.scoring.class_probabilities`); the entropy is taken of their shares.
 
         Returns:
             bool [...], or None for the rules that the argmax alone decides.
@@ -99,7 +110,7 @@ def parse_background(rule: str) -> Background:
     ``prompt:sky;a wall``, ``threshold:0.1``, ``entropy`` or ``entropy:1.2``.
 
     Raises:
-        UserError: The rule is none of these, or its number makes no sense.
+        ArgumentError: ``background``: the rule is none of these, or its number makes no sense.
     """
     kind, colon, value = (part.strip() for part in rule.partition(":"))
     if kind in ("auto", "none", "contrast") and not colon:
@@ -107,7 +118,7 @@ def parse_background(rule: str) -> Background:
     if kind == "prompt":
         prompts = tuple(text for part in value.split(";") if (text := part.strip()))
         if not prompts:
-            raise UserError(f"--background {rule}: names no text; try prompt:background")
+            raise ArgumentError("background", rule, "names no text; try prompt:background")
         return Background(kind, prompts)
     if kind == "peak" and not colon:
         return Background(kind, limit=PEAK_SHARE)
@@ -119,10 +130,10 @@ def parse_background(rule: str) -> Background:
         except ValueError:
             limit = math.nan
         if kind == "threshold" and not 0 < limit < 1:
-            raise UserError(f"--background {rule}: needs a probability between 0 and 1; try threshold:0.1")
+            raise ArgumentError("background", rule, "needs a probability between 0 and 1; try threshold:0.1")
         if kind == "peak" and not 0 < limit < 1:
-            raise UserError(f"--background {rule}: needs a share between 0 and 1; try peak:{PEAK_SHARE}")
+            raise ArgumentError("background", rule, f"needs a share between 0 and 1; try peak:{PEAK_SHARE}")
         if kind == "entropy" and not 0 < limit < math.inf:
-            raise UserError(f"--background {rule}: needs a positive number of nats; try entropy:{PAPER_ENTROPY}")
+            raise ArgumentError("background", rule, f"needs a positive number of nats; try entropy:{PAPER_ENTROPY}")
         return Background(kind, limit=limit)
-    raise UserError(f"--background {rule or repr(rule)}: unknown rule; use {SPELLINGS}")
+    raise ArgumentError("background", rule or repr(rule), f"unknown rule; use {SPELLINGS}")

@@ -1,8 +1,8 @@
 """Calibration: the mean score of a text over varied photos, measured once and saved with the head.
 
-Some texts have a high cosine with almost every patch, others with none, whatever a photo shows. The mean patch vector
-over varied photos, times a text, is that text's mean cosine; `pacl.segmentation.segmenter.patch_scores` subtracts it. The
-standard deviation around the mean gives a threshold, `presence`, above which the thing is taken to be in the photo.
+Some texts have a high cosine with almost every patch, others with none, in all photos. The mean patch vector over
+varied photos, times a text, is that text's mean cosine; `pacl.segmentation.scoring.patch_scores` subtracts it. The
+standard deviation around the mean gives a threshold, `presence`, above which the thing counts as being in the photo.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pacl.models.model import PACL
 from pacl.prompts import GENERIC_CONTRAST
-from pacl.segmentation.patch_maps import encode_images
+from pacl.segmentation.encode import encode_images
 from pacl.segmentation.settings import SegmenterSettings
 
 DEVIATIONS = 3.0

@@ -1,4 +1,4 @@
-"""How to segment: the one place of these defaults. Flags, YAML and `Segmenter` all take them from here.
+"""Settings of the segmenter: the one place of their defaults. Flags, YAML and `Segmenter` take them from here.
 
 Apart from `pacl.segmentation.segmenter` so that a command can show its help without importing torch.
 """
@@ -6,11 +6,18 @@ Apart from `pacl.segmentation.segmenter` so that a command can show its help wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.models.precision import PRECISIONS, Precision
 from pacl.segmentation.background import parse_background
+
+Interpolation = Literal["bicubic", "bilinear"]
+Accumulate = Literal["pixel", "patch"]
+RefineOn = Literal["probabilities", "cosines"]
+
+DILATIONS: dict[RefineOn, tuple[int, ...]] = {"probabilities": (1, 2, 4, 8, 12, 24), "cosines": (8, 16)}
+"""Default neighbour distances of refinement: those of its authors, and those of SCLIP and NACLIP."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +25,19 @@ class SegmenterSettings:
     """Settings of `pacl.segmentation.segmenter.Segmenter`; every one is also a flag of the command."""
 
     size: int | None = None
-    """Short side, in pixels, that a picture is resized to (up or down) for the tower. None: the model's own."""
+    """Short side, in pixels, to which an image is resized (up or down) for the tower. None: the model's own."""
 
     scales: tuple[float, ...] | None = None
-    """Factors of that size, such as 1,2: the picture is encoded once at each, and the patch vectors are averaged on the
+    """Factors of that size, such as 1,2: the image is encoded once at each, and the patch vectors are averaged on the
     finest grid. Larger scales give sharper masks, the size that the model was trained at knows more names; the cost
     grows with their squares. None: the model's own."""
 
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """How it is resized: "bicubic" with antialiasing, as CLIP's own preprocessing does it, or "bilinear" without, as
-    mmsegmentation and so most published figures do."""
+    interpolation: Interpolation = "bicubic"
+    """How the image is resized: "bicubic" with antialiasing, as CLIP's own preprocessing does it, or "bilinear"
+    without, as mmsegmentation and so most published figures do."""
 
     window: int | None = None
-    """Side of the square windows that slide over the resized picture, in its pixels. None: all of it at once."""
+    """Side of the square windows that slide over the resized image, in its pixels. None: the whole image at once."""
 
     window_step: int | None = None
     """Pixels from one window to the next. None: half a window."""
@@ -39,15 +46,19 @@ class SegmenterSettings:
     """Pixels from one patch to the next; less than the patch size gives finer maps at a cost that grows with the
     square (the paper uses a quarter of the patch). None: the patch size."""
 
-    accumulate: Literal["pixel", "patch"] = "patch"
+    accumulate: Accumulate = "patch"
     """Where overlapping windows are averaged: "pixel", each upsampled first, as the published protocols do it, or
     "patch", on one global patch grid with one upsampling at the end: less memory and time, and the window's step and
-    the resized picture are rounded to the patch stride. Labels differ on 1 % of the pixels or so, mIoU hardly."""
+    the resized image are rounded to the patch stride. Labels differ on about 1 % of the pixels, mIoU hardly."""
 
     background: str = "auto"
-    """What gets id 0: auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P or entropy[:NATS]. auto is
-    none for several labels; for a single one it is peak (scores below this share of the picture's highest) with a
-    calibrated model, else contrast (words that the model carries compete)."""
+    """Which pixels get id 0: auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P or entropy[:NATS].
+    auto is none for several labels; for a single one it is peak (scores below this share of the image's highest) with
+    a calibrated model, else contrast (words that the model carries compete)."""
+
+    min_area: float = 0.0
+    """Labels that win at most this share of all labelled pixels are dropped, and their pixels go to the next best
+    (SCLIP's area threshold). 0 keeps all."""
 
     logit_scale: float | None = None
     """Factor on the cosines in the softmax over prompts. Without synonyms it never changes which label wins, only the
@@ -55,7 +66,7 @@ class SegmenterSettings:
     protocols use 40 to 65)."""
 
     prior: float | None = None
-    """How much each label's compatibility with the whole image (phi, in [-1, 1]) is added to its cosines. Above 0,
+    """Weight of each label's compatibility with the whole image (phi, in [-1, 1]), added to its cosines. Above 0,
     labels that are in the image get ahead of those that are not: for long lists of which few are in an image. Below 0,
     labels that are all in the image get even chances, such as snow beside a skier. 0 is off. None: the model's own."""
 
@@ -63,10 +74,18 @@ class SegmenterSettings:
     """Sentence templates averaged around each prompt: none, photo, paper, imagenet, or a file with one a line."""
 
     refine: int = 0
-    """Iterations of edge-aware refinement against the picture's colours; 0: off, 10 is usual."""
+    """Iterations of edge-aware refinement against the image's colours (PAMR); 0 is off, 10 is usual."""
+
+    refine_on: RefineOn = "probabilities"
+    """What is refined: class "probabilities", at a long side of at most 512 pixels, or the "cosines" of all prompts at
+    the image's own size, before the softmax, as SCLIP and NACLIP do it (4 bytes a pixel and prompt)."""
+
+    dilations: tuple[int, ...] | None = None
+    """Distances, in pixels, of the neighbours that refinement looks at. None: 1,2,4,8,12,24 for probabilities, 8,16
+    for cosines."""
 
     window_batch: int = 8
-    """Windows (or pictures of equal size) that go through the tower at once."""
+    """Windows (or images of equal size) that go through the tower at once."""
 
     precision: Precision = "auto"
     """Arithmetic of the image tower; everything after it is float32. auto is bf16 where the hardware has it and the
@@ -74,31 +93,46 @@ class SegmenterSettings:
 
     def __post_init__(self) -> None:
         parse_background(self.background)
-        for flag in ("size", "window", "window_step", "stride", "window_batch"):
-            value = getattr(self, flag)
+        for name in ("size", "window", "window_step", "stride", "window_batch"):
+            value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"--{flag} {value}: must be at least 1")
+                raise ArgumentError(name, value, "must be at least 1")
         if self.scales is not None and not (self.scales and all(0 < scale < float("inf") for scale in self.scales)):
-            raise UserError(f"--scales {self.scales}: must be one or more factors above 0, such as 1,2")
+            raise ArgumentError("scales", listed(self.scales), "must be one or more factors above 0, such as 1,2")
         if self.scales is not None and len(self.scales) > 1 and self.accumulate != "patch":
-            raise UserError("--scales: several are averaged on one patch grid; use --accumulate patch")
-        if self.refine < 0:
-            raise UserError(f"--refine {self.refine}: must be 0 (off) or a number of iterations")
-        if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
-            raise UserError(f"--logit_scale {self.logit_scale}: must be positive and finite")
-        if self.prior is not None and not abs(self.prior) < float("inf"):
-            raise UserError(f"--prior {self.prior}: must be a finite number, such as 0.5, 0 (off) or -0.3")
-        for flag, allowed in (
-            ("accumulate", ("pixel", "patch")),
-            ("precision", PRECISIONS),
-            ("interpolation", ("bicubic", "bilinear")),
-        ):
-            if getattr(self, flag) not in allowed:
-                raise UserError(f"--{flag} {getattr(self, flag)}: must be {' or '.join(allowed)}")
-        if self.window_step is not None and self.window is None:
-            raise UserError(f"--window_step {self.window_step}: needs --window, the whole picture has no windows")
-        if self.window and self.window_step and self.window_step > self.window:
-            raise UserError(
-                f"--window_step {self.window_step}: leaves gaps between windows of {self.window}; "
-                f"use {self.window} or less"
+            raise ArgumentError(
+                "scales", listed(self.scales), "several are averaged on one patch grid; use accumulate patch"
             )
+        if not 0 <= self.min_area < 1:
+            raise ArgumentError("min_area", self.min_area, "must be a share, at least 0 and below 1")
+        if self.refine < 0:
+            raise ArgumentError("refine", self.refine, "must be 0 (off) or a number of iterations")
+        if self.dilations is not None and not (self.dilations and min(self.dilations) >= 1):
+            raise ArgumentError(
+                "dilations", listed(self.dilations), "must be one or more distances of at least 1 pixel"
+            )
+        if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
+            raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
+        if self.prior is not None and not abs(self.prior) < float("inf"):
+            raise ArgumentError("prior", self.prior, "must be a finite number, such as 0.5, 0 (off) or -0.3")
+        for name, allowed in (
+            ("accumulate", get_args(Accumulate)),
+            ("precision", PRECISIONS),
+            ("interpolation", get_args(Interpolation)),
+            ("refine_on", get_args(RefineOn)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ArgumentError(name, getattr(self, name), f"must be {' or '.join(allowed)}")
+        if self.window_step is not None and self.window is None:
+            raise ArgumentError("window_step", self.window_step, "needs a window; the whole image has none")
+        if self.window and self.window_step and self.window_step > self.window:
+            raise ArgumentError(
+                "window_step",
+                self.window_step,
+                f"leaves gaps between windows of {self.window}; use {self.window} or less",
+            )
+
+
+def listed(values: tuple[float, ...]) -> str:
+    """(1.0, 2.0) -> ``1,2``."""
+    return ",".join(f"{value:g}" for value in values)

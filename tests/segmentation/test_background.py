@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.segmentation.background import PEAK_SHARE, Background, parse_background
 
 
@@ -56,15 +56,12 @@ def test_spellings(rule: str, expected: Background) -> None:
         "peak:nan",
     ],
 )
-def test_nonsense_is_one_line_that_names_the_flag_and_what_would_work(rule: str) -> None:
-    with pytest.raises(UserError) as error:
+def test_nonsense_names_the_rule_and_what_would_work(rule: str) -> None:
+    with pytest.raises(ArgumentError) as error:
         parse_background(rule)
-    message = str(error.value)
-    assert "\n" not in message
-    assert f"--background {rule or repr(rule)}:" in message
-    assert any(
-        advice in message for advice in ("prompt:background", "threshold:0.1", "entropy:1.5", "peak:0.6", "contrast")
-    )
+    assert (error.value.argument, error.value.value) == ("background", rule or repr(rule))
+    works = ("prompt:background", "threshold:0.1", "entropy:1.5", "peak:0.6", "contrast")
+    assert any(advice in error.value.reason for advice in works)
 
 
 def test_auto_lets_a_single_label_compete() -> None:
@@ -84,7 +81,7 @@ def test_auto_is_peak_for_a_single_label_of_a_calibrated_model() -> None:
 def test_peak_needs_a_calibrated_model(labels: int) -> None:
     peak = parse_background("peak:0.5")
     assert peak.resolve(labels, labels, calibrated=True) == peak
-    with pytest.raises(UserError, match=r"^--background peak:0.5: .*not calibrated") as error:
+    with pytest.raises(ArgumentError) as error:
         peak.resolve(labels, labels)
     assert "\n" not in str(error.value)
 
@@ -92,7 +89,7 @@ def test_peak_needs_a_calibrated_model(labels: int) -> None:
 @pytest.mark.parametrize("labels", [1, 2, 3, 4])
 def test_the_papers_entropy_can_never_fire_for_four_classes_or_fewer(labels: int) -> None:
     assert math.log(labels) < 1.5
-    with pytest.raises(UserError, match=f"--background entropy:1.5: can never hold.*{math.log(labels):.2f} nats"):
+    with pytest.raises(ArgumentError, match=f"{math.log(labels):.2f}"):
         parse_background("entropy").resolve(labels, labels)
 
 
@@ -105,7 +102,7 @@ def test_limits_that_can_hold_are_let_through() -> None:
 
 @pytest.mark.parametrize(("limit", "names"), [(0.1, 10), (0.1, 3), (0.9, 1)])
 def test_a_threshold_below_chance_is_refused_with_one_that_works(limit: float, names: int) -> None:
-    with pytest.raises(UserError, match="can never hold") as error:
+    with pytest.raises(ArgumentError) as error:
         parse_background(f"threshold:{limit}").resolve(names, names)
     if names > 1:
         advised = str(error.value).split("such as ")[1].split(",")[0]

@@ -17,8 +17,9 @@ from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import CONFIG, PACL, WEIGHTS, shipped_folder
 from pacl.segmentation.background import Background
 from pacl.segmentation.calibration import DEVIATIONS, calibrate
-from pacl.segmentation.patch_maps import encode_images
-from pacl.segmentation.segmenter import Segmenter, patch_scores
+from pacl.segmentation.encode import encode_images
+from pacl.segmentation.scoring import patch_scores
+from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 from tests.tiny import save_tiny_clip, trained_head

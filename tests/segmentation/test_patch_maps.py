@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pacl.segmentation.patch_maps
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.grid import PatchGrid, upsample
 from pacl.models.model import PACL
 from pacl.models.towers.dense import VARIANTS
-from pacl.segmentation.patch_maps import PatchMaps, encode_images, mean_of, resize, split_rows
+from pacl.segmentation.encode import encode_images, resize
+from pacl.segmentation.patch_maps import PatchMaps, mean_of, split_rows
 from pacl.segmentation.settings import SegmenterSettings
-from pacl.segmentation.windows import Layout, plan_layout
+from pacl.segmentation.windows import WindowLayout, plan_layout
 from tests.colours import ColourModel, noise
 from tests.tiny import save_tiny_clip, trained_head
 
@@ -57,7 +58,7 @@ def test_windows_go_through_the_tower_in_batches() -> None:
 
 
 def test_merged_averages_where_windows_overlap() -> None:
-    layout = Layout((16, 24), (16, 24), (16, 16), (0,), (0, 8))
+    layout = WindowLayout((16, 24), (16, 24), (16, 16), (0,), (0, 8))
     values = torch.stack([torch.full((1, 2, 2), 1.0), torch.full((1, 2, 2), 3.0)])  # [T, K, h, w]
     merged = PatchMaps(values, PatchGrid(2, 2, 8, 8), layout).merged()
     assert merged.values.tolist() == [[[[1, 2, 3], [1, 2, 3]]]]
@@ -208,7 +209,7 @@ def centres(maps: PatchMaps, axis: int) -> Tensor:
     """Where the patches' centres lie in the picture along an axis, in its pixels."""
     count = (maps.grid.h, maps.grid.w)[axis]
     in_tower = torch.arange(count) * maps.grid.stride + (maps.grid.patch - 1) / 2
-    return (in_tower + 0.5) / maps.layout.scale[axis] - 0.5
+    return (in_tower + 0.5) * maps.layout.size[axis] / maps.layout.resized[axis] - 0.5
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(8, 8), (8, 4), (8, 3), (7, 2)])
@@ -287,6 +288,6 @@ def test_a_models_own_scales_need_one_patch_grid() -> None:
     model = ColourModel()
     model.config.scales = [1.0, 2.0]
     pixel = SegmenterSettings(size=96, window=48, accumulate="pixel")
-    with pytest.raises(UserError, match=r"--accumulate pixel: .* 1,2 .*--scales 1"):
+    with pytest.raises(ArgumentError, match="1,2"):
         encode_images([model], [noise(64, 64)], pixel)
     encode_images([model], [noise(64, 64)], replace(pixel, scales=(1.0,)))

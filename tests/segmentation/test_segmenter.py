@@ -2,46 +2,25 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import pacl.segmentation.patch_maps
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, bundled_folder, load_backbone
-from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.prompts import Label
 from pacl.scenes.drawing import scene
-from pacl.segmentation.background import Background, parse_background
-from pacl.segmentation.patch_maps import PatchMaps, encode_images
-from pacl.segmentation.segmenter import (
-    Query,
-    Segmenter,
-    SegmenterSettings,
-    class_probabilities,
-    decide,
-    large_enough,
-    make_query,
-    patch_scores,
-    segment,
-)
-from pacl.segmentation.windows import plan_layout
+from pacl.segmentation.background import Background
+from pacl.segmentation.scoring import class_probabilities, decide
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.paths import ROOT
+from tests.segmentation.red_square import SQUARE, iou_of_red, run
 from tests.tiny import save_tiny_clip
-
-
-def run(image: np.ndarray, labels: Sequence[str | Label], model: ColourModel | None = None, **settings: object):
-    segmenter = Segmenter(model or ColourModel(), SegmenterSettings(**settings))
-    segmenter.set_image(image)
-    return segmenter.predict(labels)
-
 
 # --- Pixels and patches stay aligned ------------------------------------------------------------------------------
 
@@ -268,103 +247,6 @@ def test_more_labels_than_a_byte_holds() -> None:
     assert (result.index == 256).all()
 
 
-# --- Background ---------------------------------------------------------------------------------------------------
-
-SQUARE = picture(64, 64, (16, 48, 16, 48))
-
-
-def test_a_single_prompt_competes_with_the_models_words() -> None:
-    result = run(SQUARE, ["red"])
-    assert result.background == "contrast"
-    assert result.index[32, 32] == 1
-    assert result.index[2, 2] == 0
-    assert 0.15 < result.shares[0] < 0.4
-    assert run(SQUARE, "red").shares == result.shares, "one text is a list of one"
-    absent = run(SQUARE, ["blue"])
-    assert absent.shares == [0.0]
-    assert absent.scores == [0.0]
-
-
-def test_competitors_never_include_the_prompt_itself() -> None:
-    result = run(picture(64, 64), ["a grey"])  # "grey" is one of the model's words, and says the same
-    assert result.shares == [1.0]
-    model = ColourModel()
-    model.config.contrast = ["grey"]
-    with pytest.raises(UserError, match=r"--background contrast: .* use none"):
-        run(SQUARE, ["grey"], model)
-
-
-def test_none_gives_every_pixel_to_a_label() -> None:
-    assert run(SQUARE, ["red"], background="none").shares == [1.0]
-    assert (run(SQUARE, ["red", "blue"]).index > 0).all()
-
-
-def test_a_background_prompt_takes_its_pixels() -> None:
-    result = run(SQUARE, ["red", "blue"], background="prompt:teal;grey")
-    assert result.index[32, 32] == 1
-    assert result.index[2, 2] == 0
-    with pytest.raises(UserError, match="grey"):
-        run(SQUARE, ["red", "grey"], background="prompt:grey")
-
-
-def test_a_threshold_rejects_the_undecided() -> None:
-    # Grey is as far from red as from blue: 0.5 each.
-    result = run(SQUARE, ["red", "blue"], background="threshold:0.6")
-    assert result.index[32, 32] == 1
-    assert result.index[2, 2] == 0
-    with pytest.raises(UserError, match=r"--background threshold:0.5: can never hold"):
-        run(SQUARE, ["red", "blue"], background="threshold:0.5")
-
-
-def test_entropy_rejects_the_undecided() -> None:
-    result = run(SQUARE, ["red", "blue", "green"], background="entropy:0.9")
-    assert result.index[32, 32] == 1
-    assert result.index[2, 2] == 0
-    with pytest.raises(UserError, match=r"--background entropy:1.5: can never hold"):
-        run(SQUARE, ["red", "blue", "green"], background="entropy")
-
-
-def test_the_logit_scale_decides_how_sure_is_sure() -> None:
-    sure = run(SQUARE, ["red", "blue"], background="threshold:0.99", logit_scale=100.0)
-    unsure = run(SQUARE, ["red", "blue"], background="threshold:0.99", logit_scale=1.0)
-    assert sure.shares[0] > 0.1
-    assert unsure.shares == [0.0, 0.0]
-
-
-def test_labels_with_too_small_an_area_give_way_to_the_next_best() -> None:
-    """Ten pixels in a row, won 6 : 2 : 1 by the labels and 1 by the background; a tenth of the labels' 9 is 0.9."""
-    winners = torch.tensor([1] * 6 + [2] * 2 + [3] + [0])
-    probabilities = torch.full((4, 1, 10), 0.1)  # [K, 1, W]
-    probabilities[winners, 0, torch.arange(10)] = 0.6
-    probabilities[2, 0, 8] = 0.2  # the next best where label 3 wins
-    classes = torch.arange(4)
-
-    def kept(smallest: float, classes: Tensor = classes) -> list[bool]:
-        bands = ((i, i + 1, probabilities[:, :, 5 * i : 5 * i + 5]) for i in range(2))
-        return large_enough(bands, classes, smallest).tolist()
-
-    assert kept(0.1) == [True, True, True, True]  # 1 > 0.9
-    assert kept(0.12) == [True, True, True, False]  # 1 < 1.08
-    assert kept(2 / 9) == [True, True, False, False]  # the share itself is not enough
-    assert kept(0.12, torch.tensor([1, 2, 3, 4])) == [False, True, True, False]  # no background: 1 of 10 < 1.2
-
-    logits = PatchMaps(probabilities.log()[None], PatchGrid(1, 10, 1, 1), plan_layout((1, 10), 1, patch=1, stride=1))
-    query = Query((Label("a", ("a",)),) * 3, ("x",) * 4, (0, 1, 2, 3), parse_background("none"))
-    assert segment(logits, query)[0].tolist() == [winners.tolist()]
-    assert segment(logits, replace(query, smallest=0.12))[0].tolist() == [[1] * 6 + [2] * 2 + [2, 0]]
-    # Areas are counted before pixels are rejected; what is left of a rejected label must still pass the threshold.
-    unsure = replace(query, smallest=0.12, background=parse_background("threshold:0.3"))
-    assert segment(logits, unsure)[0].tolist() == [[1] * 6 + [2] * 2 + [0, 0]]
-
-
-def test_query_orders_prompts_and_ids() -> None:
-    labels = [Label("cat", ("cat", "kitten")), Label("dog", ("dog",))]
-    query = make_query(labels, Background("prompt", ("sky", "wall")), ColourModel().config)
-    assert query.prompts == ("cat", "kitten", "dog", "sky", "wall")
-    assert query.ids == (1, 1, 2, 0, 0)
-    assert query.classes == (1, 2, 0)
-
-
 # --- Memory -------------------------------------------------------------------------------------------------------
 
 
@@ -422,15 +304,6 @@ def test_a_24_megapixel_photo_with_150_classes_fits_four_gigabytes(
 
 
 # --- Refinement ---------------------------------------------------------------------------------------------------
-
-
-def iou_of_red(labels: list[str], model: ColourModel, **settings: object) -> float:
-    """IoU of the mask of "red" with a red box that is off the grid of 8-pixel patches."""
-    box = (19, 45, 11, 38)
-    truth = np.zeros((64, 64), bool)
-    truth[box[0] : box[1], box[2] : box[3]] = True
-    mask = run(picture(64, 64, box), labels, model, **settings).mask("red")
-    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 def test_refinement_follows_the_pictures_edges() -> None:
@@ -539,258 +412,3 @@ def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.Captur
     assert 0 < differ < 0.02
     assert miou["patch"] == pytest.approx(miou["pixel"], abs=0.02)
     assert miou["patch"] > 0.5
-
-
-# --- Settings -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"size": 0}, "--size 0"),
-        ({"size": 4}, "--size 4: must be at least the model's patch size of 8"),
-        ({"window": 7}, "--window 7: must be at least the model's patch size of 8"),
-        ({"stride": 9}, "--stride 9: must be at most the model's patch size of 8"),
-        ({"stride": 0}, "--stride 0"),
-        ({"window_step": 8}, "--window_step 8: needs --window"),
-        ({"window": 16, "window_step": 17}, "--window_step 17: leaves gaps between windows of 16; use 16"),
-        ({"window_batch": 0}, "--window_batch 0"),
-        ({"refine": -1}, "--refine -1"),
-        ({"logit_scale": 0.0}, "--logit_scale 0.0"),
-        ({"scales": ()}, "--scales (): must be one or more factors above 0"),
-        ({"scales": (1.0, 0.0)}, "--scales (1.0, 0.0)"),
-        ({"scales": (-1.0,)}, "--scales (-1.0,)"),
-        ({"scales": (float("inf"),)}, "--scales (inf,)"),
-        ({"scales": (float("nan"),)}, "--scales (nan,)"),
-        (
-            {"scales": (1.0, 2.0), "accumulate": "pixel"},
-            "--scales: several are averaged on one patch grid; use --accumulate patch",
-        ),
-        ({"accumulate": "pixels"}, "--accumulate pixels: must be pixel or patch"),
-        ({"precision": "fp16"}, "--precision fp16: must be auto or fp32 or bf16"),
-        ({"background": "black"}, "--background black: unknown rule"),
-        ({"templates": "nice"}, "nice"),
-    ],
-    ids=str,
-)
-def test_settings_that_make_no_sense_are_one_line(settings: dict, message: str) -> None:
-    with pytest.raises(UserError) as error:
-        Segmenter(ColourModel(), SegmenterSettings(**settings))
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_settings_do_not_import_torch() -> None:
-    code = "import sys, pacl.segmentation.settings; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_over_long_background_prompts_are_refused_like_any() -> None:
-    model = ColourModel()
-    model.clip.count_tokens = lambda text: len(text.split())  # type: ignore[method-assign]
-    model.clip.context_length = 5
-    segmenter = Segmenter(model, SegmenterSettings(background="prompt:" + "sand " * 9))
-    segmenter.set_image(noise(32, 32))
-    with pytest.raises(UserError, match="too long"):
-        segmenter.predict(["red"])
-
-
-def test_the_contrast_margin_is_what_competitors_must_be_ahead_by() -> None:
-    model = ColourModel()
-    model.config.contrast, model.config.contrast_margin = ["blue"], 0.25
-    red = [Label("red", ("red",))]
-    query = make_query(red, Background("contrast"), model.config)
-    assert (query.prompts, query.ids, query.margin) == (("red", "blue"), (1, 0), 0.25)
-    assert make_query(red, Background("prompt", ("blue",)), model.config).margin == 0
-    model = ColourModel()
-    narrow = Segmenter(model, SegmenterSettings(background="contrast"))
-    narrow.set_image(noise(64, 64))
-    shares = []
-    for margin in (0.0, 0.1, 2.0):
-        model.config.contrast_margin = margin
-        shares.append(narrow.predict(["red"]).shares[0])
-    assert shares[0] < shares[1] < shares[2] == 1
-
-
-# --- the prior --------------------------------------------------------------------------------------
-
-
-def test_the_prior_adds_phi_to_the_cosines() -> None:
-    model = ColourModel()
-    image = picture(64, 64, (0, 64, 0, 40))
-    settings = SegmenterSettings(precision="fp32")
-    with torch.inference_mode():
-        ((encoded,),) = encode_images([model], [image], settings)  # type: ignore[list-item]
-        texts = model.encode_prompts(["red", "blue"])
-        cosines = encoded.patches.similarity(texts)
-        scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"), 0.5)  # type: ignore[arg-type]
-    phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
-    assert phi[0] > phi[1]  # there is red in the image, and no blue
-    torch.testing.assert_close(scores.values, cosines.values + 0.5 * phi[:, None, None])
-
-
-def test_without_a_prior_nothing_changes_and_none_is_the_models_own() -> None:
-    model = ColourModel()
-    image = picture(64, 64, (0, 64, 0, 40))
-    found = {}
-    for prior, own in ((0.0, 0.7), (None, 0.0), (None, 0.7), (0.7, 0.0)):
-        model.config.prior = own
-        segmenter = Segmenter(model, SegmenterSettings(prior=prior))  # type: ignore[arg-type]
-        segmenter.set_image(image)
-        found[prior, own] = segmenter.predict(["red", "blue", "grey"]).scores
-    assert found[0.0, 0.7] == found[None, 0.0] != found[None, 0.7] == found[0.7, 0.0]
-
-
-@pytest.mark.parametrize("prior", [float("inf"), -float("inf"), float("nan")])
-def test_a_prior_is_finite(prior: float) -> None:
-    with pytest.raises(UserError, match="--prior"):
-        SegmenterSettings(prior=prior)
-
-
-def test_under_a_negative_prior_no_phi_counts_as_less_than_presence() -> None:
-    model = calibrated()
-    with torch.inference_mode():
-        ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(precision="fp32"))  # type: ignore[list-item]
-        texts = model.encode_prompts(["red", "blue", "grey"])
-        cosines = encoded.patches.similarity(texts)
-        plain = patch_scores(cosines, encoded.patches, texts, model, Background("none"), 0.0).values  # type: ignore[arg-type]
-        phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
-    model.config.presence = float(phi[1]) + 0.05
-    assert phi[1] < model.config.presence < min(phi[0], phi[2])
-    with torch.inference_mode():
-        scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"), -0.5).values  # type: ignore[arg-type]
-    counted = torch.stack([phi[0], torch.tensor(model.config.presence), phi[2]])
-    torch.testing.assert_close(scores, plain - 0.5 * counted[:, None, None])
-
-
-# --- Calibrated models ----------------------------------------------------------------------------------------------
-
-
-GREY = 3**-0.5  # cosine of grey with red, green or blue
-
-
-def calibrated(presence: float = 0.3) -> ColourModel:
-    """One to which grey is nothing: a red patch scores 1 - `GREY` for red, a grey one 0."""
-    model = ColourModel()
-    model.centre = model.encode_prompts(["grey"])[0]  # type: ignore[assignment]
-    model.config.presence = presence
-    return model
-
-
-def scored(model: ColourModel, words: Sequence[str], background: Background, prior: float = 0.0, **settings: object):
-    """The picture `SQUARE`: what competes at its patches, the cosines, and phi [N]."""
-    with torch.inference_mode():
-        ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(**settings))  # type: ignore[list-item]
-        texts = model.encode_prompts(words)
-        cosines = encoded.patches.similarity(texts)
-        found = patch_scores(cosines, encoded.patches, texts, model, background, prior)  # type: ignore[arg-type]
-        vectors = encoded.patches.values.transpose(0, 1).flatten(1).T[None]  # [1, P of all windows, D]
-        return found.values, cosines.values, model.phi(vectors, texts)[0]
-
-
-def test_what_a_text_scores_everywhere_is_subtracted() -> None:
-    scores, cosines, _ = scored(calibrated(), ["red", "grey"], Background("none"))
-    torch.testing.assert_close(scores[:, 0], cosines[:, 0] - GREY)
-    torch.testing.assert_close(scores[:, 1], cosines[:, 1] - 1)
-    plain, cosines, _ = scored(ColourModel(), ["red", "grey"], Background("none"))
-    assert torch.equal(plain, cosines)
-    # Score maps stay cosines.
-    assert run(SQUARE, ["red", "grey"], calibrated()).score_map("red").max() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("settings", [{}, {"window": 40, "accumulate": "pixel"}], ids=str)
-@pytest.mark.parametrize("prior", [0.0, 0.7, -0.3])
-def test_the_level_is_one_share_of_the_highest_score_at_every_patch(settings: dict, prior: float) -> None:
-    model, words = calibrated(), ["blue", "red", "grey"]
-    values, cosines, phi = scored(model, words, Background("peak", limit=0.4), prior, **settings)
-    without, _, _ = scored(model, words, Background("none"), prior, **settings)
-    assert torch.equal(values[:, 1:], without)
-    highest = float(cosines[:, 1].max()) - GREY  # red's, without the prior
-    assert highest == pytest.approx(1 - GREY, abs=1e-5)
-    expected = 0.4 * highest + prior * float(phi[1])
-    torch.testing.assert_close(values[:, 0], torch.full_like(values[:, 0], expected))
-
-
-@pytest.mark.parametrize("prior", [0.0, 9.0, -9.0])
-def test_where_nothing_is_present_the_level_is_ahead_of_every_score(prior: float) -> None:
-    values, _, _ = scored(calibrated(presence=0.5), ["blue", "red"], Background("peak", limit=0.4), prior)
-    assert values[:, 0].min() == values[:, 0].max() > values[:, 1:].max()
-
-
-def test_peak_marks_the_scores_above_its_share() -> None:
-    sizes = []
-    for share in (0.3, 0.6, 0.9):
-        result = run(SQUARE, ["red"], calibrated(), background=f"peak:{share}")
-        assert result.background == f"peak:{share}"
-        score = result.score_map("red") - GREY
-        sure = abs(score - share * (1 - GREY)) > 1e-4
-        assert (result.mask("red") == (score > share * (1 - GREY)))[sure].all()
-        sizes.append(result.shares[0])
-    assert 0 < sizes[2] < sizes[1] < sizes[0] < 1
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"refine": 3}, {"prior": 5.0}, {"window": 40, "accumulate": "pixel"}], ids=str
-)
-@pytest.mark.parametrize("labels", [["red"], ["red", "blue"], ["red;blue=thing"]], ids=str)
-def test_peak_gives_nothing_where_nothing_is_present(labels: list[str], settings: dict) -> None:
-    for presence, there in ((0.41, True), (0.43, False)):  # red's highest score is 0.42
-        result = run(SQUARE, labels, calibrated(presence), background="peak", **settings)
-        assert (result.shares[0] > 0.05) is there
-        assert result.index.any() == there
-
-
-def test_peak_of_several_labels_is_the_highest_of_all() -> None:
-    image = picture(64, 64, (0, 64, 0, 24))
-    image[:, 40:] = COLOURS["teal"]  # red | grey | teal, for which green and blue score 0.13
-    together = run(image, ["red", "blue"], calibrated(0.1), background="peak:0.6")
-    assert (together.index[:, :16] == 1).all()
-    assert (together.index[:, 28:] == 0).all(), "blue's best is below the share of red's"
-    alone = run(image, ["blue"], calibrated(0.1), background="peak:0.6")
-    assert (alone.index[:, 48:] == 1).all()
-    low = run(image, ["red", "blue"], calibrated(0.1), background="peak:0.2")
-    assert (low.index[:, 48:] == 2).all()
-
-
-def test_synonyms_share_one_peak() -> None:
-    image = picture(64, 64, (0, 64, 0, 24))
-    image[:, 40:] = COLOURS["blue"]
-    apart = run(image, ["red", "blue"], calibrated(), background="peak:0.6")
-    both = run(image, ["red;blue=thing"], calibrated(), background="peak:0.6")
-    assert np.array_equal(both.mask("thing"), apart.index > 0)
-    assert 0.5 < both.shares[0] < 1
-
-
-def test_a_single_prompts_peak_does_not_depend_on_the_prior() -> None:
-    plain, helped, hindered = (
-        run(SQUARE, ["red"], calibrated(), background="peak", prior=prior).index for prior in (0.0, 0.7, -0.3)
-    )
-    assert 0 < plain.sum() < plain.size
-    assert (plain != helped).mean() < 1e-3
-    assert (plain != hindered).mean() < 1e-3
-
-
-def test_peak_goes_with_refinement() -> None:
-    coarse, refined = (iou_of_red(["red"], calibrated(), background="peak", refine=n) for n in (0, 10))
-    assert coarse < 0.9 < refined
-
-
-def test_auto_is_peak_for_one_label_of_a_calibrated_model() -> None:
-    assert run(SQUARE, ["red"], calibrated()).background == "peak:0.6"
-    assert run(SQUARE, ["red"]).background == "contrast"
-    assert run(SQUARE, ["red", "blue"], calibrated()).background == "none"
-
-
-def test_peak_of_a_model_that_is_not_calibrated_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^--background peak:0.6: .*not calibrated") as error:
-        run(SQUARE, ["red", "blue"], background="peak")
-    assert "\n" not in str(error.value)
-
-
-def test_the_channels_of_a_query_begin_with_the_level() -> None:
-    labels = [Label("red", ("red", "teal")), Label("blue", ("blue",))]
-    query = make_query(labels, Background("peak", limit=0.5), calibrated().config)
-    assert (query.prompts, query.ids) == (("red", "teal", "blue"), (1, 1, 2))
-    assert (query.channels, query.classes, query.margin) == ((0, 1, 1, 2), (0, 1, 2), 0.0)
-    plain = make_query(labels, Background("none"), calibrated().config)
-    assert (plain.channels, plain.classes) == ((1, 1, 2), (1, 2))

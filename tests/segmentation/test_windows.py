@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from pacl.segmentation.windows import MAX_ASPECT, Layout, plan_layout, resized_size, snap, window_starts
+from pacl.segmentation.windows import MAX_ASPECT, WindowLayout, plan_layout, resized_size, snap, window_starts
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_windows_cover_every_pixel_once_or_more(
 def test_published_protocol_keeps_its_sizes() -> None:
     # Short side 336, crop 224, stride 112, patch 16: nothing is rounded, whatever the long side.
     layout = plan_layout((375, 500), 336, patch=16, stride=16, window=224, step=112)
-    assert layout == Layout((375, 500), (336, 448), (224, 224), (0, 112), (0, 112, 224))
+    assert layout == WindowLayout((375, 500), (336, 448), (224, 224), (0, 112), (0, 112, 224))
     layout = plan_layout((333, 500), 336, patch=16, stride=16, window=224, step=112)
     assert layout.resized == (336, 505)
     assert layout.xs == (0, 112, 224, 281)
@@ -91,7 +91,6 @@ def test_a_side_shorter_than_the_window_shortens_it() -> None:
     assert layout.xs == (0, 76)
 
 
-def test_scale_and_whole() -> None:
+def test_whole() -> None:
     layout = plan_layout((100, 300), 200, patch=8, stride=8, window=64, aligned=True)
-    assert layout.scale == (2.0, 2.0)
-    assert layout.whole() == Layout((100, 300), (200, 600), (200, 600), (0,), (0,))
+    assert layout.whole() == WindowLayout((100, 300), (200, 600), (200, 600), (0,), (0,))

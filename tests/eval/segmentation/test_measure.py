@@ -13,21 +13,28 @@ import torch.nn.functional as F
 from PIL import Image
 
 from eval.segmentation import measure as segmenting
-from eval.segmentation.measure import Bench, Extras, Row, ask, gather, measure, part_file
-from eval.segmentation.protocol import DILATIONS, Protocol, read_protocol
+from eval.segmentation.measure import Bench, Extras, Row, gather, measure, part_file
+from eval.segmentation.protocol import PUBLISHED, Protocol, read_protocol
 from pacl.data.masks import IGNORED, MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from pacl.prompts import Label
 from pacl.segmentation.background import parse_background
-from pacl.segmentation.patch_maps import as_tensor, resize
+from pacl.segmentation.encode import as_tensor, resize
+from pacl.segmentation.query import Query
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.tiny import trained_head
 
-PLAIN = Protocol("plain", templates="none", size=64)
+
+def a_protocol(background_text: bool = True, present: bool = False, **settings: Any) -> Protocol:
+    settings = {**PUBLISHED, "templates": "none", **settings}
+    return Protocol("mine", SegmenterSettings(**settings), background_text=background_text, present=present)
+
+
+PLAIN = a_protocol(size=64)
 RED, GREEN, BLUE, GREY = (Label(name, (name,)) for name in ("red", "green", "blue", "grey"))
 
 
@@ -46,6 +53,10 @@ def folder_of(tmp_path: Path, count: int = 5, names: str = "red\ngreen\nblue\n")
         Image.fromarray(mask).save(tmp_path / "masks" / f"{i:02}.png")
     (tmp_path / "names.txt").write_text(names)
     return MaskFolder(str(tmp_path / "images"), str(tmp_path / "masks"), str(tmp_path / "names.txt"))
+
+
+def ask(labels: list[Label], background: bool, protocol: Protocol) -> Query:
+    return Row("pacl", ColourModel(), protocol, labels, background).prepare({}).query.query  # type: ignore[arg-type]
 
 
 def a_bench(folder: MaskFolder, **extras: bool) -> Bench:
@@ -83,7 +94,7 @@ def test_a_class_0_that_is_none_of_these(tmp_path):
     image = picture(64, 64, (0, 32, 0, 64))  # red above, grey below
     labels = [Label("background", ("grey", "teal")), RED, BLUE]
     for rule, text in (("none", True), ("threshold:0.9", False)):
-        protocol = Protocol("mine", templates="none", size=64, background=rule, background_text=text, logit_scale=1)
+        protocol = a_protocol(size=64, background=rule, background_text=text, logit_scale=1)
         row = Row("pacl", ColourModel(), protocol, labels, True)
         ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
         assert found[:28].tolist() == [[1] * 64] * 28 if text else found.max() == 0  # at scale 1 nothing is sure
@@ -91,22 +102,27 @@ def test_a_class_0_that_is_none_of_these(tmp_path):
 
 
 def test_what_competes_and_in_which_order():
-    sky = tuple(f"sky {i}" for i in range(9))
-    labels = [Label("background", (*sky, "bed")), Label("bed", ("bed", "cot")), Label("cat", ("cat",))]
-    query = ask(labels, True, read_protocol("sclip", "voc21", background=True))
-    assert query.prompts == (*sky, "bed", "bed", "cot", "cat")
+    sky = tuple(f"{word} {colour}" for word in ("a", "the", "one") for colour in ("red", "green", "teal"))
+    labels = [Label("background", (*sky, "blue")), Label("blue", ("blue", "grey")), Label("red", ("red",))]
+    protocol = read_protocol("sclip", "voc21", background=True)
+    query = ask(labels, True, protocol)
+    assert query.prompts == (*sky, "blue", "blue", "grey", "red")
     assert query.ids == (*[0] * 10, 1, 1, 2)
-    assert (len(query.labels), str(query.background), query.smallest) == (2, "threshold:0.1", 0.1)
+    assert (len(query.labels), str(query.background), protocol.settings.min_area) == (2, "threshold:0.1", 0.1)
     silent = ask([labels[0], RED, GREEN, BLUE, GREY, labels[2]], True, read_protocol("pacl", "voc21", background=True))
-    assert silent.prompts == ("red", "green", "blue", "grey", "cat")
+    assert silent.prompts == ("red", "green", "blue", "grey", "red")
     assert silent.ids == (1, 2, 3, 4, 5)
     plain = ask(labels[1:], False, read_protocol("sclip", "voc20", background=False))
-    assert (plain.prompts, plain.ids, plain.background) == (("bed", "cot", "cat"), (1, 1, 2), parse_background("none"))
+    assert (plain.prompts, plain.ids, plain.background) == (
+        ("blue", "grey", "red"),
+        (1, 1, 2),
+        parse_background("none"),
+    )
 
 
 def test_the_class_of_each_prompt():
     def classes(labels: list[Label], background: bool) -> list[int]:
-        return Row("pacl", ColourModel(), PLAIN, labels, background).prepare().classes  # type: ignore[arg-type]
+        return Row("pacl", ColourModel(), PLAIN, labels, background).prepare({}).classes  # type: ignore[arg-type]
 
     assert classes([Label("red", ("red", "teal")), GREEN], False) == [0, 0, 1]
     assert classes([Label("none", ("grey",)), RED, GREEN], True) == [0, 1, 2]
@@ -121,9 +137,10 @@ def test_a_name_of_two_classes_goes_to_the_first(tmp_path):
 
 
 def test_a_limit_that_can_never_hold_is_refused_before_anything_is_measured(tmp_path):
-    protocol = Protocol("mine", templates="none", background="entropy:1.5", background_text=False)
-    with pytest.raises(UserError, match=r"--background_rule entropy:1\.5: can never hold.*; choose another limit"):
+    protocol = a_protocol(background="entropy:1.5", background_text=False)
+    with pytest.raises(ArgumentError) as error:
         Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), protocol, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
+    assert error.value.argument == "background"
 
 
 def calibrated() -> ColourModel:
@@ -134,7 +151,7 @@ def calibrated() -> ColourModel:
     return model
 
 
-PEAK = replace(PLAIN, background="peak:0.6", background_text=False)
+PEAK = a_protocol(size=64, background="peak:0.6", background_text=False)
 
 
 def test_under_peak_class_0_is_what_scores_too_little(tmp_path):
@@ -149,28 +166,30 @@ def test_under_peak_class_0_is_what_scores_too_little(tmp_path):
 
 
 def test_peak_of_a_model_that_is_not_calibrated_is_refused_before_anything_is_measured(tmp_path):
-    with pytest.raises(UserError, match=r"--background_rule peak:0\.6: this model is not calibrated"):
+    with pytest.raises(ArgumentError) as error:
         Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), PEAK, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
+    assert error.value.argument == "background"
 
 
 def test_the_level_of_peak_is_no_prompt_and_does_not_count_in_patches(tmp_path):
     """Patches are counted by their cosines with the prompts, whatever the rule."""
     folder = folder_of(tmp_path, names="none\nred\ngreen\n")
     labels, counted = [GREY, Label("red", ("red", "teal")), GREEN], []
-    for protocol in (PEAK, replace(PEAK, background="threshold:0.5")):
+    for protocol in (PEAK, a_protocol(size=64, background="threshold:0.5", background_text=False)):
         row = Row("pacl", calibrated(), protocol, labels, True)  # type: ignore[arg-type]
-        assert row.prepare().classes == [1, 1, 2]
+        assert row.prepare({}).classes == [1, 1, 2]
         bench = Bench(folder, [row], Extras(patches=True))
-        measure(bench, tmp_path / protocol.background)
-        counted.append(gather(bench, tmp_path / protocol.background).patches)
+        measure(bench, tmp_path / protocol.settings.background)
+        counted.append(gather(bench, tmp_path / protocol.settings.background).patches)
     assert counted[0] is not None
     assert counted[0].sum() > 0
     assert np.array_equal(counted[0], counted[1])
 
 
 def test_a_class_0_that_nothing_can_become_is_refused():
-    with pytest.raises(UserError, match="nothing can become class 0; give a --background_rule"):
-        ask([GREY, RED, BLUE], True, Protocol("mine", background_text=False))
+    with pytest.raises(ArgumentError) as error:
+        ask([GREY, RED, BLUE], True, a_protocol(background_text=False))
+    assert error.value.argument == "background"
 
 
 def test_refined_cosines_follow_the_pictures_edges(tmp_path):
@@ -179,7 +198,7 @@ def test_refined_cosines_follow_the_pictures_edges(tmp_path):
     folder = folder_of(tmp_path)
 
     def wrong(refine: int) -> int:
-        protocol = Protocol("mine", templates="none", size=64, refine=refine, dilations=(1, 2))
+        protocol = a_protocol(size=64, refine=refine, dilations=(1, 2))
         row = Row("pacl", ColourModel(), protocol, [RED, GREY], False)  # type: ignore[arg-type]
         ((_, found),) = next(Bench(folder, [row], Extras()).predict([image]))
         return int((found[:, :28] != 0).sum() + (found[:, 28:] != 1).sum())
@@ -196,9 +215,8 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
         *(Label("none", ("sky", "wall")), Label("grass", ("grass", "bed"))),
         *(Label("house", ("house number 3",)), Label("x", ("x",))),
     ]
-    protocol = Protocol(
-        "mine", templates="none", size=48, window=32, window_step=16, logit_scale=12, background="threshold:0.33",
-        smallest=0.12,
+    protocol = a_protocol(size=48, window=32, window_step=16, logit_scale=12, background="threshold:0.33",
+        min_area=0.12,
     )  # fmt: skip
     image = noise(*size)
     row = Row("naclip", model, protocol, labels, True)
@@ -231,7 +249,7 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
 
 SEGMENTED = {
     "templates": "photo", "size": 48, "scales": (1.0, 1.5), "accumulate": "patch", "interpolation": "bicubic",
-    "logit_scale": 30.0, "prior": 0.7, "refine": 3, "refine_on": "probabilities", "dilations": DILATIONS,
+    "logit_scale": 30.0, "prior": 0.7, "refine": 3, "refine_on": "probabilities",
 }  # fmt: skip
 NAMES = {"sky": ("sky", "a wall"), "grass": ("grass", "lawn", "bed"), "house": ("house number 3",), "x": ("x",)}
 
@@ -250,12 +268,12 @@ def labels_of_both(
         model.config.presence = 0.01
         model.centre = 0.1 * F.normalize(torch.arange(16.0) - 7.5, dim=0)
     background = "background" in changes
-    protocol = Protocol("mine", background_text=False, **{**SEGMENTED, **changes})  # type: ignore[arg-type]
+    protocol = a_protocol(background_text=False, **{**SEGMENTED, **changes})
     labels = [Label(name, prompts) for name, prompts in names.items()]
     image = noise(60, 90)
     row = Row("pacl", model, protocol, [Label("none", ("none",)), *labels] if background else labels, background)
     ((_, measured),) = next(Bench(folder_of(tmp_path), [row], Extras(), window_batch=3).predict([image]))
-    segmenter = Segmenter(model, protocol.settings(window_batch=3))
+    segmenter = Segmenter(model, replace(protocol.settings, window_batch=3))
     segmenter.set_image(image)
     found = segmenter.predict(labels).index
     return measured + (not background), found
@@ -326,7 +344,7 @@ def test_methods_in_one_run_count_what_each_counts_alone(tmp_path, tiny_clip):
     folder = folder_of(tmp_path)
     models = {"clip": PACL.untrained(clip, dense="clip"), "naclip": PACL.untrained(clip, dense="naclip")}
     models["pacl"] = trained_head(clip, dense="value")
-    protocol = Protocol("mine", templates="none", size=40, window=32)
+    protocol = a_protocol(size=40, window=32)
     rows = [Row(name, model, protocol, folder.labels, False) for name, model in models.items()]
     bench = Bench(folder, rows, Extras())
     measure(bench, tmp_path / "all")
@@ -414,10 +432,10 @@ def test_with_only_what_the_mask_shows_the_level_of_peak_is_that_of_the_prompts_
     image[:], image[:, :16] = COLOURS["teal"], COLOURS["red"]
     target = np.zeros((64, 64), np.int32)
     target[:, 16:] = 2
-    peak = replace(PLAIN, background="peak:0.6", background_text=False, present=True)
+    peak = a_protocol(size=64, background="peak:0.6", background_text=False, present=True)
     row: Any = Row("naclip", model, peak, folder.labels, True)  # type: ignore[arg-type]
     ((_, labels),) = next(iter(Bench(folder, [row], Extras()).predict([image], [target])))
-    segmenter = Segmenter(model, SegmenterSettings(background="peak:0.6", accumulate=PLAIN.accumulate))  # type: ignore
+    segmenter = Segmenter(model, SegmenterSettings(background="peak:0.6", accumulate=PLAIN.settings.accumulate))  # type: ignore
     segmenter.set_image(image)
     expected = segmenter.predict(["blue"]).mask(0)
     assert expected.any()

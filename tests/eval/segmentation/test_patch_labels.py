@@ -6,11 +6,11 @@ from eval.segmentation.patch_labels import best_of_patches, majorities, majority
 from pacl.metrics.segmentation import count_areas, scores
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
-from pacl.segmentation.windows import Layout, plan_layout
+from pacl.segmentation.windows import WindowLayout, plan_layout
 
 
-def layout(size: tuple[int, int], resized: tuple[int, int]) -> Layout:
-    return Layout(size, resized, resized, (0,), (0,))
+def layout(size: tuple[int, int], resized: tuple[int, int]) -> WindowLayout:
+    return WindowLayout(size, resized, resized, (0,), (0,))
 
 
 def blocks(rows: list[list[int]], side: int) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_patch_counts_hand_computed():
 
 def test_patch_counts_of_windows_and_of_their_merger():
     target = blocks([[0, 1, 0, 1]], 4).repeat(2, axis=0)  # 8 x 16
-    plan = Layout((8, 16), (8, 16), (8, 8), (0,), (0, 4, 8))
+    plan = WindowLayout((8, 16), (8, 16), (8, 8), (0,), (0, 4, 8))
     one_hot = torch.tensor([[[1.0, 0, 1, 0]] * 2, [[0.0, 1, 0, 1]] * 2])  # [N, 2, 4]: right everywhere
     values = torch.stack([one_hot[:, :, x : x + 2] for x in (0, 1, 2)])  # [T, N, 2, 2]
     maps = PatchMaps(values, PatchGrid(2, 2, 4, 4), plan)
@@ -117,7 +117,7 @@ def test_patch_counts_of_windows_and_of_their_merger():
 
 def test_patch_counts_refuses_what_does_not_fit():
     maps = PatchMaps(torch.zeros(1, 3, 2, 2), PatchGrid(2, 2, 4, 4), layout((8, 8), (8, 8)))
-    with pytest.raises(ValueError, match="2 ids"):
+    with pytest.raises(ValueError, match=r"\b2 ids"):
         patch_counts(maps, [0, 1], majorities(maps, np.zeros((8, 8), np.int32)))
 
 
@@ -151,8 +151,8 @@ def test_ignored_pixels_have_no_vote_in_the_bound():
     assert upper_bound(target, layout((4, 4), (4, 4)), 2, 4).tolist() == [[0, 4, 0, 1]] * 3
 
 
-def test_bound_of_a_picture_that_is_no_multiple_of_the_patch():
-    # 5 x 10 shown at 10 x 20 in patches of 8: cells end at rows 8 and 10, columns 8, 16 and 20 of the resized picture,
+def test_bound_of_an_image_that_is_no_multiple_of_the_patch():
+    # 5 x 10 resized to 10 x 20 in patches of 8: cells end at rows 8 and 10, columns 8, 16 and 20 of the resized image,
     # which are label rows 0-3 and 4, columns 0-3, 4-7 and 8-9.
     target = np.arange(50, dtype=np.int32).reshape(5, 10)
     best = best_of_patches(target, layout((5, 10), (10, 20)), 8)

@@ -1,0 +1,170 @@
+"""From images to patch vectors.
+
+image [3,H,W] --resize--> [3,H',W'] --windows--> [T,3,h',w'] --encode_crops--> patch vectors [T,D,h,w]
+at several scales: each resampled to the finest patch grid, and averaged
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from pacl.errors import ArgumentError
+from pacl.images import resize as resize_image
+from pacl.models.grid import PatchGrid
+from pacl.models.precision import tower_autocast
+from pacl.segmentation.patch_maps import PatchMaps, mean_of
+from pacl.segmentation.settings import SegmenterSettings, listed
+from pacl.segmentation.windows import WindowLayout, plan_layout
+
+if TYPE_CHECKING:
+    from pacl.models.model import PACL
+
+GUIDE_SIDE = 512
+"""Long side, in pixels, of the small image kept for the refinement of probabilities; finer edges are not worth the
+memory."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """All that is kept of an image between `Segmenter.set_image` and `Segmenter.predict`."""
+
+    patches: PatchMaps
+    """Patch vectors [T, D, h, w], float32."""
+    guide: Tensor | None
+    """float [3, h, w] in [0, 1], what refinement follows; None when it is off. See `guide_of`."""
+
+
+def encode_images(
+    models: Sequence[PACL], images: Sequence[np.ndarray | Tensor], settings: SegmenterSettings
+) -> list[list[EncodedImage]]:
+    """Images of any sizes -> patch vectors. Windows of equal size go through the tower together.
+
+    Args:
+        models: One, or several heads on the same backbone, whose blocks before the last are computed once for all of
+            them. Images are moved to its device, window by window.
+        images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
+        settings: Those of size, scales, windows, stride and interpolation, window_batch, precision and refinement are
+            read. Where size or scales are None, those of the first model's configuration hold.
+
+    Returns:
+        For each model, its patches of each image.
+
+    Raises:
+        ArgumentError: ``accumulate``: the model's own scales are several, and windows are to be averaged by pixels.
+    """
+    config = models[0].config
+    pixels = [as_tensor(image) for image in images]  # [3, H, W] each
+    size = settings.size or config.size
+    scales = settings.scales or config.scales
+    if len(scales) > 1 and settings.accumulate != "patch":
+        raise ArgumentError(
+            "accumulate",
+            settings.accumulate,
+            f"the model's own scales {listed(tuple(scales))} are averaged on one patch grid; use patch, or scales 1",
+        )
+    by_scale = [encode_scale(models, pixels, round(size * scale), settings) for scale in sorted(scales)]
+    by_model = [[mean_of(maps) for maps in zip(*own, strict=True)] for own in zip(*by_scale, strict=True)]
+    guides = [guide_of(image, maps.layout, settings) for image, maps in zip(pixels, by_model[0], strict=True)]
+    return [[EncodedImage(maps, guide) for maps, guide in zip(own, guides, strict=True)] for own in by_model]
+
+
+def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -> Tensor | None:
+    """What refinement compares pixels by, float32 [3, h, w] in [0, 1]; None where it is off.
+
+    Probabilities are refined at a long side of at most `GUIDE_SIDE`. Cosines are refined at the image's own size, on
+    the resized image brought back to it, as the published code of SCLIP and NACLIP does it.
+    """
+    if not settings.refine:
+        return None
+    if settings.refine_on == "cosines":
+        return resize(resize(image, layout.resized, settings.interpolation), layout.size, "bilinear")
+    return shrink(image, GUIDE_SIDE)
+
+
+def encode_scale(
+    models: Sequence[PACL], images: Sequence[Tensor], size: int, settings: SegmenterSettings
+) -> list[list[PatchMaps]]:
+    """Images [3, H, W] -> for each model, patch vectors [T, D, h, w] of each image at a short side of ``size``."""
+    first = models[0]
+    layouts = [
+        plan_layout(
+            (image.shape[1], image.shape[2]),
+            size,
+            patch=first.clip.patch,
+            stride=settings.stride or first.clip.patch,
+            window=settings.window,
+            step=settings.window_step,
+            aligned=settings.accumulate == "patch",
+        )
+        for image in images
+    ]
+    how = settings.interpolation
+    grids: dict[tuple[int, int], PatchGrid] = {}
+    vectors: list[list[list[Tensor]]] = [[[] for _ in images] for _ in models]
+    for window in dict.fromkeys(layout.window for layout in layouts):
+        members = [i for i, layout in enumerate(layouts) if layout.window == window]
+        windows = ((i, crop) for i in members for crop in crop_windows(images[i], layouts[i], how))
+        while batch := list(islice(windows, settings.window_batch)):
+            crops = torch.stack([crop for _, crop in batch]).to(first.device)  # [B, 3, h', w']
+            by_model, grid = encode_crops(models, first.clip.normalize(crops), settings)  # [B, P, D] each
+            grids[window] = grid
+            for own, v in zip(vectors, by_model, strict=True):
+                for (i, _), vector in zip(batch, rearrange(v, "b (h w) d -> b d h w", h=grid.h), strict=True):
+                    own[i].append(vector)
+    encoded = []
+    for own in vectors:
+        maps = [
+            PatchMaps(torch.stack(parts), grids[layout.window], layout)  # [T, D, h, w]
+            for layout, parts in zip(layouts, own, strict=True)
+        ]
+        encoded.append([m.merged() for m in maps] if settings.accumulate == "patch" else maps)
+    return encoded
+
+
+def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSettings) -> tuple[list[Tensor], PatchGrid]:
+    """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, float32, and their grid."""
+    clip = models[0].clip
+    with tower_autocast(settings.precision, clip):
+        tokens, grid = clip.patch_tokens_of(crops, [model.config.dense for model in models], settings.stride)
+    return [model.patch_vectors(part.float()) for model, part in zip(models, tokens, strict=True)], grid
+
+
+def crop_windows(image: Tensor, layout: WindowLayout, interpolation: str = "bicubic") -> Iterator[Tensor]:
+    """The windows [3, h', w'] of an image [3, H, W], float32 in [0, 1]."""
+    resized = resize(image, layout.resized, interpolation)  # [3, H', W']
+    height, width = layout.window
+    return (resized[:, y : y + height, x : x + width] for y, x in layout.corners)
+
+
+def as_tensor(image: np.ndarray | Tensor) -> Tensor:
+    """uint8 [H, W, 3] array, or [3, H, W] tensor of uint8 or of float in [0, 1] -> the tensor, not copied."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"an image array is uint8 [H, W, 3] in RGB, not {image.dtype} {image.shape}")
+        image = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # [3, H, W]
+    if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
+        raise ValueError(f"an image tensor is uint8 or float [3, H, W], not {image.dtype} {tuple(image.shape)}")
+    if 0 in image.shape:
+        raise ValueError(f"an image has no pixels: {tuple(image.shape)}")
+    return image
+
+
+def resize(image: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:
+    """[3, H, W], uint8 or float in [0, 1] -> float32 [3, *size] in [0, 1]; 8 bits stay so until they are small."""
+    small = resize_image(image, size, interpolation)
+    return small.float() / 255 if image.dtype == torch.uint8 else small.float()
+
+
+def shrink(image: Tensor, side: int) -> Tensor:
+    """[3, H, W] -> float32 [3, h, w] in [0, 1], of the same proportions, with a long side of at most `side`."""
+    height, width = image.shape[1:]
+    factor = min(1.0, side / max(height, width))
+    return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))

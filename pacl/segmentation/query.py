@@ -1,0 +1,98 @@
+"""What competes for the pixels of an image: prompts, and the label or background that each stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pacl.errors import ArgumentError
+from pacl.prompts import Label, competitors
+from pacl.segmentation.background import Background
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pacl.models.model import PACL, HeadConfig
+
+
+@dataclass(frozen=True)
+class Query:
+    """N prompts that compete, with the id that each stands for."""
+
+    labels: tuple[Label, ...]
+    """C of them; `labels[i]` has id i + 1."""
+    prompts: tuple[str, ...]
+    """N texts: those of the background first, so that they win where a label has the same text."""
+    ids: tuple[int, ...]
+    """Of each prompt: i + 1 of its label, or 0 for the background; equal ids are neighbours."""
+    background: Background
+    """The rule, with `auto` resolved. Under `peak` one more channel competes: a constant level, for id 0."""
+    margin: float = 0.0
+    """Cosine by which a background prompt must be ahead of the labels' to win a pixel."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The ids of what competes: those of the prompts, after that of the level where the rule is `peak`."""
+        return (0, *self.ids) if self.background.kind == "peak" else self.ids
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The distinct ids, in the order of the channels: K = C, or C + 1 where id 0 competes."""
+        return tuple(dict.fromkeys(self.channels))
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedQuery:
+    """A query with its prompts as text vectors."""
+
+    query: Query
+    texts: Tensor
+    """float32 [N, D], unit length."""
+
+    def only(self, ids: Collection[int]) -> EncodedQuery:
+        """The same query in which the labels of other ids do not compete; the background still does."""
+        kept = [n for n, i in enumerate(self.query.ids) if i == 0 or i in ids]
+        query = replace(
+            self.query,
+            prompts=tuple(self.query.prompts[n] for n in kept),
+            ids=tuple(self.query.ids[n] for n in kept),
+        )
+        return EncodedQuery(query, self.texts[kept])
+
+
+def make_query(
+    labels: Sequence[Label], background: Background, config: HeadConfig, background_prompts: Sequence[str] = ()
+) -> Query:
+    """Gather the prompts of the labels and of the background.
+
+    Args:
+        labels: As `pacl.prompts.check_labels` accepts them.
+        background: The rule; `auto` is resolved here.
+        config: The model's. Its contrast prompts compete under the rule `contrast`, except those that are prompts of
+            the labels.
+        background_prompts: Texts of the background that compete beside any rule, such as the names that a benchmark
+            has for its class 0.
+
+    Raises:
+        ArgumentError: ``background``: the rule makes no sense with these labels.
+    """
+    prompts = [prompt for label in labels for prompt in label.prompts]
+    ids = [i for i, label in enumerate(labels, start=1) for _ in label.prompts]
+    classes, texts = len(labels) + bool(background_prompts), len(prompts) + len(background_prompts)
+    background = background.resolve(classes, texts, config.presence > 0)
+    against = [*background_prompts, *background.prompts]
+    margin = 0.0
+    if background.kind == "contrast":
+        contrast, margin = competitors(prompts, config.contrast), config.contrast_margin
+        against += contrast
+        if not contrast:
+            raise ArgumentError(
+                "background", background, "the model has no words that compete with these prompts; use none"
+            )
+    return Query(tuple(labels), (*against, *prompts), (*[0] * len(against), *ids), background, margin)
+
+
+def encode_query(model: PACL, query: Query, templates: Sequence[str]) -> EncodedQuery:
+    """Embed the prompts, each averaged over the templates (see `pacl.prompts.get_templates`)."""
+    return EncodedQuery(query, model.encode_prompts(query.prompts, templates).float())

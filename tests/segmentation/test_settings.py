@@ -1,0 +1,81 @@
+"""Settings that make no sense, and what they cost to import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pacl.errors import UserError
+from pacl.prompts import Label
+from pacl.segmentation.background import Background
+from pacl.segmentation.query import make_query
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from tests.colours import ColourModel, noise
+from tests.paths import ROOT
+
+# --- Settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"size": 0}, "size"),
+        ({"size": 4}, "size"),
+        ({"window": 7}, "window"),
+        ({"stride": 9}, "stride"),
+        ({"stride": 0}, "stride"),
+        ({"window_step": 8}, "window_step"),
+        ({"window": 16, "window_step": 17}, "window_step"),
+        ({"window_batch": 0}, "window_batch"),
+        ({"refine": -1}, "refine"),
+        ({"logit_scale": 0.0}, "logit_scale"),
+        ({"scales": ()}, "scales"),
+        ({"scales": (1.0, 0.0)}, "scales"),
+        ({"scales": (-1.0,)}, "scales"),
+        ({"scales": (float("inf"),)}, "scales"),
+        ({"scales": (float("nan"),)}, "scales"),
+        ({"scales": (1.0, 2.0), "accumulate": "pixel"}, "scales"),
+        ({"accumulate": "pixels"}, "accumulate"),
+        ({"precision": "fp16"}, "precision"),
+        ({"background": "black"}, "background"),
+        ({"templates": "nice"}, "templates"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_name_their_argument(settings: dict, argument: str) -> None:
+    with pytest.raises(UserError, match="" if argument != "templates" else "nice") as error:
+        Segmenter(ColourModel(), SegmenterSettings(**settings))
+    assert getattr(error.value, "argument", "templates") == argument
+    assert "\n" not in str(error.value)
+
+
+def test_settings_do_not_import_torch() -> None:
+    code = "import sys, pacl.segmentation.settings; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_over_long_background_prompts_are_refused_like_any() -> None:
+    model = ColourModel()
+    model.clip.count_tokens = lambda text: len(text.split())  # type: ignore[method-assign]
+    model.clip.context_length = 5
+    segmenter = Segmenter(model, SegmenterSettings(background="prompt:" + "sand " * 9))
+    segmenter.set_image(noise(32, 32))
+    with pytest.raises(UserError, match="too long"):
+        segmenter.predict(["red"])
+
+
+def test_the_contrast_margin_is_what_competitors_must_be_ahead_by() -> None:
+    model = ColourModel()
+    model.config.contrast, model.config.contrast_margin = ["blue"], 0.25
+    red = [Label("red", ("red",))]
+    query = make_query(red, Background("contrast"), model.config)
+    assert (query.prompts, query.ids, query.margin) == (("blue", "red"), (0, 1), 0.25)
+    assert make_query(red, Background("prompt", ("blue",)), model.config).margin == 0
+    model = ColourModel()
+    narrow = Segmenter(model, SegmenterSettings(background="contrast"))
+    narrow.set_image(noise(64, 64))
+    shares = []
+    for margin in (0.0, 0.1, 2.0):
+        model.config.contrast_margin = margin
+        shares.append(narrow.predict(["red"]).shares[0])
+    assert shares[0] < shares[1] < shares[2] == 1
