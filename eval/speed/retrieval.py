@@ -1,10 +1,10 @@
-"""What retrieval over a large gallery costs: phi of all pairs, and of the 128 best by CLIP alone, on random vectors.
+"""Time and memory of retrieval in a large gallery: phi of all pairs, and of the best candidates of CLIP's embedding.
 
-    python -m eval.speed.retrieval                                       5,000 pictures, 25,000 captions, a small CLIP
+    python -m eval.speed.retrieval                                       5,000 images, 25,000 captions, a small CLIP
     python -m eval.speed.retrieval --patches 196 --dim 512 --skip_phi    the patches of a ViT-B/16
 
-Seconds of scoring and ranking, and the peak of the process's memory beyond what it was before: the patches lie in a
-temporary file, of which pages that were read count until the system takes them back.
+Vectors are random. Printed are the seconds of scoring and ranking, and the peak memory of the process beyond that in
+use before. The patches are memory-mapped from a temporary file: pages that were read count until the system frees them.
 """
 
 from __future__ import annotations
@@ -16,39 +16,43 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from eval.common.command import new_parser
+from eval.common.command import check_least, new_parser
+from eval.common.memory import peak_memory
+from eval.speed.timing import describe
 from pacl.cli.messages import run_verb
 from pacl.cli.model import choose_device
-from pacl.errors import UserError
 
 CAPTIONS = 5
-CHUNK = 256  # pictures that are drawn at a time
+CHUNK = 256  # images that are generated at a time
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("eval.speed.retrieval", __doc__)
-    parser.add_argument("--images", type=int, default=5000, help="pictures, of five captions each (default: 5000)")
-    parser.add_argument("--patches", type=int, default=49, help="patches of a picture (default: 49)")
-    parser.add_argument("--dim", type=int, default=64, help="width of the embedding (default: 64)")
-    parser.add_argument("--first_stage", type=int, default=128, help="candidates of the first stage (default: 128)")
-    parser.add_argument("--skip_phi", action="store_true", help="leave out phi of all pairs")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N, mps or auto (default: cpu)")
-    parser.add_argument("--scratch", metavar="DIR", type=Path, help="folder for the patches (default: the system's)")
+    parser.add_argument(
+        "--images", type=int, default=5000, metavar="N", help="images, with five captions each (default: 5000)"
+    )
+    parser.add_argument("--patches", type=int, default=49, metavar="N", help="patches of an image (default: 49)")
+    parser.add_argument("--dim", type=int, default=64, metavar="N", help="width of the embedding (default: 64)")
+    parser.add_argument(
+        "--first_stage", type=int, default=128, metavar="N", help="candidates of the first stage (default: 128)"
+    )
+    parser.add_argument("--skip_phi", action="store_true", help="do not measure phi of all pairs")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    parser.add_argument(
+        "--scratch", metavar="DIR", type=Path, help="folder for the temporary file (default: the system's)"
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw, score, print."""
+    """Generate, score, print."""
     args = build_parser().parse_args(argv)
-    for flag in ("images", "patches", "dim", "first_stage"):
-        if getattr(args, flag) < 1:
-            raise UserError(f"--{flag} {getattr(args, flag)}: 1 or more")
+    check_least(args, images=1, patches=1, dim=1, first_stage=1)
     device = choose_device(args.device)
     import torch
     from torch.nn.functional import normalize
 
-    from eval.common.memory import peak_memory
     from eval.retrieval.run import METHODS, RERANKED, Encoded, mapped, measure
 
     model: Any = SimpleNamespace(
@@ -68,14 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         patches = mapped(scratch, (count, args.patches, args.dim))
         encoded = Encoded(vectors(count), t.cpu(), patches, t)
         owners = [i // CAPTIONS for i in range(texts)]
-        print(f"{count} pictures x {texts} captions, {args.patches} patches of {args.dim} dimensions, {device}, "
-              f"{torch.get_num_threads()} threads")  # fmt: skip
+        print(f"{count} images x {texts} captions, {args.patches} patches of {args.dim} dimensions, {describe(device)}")
         for methods in ([RERANKED], [METHODS[1]])[: 1 if args.skip_phi else 2]:
             before = peak_memory(device)
             (found,) = measure(model, encoded, owners, count, methods, args.first_stage).items()
             method, (_, seconds) = found
             more = max(0, peak_memory(device) - before) / 2**20
-            print(f"{method}: {seconds:.1f} s, peak memory {more:.0f} MB beyond what it was")
+            print(f"{method}: {seconds:.1f} s, peak memory {more:.0f} MB beyond that before")
     return 0
 
 

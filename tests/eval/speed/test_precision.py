@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from eval.speed.precision import agreement, main, tower_times
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from pacl.prompts import parse_prompt
 from pacl.segmentation.settings import SegmenterSettings
@@ -34,30 +35,35 @@ def test_it_prints_both_times_their_ratio_and_the_agreement(
 def test_every_batch_is_timed_in_turns(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(tiny_clip)
     seen = []
-    monkeypatch.setattr(
-        "eval.speed.precision.seconds", lambda clip, x, dense, p: seen.append((len(x), p)) or len(seen) / 1e3
-    )
+
+    def seconds(run: partial[None], device: torch.device) -> float:
+        _, images, precision = run.args
+        seen.append((len(images), precision))
+        return len(seen) / 1e3
+
+    monkeypatch.setattr("eval.speed.precision.seconds", seconds)
     times = tower_times(model, torch.zeros(5, 3, 32, 32).split(4), runs=2)
     turns = [(4, "fp32"), (4, "bf16"), (1, "fp32"), (1, "bf16")]
-    assert seen == [(4, "fp32"), (4, "bf16"), *turns, *turns]
-    assert times["fp32"].least == 3 / 4  # the third call, of four images
-    assert times["fp32"].median == pytest.approx((5 + 7 / 4) / 2)  # of 3/4, 5, 7/4 and 9
+    assert seen == [*turns, *turns]
+    assert times["fp32"].least == 1 / 4  # the first call, of four images
+    assert times["fp32"].median == pytest.approx((5 / 4 + 3) / 2)  # of 1/4, 3, 5/4 and 7
 
 
 def test_agreement_is_the_share_of_equal_labels(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(tiny_clip)
-    pictures = [noise(40, 40), noise(50, 64, seed=1), noise(32, 32, seed=2)]
+    images = [noise(40, 40), noise(50, 64, seed=1), noise(32, 32, seed=2)]
     labels = [parse_prompt(text) for text in ("a dog", "grass", "a boat")]
     settings = SegmenterSettings(window_batch=2, background="none")
-    shares = agreement(model, pictures, labels, settings)
+    shares = agreement(model, images, labels, settings)
     assert len(shares) == 3
     assert all(0.8 < share <= 1 for share in shares)
     monkeypatch.setattr("eval.speed.precision.CHOICES", ("fp32", "fp32"))
-    assert agreement(model, pictures, labels, settings) == [1, 1, 1]
+    assert agreement(model, images, labels, settings) == [1, 1, 1]
 
 
-def test_nonsense_is_one_line(photo: Path) -> None:
-    with pytest.raises(UserError, match="--runs 0"):
+def test_wrong_arguments(photo: Path) -> None:
+    with pytest.raises(ArgumentError) as error:
         main([str(photo), "--runs", "0"])
-    with pytest.raises(UserError, match="no such picture"):
+    assert (error.value.argument, error.value.value) == ("runs", 0)
+    with pytest.raises(UserError, match=r"none\.png"):
         main([str(photo.parent / "none.png")])
