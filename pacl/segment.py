@@ -1,4 +1,4 @@
-"""Segment pictures by words: ``python -m pacl.segment IMAGE_OR_FOLDER... PROMPT... [options]``."""
+"""Segment images by words: ``python -m pacl.segment IMAGE_OR_FOLDER... PROMPT... [options]``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.inputs import Picture, find_pictures, split_words
-from pacl.cli.messages import memory_advice, run_verb
+from pacl.cli.inputs import ImageFile, find_images, split_words
+from pacl.cli.messages import run_verb
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
@@ -25,11 +25,11 @@ from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, line, table
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
+    from pacl.segmentation.query import EncodedQuery
     from pacl.segmentation.segmenter import Segmenter
 
 PROG = "pacl segment"
-MEMORY_ADVICE = "a smaller --size, --window, a larger --stride or --precision bf16"
-EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that ended so
+EXIT_PIPE_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 USAGE = "pacl segment IMAGE_OR_FOLDER... PROMPT... [options]"
 
@@ -43,17 +43,17 @@ examples:
   pacl segment big.jpg "a car" "a road" --size 672 --window 224    sliding windows
   pacl segment dog.jpg "a dog" --json --format rle | jq            for other programs
 
-Words that end in an image suffix, hold a path separator or name something that exists here are pictures or
+Words that end in an image suffix, contain a path separator or name something that exists here are images or
 folders; all others are prompts. --prompt makes any word a prompt.
 
-exit codes: 0 done, 1 some pictures of several failed, 2 nothing done because of a mistake named in one line
+exit codes: 0 done, 1 some of several images failed, 2 nothing done because of a mistake named in one line
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags; every field of `SegmenterSettings` is one of the latter."""
-    parser = new_parser(PROG, "Segment pictures by words.", usage=USAGE, epilog=EXAMPLES)
-    parser.add_argument("words", nargs="*", help="pictures, folders of pictures (with subfolders), and prompts")
+    parser = new_parser(PROG, "Segment images by words.", usage=USAGE, epilog=EXAMPLES)
+    parser.add_argument("words", nargs="*", help="images, folders of images (with subfolders), and prompts")
     words = parser.add_argument_group("what to look for")
     words.add_argument("--prompt", action="append", default=[], help="a prompt, whatever it looks like; repeatable")
     words.add_argument(
@@ -65,10 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--format",
         metavar="NAME[,NAME]",
         default=",".join(DEFAULT_FORMATS),
-        help=f"what is written for each picture (default: {','.join(DEFAULT_FORMATS)}). "
+        help=f"what is written for each image (default: {','.join(DEFAULT_FORMATS)}). "
         + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
     )
-    results.add_argument("--json", action="store_true", help="print only the record of each picture, one JSON a line")
+    results.add_argument("--json", action="store_true", help="print only the record of each image, one JSON a line")
     add_model(parser.add_argument_group("model"))
     add_settings(parser.add_argument_group("how"))
     return parser
@@ -88,13 +88,13 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check everything that can be checked in an instant, load the model, segment picture by picture.
+    """Check everything that needs no model, load the model, segment the images.
 
     Returns:
-        0, or 1 when some pictures of several failed.
+        0, or 1 when some of several images failed.
 
     Raises:
-        UserError: Whatever is wrong with the words, the flags, the model, or the only picture.
+        UserError: Whatever is wrong with the words, the flags, the model, or the only image.
     """
     args = build_parser().parse_intermixed_args(argv)
     settings = settings_of(args)
@@ -103,11 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
     hints = [
-        f'"{word}" exists here and is taken for pictures; --prompt "{word}" makes it a prompt' for word in doubtful
+        f'"{word}" exists here and is taken for an image; --prompt "{word}" makes it a prompt' for word in doubtful
     ]
     if not sources:
-        raise UserError('no picture: name one or a folder of them, as in pacl segment image.jpg "a dog"')
-    pictures = find_pictures(sources, args.out)
+        raise UserError('no image: name one or a folder of them, as in pacl segment image.jpg "a dog"')
+    files = find_images(sources, args.out)
     if not labels:
         example = f'say what to look for, as in pacl segment {sources[0]} "a dog"'
         raise UserError(f"no prompt: {'; '.join(hints) or example}")
@@ -121,14 +121,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     warn_of_unknown_words(segmenter, labels)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", UnfamiliarWords)
-        segmenter.predict_batch([], labels)  # no picture yet: what is wrong with the words shows now, and only once
+        query = segmenter.prepare(labels)
     for warning in heard:
         say(f"warning: {warning.message}")
     config = segmenter.model.config
     model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
     try:
-        return run(pictures, labels, segmenter, Writer(args.out, formats, model), as_json=args.json)
-    except BrokenPipeError:  # whoever read the output, `head` say, has enough; nor must Python's last flush complain
+        return run(files, query, segmenter, Writer(args.out, formats, model), as_json=args.json)
+    except BrokenPipeError:  # the reader of the output, `head` for example, has closed it; keep the last flush silent
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
 
@@ -159,42 +159,34 @@ def warn_of_unknown_words(segmenter: Segmenter, labels: Sequence[Label]) -> None
         )
 
 
-def run(
-    pictures: Sequence[Picture], labels: Sequence[Label], segmenter: Segmenter, writer: Writer, *, as_json: bool
-) -> int:
-    """Segment the pictures one after the other; of several, a bad one is told of and passed over."""
+def run(files: Sequence[ImageFile], query: EncodedQuery, segmenter: Segmenter, writer: Writer, *, as_json: bool) -> int:
+    """Segment the images, and print the outcome of each; of several, a bad one is reported and skipped."""
     from rich.console import Console
 
-    from pacl.images import open_image
+    from pacl.cli.batches import segment_files
 
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     start, failed = time.monotonic(), 0
-    for number, picture in enumerate(pictures, start=1):
-        progress = f"[{number}/{len(pictures)}]"
-        try:
-            image = open_image(picture.path)
-            with memory_advice(str(picture.path), MEMORY_ADVICE):
-                segmenter.set_image(image)
-                found = segmenter.predict(labels)
-                record = writer.write(picture, image, found)
-        except UserError as error:
-            if len(pictures) == 1:
-                raise
+    for number, (_, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
+        progress = f"[{number}/{len(files)}]"
+        if isinstance(record, UserError):
+            if len(files) == 1:
+                raise record
             failed += 1
-            say(f"error: {progress} {error}")
+            say(f"error: {progress} {record}")
             continue
         if as_json:
             print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
-        if len(pictures) > 1:
-            left = (time.monotonic() - start) / number * (len(pictures) - number)
+        if len(files) > 1:
+            left = (time.monotonic() - start) / number * (len(files) - number)
             more = f" ({left:.0f} s left)" if left >= 1 else ""
             console.print(f"{progress} {record['image']}: {line(record)}{more}", markup=False)
         elif not as_json:
             for row in table(record):
                 console.print(row)
             console.print("  " + "\n  ".join(file for kind in record["files"].values() for file in kind), markup=False)
-    if len(pictures) > 1:
-        counts = f"{len(pictures) - failed} of {len(pictures)} pictures segmented"
+    if len(files) > 1:
+        counts = f"{len(files) - failed} of {len(files)} images segmented"
         console.print(f"{counts}, {failed} failed; results in {writer.out}", markup=False)
     return 1 if failed else 0
 

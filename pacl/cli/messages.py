@@ -42,19 +42,24 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
     raise SystemExit(code or 0)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in any of the ways in which torch, OpenCV and numpy say so."""
+    import torch
+
+    said = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))  # `cv2.error` among them
+    return not isinstance(error, UserError) and (said or isinstance(error, (MemoryError, torch.OutOfMemoryError)))
+
+
 @contextmanager
 def memory_advice(where: str, advice: str) -> Iterator[None]:
-    """Turn the several ways in which memory runs out into one line: where, and what to try.
+    """Turn running out of memory into one line: where, and what to try.
 
     Raises:
         UserError: It ran out.
     """
-    import torch
-
     try:
         yield
-    except Exception as error:  # `cv2.error` is not a `MemoryError`
-        told = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))
-        if isinstance(error, UserError) or not (told or isinstance(error, (MemoryError, torch.OutOfMemoryError))):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(f"{where}: out of memory; try {advice}") from None

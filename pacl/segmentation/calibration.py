@@ -30,22 +30,22 @@ def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
 
     Args:
         model: the head, trained or not. It is changed.
-        images: photos, each uint8 ``[H, W, 3]``. A few hundred serve, if no thing is on many of them: what is common
-            in them counts as nothing.
+        images: photos, each uint8 ``[H, W, 3]``. A few hundred are enough if no object is on many of them: what is
+            common to the photos is calibrated away.
 
     Returns:
         The same model.
 
     Raises:
-        ValueError: no photo, or none that shows anything: all patches are alike.
+        ValueError: no photo, or all patches of all photos are equal.
     """
-    settings = SegmenterSettings(scales=(1.0,))  # the size it was trained at says enough, in a fraction of the time
+    settings = SegmenterSettings(scales=(1.0,))  # the training size suffices, in a fraction of the time
     count, total = 0, torch.zeros(model.config.vector_width, dtype=torch.float64)
     moments = torch.zeros(len(total), len(total), dtype=torch.float64)
     for image in images:
         vectors = encode_images([model], [image], settings)[0][0].patches.values  # [1, D, h, w]
         vectors = vectors.flatten(2)[0].T.cpu()  # [P, D]
-        count, total = count + 1, total + vectors.mean(0)  # (photos count alike, whatever their shape)
+        count, total = count + 1, total + vectors.mean(0)  # (each photo has the same weight)
         moments += vectors.T @ vectors / len(vectors)
     if not count:
         raise ValueError("no photo to calibrate with")

@@ -1,4 +1,4 @@
-"""Draw blocky probability maps to the picture's own edges (pixel-adaptive mask refinement, PAMR)."""
+"""Refine coarse probability maps along the edges of the image: pixel-adaptive mask refinement (PAMR)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def refine(
     iterations: int = 10,
     dilations: Sequence[int] = (1, 2, 4, 8, 12, 24),
 ) -> Tensor:
-    """Replace every pixel's probabilities by an average over neighbours that look alike, several times.
+    """Replace every pixel's probabilities by a weighted average over its neighbours, several times.
 
-    Pixel i listens to its neighbours j: the eight of a 3 x 3 window, spread by each dilation. How much is a
-    softmax over j of -|I_i - I_j| / (0.1 sigma_i), averaged over the colour channels, where sigma_i is the
-    standard deviation over those neighbours and, once for each dilation, the pixel itself, as the authors' code has
-    it: what counts as "alike" is relative to the local contrast. Beyond the
-    border the nearest pixel counts, so any size works. (Araslanov and Roth, "Single-Stage Semantic Segmentation
-    from Image Labels", CVPR 2020, section 3.3; the factor 0.1 and the dilations as in the authors' settings.)
+    The neighbours j of pixel i are the eight of a 3 x 3 window, spread by each dilation. Their weights are a softmax
+    over j of -|I_i - I_j| / (0.1 sigma_i), averaged over the colour channels, where sigma_i is the standard deviation
+    over these neighbours and, once for each dilation, the pixel itself, as in the authors' code: similarity is relative
+    to the local contrast. Beyond the border the nearest pixel is used, so any size works. (Araslanov and Roth,
+    "Single-Stage Semantic Segmentation from Image Labels", CVPR 2020, section 3.3; the factor 0.1 and the dilations as
+    in the authors' settings.)
 
     Args:
         maps: Probabilities [C, H, W] or [B, C, H, W]. Averages are convex: what sums to 1 over C still does.
@@ -34,7 +34,7 @@ def refine(
         dilations: Distances of the neighbours in pixels; larger ones carry labels further.
 
     Returns:
-        Refined maps, same shape and dtype. Beside them about 4 * 8 * len(dilations) bytes a pixel are needed for
+        Refined maps, same shape and dtype. In addition about 4 * 8 * len(dilations) bytes a pixel are needed for
         the weights (192 MB for a megapixel), so the caller chooses the working resolution.
     """
     if maps.shape[-2:] != image.shape[-2:]:
@@ -57,7 +57,7 @@ def refine(
 
 
 def _affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Picture [3, H, W] -> how much each pixel listens to each of its K neighbours, [K, H, W]."""
+    """Image [3, H, W] -> the weight of each pixel's K neighbours, [K, H, W]."""
     count = len(dilations)  # of the pixel itself
     mean = image.clone()
     scatter = torch.zeros_like(image)
@@ -72,7 +72,7 @@ def _affinity(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def _neighbours(x: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """[C, H, W] seen from each pixel's neighbours: views [C, H, W], eight for each dilation."""
+    """The values [C, H, W] shifted to each neighbour: views [C, H, W], eight for each dilation."""
     height, width = x.shape[-2:]
     reach = max(dilations)
     padded = pad(x[None], (reach, reach, reach, reach), mode="replicate")[0]

@@ -1,0 +1,112 @@
+"""Images in batches: the same results as one by one, in order, with bad images reported in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pacl.cli import batches
+from pacl.cli.batches import segment_files
+from pacl.cli.inputs import ImageFile
+from pacl.errors import UserError
+from pacl.results.writer import Writer
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from tests.colours import ColourModel, noise
+
+SIZES = [(32, 48), (32, 48), (64, 32), (40, 40), (32, 48)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[ImageFile]:
+    for i, size in enumerate(SIZES):
+        Image.fromarray(noise(*size, seed=i)).save(tmp_path / f"{i}.png")
+    return [ImageFile(tmp_path / f"{i}.png", str(i)) for i in range(len(SIZES))]
+
+
+@pytest.fixture
+def segmenter() -> Segmenter:
+    return Segmenter(ColourModel(), SegmenterSettings(window_batch=2))  # type: ignore[arg-type]
+
+
+def outcomes(files: Sequence[ImageFile], segmenter: Segmenter, out: Path) -> list[Any]:
+    query = segmenter.prepare(["red", "green", "blue"])
+    found = list(segment_files(files, query, segmenter, Writer(out, ("mask",), {})))
+    assert [file for file, _ in found] == list(files)
+    return [record for _, record in found]
+
+
+def test_masks_are_those_of_each_image_alone(files: list[ImageFile], segmenter: Segmenter, tmp_path: Path) -> None:
+    records = outcomes(files, segmenter, tmp_path / "out")
+    for i, size in enumerate(SIZES):
+        segmenter.set_image(noise(*size, seed=i))
+        expected = segmenter.predict(["red", "green", "blue"]).index
+        assert np.array_equal(np.array(Image.open(tmp_path / "out" / f"{i}.mask.png")), expected)
+        assert (records[i]["height"], records[i]["width"]) == size
+
+
+def test_a_bad_image_is_an_outcome_in_its_place(files: list[ImageFile], segmenter: Segmenter, tmp_path: Path) -> None:
+    files[1].path.write_bytes(b"not an image")
+    files[3].path.unlink()
+    records = outcomes(files, segmenter, tmp_path / "out")
+    assert [isinstance(record, UserError) for record in records] == [False, True, False, True, False]
+    assert all(str(files[i].path) in str(records[i]) for i in (1, 3))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.mask.png", "2.mask.png", "4.mask.png"]
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [(10**9, [2, 2, 1]), (1, [1] * 5), (2 * 32 * 48, [2, 1, 1, 1])])
+def test_a_batch_is_bounded_in_images_and_pixels(
+    files: list[ImageFile], segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int,
+    expected: list[int],
+) -> None:  # fmt: skip
+    seen: list[int] = []
+    predict = segmenter.predict_batch
+
+    def counted(images: Sequence[np.ndarray], query: Any) -> Any:
+        seen.append(len(images))
+        return predict(images, query)
+
+    monkeypatch.setattr(batches, "BATCH_PIXELS", pixels)
+    monkeypatch.setattr(segmenter, "predict_batch", counted)
+    outcomes(files, segmenter, tmp_path / "out")
+    assert seen == expected
+
+
+def test_where_memory_does_not_suffice_for_a_batch_images_go_one_by_one(
+    files: list[ImageFile], segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = segmenter.predict_batch
+
+    def limited(images: Sequence[np.ndarray], query: Any) -> Any:
+        if len(images) > 1 or images[0].shape[0] == 64:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return predict(images, query)
+
+    monkeypatch.setattr(segmenter, "predict_batch", limited)
+    records = outcomes(files, segmenter, tmp_path / "out")
+    assert [isinstance(record, UserError) for record in records] == [False, False, True, False, False]
+    assert str(files[2].path) in str(records[2])
+
+
+def test_a_file_that_cannot_be_written_is_an_outcome(
+    files: list[ImageFile], segmenter: Segmenter, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "2.mask.png").mkdir(parents=True)
+    records = outcomes(files, segmenter, tmp_path / "out")
+    assert [isinstance(record, UserError) for record in records] == [False, False, True, False, False]
+
+
+def test_other_errors_are_not_hidden(
+    files: list[ImageFile], segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a mistake in the program")
+
+    monkeypatch.setattr(segmenter, "predict_batch", broken)
+    with pytest.raises(RuntimeError, match="a mistake in the program"):
+        outcomes(files, segmenter, tmp_path / "out")
