@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.scenes.run import Bench
+from eval.scenes.evaluator import SceneEvaluator
 from eval.scenes.sets import SceneSet
 from pacl import pretrain, train
 from pacl.models.backbone import load_backbone
@@ -74,8 +74,8 @@ def test_from_random_weights_to_masks_that_beat_chance(tmp_path: Path) -> None:
     assert sum(course[-5:]) < 0.9 * sum(course[:5])
 
     clip = load_backbone(f"local-dir:{tmp_path / 'clip'}")
-    bench = Bench(clip, {"seen": SceneSet.draw("val", 60, "seen", SIDE)}, {}, {})
-    trained = bench.measure(load_model(str(tmp_path / "head")))
-    chance = bench.measure(PACL.untrained(clip, start="paper"))
+    evaluator = SceneEvaluator(clip, {"seen": SceneSet.draw("val", 60, "seen", SIDE)}, {}, {})
+    trained = evaluator.measure(load_model(str(tmp_path / "head")))
+    chance = evaluator.measure(PACL.untrained(clip, start="paper"))
     for what in ("objects", "grounds"):
         assert trained[f"{what}/own/seen"] > 1.5 * chance[f"{what}/own/seen"], (trained, chance)

@@ -301,19 +301,20 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
     """From random weights on the bundled CLIP: the loss falls, and masks get far better than chance."""
     if not (bundled_folder() / "clip" / "open_clip_model.safetensors").is_file():
         pytest.skip("the bundled CLIP is not here")
-    from eval.scenes.run import Bench, SceneSet
+    from eval.scenes.evaluator import SceneEvaluator
+    from eval.scenes.sets import SceneSet
 
     clip = load_backbone("bundled")
-    bench = Bench(clip, {"seen": SceneSet.draw("val", 40, "seen", clip.size)}, {}, {})
+    evaluator = SceneEvaluator(clip, {"seen": SceneSet.draw("val", 40, "seen", clip.size)}, {}, {})
     torch.manual_seed(0)
-    before = bench.measure(PACL.untrained(clip, start="paper"))
+    before = evaluator.measure(PACL.untrained(clip, start="paper"))
     arguments = ["--model.start=paper", "--data.scenes=512", "--data.batch_size=128", "--model.patches=48"]
     arguments += ["--trainer.max_steps=60", "--trainer.log_every_n_steps=5"]
     train.main([*arguments, *QUIET[:2], f"--out={tmp_path}"])
     (log,) = tmp_path.glob("logs/version_0/metrics.csv")
     losses = [float(row["loss"]) for row in csv.DictReader(log.open())]
     assert losses[-1] < 0.6 * losses[0]
-    after = bench.measure(load_model(str(tmp_path)))
+    after = evaluator.measure(load_model(str(tmp_path)))
     assert after["objects/own/seen"] > before["objects/own/seen"] + 15
     assert after["grounds/own/seen"] > before["grounds/own/seen"] + 15
 

@@ -1,10 +1,11 @@
-"""The trap, as a baseline: each image is pooled with its OWN caption, and that one vector is compared with every text.
+"""Baseline: pool each image with its OWN caption only, and compare that vector with every text.
 
     python -m eval.experiments.own_caption --config configs/photos.yaml --out runs/own_caption
 
-It takes what ``python -m pacl.train`` takes, and differs in the pooling alone. In phi every text pools the patches for
-itself; here the caption has shaped the image's vector before it is compared, so that the loss can fall without the
-patches learning anything. See `pacl.models.compatibility`.
+Arguments are those of ``python -m pacl.train``; only the pooling differs. In phi every text pools the patches with its
+own weights. Here the weights come from the image's caption, for all texts: the image vector contains information about
+the correct text before the comparison, so that the loss can decrease although the patches learn little. See
+`pacl.models.compatibility`.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pacl.cli.messages import run_verb
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.training.module import PACLModule
 
 
 class OwnCaptionModule(PACLModule):
-    """Trains the same embedder as `PACLModule`, with the caption's pooling."""
+    """Trains the embedder of `PACLModule` with pooling by the image's own caption."""
 
     positives: Tensor
 
     def texts_of(self, batch: dict[str, Any], images: int) -> tuple[Tensor, Tensor]:
-        """Embeddings [T, D] of the texts, and which of them are right, bool [B, T], which is kept for the pooling."""
+        """Embeddings [T, D] of the texts, and the positives of each image, bool [B, T], kept for the pooling."""
         t, self.positives = super().texts_of(batch, images)
         return t, self.positives
 
     def phi(self, tokens: Tensor, t: Tensor) -> Tensor:
-        """Cosines [B, T] of texts [T, D] with tokens [B, P, W] pooled by the first right text of their image."""
+        """Cosines [B, T] of texts [T, D] with tokens [B, P, W] pooled by the first positive of their image."""
         if self.hparams["images_at_once"]:
-            raise UserError("--model.images_at_once: the baseline takes all images of a step at once")
+            images = self.hparams["images_at_once"]
+            raise ArgumentError("images_at_once", images, "must be null: the baseline takes all images at once")
         v = self.pacl.embed_tokens(tokens.to(self.dtype))  # [B, P, D]
         with torch.autocast(v.device.type, enabled=False):  # as phi is computed
             v, t = v.float(), t.float()

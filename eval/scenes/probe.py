@@ -1,7 +1,7 @@
-"""What the frozen tokens themselves say: a classifier of single patches that is trained on the masks.
+"""Supervised probe: a classifier of single patches on the frozen tokens, trained on masks.
 
-PACL sees captions only. This probe sees every training pixel's label, on the same frozen tokens, so it tells how much
-of what PACL does not find is not in the tokens to be found.
+PACL is trained on captions only. The probe is trained on the labels of all pixels, on the same tokens, and shows how
+much information about the classes the tokens hold.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ HIDDEN, BATCH, LR = 256, 2048, 2e-3
 
 
 def train_probe(tokens: Tensor, scenes: SceneSet, grid: PatchGrid, steps: int, seed: int = 0) -> nn.Module:
-    """Fit a two-layer classifier to each patch's label shares.
+    """Fit a two-layer classifier to the shares of the labels in each patch.
 
     Args:
         tokens: frozen tokens [N, P, W] of the scenes.
         scenes: N training scenes with their labels.
-        grid: the patches' geometry.
-        steps: of AdamW, on `BATCH` patches each.
-        seed: of the weights and the batches.
+        grid: the patch grid.
+        steps: number of AdamW steps, of `BATCH` patches each.
+        seed: of weights and batches.
 
     Returns:
         A module: tokens [..., W] -> logits of all names [..., C].

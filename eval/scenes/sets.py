@@ -1,7 +1,7 @@
-"""Scenes with exact masks, how a method's patches are scored on them, and the most that any patches could score.
+"""Sets of drawn scenes with exact masks, segmentation scores on them, and upper bounds of the patch grid.
 
-Every pixel has a label, an object ("a red star") or a ground ("grass"). IoU is summed over all pixels of a set and
-averaged over the names that occur in it, objects and grounds apart.
+The label of a pixel is an object ("a red star") or a ground ("grass"). Pixels are summed over all scenes of a set; IoU
+is averaged over the names that occur in it, separately for objects and grounds.
 
 Shapes: C names, N scenes (n of a chunk), K names of a scene, P patches, D embedding, H W pixels, h w the patch grid.
 """
@@ -25,8 +25,8 @@ from pacl.scenes.drawing import SceneDataset
 
 NAMES: tuple[str, ...] = (*OBJECT_NAMES, *GROUNDS)
 OBJECTS = range(len(OBJECT_NAMES))
-COMPETITORS = ("own", "all")  # what a pixel may be: a name of its own scene, or any name there is
-CHUNK = 50  # scenes whose full-size maps of all names are held at once
+COMPETITORS = ("own", "all")  # classes of a scene's pixels: its own names, or all names
+CHUNK = 50  # scenes whose full-size maps of all names are in memory at the same time
 
 Scores = dict[str, float]
 """mIoU in percent by "objects/own", "objects/all", "grounds/own", "grounds/all"."""
@@ -34,13 +34,13 @@ Scores = dict[str, float]
 
 @dataclass
 class SceneSet:
-    """Scenes with what is where.
+    """Scenes with labels.
 
     Attributes:
         images: uint8 [N, 3, H, W].
-        labels: uint8 [N, H, W], positions in `NAMES`.
-        present: int64 [N, K], the names of each scene, padded by repeating the first.
-        uppermost: int64 [N], the name of the uppermost object: the only one where there is one.
+        labels: uint8 [N, H, W], indices of `NAMES`.
+        present: int64 [N, K], indices of the names of each scene, padded by repeating the first.
+        uppermost: int64 [N], index of the uppermost object's name.
     """
 
     images: Tensor
@@ -81,8 +81,8 @@ def score(predict: Callable[[slice, str], Tensor], scenes: SceneSet) -> Scores:
     return result
 
 
-def paint(maps: Tensor, present: Tensor, grid: PatchGrid, size: tuple[int, int], competitors: str) -> Tensor:
-    """Patch scores of all names [n, C, h, w] -> the winning name of every pixel, [n, H, W]."""
+def label_pixels(maps: Tensor, present: Tensor, grid: PatchGrid, size: tuple[int, int], competitors: str) -> Tensor:
+    """Patch scores of all names [n, C, h, w] -> the name with the highest score at every pixel, [n, H, W]."""
     if competitors == "all":
         return upsample(maps, grid, size).argmax(dim=1)
     own = maps.gather(1, present[..., None, None].expand(-1, -1, *maps.shape[-2:]))  # [n, K, h, w]
@@ -94,7 +94,7 @@ def score_patches(patches: Tensor, texts: Tensor, scenes: SceneSet, grid: PatchG
 
     def predict(some: slice, competitors: str) -> Tensor:
         maps = rearrange(patches[some] @ texts.T, "n (h w) c -> n c h w", h=grid.h)
-        return paint(maps, scenes.present[some], grid, scenes.size, competitors)
+        return label_pixels(maps, scenes.present[some], grid, scenes.size, competitors)
 
     return score(predict, scenes)
 
@@ -106,7 +106,7 @@ def label_shares(labels: Tensor, grid: PatchGrid) -> Tensor:
 
 
 def bound_majority(scenes: SceneSet, grid: PatchGrid) -> Scores:
-    """One label a patch, the majority's, painted on its cell. Methods interpolate, so they may exceed it a little."""
+    """Scores of each patch's majority label for all its pixels. Methods that interpolate can exceed them slightly."""
 
     def predict(some: slice, _: str) -> Tensor:
         majority = label_shares(scenes.labels[some], grid).argmax(dim=1)
@@ -116,10 +116,10 @@ def bound_majority(scenes: SceneSet, grid: PatchGrid) -> Scores:
 
 
 def bound_shares(scenes: SceneSet, grid: PatchGrid) -> Scores:
-    """The higher bound: scores that equal each patch's label shares, through the same upsampling as every method."""
+    """Scores of each patch's label shares, upsampled like the scores of all methods: the higher bound."""
 
     def predict(some: slice, competitors: str) -> Tensor:
         shares = label_shares(scenes.labels[some], grid)
-        return paint(shares, scenes.present[some], grid, scenes.size, competitors)
+        return label_pixels(shares, scenes.present[some], grid, scenes.size, competitors)
 
     return score(predict, scenes)

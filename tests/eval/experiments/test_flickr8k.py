@@ -1,4 +1,4 @@
-"""The bench of real captions, on little: the figures are right where they can be known."""
+"""The comparison on real captions, on a small data set whose scores are known."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from eval.experiments import flickr8k
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from tests.tiny import save_tiny_clip
 
-ROWS = "chance|most|pooled|untrained, value|^PACL, temperature 0.1$"
+ROWS = "random$|most|pooled|untrained, value|^PACL, temperature 0.1$"
 
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """Twelve captioned pictures, and two of VOC's form: ten rows of a dog, fifteen of an aeroplane."""
+    """Twelve images with captions, and two in VOC's layout: ten rows of a dog, fifteen of an aeroplane."""
     rng = np.random.default_rng(0)
 
-    def picture(path: Path) -> None:
+    def write_image(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
 
@@ -30,11 +30,11 @@ def words(tmp_path: Path) -> list[str]:
         table = csv.writer(file)
         table.writerow(["image", "caption"])
         for i in range(12):
-            picture(tmp_path / "Images" / f"{i}.jpg")
+            write_image(tmp_path / "Images" / f"{i}.jpg")
             table.writerows([[f"{i}.jpg", f"a dog number {i}"], [f"{i}.jpg", f"star {i}"]])
     voc = tmp_path / "VOC2012"
     for name in "ab":
-        picture(voc / "JPEGImages" / f"{name}.jpg")
+        write_image(voc / "JPEGImages" / f"{name}.jpg")
         mask = np.zeros((40, 40), np.uint8)  # 0 is background, which does not count
         mask[:10], mask[10:25], mask[25:28] = 12, 1, 255
         (voc / "SegmentationClass").mkdir(exist_ok=True)
@@ -47,12 +47,12 @@ def words(tmp_path: Path) -> list[str]:
     ]
 
 
-def test_every_row_has_its_figures(words, tmp_path, capsys):
+def test_scores_of_all_rows(words, tmp_path, capsys):
     assert flickr8k.main([*words, "--only", ROWS]) == 0
     found = json.loads((tmp_path / "out" / "flickr8k.json").read_text())
     rows = found["rows"]
     assert list(rows) == [
-        "chance",
+        "random",
         "most frequent class",
         "CLIP's pooled embedding",
         "untrained, value",
@@ -62,12 +62,20 @@ def test_every_row_has_its_figures(words, tmp_path, capsys):
     most = rows["most frequent class"][0]
     assert most["pixel_accuracy"] == pytest.approx(60)  # aeroplane: 15 of 25 rows
     assert most["miou"] == pytest.approx(30)  # 0.6 of it, nothing of the dog; other classes do not occur
-    assert rows["untrained, value"][0]["i2t R@10"] == 100  # four pictures of eight captions
+    assert rows["untrained, value"][0]["i2t R@10"] == 100  # four images with eight captions
     page = capsys.readouterr().out
     assert "| PACL, temperature 0.1 |" in page
     assert "±" in page
 
 
-def test_a_row_that_is_not_there_is_one_line(words):
-    with pytest.raises(UserError, match="--only nothing: no row"):
-        flickr8k.main([*words, "--only", "nothing"])
+@pytest.mark.parametrize(
+    ("more", "argument", "value"), [(["--set", "lr"], "set", "lr"), (["--only", "nothing"], "only", "nothing")]
+)
+def test_wrong_arguments(words, more, argument, value):
+    with pytest.raises(ArgumentError) as error:
+        flickr8k.main([*words, *more])
+    assert (error.value.argument, error.value.value) == (argument, value)
+
+
+def test_model_settings():
+    assert flickr8k.model_settings(["lr=0.5", "start=paper", "a=b=c"]) == {"lr": 0.5, "start": "paper", "a": "b=c"}

@@ -1,4 +1,4 @@
-"""The baseline whose images are pooled by their own captions: its phi, its training, what it leaves."""
+"""The baseline that pools images with their own captions: its phi, its training, the saved head."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BATCH = {"images": IMAGES, "texts": TEXTS, "positives": POSITIVES}
 
 
 def quiet(module: PACLModule) -> PACLModule:
-    """Outside a trainer there is nothing to log to."""
+    """A module outside a trainer cannot log."""
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
     return module
 
 
 def naive_phi(v: Tensor, t: Tensor, own: list[int], temperature: float) -> Tensor:
-    """Patches [B, P, D], texts [T, D] and the number of each image's own text -> [B, T], one image at a time."""
+    """Patches [B, P, D], texts [T, D] and the index of each image's own text -> [B, T], one image at a time."""
     rows = []
     for patches, text in zip(v, own, strict=True):
         shares = [float(torch.exp(patch @ t[text] / temperature)) for patch in patches]
@@ -41,7 +41,7 @@ def naive_phi(v: Tensor, t: Tensor, own: list[int], temperature: float) -> Tenso
     return torch.tensor(rows)
 
 
-def test_phi_pools_with_the_first_right_text_of_each_image(tiny_clip: str) -> None:
+def test_phi_pools_with_the_first_positive_of_each_image(tiny_clip: str) -> None:
     module = OwnCaptionModule(tiny_clip, temperature=0.3)
     with torch.no_grad():
         tokens = module.tokens_of(BATCH)
@@ -81,7 +81,7 @@ def test_a_step_trains_what_the_usual_one_trains(tiny_clip: str) -> None:
 
 def test_it_takes_all_images_at_once(tiny_clip: str) -> None:
     module = quiet(OwnCaptionModule(tiny_clip, images_at_once=2))
-    with pytest.raises(UserError, match=r"--model\.images_at_once"):
+    with pytest.raises(UserError, match="images_at_once"):
         module.training_step(BATCH, 0)
 
 
@@ -92,7 +92,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_the_command_trains_on_scenes_and_leaves_a_head_like_any(tiny_clip: str, tmp_path: Path) -> None:
+def test_the_command_trains_on_scenes_and_saves_a_head(tiny_clip: str, tmp_path: Path) -> None:
     from pacl import train
 
     heads = []
@@ -115,20 +115,20 @@ def test_mistakes_are_one_line(tiny_clip: str, tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as stop:
         run_verb("own_caption", lambda: own_caption.main(words))
     assert stop.value.code == 2
-    assert "--model.images_at_once" in capsys.readouterr().err.splitlines()[-1]
+    assert "images_at_once" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         own_caption.main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith("usage: pacl own_caption")
-    assert "pooled with its OWN caption" in shown
+    assert "pool each image with its OWN caption" in shown
     assert "--model.temperature" in shown
 
 
 def test_pooling_is_by_a_softmax_that_sums_to_one(tiny_clip: str) -> None:
-    """Equal patches pool to themselves, whatever the caption."""
+    """Equal patches pool to themselves, for any caption."""
     module = OwnCaptionModule(tiny_clip)
     tokens = torch.randn(3, 1, module.pacl.clip.width).expand(3, 5, -1)
     with torch.no_grad():

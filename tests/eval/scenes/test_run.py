@@ -4,33 +4,35 @@ import math
 
 import pytest
 
-from eval.scenes import run as bench
+from eval.common.comparison import mean_and_std
+from eval.scenes import run
 from eval.scenes.run import METHODS
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from tests.tiny import save_tiny_clip
 
 
-def test_every_trained_method_starts_from_the_shipped_settings():
-    base = bench.base_settings()
+def test_every_trained_method_starts_from_the_bundled_settings():
+    base = run.base_settings()
     known = {*base["model"], *base["data"]["init_args"], "max_steps", "learn_temperature", "start", "hidden"}
     assert all(set(settings) <= known for settings in METHODS.values())
     assert math.isinf(METHODS["mean pooling"]["temperature"])
 
 
-def test_mean_and_spread():
-    assert bench.mean_and_spread([50.04]) == "50.0"
-    assert bench.mean_and_spread([1.0, 2.0, 3.0]) == "2.0 ± 1.0"
+def test_mean_and_std():
+    assert mean_and_std([]) == ""
+    assert mean_and_std([50.04]) == "50.0"
+    assert mean_and_std([1.0, 2.0, 3.0]) == "2.0 ± 1.0"
 
 
 def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
     clip = save_tiny_clip(tmp_path / "clip", patch_size=4)
-    monkeypatch.setattr(bench, "METHODS", dict(itertools.islice(METHODS.items(), 2)))
-    settings = bench.base_settings()
+    monkeypatch.setattr(run, "METHODS", dict(itertools.islice(METHODS.items(), 2)))
+    settings = run.base_settings()
     settings["data"]["init_args"] |= {"scenes": 20, "size": 32, "batch_size": 10}
-    monkeypatch.setattr(bench, "base_settings", lambda: settings)
-    monkeypatch.setattr(bench, "QUICK_STEPS", 2)
+    monkeypatch.setattr(run, "base_settings", lambda: settings)
+    monkeypatch.setattr(run, "QUICK_STEPS", 2)
     arguments = ["--model", clip, "--scenes", "4", "--seeds", "0", "--quick", "--out", str(tmp_path / "out")]
-    assert bench.main(arguments) == 0
+    assert run.main(arguments) == 0
     page = capsys.readouterr().out
     for row in (
         "upper bound: majority label",
@@ -50,6 +52,7 @@ def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "out" / "scenes.md").read_text() == page.strip() + "\n"
 
 
-def test_bad_arguments_are_one_line(tmp_path):
-    with pytest.raises(UserError, match="--scenes 0"):
-        bench.main(["--scenes", "0", "--out", str(tmp_path)])
+def test_wrong_arguments(tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        run.main(["--scenes", "0", "--out", str(tmp_path)])
+    assert (error.value.argument, error.value.value) == ("scenes", 0)

@@ -14,7 +14,7 @@ GRID = PatchGrid(2, 2, 4, 4)
 
 
 def hand_made() -> SceneSet:
-    """One scene of 2 x 2 patches of 4 pixels: a star of 10 pixels on grass, neither in line with the patches."""
+    """One scene of 2 x 2 patches of 4 pixels: a star of 10 pixels on grass, not aligned with the patches."""
     labels = torch.full((1, 8, 8), GRASS, dtype=torch.uint8)
     labels[0, :3, :3] = STAR
     labels[0, 0, 4] = STAR
@@ -26,7 +26,7 @@ def hand_made() -> SceneSet:
 def test_no_labelling_of_the_patches_beats_the_upper_bound():
     scenes = hand_made()
     bound = sets.bound_majority(scenes, GRID)
-    assert bound["objects/own"] == pytest.approx(100 * 9 / 17)  # a patch of 16 and one pixel more; 9 are right
+    assert bound["objects/own"] == pytest.approx(100 * 9 / 17)  # a patch of 16 pixels and one more; 9 are correct
     best = {"objects": 0.0, "grounds": 0.0}
     for choice in itertools.product((STAR, GRASS), repeat=4):
         painted = torch.tensor(choice).view(1, 2, 2).repeat_interleave(4, 1).repeat_interleave(4, 2)
@@ -42,25 +42,25 @@ def test_scores_count_by_hand():
         f"{what}/{competitors}": 100.0 for what in ("objects", "grounds") for competitors in ("own", "all")
     }
     wrong = scenes.labels.long().clone()
-    wrong[0, 7] = FISH  # a name that is not there takes 8 of 54 pixels of grass; it has no row in the mean itself
+    wrong[0, 7] = FISH  # an absent name takes 8 of 54 pixels of grass; it is not averaged itself
     got = sets.score(lambda some, _: wrong[some], scenes)
     assert got["objects/all"] == 100.0
     assert got["grounds/all"] == pytest.approx(100 * 46 / 54)
 
 
-def test_own_names_compete_alone_and_all_names_together():
+def test_own_names_and_all_names():
     maps = torch.zeros(1, len(NAMES), 2, 2)
     maps[0, SNOW] = 3.0  # the best of all, but not in the scene
     maps[0, STAR, 0] = 2.0
     maps[0, GRASS, 1] = 1.0
     present = torch.tensor([[GRASS, STAR]])
-    own = sets.paint(maps, present, GRID, (8, 8), "own")
+    own = sets.label_pixels(maps, present, GRID, (8, 8), "own")
     assert (own[0, :2] == STAR).all()
     assert (own[0, 6:] == GRASS).all()
-    assert (sets.paint(maps, present, GRID, (8, 8), "all") == SNOW).all()
+    assert (sets.label_pixels(maps, present, GRID, (8, 8), "all") == SNOW).all()
 
 
-def test_patches_that_say_what_is_there_reach_the_softer_bound():
+def test_patches_of_label_shares_reach_the_higher_bound():
     drawn = SceneSet.draw("val", 6, "seen", 96)
     grid = PatchGrid(12, 12, 8, 8)
     shares = torch.stack([sets.label_shares(labels[None], grid)[0] for labels in drawn.labels])
@@ -71,7 +71,7 @@ def test_patches_that_say_what_is_there_reach_the_softer_bound():
     assert got["objects/own"] > 70
 
 
-def test_scene_sets_hold_what_they_say():
+def test_labels_match_the_requested_scenes():
     drawn = SceneSet.draw("test", 12, "held_out", 32)
     for labels, present, uppermost in zip(drawn.labels, drawn.present, drawn.uppermost, strict=True):
         assert set(labels.unique().tolist()) <= set(present.tolist())

@@ -1,0 +1,75 @@
+"""Comparisons of heads that are trained with several seeds: training, mean and standard deviation, result files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer, seed_everything
+
+from pacl.data.caption_data import CaptionData
+from pacl.files import written_whole
+from pacl.models.backbone import Backbone
+from pacl.models.model import PACL
+from pacl.training.module import PACLModule
+
+
+def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer: dict[str, Any], seed: int) -> PACL:
+    """Train a head as ``python -m pacl.train`` does, without writing files. Seeds the global random generators.
+
+    Args:
+        clip: the frozen CLIP, which keeps its text embeddings for the next heads.
+        model: arguments of `PACLModule`.
+        data: the training data, which keep the frozen tokens of their images: pass them again for the same dense
+            variant.
+        trainer: ``max_steps`` or ``max_epochs``, and other arguments of Lightning's trainer.
+        seed: of weights, order and captions.
+    """
+
+    class OnThisCLIP(PACLModule):
+        load_backbone = staticmethod(lambda name, layers: clip)
+
+    seed_everything(seed, verbose=False)
+    data.seed = None  # take that of this run
+    module = OnThisCLIP(**model)
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
+    settings = {"max_epochs": -1, "accelerator": "cpu", "devices": 1, **dict.fromkeys(off, False), **trainer}
+    with _quiet_lightning():
+        Trainer(**settings, limit_val_batches=0).fit(module, data)
+    return module.pacl
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's banners and hints, which every training repeats."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def mean_and_std(values: Sequence[float]) -> str:
+    """ "71.2 ± 0.4": mean and standard deviation; the value alone if there is one; empty if there is none."""
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def write_results(folder: Path, name: str, result: dict[str, Any], page: str = "") -> None:
+    """Write ``NAME.json`` and, if there is a page, ``NAME.md``."""
+    texts = {".json": json.dumps(result, indent=2) + "\n", **({".md": page} if page else {})}
+    for suffix, text in texts.items():
+        with written_whole(folder / f"{name}{suffix}") as aside:
+            aside.write_text(text, encoding="utf-8")
