@@ -2,9 +2,9 @@
 
     python -m eval.classification.class_captions FOLDER --out FILE
 
-Files are named ``n01440764_tench.JPEG``, or ``n01440764_10026.JPEG`` as in ImageNet itself: what counts is the WordNet
-id in front. Each image gets two captions, the class name in a sentence and the name with WordNet's definition ("tench,
-freshwater dace-like game fish of Europe"), so that training hears of "fish" where the name alone does not say it.
+The name of a file begins with a WordNet id, such as ``n01440764_tench.JPEG``, or ``n01440764_10026.JPEG`` in ImageNet
+itself. Each image gets two captions, the class name in a sentence and the name with WordNet's definition ("tench,
+freshwater dace-like game fish of Europe"), so that "fish" occurs in training even though the name lacks it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.common.command import new_parser
+from eval.common.folders import is_utf8
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.files import written_whole
@@ -23,7 +24,7 @@ from pacl.images import list_images
 
 
 def class_captions(folder: Path) -> list[tuple[str, str]]:
-    """Rows (path of an image below the folder, caption).
+    """Rows of the table: (path relative to the folder, caption).
 
     Raises:
         UserError: no images, or one whose name does not begin with a WordNet id of ImageNet or is not UTF-8.
@@ -41,10 +42,8 @@ def class_captions(folder: Path) -> list[tuple[str, str]]:
         definition = info.label_name_to_description(label, detailed=True).removeprefix(f"{names}: ")
         name = names.partition(",")[0]
         path = str(file.relative_to(folder))
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{file}: its name is not UTF-8, which the table is; rename it") from None
+        if not is_utf8(path):
+            raise UserError(f"{file}: its name is not UTF-8, as the table must be; rename it")
         rows += [(path, f"a photo of a {name}."), (path, f"{name}, {definition}")]
     return rows
 
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the table."""
     parser = new_parser("eval.classification.class_captions", __doc__)
     parser.add_argument("folder", type=Path, help="folder of images, with subfolders")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file that is written: image,caption")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file to write: image,caption")
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if not args.folder.is_dir():
         raise UserError(f"{args.folder}: no such folder")

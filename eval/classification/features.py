@@ -1,13 +1,16 @@
-"""What a model says of pictures as a whole: the one place where pictures pass its image tower.
+"""Image and text features of a model for whole images: the image tower runs here only.
 
-Shapes: B I images, P patches, D embedding, W token width, C classes, N prompts, S side of the squares in pixels.
+Images are preprocessed as the CLIP was trained (open_clip's own transform), not as for segmentation: results are
+compared with published ones.
+
+Shapes: B I images, P patches, D embedding, W token width, N prompts, K templates, S side of square images.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,16 +35,30 @@ from pacl.prompts import fill
 
 Item = TypeVar("Item")
 KINDS = ("pooled", "patches")
-TEXTS = 640  # that are embedded at a time, or those of one class
-MANY = 1000  # texts, which take their time
+TEXT_BATCH = 640
 
 
-class Squares(Dataset[tuple[Tensor, str]]):
-    """Pictures as this CLIP's own preprocessing makes them: float32 [3, S, S], and what is wrong with it, if anything.
+@dataclass(frozen=True)
+class Loading:
+    """How images are read and encoded.
 
     Attributes:
-        read: number -> picture, uint8 [H, W, 3].
-        count: pictures.
+        batch: images at a time.
+        workers: processes that read images.
+        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+    """
+
+    batch: int = 64
+    workers: int = 2
+    precision: str = "fp32"
+
+
+class SquareImages(Dataset[tuple[Tensor, str]]):
+    """Preprocessed images float32 [3, S, S], each with an error message, "" if it could be read.
+
+    Attributes:
+        read: number -> image, uint8 [H, W, 3].
+        count: number of images.
     """
 
     def __init__(self, read: Callable[[int], np.ndarray], count: int, model: PACL) -> None:
@@ -54,49 +71,51 @@ class Squares(Dataset[tuple[Tensor, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         try:
             return self.transform(Image.fromarray(self.read(index))), ""
-        except UserError as error:  # told, not raised: a worker's error would arrive with its traceback in it
+        except UserError as error:  # returned, because a worker's exception would contain its traceback
             return torch.zeros(3, self.size, self.size), str(error)
 
 
 def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
-    """open_clip's own of this CLIP, to the pixel: resize (or squash), centre crop, normalise, to float32 [3, S, S]."""
+    """open_clip's transform of this CLIP: resize (or squash), centre crop, normalise, to float32 [3, S, S]."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     return image_transform_v2(PreprocessCfg(**model.clip.preprocessing), is_train=False)
 
 
-def batches(
-    images: ImageSet, model: PACL, batch: int, workers: int, title: str = ""
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The pictures in order: normalised [B, 3, S, S] at the CLIP's native size, and int64 [B] classes.
+def load_batches(images: ImageSet, model: PACL, loading: Loading, title: str = "") -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches in order: normalised images [B, 3, S, S] at the CLIP's native size, and int64 [B] classes.
 
     Raises:
-        UserError: A picture cannot be read; a benchmark without it would be another one.
+        UserError: an image cannot be read; it is not skipped, because the benchmark would be another one.
     """
-    squares = square_batches(
-        Squares(images.read, len(images), model), model, batch, workers, images.benchmark.name, title
-    )
-    for part, labels in zip(squares, torch.from_numpy(images.labels).split(batch), strict=True):
-        yield part, labels.to(model.device)
+    squares = SquareImages(images.read, len(images), model)
+    labels = torch.from_numpy(images.labels).split(loading.batch)
+    for part, own in zip(load_squares(squares, model, loading, images.benchmark.name, title), labels, strict=True):
+        yield part, own.to(model.device)
 
 
-def square_batches(
-    squares: Squares, model: PACL, batch: int, workers: int, name: str, title: str = ""
-) -> Iterator[Tensor]:
-    """Squares in order, [B, 3, S, S] on the model's device, with a bar of progress; ``name`` tells whose they are.
+def load_squares(squares: SquareImages, model: PACL, loading: Loading, name: str, title: str = "") -> Iterator[Tensor]:
+    """Batches of images in order, [B, 3, S, S] on the model's device, with a progress bar.
+
+    Args:
+        squares: the images.
+        model: whose device is used.
+        loading: how images are read.
+        name: the data set, for errors.
+        title: of the progress bar.
 
     Raises:
-        UserError: A picture cannot be read.
+        UserError: an image cannot be read.
     """
-    loader = DataLoader(squares, batch_size=batch, num_workers=workers)
-    for pixels, problems in tracked(loader, title):
-        if bad := next(filter(None, problems), None):
-            raise UserError(f"{name}: {bad}")
+    loader = DataLoader(squares, batch_size=loading.batch, num_workers=loading.workers)
+    for pixels, errors in tracked(loader, title):
+        if error := next(filter(None, errors), None):
+            raise UserError(f"{name}: {error}")
         yield pixels.to(model.device)
 
 
 def tracked(items: Iterable[Item], title: str) -> Iterable[Item]:
-    """The items, with a bar of progress on standard error if that is a terminal, which is gone at their end."""
+    """The items, with a transient progress bar if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -110,7 +129,7 @@ def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor,
 
     Args:
         model: the model.
-        images: normalised squares [B, 3, S, S] at the CLIP's native size.
+        images: normalised images [B, 3, S, S] at the CLIP's native size.
         precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
     """
     with tower_autocast(precision, model.clip):
@@ -118,16 +137,16 @@ def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor,
     return F.normalize(pooled.float(), dim=-1), model.embed_tokens(tokens.float())
 
 
-def class_texts(
-    model: PACL, prompts: Sequence[str], templates: Sequence[str], title: str = ""
+def class_embeddings(
+    model: PACL, prompts: Sequence[str], templates: Sequence[str], title: str = "texts"
 ) -> tuple[Tensor, Tensor]:
-    """Prompts in templates: the mean of their K unit embeddings, normalised again.
+    """Embeddings of prompts: for each the mean of its K unit embeddings in templates, normalised again.
 
     Args:
-        model: whose text tower it is; each text passes it once, with a bar of progress.
+        model: the model.
         prompts: N prompts.
         templates: K templates.
-        title: what the prompts are, for the bar.
+        title: of the progress bar.
 
     Returns:
         CLIP's embeddings [N, D], and those of PACL's head [N, D].
@@ -137,12 +156,8 @@ def class_texts(
         return F.normalize(rearrange(embedded, "(n k) d -> n k d", k=len(templates)).mean(dim=1), dim=-1)
 
     pooled, head = [], []
-    step = max(1, TEXTS // len(templates))
-    count = len(prompts) * len(templates)
-    words = f"{count:,} texts{title}"
-    if count >= MANY and not sys.stderr.isatty():  # where there is no bar
-        print(f"embedding {words}", file=sys.stderr)
-    for first in tracked(range(0, len(prompts), step), words):
+    step = max(1, TEXT_BATCH // len(templates))
+    for first in tracked(range(0, len(prompts), step), title):
         texts = [fill(template, prompt) for prompt in prompts[first : first + step] for template in templates]
         embedded = model.clip.encode_text(texts)
         pooled.append(mean(embedded))
@@ -150,17 +165,17 @@ def class_texts(
     return torch.cat(pooled), torch.cat(head)
 
 
-# --- features for probes --------------------------------------------------------------------------
+# --- Features for probes --------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, Tensor]:
-    """Vectors for a linear classifier.
+    """Features for a linear classifier.
 
-    ``pooled`` is what the CLIP paper probes (Radford et al., 2021, appendix A.3): the class token after the last
-    layer norm, BEFORE the projection, of any length, [B, W]; towers that have no class token or no linear projection
-    (ResNets, timm's) give their pooled embedding [B, D] instead, of unit norm. ``patches`` is the mean of PACL's unit
-    patch embeddings, of unit norm, [B, D].
+    ``pooled``, [B, W], is what the CLIP paper probes (Radford et al., 2021, appendix A.3): the class token after the
+    last layer norm, BEFORE the projection, not normalised; for towers without a class token or linear projection
+    (ResNets, timm's) it is the pooled embedding [B, D], of unit norm. ``patches``, [B, D], is the mean of PACL's unit
+    patch embeddings, of unit norm.
     """
     tower = model.clip.image
     caught: list[Tensor] = []
@@ -177,15 +192,24 @@ def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, 
     return {"pooled": pooled.float(), "patches": F.normalize(patches.mean(dim=1), dim=-1)}
 
 
-def kept_features(
-    model: PACL, images: ImageSet, folder: Path, *, batch: int, workers: int, precision: str, title: str = ""
+def cached_features(
+    model: PACL, images: ImageSet, folder: Path, loading: Loading, title: str = ""
 ) -> dict[str, Tensor]:
-    """`features` of all pictures, float32 in host memory; kept in a file, and read from it the next time.
+    """`features` of all images, float32 on the CPU, cached in a file of ``folder``.
 
-    The file's name is a digest of all that decides its content: weights of CLIP and head, dense variant, arithmetic,
-    pictures and their order.
+    The file's name holds a digest of all that decides its content: weights of CLIP and head, dense variant, precision,
+    images and their order.
     """
-    stamp = _stamp(model, images, precision)
+    stamp = {
+        "clip": model.config.checksum,
+        "head": weights_checksum(model.head_state()),
+        "dense": model.config.dense,
+        "precision": loading.precision,
+        "dataset": images.benchmark.name,
+        "split": images.split,
+        "images": str(len(images)),
+        "pictures": images.digest(),
+    }
     digest = hashlib.sha256(repr(sorted(stamp.items())).encode()).hexdigest()[:16]
     path = folder / f"{images.benchmark.name}-{images.split}-{digest}.safetensors"
     if path.is_file():
@@ -194,25 +218,12 @@ def kept_features(
             if all(len(found[kind]) == len(images) for kind in KINDS):
                 return found
         except (OSError, SafetensorError, KeyError):
-            pass  # a damaged file is made again
+            pass  # a damaged file is computed again
     parts: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
-    for squares, _ in batches(images, model, batch, workers, title):
-        for kind, part in features(model, squares, precision).items():
+    for squares, _ in load_batches(images, model, loading, title):
+        for kind, part in features(model, squares, loading.precision).items():
             parts[kind].append(part.cpu())
     found = {kind: torch.cat(part).contiguous() for kind, part in parts.items()}
     with written_whole(path) as aside:
         save_file(found, aside, metadata=stamp)
     return found
-
-
-def _stamp(model: PACL, images: ImageSet, precision: str) -> dict[str, str]:
-    return {
-        "clip": model.config.checksum,
-        "head": weights_checksum(model.head_state()),
-        "dense": model.config.dense,
-        "precision": precision,
-        "dataset": images.benchmark.name,
-        "split": images.split,
-        "images": str(len(images)),
-        "pictures": images.digest(),
-    }

@@ -1,8 +1,11 @@
-"""Image classification data sets: where their pictures lie, what their classes are called, how they are scored.
+"""Image classification data sets: their registry, and opening them.
 
-A class has a key, which is what the data set itself calls it (a synset, a folder), and one or more prompts, which is
-what it is called in words. Folders that lack pictures of some class still compete among all classes of the data set:
-ImageNet-A and -R among their own 200, as their authors score them, the other ImageNets among 1,000.
+A class has a key, the data set's own name for it (a synset, a folder), and one or more prompts. Data sets without
+images of some classes are still classified among all their classes: ImageNet-A and -R among their own 200, as their
+authors evaluate them, the other ImageNets among 1,000.
+
+To add a data set, write a finder in `eval.classification.layouts` (or reuse one), a list of its classes in
+``class_names/NAME.txt``, and an `ImageBenchmark` in `IMAGE_BENCHMARKS`.
 """
 
 from __future__ import annotations
@@ -16,70 +19,34 @@ from pathlib import Path
 import numpy as np
 
 from eval.classification import layouts
-from eval.classification.layouts import Found, Pictures
+from eval.classification.layouts import Found, ImageBenchmark, Images
 from eval.classification.names import Prompts, class_keys, class_prompts
 from eval.common.folders import files_digest
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image
 
-NO_CLASS = ("BACKGROUND_Google",)  # of Caltech-101, as torchvision has it
-DRAW_SEED = 0  # of the splits that no list gives
-
-
-@dataclass(frozen=True)
-class ImageBenchmark:
-    """A data set of the literature.
-
-    Attributes:
-        name: what commands call it.
-        title: what tables call it.
-        splits: name -> how many pictures it has, None if that is not known; the first is the default.
-        layout: what lies where, relative to ``--data``.
-        source: its official page.
-        find: (benchmark, root, split, download) -> its pictures.
-        main: the score that the literature gives: ``top1`` or ``mean_per_class``.
-        probe: the splits that a probe is trained and measured on; None where nothing is there to train on.
-        drawn: of splits that no list gives: pictures a class for training and for the test, None for all others.
-        published: what the literature measured where there is no official split, in words.
-        torchvision: its class there, where that one can download it.
-    """
-
-    name: str
-    title: str
-    splits: dict[str, int | None]
-    layout: str
-    source: str
-    find: Callable[[ImageBenchmark, Path, str, bool], Found]
-    main: str = "top1"
-    probe: tuple[str, str] | None = None
-    drawn: tuple[int, int | None] | None = None
-    published: str = ""
-    torchvision: str | None = None
-
-    def missing(self, root: Path, what: str) -> UserError:
-        """One line on what is not there and how it gets there."""
-        loads = f", or add --download (torchvision's {self.torchvision})" if self.torchvision else ""
-        return UserError(f"{self.name}: {root} holds no {what}; expected {self.layout} ({self.source}){loads}")
+NOT_A_CLASS = ("BACKGROUND_Google",)  # folder of Caltech-101, left out as by torchvision
+DRAW_SEED = 0  # of splits that are not official
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled pictures and the classes that compete for them.
+    """Labelled images and the classes among which they are classified.
 
     Attributes:
-        benchmark: the data set they are of.
+        benchmark: the data set.
         split: the part of it.
-        pictures: files, or uint8 [I, H, W, 3].
-        labels: int64 [I], the class of each.
-        keys: C classes as the data set calls them.
-        prompts: C classes in words, one or more synonyms each.
-        names: where the words are from.
-        full: pictures of the whole split; None when that is not known.
+        images: files, or uint8 [I, H, W, 3].
+        labels: int64 [I], the class of each image.
+        keys: keys of the C classes.
+        prompts: prompts of the C classes, one or more each.
+        names: source of the prompts.
+        full: images of the whole split; None if unknown.
     """
 
     benchmark: ImageBenchmark
     split: str
-    pictures: Pictures = field(repr=False)
+    images: Images = field(repr=False)
     labels: np.ndarray = field(repr=False)
     keys: tuple[str, ...] = field(repr=False)
     prompts: Prompts = field(repr=False)
@@ -91,42 +58,42 @@ class ImageSet:
 
     @property
     def chosen(self) -> str:
-        """Who says which pictures belong to the split."""
+        """How the images of the split are chosen, in words."""
         if self.benchmark.drawn is None:
             return "the split's own"
         which = "all" if self.split == "all" else f"drawn by seed {DRAW_SEED}"
         return f"{which}; there is no official split, {self.benchmark.published}"
 
     def read(self, index: int) -> np.ndarray:
-        """A picture, uint8 [H, W, 3]; decoded in full, as a benchmark's pixels are everybody's."""
-        picture = self.pictures[index]
-        return picture if isinstance(picture, np.ndarray) else open_image(picture)
+        """An image, uint8 [H, W, 3], decoded at full size so that its pixels are those of other evaluations."""
+        image = self.images[index]
+        return image if isinstance(image, np.ndarray) else open_image(image)
 
     def subset(self, indices: np.ndarray) -> ImageSet:
-        """Some of the pictures, int64 [i], among the same classes."""
-        pictures = self.pictures
-        some = pictures[indices] if isinstance(pictures, np.ndarray) else [pictures[i] for i in indices]
-        return replace(self, pictures=some, labels=self.labels[indices])
+        """The images of these numbers, int64 [i], among the same classes."""
+        images = self.images
+        some = images[indices] if isinstance(images, np.ndarray) else [images[i] for i in indices]
+        return replace(self, images=some, labels=self.labels[indices])
 
     def spread(self, limit: int | None) -> ImageSet:
-        """``limit`` pictures at equal distances, so that they are of all classes though the pictures are in order."""
+        """``limit`` evenly spaced images: images are ordered by class, so that all classes are among them."""
         if limit is None or limit >= len(self):
             return self
         return self.subset(np.arange(limit) * len(self) // limit)
 
     def digest(self) -> str:
-        """Tells these pictures from others: by names, sizes and dates of files, or by pixels, and by labels."""
+        """Digest of paths, sizes and modification times of the files, or of pixels, and of the labels."""
         digest = hashlib.sha256(self.labels.tobytes())
-        if isinstance(self.pictures, np.ndarray):
-            digest.update(np.ascontiguousarray(self.pictures).data)
+        if isinstance(self.images, np.ndarray):
+            digest.update(np.ascontiguousarray(self.images).data)
         else:
-            digest.update(files_digest(self.pictures).encode("ascii"))
+            digest.update(files_digest(self.images).encode("ascii"))
         return digest.hexdigest()
 
 
 def open_image_set(
     name: str,
-    root: str | Path,
+    data: str | Path,
     split: str | None = None,
     names: str | Path | None = None,
     *,
@@ -136,47 +103,48 @@ def open_image_set(
     """Open one of `IMAGE_BENCHMARKS`.
 
     Args:
-        name: which.
-        root: the folder that its official folder lies in, or (ImageNets, custom) that folder itself.
-        split: which part; None is the default one.
-        names: file with a class a line, `pacl.prompts.read_classes`: ``words=key`` in any order, or words alone in
-            the order of the keys. None takes CLIP's names, and for ``custom`` the folders' own.
-        limit: take so many pictures, at equal distances.
+        name: the data set.
+        data: parent of its official folder, or (ImageNets, custom) that folder itself.
+        split: part of the data set; None is the default one.
+        names: file with a class on each line, see `pacl.prompts.read_classes`: ``words=key`` in any order, or words
+            alone in the order of the keys. None takes CLIP's names, and for ``custom`` the names of the folders.
+        limit: take only this many images, evenly spaced.
         download: let torchvision download what is missing, where it can.
 
     Raises:
-        UserError: no such data set or split, something is missing or does not fit; the message says what belongs there.
+        UserError: files are missing or do not fit; the message says what is expected where.
+        ArgumentError: an invalid ``data``, ``split``, ``names``, ``limit`` or ``download``.
     """
     if name not in IMAGE_BENCHMARKS:
         raise UserError(f"{name}: no such data set; choose from {', '.join(IMAGE_BENCHMARKS)}")
-    benchmark, root = IMAGE_BENCHMARKS[name], Path(root).expanduser()
+    benchmark, root = IMAGE_BENCHMARKS[name], Path(data).expanduser()
     if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit}: at least 1")
+        raise ArgumentError("limit", limit, "must be at least 1")
     if not root.is_dir() and not download:
-        raise UserError(f"--data {root}: no such folder")
+        raise ArgumentError("data", root, "no such folder")
     if download and benchmark.torchvision is None:
-        raise UserError(f"--download: nothing downloads {name}; get it from {benchmark.source}")
+        raise ArgumentError("download", download, f"torchvision cannot download {name}; get it from {benchmark.source}")
     if split is None:
         split = layouts.custom_split(root) if name == "custom" else next(iter(benchmark.splits))
     elif name != "custom" and split not in benchmark.splits:
-        raise UserError(f"--split {split}: {name} has {', '.join(benchmark.splits)}")
-    pictures, found = benchmark.find(benchmark, root, split, download)
+        raise ArgumentError("split", split, f"{name} has {', '.join(benchmark.splits)}")
+    images, found = benchmark.find(benchmark, root, split, download)
     keys = layouts.custom_keys(root, split) if name == "custom" else class_keys(name)
     positions = {key: i for i, key in enumerate(keys)}
-    for picture, key in zip(pictures, found, strict=True):
+    for image, key in zip(images, found, strict=True):
         if key not in positions:
-            raise UserError(f"{name}: {picture} is of {key!r}, which is no class of {benchmark.title}")
+            raise UserError(f"{name}: {image} is of {key!r}, which is not a class of {benchmark.title}")
     labels = np.array([positions[key] for key in found], dtype=np.int64)
     if benchmark.drawn is not None and split in ("train", "test"):
         indices = draw_split(labels, split, *benchmark.drawn)
-        pictures, labels = [pictures[i] for i in indices], labels[indices]
+        images, labels = [images[i] for i in indices], labels[indices]
     prompts, source = class_prompts(name, keys, names)
     full = len(labels) if name == "custom" else benchmark.splits[split]
-    return ImageSet(benchmark, split, pictures, labels, keys, prompts, source, full).spread(limit)
+    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full).spread(limit)
 
 
 def draw_split(labels: np.ndarray, split: str, train: int, test: int | None) -> np.ndarray:
-    """Indices of a split that is drawn by chance, the same every time: so many of each class (None: all others)."""
+    """Indices of a random split with a fixed seed: ``train`` and ``test`` images of each class (None: all others)."""
     chosen = []
     for label in np.unique(labels):
         of_class = np.random.default_rng([DRAW_SEED, label]).permutation(np.flatnonzero(labels == label))
@@ -240,16 +208,16 @@ _BENCHMARKS = (
         "eurosat", "EuroSAT", {"all": 27_000, "test": 5_000, "train": 10_000}, "eurosat/2750/AnnualCrop/*.jpg",
         "github.com/phelber/EuroSAT", partial(layouts.find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
         probe=("train", "test"), drawn=(1_000, 500), torchvision="EuroSAT",
-        published="CLIP's paper measured 5,000 pictures",
+        published="CLIP's paper measured 5,000 images",
     ),
     ImageBenchmark(
         "caltech101", "Caltech-101", {"all": 8_677, "test": 5_647, "train": 3_030},
         "caltech101/101_ObjectCategories/accordion/*.jpg", "data.caltech.edu/records/20086",
         partial(
-            layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NO_CLASS,
+            layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NOT_A_CLASS,
         ),
         main="mean_per_class", probe=("train", "test"), drawn=(30, None), torchvision="Caltech101",
-        published="CLIP's paper measured 6,085 pictures in 102 classes",
+        published="CLIP's paper measured 6,085 images in 102 classes",
     ),
     ImageBenchmark(
         "cifar10", "CIFAR-10", {"test": 10_000, "train": 50_000}, "cifar-10-batches-py",

@@ -1,32 +1,66 @@
-"""Where the pictures of image data sets lie: each official layout read into pictures and the keys of their classes.
+"""Official folder layouts of image classification data sets, read into images and the keys of their classes.
 
-A finder takes (benchmark, root, split, download) and gives `Found`; what is missing is a `UserError` that says what
-belongs where. torchvision reads what it has a reader for.
+A finder takes (benchmark, root, split, download) and returns `Found`; missing files are a `UserError` that says what is
+expected where. Data sets that torchvision can read are read by torchvision.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from eval.classification.names import class_keys, synsets
 from eval.common.folders import is_utf8
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.images import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from eval.classification.image_sets import ImageBenchmark
 
 SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 
-Pictures = Sequence[Path] | np.ndarray
-Found = tuple[Pictures, list[str]]
-"""Pictures, as files or uint8 [I, H, W, 3], and the key of each one's class."""
+Images = Sequence[Path] | np.ndarray
+Found = tuple[Images, list[str]]
+"""Images, as files or uint8 [I, H, W, 3], and the key of the class of each."""
+
+
+@dataclass(frozen=True)
+class ImageBenchmark:
+    """A data set of the literature.
+
+    Attributes:
+        name: its name in commands.
+        title: its name in tables.
+        splits: name -> number of images, None if unknown; the first is the default.
+        layout: the files that are expected, relative to the data folder.
+        source: its official page.
+        find: (benchmark, root, split, download) -> `Found`.
+        main: the score that the literature reports: ``top1`` or ``mean_per_class``.
+        probe: the splits that a probe is trained and measured on; None without training images.
+        drawn: for data sets without official splits: training and test images of each class, None for all others.
+        published: what the literature measured where there is no official split, in words.
+        torchvision: torchvision's class that can download it, if there is one.
+    """
+
+    name: str
+    title: str
+    splits: dict[str, int | None]
+    layout: str
+    source: str
+    find: Callable[[ImageBenchmark, Path, str, bool], Found]
+    main: str = "top1"
+    probe: tuple[str, str] | None = None
+    drawn: tuple[int, int | None] | None = None
+    published: str = ""
+    torchvision: str | None = None
+
+    def missing(self, root: Path, what: str) -> UserError:
+        """The error that something is missing, with how to get it."""
+        loads = f", or set download (torchvision's {self.torchvision})" if self.torchvision else ""
+        return UserError(f"{self.name}: {root} holds no {what}; expected {self.layout} ({self.source}){loads}")
 
 
 def _first_folder(root: Path, candidates: Sequence[str]) -> Path | None:
@@ -41,22 +75,22 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _by_folder(folder: Path, but: Sequence[str] = ()) -> Found:
-    """A folder a class, whose name is the key; empty ones and files beside them count for nothing."""
-    pictures: list[Path] = []
+    """A folder for each class, whose name is the key; empty folders, and files beside the folders, are ignored."""
+    images: list[Path] = []
     keys: list[str] = []
     for sub in _class_folders(folder):
         if sub.name not in but:
-            files = sorted(_pictures_below(sub))
-            pictures += files
+            files = sorted(_images_below(sub))
+            images += files
             keys += [sub.name] * len(files)
-    return pictures, keys
+    return images, keys
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
-    """Pictures at any depth, by suffix, in no order; hidden ones are left out.
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Images at any depth, by suffix, in no order, without hidden ones.
 
     Raises:
-        UserError: A folder cannot be read, or a picture is a link to nothing.
+        UserError: a folder cannot be read, or an image is a broken link.
     """
     for where, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -64,7 +98,7 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
             path = Path(where, name)
             if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                 if path.is_symlink() and not path.exists():
-                    raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there: mend or remove it")
+                    raise UserError(f"{path} is a link to {os.readlink(path)}, which does not exist: remove it")
                 yield path
 
 
@@ -79,8 +113,8 @@ def _unreadable(error: OSError) -> UserError:
 def find_imagenet(
     benchmark: ImageBenchmark, root: Path, split: str, _: bool, folders: dict[str, Sequence[str]]
 ) -> Found:
-    """Synsets as folders, or in the names of files that all lie in one folder."""
-    itself = ["."] if split == next(iter(benchmark.splits)) else []  # --data may be the measured folder, no other
+    """Folders named by synset, or one folder of files named by synset."""
+    itself = ["."] if split == next(iter(benchmark.splits)) else []  # the data folder may be that of the default split
     for folder in (root / name for name in (*folders[split], *itself)):
         if not folder.is_dir():
             continue
@@ -92,31 +126,31 @@ def find_imagenet(
             return [path for path, _ in named], [key for _, key in named]
         if files:
             raise UserError(
-                f"{benchmark.name}: {files[0]} does not say its class; sort the pictures into a folder for each "
+                f"{benchmark.name}: {files[0]} does not name its class; sort the images into a folder for each "
                 "synset, such as val/n01440764/, as torchvision's ImageNet does with the official archives"
             )
     raise benchmark.missing(root, " or ".join(folders[split]))
 
 
 def find_imagenet_v2(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
-    """Folders 0 to 999: class NUMBERS. As strings they would sort 0, 1, 10, 100, ..."""
+    """Folders 0 to 999, which are class NUMBERS: sorted as text they would be 0, 1, 10, 100, ..."""
     name = f"imagenetv2-{split}-format-val"
     folder = _first_folder(root, (name, f"imagenet_v2/{name}"))
     if folder is None and (root / "0").is_dir():
         folder = root
     if folder is None:
         raise benchmark.missing(root, name)
-    pictures, numbers = _by_folder(folder)
+    images, numbers = _by_folder(folder)
     wrong = next((n for n in numbers if not n.isdecimal() or int(n) >= len(synsets())), None)
     if wrong is not None:
-        raise UserError(f"{benchmark.name}: folder {folder / wrong} is no class number from 0 to 999")
-    return pictures, [synsets()[int(number)] for number in numbers]
+        raise UserError(f"{benchmark.name}: folder {folder / wrong} is not a class number from 0 to 999")
+    return images, [synsets()[int(number)] for number in numbers]
 
 
 def find_folders(
     benchmark: ImageBenchmark, root: Path, _: str, download: bool, folders: Sequence[str], but: Sequence[str] = ()
 ) -> Found:
-    """One folder with a folder a class, whatever the split."""
+    """One folder with a folder for each class, for any split."""
     if download:
         _torchvision(benchmark, root, download=True)
     folder = _first_folder(root, folders)
@@ -137,7 +171,7 @@ def find_cars(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Fou
 
 
 def find_pets(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
-    """The class is in the file's name: ``Egyptian_Mau_14.jpg``, ``american_bulldog_7.jpg``."""
+    """The class is in the name of the file: ``Egyptian_Mau_14.jpg``, ``american_bulldog_7.jpg``."""
     data = _torchvision(benchmark, root, "oxford-iiit-pet/annotations", split=split, download=download)
     return data._images, [path.stem.rpartition("_")[0].lower() for path in data._images]
 
@@ -157,16 +191,14 @@ def find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: boo
             (path for sub in ("", "Partitions", "../Partitions") if (path := folder / sub / name).is_file()), None
         )
         if listed is None:
-            raise UserError(
-                f"--split {split}: {folder} holds no {name}; unpack Partitions.zip ({benchmark.source}) into it, or "
-                "measure all 108,754 pictures with --split all"
-            )
+            reason = f"{folder} holds no {name}; unpack Partitions.zip ({benchmark.source}) into it"
+            raise ArgumentError("split", split, f"{reason}, or choose all, with 108,754 images")
         files = [folder / line.strip().lstrip("/") for line in listed.read_text().splitlines() if line.strip()]
     return files, ["/".join(path.relative_to(folder).parts[1:-1]) for path in files]
 
 
 def find_cifar(benchmark: ImageBenchmark, root: Path, split: str, download: bool, folder: str) -> Found:
-    """torchvision compares the files with their published checksums before it unpickles them."""
+    """torchvision checks the published checksums of the files before it unpickles them."""
     data = _torchvision(benchmark, root, folder, train=split == "train", download=download)
     return data.data, [data.classes[label] for label in data.targets]
 
@@ -174,7 +206,7 @@ def find_cifar(benchmark: ImageBenchmark, root: Path, split: str, download: bool
 def _torchvision(
     benchmark: ImageBenchmark, root: Path, needed: str | None = None, reads: str | None = None, **options: Any
 ) -> Any:
-    """torchvision's data set, its failures in one line; ``needed`` is a folder without which it is not asked."""
+    """torchvision's data set, with its errors in one line; ``needed`` is a folder that it cannot do without."""
     if needed is not None and not options.get("download") and not (root / needed).is_dir():
         raise benchmark.missing(root, needed)
     import torchvision.datasets  # takes seconds
@@ -190,28 +222,28 @@ def _torchvision(
 
 def find_custom(_: ImageBenchmark, root: Path, split: str, __: bool) -> Found:
     if split in ("", ".", "..") or Path(split).name != split:
-        raise UserError(f"--split {split!r}: not the name of a folder in {root}; such as test, or all")
+        raise ArgumentError("split", repr(split), f"not the name of a folder in {root}, such as test, or all")
     folder = root if split == "all" else root / split
     if not folder.is_dir():
-        raise UserError(f"--split {split}: {root} has no folder {split}")
+        raise ArgumentError("split", split, f"{root} has no folder of that name")
     return _by_folder(folder)
 
 
 def custom_split(root: Path) -> str:
-    """The test set, if the folder has such a part; else all of it."""
+    """The default split: the test set if there is one, else all of the folder."""
     return next((split for split in ("test", "val") if (root / split).is_dir()), "all")
 
 
 def custom_keys(root: Path, split: str) -> tuple[str, ...]:
-    """Classes are the folders of ALL parts, so that training and test pictures have the same numbers."""
+    """The classes are the folders of ALL parts, so that training and test images have the same class numbers."""
     if split == "all":
         folders = [root]
     else:
         folders = [path for part in ("train", "test", "val", split) if (path := root / part).is_dir()]
     classes = (sub for folder in folders for sub in _class_folders(folder))
-    keys = sorted({sub.name for sub in classes if next(_pictures_below(sub), None) is not None})
+    keys = sorted({sub.name for sub in classes if next(_images_below(sub), None) is not None})
     if len(keys) < 2:
-        raise UserError(f"custom: {folders[0]} holds {len(keys)} folders with pictures; expected one for each class")
+        raise UserError(f"custom: {folders[0]} holds {len(keys)} folders with images; expected one for each class")
     if odd := next((key for key in keys if not is_utf8(key)), None):
-        raise UserError(f"custom: the name of the class folder {odd!a} is no UTF-8 text; rename it")
+        raise UserError(f"custom: the name of the class folder {odd!a} is not UTF-8; rename it")
     return tuple(keys)

@@ -1,29 +1,38 @@
-"""How well a linear classifier does on frozen features, from a few examples a class or from all.
+"""Linear probes: accuracy of a linear classifier on frozen features, trained on a few or all examples of each class.
 
-As the CLIP paper does it (Radford et al., 2021, appendix A.3): scikit-learn's logistic regression, L-BFGS, at most
-1,000 iterations, the strength of its L2 penalty chosen on a validation split.
+As in the CLIP paper (Radford et al., 2021, appendix A.3): scikit-learn's logistic regression, L-BFGS, at most 1,000
+iterations, the strength of its L2 penalty chosen on a validation split.
 
-The choice of C: of 10^-6, 10^-4, ..., 10^6 the best, then its neighbours at half the distance, until steps of an
-eighth of a decade: the paper's search for the peak among 96 values. The best has the highest validation accuracy; of
-equal ones, which small validation splits often give, the lowest validation loss.
+The choice of C: the best of 10^-6, 10^-4, ..., 10^6, then its neighbours at half the distance, down to steps of an
+eighth of a decade: the paper's search for the peak among 96 values. The best has the highest validation accuracy; among
+equal ones, which are common on small validation splits, the lowest validation loss.
 
-All examples: a fifth of each class is the validation split, and the final classifier is fitted on everything. k shots:
-k examples a class, drawn by the seed, and min(k, 4) further ones to validate on, which are not fitted on. The
-draws of a seed are nested: 4 shots hold the 2 shots.
+All examples: a fifth of each class is the validation split, and the final classifier is trained on everything. k shots:
+k examples a class, drawn by the seed, and min(k, 4) others for validation, on which the classifier is not trained. The
+draws of a seed are nested: 4 shots contain the 2 shots.
 
 Shapes: N examples, F features, C classes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
-from pacl.errors import UserError
+from eval.classification.features import cached_features, tracked
+from eval.classification.image_sets import ImageSet
+from eval.classification.results import DIGITS, Setup
+from eval.common.result import Result
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.accuracy import accuracies, count_ranks
 
 ALL = "all"
@@ -32,7 +41,7 @@ MAX_ITERATIONS = 1000
 EXPONENTS = (-6.0, 6.0)  # of C, as powers of ten
 COARSE, FINE = 2.0, 1 / 8  # steps of the exponent
 VALIDATION_SHOTS = 4
-VALIDATION_PART = 5  # one in so many, where all examples are used
+VALIDATION_PART = 5  # one in five, where all examples are used
 TEST_CHUNK = 4096
 
 
@@ -53,7 +62,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Probe:
-    """What one probe found.
+    """The result of one probe.
 
     Attributes:
         counts: `pacl.metrics.accuracy.count_ranks` on the test examples, int64 [C, 3].
@@ -67,13 +76,13 @@ class Probe:
 
 
 def check_installed() -> None:
-    """Raise a `UserError` unless there is scikit-learn."""
+    """Raise a `UserError` unless scikit-learn is installed."""
     if importlib.util.find_spec("sklearn") is None:
         raise UserError('linear probes need scikit-learn: pip install "pacl[eval]"')
 
 
 def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw examples to fit and to validate on.
+    """Draw examples for training and validation.
 
     Args:
         labels: int64 [N] of all training examples.
@@ -82,25 +91,24 @@ def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]
         names: of the C classes, for messages.
 
     Returns:
-        Indices to fit on and indices to validate on, sorted, without a common one.
+        Indices for training and indices for validation, sorted and disjoint.
 
     Raises:
-        UserError: A class has too few examples, or none.
+        UserError: a class has no examples.
+        ArgumentError: a class has too few examples for ``shots``.
     """
     fit: list[np.ndarray] = []
     validation: list[np.ndarray] = []
     for label in range(len(names)):
         drawn = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
         if not len(drawn):
-            raise UserError(f"--probe: class {names[label]!r} has no training pictures")
+            raise UserError(f"class {names[label]!r} has no training images to probe with")
         if isinstance(shots, int):
             held = min(shots, VALIDATION_SHOTS)
             if len(drawn) < shots + held:
-                raise UserError(
-                    f"--shots {shots}: class {names[label]!r} has {len(drawn)} training pictures; "
-                    f"{shots} and {held} to validate on are needed"
-                )
-            # From both ends, so that fewer shots are a part of more and what is validated on is never fitted on.
+                reason = f"class {names[label]!r} has {len(drawn)} training images; {shots} and {held} for validation"
+                raise ArgumentError("shots", shots, f"{reason} are needed")
+            # From both ends, so that draws are nested and the two parts are disjoint.
             fit.append(drawn[:shots])
             validation.append(drawn[len(drawn) - held :])
         else:
@@ -109,20 +117,20 @@ def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]
             validation.append(drawn[:held])
     found = np.sort(np.concatenate(fit)), np.sort(np.concatenate(validation))
     if not len(found[1]):
-        raise UserError(
-            f"--shots {shots}: no class has {VALIDATION_PART} training pictures, one of which to validate on"
+        raise ArgumentError(
+            "shots", shots, f"no class has {VALIDATION_PART} training images, of which one is for validation"
         )
     return found
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What a run of probes is fitted and validated on.
+    """The examples that the probes of a run are trained and validated on.
 
     Attributes:
-        seeds: of each number of shots; of all examples only the first, which draws what C is chosen on.
-        drawn: `draw_shots` of each number of shots and seed.
-        needed: int64, indices of all examples that any of them uses, sorted.
+        seeds: shots -> seeds; for all examples only the first, which draws the validation split.
+        drawn: (shots, seed) -> `draw_shots`.
+        needed: int64, indices of all examples that any draw uses, sorted.
     """
 
     seeds: dict[Shots, list[int]]
@@ -131,7 +139,7 @@ class Draws:
 
 
 def draw(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: Sequence[int]) -> Draws:
-    """All draws of a run, for which labels are enough: what is wrong shows before a picture is read.
+    """All draws of a run. They need the labels only, so that errors come before any image is read.
 
     Args:
         labels: int64 [N] of all training examples.
@@ -140,7 +148,7 @@ def draw(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: 
         seeds: of the draws.
 
     Raises:
-        UserError: A class has too few examples, or none.
+        UserError: as `draw_shots`.
     """
     wanted: list[Shots] = [ALL if each == ALL else int(each) for each in dict.fromkeys(shots)]
     every = list(dict.fromkeys(seeds))
@@ -150,23 +158,21 @@ def draw(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: 
 
 
 def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, refit: bool) -> Probe:
-    """Choose C on the validation examples, fit a linear classifier and measure it on the test examples.
+    """Choose C on the validation examples, train a linear classifier and measure it on the test examples.
 
     Args:
-        fit: examples to fit on.
+        fit: training examples.
         validation: examples to choose C on.
         test: examples to measure on.
         classes: C.
-        refit: whether the measured classifier is fitted on the validation examples as well.
+        refit: whether the measured classifier is trained on the validation examples as well.
     """
-    import torch
-
     C, accuracy = choose_c(fit, validation)
     if refit:
         fit = Examples(*(np.concatenate(pair) for pair in zip(fit.parts, validation.parts, strict=True)))
     classify = fit_logistic(fit, C, classes)
     counts = np.zeros((classes, 3), dtype=np.int64)
-    for first in range(0, len(test.labels), TEST_CHUNK):  # of scores [N, C] only a chunk is held
+    for first in range(0, len(test.labels), TEST_CHUNK):  # scores [N, C] are held for a chunk only
         features, labels = (part[first : first + TEST_CHUNK] for part in test.parts)
         counts += count_ranks(torch.from_numpy(classify(features)), torch.from_numpy(labels))
     return Probe(counts, C, accuracy)
@@ -174,8 +180,6 @@ def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, 
 
 def choose_c(fit: Examples, validation: Examples) -> tuple[float, float]:
     """The best C on the validation examples (see the module) and its accuracy there, in percent."""
-    import torch
-
     classes = int(max(fit.labels.max(), validation.labels.max())) + 1
     tried: dict[float, tuple[float, float]] = {}  # exponent -> accuracy, -loss
 
@@ -199,9 +203,9 @@ def choose_c(fit: Examples, validation: Examples) -> tuple[float, float]:
 
 
 def fit_logistic(train: Examples, C: float, classes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Fit; what it returns gives logits [N, C] for features [N, F].
+    """Train a classifier: features [N, F] -> logits [N, C].
 
-    A class that has no training example is far behind all others.
+    A class without training examples gets -1e30.
     """
     check_installed()
     from sklearn.exceptions import ConvergenceWarning
@@ -209,18 +213,104 @@ def fit_logistic(train: Examples, C: float, classes: int) -> Callable[[np.ndarra
 
     present = np.unique(train.labels)
     if len(present) < 2:
-        raise UserError("a linear probe needs training pictures of two classes or more")
+        raise UserError("a linear probe needs training images of two classes or more")
     model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)  # L-BFGS and an L2 penalty are its defaults
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties reach the limit, as the paper's did
+        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties reach the limit, as in the paper
         model.fit(*train.parts)
 
     def classify(features: np.ndarray) -> np.ndarray:
         found = model.decision_function(features)
-        if found.ndim == 1:  # of two classes it says only how far the second is ahead
+        if found.ndim == 1:  # two classes: only the difference of their logits
             found = np.stack([-found / 2, found / 2], axis=1)
         scores = np.full((len(features), classes), -1e30)
         scores[:, present] = found
         return scores
 
     return classify
+
+
+# --- Results ------------------------------------------------------------------------------------------
+
+
+def planned_probes(setup: Setup, train: ImageSet, test: ImageSet, draws: Draws, kinds: Sequence[str]) -> list[Result]:
+    """A result for each kind of features and number of shots, without figures."""
+    found = []
+    digest = train.subset(draws.needed).digest()[:DIGITS]
+    for kind, shots in _runs(draws, kinds):
+        protocol: dict[str, Any] = {
+            "name": "linear probe" if shots == ALL else "few-shot",
+            "names": None,
+            "shots": shots,
+            "seeds": draws.seeds[shots],
+            "features": kind,
+            "train_split": train.split,
+            "train_images": len(train),
+            "train_full": train.full,
+            "train_sha256": digest,
+            "classifier": "scikit-learn LogisticRegression, L-BFGS, 1,000 iterations; C by validation accuracy",
+        }
+        found.append(setup.planned(test, f"probe {kind} {shots}", protocol))
+    return found
+
+
+def probe_results(
+    setup: Setup, train: ImageSet, test: ImageSet, draws: Draws, kinds: Sequence[str], planned: Sequence[Result],
+    folder: Path,
+) -> list[Result]:  # fmt: skip
+    """The results of `planned_probes` with their figures: means over the seeds.
+
+    Args:
+        setup: model and settings.
+        train: the images that examples are drawn from.
+        test: the images that are measured.
+        draws: the examples drawn.
+        kinds: of features, see `eval.classification.features.features`.
+        planned: the results to fill in.
+        folder: where features are cached.
+    """
+    parts = train.subset(draws.needed), test
+    start = time.perf_counter()
+    train_features, test_features = (
+        cached_features(setup.model, images, folder, setup.loading, f"{images.benchmark.name} {images.split}")
+        for images in parts
+    )
+    embedding = time.perf_counter() - start
+    results = []
+    runs = list(zip(_runs(draws, kinds), planned, strict=True))
+    for (kind, shots), result in tracked(runs, "probes"):
+        examples = Examples(train_features[kind].numpy(), train.labels[draws.needed])
+        target = Examples(test_features[kind].numpy(), test.labels)
+        found: list[Probe] = []
+        start = time.perf_counter()
+        for seed in draws.seeds[shots]:
+            fit, validation = (examples[np.searchsorted(draws.needed, part)] for part in draws.drawn[shots, seed])
+            found.append(probe(fit, validation, target, len(test.keys), refit=shots == ALL))
+        speed = {
+            "images_per_second": sum(map(len, parts)) / embedding,  # training and test; cached features are only read
+            "fitting_seconds": time.perf_counter() - start,
+        }
+        measured = setup.measured(result, test, np.sum([each.counts for each in found], axis=0), speed)
+        details = _over_seeds(found, draws.seeds[shots])
+        # Intervals of the added counts of several seeds would be too narrow.
+        results.append(dataclasses.replace(measured, details={**measured.details, **details}, intervals={}))
+    return results
+
+
+def _runs(draws: Draws, kinds: Sequence[str]) -> list[tuple[str, Shots]]:
+    return [(kind, shots) for kind in dict.fromkeys(kinds) for shots in draws.seeds]
+
+
+def _over_seeds(found: Sequence[Probe], seeds: Sequence[int]) -> dict[str, Any]:
+    """Each seed's scores and C, and the standard deviation of the scores."""
+    every = [accuracies(each.counts) for each in found]
+    return {
+        "seeds": [
+            {"seed": seed, "C": each.C, "validation_top1": each.validation, **{k: float(v) for k, v in scores.items()}}
+            for seed, each, scores in zip(seeds, found, every, strict=True)
+        ],
+        "deviation": {
+            name: float(np.std([scores[name] for scores in every], ddof=1)) if len(every) > 1 else None
+            for name in every[0]
+        },
+    }

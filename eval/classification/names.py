@@ -1,4 +1,4 @@
-"""What the classes of image data sets are: their keys, which are the data sets' own, and CLIP's words for them."""
+"""Class keys of image data sets, which are the data sets' own, and the prompts for them, which are CLIP's."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.prompts import read_classes
 
 LISTS = Path(__file__).parent / "class_names"
 Prompts = tuple[tuple[str, ...], ...]
-"""Of each class one or more synonyms."""
+"""One or more synonyms for each class."""
 
 
 def synsets() -> tuple[str, ...]:
@@ -27,15 +27,16 @@ def class_keys(name: str) -> tuple[str, ...]:
 
 
 def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None) -> tuple[Prompts, str]:
-    """The words for each class, and where they are from.
+    """The prompts of each class, and their source in words.
 
     Args:
-        name: the data set; of ``custom`` the keys themselves are the words, underscores being spaces.
+        name: the data set; the prompts of ``custom`` are the keys, with spaces for underscores.
         keys: its C classes.
-        file: other words: ``words=key`` in any order, or words alone in the order of the keys.
+        file: other prompts: ``words=key`` in any order, or words alone in the order of the keys.
 
     Raises:
-        UserError: The file cannot be read, or its lines do not fit the classes.
+        UserError: the file cannot be read.
+        ArgumentError: the lines of the file do not fit the classes.
     """
     if file is not None:
         return _own_prompts(name, keys, file), str(file)
@@ -58,13 +59,11 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
     if len(labels) == len(keys) and not set(keys) & set(by_key):
         return tuple(label.prompts for label in labels)
     lacking = next(key for key in keys if key not in by_key)
-    raise UserError(
-        f"--names {file}: {len(labels)} names do not fit the {len(keys)} classes of {name}; give a line for each, "
-        f'in their order or as "words={lacking}"'
-    )
+    reason = f"{len(labels)} names do not fit the {len(keys)} classes of {name}; write a line for each"
+    raise ArgumentError("names", file, f'{reason}, in their order or as "words={lacking}"')
 
 
 @cache
 def _read(file: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(key, prompts) of every class of one of our lists."""
+    """(key, prompts) of each class of one of the lists in ``class_names``."""
     return tuple((label.name, label.prompts) for label in read_classes(LISTS / file))

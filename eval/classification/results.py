@@ -1,71 +1,196 @@
-"""What a classifier got right on a set of pictures, as a result: planned before it is measured, then filled in."""
+"""Results of classification: planned before they are measured, filled in afterwards, and shown as a table."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.classification.image_sets import ImageSet
+from eval.classification.features import Loading
+from eval.classification.image_sets import IMAGE_BENCHMARKS, ImageSet
+from eval.common.memory import peak_memory
 from eval.common.result import Result, describe_model, made_with
-from pacl.metrics.accuracy import accuracies, accuracy_intervals, per_class
+from eval.common.tables import markdown_table, terminal_table
+from pacl.metrics.accuracy import SCORES, accuracies, accuracy_intervals, per_class
 from pacl.models.model import PACL
 
-DIGITS = 16  # of SHA-256, in hexadecimal
+if TYPE_CHECKING:
+    from rich.table import Table
+
+DIGITS = 16  # hexadecimal digits of a digest
+HEADER = ("data set", "images", "method", "top-1", "top-5", "per class")
+FIGURES = range(3, len(HEADER))
+INTERVALS = "with its 95 % interval over images, or ± the standard deviation over draws"
 
 
-def planned_result(
-    model: PACL, images: ImageSet, method: str, protocol: dict[str, Any], args: argparse.Namespace
-) -> Result:
-    """A result without figures: all that decides them.
+@dataclass(frozen=True)
+class Setup:
+    """What all results of a run share.
 
-    Args:
-        model: whose features they are.
-        images: the pictures that are measured.
-        method: what is done with the features.
-        protocol: what decides the figures beside the pictures.
-        args: the command's; ``model``, ``precision`` and ``limit`` are read.
+    Attributes:
+        model: the model.
+        description: the model as results state it, see `eval.common.result.describe_model`.
+        loading: how images are read and encoded.
+        limit: number of images that were asked for; None for all.
     """
-    return Result(
-        task="classification",
-        dataset=images.benchmark.name,
-        split=images.split,
-        images=len(images),
-        full=images.full,
-        method=method,
-        model=describe_model(model, args.model),
-        protocol={
-            **protocol,
-            "main": images.benchmark.main,
-            "classes": len(images.keys),
-            "size": model.clip.size,
-            "preprocessing": model.clip.preprocessing.get("resize_mode", "shortest"),
-            "precision": args.precision,
-            "pictures": images.chosen,
-            "limit": args.limit,
-            "pictures_sha256": images.digest()[:DIGITS],
-        },
-        scores={},
-        made=made_with(model.device),
-    )
+
+    model: PACL
+    description: dict[str, Any]
+    loading: Loading
+    limit: int | None = None
+
+    @classmethod
+    def of(cls, model: PACL, name: str, loading: Loading, limit: int | None = None) -> Setup:
+        """``name`` is how the user named the model."""
+        return cls(model, describe_model(model, name), loading, limit)
+
+    def planned(self, images: ImageSet, method: str, protocol: dict[str, Any]) -> Result:
+        """A result without figures, with all that decides them.
+
+        Args:
+            images: the images that are measured.
+            method: what is done with the features.
+            protocol: what decides the figures besides the images.
+        """
+        return Result(
+            task="classification",
+            dataset=images.benchmark.name,
+            split=images.split,
+            images=len(images),
+            full=images.full,
+            method=method,
+            model=self.description,
+            protocol={
+                **protocol,
+                "main": images.benchmark.main,
+                "classes": len(images.keys),
+                "size": self.model.clip.size,
+                "preprocessing": self.model.clip.preprocessing.get("resize_mode", "shortest"),
+                "precision": self.loading.precision,
+                "pictures": images.chosen,
+                "limit": self.limit,
+                "pictures_sha256": images.digest()[:DIGITS],
+            },
+            scores={},
+            made=made_with(self.model.device),
+        )
+
+    def measured(self, planned: Result, images: ImageSet, counts: np.ndarray, speed: dict[str, float]) -> Result:
+        """The result with the scores of ``counts``: `pacl.metrics.accuracy.count_ranks`, int64 [C, 3]."""
+        shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
+        return dataclasses.replace(
+            planned,
+            scores={name: float(value) for name, value in accuracies(counts).items()},
+            intervals=accuracy_intervals(counts),
+            details={"classes_measured": int((counts.sum(axis=1) > 0).sum()), "per_class": shares},
+            speed={**speed, "peak_memory_mb": peak_memory(self.model.device) / 2**20},
+        )
 
 
-def with_figures(planned: Result, images: ImageSet, counts: np.ndarray, speed: dict[str, float]) -> Result:
-    """The result with the scores of counts.
+# --- Tables -------------------------------------------------------------------------------------------
 
-    Args:
-        planned: of `planned_result`.
-        images: the pictures that were measured.
-        counts: `pacl.metrics.accuracy.count_ranks`, int64 [C, 3].
-        speed: what it cost.
-    """
-    shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
-    return dataclasses.replace(
-        planned,
-        scores={name: float(value) for name, value in accuracies(counts).items()},
-        intervals=accuracy_intervals(counts),
-        details={"classes_measured": int((counts.sum(axis=1) > 0).sum()), "per_class": shares},
-        speed=speed,
-    )
+
+def summary(results: Sequence[Result]) -> Table:
+    """The table for the terminal."""
+    rows = _rows(results, {name: benchmark.title for name, benchmark in IMAGE_BENCHMARKS.items()})
+    names = [result.dataset for result in results]
+    sections = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
+    caption = f"percent; bold: what the literature reports, {INTERVALS}"
+    return terminal_table(HEADER, rows, FIGURES, caption=caption, sections=sections)
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table, the score that the literature reports in bold, and the settings."""
+    lines = [
+        "# Classification",
+        "",
+        markdown_table(HEADER, _rows(results, {}), FIGURES),
+        "",
+        f"Percent; in bold what the literature reports for the data set, {INTERVALS}.",
+        "",
+        *dict.fromkeys(f"- Model: {model_text(result.model)}." for result in results),
+        *dict.fromkeys(f"- {result.dataset}, {result.method}: {protocol_text(result.protocol)}." for result in results),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(results: Sequence[Result], titles: dict[str, str]) -> list[list[str]]:
+    """Cells; the score that the literature reports is bold and has its interval."""
+    rows = []
+    for result in results:
+        scores = {name: f"{result.scores[name]:.1f}" for name in SCORES}
+        main = result.protocol["main"]
+        scores[main] = f"**{scores[main]}**{_interval(result, main)}"
+        images = f"{result.images:,}" + (f"/{result.full:,}" if result.partial and result.full is not None else "")
+        name = titles.get(result.dataset, result.dataset)
+        rows.append([f"{name} {result.split}", images, result.method, *scores.values()])
+    return rows
+
+
+def _interval(result: Result, score: str) -> str:
+    """The interval of a score, or its standard deviation over several draws."""
+    low, high = result.intervals.get(score) or (None, None)
+    if low is not None and high is not None:
+        return f" ({low:.1f}-{high:.1f})"
+    deviation = (result.details.get("deviation") or {}).get(score)
+    return "" if deviation is None else f" ± {deviation:.1f}"
+
+
+def model_text(model: dict[str, Any]) -> str:
+    """The model in words."""
+    head = f"trained head {model.get('head')}" if model.get("trained") else "no trained head"
+    clip = "" if model.get("clip") == model.get("name") else f"CLIP {model.get('clip')}, "
+    return f"{model.get('name')} ({clip}weights {model.get('checksum')}, dense variant {model.get('dense')}, {head})"
+
+
+def protocol_text(protocol: dict[str, Any]) -> str:
+    """The settings in words; those that are not set are left out."""
+    known = [text(protocol[key]) for key, text in PHRASES.items() if protocol.get(key) is not None]
+    rest = {key: value for key, value in protocol.items() if key not in PHRASES and value is not None}
+    return "; ".join([*filter(None, known), *(f"{key.replace('_', ' ')} {_value(rest[key])}" for key in rest)])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _list(value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _list(values: Sequence[object]) -> str:
+    """``0, 1 and 2``."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"mean over the draws of seeds {_list(seeds)}" if len(seeds) > 1 else f"drawn by seed {_list(seeds)}"
+
+
+PHRASES: dict[str, Callable[[Any], str]] = {
+    "name": str,
+    "names": "class names: {}".format,
+    "templates": "templates: {}".format,
+    "template_count": lambda count: "1 template" if count == 1 else f"{count} templates",
+    "score": "score: {}".format,
+    "shots": lambda n: "all training images" if n == "all" else f"{n} training image{'s' * (n > 1)} a class",
+    "seeds": _seeds,
+    "features": "{} features".format,
+    "train_split": "trained on split {}".format,
+    "train_images": "drawn from {:,} training images".format,
+    "train_full": "of {:,} in the split".format,
+    "classifier": "classifier: {}".format,
+    "main": lambda score: f"the literature reports {SCORES.get(score, score)}",
+    "classes": "{:,} classes".format,
+    "size": "{0} x {0} pixels".format,
+    "preprocessing": "resized as open_clip's {}".format,
+    "precision": "precision {}".format,
+    "pictures": "images: {}".format,
+    "limit": "{:,} of them, evenly spaced".format,
+    "texts_sha256": "digest of the texts {}".format,
+    "train_sha256": "digest of the training images {}".format,
+    "pictures_sha256": "digest of the images {}".format,
+}
+"""Setting -> its words, in the order of the text."""

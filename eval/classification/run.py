@@ -1,10 +1,10 @@
 """Zero-shot classification, and linear probes on the same frozen features.
 
-Three ways to score a picture against the names of the classes, side by side from one pass of the image tower: CLIP's
-pooled embedding ("pooled"), PACL's compatibility of all patches with each name ("phi"), and the mean of the two
-cosines ("mean"). Pictures are cut as CLIP's own preprocessing does it, to the CLIP's native size. A class is the mean
-of its name's embeddings in all templates; of several names the best counts. Every result has top-1, top-5 and the
-mean per class, and says which of them the literature gives for that data set.
+Each image is scored with the names of the classes in three ways, from one pass of the image tower: CLIP's pooled
+embedding ("pooled"), PACL's compatibility of all patches with each name ("phi"), and the mean of the two cosines
+("mean"). Images are preprocessed as CLIP's own are, at the CLIP's native size. A class is the mean of its name's
+embeddings in all templates; of several names the best counts. Every result has top-1, top-5 and mean per-class
+accuracy, and states which of them the literature reports for that data set.
 
     python -m eval.classification imagenet --data imagenet --model bundled
     python -m eval.classification food101 oxford_pets cifar10 --data data --templates paper
@@ -16,100 +16,118 @@ eurosat, caltech101, cifar10, cifar100, and custom: a folder for each class, in 
 parts. A file of names has a line for each class: "words=folder", or words alone in the order of the folders.
 
 Without --out each command has folders of its own, out/classification/DATASET-DIGEST, and the same command again
-replaces its results. Features for probes are kept for all of them in out/classification/features (with --out: in
+replaces its results. Features for probes are cached for all of them in out/classification/features (with --out: in
 DIR/features).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.command import add_folder, add_model, check_least, check_text, load, new_parser
+from eval.common.command import (
+    add_folder,
+    add_model,
+    check_least,
+    check_text,
+    load,
+    new_parser,
+    warn,
+    warn_of_unknown_words,
+)
 from eval.common.folders import results_folder
 from eval.common.result import Result, write_results
-from pacl.errors import UserError
+from pacl.cli.messages import one_line
+from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder, written_whole
-from pacl.prompts import get_templates
+from pacl.prompts import fill, get_templates
 
 if TYPE_CHECKING:
     from eval.classification.image_sets import ImageSet
     from eval.classification.linear_probe import Draws
+    from pacl.models.model import PACL
 
+MODULE = "eval.classification"
 OUT = Path("out/classification")
 SHOTS = ("1", "2", "4", "8", "16", "all")
+MANY_TEXTS = 1000  # which take a while to embed
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's words and flags."""
-    parser = new_parser("eval.classification", __doc__)
+    """The command's arguments."""
+    parser = new_parser(MODULE, __doc__)
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="one or more data sets, or custom")
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="ROOT", type=Path, required=True, help="where the official folders lie")
     data.add_argument(
         "--split",
         help="part for zero-shot (default: the literature's; EuroSAT and Caltech-101 have no official split: all their "
-        "pictures, where CLIP's paper measured 5,000 and 6,085, the latter in 102 classes instead of 101)",
+        "images, where CLIP's paper measured 5,000 and 6,085, the latter in 102 classes instead of 101)",
     )
     data.add_argument("--names", metavar="FILE", help="the classes in words (default: CLIP's own names)")
     data.add_argument("--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file")
-    data.add_argument("--limit", metavar="N", type=int, help="measure so many pictures only, at equal distances")
-    data.add_argument("--batch", type=int, default=64, help="pictures at a time (default: 64)")
-    data.add_argument("--workers", type=int, default=2, help="processes that read pictures (default: 2)")
+    data.add_argument("--limit", metavar="N", type=int, help="measure N images only, evenly spaced")
+    data.add_argument("--batch", type=int, default=64, help="images at a time (default: 64)")
+    data.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
     data.add_argument("--download", action="store_true", help="let torchvision download what is missing")
     probe = parser.add_argument_group("linear probe")
-    probe.add_argument("--probe", action="store_true", help="also fit linear classifiers on the training pictures")
+    probe.add_argument("--probe", action="store_true", help="also train linear classifiers on the training images")
     probe.add_argument(
         "--shots",
         nargs="+",
         choices=SHOTS,
         default=list(SHOTS),
-        help="training pictures a class (default: each of them)",
+        help="training images a class (default: each of them)",
     )
     probe.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the draws (default: 0 1 2)")
     probe.add_argument(
         "--features", nargs="+", choices=("pooled", "patches"), default=["pooled"],
         help="pooled: CLIP's image feature before its projection; patches: mean of PACL's (default: pooled)",
     )  # fmt: skip
-    probe.add_argument("--train_limit", metavar="N", type=int, help="draw from so many training pictures only")
+    probe.add_argument("--train_limit", metavar="N", type=int, help="draw from N training images only")
     add_model(parser)
     add_folder(parser, OUT)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check everything that can be checked in an instant, load the model, measure data set by data set."""
+    """Check the arguments and data before the model is loaded, then measure one data set after another."""
     args = build_parser().parse_args(argv)
-    check_numbers(args)
+    check_least(args, batch=1, workers=0, limit=1, train_limit=1)
+    if min(args.seeds) < 0:
+        raise ArgumentError("seeds", min(args.seeds), "must be at least 0")
     check_text(args, "out", "names", "templates", "model", "split")
-    if args.templates != "imagenet":  # those need open_clip, which takes seconds
+    if args.templates != "imagenet":  # those need open_clip, which takes seconds to import
         get_templates(args.templates)
     make_folder(args.out or OUT)
-    tasks = [find(name, args) for name in dict.fromkeys(args.datasets)]
+    data_sets = [open_data(name, args) for name in dict.fromkeys(args.datasets)]
 
     from rich.console import Console
 
-    from eval.classification.probing import planned_probes, probe_results
-    from eval.classification.tables import markdown, summary
-    from eval.classification.zero_shot import planned_zero_shot, warn_of_names, zero_shot_results
+    from eval.classification.features import Loading
+    from eval.classification.linear_probe import planned_probes, probe_results
+    from eval.classification.results import Setup, markdown, summary
+    from eval.classification.zero_shot import planned_zero_shot, zero_shot_results
 
     templates = get_templates(args.templates)
     model = load(args)
+    setup = Setup.of(model, args.model, Loading(args.batch, args.workers, args.precision), args.limit)
     plans = []
-    for task in tasks:  # all folders before the first is measured
-        zero_shot = planned_zero_shot(model, task.images, templates, args)
-        probes = planned_probes(model, *task.probe, args) if task.probe else []
+    for data in data_sets:  # all folders before the first is measured
+        zero_shot = planned_zero_shot(setup, data.images, templates, args.templates)
+        probes = planned_probes(setup, *data.probe, args.features) if data.probe else []
         folder = results_folder(args.out, OUT, [*zero_shot, *probes], args.overwrite)
-        plans.append((task, zero_shot, probes, folder))
+        plans.append((data, zero_shot, probes, folder))
     results: list[Result] = []
-    for task, zero_shot, probes, folder in plans:
-        warn_of_names(model, task.images, templates)
-        found = zero_shot_results(model, task.images, templates, zero_shot, args)
-        if task.probe is not None:
-            found += probe_results(model, *task.probe, probes, (args.out or OUT) / "features", args)
+    for data, zero_shot, probes, folder in plans:
+        check_names(model, data.images, templates)
+        found = zero_shot_results(setup, data.images, templates, zero_shot)
+        if data.probe:
+            found += probe_results(setup, *data.probe, args.features, probes, (args.out or OUT) / "features")
         write_results(folder, found)
         with written_whole(folder / "results.md") as aside:
             aside.write_text(markdown(found), encoding="utf-8")
@@ -121,53 +139,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_numbers(args: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense."""
-    for flag, least in (("batch", 1), ("workers", 0), ("limit", 1), ("train_limit", 1)):
-        if (value := getattr(args, flag)) is not None and value < least:
-            raise UserError(f"--{flag} {value}: at least {least}")
-    if min(args.seeds) < 0:
-        raise UserError(f"--seeds {min(args.seeds)}: at least 0")
-
-
 @dataclass(frozen=True)
-class Task:
-    """One data set of the command.
+class Data:
+    """The data of one data set.
 
     Attributes:
-        images: to measure zero-shot.
-        probe: training pictures, test pictures and the examples drawn; None where no probe is asked for.
+        images: for zero-shot classification.
+        probe: training images, test images and the examples drawn; None without ``--probe``.
     """
 
     images: ImageSet
     probe: tuple[ImageSet, ImageSet, Draws] | None
 
 
-def find(name: str, args: argparse.Namespace) -> Task:
-    """A data set's pictures and, for probes, the examples drawn from them.
+def open_data(name: str, args: argparse.Namespace) -> Data:
+    """A data set's images and, for probes, the examples drawn from them.
 
     Raises:
-        UserError: Something is missing, or is too little to train on.
+        UserError: something is missing, or there are too few images to train on.
     """
     from eval.classification.image_sets import open_image_set
 
     def opened(split: str | None, limit: int | None) -> ImageSet:
         images = open_image_set(name, args.data, split, args.names, limit=limit, download=args.download)
         if not len(images):
-            raise UserError(f"{name}: {args.data} holds no picture of split {images.split}")
+            raise UserError(f"{name}: {args.data} holds no image of split {images.split}")
         return images
 
     images = opened(args.split, args.limit)
     if not args.probe:
-        return Task(images, None)
+        return Data(images, None)
 
     from eval.classification.linear_probe import check_installed, draw
 
     check_installed()
     if (splits := images.benchmark.probe) is None:
-        raise UserError(f"--probe: {name} has no training pictures")
+        raise UserError(f"--probe: {name} has no training images")
     train, test = opened(splits[0], args.train_limit), opened(splits[1], args.limit)
     try:
-        return Task(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
+        return Data(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
     except UserError as error:
-        raise UserError(f"{error} (--train_limit {args.train_limit})" if args.train_limit else str(error)) from None
+        if args.train_limit is None:
+            raise
+        raise UserError(f"{one_line(error)} (--train_limit {args.train_limit})") from None
+
+
+def check_names(model: PACL, images: ImageSet, templates: Sequence[str]) -> None:
+    """Warn of class names that the model cannot read: unknown words, and texts that are too long."""
+    clip, name = model.clip, images.benchmark.name
+    prompts = [prompt for synonyms in images.prompts for prompt in synonyms]
+    warn_of_unknown_words(MODULE, clip, prompts, f"names of {name}")
+    longest = max(templates, key=lambda template: clip.count_tokens(fill(template, "x")))
+    if cut := sum(clip.count_tokens(fill(longest, prompt)) > clip.context_length for prompt in prompts):
+        limit = f"{clip.context_length} tokens"
+        warn(MODULE, f"{cut} of the {len(prompts)} names of {name} in the longest template exceed {limit} and are cut")
+    count = len(prompts) * len(templates)
+    if count >= MANY_TEXTS and not sys.stderr.isatty():  # without a progress bar
+        print(f"embedding {count:,} texts for {name}", file=sys.stderr)

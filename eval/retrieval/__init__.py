@@ -1,1 +1,4 @@
 """Image-text retrieval: ``python -m eval.retrieval``."""
+
+METHODS = ("pooled", "phi")
+RERANKED = "pooled then phi"

@@ -1,8 +1,8 @@
-"""Pictures with five captions each, in the folders and files that their owners publish.
+"""Images with five captions each, in the folders and files that their authors publish.
 
 ``flickr8k`` (Hodosh, Young and Hockenmaier, JAIR 2013), ``flickr30k`` (Young et al., TACL 2014) and ``coco`` (Lin et
-al., ECCV 2014; Chen et al., arXiv 1504.00325). The literature's test parts of all three are those of Karpathy and
-Fei-Fei (CVPR 2015): 1,000, 1,000 and 5,000 pictures, of which each brings its first five captions.
+al., ECCV 2014; Chen et al., arXiv 1504.00325). The usual test splits of all three are those of Karpathy and Fei-Fei
+(CVPR 2015): 1,000, 1,000 and 5,000 images, each with its first five captions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from eval.common.folders import files_digest
 from pacl.data.lists import read_list
 from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, parsing, read_coco, read_table
 from pacl.data.sources import Source
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
-CAPTIONS = 5  # of a picture; COCO has some with six or seven, of which the literature takes the first five
+CAPTIONS = 5  # per image; some images of COCO have six or seven, of which the first five are used
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
 KARPATHY_JSON = (
     'a file of Karpathy\'s splits: {"images": [{"filename": "a.jpg", "split": "test", '
@@ -29,18 +29,18 @@ KARPATHY_JSON = (
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a set's folder holds, every place relative to it; the first that is there counts.
+class CaptionLayout:
+    """The files of a caption set, relative to its folder; of several paths the first that exists is used.
 
     Attributes:
-        title: its name in writing.
+        title: its name in text.
         source: its official page.
-        bases: the set's folder below ROOT.
-        images: folders of pictures.
-        tables: captions of all pictures, as `pacl.data.pairs.read_table` takes them (COCO: its JSON).
+        bases: the set's folder, relative to the data folder.
+        images: folders of images.
+        tables: captions of all images, as `pacl.data.pairs.read_table` reads them (COCO: its JSON).
         karpathy: Karpathy's file of splits and captions.
-        list: the official list of the test pictures, where there is one.
-        full: split -> pictures, where it is known.
+        list: the official list of the test images, if there is one.
+        full: split -> number of images, where known.
     """
 
     title: str
@@ -54,17 +54,17 @@ class Layout:
 
 
 LAYOUTS = {
-    "flickr8k": Layout(
+    "flickr8k": CaptionLayout(
         "Flickr8k",
         "https://hockenmaier.cs.illinois.edu/8k-pictures.html",
         (".", "flickr8k", "Flickr8k"),
-        ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset"),  # the official folder is spelt so
+        ("Images", "images", "Flicker8k_Dataset", "Flickr8k_Dataset"),  # (official spelling)
         ("captions.txt", "Flickr8k.token.txt", "Flickr8k_text/Flickr8k.token.txt"),
         "dataset_flickr8k.json",
         ("Flickr_8k.testImages.txt", "Flickr8k_text/Flickr_8k.testImages.txt"),
         {"test": 1000},
     ),
-    "flickr30k": Layout(
+    "flickr30k": CaptionLayout(
         "Flickr30k",
         "https://shannon.cs.illinois.edu/DenotationGraph/",
         (".", "flickr30k", "Flickr30k"),
@@ -74,7 +74,7 @@ LAYOUTS = {
         (),
         {"test": 1000, "all": 31783},
     ),
-    "coco": Layout(
+    "coco": CaptionLayout(
         "COCO captions",
         "https://cocodataset.org/#download",
         (".", "coco"),
@@ -89,15 +89,15 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class CaptionSet:
-    """Pictures and their captions.
+    """Images and their captions.
 
     Attributes:
         name: of the set.
         split: ``test``, ``val2017`` or ``all``.
-        annotations: the file that says which pictures and captions, without its folder.
-        source: the pictures, read on demand.
-        captions: of each picture.
-        full: pictures of the whole split.
+        annotations: name of the file that lists images and captions.
+        source: the images, read on demand.
+        captions: captions of each image.
+        full: images of the whole split.
     """
 
     name: str
@@ -108,19 +108,19 @@ class CaptionSet:
     full: int
 
     def digest(self) -> str:
-        """Tells these pictures and captions from others: by places, sizes and dates of files, and by words."""
-        pictures = files_digest(Path(self.source.name(i)) for i in range(len(self.source)))
-        return hashlib.sha256(json.dumps([pictures, self.captions]).encode("ascii")).hexdigest()
+        """Digest of paths, sizes and modification times of the images, and of the captions."""
+        images = files_digest(Path(self.source.name(i)) for i in range(len(self.source)))
+        return hashlib.sha256(json.dumps([images, self.captions]).encode("ascii")).hexdigest()
 
     def texts(self) -> tuple[list[str], list[int]]:
-        """All captions, picture by picture, equal ones too, and the picture of each."""
+        """All captions, image by image, equal ones too, and the image of each."""
         owners = [i for i, own in enumerate(self.captions) for _ in own]
         return list(chain.from_iterable(self.captions)), owners
 
 
 def open_captions(
     name: str,
-    root: str | Path,
+    data: str | Path,
     split: str | None = None,
     *,
     limit: int | None = None,
@@ -131,46 +131,47 @@ def open_captions(
 
     Args:
         name: ``flickr8k``, ``flickr30k``, ``coco`` or ``custom``.
-        root: its folder, or one that holds it as ``flickr8k``, ``coco`` ...; of ``custom`` the table or COCO-like JSON.
+        data: its folder, or the parent of a folder ``flickr8k``, ``coco`` ...; for ``custom`` the table or JSON.
         split: ``test`` (the literature's), ``val2017`` (of COCO) or ``all``; None takes what there is a file for.
-        limit: so many pictures, those that `pacl.data.pairs.hold_out` would hold out: the same ones in any run.
-        partial: leave out pictures that are named but absent, instead of refusing.
-        images: folder of the pictures, where it is another than the official one.
+        limit: number of images, those that `pacl.data.pairs.hold_out` would hold out: the same ones in every run.
+        partial: leave out images that are missing, instead of raising an error.
+        images: folder of the images, if not the official one.
 
     Raises:
-        UserError: what is missing, where it belongs and where it comes from.
+        UserError: files are missing; the message says where they belong and where to get them.
+        ArgumentError: an invalid ``data``, ``split``, ``limit`` or ``images``.
     """
     if images is not None and not Path(images).is_dir():
-        raise UserError(f"--images {images}: no such folder")
+        raise ArgumentError("images", images, "no such folder")
     pairs: FilePairs | Part
     if name == "custom":
         if split not in (None, "all"):
-            raise UserError(f"--split {split}: custom has no splits; leave it out")
-        split, pairs, annotations = "all", _custom(Path(root), images), Path(root).name
+            raise ArgumentError("split", split, "custom has no splits; leave it out")
+        split, pairs, annotations = "all", _custom(Path(data), images), Path(data).name
     elif name in LAYOUTS:
-        if not Path(root).is_dir():
-            raise UserError(f"--data {root}: no such folder; {LAYOUTS[name].title} is from {LAYOUTS[name].source}")
-        root = _base(LAYOUTS[name], Path(root))
-        split, pairs, annotations = _open(name, root, split, images, limit is not None)
+        if not Path(data).is_dir():
+            raise ArgumentError("data", data, f"no such folder; {LAYOUTS[name].title} is from {LAYOUTS[name].source}")
+        data = _base(LAYOUTS[name], Path(data))
+        split, pairs, annotations = _open(name, data, split, images, limit is not None)
     else:
         raise UserError(f"{name}: choose from {', '.join(LAYOUTS)} or custom")
     full = LAYOUTS[name].full.get(split, len(pairs)) if name in LAYOUTS else len(pairs)
-    source = _present(pairs, partial, f"{Path(root)}" if name == "custom" else f"{Path(root) / annotations}")
+    source = _present(pairs, partial, f"{data}" if name == "custom" else f"{Path(data) / annotations}")
     if limit is not None:
         if limit < 1:
-            raise UserError(f"--limit {limit}: 1 picture or more")
+            raise ArgumentError("limit", limit, "must be at least 1")
         source = hold_out(source, min(limit, len(source)))[1]
     most = None if name == "custom" else CAPTIONS
     captions = [[text for text, _ in source.descriptions(i)][:most] for i in range(len(source))]
     if not any(captions):
-        raise UserError(f"{annotations}: no picture has a caption")
+        raise UserError(f"{annotations}: no image has a caption")
     return CaptionSet(name, split, Path(annotations).name, source, captions, max(full, len(source)))
 
 
 def _open(
     name: str, root: Path, split: str | None, images: str | Path | None, limited: bool
 ) -> tuple[str, FilePairs | Part, str]:
-    """The split, its pictures and the file that names them."""
+    """The split, its images and captions, and the file that lists them."""
     layout = LAYOUTS[name]
     karpathy = _first(root, [layout.karpathy, f"annotations/{layout.karpathy}"])
     listed = _first(root, layout.list)
@@ -178,21 +179,17 @@ def _open(
     whole = "val2017" if name == "coco" else "all"
     splits = [*(["test"] if karpathy or (listed and table) else []), *([whole] if table else [])]
     if not splits:
-        raise UserError(
-            f"--data {root}: holds neither {layout.tables[0]} ({layout.title}: {layout.source}) "
-            f"nor {layout.karpathy} (splits and captions: {KARPATHY})"
-        )
+        either = f"neither {layout.tables[0]} ({layout.title}: {layout.source})"
+        raise ArgumentError("data", root, f"holds {either} nor {layout.karpathy} (splits and captions: {KARPATHY})")
     if split is None:
         if splits == ["all"] and not limited:
-            raise UserError(
-                f"--data {root}: which pictures are {layout.title}'s test part is said by "
-                f"{' or '.join([*layout.list[:1], layout.karpathy])} ({KARPATHY}), which is not there; "
-                "or say --split all, or --limit N"
-            )
+            lists = " or ".join([*layout.list[:1], layout.karpathy])
+            reason = f"holds no {lists} ({KARPATHY}), which lists {layout.title}'s test images"
+            raise ArgumentError("data", root, f"{reason}; or choose split all, or a limit")
         split = splits[0]
     if split not in splits:
         where = f"; test needs {layout.karpathy} ({KARPATHY})" if split == "test" else ""
-        raise UserError(f"--split {split}: here is {' and '.join(splits)}{where}")
+        raise ArgumentError("split", split, f"there is {' and '.join(splits)}{where}")
     if split == "test" and karpathy:
         return split, _karpathy(name, karpathy, root, images), str(karpathy.relative_to(root))
     assert table is not None
@@ -206,25 +203,25 @@ def _open(
     assert listed is not None
     wanted = set(read_list(listed))
     if absent := wanted - set(map(pairs.paths.__getitem__, range(len(pairs)))):
-        raise UserError(f"{listed}: {len(absent)} of its {len(wanted)} pictures have no captions in {table}")
+        raise UserError(f"{listed}: {len(absent)} of its {len(wanted)} images have no captions in {table}")
     found = [i for i in range(len(pairs)) if pairs.paths[i] in wanted]
     return split, Part(pairs, found), str(listed.relative_to(root))
 
 
-def _base(layout: Layout, root: Path) -> Path:
-    """The set's own folder: the first that holds one of its files, else ROOT."""
+def _base(layout: CaptionLayout, root: Path) -> Path:
+    """The set's own folder: the first that holds one of its files, else ``root``."""
     files = (*layout.tables, layout.karpathy, f"annotations/{layout.karpathy}")
     return next((root / base for base in layout.bases if _first(root / base, files)), root)
 
 
 def _custom(path: Path, images: str | Path | None) -> FilePairs:
     if not path.is_file():
-        raise UserError(f"--data {path}: of custom it is a table of pictures and captions (CSV, TSV) or COCO-like JSON")
+        raise ArgumentError("data", path, "custom takes a table of images and captions (CSV, TSV) or COCO-like JSON")
     return Source(str(path), str(images) if images else None).read()
 
 
 def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> FilePairs:
-    """The test part of Karpathy's file."""
+    """The test split of Karpathy's file."""
     layout = LAYOUTS[name]
     with parsing(path, KARPATHY_JSON):
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
@@ -234,13 +231,11 @@ def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> F
             if entry["split"] == "test"
         ]
     if not test:
-        raise UserError(f"{path}: has no picture of the split test")
+        raise UserError(f"{path}: has no image of the split test")
     folders = [Path(images)] if images else [root / each for each in layout.images]
     folder = next((each for each in folders for places, _ in test if _at(each, places)), None)
     if folder is None:
-        raise UserError(
-            f"--data {root}: the pictures belong in {folders[0] / test[0][0][0]} and beside it ({layout.source})"
-        )
+        raise ArgumentError("data", root, f"no image at {folders[0] / test[0][0][0]} or beside it ({layout.source})")
     captions: dict[str, list[str]] = {}
     for places, own in test:
         captions.setdefault(_at(folder, places) or places[0], own)
@@ -248,7 +243,7 @@ def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> F
 
 
 def _places(entry: dict[str, object]) -> list[str]:
-    """Where a picture may lie. COCO's of 2014 are the same pictures as those of 2017, under other names."""
+    """Possible paths of an image. COCO's images of 2014 are those of 2017 under other names."""
     name = str(entry["filename"])
     if "filepath" not in entry:
         return [name]
@@ -262,26 +257,26 @@ def _at(folder: Path, places: Iterable[str]) -> str | None:
     return next((place for place in places if (folder / place).is_file()), None)
 
 
-def _folder(layout: Layout, root: Path, folders: Iterable[str | Path]) -> Path:
+def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) -> Path:
     places = list(map(Path, folders))
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
-        raise UserError(f"--data {root}: {layout.title}'s pictures belong in {places[0]} ({layout.source})")
+        raise ArgumentError("data", root, f"{layout.title}'s images belong in {places[0]} ({layout.source})")
     return found
 
 
 def _present(pairs: FilePairs | Part, partial: bool, annotations: str) -> PairSource:
-    """The pictures that are there: all, or a UserError, or with ``partial`` some."""
+    """The images that exist: all, or with ``partial`` some; else a `UserError`."""
     absent = set(_absent(pairs))
     if not absent:
         return pairs
     first = pairs.name(min(absent))
     if len(absent) == len(pairs):
-        raise UserError(f"{annotations}: names {len(pairs)} pictures and none is there, such as {first}")
+        raise UserError(f"{annotations}: lists {len(pairs)} images and none exists, such as {first}")
     if not partial:
         raise UserError(
-            f"{annotations}: {len(absent)} of the {len(pairs)} pictures are absent, such as {first}; "
-            "--partial measures on the others"
+            f"{annotations}: {len(absent)} of the {len(pairs)} images are missing, such as {first}; "
+            "set partial to measure on the others"
         )
     return Part(pairs, [i for i in range(len(pairs)) if i not in absent])
 

@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
     from torch.nn.functional import normalize
 
-    from eval.retrieval.run import METHODS, RERANKED, Encoded, mapped, measure
+    from eval.retrieval import METHODS, RERANKED
+    from eval.retrieval.measure import Encoded, mapped, measure
 
     model: Any = SimpleNamespace(
         device=device, temperature=torch.tensor(0.1),

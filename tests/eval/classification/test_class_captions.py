@@ -116,5 +116,5 @@ def test_bad_input_is_one_line_and_exit_code_2(
     told = capsys.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 1
-    assert told.err.startswith("pacl eval.classification.class_captions: error: ")
+    assert told.err.startswith("eval.classification.class_captions: error: ")
     assert sorted(tmp_path.rglob("*")) == before

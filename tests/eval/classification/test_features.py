@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from eval.classification import features as image_features
-from eval.classification.features import batches, class_texts, embed, features, kept_features, preprocessing
+from eval.classification.features import (
+    Loading,
+    cached_features,
+    class_embeddings,
+    embed,
+    features,
+    load_batches,
+    preprocessing,
+)
 from eval.classification.image_sets import open_image_set
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
@@ -19,7 +27,7 @@ from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from tests.tiny import trained_head
 
-OPTIONS = {"batch": 4, "workers": 0, "precision": "fp32"}
+LOADING = Loading(batch=4, workers=0)
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def model(tiny_clip: str) -> PACL:
 def test_batches_are_clips_own_squares_in_order(photos, model):
     from open_clip import image_transform
 
-    found = list(batches(open_image_set("custom", photos), model, 4, 0))
+    found = list(load_batches(open_image_set("custom", photos), model, Loading(4, 0)))
     assert [len(labels) for _, labels in found] == [4, 2]
     assert torch.cat([labels for _, labels in found]).tolist() == [0, 0, 0, 1, 1, 2]
     squares = torch.cat([squares for squares, _ in found])
@@ -54,7 +62,7 @@ def test_batches_are_clips_own_squares_in_order(photos, model):
 
 def test_workers_change_nothing(photos, model):
     images = open_image_set("custom", photos)
-    alone, shared = (torch.cat([x for x, _ in batches(images, model, 2, workers)]) for workers in (0, 2))
+    alone, shared = (torch.cat([x for x, _ in load_batches(images, model, Loading(2, workers))]) for workers in (0, 2))
     assert torch.equal(alone, shared)
 
 
@@ -62,13 +70,13 @@ def test_workers_change_nothing(photos, model):
 def test_a_broken_picture_is_named_in_one_line(photos, model, workers):
     (photos / "dog/1.png").write_bytes(b"not a picture")
     with pytest.raises(UserError) as told:
-        list(batches(open_image_set("custom", photos), model, 4, workers))
+        list(load_batches(open_image_set("custom", photos), model, Loading(4, workers)))
     assert "dog/1.png" in str(told.value)
     assert "\n" not in str(told.value)
 
 
 def test_embeddings_are_the_models_own(photos, model):
-    squares, _ = next(batches(open_image_set("custom", photos), model, 6, 0))
+    squares, _ = next(load_batches(open_image_set("custom", photos), model, Loading(6, 0)))
     pooled, patches = embed(model, squares)
     assert torch.allclose(pooled, model.clip.encode_image(squares), atol=1e-5)
     assert torch.allclose(patches, model.encode_image(squares)[0], atol=1e-5)
@@ -79,7 +87,7 @@ def test_embeddings_are_the_models_own(photos, model):
 
 
 def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
-    squares, _ = next(batches(open_image_set("custom", photos), model, 6, 0))
+    squares, _ = next(load_batches(open_image_set("custom", photos), model, Loading(6, 0)))
     found = features(model, squares)
     assert found["pooled"].shape == (6, model.clip.width)
     projected = F.normalize(found["pooled"] @ model.clip.projection, dim=-1)
@@ -89,20 +97,12 @@ def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
     assert not model.clip.image.visual.ln_post._forward_hooks  # nothing stays behind
 
 
-def test_many_texts_are_announced(model, monkeypatch, capsys):
-    class_texts(model, ["cat", "dog"], ["{}", "a {}"], " for custom")
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(image_features, "MANY", 4)
-    class_texts(model, ["cat", "dog"], ["{}", "a {}"], " for custom")
-    assert capsys.readouterr().err == "embedding 4 texts for custom\n"
-
-
 def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, monkeypatch):
     from open_clip import build_zero_shot_classifier
 
-    monkeypatch.setattr(image_features, "TEXTS", 5)  # of two classes, then of one
+    monkeypatch.setattr(image_features, "TEXT_BATCH", 5)  # of two classes, then of one
     names, templates = ["cat", "dog", "owl"], ["a photo of a {}.", "a drawing of the {}."]
-    ours, of_head = class_texts(model, names, templates)
+    ours, of_head = class_embeddings(model, names, templates)
     theirs = build_zero_shot_classifier(model.clip.text.clip, model.clip.text.tokenizer, names, templates)
     assert torch.allclose(ours, theirs.T, atol=1e-5)
     assert torch.allclose(of_head, model.encode_prompts(names, templates), atol=1e-6)
@@ -119,23 +119,23 @@ def test_preprocessing_is_that_of_the_clip(model):
 def test_features_are_kept_for_the_same_pictures_and_weights_only(photos, model, tiny_clip, tmp_path, monkeypatch):
     images = open_image_set("custom", photos)
     folder = tmp_path / "kept"
-    first = kept_features(model, images, folder, **OPTIONS)
+    first = cached_features(model, images, folder, LOADING)
     assert {kind: tuple(value.shape) for kind, value in first.items()} == {"pooled": (6, 32), "patches": (6, 16)}
 
     passed = []
-    original = image_features.batches
-    monkeypatch.setattr(image_features, "batches", lambda *args: passed.append(1) or original(*args))
-    second = kept_features(model, images, folder, **OPTIONS)
+    original = image_features.load_batches
+    monkeypatch.setattr(image_features, "load_batches", lambda *args: passed.append(1) or original(*args))
+    second = cached_features(model, images, folder, LOADING)
     assert not passed
     assert all(torch.equal(first[kind], second[kind]) for kind in first)
 
-    kept_features(load_model(tiny_clip), images, folder, **OPTIONS)  # another head
-    kept_features(model, images.subset(np.arange(3)), folder, **OPTIONS)  # other pictures
-    kept_features(model, images, folder, **{**OPTIONS, "precision": "bf16"})
+    cached_features(load_model(tiny_clip), images, folder, LOADING)  # another head
+    cached_features(model, images.subset(np.arange(3)), folder, LOADING)  # other pictures
+    cached_features(model, images, folder, Loading(4, 0, "bf16"))
     assert len(passed) == 3
     assert len(list(folder.iterdir())) == 4
 
     for path in folder.iterdir():
         path.write_bytes(b"damaged")
-    third = kept_features(model, images, folder, **OPTIONS)
+    third = cached_features(model, images, folder, LOADING)
     assert all(torch.equal(first[kind], third[kind]) for kind in first)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.classification.features import batches, embed, preprocessing
+from eval.classification import run
+from eval.classification.features import Loading, embed, load_batches, preprocessing
 from eval.classification.image_sets import open_image_set
-from eval.classification.zero_shot import warn_of_names, zero_shot
+from eval.classification.run import check_names
+from eval.classification.zero_shot import zero_shot
 from pacl.errors import UserError
 from pacl.metrics.accuracy import accuracies
 from pacl.models.loading import load_model
@@ -19,11 +21,11 @@ def test_scores_are_those_of_the_formulas(colour_photos, tiny_clip):
     model = load_model(tiny_clip)
     images = open_image_set("custom", colour_photos)
     templates = get_templates("paper")
-    counts = zero_shot(model, images, templates, batch=5, workers=0)
+    counts = zero_shot(model, images, templates, Loading(5, 0))
     right = dict.fromkeys(counts, 0)
     texts = model.encode_prompts(images.keys, templates)
     for index in range(len(images)):
-        square = preprocessing(model)(Image.open(images.pictures[index]))[None]
+        square = preprocessing(model)(Image.open(images.images[index]))[None]
         pooled = model.clip.encode_image(square) @ texts.T
         phi = model.phi(model.encode_image(square)[0], texts)
         for method, scores in (("pooled", pooled), ("phi", phi), ("mean", (pooled + phi) / 2)):
@@ -39,9 +41,9 @@ def test_of_synonyms_the_best_counts(colour_photos, tiny_clip, tmp_path):
     model = load_model(tiny_clip)
     images = open_image_set("custom", colour_photos, names=names)
     assert [len(prompts) for prompts in images.prompts] == [3, 2, 1]
-    counts = zero_shot(model, images, ("{}",), batch=12, workers=0)
+    counts = zero_shot(model, images, ("{}",), Loading(12, 0))
     texts = model.encode_prompts(["dog", "cat", "owl", "red", "dog", "fish"])
-    squares, labels = next(batches(images, model, 12, 0))
+    squares, labels = next(load_batches(images, model, Loading(12, 0)))
     pooled = embed(model, squares)[0] @ texts.T
     best = torch.stack([pooled[:, :3].amax(1), pooled[:, 3:5].amax(1), pooled[:, 5]], dim=1)
     assert counts["pooled"][:, 0].sum() == (best.argmax(1) == labels).sum()
@@ -51,19 +53,26 @@ def test_damaged_weights_give_no_figures(colour_photos, tiny_clip):
     model = load_model(tiny_clip)
     with torch.no_grad():
         model.embedder.skip.bias.fill_(torch.nan)
-    with pytest.raises(UserError, match="no numbers"):
-        zero_shot(model, open_image_set("custom", colour_photos), ("{}",), batch=4, workers=0)
+    with pytest.raises(UserError, match="custom"):
+        zero_shot(model, open_image_set("custom", colour_photos), ("{}",), Loading(4, 0))
 
 
-def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys):
+def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys, monkeypatch):
     from types import SimpleNamespace
 
     model = load_model(tiny_clip)
     images = SimpleNamespace(
         prompts=(("a" + " very" * 20 + " long name",), ("cat",)), benchmark=SimpleNamespace(name="x")
     )
-    warn_of_names(model, images, ("a photo of a {}.",))
-    assert "1 of the 2 names of x do not fit" in capsys.readouterr().err
+    check_names(model, images, ("a photo of a {}.",))
+    assert "1 of the 2 names of x in the longest template exceed" in capsys.readouterr().err
     model.clip.vocabulary = frozenset(["cat"])
-    warn_of_names(model, images, ("{}",))
-    assert "never taught 4 words of the names of x: 'a', 'very', 'long', 'name'" in capsys.readouterr().err
+    check_names(model, images, ("{}",))
+    assert (
+        "4 words of the names of x not in this model's vocabulary: 'a', 'very', 'long', 'name'"
+        in capsys.readouterr().err
+    )
+    model.clip.vocabulary = None
+    monkeypatch.setattr(run, "MANY_TEXTS", 2)
+    check_names(model, images, ("{}",))
+    assert "embedding 2 texts for x\n" in capsys.readouterr().err

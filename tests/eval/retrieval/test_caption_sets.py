@@ -72,7 +72,7 @@ def test_flickr8k_by_its_own_list_and_token_file(tmp_path):
     assert found.captions[0][4] == 'A "dog" , 4 .'
     assert len(open_captions("flickr8k", tmp_path, "all").source) == 6
     (text / "Flickr_8k.testImages.txt").write_text("4.jpg\n9.jpg\n")
-    with pytest.raises(UserError, match="1 of its 2 pictures have no captions"):
+    with pytest.raises(UserError, match="1 of its 2 images"):
         open_captions("flickr8k", tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_coco_without_karpathy_is_val2017_and_says_so(tmp_path):
             }
         )
     )
-    with pytest.raises(UserError, match=r"1 of the 3 pictures are absent, such as .*3\.jpg; --partial"):
+    with pytest.raises(UserError, match=r"1 of the 3 images .*3\.jpg; set partial"):
         open_captions("coco", tmp_path)
     found = open_captions("coco", tmp_path, partial=True)
     assert (found.split, found.annotations, len(found.source), found.full) == (
@@ -132,7 +132,7 @@ def test_coco_without_karpathy_is_val2017_and_says_so(tmp_path):
         5000,
     )
     assert found.captions == [[f"{i} {k}" for k in range(5)] for i in (1, 2)]
-    with pytest.raises(UserError, match=r"--split test: here is val2017; test needs dataset_coco\.json"):
+    with pytest.raises(UserError, match=r"split test: .*val2017.*dataset_coco\.json"):
         open_captions("coco", tmp_path, "test")
 
 
@@ -161,37 +161,37 @@ def test_a_limit_takes_the_pictures_that_training_holds_out(flickr):
 
 
 def test_what_is_missing_is_named(flickr, tmp_path):
-    with pytest.raises(UserError, match=r"Flickr_8k\.testImages\.txt or dataset_flickr8k\.json \(https.* --split all"):
+    with pytest.raises(UserError, match=r"data .*Flickr_8k\.testImages\.txt or dataset_flickr8k\.json \(https"):
         open_captions("flickr8k", flickr)
-    with pytest.raises(UserError, match=r"--data .*absent: no such folder; Flickr30k is from https"):
+    with pytest.raises(UserError, match=r"data .*absent: .* https"):
         open_captions("flickr30k", tmp_path / "absent")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"holds neither results_20130124\.token .* nor dataset_flickr30k\.json") as why:
+    with pytest.raises(UserError, match=r"data .*results_20130124\.token .* dataset_flickr30k\.json") as why:
         open_captions("flickr30k", tmp_path / "empty")
     assert KARPATHY in str(why.value)
-    with pytest.raises(UserError, match="--split test: here is all"):
+    with pytest.raises(UserError, match=r"split test: .* all"):
         open_captions("flickr8k", flickr, "test")
-    with pytest.raises(UserError, match="--limit 0"):
+    with pytest.raises(UserError, match="limit 0"):
         open_captions("flickr8k", flickr, limit=0)
-    with pytest.raises(UserError, match="--images nowhere: no such folder"):
+    with pytest.raises(UserError, match="images nowhere"):
         open_captions("flickr8k", flickr, "all", images="nowhere")
-    with pytest.raises(UserError, match=r"--data .*none\.csv: of custom it is a table"):
+    with pytest.raises(UserError, match=r"data .*none\.csv: "):
         open_captions("custom", tmp_path / "none.csv")
-    with pytest.raises(UserError, match="custom has no splits"):
+    with pytest.raises(UserError, match="split "):
         open_captions("custom", flickr / "captions.txt", "val")
 
 
 def test_pictures_that_are_elsewhere(tmp_path):
     table(tmp_path / "captions.txt", ["a.jpg"])
-    with pytest.raises(UserError, match=r"pictures belong in .*Images"):
+    with pytest.raises(UserError, match=r"data .*Images"):
         open_captions("flickr8k", tmp_path, "all")
     pictures(tmp_path / "else", ["a.jpg"])
     assert len(open_captions("flickr8k", tmp_path, "all", images=tmp_path / "else").source) == 1
     (tmp_path / "Images").mkdir()
-    with pytest.raises(UserError, match="names 1 pictures and none is there"):
+    with pytest.raises(UserError, match="lists 1 images"):
         open_captions("flickr8k", tmp_path, "all", partial=True)
     karpathy(tmp_path / "dataset_flickr8k.json", [{"filename": "a.jpg", "split": "test"}])
-    with pytest.raises(UserError, match=r"belong in .*Images.a\.jpg"):
+    with pytest.raises(UserError, match=r"data .*Images.a\.jpg"):
         open_captions("flickr8k", tmp_path)
 
 
@@ -208,13 +208,13 @@ def test_digests_tell_pictures_and_captions(flickr):
     assert first != open_captions("flickr8k", flickr, "all", limit=1).digest()
     table = flickr / "captions.txt"
     table.write_text(table.read_text().replace("0", "1"))
-    with pytest.raises(UserError, match="--split : custom has no splits"):
+    with pytest.raises(UserError, match="split : "):
         open_captions("custom", table, "")
 
 
 def test_a_file_without_a_test_part(flickr):
     karpathy(flickr / "dataset_flickr8k.json", [{"filename": "0.jpg", "split": "train"}])
-    with pytest.raises(UserError, match="no picture of the split test"):
+    with pytest.raises(UserError, match="split test"):
         open_captions("flickr8k", flickr)
 
 

@@ -1,0 +1,133 @@
+"""Results of retrieval: planned before they are measured, filled in afterwards, and shown as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from eval.common.memory import peak_memory
+from eval.common.result import Result, describe_model, made_with
+from eval.common.tables import markdown_table, terminal_table
+from eval.retrieval import RERANKED
+from eval.retrieval.caption_sets import CAPTIONS, CaptionSet
+from pacl.metrics.retrieval import Recalls
+from pacl.models.model import PACL
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+DIGITS = 16  # hexadecimal digits of a digest
+RANKS = ("i2t median rank", "t2i median rank")
+
+
+def planned(
+    model: PACL, name: str, captions: CaptionSet, methods: Sequence[str], precision: str, first: int | None
+) -> list[Result]:
+    """A result for each method without figures, with all that decides them.
+
+    Args:
+        model: the model.
+        name: how the user named it.
+        captions: images and captions.
+        methods: of `eval.retrieval.METHODS` and `RERANKED`.
+        precision: of the image tower.
+        first: candidates of the first stage.
+    """
+    protocol: dict[str, Any] = {
+        "name": "retrieval",
+        "names": None,
+        "annotations": captions.annotations,
+        "captions": "all" if captions.name == "custom" else f"the first {CAPTIONS}",
+        "queries": "every caption, equal ones too",
+        "templates": "none",
+        "ties": "wrong items first",
+        "size": model.clip.size,
+        "preprocessing": model.clip.preprocessing.get("resize_mode", "shortest"),
+        "precision": precision,
+        "pairs_sha256": captions.digest()[:DIGITS],
+    }
+    temperature = float(model.temperature)
+    phi = {"temperature": temperature if math.isfinite(temperature) else "infinite", "cosine": model.config.cosine}
+    more = {"pooled": {}, "phi": phi, RERANKED: {**phi, "first_stage": first}}
+    common = Result(
+        task="retrieval",
+        dataset=captions.name,
+        split=captions.split,
+        images=len(captions.source),
+        full=captions.full,
+        method="",
+        model=describe_model(model, name),
+        protocol={},
+        scores={},
+        made=made_with(model.device),
+    )
+    return [dataclasses.replace(common, method=each, protocol={**protocol, **more[each]}) for each in methods]
+
+
+def measured(
+    model: PACL, captions: CaptionSet, plans: Sequence[Result], found: dict[str, tuple[Recalls, float]], seconds: float
+) -> list[Result]:
+    """The results with what `eval.retrieval.measure.encode_and_measure` found."""
+    texts = captions.texts()[0]
+    too_long = sum(model.clip.count_tokens(text) > model.clip.context_length for text in set(texts))
+    results = []
+    for plan in plans:
+        recall, scoring = found[plan.method]
+        scores = {f"i2t R@{k}": 100 * value for k, value in recall.image_to_text.items()}
+        scores |= {f"t2i R@{k}": 100 * value for k, value in recall.text_to_image.items()}
+        details = {
+            "captions": len(texts),
+            "captions longer than the text tower reads": too_long,
+            "pictures without a caption": sum(not own for own in captions.captions),
+            **dict(zip(RANKS, (recall.image_to_text_rank, recall.text_to_image_rank), strict=True)),
+        }
+        speed = {
+            "images_per_second": len(captions.source) / seconds,  # encoding, captions included
+            "scoring_seconds": scoring,
+            "peak_memory_mb": peak_memory(model.device) / 2**20,  # memory-mapped files included
+        }
+        scores["mean recall"] = 100 * recall.mean
+        results.append(dataclasses.replace(plan, scores=scores, details=details, speed=speed))
+    return results
+
+
+# --- Tables -------------------------------------------------------------------------------------------
+
+
+def headline(result: Result) -> str:
+    """What was measured, in a line."""
+    whole = "" if not result.partial else f" of {result.full}"
+    return (
+        f"{result.dataset} {result.split}, {result.images}{whole} images, {result.details['captions']} captions "
+        f"({result.protocol['annotations']}), {result.model['clip']}, dense variant {result.model['dense']}"
+    )
+
+
+def summary(results: Sequence[Result]) -> Table:
+    """The table for the terminal, with a column for each method."""
+    header, *rows = zip(*_table(results), strict=True)
+    return terminal_table(("", *header[1:]), rows, range(1, len(header)))
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table, with a row for each method, and the settings."""
+    header, *rows = _table(results)
+    table = markdown_table(header, rows, right=range(1, len(header)))
+    settings = [
+        f"- {result.method}: " + ", ".join(f"{key} {x}" for key, x in result.protocol.items() if x is not None)
+        for result in results
+    ]
+    return f"# Retrieval: {headline(results[0])}\n\n{table}\n\n" + "\n".join(settings) + "\n"
+
+
+def _table(results: Sequence[Result]) -> list[list[str]]:
+    """Header, and a row for each method."""
+    rows = [["method", *results[0].scores, *RANKS]]
+    for result in results:
+        first = result.protocol.get("first_stage")
+        title = result.method if first is None else f"{result.method} ({first} candidates)"
+        scores = (f"{value:.1f}" for value in result.scores.values())
+        rows.append([title, *scores, *(f"{result.details[rank]:g}" for rank in RANKS)])
+    return rows
