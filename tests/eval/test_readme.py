@@ -1,4 +1,4 @@
-"""The page of the benchmarks says what is so: its commands parse, its tables are those of the code."""
+"""The README of the benchmarks: its commands parse, its tables match the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command):
     _, _, module, *words = shlex.split(command)
-    importlib.import_module(module).build_parser().parse_args(words)
+    imported = importlib.import_module(module)
+    if hasattr(imported, "__path__"):  # the command of a room
+        imported = importlib.import_module(f"{module}.run")
+    imported.build_parser().parse_args(words)
 
 
 def test_the_commands_are_found():
@@ -35,7 +38,7 @@ def test_the_commands_are_found():
 
 
 @pytest.mark.parametrize("name", [*BENCHMARKS, *LAYOUTS, *IMAGE_BENCHMARKS, *PROTOCOLS])
-def test_everything_there_is_is_on_the_page(name):
+def test_all_names_are_on_the_page(name):
     assert re.search(rf"\b{name}\b", PAGE)
 
 
@@ -45,7 +48,7 @@ def test_linked_files_exist():
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_numbers_of_pictures(name):
+def test_numbers_of_images(name):
     (row,) = (
         line
         for line in PAGE.split("## Labels")[1].split("\n## ")[0].splitlines()
@@ -63,15 +66,26 @@ def test_the_table_of_protocols(name):
     column = [cell.strip() for cell in head.split("|")].index(f"`{name}`")
     table = {line.split("|")[1].strip(): line.split("|")[column].strip() for line in lines if line.count("|") == 8}
     protocol = read_protocol(name, "context59", background=False)
-    assert table["short side"].startswith(str(protocol.size or "the model's own"))
-    window = f"{protocol.window} / {protocol.window_step}" if protocol.window else "none"
+    assert table["short side"].startswith(str(protocol.settings.size or "the model's own"))
+    window = f"{protocol.settings.window} / {protocol.settings.window_step}" if protocol.settings.window else "none"
     assert table["window / step"].startswith(window)
-    assert table["logit scale"].startswith(f"{protocol.logit_scale:g}" if protocol.logit_scale else ("CLIP's", "the"))
+    assert table["logit scale"].startswith(
+        f"{protocol.settings.logit_scale:g}" if protocol.settings.logit_scale else ("CLIP's", "the")
+    )
     assert read_protocol(name, "voc20", background=False).names == table["names"].split()[0]
-    assert table["PAMR"].startswith(f"{protocol.refine} steps" if protocol.refine else "-")
+    assert table["PAMR"].startswith(f"{protocol.settings.refine} steps" if protocol.settings.refine else "-")
 
 
-def test_every_module_is_on_the_map():
-    named = set(re.findall(r"`(\w+\.py)`", PAGE.split("## How it is built")[1]))
-    there = {path.name for path in Path(package.__path__[0]).glob("*.py")} - {"__init__.py"}
-    assert named == there
+def test_every_room_is_on_the_map():
+    rooms = {path.parent.name for path in Path(package.__path__[0]).glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", PAGE, re.MULTILINE)) == rooms
+
+
+def test_every_command_is_in_the_table():
+    root = Path(package.__path__[0])
+    commands = {
+        ".".join(["eval", *path.relative_to(root).with_suffix("").parts]).removesuffix(".__main__")
+        for path in root.rglob("*.py")
+        if "run_verb(" in path.read_text(encoding="utf-8")
+    }
+    assert set(re.findall(r"^\|[^|]*\| `(eval[.\w]*)` \|", PAGE, re.MULTILINE)) == commands
