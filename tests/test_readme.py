@@ -31,8 +31,10 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_map_of_the_code_is_complete() -> None:
-    named = set(re.findall(r"`(?:pacl/)?(\w+\.py)`", section("How it works")))
-    assert named == {path.name for path in (ROOT / "pacl").glob("[!_]*.py")}
+    table = section("How it works")
+    assert set(re.findall(r"`(?:pacl/)?(\w+\.py)`", table)) == {path.name for path in (ROOT / "pacl").glob("[!_]*.py")}
+    rooms = {path.parent.name for path in (ROOT / "pacl").glob("*/__init__.py")}
+    assert set(re.findall(r"`pacl/(\w+)/`", table)) == rooms
 
 
 def test_every_option_is_told_of_and_exists() -> None:
