@@ -1,4 +1,4 @@
-"""Where results go: a folder checked before the work starts, files written whole or not at all."""
+"""Output folders and atomic writes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 _counter = itertools.count()
 
 
-def make_folder(folder: str | Path, flag: str = "--out") -> Path:
-    """Make a folder for results and see, before the work starts, that files can be written to it.
+def make_folder(folder: str | Path, argument: str = "out") -> Path:
+    """Make an output folder, with its parents, and check that files can be written to it.
+
+    Args:
+        folder: may exist already.
+        argument: the caller's name for it, in the error.
 
     Raises:
-        UserError: It cannot be made or written to; the message names the flag.
+        ArgumentError: it is a file, or cannot be made or written to.
     """
     folder = Path(folder)
     probe = folder / f".probe-{os.getpid()}"
@@ -26,29 +30,30 @@ def make_folder(folder: str | Path, flag: str = "--out") -> Path:
         probe.touch()
         probe.unlink()
     except FileExistsError:
-        raise UserError(f"{flag} {folder}: is a file; choose a folder") from None
+        raise ArgumentError(argument, folder, "is a file; choose a folder") from None
     except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot write there ({error.strerror}); choose another folder") from None
+        raise ArgumentError(argument, folder, f"cannot write there ({error.strerror}); choose another folder") from None
     return folder
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Lend a path beside ``path``, with its suffix, to write to; it takes that place when the block ends well.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; when the block succeeds, the file there is renamed to ``path``.
 
-    Folders above it are made. A reader never meets half a file, and an old one stays until the new one is complete.
+    The temporary file has the same suffix. If the block fails, it is deleted and an older file at ``path`` is kept.
+    Missing parent folders are made.
 
     Raises:
-        UserError: Any `OSError` of the block or of the move: a full disk, no permission, too long a name.
+        UserError: any `OSError` in the block or while renaming, such as a full disk or a missing permission.
     """
     path = Path(path)
-    aside = path.with_name(f".{os.getpid()}-{next(_counter)}{path.suffix}")
+    temporary = path.with_name(f".{os.getpid()}-{next(_counter)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        os.replace(aside, path)
+        yield temporary
+        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()

@@ -40,7 +40,7 @@ class Export(L.Callback):
         self.folder, self.every = folder, every
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        make_folder(self.folder, "--export.folder")
+        make_folder(self.folder, "export.folder")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int

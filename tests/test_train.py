@@ -90,7 +90,7 @@ def test_mistakes_are_one_line(arguments, message, clip_name, tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line(clip_name, tmp_path):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match=r"--out .*cannot write there"):
+    with pytest.raises(UserError, match=r"out .*cannot write there"):
         run(clip_name, file / "below")
 
 

@@ -19,7 +19,7 @@ from eval.common.command import new_parser
 from eval.common.folders import is_utf8
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.images import list_images
 
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("image", "caption"))
     writer.writerows(class_captions(args.folder))
-    with written_whole(args.out) as aside:
+    with atomic_write(args.out) as aside:
         aside.write_text(table.getvalue(), encoding="utf-8")
     return 0
 

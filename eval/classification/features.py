@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eval.classification.image_sets import ImageSet
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.models.backbone import weights_checksum
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
@@ -224,6 +224,6 @@ def cached_features(
         for kind, part in features(model, squares, loading.precision).items():
             parts[kind].append(part.cpu())
     found = {kind: torch.cat(part).contiguous() for kind, part in parts.items()}
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         save_file(found, aside, metadata=stamp)
     return found

@@ -43,7 +43,7 @@ from eval.common.folders import results_folder
 from eval.common.result import Result, write_results
 from pacl.cli.messages import one_line
 from pacl.errors import ArgumentError, UserError
-from pacl.files import make_folder, written_whole
+from pacl.files import atomic_write, make_folder
 from pacl.prompts import fill, get_templates
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if data.probe:
             found += probe_results(setup, *data.probe, args.features, probes, (args.out or OUT) / "features")
         write_results(folder, found)
-        with written_whole(folder / "results.md") as aside:
+        with atomic_write(folder / "results.md") as aside:
             aside.write_text(markdown(found), encoding="utf-8")
         results += found
     console = Console(highlight=False)

@@ -14,7 +14,7 @@ from typing import Any
 from pytorch_lightning import Trainer, seed_everything
 
 from pacl.data.caption_data import CaptionData
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.models.backbone import Backbone
 from pacl.models.model import PACL
 from pacl.training.module import PACLModule
@@ -71,5 +71,5 @@ def write_results(folder: Path, name: str, result: dict[str, Any], page: str = "
     """Write ``NAME.json`` and, if there is a page, ``NAME.md``."""
     texts = {".json": json.dumps(result, indent=2) + "\n", **({".md": page} if page else {})}
     for suffix, text in texts.items():
-        with written_whole(folder / f"{name}{suffix}") as aside:
+        with atomic_write(folder / f"{name}{suffix}") as aside:
             aside.write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ from typing import Any
 
 from eval.common.result import RESULTS, Result, read_results
 from pacl.errors import ArgumentError, UserError
-from pacl.files import make_folder, written_whole
+from pacl.files import atomic_write, make_folder
 
 DIGITS = 8  # hexadecimal digits in a folder's name
 RUN = "run.json"
@@ -118,7 +118,7 @@ def start_run(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
             shutil.rmtree(parts)
         except OSError as error:
             raise UserError(f"{parts} cannot be removed ({error.strerror}): choose another folder") from None
-    with written_whole(file) as aside:
+    with atomic_write(file) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

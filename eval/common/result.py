@@ -13,7 +13,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -97,7 +97,7 @@ def write_results(folder: str | Path, results: Sequence[Result]) -> Path:
     """Write ``results.json`` to a folder; NaN becomes null."""
     path = Path(folder, RESULTS)
     content = {"format": FORMAT, "version": 1, "results": [_plain(dataclasses.asdict(result)) for result in results]}
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     return path
 

@@ -35,7 +35,7 @@ from eval.common.folders import results_folder
 from eval.common.result import write_results
 from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
-from pacl.files import make_folder, written_whole
+from pacl.files import atomic_write, make_folder
 
 MODULE = "eval.retrieval"
 OUT = Path("out/retrieval")
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = encode_and_measure(model, captions, methods, loading, args.first_stage, folder)
     results = measured(model, captions, plans, *found)
     write_results(folder, results)
-    with written_whole(folder / "results.md") as aside:
+    with atomic_write(folder / "results.md") as aside:
         aside.write_text(markdown(results), encoding="utf-8")
     print(headline(results[0]))
     Console().print(summary(results))

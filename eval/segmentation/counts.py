@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pacl.files import written_whole
+from pacl.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Counts:
     def save(self, path: Path) -> None:
         """Write a file atomically."""
         arrays = {key: value for key, value in vars(self).items() if value is not None}
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             np.savez_compressed(aside, **arrays)
 
     @classmethod

@@ -20,7 +20,7 @@ from eval.segmentation import label_maps
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.layout import FileLayout, make_writable_folder
 from pacl.errors import ArgumentError, UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 
 RECORD = "drawn.json"
 """File in the folder of the data sets: what was drawn there, with which settings."""
@@ -118,7 +118,7 @@ def write_pair(
 
     file = path(layout.images[0], layout.image_ending or ".jpg")
     if not file.exists():
-        with written_whole(file) as aside:
+        with atomic_write(file) as aside:
             Image.fromarray(image).save(aside, quality=95)  # PNG ignores the quality
     file = path(layout.raw[0], layout.raw_ending) if raw else path(layout.masks[0], layout.mask_ending)
     if file.exists():
@@ -126,7 +126,7 @@ def write_pair(
     if file.suffix == ".mat":
         from scipy.io import savemat
 
-        with written_whole(file) as aside:
+        with atomic_write(file) as aside:
             savemat(str(aside), {"LabelMap": values}, do_compression=True)
         return
     if benchmark.label_map is not None and not raw:
@@ -134,7 +134,7 @@ def write_pair(
     mask = Image.fromarray(values.astype(np.uint8))
     if style_of(benchmark).palette:
         mask.putpalette(np.resize(COLOURS, (256, 3)).tobytes())
-    with written_whole(file) as aside:
+    with atomic_write(file) as aside:
         mask.save(aside)
 
 
@@ -155,7 +155,7 @@ def write_lists(layout: FileLayout, data: Path, split: str, names: Sequence[str]
 
 def _write_new(path: Path, content: bytes) -> None:
     if not path.exists():
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(content)
 
 
@@ -186,7 +186,7 @@ def record_drawing(data: Path, layout: FileLayout, split: str, settings: dict[st
     if drawn.setdefault(key, settings) != settings:
         before = ", ".join(f"{name} {value}" for name, value in drawn[key].items())
         raise ArgumentError("data", data, f"{key} was drawn there with {before}; choose an empty folder")
-    with written_whole(data / RECORD) as aside:
+    with atomic_write(data / RECORD) as aside:
         aside.write_text(json.dumps(drawn, indent=2) + "\n")
 
 

@@ -111,4 +111,4 @@ def make_writable_folder(folder: Path, argument: str) -> Path:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.stat().st_mode & 0o222:
         raise ArgumentError(argument, folder, f"{existing} is read-only; choose another folder")
-    return make_folder(folder, f"--{argument}")
+    return make_folder(folder, argument)

@@ -37,7 +37,7 @@ from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import one_line, run_verb
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import ArgumentError, UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 
 SHOWN = 20
 """Number of problems, and of absent classes, that are printed."""
@@ -214,7 +214,7 @@ def _convert_one(pair: tuple[Path, Path], table: np.ndarray) -> str | None:
     try:
         raw = label_maps.read_context(path) if path.suffix == ".mat" else read_mask(path)
         values = label_maps.relabel(raw, table, path)
-        with written_whole(mask) as aside:
+        with atomic_write(mask) as aside:
             Image.fromarray(values).save(aside)
     except UserError as error:
         return str(error)

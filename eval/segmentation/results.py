@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 
 if TYPE_CHECKING:
     from eval.common.result import Result
@@ -38,7 +38,7 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
     results = [result(task, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
     write_results(out, results)
     write_csv(out / "classes.csv", results)
-    with written_whole(out / "results.md") as aside:
+    with atomic_write(out / "results.md") as aside:
         aside.write_text(markdown(results), encoding="utf-8")
     if figures:
         draw(task, out, bench, counts, results)

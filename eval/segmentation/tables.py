@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.common.result import Result
 from eval.common.tables import markdown_table
-from pacl.files import written_whole
+from pacl.files import atomic_write
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -108,7 +108,7 @@ def write_csv(path: str | Path, results: Sequence[Result]) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with written_whole(path) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as aside, open(aside, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(csv_rows(results))
 
 

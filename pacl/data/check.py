@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for flag, path, suffix in (("--sheet", args.sheet, ".png"), ("--report", args.report, ".json")):
         if path.suffix.lower() != suffix:
             raise UserError(f"{flag} {path}: must end in {suffix}")
-        make_folder(path.parent, flag)
+        make_folder(path.parent, flag[2:])
     entries = find_entries(args)
     streams = [stream(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pacl.errors import UserError
-from pacl.files import make_folder, written_whole
+from pacl.files import atomic_write, make_folder
 
 RULES = 1
 """Version of the rules and lists below. Raise it with every change to them: older caches are then ignored."""
@@ -236,7 +236,7 @@ def tag_all(captions: Iterable[str], cache: Path | None = None) -> list[tuple[st
         if kept is None:
             make_folder(cache, "cache")  # complains before the work, not after it
             kept = _tag(distinct)
-            with written_whole(path) as aside:
+            with atomic_write(path) as aside:
                 aside.write_text(json.dumps({"made_by": made_by, "digest": digest, "nouns": kept}), encoding="utf-8")
         found = kept
     of = dict(zip(distinct, found, strict=True))

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from pacl.data.token_stamp import FLAG, Stamp
 from pacl.errors import UserError
-from pacl.files import make_folder, written_whole
+from pacl.files import atomic_write, make_folder
 
 Encode = Callable[[Sequence[int]], Iterable[tuple[Tensor, Mapping[int, str]]]]
 """Pictures -> their tokens, batch by batch in the order asked for, in batches of any size: the rows [b, P, W] of those
@@ -129,7 +129,7 @@ class TokenStore:
         """
         if (Path(folder) / STAMP).exists() and not _unfinished(Path(folder), stamp):
             return cls.open(folder, stamp)  # needs no lock: the folder may be a shared one, for reading only
-        folder = make_folder(folder, FLAG)
+        folder = make_folder(folder, FLAG[2:])
         with _locked(folder):
             if not (folder / STAMP).exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
                 raise UserError(f"{FLAG} {folder}: is not empty and holds no tokens; choose a new folder")
@@ -147,7 +147,7 @@ class TokenStore:
 
             def write(shard: int, tokens: Tensor, missing: dict[int, str]) -> None:
                 _path(folder, shard, ".json").unlink(missing_ok=True)  # of a shard that was damaged and deleted
-                with written_whole(_path(folder, shard, ".bin")) as aside, aside.open("wb") as file:
+                with atomic_write(_path(folder, shard, ".bin")) as aside, aside.open("wb") as file:
                     file.write(_bytes(tokens))
                     file.flush()
                     os.fsync(file.fileno())  # some file systems tell only now that they are full
@@ -275,7 +275,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

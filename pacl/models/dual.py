@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.grid import PatchGrid
 from pacl.models.hub import fail_fast, first_line
@@ -237,9 +237,9 @@ def save_dual(folder: str | Path, config: DualConfig, image: ProjectedImageTower
         for key, value in {**image.weights(), **text.weights()}.items()
         if _is_saved(key, config)
     }
-    with written_whole(Path(folder) / WEIGHTS) as aside:
+    with atomic_write(Path(folder) / WEIGHTS) as aside:
         aside.write_bytes(save(weights, metadata={"format": "pt"}))
-    with written_whole(Path(folder) / CONFIG) as aside:
+    with atomic_write(Path(folder) / CONFIG) as aside:
         aside.write_text(config.to_json(), encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.models.backbone import OFFLINE_ADVICE, Backbone, bundled_folder, load_backbone
 from pacl.models.compatibility import compatibility
 from pacl.models.embedder import STARTS, ConSE, PatchEmbedder, SideBySide, class_texts, smooth
@@ -363,7 +363,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             (CARD, (card or _card(self.config)).encode()),
             (CONFIG, self.config.to_json().encode()),
         ):
-            with written_whole(folder / name) as aside:
+            with atomic_write(folder / name) as aside:
                 aside.write_bytes(content)
         if push_to_hub:
             return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.results.coco import box, polygons, rles
 from pacl.results.legend import with_colour_bar, with_legend
 
@@ -276,5 +276,5 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
         UserError: It cannot be written.
     """
-    with written_whole(Path(path)) as aside, open(aside, "wb") as file:
+    with atomic_write(Path(path)) as aside, open(aside, "wb") as file:
         write(file)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.results import render
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from pacl.cli.inputs import Picture
+    from pacl.cli.inputs import ImageFile
     from pacl.segmentation.segmenter import Segmentation
 
 FORMATS = {
@@ -48,7 +48,7 @@ class Writer:
     model: dict[str, Any]
     """What the record says of the model."""
 
-    def write(self, picture: Picture, image: np.ndarray, found: Segmentation) -> dict[str, Any]:
+    def write(self, picture: ImageFile, image: np.ndarray, found: Segmentation) -> dict[str, Any]:
         """Write the files of one picture, each whole or not at all, and return its record.
 
         Args:
@@ -79,7 +79,7 @@ class Writer:
                 drawn = render.heat(image, found.score_map(i), label, limits=limits)
                 render.save_image(path("heat", f"heat-{i + 1}-{_slug(label)}.png"), drawn)
         if "npz" in self.formats:
-            with written_whole(path("npz", "npz")) as aside:
+            with atomic_write(path("npz", "npz")) as aside:
                 _save_npz(aside, found)
         has_record = not {"rle", "polygons"}.isdisjoint(self.formats)
         record_path = path("json", "json") if has_record else None
@@ -88,7 +88,7 @@ class Writer:
             render.save_json(record_path, record)
         return record
 
-    def _record(self, picture: Picture, found: Segmentation, files: dict[str, list[str]]) -> dict[str, Any]:
+    def _record(self, picture: ImageFile, found: Segmentation, files: dict[str, list[str]]) -> dict[str, Any]:
         height, width = found.index.shape
         return {
             "image": printable(picture.path),

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pacl.distributed import gather_rows
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
 from pacl.training.contrastive import ContrastiveModule, positives_of
@@ -219,7 +219,7 @@ def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
         name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else None).contiguous()
         for name, value in trained.clip.state_dict().items()
     }
-    with written_whole(folder / WEIGHTS) as aside:
+    with atomic_write(folder / WEIGHTS) as aside:
         aside.write_bytes(save(weights, metadata={"format": "pt"}))
-    with written_whole(folder / CONFIG) as aside:
+    with atomic_write(folder / CONFIG) as aside:
         aside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

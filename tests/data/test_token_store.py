@@ -27,7 +27,7 @@ from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp, source_digest
 from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
-from pacl.files import written_whole
+from pacl.files import atomic_write
 from pacl.models.backbone import Backbone, load_backbone
 from tests.models.towers.test_static_tower import TOKENS as WORDS
 from tests.models.towers.test_static_tower import save_tower
@@ -194,14 +194,14 @@ def build_up_to(folder: Path, name: str, reached: Connection) -> None:
 
     @contextmanager
     def held(path: Path) -> Iterator[Path]:
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             if path.name == name:
                 aside.write_text("half")
                 reached.send(os.getpid())
                 time.sleep(60)
             yield aside
 
-    token_store.written_whole = held  # type: ignore[assignment]
+    token_store.atomic_write = held  # type: ignore[assignment]
     TokenStore.build(folder, STAMP, Encoder())
 
 
@@ -293,7 +293,7 @@ def test_folders_that_hold_no_store(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="is not empty and holds no tokens; choose a new folder"):
         TokenStore.build(tmp_path, STAMP, NotAsked())
-    with pytest.raises(UserError, match=r"--data\.cache .*thesis\.tex: is a file; choose a folder"):
+    with pytest.raises(UserError, match=r"data\.cache .*thesis\.tex: is a file; choose a folder"):
         TokenStore.build(tmp_path / "thesis.tex", STAMP, NotAsked())
     assert contents(tmp_path) == {"thesis.tex": b""}
 
