@@ -1,10 +1,10 @@
-"""Gather results into one page of Markdown, beside the published figures.
+"""Gather results into one page of Markdown, next to the published figures.
 
     python -m eval.report out --out report.md
 
-A table for each kind of figure: what was measured in the first rows, what is published below them, benchmarks in
-columns. Every row states its image tower, protocol and list of class names; numbers in brackets lead to notes on
-subsets, changed settings, and protocols that nobody documented. The same results give the same page.
+A table for each kind of figure: measured rows first, published ones below, benchmarks in columns. Every row states its
+image tower, protocol and list of class names; numbers in brackets refer to notes on subsets, changed settings, and
+undocumented protocols. The same results give the same page.
 """
 
 from __future__ import annotations
@@ -18,9 +18,20 @@ from typing import Any
 from eval.common.command import new_parser
 from eval.common.result import Result, read_results
 from eval.common.tables import markdown_table
-from eval.report.table import KINDS, MEASURED, Row, table
-from eval.report.words import DATASETS, NONE, Notes, identity, names_of, number, order, protocol_words, settings, tower
-from pacl.files import written_whole
+from eval.report.describe import (
+    DATASETS,
+    NONE,
+    Notes,
+    identity,
+    names_of,
+    number,
+    order,
+    protocol_parts,
+    settings,
+    tower,
+)
+from eval.report.tables import KINDS, MEASURED, Row, table
+from pacl.files import atomic_write
 
 TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
 
@@ -31,7 +42,7 @@ def page(results: Sequence[Result]) -> str:
     parts = [
         "# Results",
         f"{len(results)} results" + (f", {partial} of them on a part of the split only" if partial else "") + ". Two "
-        "figures compare only where image tower, protocol, names and split are the same and no note tells otherwise.",
+        "figures compare only where image tower, protocol, names and split are the same and no note says otherwise.",
     ]
     for task in sorted({result.task for result in results}, key=order(TASKS)):
         own = sorted((result for result in results if result.task == task), key=_key)
@@ -44,14 +55,14 @@ def page(results: Sequence[Result]) -> str:
 
 
 def _details(results: Sequence[Result]) -> list[str]:
-    """A row a result, with every score, what it cost, and all settings."""
+    """A row for each result, with all scores, settings, time and memory."""
     notes = Notes()
     scores = list(dict.fromkeys(name for result in results for name in result.scores))
     header = ["data set", "split", "method", "image tower", "protocol, names", "settings", "images", *scores]
     header += ["images/s", "peak MB", "device", "date"]
     rows = []
     for result in sorted(results, key=lambda result: order(DATASETS)(result.dataset)):
-        row = Row(result.method, MEASURED, tower(result), protocol_words(result))
+        row = Row(result.method, MEASURED, tower(result), protocol_parts(result))
         row.add(result.dataset, names_of(result), "", "")
         method, _, clip, protocol = row.cells([])
         rows.append(
@@ -75,9 +86,9 @@ def _key(result: Result) -> tuple[Any, ...]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's words and flags."""
+    """The command's arguments."""
     parser = new_parser("eval.report", __doc__)
-    parser.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files, or folders with some below")
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files, or folders that hold some")
     parser.add_argument("--out", metavar="FILE", type=Path, help="file for the page (default: the terminal)")
     return parser
 
@@ -89,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is None:
         print(text, end="")
         return 0
-    with written_whole(args.out) as aside:
+    with atomic_write(args.out) as aside:
         aside.write_text(text, encoding="utf-8")
     print(args.out)
     return 0

@@ -50,7 +50,7 @@ def planned(
     }
     temperature = float(model.temperature)
     phi = {"temperature": temperature if math.isfinite(temperature) else "infinite", "cosine": model.config.cosine}
-    more = {"pooled": {}, "phi": phi, RERANKED: {**phi, "first_stage": first}}
+    more: dict[str, dict[str, Any]] = {"pooled": {}, "phi": phi, RERANKED: {**phi, "first_stage": first}}
     common = Result(
         task="retrieval",
         dataset=captions.name,

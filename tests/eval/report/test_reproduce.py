@@ -8,7 +8,7 @@ import pytest
 
 from eval.common.result import Result, write_results
 from eval.report import reproduce
-from eval.report.reproduce import compare, published, segmentation_rows
+from eval.report.published import compare, published, published_rows
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
@@ -118,7 +118,7 @@ def test_protocols_and_tolerance(tmp_path):
     assert reproduce.main([folder]) == 1
     assert reproduce.main([folder, "--protocol", "naclip"]) == 0
     assert reproduce.main([folder, "--tolerance", "11"]) == 0
-    with pytest.raises(UserError, match="holds no result of these protocols"):
+    with pytest.raises(UserError, match="protocols"):
         reproduce.main([folder, "--protocol", "clearclip"])
 
 
@@ -133,7 +133,7 @@ def test_without_results_it_says_what_to_run(capsys):
 def test_its_commands_are_those_of_the_segmentation():
     from eval.segmentation.run import build_parser
 
-    rows = [row for row in segmentation_rows() if row.protocol]
+    rows = [row for row in published_rows() if row.protocol]
     outs = set()
     for command, own in reproduce.commands(rows):
         args = build_parser().parse_args(command.split()[3:])
@@ -152,7 +152,7 @@ def test_bad_input_is_one_line(words, capsys):
 
 
 def test_the_published_table_is_sound():
-    rows = segmentation_rows()
+    rows = published_rows()
     for row in rows:
         assert row.source in published()["sources"]
         assert set(row.scores) <= set(BENCHMARKS)
@@ -167,8 +167,8 @@ def test_protocols_of_the_table_are_those_of_the_runs():
     """The settings that a row needs changed are not the protocol's own."""
     from eval.segmentation.protocol import read_protocol
 
-    for row in segmentation_rows():
+    for row in published_rows():
         for name in row.scores if row.protocol else ():
             protocol = read_protocol(str(row.protocol), name, background=BENCHMARKS[name].background)
             for key, value in row.changed.items():
-                assert getattr(protocol, key) != value
+                assert protocol.described()[key] != value

@@ -62,8 +62,8 @@ def test_the_order_of_the_files_does_not_matter(tmp_path, capsys):
 
 
 def test_bad_input_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match=r"results\.json"):
         report.main([str(tmp_path)])
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match="is not a file of results"):
+    with pytest.raises(UserError, match=r"\.json"):
         report.main([str(tmp_path)])

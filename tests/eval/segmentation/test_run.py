@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from eval.common.result import Result, read_results
-from eval.report import words as report_words
+from eval.report.describe import changed
 from eval.segmentation import drawn_data, generate
 from eval.segmentation import measure as segmenting
 from eval.segmentation import run as segmentation
@@ -183,7 +183,7 @@ def test_the_prior_counts_and_is_stated(tmp_path, tiny_clip, voc):
     results = [measured("off"), measured("own"), measured("off", "--prior", "2"), measured("own", "--prior", "0")]
     assert [result.protocol["prior"] for result in results] == [0, 2, 2, 0]
     assert ["prior" in result.protocol["changed"] for result in results] == [False, False, True, True]
-    assert "prior 2" in report_words.changed(results[2])
+    assert "prior 2" in changed(results[2])
     off, own, as_own, as_off = (result.details["iou"] for result in results)
     assert off == as_off != own == as_own
 
@@ -306,47 +306,41 @@ def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "named"),
     [
-        (["voc22"], "no benchmark voc22: choose from voc20"),
-        (["ade150"], r"ade150: .*ADE20K"),
+        (["voc22"], "voc22"),
+        (["ade150"], "ADE20K"),
         (["voc20", "--split", "test"], "test.txt"),
-        (["voc20", "--names", "scip"], "--names scip: voc20 takes plain, sclip, clearclip, proxyclip, everyday, or a"),
-        (["voc20", "--protocol", "nalcip"], "--protocol nalcip: no such protocol or file; did you mean naclip"),
-        (["voc20", "--method", "pacl"], "--method pacl: .* comes without a trained head"),
-        (["voc20", "--method", "dino"], "--method dino: choose from clip"),
-        (["voc20", "--window", "big"], r"--window big: is CROP or CROP/STEP"),
-        (["voc20", "--size", "0"], "--size 0: must be at least 1"),
+        (["voc20", "--names", "scip"], "--names scip"),
+        (["voc20", "--protocol", "nalcip"], "--protocol nalcip"),
+        (["voc20", "--method", "pacl"], "--method pacl"),
+        (["voc20", "--method", "dino"], "--method dino"),
+        (["voc20", "--window", "big"], "--window big"),
+        (["voc20", "--size", "0"], "--size 0"),
         (["voc20", "--limit", "0"], "limit 0"),
         (["voc20", "--batch", "0"], "--batch 0"),
         (["voc20", "--workers", "-1"], "--workers -1"),
         (["voc20", "--stride", "9"], "--stride 9"),
-        (["voc20", "--prior", "inf"], "--prior inf: must be a finite number"),
-        (["voc20", "--prior", "nan"], "--prior nan: must be a finite number"),
-        (["voc20", "--prior", "much"], "--prior: invalid float value: 'much'"),
-        (["voc21", "--background_rule", "threshold:0.01"], "--background_rule threshold:0.01: can never hold"),
-        (["voc21", "--background_rule", "contrast"], "a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS"),
-        (["custom"], "custom needs --images, --masks, --classes"),
-        (["voc20", "--logit_scal", "3"], "--logit_scal: no such option; did you mean --logit_scale"),
+        (["voc20", "--prior", "inf"], "--prior inf"),
+        (["voc20", "--prior", "nan"], "--prior nan"),
+        (["voc20", "--prior", "much"], "--prior"),
+        (["voc21", "--background", "threshold:0.01"], "--background threshold:0.01"),
+        (["voc21", "--background", "contrast"], "--background contrast"),
+        (["custom"], "--images, --masks, --classes"),
+        (["voc20", "--logit_scal", "3"], "--logit_scale"),
     ],
 )
-def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, words, message):
+def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, capsys, words, named):
     common = ["--data", str(voc), "--model", tiny_clip, "--out", str(tmp_path / "out"), *QUICK]
-    with pytest.raises(UserError, match=message) as raised:
-        segmentation.main([words[0], *common, *words[1:]])
-    assert "\n" not in str(raised.value)
-    assert not list((tmp_path / "out").rglob("results.json"))
-
-
-@pytest.mark.parametrize("prior", ["inf", "nan", "much"])
-def test_a_bad_prior_ends_with_exit_code_2(tmp_path, tiny_clip, voc, capsys, prior):
-    words = ["voc20", "--data", str(voc), "--model", tiny_clip, "--out", str(tmp_path / "out"), "--prior", prior]
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        run_verb(segmentation.VERB, lambda: segmentation.main(words))
-    told = capsys.readouterr()
-    assert (stop.value.code, told.out, len(told.err.splitlines())) == (2, "", 1)
-    assert "--prior" in told.err
+        run_verb(segmentation.PROG, lambda: segmentation.main([words[0], *common, *words[1:]]))
+    out, err = capsys.readouterr()
+    error = err.splitlines()[-1]
+    assert (stop.value.code, out) == (2, "")
+    assert error.startswith("eval.segmentation: error: ")
+    assert named in error
+    assert not list((tmp_path / "out").rglob("results.json"))
 
 
 def test_data_of_all_benchmarks_are_looked_for_before_any_is_measured(tmp_path, tiny_clip, voc):
@@ -356,7 +350,7 @@ def test_data_of_all_benchmarks_are_looked_for_before_any_is_measured(tmp_path, 
 
 
 def test_help_is_quick():
-    code = "import sys, eval.segmentation as s; s.build_parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys, eval.segmentation.run as s; s.build_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

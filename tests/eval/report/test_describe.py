@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eval.report.words import DATASETS, Notes, identity, names_of, order, protocol_words, settings, tower
+from eval.report.describe import DATASETS, Notes, identity, names_of, order, protocol_parts, settings, tower
 from tests.eval.results import a_result, classified
 
 
@@ -24,15 +24,15 @@ def test_the_head_counts_where_patches_do():
 
 
 def test_another_split_is_named():
-    assert protocol_words(a_result()) == ("sclip",)
-    assert protocol_words(a_result(split="train")) == ("sclip", "split train")
-    assert protocol_words(a_result(dataset="mine", split="any")) == ("sclip",)
+    assert protocol_parts(a_result()) == ("sclip",)
+    assert protocol_parts(a_result(split="train")) == ("sclip", "split train")
+    assert protocol_parts(a_result(dataset="mine", split="any")) == ("sclip",)
 
 
 def test_settings_are_complete():
     assert settings(a_result()) == "protocol sclip, names sclip (size=336)"
     assert settings(classified()) == (
-        "protocol zero-shot, names clip (open_clip's), the literature gives top1 (size=336, templates=imagenet)"
+        "protocol zero-shot, names clip (open_clip's), the literature reports top1 (size=336, templates=imagenet)"
     )
 
 

@@ -1,7 +1,7 @@
-"""One table for each kind of figure: what was measured, and beside it what is published.
+"""Report tables, one for each kind of figure: measured rows, followed by published ones.
 
-No two figures are to look comparable that are not: every row states its image tower, protocol and list of class names,
-and notes mark subsets, changed settings, and protocols that nobody documented.
+Every row states its image tower, protocol and list of class names, and notes mark subsets, changed settings and
+undocumented protocols, so that figures are not compared that are not comparable.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
 from eval.common.tables import markdown_table
-from eval.report.reproduce import Published, compare, published, published_rows
-from eval.report.words import (
+from eval.report.describe import (
     DATASETS,
     NONE,
     Notes,
@@ -25,32 +24,33 @@ from eval.report.words import (
     number,
     order,
     own_names,
-    protocol_words,
+    protocol_parts,
     tail,
     tower,
 )
-from eval.segmentation.registry import BENCHMARKS
+from eval.report.published import Published, compare, published, published_rows
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
+from eval.segmentation.registry import BENCHMARKS
 
 MEASURED = "measured"
-UNDOCUMENTED = "undocumented"  # family of published rows whose protocol nobody knows
+UNDOCUMENTED = "undocumented"  # family of published rows without a documented protocol
 
 Figure = tuple[str, float] | None
-"""A score's name and value; None where a result has none."""
+"""Name and value of a score; None if a result has none."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of figure, which makes one table.
+    """A kind of figure, which has a table of its own.
 
     Attributes:
         title: of the table.
-        task: whose results have such figures.
-        about: what the figures are.
+        task: of its results.
+        about: text below the title.
         published: table of ``published.yaml``.
-        figure: of a result, the score's name and value; None where it has none.
-        usual: the score's name, which columns of other scores state.
-        columns: columns that there are beside the measured data sets.
+        figure: result -> `Figure`.
+        usual: name of the usual score; columns of other scores state theirs.
+        columns: columns besides the measured data sets.
     """
 
     title: str
@@ -71,7 +71,7 @@ def _accuracy(result: Result) -> Figure:
 
 
 def _recall(result: Result) -> Figure:
-    """What is published; the mean recall of results is that over R@1, R@5 and R@10."""
+    """R@1 as it is published; "mean recall" in results is over R@1, R@5 and R@10."""
     ways = [result.scores.get(f"{way} R@1") for way in ("i2t", "t2i")]
     return None if None in ways else ("R@1", sum(way for way in ways if way is not None) / 2)
 
@@ -83,7 +83,7 @@ KINDS = (
     ),
     Kind(
         "Patch classification", "segmentation",
-        "Each patch's majority label against its most similar class: accuracy in percent.",
+        "Accuracy in percent: the most similar class of each patch against its majority label.",
         "patch_classification", _score("patch_accuracy"), "patch_accuracy", ("voc",),
     ),
     Kind(
@@ -93,7 +93,7 @@ KINDS = (
         "classification", _accuracy, "top1",
     ),
     Kind(
-        "Recall", "retrieval", "R@1 in percent: the mean of pictures by captions and captions by pictures.",
+        "Recall", "retrieval", "R@1 in percent: the mean of both directions.",
         "retrieval", _recall, "R@1",
     ),
 )  # fmt: skip
@@ -104,12 +104,12 @@ class Row:
     """A row of a table.
 
     Attributes:
-        method: what was done.
+        method: the method.
         origin: `MEASURED`, or the short name of a paper.
         tower: the image tower.
-        protocol: its name and what was changed in it, without the names.
-        names: list of class names -> data sets that it is of.
-        figures: column -> figures in words.
+        protocol: its name and changed settings, without the names.
+        names: list of class names -> data sets measured with it.
+        figures: column -> figures as text.
     """
 
     method: str
@@ -120,7 +120,7 @@ class Row:
     figures: dict[str, list[str]] = field(default_factory=dict)
 
     def cells(self, columns: Iterable[str]) -> list[str]:
-        """The row in words."""
+        """The cells of the row."""
         lists = [
             names if len(self.names) == 1 else f"{names} ({', '.join(datasets)})"
             for names, datasets in self.names.items()
@@ -131,16 +131,16 @@ class Row:
         return [self.method, self.origin, self.tower, protocol, *figures]
 
     def add(self, dataset: str, names: str | None, column: str, figure: str) -> None:
-        """A figure, and the list of class names that it was measured with, if there is one."""
-        if names is not None and dataset not in (of_list := self.names.setdefault(names, [])):
-            of_list.append(dataset)
+        """Add a figure, and the list of class names that it was measured with, if any."""
+        if names is not None and dataset not in (datasets := self.names.setdefault(names, [])):
+            datasets.append(dataset)
         self.figures.setdefault(column, []).append(figure)
 
 
 def table(kind: Kind, results: Sequence[Result]) -> list[str]:
-    """Measured rows, then the published ones that have a figure on the same data sets; below it notes and sources.
+    """The table: measured rows, then published ones with a figure on the same data sets; then notes and sources.
 
-    Empty where no result has such a figure.
+    Empty if no result has such a figure.
     """
     notes = Notes()
     measured: dict[Any, Row] = {}
@@ -151,8 +151,8 @@ def table(kind: Kind, results: Sequence[Result]) -> list[str]:
         name, score = figure
         column = result.dataset if name == kind.usual else f"{result.dataset} ({name})"
         columns[column] = result.dataset
-        row = measured.setdefault(identity(result), Row(result.method, MEASURED, tower(result), protocol_words(result)))
-        mark = notes.mark(_alike(result) if kind.usual == "miou" else "", *_remarks(result))
+        row = measured.setdefault(identity(result), Row(result.method, MEASURED, tower(result), protocol_parts(result)))
+        mark = notes.mark(_comparable(result) if kind.usual == "miou" else "", *_remarks(result))
         row.add(result.dataset, names_of(result), column, f"{number(score)}{_interval(result, name)} {mark}".strip())
     if not measured:
         return []
@@ -168,7 +168,7 @@ def table(kind: Kind, results: Sequence[Result]) -> list[str]:
 
 def _published(row: Published, columns: Sequence[str], notes: Notes) -> Row:
     origin = re.split("[:,]", published()["sources"][row.source])[0]
-    family = f"a protocol of the same family as {row.family}, with names and settings of the paper's own"
+    family = f"a protocol similar to {row.family}, with names and settings of the paper's own"
     mark = notes.mark(family if row.family in PROTOCOLS else "", row.assumed)
     changes = [f"{key} {value}" for key, value in row.changed.items()]
     name = f"{row.family} family" if row.family in PROTOCOLS else row.family
@@ -199,8 +199,8 @@ def _remarks(result: Result) -> list[str]:
     return notes
 
 
-def _alike(result: Result) -> str:
-    """The note on a figure that a published one can be compared with; "" on all others."""
+def _comparable(result: Result) -> str:
+    """The note on a figure that can be compared with a published one; "" for others."""
     verdict = compare(result)
     return f"measured as the published row {verdict.row.title}" if verdict.row and verdict.passed is not None else ""
 

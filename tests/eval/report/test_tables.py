@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from eval.report.reproduce import published_rows
-from eval.report.table import KINDS, table
+from eval.report.published import published_rows
+from eval.report.tables import KINDS, table
 from tests.eval.results import a_result, classified
 
 IOU, PATCHES, ACCURACY, RECALL = KINDS

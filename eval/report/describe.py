@@ -1,4 +1,4 @@
-"""How the report calls things: what makes a result the one that it is, in words that do not depend on folders."""
+"""Results described in words for the report, independent of the folders in which they were measured."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import Any
 from eval.classification.image_sets import IMAGE_BENCHMARKS
 from eval.common.result import Result
 from eval.retrieval.caption_sets import LAYOUTS
-from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
+from eval.segmentation.registry import BENCHMARKS
 
 NONE = "-"
 DATASETS = (*BENCHMARKS, *IMAGE_BENCHMARKS, *LAYOUTS)
-TOLD = ("name", "names", "changed", "source", "main", "annotations", "template_texts")
-"""What `settings` says in words of its own, or not at all; all others follow as they are."""
+NOT_LISTED = ("name", "names", "changed", "source", "main", "annotations", "template_texts")
+"""Settings that `settings` describes in words or leaves out; it lists all others as they are."""
 
 
 class Notes:
-    """Numbered notes, each once, in the order in which they are first asked for."""
+    """Footnotes, numbered in the order of their first use."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
 
     def mark(self, *notes: str) -> str:
-        """Their numbers, such as ``[1] [3]``."""
+        """The numbers of notes, such as ``[1] [3]``; empty notes have none."""
         return " ".join(f"[{self.numbers.setdefault(note, len(self.numbers) + 1)}]" for note in notes if note)
 
     def lines(self) -> list[str]:
-        """The notes, one a line."""
+        """The notes, one on each line."""
         return [f"- [{number}] {note}" for note, number in self.numbers.items()]
 
 
 def identity(result: Result) -> tuple[Any, ...]:
-    """What makes a row: method, image tower, protocol, and the names where they are not the protocol's own."""
+    """What the results of one row share: method, image tower, protocol, and names other than the protocol's own."""
     names = names_of(result)
-    return result.method, tower(result), protocol_words(result), "" if names == own_names(result) else str(names)
+    return result.method, tower(result), protocol_parts(result), "" if names == own_names(result) else str(names)
 
 
 def tower(result: Result) -> str:
-    """The CLIP and, where patches count, what became of them."""
+    """The CLIP and, for methods that use patches, the dense variant and the head."""
     model = result.model
     found = [tail(str(model.get("clip") or model.get("name")))]
     if result.method in ("pacl", "phi", "mean", "pooled then phi") or result.method.startswith("probe patches"):
@@ -51,8 +51,8 @@ def tower(result: Result) -> str:
     return ", ".join(found)
 
 
-def protocol_words(result: Result) -> tuple[str, ...]:
-    """The protocol: its name, what was changed in it, and the split where it is not the usual one."""
+def protocol_parts(result: Result) -> tuple[str, ...]:
+    """The protocol: its name, changed settings, and the split if it is not the usual one."""
     protocol = result.protocol
     words = [tail(str(protocol.get("name", "?")))]
     if result.task == "classification" and protocol.get("templates"):
@@ -64,7 +64,7 @@ def protocol_words(result: Result) -> tuple[str, ...]:
 
 
 def _usual_split(result: Result) -> str | None:
-    """The data set's split in the literature; None where there is none."""
+    """The data set's split in the literature; None if there is none."""
     if result.task == "segmentation" and result.dataset in BENCHMARKS:
         return BENCHMARKS[result.dataset].split
     if result.task == "classification" and result.dataset in IMAGE_BENCHMARKS and result.dataset != "custom":
@@ -73,13 +73,13 @@ def _usual_split(result: Result) -> str | None:
 
 
 def names_of(result: Result) -> str | None:
-    """The list of class names, without where it is from; None where no names count."""
+    """The list of class names, without its source; None if the method needs no names."""
     names = tail(str(result.protocol.get("names") or "none")).partition(" (")[0]
     return None if names == "none" else names
 
 
 def own_names(result: Result) -> str | None:
-    """The list of class names that the protocol has for the data set; None where that is not known."""
+    """The protocol's own list of class names for the data set; None if unknown."""
     name, benchmark = str(result.protocol.get("name")), BENCHMARKS.get(result.dataset)
     if name not in PROTOCOLS or benchmark is None:
         return None
@@ -87,9 +87,9 @@ def own_names(result: Result) -> str | None:
 
 
 def changed(result: Result) -> list[str]:
-    """What was set otherwise than the protocol has it, but for the names."""
+    """Settings that differ from the protocol's, except for the names."""
     return [
-        f"{key} {in_words(result.protocol.get(key))}" for key in result.protocol.get("changed") or () if key != "names"
+        f"{key} {_text(result.protocol.get(key))}" for key in result.protocol.get("changed") or () if key != "names"
     ]
 
 
@@ -102,29 +102,29 @@ def settings(result: Result) -> str:
     if "annotations" in protocol:
         words.append(str(protocol["annotations"]))
     if "main" in protocol:
-        words.append(f"the literature gives {protocol['main']}")
+        words.append(f"the literature reports {protocol['main']}")
     rest = [
-        f"{key}={in_words(value)}"
+        f"{key}={_text(value)}"
         for key, value in protocol.items()
-        if key not in TOLD and not key.endswith("_sha256") and value is not None
+        if key not in NOT_LISTED and not key.endswith("_sha256") and value is not None
     ]
     return ", ".join(words) + (f" ({', '.join(rest)})" if rest else "")
 
 
-def in_words(value: Any) -> str:
-    """A setting's value."""
+def _text(value: Any) -> str:
+    """The value of a setting."""
     if isinstance(value, (list, tuple)):
         return "/".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else tail(str(value))
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A figure, or `NONE` where it is no number."""
+    """A figure, or `NONE` if it is not finite."""
     return f"{value:.{digits}f}" if math.isfinite(value) else NONE
 
 
 def tail(name: str) -> str:
-    """Of a path, its last two parts: where a folder lies says nothing about the result."""
+    """The last two parts of an absolute path; other names are unchanged."""
     scheme, _, path = name.rpartition(":")
     if not Path(path).is_absolute():
         return name
@@ -132,6 +132,6 @@ def tail(name: str) -> str:
 
 
 def order(known: Iterable[str]) -> Any:
-    """A key that sorts by the place in a list; what is not in it comes after, by name."""
+    """A sort key: the place in a list; names that are not in it come last, in alphabetical order."""
     places = {name: i for i, name in enumerate(known)}
     return lambda name: (places.get(name, len(places)), name)
