@@ -97,8 +97,8 @@ class SegmentationScore(Callback):
                 for item, segmentation in zip(batch, found, strict=True):
                     classes = segmentation.index.astype(np.int64) - 1  # [H, W]; 0, the background, has no pixels
                     scores.update(torch.from_numpy(classes), torch.from_numpy(item.mask))
-        found = scores.compute()
-        return {"miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
+        figures = scores.compute()
+        return {"miou": figures["miou"], "pixel_accuracy": figures["pixel_accuracy"]}
 
     def _segmenter(self, model: PACL) -> Segmenter:
         return Segmenter(model, SegmenterSettings(size=self.size, templates=self.templates, background="none"))
