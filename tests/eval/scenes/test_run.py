@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from eval.common.comparison import mean_and_std
 from eval.scenes import run
 from eval.scenes.run import METHODS
 from pacl.errors import ArgumentError
@@ -16,12 +15,6 @@ def test_every_trained_method_starts_from_the_bundled_settings():
     known = {*base["model"], *base["data"]["init_args"], "max_steps", "learn_temperature", "start", "hidden"}
     assert all(set(settings) <= known for settings in METHODS.values())
     assert math.isinf(METHODS["mean pooling"]["temperature"])
-
-
-def test_mean_and_std():
-    assert mean_and_std([]) == ""
-    assert mean_and_std([50.04]) == "50.0"
-    assert mean_and_std([1.0, 2.0, 3.0]) == "2.0 ± 1.0"
 
 
 def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):

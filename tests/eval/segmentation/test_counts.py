@@ -1,4 +1,4 @@
-"""Counts of pictures: right, additive, and the same after a file."""
+"""Counts of images: correct sums, and the same after saving and loading."""
 
 from __future__ import annotations
 
