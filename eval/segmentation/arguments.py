@@ -27,7 +27,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--ignore", metavar="N", type=int, nargs="*", default=[255], help="mask values not scored (default: 255)"
     )
     group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first name (default: 0)")
-    group.add_argument("--background", action="store_true", help='the first name is "none of the other classes"')
+    group.add_argument("--has_background", action="store_true", help='the first name is "none of the other classes"')
 
 
 def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
@@ -46,7 +46,7 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
             only=args.only and Path(args.only).absolute(),
             ignore=tuple(args.ignore),
             offset=args.offset,
-            background=args.background,
+            background=args.has_background,
         )
     if name not in BENCHMARKS:
         raise UserError(f"no benchmark {name}: choose from {', '.join((*BENCHMARKS, CUSTOM))}")

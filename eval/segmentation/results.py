@@ -1,4 +1,4 @@
-"""What a benchmark's counts become: scores with intervals, tables, charts, a sheet of pictures."""
+"""From counts to results: scores with intervals, tables, charts, a contact sheet."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from eval.common.result import Result
     from eval.segmentation.counts import Counts
     from eval.segmentation.measure import Bench, Ready
-    from eval.segmentation.run import Task
+    from eval.segmentation.selection import Selection
 
 
-def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool) -> None:
-    """Write and print everything there is to say about one benchmark.
+def report(
+    selection: Selection, out: Path, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool
+) -> None:
+    """Write and print the results of one benchmark.
 
     Args:
-        task: the benchmark.
+        selection: the benchmark.
         out: folder for the results.
         bench: the rows that were measured.
-        counts: of all pictures.
+        counts: of all images.
         model: what ``--model`` was given.
         ranks: processes that measured.
         figures: whether to draw.
@@ -35,19 +37,19 @@ def report(task: Task, out: Path, bench: Bench, counts: Counts, model: str, rank
     from eval.common.result import write_results
     from eval.segmentation.tables import markdown, summary, write_csv
 
-    results = [result(task, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
+    results = [result(selection, bench, counts, r, model, ranks) for r in range(len(bench.rows))]
     write_results(out, results)
     write_csv(out / "classes.csv", results)
     with atomic_write(out / "results.md") as aside:
         aside.write_text(markdown(results), encoding="utf-8")
     if figures:
-        draw(task, out, bench, counts, results)
+        draw(selection, out, bench, counts, results)
     console = Console(highlight=False)
     console.print(summary(results))
     console.print(f"results in {out}", markup=False, soft_wrap=True)
 
 
-def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
+def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
     """The scores of row r, in percent."""
     from eval.common.result import Result, describe_model, made_with
     from pacl.metrics.bootstrap import paired_interval, score_intervals
@@ -68,10 +70,10 @@ def result(task: Task, bench: Bench, counts: Counts, r: int, model: str, ranks: 
     seconds = float(counts.seconds[0])
     return Result(
         task="segmentation",
-        dataset=task.name,
-        split=task.split,
+        dataset=selection.name,
+        split=selection.split,
         images=len(areas),
-        full=task.full,
+        full=selection.full,
         method=row.method,
         model=describe_model(row.model, model),
         protocol={**row.protocol.described(), **resolved(bench.rows[r])},
@@ -106,8 +108,8 @@ def resolved(ready: Ready) -> dict[str, Any]:
     }
 
 
-def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
-    """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst pictures."""
+def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
+    """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst images."""
     from eval.common.figures import class_bars, confusion_picture, contact_sheet
     from eval.segmentation.tables import extent, titles_of
     from pacl.metrics.segmentation import scores
@@ -115,7 +117,7 @@ def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[
     titles = titles_of(results)
     classes = results[0].details["classes"]
     model = results[0].model["name"]
-    where = f"{task.title}, {model}, {task.protocols[0].name} protocol, {extent(results[0])}"
+    where = f"{selection.title}, {model}, {selection.protocols[0].name} protocol, {extent(results[0])}"
     try:
         class_bars(
             out / "classes.png",
@@ -124,7 +126,7 @@ def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[
             where,
         )
     except UserError as error:  # without the library that draws, the figures are still there
-        print(f"eval.segmentation: note: no pictures: {error}", file=sys.stderr)
+        print(f"eval.segmentation: note: no figures: {error}", file=sys.stderr)
         return
     for old in out.glob("confusion-*.png"):  # of rows that this run may not have
         old.unlink()
@@ -136,7 +138,7 @@ def draw(task: Task, out: Path, bench: Bench, counts: Counts, results: Sequence[
     shown = {i: f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}" for word, i in extremes(order)}
     sheet = []
     for i, caption in shown.items():
-        item = task.folders[0][i]
+        item = selection.folders[0][i]
         picture = item.picture()
         (found,) = bench.predict([picture])
         labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
@@ -151,7 +153,7 @@ def file_name(title: str) -> str:
 
 
 def extremes(order: Sequence[int], count: int = 3) -> list[tuple[str, int]]:
-    """Of pictures in order, the worst first: so many of the best, from the middle and of the worst, each once."""
+    """From images in order, the worst first, pick a few of the best, the median and the worst, each once."""
     count = max(1, min(count, len(order) // 3))
     best, worst = order[::-1][:count], order[:count]
     start = (len(order) - count) // 2

@@ -1,7 +1,7 @@
-"""The results of one benchmark as a table: on the terminal, as Markdown, and as CSV with a line for each class.
+"""Results of one benchmark as tables: on the terminal, in Markdown, and in CSV with a line for each class.
 
-A table never stands without what its figures mean: how many of the split's images, how many classes the mean covers,
-and every setting of the protocol. What all rows have in common is said once, the rest with the rows it holds for.
+Each table states what its figures mean: the number of images, the classes that the mean covers, and every setting of
+the protocol. What all rows share is stated once, the rest for the rows that it applies to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval.common.result import Result
-from eval.common.tables import markdown_table
+from eval.common.tables import markdown_table, terminal_table
 from pacl.files import atomic_write
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ WORDS = ("method", "names", "class")
 
 
 def titles_of(results: Sequence[Result]) -> list[str]:
-    """What each row is called, each otherwise: its method and, where they differ, its names and its protocol."""
+    """A distinct title for each row: its method and, where they differ, its names and its protocol."""
     parts: list[list[str]] = [[] for _ in results]
     for key in ("names", "name"):
         values = [str(result.protocol.get(key, "")) for result in results]
@@ -47,24 +47,15 @@ def titles_of(results: Sequence[Result]) -> list[str]:
 
 def summary(results: Sequence[Result]) -> Group:
     """The table for the terminal, and what its figures mean."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     header, rows = _rows(results)
     remarks = [line for fact in (extent, _counted, _protocol_name, _pace) for line in _told(results, fact)]
     if INTERVAL in header:
         remarks.append(f"{INTERVAL}: bootstrap over the images")
-    table = Table(title=Text(_name(results)), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name, *cells in zip(header, *rows, strict=True):
-        figures = name not in WORDS
-        head = name.replace(" ", "\n").replace("/", "\n/")
-        # Where the terminal is narrow, the names of the rows give way, never the figures.
-        least = max(map(len, [*head.split("\n"), *cells])) if figures else None
-        table.add_column(Text(head), justify="right" if figures else "left", min_width=least, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
+    head = [name.replace(" ", "\n").replace("/", "\n/") for name in header]
+    table = terminal_table(head, rows, _figures(header), title=_name(results))
     return Group(table, Text("\n".join(remarks)))
 
 
@@ -80,15 +71,17 @@ def markdown(results: Sequence[Result]) -> str:
     for title, result in list(zip(titles, results, strict=True))[1:]:
         if (ahead := result.details.get("miou_beyond_first_row")) and None not in ahead:
             low, high = ahead
-            remarks.append(f"{title} against {titles[0]}: mIoU {low:+.1f} to {high:+.1f}, 95% of the same draws")
+            remarks.append(
+                f"{title} against {titles[0]}: mIoU {low:+.1f} to {high:+.1f}, 95% interval of the paired bootstrap"
+            )
     by_class = [["class", *titles]]
     by_class += [[name, *(_figure(value) for value in line[::2])] for name, *line in _by_class(results)]
     parts = [
         f"## {_name(results)}",
         markdown_table(header, rows, right=_figures(header)),
         "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
-        "but in no label counts 0. Intervals: percentile bootstrap over the images; where few of them hold a class, "
-        "some draws lack it, and the interval may lie beside the score.",
+        "but in no label counts 0. Intervals: percentile bootstrap over the images; where few images show a class, "
+        "some samples lack it, and the interval may not contain the score.",
         "\n".join(f"- {line}" for line in remarks),
         "### IoU by class",
         markdown_table(by_class[0], by_class[1:], right=_figures(by_class[0])),
@@ -103,7 +96,7 @@ def csv_rows(results: Sequence[Result]) -> list[list[str]]:
 
 
 def write_csv(path: str | Path, results: Sequence[Result]) -> None:
-    """Write `csv_rows`, whole.
+    """Write `csv_rows` atomically.
 
     Raises:
         UserError: it cannot be written.
@@ -112,7 +105,7 @@ def write_csv(path: str | Path, results: Sequence[Result]) -> None:
         csv.writer(file).writerows(csv_rows(results))
 
 
-# --- What a row says --------------------------------------------------------------------------------
+# --- Facts of a row ----------------------------------------------------------------------------------
 
 
 def extent(result: Result) -> str:
@@ -173,7 +166,7 @@ def _value(value: Any) -> str:
 
 
 def _told(results: Sequence[Result], fact: Callable[[Result], str]) -> list[str]:
-    """A fact of all rows, once; where they differ, once for each group of rows that share it."""
+    """A fact of all rows, once; where rows differ, once for each group that shares it."""
     groups: dict[str, list[str]] = {}
     for title, result in zip(titles_of(results), results, strict=True):
         groups.setdefault(fact(result), []).append(title)
@@ -191,7 +184,7 @@ def _name(results: Sequence[Result]) -> str:
 
 
 def _rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Head and cells of the table; scores and speed that no row has get no column."""
+    """Header and cells of the table; scores that no row has get no column."""
     there = [key for key in SCORES if any(key in result.scores for result in results)]
     intervals = any("miou" in result.intervals for result in results)
     names = [Path(str(result.protocol.get("names", ""))).stem for result in results]
@@ -226,5 +219,5 @@ def _figure(value: float | None, digits: int = 1, none: str = NONE) -> str:
 
 
 def _figures(header: Sequence[str]) -> list[int]:
-    """The columns that hold figures: all but those of words."""
+    """Columns of figures: all but those of words."""
     return [i for i, name in enumerate(header) if name not in WORDS]

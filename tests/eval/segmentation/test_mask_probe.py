@@ -13,10 +13,10 @@ from eval.segmentation.mask_probe import main, probed, train_probe
 from pacl.errors import UserError
 from pacl.models.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
-from pacl.segmentation.windows import Layout
+from pacl.segmentation.windows import WindowLayout
 
 GRID = PatchGrid(4, 6, patch=8, stride=8)
-LAYOUT = Layout((32, 48), (32, 48), (32, 48), (0,), (0,))
+LAYOUT = WindowLayout((32, 48), (32, 48), (32, 48), (0,), (0,))
 
 
 def photos(count: int, told: bool) -> tuple[list[PatchMaps], list[np.ndarray]]:

@@ -79,7 +79,7 @@ def test_each_name_is_asked_of_each_photo_under_each_rule(tmp_path: Path) -> Non
 
 def test_the_command_on_photos(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder_of(tmp_path)
-    words = ["custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"), "--background"]
+    words = ["custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"), "--has_background"]
     words += ["--classes", str(tmp_path / "names.txt"), "--model", tiny_clip, "--out", str(tmp_path / "found.json")]
     assert single_prompt.main([*words, "--backgrounds", "none", "prompt:green"]) == 0
     assert "mean" in capsys.readouterr().out
