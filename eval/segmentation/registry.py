@@ -4,17 +4,8 @@ To add a benchmark, add an entry to `_ALL` (its attributes are described at `Ben
 ``names/plain/NAME.txt``, a class a line; if the published labels need converting, add a table to `label_maps`.
 ``eval.segmentation``, ``eval.segmentation.prepare`` and ``eval.segmentation.generate`` then accept its name.
 
-All files are searched below one folder, ``data``, in the layouts that the data sets are published in or usually
-converted to. Of several folders the first that exists is used; each may also be ``data`` itself:
-
-    voc20, voc21          VOCdevkit/VOC2012 or VOC2012: JPEGImages, SegmentationClass, ImageSets/Segmentation/SPLIT.txt
-    context59, context60  VOCdevkit/VOC2010 or VOC2010: JPEGImages, SegmentationClassContext,
-                          ImageSets/SegmentationContext/SPLIT.txt or ImageSets/Main/SPLIT.txt
-    coco_stuff            coco or coco_stuff164k: images/SPLIT, annotations/SPLIT/*_labelTrainIds.png
-    coco_object           coco, coco_object or coco_stuff164k: images/SPLIT, annotations/SPLIT/*_instanceTrainIds.png
-    ade150                ADEChallengeData2016 or ade/ADEChallengeData2016: images/SPLIT, annotations/SPLIT
-    cityscapes            cityscapes or Cityscapes: leftImg8bit/SPLIT, gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png
-    camvid                CamVid or camvid: images/SPLIT and annotations/SPLIT, or SPLIT and SPLITannot
+All files are searched below one folder, in the layouts that the data sets are published in or usually converted to. Of
+several folders the first that exists is used; each may also be the folder of all data sets itself.
 """
 
 from __future__ import annotations
