@@ -1,12 +1,14 @@
-"""Output folders and atomic writes."""
+"""Output folders, atomic writes, JSON files."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pacl.errors import ArgumentError, UserError
 
@@ -57,3 +59,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def save_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file in UTF-8, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+        ValueError: there is a NaN or an infinity in the value.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(text.encode())

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pacl.errors import UserError
+from pacl.files import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,6 +123,17 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     if not paths:
         raise UserError(f"{folder} has no pictures: {_READABLE}")
     return paths
+
+
+def save_image(path: str | Path, image: np.ndarray) -> None:
+    """Write RGB uint8 [H, W, 3] as JPEG, WebP or else PNG, by the suffix of the path.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
+    with atomic_write(path) as temporary:
+        Image.fromarray(image).save(temporary, format=kind, quality=92)
 
 
 def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bicubic") -> ArrayOrTensor:

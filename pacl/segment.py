@@ -18,10 +18,11 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
+from pacl.cli.table import record_line, record_table
 from pacl.errors import UnfamiliarWords, UserError
 from pacl.files import make_folder
 from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
-from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, line, table
+from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME[,NAME]",
         default=",".join(DEFAULT_FORMATS),
         help=f"what is written for each image (default: {','.join(DEFAULT_FORMATS)}). "
-        + "; ".join(f"{name}: {what}" for name, what in FORMATS.items()),
+        + "; ".join(f"{name}: {each.help}" for name, each in FORMATS.items()),
     )
     results.add_argument("--json", action="store_true", help="print only the record of each image, one JSON a line")
     add_model(parser.add_argument_group("model"))
@@ -180,9 +181,9 @@ def run(files: Sequence[ImageFile], query: EncodedQuery, segmenter: Segmenter, w
         if len(files) > 1:
             left = (time.monotonic() - start) / number * (len(files) - number)
             more = f" ({left:.0f} s left)" if left >= 1 else ""
-            console.print(f"{progress} {record['image']}: {line(record)}{more}", markup=False)
+            console.print(f"{progress} {record['image']}: {record_line(record)}{more}", markup=False)
         elif not as_json:
-            for row in table(record):
+            for row in record_table(record):
                 console.print(row)
             console.print("  " + "\n  ".join(file for kind in record["files"].values() for file in kind), markup=False)
     if len(files) > 1:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, make_folder
+from pacl.files import atomic_write, make_folder, save_json
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -36,9 +37,14 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def fail_halfway() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -52,3 +58,13 @@ def test_operating_system_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="file/x"), atomic_write(tmp_path / "file" / "x"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_is_readable_and_strict(tmp_path: Path) -> None:
+    save_json(tmp_path / "x.json", {"label": "犬", "box": [1, 2]})
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"label": "犬", "box": [1, 2]}
+    assert "犬" in text
+    with pytest.raises(ValueError, match="JSON"):
+        save_json(tmp_path / "y.json", float("nan"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import UserError
-from pacl.images import IMAGE_SUFFIXES, decode_image, list_images, open_image, resize
+from pacl.images import IMAGE_SUFFIXES, decode_image, list_images, open_image, resize, save_image
 
 
 @pytest.fixture
@@ -411,3 +411,11 @@ def test_it_is_turned_upright_all_the_same() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "TIFF"])
 def test_other_formats_are_decoded_in_full(kind: str) -> None:
     assert decode_image(encoded(smooth(200, 300), kind), "p", short_side=10).shape == (200, 300, 3)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+def test_images_are_saved_in_the_format_of_the_suffix(tmp_path: Path, suffix: str, kind: str) -> None:
+    save_image(tmp_path / f"new/folder/x.{suffix}", np.full((8, 8, 3), 77, np.uint8))
+    with Image.open(tmp_path / f"new/folder/x.{suffix}") as image:
+        assert image.format == kind
+        assert np.abs(np.asarray(image).astype(int) - 77).max() < 4

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.common.charts import Points, training_curve
 from eval.common.command import new_parser
-from eval.common.figures import Points, training_curve
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 

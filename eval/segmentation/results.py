@@ -109,8 +109,9 @@ def resolved(ready: Ready) -> dict[str, Any]:
 
 
 def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results: Sequence[Result]) -> None:
-    """The pictures: class IoUs, a confusion matrix of each row, the best, median and worst images."""
-    from eval.common.figures import class_bars, confusion_picture, contact_sheet
+    """Draw class IoUs, a confusion matrix of each row, and the best, median and worst images."""
+    from eval.common.charts import class_bars, confusion_chart
+    from eval.segmentation.prediction_sheet import Sample, prediction_sheet
     from eval.segmentation.tables import extent, titles_of
     from pacl.metrics.segmentation import scores
 
@@ -131,20 +132,20 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
     for old in out.glob("confusion-*.png"):  # of rows that this run may not have
         old.unlink()
     for title, matrix in zip(titles, counts.confusion, strict=True):
-        confusion_picture(out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
+        confusion_chart(out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
     best = max(range(len(results)), key=lambda r: results[r].scores["miou"])
     by_picture = scores(counts.areas[:, best])["miou"]  # [I]
     order = [int(i) for i in by_picture.argsort(kind="stable") if by_picture[i] == by_picture[i]]
     shown = {i: f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}" for word, i in extremes(order)}
-    sheet = []
+    samples = []
     for i, caption in shown.items():
         item = selection.folders[0][i]
         picture = item.picture()
         (found,) = bench.predict([picture])
         labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
-        sheet.append((caption.format(item.name), picture, item.mask, labelled))
-    if sheet:
-        contact_sheet(out / "sheet.jpg", sheet, classes, f"{where}; chosen by {titles[best]}")
+        samples.append(Sample(caption.format(item.name), picture, item.mask, labelled))
+    if samples:
+        prediction_sheet(out / "sheet.jpg", samples, classes, f"{where}; chosen by {titles[best]}")
 
 
 def file_name(title: str) -> str:

@@ -1,16 +1,16 @@
-"""One prompt alone: is a thing found that is there, and nothing where it is not?
+"""One prompt alone: is the object found where it is, and nothing where it is not?
 
     python -m eval.segmentation.single_prompt voc21 --data ROOT [--model photos] [--names dog cat] \\
         [--backgrounds peak:0.6 contrast]
     python -m eval.segmentation.single_prompt [--model bundled] [--split val] [--scenes 100] [--margins 0 0.05 0.1]
 
-On the photos of a benchmark every class name is asked for by itself, of every photo; one with a background class tells
-what belongs to no name. For each background rule and name it prints the IoU in photos that show the thing, how many of
-them reach 0.5, and in how many of the others the name gets less than 2 % of the pixels.
+On a benchmark, every class name is asked for alone in every image; pixels of a background class belong to no name. For
+each background rule and name it prints the IoU in images that show the object, the share of them that reach 0.5, and the
+share of the other images in which the name gets less than 2 % of the pixels.
 
-On drawn scenes each prompt, such as "a red fish", competes with the words that the model carries. For every margin that
-these must be ahead by (`contrast_margin` of a head) it prints the IoU of things that are in the scene, how many of them
-reach 0.5, and the share of pixels that a thing gets which is not there.
+On drawn scenes each prompt, such as "a red fish", competes with the contrast words of the model. For every margin by
+which these must be ahead (`contrast_margin` of a head) it prints the IoU of objects that are in the scene, the share of
+them that reach 0.5, and the share of pixels that an absent object gets.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED, MaskFolder
-from pacl.errors import UserError
-from pacl.files import make_folder
+from pacl.errors import ArgumentError, UserError
+from pacl.files import make_folder, save_json
 from pacl.models.model import PACL
-from pacl.results.render import save_json
 from pacl.scenes.captions import OBJECT_NAMES
 from pacl.scenes.drawing import scene
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 
 SHOWN = 0.01
-"""Share of a photo's pixels from which on it shows a thing."""
+"""Smallest share of an image's pixels that counts as showing an object."""
 
 ABSENT = 0.02
-"""Share of the pixels that a name may get where nothing shows it."""
+"""Largest share of the pixels that a name may get in an image without the object."""
 
 
 @dataclasses.dataclass
 class Found:
-    """What one name got under one background rule: the IoU in each photo that shows it, its share in each other."""
+    """Results of one name under one background rule: IoU in each image that shows it, share of pixels in each other."""
 
     name: str
     background: str
@@ -70,12 +69,12 @@ class Found:
 def measure_photos(
     model: PACL, folder: MaskFolder, names: Sequence[int], settings: Sequence[SegmenterSettings]
 ) -> list[Found]:
-    """Ask every photo for each class alone, encoded once for all classes and rules.
+    """Segment every image by each class name alone; an image is encoded once for all classes and rules.
 
     Args:
         model: the model.
         folder: the benchmark; pixels without a class are left out.
-        names: the classes, as indices of the folder's labels; the first of a class's prompts is asked for.
+        names: the classes, as indices of the folder's labels; the first prompt of each class is used.
         settings: they differ in the background rule alone.
     """
     segmenters = [Segmenter(model, each) for each in settings]
@@ -123,7 +122,7 @@ def measure(
 
 
 def print_photos(found: Sequence[Found]) -> None:
-    """A line for each rule and name, and the mean of each rule over names that some photo shows."""
+    """A line for each rule and name, and the mean of each rule over the names that some image shows."""
     print(f"{'background':<14} {'name':<16} photos  IoU >= 0.5  mean IoU  others  under {ABSENT:.0%}")
     for rule in dict.fromkeys(each.background for each in found):
         rows = [each for each in found if each.background == rule and each.ious]
@@ -149,11 +148,11 @@ def on_photos(args: argparse.Namespace) -> None:
     """
     benchmark = find_benchmark(args.benchmark, args)
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
-    # (where the first class is the background, nobody asks for it)
+    # The background, where it is the first class, is not asked for.
     prompts = ["" if benchmark.background and not c else label.prompts[0] for c, label in enumerate(folder.labels)]
     if unknown := [name for name in args.names or [] if name not in prompts]:
-        raise UserError(
-            f"--names {unknown[0]}: no class of {args.benchmark}; there are {', '.join(filter(None, prompts))}"
+        raise ArgumentError(
+            "names", unknown[0], f"no class of {args.benchmark}; choose from {', '.join(filter(None, prompts))}"
         )
     names = [prompts.index(name) for name in args.names or filter(None, prompts)]
     if not len(folder):
@@ -203,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_model(parser)
     args = parser.parse_args(argv)
     if args.scenes < 1:
-        raise UserError(f"--scenes {args.scenes}: at least 1")
+        raise ArgumentError("scenes", args.scenes, "must be at least 1")
     if args.benchmark:
         args.model = "photos" if args.model == "auto" else args.model
         on_photos(args)

@@ -110,6 +110,6 @@ def write(writer: Writer, file: ImageFile, image: np.ndarray | UserError, found:
         return file, found if isinstance(found, UserError) else image  # type: ignore[return-value]
     try:
         with memory_advice(str(file.path), MEMORY_ADVICE):
-            return file, writer.write(file, image, found)
+            return file, writer.write(file.name, file.path, image, found)
     except UserError as error:
         return file, error

@@ -23,7 +23,7 @@ from pacl.data.photos import Cut
 from pacl.data.sources import SHORT, Source
 from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Tally, looks, stream
 from pacl.errors import UserError
-from pacl.files import make_folder
+from pacl.files import make_folder, save_json
 
 QUICK = 500  # pictures of each source that --quick decodes
 TOLD = 5  # bad pictures of each kind that the terminal names
@@ -240,8 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.markup import escape
     from rich.progress import track
 
-    from pacl.data.sheet import Strip, contact_sheet
-    from pacl.results.render import save_image, save_json
+    from pacl.data.sheet import SourceImages, source_sheet
+    from pacl.images import save_image
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     tallies: list[Tally] = []
@@ -271,8 +271,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(line, markup=False)
         console.print()
     bad = [record for record in records if record["bad"] > args.max_bad * max(record["pictures"], 1)]
-    strips = [Strip(entry.title, tally.shown.items(), entry.cut) for entry, tally in zip(entries, tallies, strict=True)]
-    save_image(args.sheet, contact_sheet(strips, args.seed))
+    shown = [SourceImages(e.title, t.shown.items(), e.cut) for e, t in zip(entries, tallies, strict=True)]
+    save_image(args.sheet, source_sheet(shown, args.seed))
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
     console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
     for record in bad:

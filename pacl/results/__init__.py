@@ -1,1 +1,1 @@
-"""What a segmented image leaves behind: masks, overlays, COCO JSON, one record."""
+"""Results of segmentation as files: masks, overlays, heat maps, COCO JSON, NumPy arrays."""

@@ -1,4 +1,4 @@
-"""COCO's ways to write a mask: run lengths (RLE), polygons and boxes, all JSON-safe."""
+"""Masks as COCO run lengths (RLE), polygons and boxes, all JSON-serialisable."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 
-def rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO run-length encoding of a mask, bool [H, W]: ``{"size": [H, W], "counts": str}``, JSON-safe."""
-    return _as_json(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
-
-
 def rles(index: np.ndarray, count: int) -> list[dict[str, Any]]:
-    """The RLE of every id 1..count at once: the runs of the whole picture are found in one pass, not `count`."""
+    """COCO run-length encodings of the masks of all ids 1..count, found in one pass over the image.
+
+    Args:
+        index: ids [H, W].
+        count: number of ids.
+
+    Returns:
+        Of each id ``{"size": [H, W], "counts": str}``.
+    """
     height, width = index.shape
-    flat = index.ravel(order="F")  # COCO counts down the columns
+    flat = index.ravel(order="F")  # COCO counts along the columns
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     stops = np.append(starts[1:], flat.size)
     ids = flat[starts]
@@ -31,30 +34,35 @@ def rles(index: np.ndarray, count: int) -> list[dict[str, Any]]:
         counts = np.diff(np.concatenate([[0], edges, [flat.size]]))  # off, on, off, ...
         counts = counts[:-1] if counts[-1] == 0 else counts  # pycocotools writes no empty last run
         encoded.append(coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width))
-    return [_as_json(one) for one in encoded]
+    return [{"size": [height, width], "counts": one["counts"].decode("ascii")} for one in encoded]
 
 
-def box(encoded: dict[str, Any]) -> list[int] | None:
+def box(rle: dict[str, Any]) -> list[int] | None:
     """Bounding box [x, y, width, height] in pixels of an RLE; None if the mask is empty."""
-    x, y, w, h = (int(value) for value in coco_mask.toBbox(encoded))
+    x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
     return [x, y, w, h] if w and h else None
 
 
-def polygons(mask: np.ndarray, tolerance: float = 0.5) -> list[list[float]]:
-    """Outlines of a mask, bool [H, W], as COCO polygons ``[x1, y1, x2, y2, ...]``, one for each connected part.
+def polygons_of_rle(rle: dict[str, Any]) -> list[list[float]]:
+    """`polygons` of an RLE."""
+    return polygons(coco_mask.decode(rle)) if box(rle) else []
 
-    Coordinates are pixel edges of the mask: the pixel in the upper left corner covers 0..1. COCO's polygons have
-    no holes; a hole is joined to its outline by a cut of no width, which every even-odd or winding fill gets right.
+
+def polygons(mask: np.ndarray, tolerance: float = 0.5) -> list[list[float]]:
+    """Outlines of a mask as COCO polygons ``[x1, y1, x2, y2, ...]``, one for each connected part.
+
+    Coordinates are pixel edges: the pixel in the upper left corner covers 0..1. COCO polygons have no holes; a hole is
+    joined to the outer ring by a bridge of zero width, which both even-odd and winding fills handle.
 
     Args:
-        mask: What to outline.
-        tolerance: Pixels by which an outline may be simplified; 0 keeps every corner.
+        mask: bool [H, W].
+        tolerance: pixels by which an outline may be simplified; 0 keeps every corner.
     """
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     if not w:
         return []
-    # Pixel (y, x) becomes the points 2y..2y+2, 2x..2x+2, so that cv2, which runs through pixel centres, runs
-    # along pixel edges. (This joins diagonal neighbours and thins holes by half a pixel: no pixel changes sides.)
+    # cv2 follows pixel centres: with pixel (y, x) enlarged to the points 2y..2y+2, 2x..2x+2 it follows pixel edges.
+    # (This joins diagonal neighbours and makes holes half a pixel smaller, but moves no pixel in or out of the mask.)
     fine = cv2.resize(mask[y : y + h, x : x + w].astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     fine = cv2.dilate(np.pad(fine, ((0, 1), (0, 1))), np.ones((2, 2), np.uint8), anchor=(1, 1))
     contours, hierarchy = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -65,19 +73,15 @@ def polygons(mask: np.ndarray, tolerance: float = 0.5) -> list[list[float]]:
             continue
         while hole >= 0:
             if len(rings[hole]) >= 3:
-                ring = _joined(ring, rings[hole])
+                ring = _join(ring, rings[hole])
             hole = hierarchy[0][hole][0]
         points = ring / 2 + (x, y)
         found.append([float(value) for value in points.ravel()])
     return found
 
 
-def _joined(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """One ring that goes to the hole, round it, and back on the same way: [N, 2]."""
-    far = ((ring[:, None] - hole[None]) ** 2).sum(-1)
-    i, j = np.unravel_index(far.argmin(), far.shape)
+def _join(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """One ring [N, 2] that goes to the hole, around it and back the same way."""
+    distance = ((ring[:, None] - hole[None]) ** 2).sum(-1)
+    i, j = np.unravel_index(distance.argmin(), distance.shape)
     return np.concatenate([ring[: i + 1], hole[j:], hole[: j + 1], ring[i:]])
-
-
-def _as_json(encoded: dict[str, Any]) -> dict[str, Any]:
-    return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode("ascii")}

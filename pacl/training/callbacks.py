@@ -6,13 +6,12 @@ number, every part of the model in the mode it was in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -20,12 +19,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
-from pacl.images import open_image, resize
+from pacl.images import open_image, resize, save_image
 from pacl.metrics.metric import SegmentationScores
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
-from pacl.results.legend import PAPER
-from pacl.results.render import heat, overlay, save_image
+from pacl.results.contact_sheet import Row, Tile, contact_sheet
+from pacl.results.overlay import fit, label_legend, paint_labels, paint_scores, score_limits
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 
 BATCH = 8
@@ -33,9 +32,6 @@ BATCH = 8
 
 READ_SIDE = 1024
 """Long side, in pixels, that pictures of the grid are shrunk to before all else: they are drawn smaller still."""
-
-MARGIN = 16
-"""Pixels around the pictures of the grid, those that `pacl.results.legend` leaves around small ones."""
 
 MOST_HEAT_MAPS = 4
 
@@ -107,8 +103,8 @@ class SegmentationScore(Callback):
 class PictureGrid(Callback):
     """Draws a few pictures with the masks of a few prompts: before training, after validation and at the end.
 
-    A row a picture: itself, all prompts laid over it and, of up to four prompts, a heat map of each one's cosines. The
-    heat maps of a row share their scale. The files are ``grid-STEP.png``; a TensorBoard log gets them too.
+    Each row shows the image, all prompts drawn over it and, of up to four prompts, a heat map of each one's cosines on
+    a common scale, above a legend. The files are ``grid-STEP.png``; a TensorBoard log gets them too.
 
     Args:
         pictures: picture files.
@@ -117,7 +113,7 @@ class PictureGrid(Callback):
         folder: where the files go; null is ``pictures`` in the run's folder.
         every_n_epochs: draw after the first of every so many epochs.
         size: short side in pixels that pictures are resized to for the model; null is the model's own.
-        cell: long side in pixels that a picture is drawn with.
+        cell: long side in pixels that an image is drawn at.
     """
 
     def __init__(
@@ -166,16 +162,16 @@ class PictureGrid(Callback):
                 picture = _at_most(open_image(path), READ_SIDE)
                 segmenter.set_image(picture)
                 found = segmenter.predict(self.prompts)
-                cells = [_framed(picture, self.cell), overlay(picture, found.index, found.labels, long_side=self.cell)]
+                labels = paint_labels(picture, found.index, long_side=self.cell)
+                tiles = [Tile(fit(picture, self.cell), Path(path).name), Tile(labels, "all prompts")]
                 if len(found.labels) <= MOST_HEAT_MAPS:
-                    maps = [found.score_map(label) for label in found.labels]
-                    limits = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
-                    cells += [
-                        heat(picture, m, label, limits=limits, long_side=self.cell)
-                        for m, label in zip(maps, found.labels, strict=True)
-                    ]
-                rows.append(cells)
-        return _sheet(rows)
+                    maps = [found.score_map(i) for i in range(len(found.labels))]
+                    low, high = limits = score_limits(maps)
+                    for label, scores in zip(found.labels, maps, strict=True):
+                        heat_map = paint_scores(picture, scores, limits, long_side=self.cell)
+                        tiles.append(Tile(heat_map, f"{label}, cosine {low:.3g} to {high:.3g}"))
+                rows.append(Row(tiles, legend=label_legend(found.index, found.labels)))
+        return contact_sheet(rows)
 
     def _show(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
@@ -221,23 +217,3 @@ def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
     """[H, W, 3] -> the same, or scaled down to that long side."""
     scale = min(1.0, side / max(picture.shape[:2]))
     return resize(picture, (max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))))
-
-
-def _framed(picture: np.ndarray, side: int) -> np.ndarray:
-    """A picture scaled to that long side, on paper, as `pacl.results.legend` places it."""
-    scale = side / max(picture.shape[:2])
-    size = tuple(max(32, round(pixels * scale)) for pixels in picture.shape[1::-1])
-    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    return cv2.copyMakeBorder(scaled, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_CONSTANT, value=PAPER)
-
-
-def _sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Cells [h, w, 3] in rows and columns on one sheet of paper [H, W, 3], at the top left of their places."""
-    heights = [max(cell.shape[0] for cell in row) for row in rows]
-    widths = [max(cell.shape[1] for cell in column) for column in zip(*rows, strict=True)]
-    sheet = np.full((sum(heights), sum(widths), 3), PAPER, np.uint8)
-    for i, row in enumerate(rows):
-        for j, cell in enumerate(row):
-            top, left = sum(heights[:i]), sum(widths[:j])
-            sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-    return sheet

@@ -22,10 +22,11 @@ from PIL import Image
 from pacl.data import __main__ as dispatcher
 from pacl.data.check import build_parser, read_config
 from pacl.data.photos import Cut
-from pacl.data.sheet import COLUMNS, GAP, TILE, Strip, contact_sheet
+from pacl.data.sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data.sources import Source
 from pacl.data.survey import Look, Picture, Reservoir, Tally, looks, stream
 from pacl.errors import UserError
+from pacl.results.contact_sheet import GAP
 from tests.paths import ROOT, SHARED
 
 Check = Callable[..., tuple[int, str, dict[str, Any]]]
@@ -402,18 +403,18 @@ def test_the_sheet_shows_pictures_as_they_are_cut(check: Check) -> None:
     assert TILE < sheet.shape[0] < 2 * TILE
     a = Picture("images/a.jpg", [("a red cat", ())])
     tile = Cut("pad").square(a.read, TILE, Random(0))
-    drawn = contact_sheet([Strip("a", [a], Cut("pad"))])
+    drawn = source_sheet([SourceImages("a", [a], Cut("pad"))])
     top = next(y for y in range(len(drawn)) if np.array_equal(drawn[y, GAP : GAP + TILE], tile[0]))
     np.testing.assert_array_equal(drawn[top : top + TILE, GAP : GAP + TILE], tile)
 
 
 def test_rows_and_strips_add_up() -> None:
     picture = Picture("images/a.jpg", [("a", ())])
-    heights = [len(contact_sheet([Strip("t", [picture] * n, Cut())])) for n in (0, 1, 6, 7)]
-    assert heights[1] == heights[2]
-    assert heights[3] - heights[2] == heights[1] - heights[0] > TILE
-    both = contact_sheet([Strip("t", [picture], Cut()), Strip("u", [picture], Cut())])
-    assert len(both) == 2 * heights[1]
+    heights = [len(source_sheet([SourceImages("t", [picture] * n, Cut())])) for n in (0, 1, 6, 7, 13)]
+    assert heights[1] == heights[2] > heights[0] + TILE
+    assert heights[4] - heights[3] == heights[3] - heights[2] > TILE
+    both = source_sheet([SourceImages("t", [picture], Cut()), SourceImages("u", [picture], Cut())])
+    assert len(both) == 2 * heights[1] - GAP
 
 
 @pytest.mark.parametrize(
@@ -422,7 +423,7 @@ def test_rows_and_strips_add_up() -> None:
 )
 def test_any_caption_can_be_drawn(caption: str) -> None:
     picture = Picture("images/a.jpg", [(caption, ())] if caption else [])
-    sheet = contact_sheet([Strip("t", [picture], Cut())])
+    sheet = source_sheet([SourceImages("t", [picture], Cut())])
     below = sheet[-60:, GAP : GAP + TILE]
     assert (below < 200).any()  # something is written there
     assert len(sheet) < 2 * TILE

@@ -1,4 +1,4 @@
-"""Masks written COCO's way come back as they were."""
+"""COCO run lengths, boxes and polygons decode to the mask that they encode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from pacl.results.coco import box, polygons, rle, rles
+from pacl.results.coco import box, polygons, polygons_of_rle, rles
 
 
 def shapes() -> np.ndarray:
@@ -33,7 +33,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_rle_is_json_and_pycocotools_reads_it() -> None:
-    encoded = json.loads(json.dumps(rle(shapes())))
+    (encoded,) = json.loads(json.dumps(rles(shapes().astype(np.uint8), 1)))
     assert encoded["size"] == [80, 100]
     assert np.array_equal(coco_mask.decode(encoded).astype(bool), shapes())
     assert coco_mask.area(encoded) == shapes().sum()
@@ -44,11 +44,12 @@ def test_rle_is_json_and_pycocotools_reads_it() -> None:
 def test_all_ids_at_once_equal_one_by_one(size: tuple[int, int], dtype: type) -> None:
     index = np.random.default_rng(0).integers(0, 5, size).astype(dtype)
     index[index == 3] = 0  # an absent id among the others
-    assert rles(index, 6) == [rle(index == i) for i in range(1, 7)]
+    reference = [coco_mask.encode(np.asfortranarray(index == i, dtype=np.uint8)) for i in range(1, 7)]
+    assert rles(index, 6) == [{"size": list(size), "counts": each["counts"].decode()} for each in reference]
 
 
 @pytest.mark.parametrize("value", [0, 1, 2])
-def test_constant_pictures(value: int) -> None:
+def test_constant_images(value: int) -> None:
     index = np.full((7, 5), value, np.uint8)
     assert [coco_mask.area(one) for one in rles(index, 2)] == [35 * (value == 1), 35 * (value == 2)]
 
@@ -90,6 +91,12 @@ def test_a_single_pixel_and_a_line_have_an_outline() -> None:
     found = polygons(mask)
     assert len(found) == 2
     assert np.array_equal(coco_filled(found, (9, 9)), mask)
+
+
+def test_polygons_of_run_lengths() -> None:
+    first, empty = rles(shapes().astype(np.uint8), 2)
+    assert polygons_of_rle(first) == polygons(shapes())
+    assert polygons_of_rle(empty) == []
 
 
 def test_a_full_and_an_empty_mask() -> None:

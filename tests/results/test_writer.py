@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pacl.cli.inputs import Picture
 from pacl.errors import UserError
-from pacl.results.writer import FORMATS, Writer, line, printable, table
+from pacl.results.writer import FORMATS, Writer, printable
 from pacl.segmentation.settings import SegmenterSettings
 
 FILES = {
@@ -50,7 +49,7 @@ def image() -> np.ndarray:
 
 
 def write(out: Path, formats: tuple[str, ...], image: np.ndarray, found: Any) -> dict[str, Any]:
-    return Writer(out, formats, {"name": "tiny"}).write(Picture(Path("in/photo.jpg"), "photo"), image, found)
+    return Writer(out, formats, {"name": "tiny"}).write("photo", Path("in/photo.jpg"), image, found)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -68,7 +67,7 @@ def test_the_mask_holds_the_label_ids(tmp_path: Path, image: np.ndarray, found: 
     np.testing.assert_array_equal(np.asarray(mask), found.index)
 
 
-def test_the_record_says_what_was_found(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+def test_the_record_describes_each_label(tmp_path: Path, image: np.ndarray, found: Any) -> None:
     record = write(tmp_path, ("rle", "polygons"), image, found)
     assert json.loads((tmp_path / "photo.json").read_text()) == record
     assert (record["image"], record["width"], record["height"]) == ("in/photo.jpg", 8, 6)
@@ -95,7 +94,7 @@ def test_npz_is_read_by_numpy(tmp_path: Path, image: np.ndarray, found: Any) -> 
         assert arrays["similarity"].shape == (3, 6, 8)
 
 
-def test_again_overwrites_and_gives_the_same(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+def test_a_second_run_overwrites_with_the_same(tmp_path: Path, image: np.ndarray, found: Any) -> None:
     write(tmp_path, tuple(FORMATS), image, found)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".npz"}
     write(tmp_path, tuple(FORMATS), image, found)
@@ -110,36 +109,10 @@ def test_labels_cannot_lead_outside(tmp_path: Path, image: np.ndarray, found: An
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_disk_that_refuses_is_one_line(tmp_path: Path, image: np.ndarray, found: Any) -> None:
+def test_files_that_cannot_be_written_are_named(tmp_path: Path, image: np.ndarray, found: Any) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="photo.mask.png"):
         write(tmp_path / "file", ("mask",), image, found)
-
-
-def test_the_table_lists_the_largest_first(tmp_path: Path, image: np.ndarray, found: Any) -> None:
-    record = write(tmp_path, ("rle",), image, found)
-    rows = [row.plain for row in table(record)]
-    assert [" ".join(row.split()) for row in rows] == [
-        "label share score box x, y, w, h",
-        "■ grass/.green 33.3% 0.500 0, 4, 8, 2",
-        "■ a dog 12.5% 0.750 2, 1, 3, 2",
-        "(background) 54.2%",
-        "absent: a cat",
-    ]
-    assert line(record) == "grass/.green 33.3%, a dog 12.5%"
-
-
-def test_the_table_stays_short_and_clean(tmp_path: Path, image: np.ndarray, found: Any) -> None:
-    count = 48
-    found.index = np.arange(1, count + 1, dtype=np.uint8).reshape(6, 8)
-    found.labels = [f"label \x1b[31m {i} {'long ' * 20}" for i in range(count)]
-    found.prompts = [(name,) for name in found.labels]
-    found.scores = [0.5] * count
-    rows = [row.plain for row in table(write(tmp_path, ("rle",), image, found))]
-    assert len(rows) == 22
-    assert rows[-1] == "    and 28 smaller ones"
-    assert max(map(len, rows)) < 100
-    assert all(letter.isprintable() for row in rows for letter in row)
 
 
 def test_names_that_are_not_utf8_can_be_printed_and_written() -> None:

@@ -18,8 +18,9 @@ from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
-from pacl.results.legend import PAPER
-from pacl.training.callbacks import MARGIN, PictureGrid, SegmentationScore
+from pacl.results.contact_sheet import GAP
+from pacl.results.fonts import BACKGROUND
+from pacl.training.callbacks import PictureGrid, SegmentationScore
 from tests.colours import ColourModel, noise, picture
 
 CAPTIONS = ["a red star", "a boat", "grass", "a dog on snow", "the sky", "a cat"]
@@ -219,8 +220,8 @@ def test_tensorboard_gets_it_too(tiny_clip, photos, tmp_path):
 @pytest.mark.parametrize(("prompts", "columns"), [(1, 3), (4, 6), (5, 2)])
 def test_a_row_a_picture_and_heat_maps_of_few_prompts(colour_model, photos, prompts, columns, monkeypatch):
     shapes = []
-    sheet = "pacl.training.callbacks._sheet"
-    monkeypatch.setattr(sheet, lambda rows: shapes.append([len(row) for row in rows]) or np.zeros((1, 1, 3), np.uint8))
+    sheet = "pacl.training.callbacks.contact_sheet"
+    monkeypatch.setattr(sheet, lambda rows: shapes.append([len(row.tiles) for row in rows]))
     colours = ["red", "green", "blue", "teal", "a red"][:prompts]
     PictureGrid(photos, colours).draw(colour_model)
     assert shapes == [[columns, columns]]
@@ -231,12 +232,11 @@ def test_what_is_where(colour_model, tmp_path):
     image = picture(200, 320, (50, 150, 100, 220))
     Image.fromarray(image).save(tmp_path / "x.png")
     grid = PictureGrid([str(tmp_path / "x.png")], ["red", "grey"], cell=320).draw(colour_model)
-    left = grid[MARGIN : MARGIN + 200, MARGIN : MARGIN + 320]
-    assert np.array_equal(left, image)
-    assert (grid[:MARGIN] == PAPER).all()
-    second = grid[MARGIN : MARGIN + 200, 352 + MARGIN : 352 + MARGIN + 320].astype(int)
+    assert (grid[:GAP] == BACKGROUND).all()
+    first, second, red, grey = (grid[GAP : GAP + 200, GAP + i * (320 + GAP) :][:, :320].astype(int) for i in range(4))
+    assert np.array_equal(first, image)
     assert abs(second[100, 160] - (255, 0, 0)).sum() > 100  # label 1 is blue
-    red, grey = (grid[MARGIN : MARGIN + 200, 352 * i + MARGIN :][:, :320].astype(int).sum(2) for i in (2, 3))
+    red, grey = red.sum(2), grey.sum(2)
     assert red[100, 160] > red[10, 10]  # its cosines are higher inside the square
     assert grey[100, 160] < grey[10, 10]
 

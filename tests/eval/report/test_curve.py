@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import eval.common.figures as figures
+import eval.common.charts as charts
 from eval.report.curve import find_log, main, read_log
 from pacl.errors import UserError
 
@@ -41,8 +41,8 @@ def test_the_newest_log_is_taken_by_its_number(run):
 
 def test_both_curves_are_drawn_on_axes_of_their_own(run, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
-    caught, save = [], figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, path: (caught.append(figure), save(figure, path)))
+    caught, save = [], charts._save
+    monkeypatch.setattr(charts, "_save", lambda figure, path: (caught.append(figure), save(figure, path)))
     out = tmp_path / "new" / "curve.png"
     assert main([str(run), "--out", str(out), "--title", "costs $5"]) == 0
     left, right = caught[0].axes
@@ -58,7 +58,7 @@ def test_both_curves_are_drawn_on_axes_of_their_own(run, tmp_path, monkeypatch):
 def test_a_run_without_validation_has_one_curve(run, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
     caught = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: caught.append(figure))
+    monkeypatch.setattr(charts, "_save", lambda figure, path: caught.append(figure))
     log = tmp_path / "metrics.csv"
     log.write_text("loss,step\n4.0,1\n3.0,2\n")
     assert main([str(log), "--out", str(tmp_path / "curve.png")]) == 0
