@@ -1,8 +1,8 @@
-"""Draw what a training logged: its loss and the recall of its validation.
+"""Draw the training curve of a run: loss and validation recall from its log.
 
     python -m eval.report.curve RUN --out FILE.png
 
-RUN is the folder of ``python -m pacl.train --out RUN``, of whose logs the newest is drawn, or one ``metrics.csv``.
+RUN is the output folder of ``python -m pacl.train``, whose newest log is read, or a ``metrics.csv`` file.
 """
 
 from __future__ import annotations
@@ -23,27 +23,30 @@ LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.module.PACLModule` logs
 
 
 def find_log(run: Path) -> Path:
-    """The ``metrics.csv`` that a run's folder holds in ``logs/version_N``, of the highest N; a file is its own.
+    """The newest log of a run: ``logs/version_N/metrics.csv`` with the highest N in its folder, or the file given.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder has no log.
     """
     if run.is_file():
         return run
     logs = [log for log in run.glob("logs/version_*/metrics.csv") if log.parent.name[len("version_") :].isdecimal()]
     if not logs:
-        raise UserError(f"{run}: no logs/version_*/metrics.csv; name the --out of a training, or its metrics.csv")
+        raise UserError(
+            f"{run}: no logs/version_*/metrics.csv; give the folder of a training or its metrics.csv"
+        )
     return max(logs, key=lambda log: int(log.parent.name[len("version_") :]))
 
 
 def read_log(log: Path) -> tuple[Points, Points]:
-    """Steps with their loss, and steps with their validation recall in [0, 1], each in the order of the file.
+    """Read a log of Lightning's ``CSVLogger``.
 
-    A step is logged by its number, from 0; recall at the first step 0 is that before training. Most lines of
-    Lightning's file hold the figures of a training step or those of a validation, and nothing for the others.
+    Returns:
+        The loss, and the validation recall in [0, 1], at the steps where each was logged. Recall at step 0 is that
+        before training.
 
     Raises:
-        UserError: not such a file, or no loss in it.
+        UserError: the file is not such a log, or has no loss or one that is not finite.
     """
     loss, recall = Points([], []), Points([], [])
     try:
@@ -58,29 +61,29 @@ def read_log(log: Path) -> tuple[Points, Points]:
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{log}: not a metrics.csv of a training ({error})") from None
     if not loss.steps or not all(map(math.isfinite, loss.values)):
-        raise UserError(f"{log}: no finite loss in it yet; the run writes it every --trainer.log_every_n_steps steps")
+        raise UserError(f"{log}: no finite loss; it is logged every trainer.log_every_n_steps steps")
     return loss, recall
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's words and flags."""
+    """The command's arguments."""
     parser = new_parser("eval.report.curve", __doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a training, or a metrics.csv")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="picture that is written: PNG or JPEG")
-    parser.add_argument("--title", help="over the picture (default: RUN)")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="chart to write: PNG or JPEG")
+    parser.add_argument("--title", help="of the chart (default: RUN)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the log and draw it.
+    """Read the log and draw the chart.
 
     Raises:
-        UserError: no log, nothing in it, or the picture cannot be written.
+        UserError: there is no usable log, or the chart cannot be written.
     """
     args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
     loss, recall = read_log(find_log(args.run))
     training_curve(args.out, loss, recall, args.title or str(args.run))
-    print(f"{args.out}: {len(loss.steps)} figures of the loss, {len(recall.steps)} of the recall")
+    print(f"{args.out}: {len(loss.steps)} values of the loss, {len(recall.steps)} of the recall")
     return 0
 
 

@@ -111,7 +111,7 @@ def test_labels_cannot_lead_outside(tmp_path: Path, image: np.ndarray, found: An
 
 def test_files_that_cannot_be_written_are_named(tmp_path: Path, image: np.ndarray, found: Any) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="photo.mask.png"):
+    with pytest.raises(UserError, match=r"photo\.mask\.png"):
         write(tmp_path / "file", ("mask",), image, found)
 
 

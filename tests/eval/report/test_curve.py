@@ -1,7 +1,8 @@
-"""The curve of a training is drawn from the log that the training wrote."""
+"""Training curves are read from the logs of runs."""
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -25,13 +26,13 @@ def run(tmp_path):
     return folder
 
 
-def test_steps_and_figures_come_from_the_rows_that_hold_them(run):
+def test_each_value_is_read_with_its_step(run):
     loss, recall = read_log(find_log(run))
     assert loss == ([1, 3, 5], [4.0, 3.5, 2.0])
     assert recall == ([0, 4], [0.25, 0.5])
 
 
-def test_the_newest_log_is_taken_by_its_number(run):
+def test_the_newest_log_has_the_highest_number(run):
     for version in ("version_2", "version_10", "version_x"):
         shutil.copytree(run / "logs" / "version_0", run / "logs" / version)
     newest = run / "logs" / "version_10" / "metrics.csv"
@@ -39,7 +40,7 @@ def test_the_newest_log_is_taken_by_its_number(run):
     assert find_log(newest) == newest
 
 
-def test_both_curves_are_drawn_on_axes_of_their_own(run, tmp_path, monkeypatch):
+def test_loss_and_recall_have_their_own_axes(run, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
     caught, save = [], charts._save
     monkeypatch.setattr(charts, "_save", lambda figure, path: (caught.append(figure), save(figure, path)))
@@ -66,24 +67,24 @@ def test_a_run_without_validation_has_one_curve(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "match"),
+    "content",
     [
-        (HEAD, "no finite loss"),
-        (HEAD + "0.5,nan,1,\n", "no finite loss"),
-        (HEAD + "0.5,many,1,\n", "not a metrics.csv"),
-        ("loss\n1.0\n", "not a metrics.csv"),
-        ("image,caption\na.jpg,a dog\n", "no finite loss"),
-        (b"\xff\xfe\x00", "not a metrics.csv"),
+        HEAD,
+        HEAD + "0.5,nan,1,\n",
+        HEAD + "0.5,many,1,\n",
+        "loss\n1.0\n",
+        "image,caption\na.jpg,a dog\n",
+        b"\xff\xfe\x00",
     ],
 )
-def test_what_is_no_log_is_refused_in_one_line(run, tmp_path, content, match):
+def test_files_that_are_not_logs_are_named(run, tmp_path, content):
     log = run / "logs" / "version_0" / "metrics.csv"
     log.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=match):
+    with pytest.raises(UserError, match=r"version_0/metrics\.csv"):
         main([str(run), "--out", str(tmp_path / "curve.png")])
     assert not (tmp_path / "curve.png").exists()
 
 
-def test_a_folder_without_logs_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no logs/version"):
+def test_a_folder_without_logs_is_named(tmp_path):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         find_log(tmp_path)
