@@ -145,7 +145,7 @@ def arguments(folder: Path, data: dict) -> list[str]:
 
 
 def test_a_clip_is_trained_on_scene_data(tmp_path: Path) -> None:
-    data = {"class_path": "pacl.data.SceneData", "init_args": {"scenes": 8, "batch_size": 4, "cache": None}}
+    data = {"class_path": "pacl.scenes.SceneData", "init_args": {"scenes": 8, "batch_size": 4, "cache": None}}
     assert pretrain.main(arguments(tmp_path, data)) == 0
     config = json.loads((tmp_path / "clip" / CONFIG).read_text())
     assert {"red", "grass"} <= set(config["vocabulary"])
@@ -154,8 +154,8 @@ def test_a_clip_is_trained_on_scene_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SceneData", "CaptionData"])
 def test_tokens_of_a_tower_that_trains_are_not_kept(name: str, photos: Path, tmp_path: Path) -> None:
-    init = {"scenes": 8} if name == "SceneData" else {"pairs": str(photos)}
-    data = {"class_path": f"pacl.data.{name}", "init_args": {**init, "batch_size": 4, "cache": "memory"}}
+    room, init = ("scenes", {"scenes": 8}) if name == "SceneData" else ("data", {"pairs": str(photos)})
+    data = {"class_path": f"pacl.{room}.{name}", "init_args": {**init, "batch_size": 4, "cache": "memory"}}
     with pytest.raises(UserError, match=r"--data\.cache"):
         pretrain.main(arguments(tmp_path, data))
 

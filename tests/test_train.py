@@ -53,7 +53,7 @@ def test_print_config_states_every_setting(capsys, monkeypatch, tmp_path):
         train.main(["--print_config", "--model.lr=0.123"])
     assert stop.value.code in (0, None)
     printed = capsys.readouterr().out
-    for line in ("lr: 0.123", "backbone: bundled", "class_path: pacl.data.SceneData", "dense: value"):
+    for line in ("lr: 0.123", "backbone: bundled", "class_path: pacl.scenes.SceneData", "dense: value"):
         assert line in printed
 
 

@@ -37,7 +37,7 @@ def find_config(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     folders = [package / "configs", package.parent / "configs"]  # of a wheel, of a clone
     relative = Path(name).relative_to("configs") if Path(name).parts[:1] == ("configs",) else Path(name)
     for folder in folders:

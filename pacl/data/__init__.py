@@ -1,4 +1,4 @@
-"""Captioned pictures: where they come from, how they become batches, and the procedural scenes.
+"""Images with captions, images with masks, and how they become batches.
 
 Names are imported when they are first used, so that what needs no torch does not wait for it.
 """
@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     from pacl.data.caption_data import CaptionData
     from pacl.data.masks import MaskFolder
     from pacl.data.sources import Source
-    from pacl.scenes.data import SceneData
 
 _HOMES = {
     "CaptionData": "caption_data",
     "MaskFolder": "masks",
-    "SceneData": "scene_data",
     "Source": "sources",
     "main": "__main__",  # of the verb
 }

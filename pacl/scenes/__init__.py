@@ -1,1 +1,23 @@
-"""Procedural scenes: drawn images with true captions and exact masks."""
+"""Procedural scenes: drawn images with true captions and exact masks.
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pacl.scenes.data import SceneData
+    from pacl.scenes.pairs import ScenePairData
+
+_HOMES = {"SceneData": "data", "ScenePairData": "pairs"}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"pacl.scenes.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'pacl.scenes' has no attribute {name!r}")
