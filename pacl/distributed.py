@@ -1,9 +1,10 @@
-"""What the processes of one run tell each other, so that a loss over all their pairs is exact.
+"""Differentiable collective operations for a loss over the pairs of all processes (ranks).
 
-One convention holds throughout: every process computes the same global loss, and its gradients are the loss's with
-respect to that process's own inputs. Gradients of shared parameters are therefore to be SUMMED over the processes;
-where an engine averages them (DDP does), multiply the loss by their number. In a run of one process all of this does
-nothing. Collectives are called by all processes, in the same order.
+Every process computes the same global loss, and its gradients with respect to its own inputs only. Gradients of shared
+parameters must therefore be SUMMED over the processes; where they are averaged (DDP does), multiply the loss by
+`rank_count`. With one process these functions return their input. All processes must call them in the same order.
+
+Shapes: B images and T_r texts of this process (rank r), T different texts of all processes, D embedding.
 """
 
 from __future__ import annotations
@@ -19,48 +20,52 @@ from torch.autograd.function import once_differentiable
 
 
 def rank_count() -> int:
-    """Processes of this run."""
+    """Number of processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """Sum of all processes' ``x``, of any one shape."""
+    """Sum of ``x`` over the processes; it has the same shape on all of them."""
     return x if rank_count() == 1 else _Sum.apply(x)
 
 
 def logsumexp_over_ranks(x: Tensor) -> Tensor:
-    """log of the sum of exp(x) over the processes, elementwise; -inf counts as nothing."""
+    """Elementwise log of the sum of exp(x) over the processes; -inf adds nothing."""
     return x if rank_count() == 1 else _LogSumExp.apply(x)
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """All processes' rows, rank by rank: [n, ...] -> [n of all, ...]; the numbers n may differ."""
+    """Concatenate the rows of all processes, in the order of ranks: [n_r, ...] -> [sum of n_r, ...]; n_r may differ."""
     return x if rank_count() == 1 else _GatherRows.apply(x)
 
 
-def merge_texts(texts: Sequence[str], positives: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Columns for the texts of all processes, equal texts in one.
+def gather_texts(texts: Sequence[str], embeddings: Tensor, positives: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Embeddings of the texts of all processes, and the positives of this process's images among them.
+
+    A text that several processes have is returned once.
 
     Args:
-        texts: this process's T_r texts, each once.
-        positives: bool [B_r, T_r], which of them are right for its images.
+        texts: the T_r texts of this process, no two of them equal.
+        embeddings: [T_r, D], floating.
+        positives: bool [B, T_r], True where the text belongs to the image. None: text i belongs to image i alone.
 
     Returns:
-        Rows of ``gather_rows`` of the text embeddings that make the T columns, int64 [T] (None: all of them as they
-        are), and bool [B_r, T], the columns that are right for this process's images.
+        Embeddings [T, D] and positives, bool [B, T].
     """
+    if positives is None:
+        positives = torch.eye(len(texts), dtype=torch.bool, device=embeddings.device)
     if rank_count() == 1:
-        return None, positives
+        return embeddings, positives
     digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
-    own = torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)
+    own = torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)  # [T_r]
     keys = gather_rows(own.to(positives.device))
-    columns, column = keys.unique(return_inverse=True)  # [T], [T of all]
-    rows = torch.full_like(columns, len(keys)).scatter_reduce(
+    columns, column = keys.unique(return_inverse=True)  # [T], [sum of T_r]
+    first = torch.full_like(columns, len(keys)).scatter_reduce(
         0, column, torch.arange(len(keys), device=keys.device), "amin"
-    )
+    )  # [T], row of each text among all gathered ones
     merged = torch.zeros(len(positives), len(columns), dtype=torch.bool, device=positives.device)
     merged[:, torch.searchsorted(columns, own.to(columns.device))] = positives
-    return rows, merged
+    return gather_rows(embeddings)[first], merged
 
 
 class _Sum(torch.autograd.Function):
@@ -85,7 +90,7 @@ class _LogSumExp(torch.autograd.Function):
         total = (x - top).exp()
         dist.all_reduce(total)
         result = total.log() + top
-        ctx.save_for_backward((x - result).exp())  # the own part of the sum
+        ctx.save_for_backward((x - result).exp())  # this process's share of the sum
         return result
 
     @staticmethod

@@ -1,9 +1,8 @@
-"""Train the patch embedder on captioned pictures: ``python -m pacl.train [--config FILE] [--SETTING VALUE ...]``.
+"""Train the patch embedder on images with captions: ``python -m pacl.train [--config FILE] [--SETTING VALUE ...]``.
 
 Without ``--config`` it trains on the procedural scenes, on the bundled CLIP (``configs/scenes.yaml``). Every setting
-stands in the YAML and on the command line; ``--help`` lists them and ``--print_config`` shows those of a run.
-Results go to ``--out``: the head (``config.json``, ``model.safetensors``: give the folder to ``--model``), logs and
-checkpoints.
+can be given in YAML and as a flag; ``--help`` lists them and ``--print_config`` prints their values. ``--out`` is the
+folder of the head, which ``--model`` of the other commands takes, and of logs and checkpoints.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from pacl.cli.messages import run_verb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, train, save the head."""
-    from pacl.training.run import run  # takes seconds; Ctrl-C in them ends in one line too
+    """Parse the arguments, train and save the head."""
+    from pacl.cli.training import run  # slow: Ctrl-C during the import must end in one line too
 
     return run(sys.argv[1:] if argv is None else argv, __doc__)
 

@@ -13,7 +13,7 @@ class Killer(Callback):
     """Kills at a step of the run.
 
     Args:
-        step: how many steps were made by then.
+        step: number of finished steps.
         moment: "before" a batch, "after" its step, or while a checkpoint is "saved".
         number: the signal.
     """

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pacl.distributed import gather_rows, logsumexp_over_ranks, merge_texts, rank_count, sum_over_ranks
+from pacl.distributed import gather_rows, gather_texts, logsumexp_over_ranks, rank_count, sum_over_ranks
 from pacl.models.compatibility import compatibility
 from pacl.training.loss import contrastive_loss
 
@@ -85,10 +85,8 @@ def check_loss(rank: int, sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     """What `pacl.training.module` does on one process, and the comparison."""
     matrix, scale, tau, text_matrix = parameters(dtype)
     patches, texts, positives = pairs_of(sizes)[rank]
-    rows, positives = merge_texts(texts, positives)
     own = torch.stack([embedding(text) for text in texts]) if texts else torch.empty(0, 4)
-    t = gather_rows(normalize(own.to(dtype) @ text_matrix, dim=-1))
-    t = t if rows is None else t[rows]
+    t, positives = gather_texts(texts, normalize(own.to(dtype) @ text_matrix, dim=-1), positives)
     v = normalize(patches.to(dtype) @ matrix, dim=-1)
     loss = contrastive_loss(scale * compatibility(v, t, temperature=tau), positives, over_ranks=True)
     loss.backward()
@@ -150,7 +148,8 @@ def test_alone_nothing_is_communicated():
     x = torch.randn(3)
     assert sum_over_ranks(x) is logsumexp_over_ranks(x) is gather_rows(x) is x
     positives = torch.eye(2, dtype=torch.bool)
-    assert merge_texts(["a", "b"], positives) == (None, positives)
+    assert gather_texts(["a", "b"], x, positives) == (x, positives)
+    assert gather_texts(["a", "b"], x)[1].equal(positives)
     assert rank_count() == 1
     assert "RANK" not in os.environ
 

@@ -11,7 +11,7 @@ import torch
 from pacl import train
 from pacl.data.pairs import FilePairs
 from pacl.data.photos import Cut
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import bundled_folder, load_backbone
 from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model
@@ -68,30 +68,26 @@ def test_help_explains_the_settings(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "nowhere.yaml"], r"--config nowhere.yaml: no such file; there are .*configs/scenes.yaml"),
         (["--model.dense=none-such"], "none-such"),
         (["--model.start=middle"], "middle"),
         (["--no-such-flag=1"], "no-such-flag"),
         (["--data.batch_size=1"], "batch_size 1"),
-        (["--ckpt_path=last"], "ckpt_path last"),
         (["--model.temperature=-1"], "temperature -1"),
-        (["--model.backbone=bundle"], "not a model name"),
+        (["--model.backbone=bundle"], "bundle"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, clip_name, tmp_path):
-    if not any(argument.startswith(("--config", "--model.backbone")) for argument in arguments):
-        arguments = [f"--model.backbone={clip_name}", *arguments]
-    start = [] if arguments[0] == "--config" else [*SMALL, *QUIET, f"--out={tmp_path}"]
     with pytest.raises(UserError, match=message) as error:
-        train.main([*start, *arguments])
+        run(clip_name, tmp_path, *arguments)
     assert len(str(error.value)) < 500
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(clip_name, tmp_path):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match=r"out .*cannot write there"):
+    with pytest.raises(ArgumentError) as error:
         run(clip_name, file / "below")
+    assert error.value.argument == "out"
 
 
 # ---------------------------------------------------------------- what a run leaves
@@ -118,7 +114,7 @@ def test_a_run_leaves_a_head_that_loads(clip_name, tmp_path, cache):
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.clip.state_dict().items())
 
 
-def test_the_log_holds_what_tells_a_healthy_run(clip_name, tmp_path):
+def test_diagnostics_are_logged(clip_name, tmp_path):
     arguments = [a for a in SMALL if "scenes=" not in a]
     arguments += [*QUIET[:2], "--data.scenes=24", "--trainer.max_steps=4", "--trainer.log_every_n_steps=1"]
     train.main([*arguments, f"--model.backbone={clip_name}", f"--out={tmp_path}"])
@@ -197,7 +193,7 @@ def test_gradients_reach_what_trains_and_nothing_else(clip_name):
 
 
 @pytest.mark.parametrize("images", [0, 1])
-def test_a_batch_that_holds_no_contrast_is_no_step(clip_name, images):
+def test_a_batch_without_negatives_is_skipped(clip_name, images):
     batch = {"images": torch.rand(images, 3, 32, 32), "texts": ["a star"][:images]}
     batch["positives"] = torch.ones(images, images, dtype=torch.bool)
     assert PACLModule(clip_name).training_step(batch, 0) is None
@@ -238,14 +234,14 @@ def test_the_frozen_tower_has_a_precision_of_its_own(clip_name, monkeypatch):
     assert auto.tower_precision == "fp16"
 
 
-def test_kept_tokens_know_the_precision_of_the_tower(clip_name):
+def test_the_stamp_of_tokens_has_the_precision_of_the_tower(clip_name):
     source = FilePairs(Path("."), {"none.png": ["a star"]})
     stamps = [PACLModule(clip_name, precision=p).token_stamp(32, Cut(), source, "bfloat16") for p in ("fp32", "bf16")]
     assert [stamp.precision for stamp in stamps] == ["fp32", "bf16"]
     assert replace(stamps[0], precision="bf16") == stamps[1]
 
 
-def test_the_towers_see_every_picture_once_whatever_the_chunks(clip_name, monkeypatch):
+def test_the_tower_sees_every_image_once_at_any_chunk_size(clip_name, monkeypatch):
     module = PACLModule(clip_name, images_at_once=2)
     logged(module)
     seen = []
@@ -298,7 +294,7 @@ def test_the_logit_scale_stops_at_its_limit(clip_name):
 
 
 def test_a_miniature_training_learns_where_things_are(tmp_path):
-    """From random weights on the bundled CLIP: the loss falls, and masks get far better than chance."""
+    """From random weights on the bundled CLIP: the loss falls and masks get far better."""
     if not (bundled_folder() / "clip" / "open_clip_model.safetensors").is_file():
         pytest.skip("the bundled CLIP is not here")
     from eval.scenes.evaluator import SceneEvaluator
@@ -325,22 +321,17 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint" * 80])
 def test_a_broken_checkpoint_is_one_line(clip_name, tmp_path, content):
     (tmp_path / "bad.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match="not a checkpoint, or damaged"):
+    with pytest.raises(ArgumentError) as error:
         run(clip_name, tmp_path / "out", "--trainer.max_steps=1", f"--ckpt_path={tmp_path / 'bad.ckpt'}")
+    assert (error.value.argument, error.value.value) == ("ckpt_path", str(tmp_path / "bad.ckpt"))
     assert not (tmp_path / "out" / "config.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("setting", "complaint"),
-    [
-        ("--trainer.max_steps=0", "nothing was trained"),
-        ("--model.lr=1e30", "try a lower --model.lr"),
-    ],
-)
-def test_a_run_that_taught_nothing_writes_no_head(clip_name, tmp_path, setting, complaint):
-    with pytest.raises(UserError, match=complaint):
-        run(clip_name, tmp_path / "out", "--trainer.max_steps=4", setting)
-    assert not (tmp_path / "out" / "config.json").exists()
+def test_a_run_without_a_step_writes_no_head(clip_name, tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        run(clip_name, tmp_path, "--trainer.max_steps=0")
+    assert error.value.argument == "trainer.max_steps"
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_at_its_limit_the_logit_scale_still_learns(clip_name):
@@ -351,9 +342,10 @@ def test_at_its_limit_the_logit_scale_still_learns(clip_name):
     assert module.pacl.log_logit_scale.grad.abs() > 0
 
 
-def test_a_head_that_exploded_is_told_of_and_not_saved(clip_name, tmp_path):
-    with pytest.raises(UserError, match=r"(no longer finite|the loss is).*lower --model.lr"):
-        run(clip_name, tmp_path, "--trainer.max_steps=4", "--save_every=1", "--model.lr=1e30")
+@pytest.mark.parametrize("more", [[], ["--save_every=1"]])
+def test_a_head_that_is_not_finite_is_not_saved(clip_name, tmp_path, more):
+    with pytest.raises(UserError, match=r"finite|nan"):
+        run(clip_name, tmp_path, "--trainer.max_steps=4", "--model.lr=1e30", *more)
     assert not (tmp_path / "config.json").exists()
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
@@ -366,17 +358,17 @@ def test_a_resumed_run_takes_its_rates_from_its_settings(clip_name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "argument",
     [
-        (["--head=best"], "--head best: nothing is validated"),
-        (["--trainer.accumulate_grad_batches=2"], "use --model.images_at_once"),
-        (["--trainer.precision=bf16-true"], "precision bf16-true: use"),
-        (["--save_every=0"], "--save_every 0"),
+        *("head=best", "save_every=0", "ckpt_path=last", "ckpt_path=no.ckpt"),
+        *("trainer.accumulate_grad_batches=2", "trainer.precision=bf16-true"),
+        *("model.patches=0", "model.images_at_once=-1", "model.hidden=0", "model.warmup=-1", "model.lr=-1.0"),
     ],
 )
-def test_settings_without_use_are_one_line(clip_name, tmp_path, arguments, message):
-    with pytest.raises(UserError, match=message):
-        run(clip_name, tmp_path, "--trainer.max_steps=2", *arguments)
+def test_values_that_do_not_work_are_named(clip_name, tmp_path, argument):
+    with pytest.raises(ArgumentError) as error:
+        run(clip_name, tmp_path, "--trainer.max_steps=2", f"--{argument}")
+    assert f"{error.value.argument}={error.value.value}" == argument
 
 
 def test_one_callback_may_stand_alone(clip_name, tmp_path):
@@ -393,14 +385,14 @@ def test_the_head_knows_its_size_and_its_card_the_run(clip_name, tmp_path):
     out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48")
     assert load_model(str(out)).config.size == 48
     card = (out / "README.md").read_text()
-    for words in ("24 procedural scenes", "2 steps over 16 pictures", "batch_size 8", "seed 0", "loss |"):
+    for words in ("24 procedural scenes", "2 steps over 16 images", "batch_size 8", "seed 0", "loss |"):
         assert words in card
 
 
 def test_a_short_run_leaves_its_warm_up(clip_name):
     module = PACLModule(clip_name, warmup=50, lr=1.0)
     module._trainer = SimpleNamespace(estimated_stepping_batches=20)  # type: ignore[assignment]
-    with pytest.warns(UserWarning, match=r"--model.warmup 50: of 20 steps, 5"):
+    with pytest.warns(UserWarning, match="warmup 50: .* 5,"):
         schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
     assert schedule.lr_lambdas[0](4) == 1
     assert schedule.lr_lambdas[0](19) < 0.02
@@ -409,18 +401,12 @@ def test_a_short_run_leaves_its_warm_up(clip_name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model.patches=0"], "--model.patches 0: 1 or more"),
-        (["--model.images_at_once=-1"], "--model.images_at_once -1: 1 or more"),
-        (["--model.lr=-1"], "--model.lr -1"),
-        (["--data.size=0"], "--data.size 0: 1 or more"),
-        (["--data.workers=-1"], "--data.workers -1: 0 or more"),
-        (["--trainer.strategy=foo"], "--trainer: .*foo"),
-        (
-            ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val_recall"],
-            "nothing measures val_recall",
-        ),
+        (["--data.size=0"], "size 0"),
+        (["--data.workers=-1"], "workers -1"),
+        (["--trainer.strategy=foo"], "foo"),
+        (["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val_recall"], "val_recall"),
     ],
 )
-def test_numbers_and_words_out_of_range_are_one_line(clip_name, tmp_path, arguments, message):
+def test_other_values_that_do_not_work(clip_name, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
         run(clip_name, tmp_path, "--trainer.max_steps=2", *arguments)

@@ -28,9 +28,9 @@ class OwnCaptionModule(PACLModule):
 
     positives: Tensor
 
-    def texts_of(self, batch: dict[str, Any], images: int) -> tuple[Tensor, Tensor]:
+    def texts_of(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Embeddings [T, D] of the texts, and the positives of each image, bool [B, T], kept for the pooling."""
-        t, self.positives = super().texts_of(batch, images)
+        t, self.positives = super().texts_of(batch)
         return t, self.positives
 
     def phi(self, tokens: Tensor, t: Tensor) -> Tensor:
@@ -48,9 +48,9 @@ class OwnCaptionModule(PACLModule):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, save the head."""
-    from pacl.training.run import run
+    from pacl.cli.training import run
 
-    return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule, "own_caption")
+    return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule, "eval.experiments.own_caption")
 
 
 if __name__ == "__main__":

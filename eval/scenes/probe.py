@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from eval.scenes.sets import NAMES, SceneSet, label_shares
 from pacl.models.grid import PatchGrid
-from pacl.training.schedule import warmup_cosine
+from pacl.training.optimizer import warmup_cosine
 
 HIDDEN, BATCH, LR = 256, 2048, 2e-3
 

@@ -30,10 +30,10 @@ from eval.common.tables import markdown_table
 from eval.scenes.evaluator import BOUNDS, SceneEvaluator
 from eval.scenes.sets import COMPETITORS, SceneSet
 from pacl.cli.lightning import find_config
+from pacl.cli.training import DEFAULT_CONFIG
 from pacl.files import make_folder
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.training.run import DEFAULT_CONFIG
 
 SETS = {"seen": "seen", "new": "held_out"}  # name in the tables -> pairs of the scenes
 QUICK_STEPS = 60  # training steps with --quick

@@ -1,50 +1,51 @@
-"""What the training commands share: configurations that travel with the package, and mistakes in one line."""
+"""Shared by the training commands: the configurations of the package, parsing, and errors in one line."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError
+import jsonargparse
 from pytorch_lightning.cli import LightningCLI
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
-CLI = TypeVar("CLI", bound=LightningCLI)
+CLI = TypeVar("CLI", bound="SettingsCLI")
 
-# Lightning warns of what is meant here: frozen towers in eval mode, resuming into the same folder, few batches.
-MEANT = (
+# Lightning warns of what is intended here: frozen towers in eval mode, resuming into the same folder, few batches.
+EXPECTED_WARNINGS = (
     ".*args parameter is intended to run from within Python",
     ".*in eval mode at the start of training",
     ".*exists and is not empty",
     ".*dirpath has changed",
     ".*smaller than the logging interval",
     ".*isinstance.treespec, LeafSpec",
-    ".*your dataloader is not resumable",  # its place is in the data module's state
+    ".*your dataloader is not resumable",  # the state of the data module holds the position
     ".*across ranks is zero",
-    ".*recommended to use .self.log.*sync_dist",  # what is logged is the same on all processes
+    ".*recommended to use .self.log.*sync_dist",  # the logged values are the same on all processes
 )
 
 
 def find_config(name: str) -> Path:
-    """A configuration file by its path, or by its place in the configs that travel with the package.
+    """A configuration file, by its path or its name among the configurations of the package.
 
     Raises:
-        UserError: there is no such file; the message names those there are.
+        ArgumentError: there is no such file; the message lists the configurations of the package.
     """
     if Path(name).is_file():
         return Path(name)
     package = Path(__file__).resolve().parents[1]
-    folders = [package / "configs", package.parent / "configs"]  # of a wheel, of a clone
+    folders = [package / "configs", package.parent / "configs"]  # in a wheel, in a clone
     relative = Path(name).relative_to("configs") if Path(name).parts[:1] == ("configs",) else Path(name)
     for folder in folders:
         if (folder / relative).is_file():
             return folder / relative
     known = sorted({f"configs/{path.name}" for folder in folders for path in folder.glob("*.yaml")})
-    raise UserError(f"--config {name}: no such file; there are {', '.join(known) or 'no configs installed'}")
+    raise ArgumentError("config", name, f"no such file; known are {', '.join(known) or 'none'}")
 
 
 def with_config(argv: Sequence[str], default: str) -> list[str]:
@@ -61,20 +62,40 @@ def with_config(argv: Sequence[str], default: str) -> list[str]:
     return arguments if found else ["--config", str(find_config(default)), *arguments]
 
 
-def parse(build: Callable[..., CLI], verb: str, doc: str | None, argv: Sequence[str], default: str) -> CLI:
-    """Parse a command's words and build its model, data and trainer, without running it.
+class SettingsCLI(LightningCLI):
+    """Lightning's command line; errors in settings of the model or of the data name them as flags."""
+
+    def instantiate_classes(self) -> None:
+        with self.errors_name_flags():
+            super().instantiate_classes()
+
+    @contextmanager
+    def errors_name_flags(self) -> Iterator[None]:
+        """Turn the argument of an `ArgumentError` into its flag: "batch_size" into "data.batch_size"."""
+        try:
+            yield
+        except ArgumentError as error:
+            for group in ("model", "data"):
+                settings: Any = self.config.get(group) or {}
+                if error.argument.partition(".")[0] in settings.get("init_args", settings):
+                    raise ArgumentError(f"{group}.{error.argument}", error.value, error.reason) from None
+            raise
+
+
+def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[str], default: str) -> CLI:
+    """Parse the arguments of a command and build its model, data and trainer, without running it.
 
     Args:
-        build: makes the `LightningCLI` from keyword arguments.
-        verb: the command's name.
-        doc: the command's docstring; its first paragraph describes it in ``--help``.
-        argv: the words.
-        default: configuration to use when none is named.
+        build: makes the `SettingsCLI` from keyword arguments.
+        prog: name of the command.
+        doc: docstring of the command; its first paragraph is the description in ``--help``.
+        argv: the arguments.
+        default: configuration to use without ``--config``.
 
     Raises:
-        UserError: whatever is wrong with the words or the YAML.
+        UserError: a mistake in the arguments or in the YAML.
     """
-    for message in MEANT:
+    for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda line: "Tip:" not in line.getMessage())
     try:
@@ -85,13 +106,13 @@ def parse(build: Callable[..., CLI], verb: str, doc: str | None, argv: Sequence[
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={
-                "prog": f"pacl {verb}",
+                "prog": prog,
                 "description": (doc or "").partition("\n\n")[0],
                 "exit_on_error": False,
             },
             save_config_kwargs={"overwrite": True},
         )
-    except (ArgumentError, UnicodeDecodeError) as error:
+    except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
         raise UserError(error) from None
-    except ModuleNotFoundError as error:  # a logger or callback of a package that is not here
+    except ModuleNotFoundError as error:  # of a logger or callback
         raise UserError(f"{error}; pip install {error.name}") from None

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.backbone import OFFLINE_ADVICE, Backbone, bundled_folder, load_backbone
+from pacl.models.card import write_card
 from pacl.models.compatibility import compatibility
 from pacl.models.embedder import STARTS, ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.grid import PatchGrid
@@ -360,7 +361,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         # The configuration last: where it lies, the other files are complete.
         for name, content in (
             (WEIGHTS, save(state)),
-            (CARD, (card or _card(self.config)).encode()),
+            (CARD, (card or write_card(self.config)).encode()),
             (CONFIG, self.config.to_json().encode()),
         ):
             with atomic_write(folder / name) as aside:
@@ -468,14 +469,3 @@ def _identity_linear(dim: int) -> nn.Linear:
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _card(config: HeadConfig) -> str:
-    return (
-        "---\nlibrary_name: pacl\nlicense: apache-2.0\ntags: [clip, segmentation]\n---\n\n"
-        f"# A PACL patch embedder for `{config.backbone}`\n\n"
-        f"Dense variant `{config.dense}`, start `{config.start}`, pooling temperature {config.temperature:g} "
-        f"({'learned' if config.learn_temperature else 'fixed'}). Only the embedder's weights are here; the CLIP is "
-        "loaded by its name and checked against its checksum.\n\n"
-        '```bash\npython -m pacl.segment image.jpg "a dog" "grass" --model PATH\n```\n'
-    )

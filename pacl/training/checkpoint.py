@@ -1,4 +1,4 @@
-"""The newest checkpoint: written every so many steps, at the end, and when SIGTERM or Ctrl-C ends the training."""
+"""The latest checkpoint of a training, which is also saved when SIGTERM or Ctrl-C ends the training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pacl.errors import UserError
 
 
 class Interrupted(Exception):
-    """The training was stopped from outside, after its checkpoint was written.
+    """A signal has stopped the training, after its checkpoint was saved.
 
     Attributes:
         signum: the signal.
@@ -29,18 +29,18 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-class KeepLast(Callback):
-    """Keeps one checkpoint up to date. It is replaced as a whole: whatever happens, there is a whole one.
+class LatestCheckpoint(Callback):
+    """Saves the latest checkpoint atomically, every ``every`` steps and at the end of the training.
 
-    A run killed between an epoch's last step and the end of its validation goes on with the next epoch.
+    A run that is killed between the last step of an epoch and the end of its validation resumes with the next epoch.
 
-    After a signal the step is finished, the checkpoint written and `Interrupted` raised, on every process. A second
-    Ctrl-C does not wait. The run happens while it is `listening`.
+    Within `handle_signals`, SIGINT and SIGTERM finish the current step, save the checkpoint and raise `Interrupted`,
+    on all processes. A second Ctrl-C does not wait for the step.
 
     Args:
-        path: the checkpoint.
-        every: steps between two writings.
-        check: raises an error when the state is not worth keeping, so that what is there stays.
+        path: of the checkpoint.
+        every: steps between two saves.
+        check: called before each save; if it raises an error, the older checkpoint is kept.
     """
 
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -51,8 +51,8 @@ class KeepLast(Callback):
         self.training = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the signals. Before the first step there is nothing to save: they end the run at once."""
+    def handle_signals(self) -> Iterator[None]:
+        """Install the signal handlers. Signals before the first step end the run at once: there is nothing to save."""
         self._process = os.getpid()
         former = {number: signal.signal(number, self._receive) for number in self.signals}
         try:
@@ -65,14 +65,14 @@ class KeepLast(Callback):
         self.training = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker's copy: the training process decides
+        if os.getpid() != self._process:  # in a worker of the data loader: left to the training process
             return
         if not self.training or (self.received and number == signal.SIGINT):
             raise Interrupted(number)
         self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        # A launcher's signal reaches the processes in different steps: all stop in the first one that any knows of.
+        # A signal can reach the processes in different steps: all stop in the first step in which one has received it.
         received = int(sum_over_ranks(torch.tensor(self.received, device=trainer.strategy.root_device)))
         if received or trainer.global_step % self.every == 0:
             self.save(trainer)
@@ -84,16 +84,16 @@ class KeepLast(Callback):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint.
+        """Save the checkpoint.
 
         Raises:
-            UserError: the disk is full, or the folder is gone.
+            UserError: it cannot be written, such as on a full disk.
         """
         self.check()
         try:
             trainer.save_checkpoint(self.path, weights_only=False)
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror or error}); what it held before is whole: make room "
-                "and go on with --ckpt_path last"
+                f"{self.path}: cannot be written ({error.strerror or error}); the older checkpoint there is kept: "
+                "make room and resume from it"
             ) from error

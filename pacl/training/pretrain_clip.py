@@ -1,7 +1,6 @@
-"""CLIP from random weights.
+"""Pretraining of a small CLIP from random weights.
 
-The public weights of CLIP cannot travel in a package; a small model of one's own can. When the data module has a
-`vocabulary`, the text tower gets only the token rows that those words need.
+If the data module has a `vocabulary`, the token table of the text tower holds the tokens of those words only.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ from pacl.distributed import gather_rows
 from pacl.files import atomic_write
 from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
-from pacl.training.contrastive import ContrastiveModule, positives_of
+from pacl.training.contrastive import ContrastiveModule
 from pacl.training.loss import contrastive_loss, in_batch_accuracy
-from pacl.training.schedule import warmup_cosine
+from pacl.training.optimizer import adamw
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 
 
 @dataclass(frozen=True)
 class Towers:
-    """The two towers, in open_clip's terms.
+    """Sizes of the two towers, in open_clip's terms.
 
     Attributes:
-        image_size: Side of the square training picture in pixels.
-        patch_size: Side of a patch in pixels.
-        width: Token width of the image tower.
-        layers: Blocks of the image tower.
-        head_width: Width of one attention head, in both towers.
-        text_width: Token width of the text tower.
-        text_layers: Blocks of the text tower.
-        context_length: Tokens per text, start and end included.
-        dim: Width of the common embedding.
-        mean: Per-channel mean that pictures in [0, 1] are shifted by.
-        std: Per-channel standard deviation that they are then divided by.
+        image_size: side of the square training images in pixels.
+        patch_size: side of a patch in pixels.
+        width: token width of the image tower.
+        layers: blocks of the image tower.
+        head_width: width of one attention head, in both towers.
+        text_width: token width of the text tower.
+        text_layers: blocks of the text tower.
+        context_length: tokens per text, start and end included.
+        dim: width of the common embedding.
+        mean: per-channel mean of images in [0, 1], for normalisation.
+        std: per-channel standard deviation, likewise.
     """
 
     image_size: int = 64
@@ -81,21 +80,19 @@ class Towers:
         }
 
 
-class CLIPTrainer(ContrastiveModule):
-    """CLIP from random weights.
+class CLIPModule(ContrastiveModule):
+    """Trains a CLIP from random weights.
 
     Args:
-        towers: Sizes of the model.
-        vocabulary: All words of all captions (normally the data module's); None keeps CLIP's whole token table.
-        contrast: Prompts that compete with a single prompt (normally the data module's); stored with the model.
-        learning_rate: Peak of the schedule.
-        weight_decay: Of weight matrices; gains, biases and embeddings have none.
-        warmup: Steps of linear warm-up, then a cosine to zero.
-        patch_dropout: Share of the patches left out of each training picture (FLIP, arXiv 2212.00794).
-        whole_from: Share of the steps after which pictures are seen whole, as they are in use.
+        towers: sizes of the model.
+        vocabulary: all words of all captions (by default the data module's); None keeps CLIP's whole token table.
+        contrast: prompts that compete with a single prompt (by default the data module's); stored with the model.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of weight matrices; gains, biases and embeddings are not decayed.
+        warmup: steps in which the learning rate rises linearly; then it falls as a cosine.
+        patch_dropout: share of the patches that are dropped from each training image (FLIP, arXiv 2212.00794).
+        dropout_until: share of the steps after which no patches are dropped, as at inference.
     """
-
-    size_flag = "--model.towers.image_size"
 
     def __init__(
         self,
@@ -106,29 +103,29 @@ class CLIPTrainer(ContrastiveModule):
         weight_decay: float = 0.1,
         warmup: int = 150,
         patch_dropout: float = 0.5,
-        whole_from: float = 0.9,
+        dropout_until: float = 0.9,
     ) -> None:
         super().__init__()
         from open_clip.model import CLIP
 
         self.towers, self.vocabulary, self.contrast = towers, vocabulary, contrast
         self.learning_rate, self.weight_decay, self.warmup = learning_rate, weight_decay, warmup
-        self.whole_from = whole_from
+        self.dropout_until = dropout_until
         self.tokenizer = CompactTokenizer(token_ids_of(vocabulary), towers.context_length)
         self.clip = CLIP(**towers.open_clip_config(self.tokenizer.vocab_size, patch_dropout))
-        start_positions(self.clip.visual)
+        init_positions(self.clip.visual)
         self.register_buffer("mean", 255 * torch.tensor(towers.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(towers.std).view(3, 1, 1), persistent=False)
         self._val: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         self.check_size(batch["images"])
-        if not len(batch["texts"]):  # none of this process's pictures could be read
+        if not len(batch["texts"]):  # no image of this process could be read
             nothing = self.clip.logit_scale * torch.empty(0, self.towers.dim, device=self.device)
             return nothing, nothing
         images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
         tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
-        # On a CPU the fused attention's backward pass makes a step half as slow again as the plain one's.
+        # On a CPU a step takes half as long again with the backward pass of fused attention.
         with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
             return (
                 F.normalize(self.clip.encode_image(images).float(), dim=-1),
@@ -147,17 +144,17 @@ class CLIPTrainer(ContrastiveModule):
         save_clip(self, folder)
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
-        if self.global_step >= self.whole_from * self.trainer.estimated_stepping_batches:
+        if self.global_step >= self.dropout_until * self.trainer.estimated_stepping_batches:
             self.clip.visual.patch_dropout = nn.Identity()
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
         images, texts = self(batch)
-        if len(images):
-            texts = texts[positives_of(batch, images).int().argmax(1)]  # each with its own caption
+        if len(images) and "positives" in batch:
+            texts = texts[batch["positives"].int().argmax(1)]  # the first caption of each image
         self._val.append((images, texts))
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval among all validation pairs: which caption is whose."""
+        """Loss and accuracy over all validation pairs."""
         images, texts = (gather_rows(torch.cat(side)) for side in zip(*self._val, strict=True))
         self._val.clear()
         logits = self.clip.logit_scale.exp() * images @ texts.T
@@ -167,20 +164,15 @@ class CLIPTrainer(ContrastiveModule):
     def configure_optimizers(self) -> Any:
         decay = [p for n, p in self.clip.named_parameters() if p.ndim >= 2 and "embedding" not in n]
         rest = [p for n, p in self.clip.named_parameters() if p.ndim < 2 or "embedding" in n]
-        optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-            lr=self.learning_rate,
-            betas=(0.9, 0.98),
-            eps=1e-6,
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.warmup, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        groups = [
+            {"params": decay, "lr": self.learning_rate, "weight_decay": self.weight_decay},
+            {"params": rest, "lr": self.learning_rate, "weight_decay": 0.0},
+        ]
+        return adamw(groups, self.warmup, int(self.trainer.estimated_stepping_batches))
 
 
-def start_positions(visual: nn.Module) -> None:
-    """Start the learned position embedding at sines and cosines of row and column (MAE, arXiv 2111.06377)."""
+def init_positions(visual: nn.Module) -> None:
+    """Initialise the learned position embedding with sines and cosines of row and column (MAE, arXiv 2111.06377)."""
     from open_clip.transformer import get_2d_sincos_pos_embed
 
     table = visual.positional_embedding  # [1 + P, W]
@@ -190,10 +182,10 @@ def start_positions(visual: nn.Module) -> None:
         table.copy_(torch.from_numpy(get_2d_sincos_pos_embed(table.shape[1], side, cls_token=True)))
 
 
-def save_clip(trained: CLIPTrainer, folder: str | Path) -> None:
+def save_clip(trained: CLIPModule, folder: str | Path) -> None:
     """Write a folder that open_clip's ``local-dir:`` schema loads: weights in float16, and the configuration.
 
-    Each file is written whole or not at all, the weights first.
+    Each file is written atomically, the weights first.
     """
     from safetensors.torch import save
 

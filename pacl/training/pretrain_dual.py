@@ -1,7 +1,6 @@
-"""Projection heads on a pretrained image tower and a pretrained text tower, trained with CLIP's loss.
+"""Pretraining of a dual encoder: projection heads on a pretrained image tower and a pretrained text tower.
 
-Each tower is frozen or fine-tuned at its own learning rate. This is the recipe of small CLIPs on Flickr8k: a timm
-model and a sentence encoder, a projection head on top of each.
+Each tower is frozen or fine-tuned at its own learning rate.
 
 Shapes: B images and T texts of this process, W token width of the image tower, D embedding.
 """
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from pacl.data.pairs import PairSource
 from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.models.backbone import load_backbone, split_name, weights_checksum
 from pacl.models.dual import (
     DualConfig,
@@ -30,41 +29,44 @@ from pacl.models.dual import (
     projection_head,
     save_dual,
 )
-from pacl.training.contrastive import ContrastiveModule, positives_of
-from pacl.training.held_out import HeldOut
-from pacl.training.schedule import warmup_cosine
+from pacl.training.contrastive import ContrastiveModule
+from pacl.training.optimizer import adamw
+from pacl.training.validation import RetrievalValidator
 
-IMAGES_AT_ONCE = 8  # that pass a frozen tower on a CPU; with 64 a convolutional one takes half as long again
-EMBEDDED_AT_ONCE = 50_000  # images of a set, at most, whose captions are all embedded before the first step
-TEXTS_AT_ONCE = 256  # that pass a fine-tuned text tower in validation
+CPU_BATCH = 8
+"""Images per pass of a frozen tower on a CPU; with 64 a convolutional one takes half as long again."""
+
+EMBED_FIRST = 50_000
+"""Largest number of training images whose captions are all embedded before the first step."""
+
+TEXT_BATCH = 256
+"""Texts per pass of the text tower in validation."""
 
 
-class DualTrainer(ContrastiveModule):
-    """Two pretrained towers and a projection head on each.
+class DualEncoderModule(ContrastiveModule):
+    """Trains a projection head on each of two pretrained towers, and the towers where they have a learning rate.
 
-    An image's vector is the head's projection of its mean patch token. Where the image tower is frozen and images are
-    cut without chance, ``--data.cache`` keeps these means, 2 W bytes an image, so that epochs do without the tower.
-    A fine-tuned tower may have weights that nothing here reads, such as a classifier's: with several processes use
-    ``--trainer.strategy ddp_find_unused_parameters_true``.
+    The vector of an image is the projection of its mean patch token. If the image tower is frozen and images are
+    cropped without randomness, the data module's ``cache`` keeps these means, 2 W bytes per image, and later epochs do
+    not run the tower. A fine-tuned tower may have parameters that get no gradient, such as those of a classifier: with
+    several processes use Lightning's strategy ``ddp_find_unused_parameters_true``.
 
     Args:
         image: image tower, "timm:NAME" or an open_clip name.
         text: text tower, "st:ORG/NAME" or an open_clip name.
         dim: width D of the shared space.
-        projection: kind of both heads: "linear" is one layer, as CLIP's own; "mlp" is linear, GELU, linear, dropout,
-            residual, LayerNorm. After "linear" images can be segmented at once and a patch embedder can start from
-            it (start: clip); after "mlp" one has to be trained first (start: paper).
+        projection: kind of both heads: "linear" is one layer, as in CLIP; "mlp" is linear, GELU, linear, dropout,
+            residual, LayerNorm. With "linear" the model segments images without further training and a patch
+            embedder can start from the projection (start: clip); with "mlp" one must be trained (start: paper).
         dropout: of mlp heads.
-        size: side of the square images in pixels; null takes the image tower's own.
-        temperature: of the loss at its start; it is learned, as in CLIP.
+        size: side of the square images in pixels; null takes that of the image tower.
+        temperature: of the loss at the start of training, in [0.01, 1]; it is learned, as in CLIP.
         image_lr: peak learning rate of the image tower; 0 freezes it.
         text_lr: peak learning rate of the text tower; 0 freezes it.
         head_lr: peak learning rate of the heads and the temperature.
-        weight_decay: of weight matrices; gains and biases have none.
-        warmup: steps of linear warm-up, then a cosine to zero.
+        weight_decay: of weight matrices; gains and biases are not decayed.
+        warmup: steps, at most a quarter of all, in which the learning rate rises linearly; then it falls as a cosine.
     """
-
-    rate_flag = "--model.head_lr, --model.image_lr or --model.text_lr"
 
     def __init__(
         self,
@@ -82,16 +84,16 @@ class DualTrainer(ContrastiveModule):
         warmup: int = 50,
     ) -> None:
         super().__init__()
-        for flag, rate in {"image_lr": image_lr, "text_lr": text_lr}.items():
+        for name, rate in {"image_lr": image_lr, "text_lr": text_lr}.items():
             if rate < 0:
-                raise UserError(f"--model.{flag} {rate}: 0, which freezes the tower, or more")
-        for flag, count in {"dim": dim, "size": size}.items():
+                raise ArgumentError(name, rate, "must be at least 0, which freezes the tower")
+        for name, count in {"dim": dim, "size": size}.items():
             if count is not None and count < 1:
-                raise UserError(f"--model.{flag} {count}: 1 or more")
+                raise ArgumentError(name, count, "must be at least 1")
         if not 0.01 <= temperature <= 1:
-            raise UserError(f"--model.temperature {temperature}: from 0.01 to 1, such as 0.07")
+            raise ArgumentError("temperature", temperature, "must be between 0.01 and 1, such as 0.07")
         self.save_hyperparameters()
-        self.strict_loading = False  # checkpoints leave out frozen towers
+        self.strict_loading = False  # checkpoints do not hold frozen towers
         self.rates = {"image": image_lr, "text": text_lr}
         self.head_lr, self.weight_decay, self.warmup = head_lr, weight_decay, warmup
         self.towers = load_backbone(f"{image}+{text}")
@@ -128,8 +130,8 @@ class DualTrainer(ContrastiveModule):
     def image_size(self) -> int:
         return self.config.size
 
-    def train(self, mode: bool = True) -> DualTrainer:
-        """Frozen towers stay in eval mode."""
+    def train(self, mode: bool = True) -> DualEncoderModule:
+        """Set the mode; frozen towers stay in eval mode."""
         super().train(mode)
         for side, rate in self.rates.items():
             getattr(self.towers, side).train(mode and rate > 0)
@@ -141,7 +143,7 @@ class DualTrainer(ContrastiveModule):
         return self.embed_images(batch), self.embed_texts(batch["texts"])
 
     def embed_images(self, batch: dict[str, Any]) -> Tensor:
-        """Unit vectors, float32 [B, D], of ``"images"`` [B, 3, H, W] or of kept ``"tokens"`` [B, 1, W]."""
+        """Unit vectors, float32 [B, D], of ``"images"`` [B, 3, H, W] or of cached ``"tokens"`` [B, 1, W]."""
         if "tokens" in batch:
             means = batch["tokens"].squeeze(1)
         else:
@@ -154,73 +156,68 @@ class DualTrainer(ContrastiveModule):
         if self.config.text_tuned and texts:
             embedded = F.normalize(self.towers.text.encode(texts).float(), dim=-1)
         else:
-            embedded = self.towers.encode_text(texts)  # each text is computed once
+            embedded = self.towers.encode_text(texts)  # cached: each text is encoded once
         return F.normalize(self.text_head(embedded).float(), dim=-1)
 
     def _means(self, images: Tensor) -> Tensor:
         """Mean patch tokens [B, W] of uint8 images."""
         self.check_size(images)
-        if not len(images):  # none of this process's images could be read
+        if not len(images):  # no image of this process could be read
             return torch.empty(0, self.config.width, device=self.device)
-        alone = not self.config.image_tuned and images.device.type == "cpu"
-        parts = images.split(IMAGES_AT_ONCE if alone else len(images))
+        small = not self.config.image_tuned and images.device.type == "cpu"
+        parts = images.split(CPU_BATCH if small else len(images))
         return torch.cat([mean_of_tokens(self.towers.image, self.towers.normalize(part)) for part in parts])
 
-    # ------------------------------------------------------------ what --data.cache keeps
+    # ------------------------------------------------------------ cached tokens
 
     @torch.no_grad()
     def frozen_tokens(self, images: Tensor) -> Tensor:
-        """Mean patch tokens as one patch, [B, 1, W]."""
+        """Mean patch tokens [B, 1, W], to be cached."""
         return self._means(images).unsqueeze(1)
 
     def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
-        """What `frozen_tokens` of a source depend on.
+        """Everything that `frozen_tokens` of a source depend on.
 
         Raises:
-            UserError: the image tower is trained.
+            ArgumentError: the image tower is trained.
         """
         if self.config.image_tuned:
-            raise UserError(
-                f"--model.image_lr {self.rates['image']}: a tower that trains has no features to keep; "
-                "set --data.cache null"
-            )
+            rate = self.rates["image"]
+            raise ArgumentError("image_lr", rate, "tokens of a tower that trains cannot be cached; set cache: null")
         stamp = Stamp.of(self.towers, self.towers.dense_variants[0], size, cut, source, dtype)
         return dataclasses.replace(stamp, dense=f"mean of {stamp.dense}", patches=1)
 
     # ------------------------------------------------------------ training
 
     def on_fit_start(self) -> None:
-        """Embed all captions of a small set at once: batches of texts of one length are then full."""
+        """Embed all captions of a small data set at once, which fills the batches of texts of one length."""
         parts = getattr(getattr(self.trainer, "datamodule", None), "parts", None)
         if parts is None or self.config.text_tuned:
             return
         sources = parts()[0]
-        if sum(map(len, sources)) <= EMBEDDED_AT_ONCE:
+        if sum(map(len, sources)) <= EMBED_FIRST:
             self.towers.encode_text(
                 [text for source in sources for i in range(len(source)) for text, _ in source.descriptions(i)]
             )
 
     def on_validation_epoch_start(self) -> None:
-        self._held_out = HeldOut()
+        self._validator = RetrievalValidator()
 
     def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        images = self.embed_images(batch)
-        self._held_out.add([images.unsqueeze(1)], batch["texts"], positives_of(batch, images))
+        self._validator.add([self.embed_images(batch).unsqueeze(1)], batch["texts"], batch.get("positives"))
 
     def on_validation_epoch_end(self) -> None:
-        """Retrieval among all held-out images and captions of all processes."""
+        """Log retrieval between all validation images and captions of all processes."""
 
         def embed(texts: Sequence[str]) -> Tensor:
-            parts = (texts[i : i + TEXTS_AT_ONCE] for i in range(0, max(1, len(texts)), TEXTS_AT_ONCE))
+            parts = (texts[i : i + TEXT_BATCH] for i in range(0, max(1, len(texts)), TEXT_BATCH))
             return torch.cat([self.embed_texts(part) for part in parts])
 
-        found = self._held_out.score(embed, self.device)
-        self.log("val_recall", found.mean, prog_bar=True)
-        self.log_dict({f"val_image_to_text_R{k}": share for k, share in found.image_to_text.items()})
-        self.log_dict({f"val_text_to_image_R{k}": share for k, share in found.text_to_image.items()})
+        for name, figure in self._validator.compute(embed, self.device).items():
+            self.log(name, figure, prog_bar=name == "val_recall")
 
     def configure_optimizers(self) -> Any:
-        """AdamW under one schedule; towers, heads and temperature each at their own rate."""
+        """AdamW with one schedule; the towers and the heads (with the temperature) have their own learning rates."""
         trained = [
             (self.head_lr, [*self.image_head.parameters(), *self.text_head.parameters(), self.scale]),
             *((rate, list(getattr(self.towers, side).parameters())) for side, rate in self.rates.items() if rate),
@@ -232,16 +229,12 @@ class DualTrainer(ContrastiveModule):
                 (self.weight_decay, [p for p in parameters if p.requires_grad and p.ndim > 1]),
                 (0.0, [p for p in parameters if p.requires_grad and p.ndim < 2]),
             )
-            if some
         ]
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = min(self.warmup, max(1, steps // 4))  # a short run would end in its warm-up
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(warmup, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return adamw(groups, min(self.warmup, max(1, steps // 4)), steps)  # short runs have a shorter warm-up
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Frozen towers are named by the hyper-parameters."""
+        """Leave out the frozen towers: the hyper-parameters name them."""
         frozen = tuple(f"towers.{side}." for side, rate in self.rates.items() if not rate)
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith(frozen)}

@@ -8,7 +8,7 @@ import pytest
 
 from pacl import pretrain
 from pacl.cli.lightning import find_config, with_config
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 
 def test_a_config_is_put_in_front_where_none_is_named() -> None:
@@ -25,12 +25,13 @@ def test_configs_are_found_outside_the_clone(tmp_path: Path, monkeypatch: pytest
     assert with_config(["-c", "configs/scenes.yaml", "--out", "x"], "y") == ["-c", str(found), "--out", "x"]
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "scenes.yaml").write_text("out: mine\n")
-    assert find_config("configs/scenes.yaml") == Path("configs/scenes.yaml")  # one's own goes first
+    assert find_config("configs/scenes.yaml") == Path("configs/scenes.yaml")  # a user's own file goes first
 
 
 def test_a_missing_config_names_those_there_are() -> None:
-    with pytest.raises(UserError, match="configs/scenes_clip"):
+    with pytest.raises(ArgumentError, match="configs/scenes_clip") as error:
         find_config("nowhere.yaml")
+    assert (error.value.argument, error.value.value) == ("config", "nowhere.yaml")
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ callbacks:
     ("settings", "message"),
     [
         ({"every_n_epochs": 0}, "SegmentationScore.every_n_epochs 0"),
-        ({"size": 1}, "--size 1"),
+        ({"size": 1}, "size 1"),
         ({"templates": "none-such"}, 'templates "none-such"'),
         ({"images": "/no/such"}, "/no/such does not exist"),
         ({"names": "/no/such"}, "class file /no/such does not exist"),
@@ -332,7 +332,7 @@ def test_mistakes_of_the_score_show_before_the_data_are_read(
         ({"prompts": []}, "at least one"),
         ({"prompts": ["=x"]}, "empty prompt"),
         ({"cell": 8}, "cell 8"),
-        ({"size": 1}, "--size 1"),
+        ({"size": 1}, "size 1"),
     ],
 )
 def test_mistakes_of_the_grid_show_before_the_data_are_read(settings, message, tiny_clip, photos, tmp_path):

@@ -1,4 +1,4 @@
-"""A miniature CLIP learns, and what is stored is what was learned."""
+"""A miniature CLIP learns and is saved."""
 
 import json
 import math
@@ -9,9 +9,9 @@ import pytorch_lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from pacl import pretrain
 from pacl.errors import UserError
-from pacl.training.pretrain_clip import CONFIG, WEIGHTS, CLIPTrainer, Towers, save_clip
+from pacl.training.contrastive import Export
+from pacl.training.pretrain_clip import CONFIG, WEIGHTS, CLIPModule, Towers, save_clip
 
 TINY = Towers(image_size=32, width=64, layers=2, text_width=32, text_layers=1, dim=32)
 WORDS = ("red", "green", "blue", "yellow", "a", "square")
@@ -48,26 +48,26 @@ def tiny_trainer(tmp_path: Path, **changes: object) -> L.Trainer:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CLIPTrainer, L.Trainer, Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CLIPModule, L.Trainer, Path]:
     folder = tmp_path_factory.mktemp("clip")
     L.seed_everything(0)
-    module = CLIPTrainer(TINY, WORDS, learning_rate=3e-3, warmup=5, patch_dropout=0.5, whole_from=0.5)
-    trainer = tiny_trainer(folder, callbacks=[pretrain.Export(str(folder / "clip"), every=20)])
+    module = CLIPModule(TINY, WORDS, learning_rate=3e-3, warmup=5, patch_dropout=0.5, dropout_until=0.5)
+    trainer = tiny_trainer(folder, callbacks=[Export(str(folder / "clip"), every=20)])
     trainer.fit(module, Squares())
     return module, trainer, folder / "clip"
 
 
-def test_it_learns(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
+def test_it_learns(trained: tuple[CLIPModule, L.Trainer, Path]) -> None:
     _, trainer, _ = trained
     assert float(trainer.callback_metrics["val_loss"]) < 0.5 * math.log(4)
     assert float(trainer.callback_metrics["val_accuracy"]) == 1.0
 
 
-def test_pictures_are_seen_whole_at_the_end(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
+def test_no_patches_are_dropped_at_the_end(trained: tuple[CLIPModule, L.Trainer, Path]) -> None:
     assert isinstance(trained[0].clip.visual.patch_dropout, torch.nn.Identity)
 
 
-def test_what_is_stored_is_what_was_learned(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
+def test_the_saved_weights_are_the_trained_ones(trained: tuple[CLIPModule, L.Trainer, Path]) -> None:
     """open_clip loads the folder, and the weights are the trained ones in float16, bit for bit."""
     import open_clip
 
@@ -80,7 +80,7 @@ def test_what_is_stored_is_what_was_learned(trained: tuple[CLIPTrainer, L.Traine
         assert torch.equal(value.half().float(), theirs[name].float()), name
 
 
-def test_the_stored_folder_is_a_backbone(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
+def test_the_stored_folder_is_a_backbone(trained: tuple[CLIPModule, L.Trainer, Path]) -> None:
     from pacl.models.backbone import load_backbone
 
     module, _, folder = trained
@@ -94,7 +94,7 @@ def test_the_stored_folder_is_a_backbone(trained: tuple[CLIPTrainer, L.Trainer, 
     torch.testing.assert_close(clip.encode_text(texts), expected, atol=5e-3, rtol=0)
 
 
-def test_configuration_has_the_ids_of_its_words(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
+def test_configuration_has_the_ids_of_its_words(trained: tuple[CLIPModule, L.Trainer, Path]) -> None:
     config = json.loads((trained[2] / CONFIG).read_text())
     assert config["vocabulary"] == sorted(WORDS)
     assert len(config["token_ids"]) == config["model_cfg"]["text_cfg"]["vocab_size"] == len(WORDS) + 3
@@ -102,12 +102,12 @@ def test_configuration_has_the_ids_of_its_words(trained: tuple[CLIPTrainer, L.Tr
 
 
 def test_without_a_vocabulary_the_whole_table() -> None:
-    module = CLIPTrainer(TINY)
+    module = CLIPModule(TINY)
     assert module.clip.token_embedding.weight.shape[0] == 49408
 
 
 def test_a_failed_writing_leaves_the_old_file(
-    trained: tuple[CLIPTrainer, L.Trainer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[CLIPModule, L.Trainer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / WEIGHTS).write_bytes(b"old")
 
@@ -115,13 +115,13 @@ def test_a_failed_writing_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(UserError, match="No space"):
+    with pytest.raises(UserError, match="No space left on device"):
         save_clip(trained[0], tmp_path)
     assert (tmp_path / WEIGHTS).read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
 
 
-def test_gains_biases_and_embeddings_do_not_decay(trained: tuple[CLIPTrainer, L.Trainer, Path]) -> None:
+def test_gains_biases_and_embeddings_do_not_decay(trained: tuple[CLIPModule, L.Trainer, Path]) -> None:
     module, trainer, _ = trained
     optimizer = trainer.optimizers[0]
     decayed, rest = optimizer.param_groups
@@ -134,7 +134,7 @@ def test_gains_biases_and_embeddings_do_not_decay(trained: tuple[CLIPTrainer, L.
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.clip.parameters()))
 
 
-def test_pictures_of_another_size_are_refused() -> None:
+def test_images_of_another_size_are_refused() -> None:
     batch = {"images": torch.zeros(1, 3, 40, 32, dtype=torch.uint8), "texts": ["a red square"]}
-    with pytest.raises(UserError, match="image_size 32: the data's pictures are 40 x 32"):
-        CLIPTrainer(TINY, WORDS)(batch)
+    with pytest.raises(UserError, match="40 x 32"):
+        CLIPModule(TINY, WORDS)(batch)

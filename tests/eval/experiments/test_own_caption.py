@@ -45,7 +45,7 @@ def test_phi_pools_with_the_first_positive_of_each_image(tiny_clip: str) -> None
     module = OwnCaptionModule(tiny_clip, temperature=0.3)
     with torch.no_grad():
         tokens = module.tokens_of(BATCH)
-        t, positives = module.texts_of(BATCH, 3)
+        t, positives = module.texts_of(BATCH)
         phi = module.phi(tokens, t)
         v = module.pacl.embed_tokens(tokens)
     assert torch.equal(positives, POSITIVES)
@@ -61,7 +61,7 @@ def test_with_one_text_it_is_the_usual_phi(tiny_clip: str) -> None:
     batch = {**BATCH, "texts": TEXTS[:1], "positives": torch.ones(3, 1, dtype=torch.bool)}
     with torch.no_grad():
         tokens = module.tokens_of(batch)
-        t, _ = module.texts_of(batch, 3)
+        t, _ = module.texts_of(batch)
         torch.testing.assert_close(module.phi(tokens, t), PACLModule(tiny_clip).phi(tokens, t))
 
 
@@ -122,7 +122,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         own_caption.main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert shown.startswith("usage: pacl own_caption")
+    assert shown.startswith("usage: eval.experiments.own_caption")
     assert "pool each image with its OWN caption" in shown
     assert "--model.temperature" in shown
 
@@ -132,6 +132,6 @@ def test_pooling_is_by_a_softmax_that_sums_to_one(tiny_clip: str) -> None:
     module = OwnCaptionModule(tiny_clip)
     tokens = torch.randn(3, 1, module.pacl.clip.width).expand(3, 5, -1)
     with torch.no_grad():
-        t, _ = module.texts_of(BATCH, 3)
+        t, _ = module.texts_of(BATCH)
         v = module.pacl.embed_tokens(tokens)[:, 0]  # [B, D]
         torch.testing.assert_close(module.phi(tokens, t), F.normalize(v, dim=-1) @ t.T)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pacl.training.schedule import warmup_cosine
+from pacl.training.optimizer import warmup_cosine
 
 
 def test_it_rises_linearly_and_falls_as_a_cosine() -> None:

@@ -1,0 +1,78 @@
+"""Model cards of heads: Markdown with the front matter of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pacl.models.model import HeadConfig
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Facts about a finished training.
+
+    Attributes:
+        data: a description of each source, with its number of images.
+        settings: name -> value of the main settings.
+        figures: name -> value as logged last.
+        start_recall: validation recall before the first step, if it was measured.
+        steps: optimizer steps.
+        images: images seen, with repetitions.
+        skipped: how many of these could not be used.
+        seconds: duration, since the last resumption.
+        device: what it ran on.
+        resumed: whether it was resumed.
+        weights: which weights are saved.
+    """
+
+    data: Sequence[str]
+    settings: Mapping[str, object]
+    figures: Mapping[str, float]
+    steps: int
+    images: int
+    skipped: int
+    seconds: float
+    device: str
+    resumed: bool = False
+    start_recall: float | None = None
+    weights: str = "the last"
+
+
+def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
+    """The card of a head, and of the training that made it."""
+    pooling = "mean pooling" if config.temperature == float("inf") else f"temperature {config.temperature:g}"
+    facts = {
+        "CLIP": f"`{config.backbone}`, frozen; loaded by its name, checked against checksum `{config.checksum[:12]}`",
+        "patch tokens": f"`{config.dense}`, {config.size} px",
+        "embedder": f"`{config.start}` start, {config.width} -> {config.hidden} -> {config.dim}",
+        "pooling": pooling + (", learned" if config.learn_temperature else ""),
+    }
+    if run is not None:
+        facts |= {
+            "data": "; ".join(run.data),
+            "training": f"{run.steps:,} steps over {run.images:,} images, with repetitions"
+            + (f" ({run.skipped:,} of them unusable)" if run.skipped else "")
+            + f", {run.seconds / 60:.1f} minutes on {run.device}"
+            + (" (since it was resumed)" if run.resumed else ""),
+            "weights": run.weights,
+            "settings": ", ".join(f"{name} {value}" for name, value in run.settings.items()),
+        }
+    lines = [
+        *("---", "library_name: pacl", "license: apache-2.0", "tags: [clip, segmentation]", "---", ""),
+        f"# A PACL patch embedder for `{config.backbone}`",
+        "",
+        "```bash",
+        'python -m pacl.segment image.jpg "a dog" "grass" --model PATH_OF_THIS_FOLDER',
+        "```",
+        "",
+        *("| | |", "|---|---|"),
+        *(f"| {name} | {value} |" for name, value in facts.items()),
+    ]
+    if run is not None and run.figures:
+        start = {} if run.start_recall is None else {"val_recall before the first step": run.start_recall}
+        lines += ["", "| at the end | |", "|---|---|"]
+        lines += [f"| {name} | {value:.4g} |" for name, value in {**start, **run.figures}.items()]
+    return "\n".join(lines) + "\n"

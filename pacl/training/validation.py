@@ -1,0 +1,70 @@
+"""Retrieval between the validation images and their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pacl.distributed import gather_rows, gather_texts
+from pacl.metrics.retrieval import recalls, score_all_pairs
+
+
+class RetrievalValidator:
+    """Collects the embedded images of a validation epoch and computes the recall over all of them at its end.
+
+    Shapes: B images and T texts of a batch, I images of this process, P patches, D embedding.
+    """
+
+    def __init__(self) -> None:
+        self.patches: list[Tensor] = []
+        self.pairs: list[tuple[Sequence[str], Tensor]] = []
+
+    def add(self, patches: Sequence[Tensor], texts: Sequence[str], positives: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            patches: unit patch embeddings [B, P, D], in any number of parts.
+            texts: T texts, no two of them equal.
+            positives: bool [B, T], True where the text belongs to the image; None: text i belongs to image i alone.
+        """
+        self.patches += [part.half().cpu() for part in patches if len(part)]
+        self.pairs.append((texts, torch.eye(len(texts), dtype=torch.bool) if positives is None else positives.cpu()))
+
+    def compute(
+        self,
+        encode_text: Callable[[Sequence[str]], Tensor],
+        device: torch.device,
+        *,
+        temperature: float = 1.0,
+        cosine: bool = True,
+    ) -> dict[str, float]:
+        """Recalls in [0, 1] over the images and texts of all processes, which must all call it.
+
+        Args:
+            encode_text: texts -> unit embeddings [T, D] on that device.
+            device: where phi is computed.
+            temperature: of phi, see `pacl.models.compatibility.compatibility`; without effect on single patches.
+            cosine: whether phi is a cosine.
+
+        Returns:
+            "val_recall", the mean of "val_image_to_text_R1", "..._R5", "..._R10", "val_text_to_image_R1", ...
+        """
+        column: dict[str, int] = {}
+        found, first = [torch.empty(2, 0, dtype=torch.int64)], 0
+        for texts, positives in self.pairs:
+            columns = torch.tensor([column.setdefault(text, len(column)) for text in texts], dtype=torch.int64)
+            image, text = positives.nonzero().unbind(1)
+            found.append(torch.stack([image + first, columns[text]]))
+            first += len(positives)
+        positives = torch.zeros(first, len(column), dtype=torch.bool)  # [I, texts of this process]
+        positives[tuple(torch.cat(found, 1))] = True
+
+        t, positives = gather_texts(list(column), encode_text(list(column)), positives.to(device))
+        patches = torch.cat(self.patches) if self.patches else torch.empty(0, 1, t.shape[1])
+        phi = score_all_pairs(patches, t, temperature=temperature, cosine=cosine, device=device).to(device)
+        result = recalls(gather_rows(phi), gather_rows(positives))
+        figures = {"val_recall": result.mean}
+        figures |= {f"val_image_to_text_R{k}": share for k, share in result.image_to_text.items()}
+        return figures | {f"val_text_to_image_R{k}": share for k, share in result.text_to_image.items()}
