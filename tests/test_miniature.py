@@ -28,7 +28,7 @@ CLIP = {
     "data.n_val": 16,
     "data.size": SIDE,
     "data.batch_size": 48,
-    "data.alike": 4,
+    "data.block": 4,
     "model.towers.image_size": SIDE,
     "model.towers.patch_size": 4,
     "model.towers.width": 64,

@@ -57,7 +57,7 @@ def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> No
         "data.n_val": 8,
         "data.size": 32,
         "data.batch_size": 8,
-        "data.alike": 4,
+        "data.block": 4,
         "model.towers.image_size": 32,
         "model.towers.width": 32,
         "model.towers.layers": 1,

@@ -108,7 +108,7 @@ def measure(
     for index in range(count):
         drawn = scene(split, index, size=(192, 256), pairs=pairs)
         segmenter.set_image(drawn.image)
-        there = [thing.name for thing in drawn.things]
+        there = [obj.name for obj in drawn.objects]
         absent = rng.choice([name for name in OBJECT_NAMES if name not in there])
         for margin, (ious, shares) in found.items():
             model.config = dataclasses.replace(config, contrast_margin=margin)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pacl.scenes.data import SceneData
-    from pacl.scenes.pairs import ScenePairData
+    from pacl.scenes.pretraining import ScenePretrainingData
 
-_HOMES = {"SceneData": "data", "ScenePairData": "pairs"}
+_HOMES = {"SceneData": "data", "ScenePretrainingData": "pretraining"}
 
 __all__ = sorted(_HOMES)
 

@@ -1,7 +1,6 @@
-"""What a scene says: the words of the procedural scenes and the captions made of them.
+"""Captions of the procedural scenes, and their vocabulary.
 
-Every word that a caption can hold stands in one of the tables below, so `VOCABULARY` is read off them. A
-caption is always true of its scene; it may leave things out.
+A caption is true of its scene; it may leave objects out. All words of all captions are in the tables below.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ TEXTURES = ("plain", "striped", "dotted", "checkered")
 GROUNDS = ("grass", "water", "sand", "snow", "bricks", "wood", "sky", "road")
 
 HELD_OUT: frozenset[tuple[str, str]] = frozenset((COLOURS[i % len(COLOURS)], kind) for i, kind in enumerate(KINDS))
-"""(colour, kind) pairs that no training picture or caption holds: a diagonal through the table, so that every
-kind is in it once and every colour once or twice (10 of 80)."""
+"""(colour, kind) pairs that are held out of training images and captions: 10 of 80, with every kind once and every
+colour once or twice."""
 
 ALL_PAIRS: tuple[tuple[str, str], ...] = tuple(itertools.product(COLOURS, KINDS))
 SEEN_PAIRS: tuple[tuple[str, str], ...] = tuple(pair for pair in ALL_PAIRS if pair not in HELD_OUT)
 
-# Object and ground go into {}; each line is a way to say the same thing.
 _AROUND = ("", "", "", "", "a photo of ", "a picture of ", "an image of ", "a drawing of ", "there is ")
-_ONE_OBJECT = (  # among them the seven prompt templates that the PACL paper uses
+_ONE_OBJECT = (  # with the seven prompt templates of the PACL paper
     "itap of {a}.",
     "a bad photo of {the}.",
     "a origami {bare}.",
@@ -49,7 +47,7 @@ _ON = {
     "sky": ("in the sky", "in front of the sky", "over the sky"),
     "road": ("on a road", "on the road", "over the road"),
 }
-_GROUND_FIRST = ("{ground} with {things}", "{ground} behind {things}", "{things} over {ground}")
+_GROUND_FIRST = ("{ground} with {objects}", "{ground} behind {objects}", "{objects} over {ground}")
 _TWO_GROUNDS = {
     "over": ("{first} above {second}", "{second} below {first}", "{first} and {second}"),
     "beside": ("{first} left of {second}", "{second} right of {first}", "{second} and {first}"),
@@ -68,7 +66,7 @@ _ARTICLES = ("a", "an", "the")
 
 
 def _words(table: object) -> set[str]:
-    """All words of nested tables of strings, fields such as ``{a}`` left out."""
+    """All words of nested tables of strings, without fields such as ``{a}``."""
     if isinstance(table, str):
         return set(re.findall(r"[a-z]+", re.sub(r"{\w+}", " ", table)))
     if isinstance(table, dict):
@@ -87,13 +85,13 @@ VOCABULARY: tuple[str, ...] = tuple(
         )
     )
 )
-"""Every word of every caption and prompt, sorted; punctuation (`PUNCTUATION`) comes on top."""
+"""Every word of every caption and prompt, sorted, without `PUNCTUATION`."""
 PUNCTUATION = (",", ".")
 
 
 @dataclass(frozen=True)
-class Thing:
-    """One object as a caption sees it; lengths in units of the picture's shorter side, y downwards."""
+class SceneObject:
+    """An object as captions describe it; lengths as shares of the shorter side of the image, y downwards."""
 
     colour: str
     kind: str
@@ -102,7 +100,7 @@ class Thing:
     x: float
     y: float
     ground: str
-    covers: tuple[int, ...] = ()  # positions, in the scene's list, of the things it lies on top of
+    covers: tuple[int, ...] = ()  # indices of the objects that it partly hides
 
     @property
     def name(self) -> str:
@@ -122,50 +120,52 @@ OBJECT_NAMES: tuple[str, ...] = tuple(object_name(*pair) for pair in ALL_PAIRS)
 HELD_OUT_NAMES: tuple[str, ...] = tuple(object_name(*pair) for pair in ALL_PAIRS if pair in HELD_OUT)
 
 
-def describe(rng: Random, things: Sequence[Thing], grounds: Sequence[str], split: str | None) -> tuple[str, list[str]]:
+def describe(
+    rng: Random, objects: Sequence[SceneObject], grounds: Sequence[str], split: str | None
+) -> tuple[str, list[str]]:
     """A caption that is true of a scene, and the names that it mentions.
 
     Args:
-        rng: Source of chance.
-        things: The scene's objects, the lowest first.
-        grounds: One ground, or two of which the first is the upper or the left one.
+        rng: random generator.
+        objects: of the scene, the lowest first.
+        grounds: one ground, or two, the upper or left one first.
         split: ``"over"`` or ``"beside"`` for two grounds, else None.
 
     Returns:
-        The caption, and its phrases: ``"a <colour> <kind>"`` of the objects it names with their colour, then
-        its grounds, each once.
+        The caption, and the names in it: ``"a <colour> <kind>"`` of objects that it names with their colour, then
+        grounds, each once.
     """
-    order = list(range(len(things)))
+    order = list(range(len(objects)))
     rng.shuffle(order)
     if len(order) > 1 and rng.random() < 0.12:
         order.pop()
-    chance = rng.random()
-    if len(things) == 1 and chance < 0.3:
+    choice = rng.random()
+    if len(objects) == 1 and choice < 0.3:
         template = rng.choice(_ONE_OBJECT)
-        words, phrases = _mention(rng, things[0], colourless=0.1)
+        words, phrases = _mention(rng, objects[0], colourless=0.1)
         caption = template.format(a=with_article(words), the=f"the {words}", bare=words)
         return caption, phrases
 
     phrases = []
     parts = []
     for i in order:
-        words, named = _mention(rng, things[i], colourless=0.03)
+        words, named = _mention(rng, objects[i], colourless=0.03)
         phrases += named
         parts.append(f"the {words}" if rng.random() < 0.12 else with_article(words))
-    listing = _listing(rng, parts, order, things)
+    listing = _listing(rng, parts, order, objects)
     around = rng.choice(_AROUND)
 
-    if chance < 0.42:  # objects only
+    if choice < 0.42:  # objects only
         caption = around + listing
-    elif len(grounds) == 2 and chance < 0.8:
+    elif len(grounds) == 2 and choice < 0.8:
         both = rng.choice(_TWO_GROUNDS[split or "over"]).format(first=grounds[0], second=grounds[1])
-        caption = around + rng.choice(_GROUND_FIRST).format(ground=both, things=listing)
+        caption = around + rng.choice(_GROUND_FIRST).format(ground=both, objects=listing)
         phrases += grounds
-    elif len(grounds) == 1 and chance < 0.6:
-        caption = around + rng.choice(_GROUND_FIRST).format(ground=grounds[0], things=listing)
+    elif len(grounds) == 1 and choice < 0.6:
+        caption = around + rng.choice(_GROUND_FIRST).format(ground=grounds[0], objects=listing)
         phrases += grounds
-    else:  # where the last one named stands
-        ground = things[order[-1]].ground
+    else:  # the ground of the last object
+        ground = objects[order[-1]].ground
         caption = around + f"{listing} {rng.choice(_ON[ground])}"
         phrases.append(ground)
     if rng.random() < 0.2:
@@ -173,35 +173,35 @@ def describe(rng: Random, things: Sequence[Thing], grounds: Sequence[str], split
     return caption, phrases
 
 
-def _mention(rng: Random, thing: Thing, colourless: float) -> tuple[str, list[str]]:
-    """``"small striped red star"`` and what of it counts as a phrase."""
+def _mention(rng: Random, obj: SceneObject, colourless: float) -> tuple[str, list[str]]:
+    """``"small striped red star"``, and its name if the colour is mentioned."""
     words = []
     if rng.random() < 0.15:
-        if thing.size >= 0.52:
+        if obj.size >= 0.52:
             words.append(rng.choice(_LARGE))
-        elif thing.size <= 0.37:
+        elif obj.size <= 0.37:
             words.append(rng.choice(_SMALL))
     if rng.random() < 0.2:
-        words.append(thing.texture)
+        words.append(obj.texture)
     if rng.random() < colourless:
-        return " ".join([*words, thing.kind]), []
-    return " ".join([*words, thing.colour, thing.kind]), [thing.name]
+        return " ".join([*words, obj.kind]), []
+    return " ".join([*words, obj.colour, obj.kind]), [obj.name]
 
 
-def _listing(rng: Random, parts: list[str], order: list[int], things: Sequence[Thing]) -> str:
-    """The objects one after the other, the first two often with how they lie to each other."""
+def _listing(rng: Random, parts: list[str], order: list[int], objects: Sequence[SceneObject]) -> str:
+    """A list of the objects, often with the spatial relation of the first two."""
     if len(parts) == 1:
         return parts[0]
     if rng.random() < 0.6:
-        relation = rng.choice(_RELATIONS[_relation(rng, order[0], order[1], things)])
+        relation = rng.choice(_RELATIONS[_relation(rng, order[0], order[1], objects)])
         parts = [f"{parts[0]} {relation} {parts[1]}", *parts[2:]]
     if len(parts) == 1:
         return parts[0]
     return ", ".join(parts[:-1]) + rng.choice(_JOINS) + parts[-1]
 
 
-def _relation(rng: Random, i: int, j: int, things: Sequence[Thing]) -> str:
-    a, b = things[i], things[j]
+def _relation(rng: Random, i: int, j: int, objects: Sequence[SceneObject]) -> str:
+    a, b = objects[i], objects[j]
     if j in a.covers and rng.random() < 0.7:
         return "front"
     if i in b.covers and rng.random() < 0.7:

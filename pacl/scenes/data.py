@@ -1,4 +1,4 @@
-"""The procedural scenes as a source of captioned pictures."""
+"""Training data of procedural scenes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from pacl.data.caption_data import CaptionData
 from pacl.data.pairs import Description, PairSource
 from pacl.data.photos import Cut
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.scenes.captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
 from pacl.scenes.drawing import Scene, SceneDataset
 
 
-class ScenePairs:
-    """Scenes, each with some of the captions that it can be given. A `PairSource`.
+class SceneSource:
+    """Scenes with several captions each, a `PairSource`.
 
     Args:
         scenes: the scenes.
-        captions: how many of each.
+        captions: number of captions per scene.
     """
 
     def __init__(self, scenes: SceneDataset, captions: int) -> None:
@@ -41,7 +41,7 @@ class ScenePairs:
         return self._described[index]
 
     def _draw(self, index: int) -> Scene:
-        """Drawing is what costs: the captions are kept by the way."""
+        """Draw a scene and keep its captions."""
         scene, rng = self.scenes[index], Random(index)
         self._described[index] = [scene.describe(rng) for _ in range(self.captions)]
         return scene
@@ -51,19 +51,19 @@ class SceneData(CaptionData):
     """The procedural scenes with their captions (`pacl.scenes.drawing`).
 
     Args:
-        scenes: how many training scenes.
-        size: their side in pixels; null takes the CLIP's own.
-        seed: of the scenes; another seed is another world of scenes.
-        batch_size: images a step, over all processes.
-        nouns: put each caption's noun phrases beside the captions as further texts (the paper's augmentation).
-        templates: templates that these phrases are put into: none, photo, paper, imagenet or a file.
-        cache: as of `CaptionData`: "memory", a folder or null.
-        captions: of each scene; one of them is drawn each time.
+        scenes: number of training scenes.
+        size: side of the scenes in pixels; null takes that of the model.
+        seed: of the scenes.
+        batch_size: images per step, over all processes.
+        nouns: add the names in each caption as texts of their own (the augmentation of the paper).
+        templates: sentence templates for these names: none, photo, paper, imagenet or a file.
+        cache: where frozen tokens are kept, as in `CaptionData`: "memory", a folder or null.
+        captions: captions per scene; each step uses a random one.
         workers: processes that draw scenes; 0 draws them in the training process.
     """
 
     vocabulary = (*VOCABULARY, *PUNCTUATION)
-    contrast = (*OBJECT_NAMES, *GROUNDS)
+    contrast = (*OBJECT_NAMES, *GROUNDS)  # all names: a single prompt competes with them
 
     def __init__(
         self,
@@ -80,19 +80,19 @@ class SceneData(CaptionData):
         super().__init__(
             batch_size=batch_size,
             size=size,
-            cut=Cut("squash"),  # scenes are drawn square, at that very size
+            cut=Cut("squash"),  # scenes are squares of that size already
             nouns=nouns,
             templates=templates,
             cache=cache,
             workers=workers,
         )
-        self.scenes, self.captions, self.world = scenes, captions, seed
+        self.scenes, self.captions, self.scene_seed = scenes, captions, seed
 
     def summary(self) -> list[str]:
-        return [f"{self.scenes:,} procedural scenes (seed {self.world})"]
+        return [f"{self.scenes:,} procedural scenes (seed {self.scene_seed})"]
 
     def read(self) -> tuple[list[PairSource], list[PairSource]]:
         if self.captions < 1:
-            raise UserError(f"--data.captions {self.captions}: 1 or more")
-        scenes = SceneDataset("train", self.scenes, size=self.image_size(), seed=self.world)
-        return [ScenePairs(scenes, self.captions)], []
+            raise ArgumentError("captions", self.captions, "must be at least 1")
+        scenes = SceneDataset("train", self.scenes, size=self.image_size(), seed=self.scene_seed)
+        return [SceneSource(scenes, self.captions)], []

@@ -1,4 +1,4 @@
-"""The grounds of the procedural scenes: eight textures, drawn at any size, under one light."""
+"""The grounds of the procedural scenes: eight textures of any size; brightness and noise of the image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pacl.data.polygons import fill, polygon
 from pacl.scenes.captions import GROUNDS
+from pacl.scenes.polygons import fill, polygon
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.floating[Any]]
@@ -21,7 +21,7 @@ SIDE = 96.0  # units along the shorter side
 
 
 def draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Image, Image, list[str], str | None]:
-    """The picture before its objects: image, mask, names, and how two grounds are divided."""
+    """The image before its objects, the mask, the names, and how two grounds are divided ("over", "beside", None)."""
     first = rng.choice(choice)
     image = _crop(rng, first, h, w)
     mask = np.zeros((h, w), np.uint8)
@@ -31,7 +31,7 @@ def draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Im
     split = "over" if rng.random() < 0.7 else "beside"
     a, b = (rng.uniform(0.3, 0.7) for _ in range(2))
     b = a + (b - a) * 0.3  # a slight slope
-    if split == "over":  # the sky is where it belongs
+    if split == "over":  # the sky is above
         first, second, image = (second, first, _crop(rng, second, h, w)) if second == "sky" else (first, second, image)
         edge = polygon((0, a * h), (w, b * h), (w, h), (0, h))
     else:
@@ -43,7 +43,7 @@ def draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Im
 
 
 def ground_at(mask: Image, grounds: list[str], i: int, j: int, split: str | None) -> str:
-    """The ground around pixel (i, j); objects already there are looked past along the dividing line."""
+    """The ground at pixel (i, j); behind objects, the one that prevails in its row or column."""
     if split is None:
         return grounds[0]
     line = mask[i, :] if split == "over" else mask[:, j]
@@ -54,7 +54,7 @@ def ground_at(mask: Image, grounds: list[str], i: int, j: int, split: str | None
 
 
 def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
-    """A random window of a ground's texture, possibly mirrored, a little lighter or darker."""
+    """A random crop of the texture of a ground, mirrored and of changed brightness at random."""
     tile = _tile(ground, h, w)
     top, left = int(rng.random() * (h + 1)), int(rng.random() * (w + 1))
     window = tile[top : top + h, left : left + w]
@@ -64,7 +64,7 @@ def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
 
 
 def light(rng: Random, image: Image) -> None:
-    """Brightness and noise of the whole picture, in place."""
+    """Change the brightness of an image and add noise, in place."""
     noise = _noise_tile()
     h, w = image.shape[:2]
     side = noise.shape[0] // 2
@@ -84,7 +84,7 @@ def _noise_tile() -> Image:
 
 @lru_cache(maxsize=64)
 def _tile(ground: str, h: int, w: int) -> Image:
-    """A ground's texture on twice the canvas, drawn once per canvas size; uint8 [2h, 2w, 3]."""
+    """Texture of a ground, uint8 [2h, 2w, 3], for random crops of size (h, w)."""
     rng = np.random.default_rng(GROUNDS.index(ground))
     unit = min(h, w) / SIDE
     tile = _GROUND_PAINTERS[ground](rng, 2 * h, 2 * w, unit)

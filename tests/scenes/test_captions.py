@@ -75,12 +75,12 @@ def test_relations_hold(scenes: list[Scene]) -> None:
     pattern = re.compile(r"(\w+ \w+) (left of|right of|in front of|behind) (?:an?|the) (.*)")
     checked = 0
     for scene in scenes:
-        things = {f"{t.colour} {t.kind}": (i, t) for i, t in enumerate(scene.things)}
+        objects = {f"{t.colour} {t.kind}": (i, t) for i, t in enumerate(scene.objects)}
         match = pattern.search(scene.caption)
         if match is None:
             continue
-        first = things.get(match[1])
-        second = next((things[name] for name in things if re.match(rf"(\w+ )*?{name}\b", match[3])), None)
+        first = objects.get(match[1])
+        second = next((objects[name] for name in objects if re.match(rf"(\w+ )*?{name}\b", match[3])), None)
         if first is None or second is None or not re.match(r"(\w+ ){0,2}" + second[1].colour, match[3]):
             continue
         (i, a), (j, b) = first, second
@@ -97,11 +97,11 @@ def test_relations_hold(scenes: list[Scene]) -> None:
 
 def test_sizes_and_textures_are_true(scenes: list[Scene]) -> None:
     for scene in scenes:
-        for thing in scene.things:
+        for obj in scene.objects:
             for size, texture in re.findall(
-                rf"(large|big|small|tiny)? ?(plain|striped|dotted|checkered)? {thing.colour} {thing.kind}",
+                rf"(large|big|small|tiny)? ?(plain|striped|dotted|checkered)? {obj.colour} {obj.kind}",
                 scene.caption,
             ):
-                assert texture in ("", thing.texture), scene.caption
-                assert not (size in ("large", "big") and thing.size < 0.52), scene.caption
-                assert not (size in ("small", "tiny") and thing.size > 0.37), scene.caption
+                assert texture in ("", obj.texture), scene.caption
+                assert not (size in ("large", "big") and obj.size < 0.52), scene.caption
+                assert not (size in ("small", "tiny") and obj.size > 0.37), scene.caption

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from pacl.errors import UserError
-from pacl.scenes.data import SceneData, ScenePairs
+from pacl.errors import ArgumentError, UserError
+from pacl.scenes.data import SceneData, SceneSource
 from pacl.scenes.drawing import SceneDataset
 
 
 def pairs(count=6, captions=3, seed=0):
-    return ScenePairs(SceneDataset("train", count, size=16, seed=seed), captions)
+    return SceneSource(SceneDataset("train", count, size=16, seed=seed), captions)
 
 
-def test_scenes_are_pictures_with_captions():
+def test_scenes_are_images_with_captions():
     found = pairs()
     assert len(found) == 6
     assert found.name(2) == "train scene 2"
@@ -78,11 +78,16 @@ def test_the_run_s_seed_decides_the_order():
     assert texts(1) == texts(1) != texts(2)
 
 
+def test_captions_are_counted_from_one():
+    with pytest.raises(ArgumentError) as error:
+        module(captions=0).train_dataloader()
+    assert error.value.argument == "captions"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 1}, "--data.batch_size 1"),
-        ({"captions": 0}, "--data.captions 0: 1 or more"),
+        ({"batch_size": 1}, "batch_size 1"),
         ({"nouns": True, "templates": "no-such"}, "no-such"),
     ],
 )

@@ -5,17 +5,17 @@ import time
 import numpy as np
 import pytest
 
+from pacl.errors import ArgumentError
 from pacl.scenes.captions import COLOURS, GROUNDS, HELD_OUT, KINDS, SEEN_PAIRS, TEXTURES
 from pacl.scenes.drawing import (
     MIN_GROUND,
     MIN_VISIBLE,
-    RGB,
-    SILHOUETTES,
     SceneDataset,
-    alike_scenes,
     draw_scene,
     scene,
+    similar_scenes,
 )
+from pacl.scenes.objects import RGB, SILHOUETTES
 
 
 def test_a_scene_is_a_function_of_its_arguments() -> None:
@@ -51,22 +51,22 @@ def test_names_and_mask_agree() -> None:
     for drawn in SceneDataset("train", 200, size=64):
         counts = np.bincount(drawn.mask.ravel(), minlength=len(drawn.names))
         assert len(counts) == len(drawn.names) == len(set(drawn.names))
-        grounds = len(drawn.names) - len(drawn.things)
+        grounds = len(drawn.names) - len(drawn.objects)
         assert set(drawn.names[:grounds]) <= set(GROUNDS)
         assert 1 <= grounds <= 2
-        assert 1 <= len(drawn.things) <= 4
+        assert 1 <= len(drawn.objects) <= 4
         assert counts[:grounds].min() >= MIN_GROUND * drawn.mask.size
-        assert [thing.name for thing in drawn.things] == drawn.names[grounds:]
+        assert [obj.name for obj in drawn.objects] == drawn.names[grounds:]
 
 
 def test_nothing_is_hidden_for_the_most_part() -> None:
     """Seen again without what was drawn over it, at most MIN_VISIBLE's complement of an object is gone."""
     visible = []
     for drawn in SceneDataset("train", 300, size=96):
-        for i, thing in enumerate(drawn.things):
-            seen = np.count_nonzero(drawn.mask == len(drawn.names) - len(drawn.things) + i)
-            visible.append(seen / (thing.size * 96) ** 2)
-    # The slimmest outline, the moon's, fills about 0.24 of its square; the picture's edge may cut a tenth.
+        for i, obj in enumerate(drawn.objects):
+            seen = np.count_nonzero(drawn.mask == len(drawn.names) - len(drawn.objects) + i)
+            visible.append(seen / (obj.size * 96) ** 2)
+    # The slimmest outline, the moon's, fills about 0.24 of its square; the edge of the image may cut off a tenth.
     assert min(visible) > MIN_VISIBLE * 0.24 * 0.85
 
 
@@ -77,11 +77,11 @@ def test_the_mask_lies_on_the_colour(colour: str, monkeypatch: pytest.MonkeyPatc
 
     import cv2
 
-    monkeypatch.setattr("pacl.scenes.drawing.INK_STRENGTH", 0.0)
+    monkeypatch.setattr("pacl.scenes.objects.INK_STRENGTH", 0.0)
     found = 0
     for i in range(60):
         drawn = draw_scene(Random(f"{colour}{i}"), n_objects=1, size=96)
-        if drawn.things[0].colour != colour:
+        if drawn.objects[0].colour != colour:
             continue
         found += 1
         mask = (drawn.mask == len(drawn.names) - 1).astype(np.uint8)
@@ -99,45 +99,46 @@ def test_the_mask_lies_on_the_colour(colour: str, monkeypatch: pytest.MonkeyPatc
 def test_the_first_splits_hold_seen_pairs_only() -> None:
     for split in ("train", "val", "test"):
         for drawn in SceneDataset(split, 100, size=32):
-            assert {(t.colour, t.kind) for t in drawn.things} <= set(SEEN_PAIRS)
+            assert {(t.colour, t.kind) for t in drawn.objects} <= set(SEEN_PAIRS)
     for drawn in SceneDataset("test", 100, size=32, pairs="held_out"):
-        assert {(t.colour, t.kind) for t in drawn.things} <= HELD_OUT
+        assert {(t.colour, t.kind) for t in drawn.objects} <= HELD_OUT
 
 
 def test_everything_occurs() -> None:
     drawn = list(SceneDataset("train", 600, size=24))
-    things = [thing for s in drawn for thing in s.things]
-    assert {(t.colour, t.kind) for t in things} == set(SEEN_PAIRS)
-    assert {t.texture for t in things} == set(TEXTURES)
+    objects = [obj for s in drawn for obj in s.objects]
+    assert {(t.colour, t.kind) for t in objects} == set(SEEN_PAIRS)
+    assert {t.texture for t in objects} == set(TEXTURES)
     assert {name for s in drawn for name in s.names} >= set(GROUNDS)
-    assert {len(s.things) for s in drawn} == {1, 2, 3, 4}
+    assert {len(s.objects) for s in drawn} == {1, 2, 3, 4}
     assert {s.layout for s in drawn} == {None, "over", "beside"}
     assert set(SILHOUETTES) == set(KINDS)
 
 
 def test_n_objects() -> None:
     for n in (1, 4):
-        assert all(len(s.things) == n for s in SceneDataset("test", 5, size=48, n_objects=n))
+        assert all(len(s.objects) == n for s in SceneDataset("test", 5, size=48, n_objects=n))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("arguments", "wrong"),
     [
-        ({"split": "training"}, "training"),
-        ({"split": "val", "pairs": "unseen"}, "unseen"),
-        ({"split": "train", "pairs": "held_out"}, "seen pairs only"),
-        ({"split": "train", "pairs": "all"}, "seen pairs only"),
+        ({"split": "training"}, "split"),
+        ({"split": "val", "pairs": "unseen"}, "pairs"),
+        ({"split": "train", "pairs": "held_out"}, "pairs"),
+        ({"split": "train", "pairs": "all"}, "pairs"),
     ],
 )
-def test_wrong_arguments(arguments: dict, word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+def test_wrong_arguments(arguments: dict, wrong: str) -> None:
+    with pytest.raises(ArgumentError) as error:
         scene(index=0, **arguments)
+    assert (error.value.argument, error.value.value) == (wrong, arguments[wrong])
 
 
-def test_alike_scenes() -> None:
-    first, again = alike_scenes(3, 4, size=32), alike_scenes(3, 4, size=32)
+def test_similar_scenes() -> None:
+    first, again = similar_scenes(3, 4, size=32), similar_scenes(3, 4, size=32)
     assert [s.caption for s in first] == [s.caption for s in again]
-    assert {(t.colour, t.kind) for b in range(40) for s in alike_scenes(b, 2, size=24) for t in s.things} <= set(
+    assert {(t.colour, t.kind) for b in range(40) for s in similar_scenes(b, 2, size=24) for t in s.objects} <= set(
         SEEN_PAIRS
     )
 

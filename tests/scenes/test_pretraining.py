@@ -1,16 +1,16 @@
-"""Scenes as batches of pictures and captions."""
+"""Scenes as batches for pretraining."""
 
 import pytest
 import torch
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.scenes.captions import HELD_OUT_NAMES
 from pacl.scenes.drawing import SceneDataset
-from pacl.scenes.pairs import SceneBlocks, ScenePairData
+from pacl.scenes.pretraining import SceneBlocks, ScenePretrainingData
 
 
 def test_batches() -> None:
-    data = ScenePairData(n_train=20, n_val=5, size=32, batch_size=8, alike=4)
+    data = ScenePretrainingData(n_train=20, n_val=5, size=32, batch_size=8, block=4)
     batches = list(data.train_dataloader())
     assert len(batches) == 2  # the incomplete one is left out
     assert batches[0]["images"].shape == (8, 3, 32, 32)
@@ -24,7 +24,7 @@ def test_batches() -> None:
 
 def test_the_order_is_the_seeds() -> None:
     first, again, other = (
-        next(iter(ScenePairData(n_train=16, size=32, batch_size=4, alike=2, seed=s).train_dataloader()))
+        next(iter(ScenePretrainingData(n_train=16, size=32, batch_size=4, block=2, seed=s).train_dataloader()))
         for s in (0, 0, 1)
     )
     assert torch.equal(first["images"], again["images"])
@@ -32,7 +32,7 @@ def test_the_order_is_the_seeds() -> None:
     assert not torch.equal(first["images"], other["images"])
 
 
-def test_a_picture_is_drawn_once_and_described_anew() -> None:
+def test_a_scene_is_drawn_once_and_described_anew() -> None:
     blocks = SceneBlocks(2, 4, size=32)
     assert blocks[0][0][0] is blocks[0][0][0]
     captions = {blocks[0][0][1] for _ in range(20)}
@@ -44,15 +44,13 @@ def test_blocks_hold_seen_pairs_and_share_colours() -> None:
     for i in range(30):
         for _, caption in blocks[i]:
             assert not any(name.split(" ", 1)[1] in caption for name in HELD_OUT_NAMES)
-    colours = [{thing.colour for scene in block for thing in scene.things} for block in blocks._kept.values()]
+    colours = [{obj.colour for scene in block for obj in scene.objects} for block in blocks._kept.values()]
     assert sum(len(c) == 1 for c in colours) > 8
     assert sum(len(c) > 4 for c in colours) > 3
 
 
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [({"batch_size": 10, "alike": 4}, "--data.alike 4"), ({"n_train": 8, "batch_size": 16, "alike": 4}, "n_train")],
-)
-def test_batches_that_cannot_be_made(settings: dict, word: str) -> None:
-    with pytest.raises(UserError, match=word):
-        ScenePairData(**settings).train_dataloader()
+@pytest.mark.parametrize("settings", [{"batch_size": 10, "block": 4}, {"n_train": 8, "batch_size": 16, "block": 4}])
+def test_batches_that_cannot_be_made(settings: dict) -> None:
+    with pytest.raises(ArgumentError) as error:
+        ScenePretrainingData(**settings).train_dataloader()
+    assert (error.value.argument, error.value.value) == ("batch_size", settings["batch_size"])
