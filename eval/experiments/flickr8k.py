@@ -42,7 +42,7 @@ from pacl.metrics.retrieval import Recalls, recalls, score_all_pairs
 from pacl.metrics.segmentation import count_areas, scores
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
-from pacl.training.callbacks import SegmentationScore
+from pacl.training.callbacks import SegmentationValidator
 
 CONFIG = "configs/flickr8k.yaml"
 CLASS_NAMES = NAMES / "everyday" / "voc20.txt"
@@ -78,7 +78,7 @@ class FlickrEvaluator:
         self, clip: Backbone, data: dict[str, Any], voc: MaskFolder, size: int | None, tune: bool = False
     ) -> None:
         self.clip, self.data, self.voc = clip, data, voc
-        self.score = SegmentationScore(voc, templates="none", size=size).score
+        self.score = SegmentationValidator(voc, templates="none", size=size).score
         self.training: dict[tuple[str, bool], CaptionData] = {}  # by dense variant and nouns, with its frozen tokens
         self.parts = CaptionData(**data).parts()
         if tune:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jsonargparse
 from pytorch_lightning.cli import LightningCLI
@@ -63,7 +63,7 @@ def with_config(argv: Sequence[str], default: str) -> list[str]:
 
 
 class SettingsCLI(LightningCLI):
-    """Lightning's command line; errors in settings of the model or of the data name them as flags."""
+    """Lightning's command line; errors in settings of the model, the data and the callbacks name their flag."""
 
     def instantiate_classes(self) -> None:
         with self.errors_name_flags():
@@ -75,9 +75,14 @@ class SettingsCLI(LightningCLI):
         try:
             yield
         except ArgumentError as error:
-            for group in ("model", "data"):
-                settings: Any = self.config.get(group) or {}
-                if error.argument.partition(".")[0] in settings.get("init_args", settings):
+            callbacks = self.config.get("trainer.callbacks") or []
+            groups = [(group, self.config.get(group)) for group in ("model", "data")]
+            groups += [
+                ("trainer.callbacks", each) for each in (callbacks if isinstance(callbacks, list) else [callbacks])
+            ]
+            for group, settings in groups:
+                settings = (settings or {}).get("init_args", settings or {})
+                if error.argument in settings and str(settings[error.argument]) == str(error.value):
                     raise ArgumentError(f"{group}.{error.argument}", error.value, error.reason) from None
             raise
 

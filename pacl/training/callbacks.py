@@ -1,7 +1,7 @@
-"""What validation shows beside its figures: how well the head segments by now, and pictures of it.
+"""Callbacks that segment during a training: mIoU on a data set with masks, and drawings of the segmentation.
 
-Both callbacks work on rank zero alone and leave training as they found it, to the bit: no gradient, no global random
-number, every part of the model in the mode it was in.
+Both work on rank 0 alone and do not change the training: they compute no gradients, use no global random numbers and
+restore the mode of every module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image, resize, save_image
 from pacl.metrics.metric import SegmentationScores
 from pacl.models.model import PACL
@@ -28,27 +28,28 @@ from pacl.results.overlay import fit, label_legend, paint_labels, paint_scores, 
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 
 BATCH = 8
-"""Pictures that are segmented at a time; those of one size go through the tower together."""
+"""Images that are segmented at a time; those of one size pass the tower together."""
 
-READ_SIDE = 1024
-"""Long side, in pixels, that pictures of the grid are shrunk to before all else: they are drawn smaller still."""
+MAX_SIDE = 1024
+"""Long side, in pixels, to which larger images of the grid are resized first."""
 
-MOST_HEAT_MAPS = 4
+MAX_HEAT_MAPS = 4
+"""Heat maps are drawn for at most this many labels."""
 
 
-class SegmentationScore(Callback):
-    """Segments a folder of pictures with masks at the end of validation; logs ``miou`` and ``pixel_accuracy``.
+class SegmentationValidator(Callback):
+    """Segments a folder of images with masks after validation; logs ``miou`` and ``pixel_accuracy``, in [0, 1].
 
-    All classes of the names file compete and every pixel goes to its best one; a "background" line is a class like any
-    other. The metric is `pacl.metrics.segmentation.scores`, at the masks' own size. `ModelCheckpoint` and
-    `EarlyStopping` can monitor ``miou``; between the epochs that are scored it keeps its last value. The scores before
-    the first step go to the loggers only, as the baseline of the training.
+    Every pixel gets its best class; a "background" line in the names file is a class like any other. The metric is
+    `pacl.metrics.segmentation.scores`, at the size of the masks. `ModelCheckpoint` and `EarlyStopping` can monitor
+    ``miou``; in epochs without a measurement it keeps its last value. The scores before the first step, the baseline of
+    the training, go to the loggers only.
 
     Args:
-        data: the pictures and masks.
+        data: the images and masks.
         templates: sentence templates averaged around each class name: none, photo, paper, imagenet, or a file.
-        size: short side in pixels that pictures are resized to; null is the model's own.
-        every_n_epochs: score the first of every so many epochs.
+        size: short side in pixels to which images are resized; null is the model's own.
+        every_n_epochs: epochs between measurements; the first epoch is measured.
     """
 
     def __init__(
@@ -57,14 +58,12 @@ class SegmentationScore(Callback):
         self.data, self.templates, self.size, self.every_n_epochs = data, templates, size, every_n_epochs
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Find mistakes before the training data are read."""
+        """Raise errors in the settings before the training data are read."""
         _check_every(self)
         if trainer.is_global_zero:
             self._segmenter(_model(module))
             if len(self.data.labels) < 2:
-                raise UserError(
-                    f"{self.data.names} has one class: nothing competes with it; SegmentationScore needs two"
-                )
+                raise UserError(f"{self.data.names} has one class; SegmentationValidator needs at least two")
             check_labels(self.data.labels)
             _ = self.data.files
 
@@ -77,21 +76,21 @@ class SegmentationScore(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.current_epoch % self.every_n_epochs:
             return
-        # The other ranks add nothing to Lightning's own sum at the end of the epoch: so every rank knows the value,
-        # and all of them decide alike about checkpoints and stopping.
+        # The other ranks add zeros to Lightning's sum over the ranks: all ranks get the value, and take the same
+        # decisions about checkpoints and stopping.
         scores = self.score(_model(module)) if trainer.is_global_zero else {"miou": 0.0, "pixel_accuracy": 0.0}
         module.log_dict(scores, prog_bar=True, sync_dist=True, reduce_fx="sum")
 
     def score(self, model: PACL) -> dict[str, float]:
-        """Segment the whole folder: ``miou`` and ``pixel_accuracy``, in [0, 1]."""
-        scores = SegmentationScores(len(self.data.labels), sync_on_compute=False)  # the other ranks do not measure
+        """``miou`` and ``pixel_accuracy`` over the whole folder."""
+        scores = SegmentationScores(len(self.data.labels), sync_on_compute=False)  # measured on rank 0 alone
         items = iter(self.data)
-        with _looking(model):
+        with _inference(model):
             segmenter = self._segmenter(model)
             while batch := list(islice(items, BATCH)):
                 found = segmenter.predict_batch([item.picture() for item in batch], self.data.labels)
                 for item, segmentation in zip(batch, found, strict=True):
-                    classes = segmentation.index.astype(np.int64) - 1  # [H, W]; 0, the background, has no pixels
+                    classes = segmentation.index.astype(np.int64) - 1  # [H, W]; there is no background, 0
                     scores.update(torch.from_numpy(classes), torch.from_numpy(item.mask))
         figures = scores.compute()
         return {"miou": figures["miou"], "pixel_accuracy": figures["pixel_accuracy"]}
@@ -100,47 +99,48 @@ class SegmentationScore(Callback):
         return Segmenter(model, SegmenterSettings(size=self.size, templates=self.templates, background="none"))
 
 
-class PictureGrid(Callback):
-    """Draws a few pictures with the masks of a few prompts: before training, after validation and at the end.
+class ImageGrid(Callback):
+    """Draws images with the masks of some prompts: before the first step, after validation and at the end.
 
-    Each row shows the image, all prompts drawn over it and, of up to four prompts, a heat map of each one's cosines on
-    a common scale, above a legend. The files are ``grid-STEP.png``; a TensorBoard log gets them too.
+    Each row shows the image, the masks of all prompts over it, up to four heat maps of the cosines with a common scale,
+    and a legend. The files are ``grid-STEP.png``; TensorBoard loggers get them too.
 
     Args:
-        pictures: picture files.
-        prompts: texts that compete for the pixels, as on the command line of ``pacl.segment``; one alone competes with
-            the words that the model carries.
-        folder: where the files go; null is ``pictures`` in the run's folder.
-        every_n_epochs: draw after the first of every so many epochs.
-        size: short side in pixels that pictures are resized to for the model; null is the model's own.
-        cell: long side in pixels that an image is drawn at.
+        images: image files.
+        prompts: prompts as ``python -m pacl.segment`` takes them; a single one competes with the words that the model
+            has for that purpose.
+        folder: output folder; null is ``grids`` in the folder of the run.
+        every_n_epochs: epochs between drawings; the first epoch is drawn.
+        size: short side in pixels to which images are resized for the model; null is the model's own.
+        cell: long side in pixels of the drawn images.
     """
 
     def __init__(
         self,
-        pictures: list[str],
+        images: list[str],
         prompts: list[str],
         folder: str | None = None,
         every_n_epochs: int = 1,
         size: int | None = None,
         cell: int = 320,
     ) -> None:
-        self.pictures, self.prompts, self.folder = pictures, prompts, folder
+        self.images, self.prompts, self.folder = images, prompts, folder
         self.every_n_epochs, self.size, self.cell = every_n_epochs, size, cell
-        self._drawn = -1  # the last step there is a grid of
+        self._drawn = -1  # step of the last grid
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Find mistakes before the training data are read."""
+        """Raise errors in the settings before the training data are read."""
         _check_every(self)
         if self.cell < 64:
-            raise UserError(f"PictureGrid.cell {self.cell}: nothing can be seen at that size; use 64 or more")
-        if not self.pictures or not self.prompts:
-            raise UserError("PictureGrid: name at least one of pictures and one of prompts, or leave it out")
+            raise ArgumentError("cell", self.cell, "must be at least 64 pixels")
+        for name in ("images", "prompts"):
+            if not getattr(self, name):
+                raise ArgumentError(name, "[]", "ImageGrid needs at least one")
         if trainer.is_global_zero:
             self._segmenter(_model(module))
             for prompt in self.prompts:
                 parse_prompt(prompt)
-            for path in self.pictures:
+            for path in self.images:
                 open_image(path)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -154,21 +154,21 @@ class PictureGrid(Callback):
         self._show(trainer, module)
 
     def draw(self, model: PACL) -> np.ndarray:
-        """The grid of the model as it is, RGB uint8 [H, W, 3]."""
+        """The grid of a model, RGB uint8 [H, W, 3]."""
         rows = []
-        with _looking(model):
+        with _inference(model):
             segmenter = self._segmenter(model)
-            for path in self.pictures:
-                picture = _at_most(open_image(path), READ_SIDE)
-                segmenter.set_image(picture)
+            for path in self.images:
+                image = _shrink(open_image(path), MAX_SIDE)
+                segmenter.set_image(image)
                 found = segmenter.predict(self.prompts)
-                labels = paint_labels(picture, found.index, long_side=self.cell)
-                tiles = [Tile(fit(picture, self.cell), Path(path).name), Tile(labels, "all prompts")]
-                if len(found.labels) <= MOST_HEAT_MAPS:
+                labels = paint_labels(image, found.index, long_side=self.cell)
+                tiles = [Tile(fit(image, self.cell), Path(path).name), Tile(labels, "all prompts")]
+                if len(found.labels) <= MAX_HEAT_MAPS:
                     maps = [found.score_map(i) for i in range(len(found.labels))]
                     low, high = limits = score_limits(maps)
                     for label, scores in zip(found.labels, maps, strict=True):
-                        heat_map = paint_scores(picture, scores, limits, long_side=self.cell)
+                        heat_map = paint_scores(image, scores, limits, long_side=self.cell)
                         tiles.append(Tile(heat_map, f"{label}, cosine {low:.3g} to {high:.3g}"))
                 rows.append(Row(tiles, legend=label_legend(found.index, found.labels)))
         return contact_sheet(rows)
@@ -179,10 +179,10 @@ class PictureGrid(Callback):
             return
         self._drawn = step
         grid = self.draw(_model(module))
-        save_image(Path(self.folder or Path(trainer.default_root_dir, "pictures"), f"grid-{step}.png"), grid)
+        save_image(Path(self.folder or Path(trainer.default_root_dir, "grids"), f"grid-{step}.png"), grid)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("pictures", grid, step, dataformats="HWC")
+                logger.experiment.add_image("grid", grid, step, dataformats="HWC")
 
     def _segmenter(self, model: PACL) -> Segmenter:
         return Segmenter(model, SegmenterSettings(size=self.size))
@@ -193,8 +193,8 @@ def _model(module: LightningModule) -> PACL:
 
 
 @contextmanager
-def _looking(model: PACL) -> Iterator[None]:
-    """Eval mode and no gradients; afterwards every part is in the mode it was in."""
+def _inference(model: PACL) -> Iterator[None]:
+    """Eval mode without gradients; restores the mode of every module."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -205,15 +205,12 @@ def _looking(model: PACL) -> Iterator[None]:
             module.training = True
 
 
-def _check_every(callback: SegmentationScore | PictureGrid) -> None:
+def _check_every(callback: SegmentationValidator | ImageGrid) -> None:
     if callback.every_n_epochs < 1:
-        raise UserError(f"{type(callback).__name__}.every_n_epochs {callback.every_n_epochs}: use 1 or more")
+        raise ArgumentError("every_n_epochs", callback.every_n_epochs, "must be at least 1")
 
 
-# --- The grid ---------------------------------------------------------------------------------------------------
-
-
-def _at_most(picture: np.ndarray, side: int) -> np.ndarray:
-    """[H, W, 3] -> the same, or scaled down to that long side."""
-    scale = min(1.0, side / max(picture.shape[:2]))
-    return resize(picture, (max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))))
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """Resize an image [H, W, 3] to that long side if it is larger."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    return resize(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))

@@ -1,5 +1,6 @@
 import csv
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from pacl.results.contact_sheet import GAP
 from pacl.results.fonts import BACKGROUND
-from pacl.training.callbacks import PictureGrid, SegmentationScore
+from pacl.training.callbacks import ImageGrid, SegmentationValidator
 from tests.colours import ColourModel, noise, picture
 
 CAPTIONS = ["a red star", "a boat", "grass", "a dog on snow", "the sky", "a cat"]
@@ -79,7 +80,7 @@ def colour_model() -> ColourModel:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> MaskFolder:
-    """Two pictures of a red and a blue square on grey; the second one's mask calls the blue square red."""
+    """Two images of a red and a blue square on grey; the second one's mask calls the blue square red."""
     (tmp_path / "names.txt").write_text("grey\nred\nblue\n")
     for name, colour, value in (("a", "red", 1), ("b", "blue", 1)):
         for kind in ("images", "masks"):
@@ -104,20 +105,20 @@ def photos(tmp_path: Path) -> list[str]:
 
 
 def test_score_is_that_of_the_classes_of_the_names_file(colour_model, folder):
-    """Hand-computed, but for the pixels where upsampling moves an edge: a picture is right, and half of another."""
-    scores = SegmentationScore(folder).score(colour_model)
+    """By hand, except for pixels where upsampling moves an edge: one image is all correct, the other half."""
+    scores = SegmentationValidator(folder).score(colour_model)
     square, whole = 32 * 32, 63 * 96
     assert scores["pixel_accuracy"] == pytest.approx(1 - square / (2 * whole), abs=0.01)
     assert scores["miou"] == pytest.approx((1 + 0.5 + 0) / 3, abs=0.03)
 
 
 def test_size_is_the_short_side_for_the_model(colour_model, folder):
-    SegmentationScore(folder, size=32).score(colour_model)
+    SegmentationValidator(folder, size=32).score(colour_model)
     assert {shape[2:] for shape in colour_model.batches} == {(32, 48)}
 
 
 def test_it_is_logged_where_checkpoints_and_loggers_see_it(tiny_clip, folder, tmp_path):
-    score, module = SegmentationScore(folder), Module(tiny_clip)
+    score, module = SegmentationValidator(folder), Module(tiny_clip)
     before = score.score(module.pacl)
     best = ModelCheckpoint(tmp_path / "best", monitor="miou", mode="max")
     options = {"logger": CSVLogger(tmp_path, name="logs"), "enable_checkpointing": True}
@@ -137,14 +138,14 @@ def test_it_is_logged_where_checkpoints_and_loggers_see_it(tiny_clip, folder, tm
 
 def test_every_other_epoch(tiny_clip, folder, tmp_path, monkeypatch):
     calls = []
-    score = SegmentationScore(folder, every_n_epochs=2)
+    score = SegmentationValidator(folder, every_n_epochs=2)
     monkeypatch.setattr(score, "score", lambda model: calls.append(1) or {"miou": 0.5, "pixel_accuracy": 0.5})
     fit(Module(tiny_clip), [score], tmp_path)
     assert len(calls) == 1 + 2  # at the start; after epochs 0 and 2
 
 
 def test_other_ranks_wait_without_working(folder, monkeypatch):
-    score = SegmentationScore(folder)
+    score = SegmentationValidator(folder)
     monkeypatch.setattr(score, "score", lambda model: pytest.fail("rank 1 scored"))
     trainer = SimpleNamespace(is_global_zero=False, sanity_checking=False, current_epoch=0, global_step=0, loggers=[])
     logged: list[tuple[Any, Any]] = []
@@ -155,7 +156,7 @@ def test_other_ranks_wait_without_working(folder, monkeypatch):
     ((values, options),) = logged
     assert values == {"miou": 0.0, "pixel_accuracy": 0.0}
     assert (options["sync_dist"], options["reduce_fx"]) == (True, "sum")
-    grid = PictureGrid(["none.png"], ["red"])
+    grid = ImageGrid(["none.png"], ["red"])
     for hook in (grid.on_train_start, grid.on_validation_end, grid.on_train_end):
         hook(trainer, module)
 
@@ -164,7 +165,7 @@ def test_other_ranks_wait_without_working(folder, monkeypatch):
 def test_two_ranks_know_the_same_score(tiny_clip, folder, tmp_path):
     fit(
         Module(tiny_clip),
-        [SegmentationScore(folder), PictureGrid([str(tmp_path / "images/a.png")], ["red", "blue"]), Report(tmp_path)],
+        [SegmentationValidator(folder), ImageGrid([str(tmp_path / "images/a.png")], ["red", "blue"]), Report(tmp_path)],
         tmp_path,
         strategy="ddp_spawn",
         devices=2,
@@ -184,7 +185,7 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            (score,) = (callback for callback in trainer.callbacks if isinstance(callback, SegmentationScore))
+            (score,) = (callback for callback in trainer.callbacks if isinstance(callback, SegmentationValidator))
             known = {"miou": float(trainer.callback_metrics["miou"]), "own": score.score(module.pacl)["miou"]}
             torch.save(known, self.folder / f"rank{trainer.global_rank}.pt")
 
@@ -194,14 +195,14 @@ class Report(Callback):
 
 def test_a_grid_before_training_after_validation_and_at_the_end(tiny_clip, photos, tmp_path):
     module = Module(tiny_clip)
-    grid = PictureGrid(photos, ["a dog", "grass"], every_n_epochs=2, cell=64)
+    grid = ImageGrid(photos, ["a dog", "grass"], every_n_epochs=2, cell=64)
     start = grid.draw(module.pacl)
     fit(module, [grid], tmp_path, max_epochs=4)
     # 3 steps an epoch: before the first, after epochs 0 and 2, and at the end of epoch 3
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == [
         f"grid-{step}.png" for step in (0, 12, 3, 9)
     ]
-    drawn = [np.asarray(Image.open(tmp_path / f"pictures/grid-{step}.png")) for step in (0, 12)]
+    drawn = [np.asarray(Image.open(tmp_path / f"grids/grid-{step}.png")) for step in (0, 12)]
     assert np.array_equal(drawn[0], start)
     assert np.array_equal(drawn[1], grid.draw(module.pacl))
     assert drawn[0].shape != drawn[1].shape or not np.array_equal(*drawn)
@@ -212,26 +213,26 @@ def test_tensorboard_gets_it_too(tiny_clip, photos, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logger = TensorBoardLogger(tmp_path, name="logs")
-    fit(Module(tiny_clip), [PictureGrid(photos, ["a dog"], cell=64)], tmp_path, max_epochs=1, logger=logger)
+    fit(Module(tiny_clip), [ImageGrid(photos, ["a dog"], cell=64)], tmp_path, max_epochs=1, logger=logger)
     events = EventAccumulator(logger.log_dir).Reload()
-    assert [event.step for event in events.Images("pictures")] == [0, 3]
+    assert [event.step for event in events.Images("grid")] == [0, 3]
 
 
 @pytest.mark.parametrize(("prompts", "columns"), [(1, 3), (4, 6), (5, 2)])
-def test_a_row_a_picture_and_heat_maps_of_few_prompts(colour_model, photos, prompts, columns, monkeypatch):
+def test_one_row_per_image_with_heat_maps_of_few_prompts(colour_model, photos, prompts, columns, monkeypatch):
     shapes = []
     sheet = "pacl.training.callbacks.contact_sheet"
     monkeypatch.setattr(sheet, lambda rows: shapes.append([len(row.tiles) for row in rows]))
     colours = ["red", "green", "blue", "teal", "a red"][:prompts]
-    PictureGrid(photos, colours).draw(colour_model)
+    ImageGrid(photos, colours).draw(colour_model)
     assert shapes == [[columns, columns]]
 
 
-def test_what_is_where(colour_model, tmp_path):
-    """The picture at the top left as it is; beside it the same with a fill that changes the red square."""
+def test_positions_of_the_tiles(colour_model, tmp_path):
+    """The image is at the top left, and beside it the same with a fill that changes the red square."""
     image = picture(200, 320, (50, 150, 100, 220))
     Image.fromarray(image).save(tmp_path / "x.png")
-    grid = PictureGrid([str(tmp_path / "x.png")], ["red", "grey"], cell=320).draw(colour_model)
+    grid = ImageGrid([str(tmp_path / "x.png")], ["red", "grey"], cell=320).draw(colour_model)
     assert (grid[:GAP] == BACKGROUND).all()
     first, second, red, grey = (grid[GAP : GAP + 200, GAP + i * (320 + GAP) :][:, :320].astype(int) for i in range(4))
     assert np.array_equal(first, image)
@@ -241,20 +242,20 @@ def test_what_is_where(colour_model, tmp_path):
     assert grey[100, 160] < grey[10, 10]
 
 
-def test_large_pictures_are_drawn_small(colour_model, tmp_path):
+def test_large_images_are_drawn_small(colour_model, tmp_path):
     Image.fromarray(noise(1500, 3000)).save(tmp_path / "x.jpg")
-    assert PictureGrid([str(tmp_path / "x.jpg")], ["red", "grey"]).draw(colour_model).shape[1] < 5 * 360
+    assert ImageGrid([str(tmp_path / "x.jpg")], ["red", "grey"]).draw(colour_model).shape[1] < 5 * 360
     assert max(side for shape in colour_model.batches for side in shape[2:]) <= 128
 
 
-# ---------------------------------------------------------------- training goes on as if nothing had been there
+# ---------------------------------------------------------------- the training is not changed
 
 
 def test_training_is_the_same_to_the_bit(tiny_clip, folder, photos, tmp_path):
     weights, randomness = [], []
     prompts = [*CAPTIONS[:2], "a red kite"]  # texts that training meets as well, here in another batch
     (tmp_path / "names.txt").write_text("\n".join(CAPTIONS[2:]))
-    for callbacks in ([], [SegmentationScore(folder, templates="photo"), PictureGrid(photos, prompts, cell=64)]):
+    for callbacks in ([], [SegmentationValidator(folder, templates="photo"), ImageGrid(photos, prompts, cell=64)]):
         module = Module(tiny_clip)
         fit(module, callbacks, tmp_path)
         weights.append(module.pacl.head_state())
@@ -267,10 +268,10 @@ def test_the_model_is_left_as_it_was(tiny_clip, folder, photos):
     pacl = Module(tiny_clip).pacl.train()
     pacl.embedder.skip.eval()  # a mode of its own is not touched either
     modes = {name: module.training for name, module in pacl.named_modules()}
-    SegmentationScore(folder).score(pacl)
-    PictureGrid(photos, ["a cat", "a dog"]).draw(pacl)
+    SegmentationValidator(folder).score(pacl)
+    ImageGrid(photos, ["a cat", "a dog"]).draw(pacl)
     with pytest.raises(UserError):
-        PictureGrid(["none.png"], ["a cat"]).draw(pacl)
+        ImageGrid(["none.png"], ["a cat"]).draw(pacl)
     assert {name: module.training for name, module in pacl.named_modules()} == modes
     assert all(parameter.grad is None for parameter in pacl.parameters())
     assert torch.is_grad_enabled()
@@ -285,58 +286,61 @@ def test_yaml_configures_them(folder, tmp_path):
     parser.add_argument("--callbacks", type=list[Callback])
     (tmp_path / "c.yaml").write_text(f"""
 callbacks:
-- class_path: pacl.training.callbacks.SegmentationScore
+- class_path: pacl.training.callbacks.SegmentationValidator
   init_args:
     data: {{images: {folder.images}, masks: {folder.masks}, names: {folder.names}, ignore: [255], limit: 1}}
     size: 48
-- class_path: pacl.training.callbacks.PictureGrid
-  init_args: {{pictures: [a.jpg], prompts: [a dog, "a cat;kitten=cat"]}}
+- class_path: pacl.training.callbacks.ImageGrid
+  init_args: {{images: [a.jpg], prompts: [a dog, "a cat;kitten=cat"]}}
 """)
     config = parser.parse_args([f"--config={tmp_path / 'c.yaml'}"])
     score, grid = parser.instantiate_classes(config).callbacks
     assert len(score.data) == 1
     assert (score.data.ignore, score.size, score.every_n_epochs) == ((255,), 48, 1)
-    assert (grid.pictures, grid.prompts) == (["a.jpg"], ["a dog", "a cat;kitten=cat"])
+    assert (grid.images, grid.prompts) == (["a.jpg"], ["a dog", "a cat;kitten=cat"])
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "argument"),
     [
-        ({"every_n_epochs": 0}, "SegmentationScore.every_n_epochs 0"),
-        ({"size": 1}, "size 1"),
-        ({"templates": "none-such"}, 'templates "none-such"'),
-        ({"images": "/no/such"}, "/no/such does not exist"),
-        ({"names": "/no/such"}, "class file /no/such does not exist"),
-        ({"names": "one"}, "one has one class"),
+        ({"every_n_epochs": 0}, "every_n_epochs"),
+        ({"size": 1}, "size"),
+        ({"templates": "none-such"}, None),
+        ({"images": "/no/such"}, None),
+        ({"names": "/no/such"}, None),
+        ({"names": "one"}, None),
     ],
 )
-def test_mistakes_of_the_score_show_before_the_data_are_read(
-    settings, message, tiny_clip, folder, tmp_path, monkeypatch
+def test_errors_of_the_score_come_before_the_data_are_read(
+    settings, argument, tiny_clip, folder, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     Path("one").write_text("a dog")
     settings = dict(settings)
+    wrong = str(next(iter(settings.values())))
     paths = {name: settings.pop(name, getattr(folder, name)) for name in ("images", "masks", "names")}
     module = Module(tiny_clip)
     module.train_dataloader = lambda: pytest.fail("the training data were read")  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=message):
-        fit(module, [SegmentationScore(MaskFolder(**paths), **settings)], tmp_path)
+    with pytest.raises(UserError, match=re.escape(wrong)) as error:
+        fit(module, [SegmentationValidator(MaskFolder(**paths), **settings)], tmp_path)
+    assert argument is None or error.value.argument == argument
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "argument"),
     [
-        ({"every_n_epochs": 0}, "PictureGrid.every_n_epochs 0"),
-        ({"pictures": []}, "at least one"),
-        ({"pictures": ["/no/such.png"]}, "/no/such.png does not exist"),
-        ({"prompts": []}, "at least one"),
-        ({"prompts": ["=x"]}, "empty prompt"),
-        ({"cell": 8}, "cell 8"),
-        ({"size": 1}, "size 1"),
+        ({"every_n_epochs": 0}, "every_n_epochs"),
+        ({"images": []}, "images"),
+        ({"images": ["/no/such.png"]}, None),
+        ({"prompts": []}, "prompts"),
+        ({"prompts": ["=x"]}, None),
+        ({"cell": 8}, "cell"),
+        ({"size": 1}, "size"),
     ],
 )
-def test_mistakes_of_the_grid_show_before_the_data_are_read(settings, message, tiny_clip, photos, tmp_path):
+def test_errors_of_the_grid_come_before_the_data_are_read(settings, argument, tiny_clip, photos, tmp_path):
     module = Module(tiny_clip)
     module.train_dataloader = lambda: pytest.fail("the training data were read")  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=message):
-        fit(module, [PictureGrid(**{"pictures": photos, "prompts": ["a dog"], **settings})], tmp_path)
+    with pytest.raises(UserError) as error:
+        fit(module, [ImageGrid(**{"images": photos, "prompts": ["a dog"], **settings})], tmp_path)
+    assert argument is None or error.value.argument == argument
