@@ -29,7 +29,7 @@ from pacl.training.module import PACLModule
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
 
-CHECKPOINT_KEYS = {"state_dict", "optimizer_states", "hyper_parameters", "global_step", "pytorch-lightning_version"}
+CHECKPOINT_KEYS = {"state_dict", "optimizer_states", "objective", "global_step", "pytorch-lightning_version"}
 
 
 class TrainCLI(SettingsCLI):

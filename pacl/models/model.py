@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 from pacl.models.backbone import OFFLINE_ADVICE, Backbone, bundled_folder, load_backbone
 from pacl.models.card import write_card
@@ -32,6 +32,8 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 HEAD_FORMAT = "pacl-head"  # tells our config.json from those of other libraries
 JSON_TYPES: dict[str, Any] = {  # of the fields of a `HeadConfig`, as they are written there
     "str": str,
+    "Start": str,
+    "TextEmbedder": str,
     "bool": bool,
     "int": int,
     "float": (int, float),
@@ -42,9 +44,57 @@ JSON_TYPES: dict[str, Any] = {  # of the fields of a `HeadConfig`, as they are w
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
 
-@dataclass
-class HeadConfig:
-    """What a head is and which CLIP it belongs to: the ``config.json`` beside its weights.
+Start = Literal["clip", "paper", "conse"]
+TextEmbedder = Literal["identity", "linear"]
+
+
+@dataclass(kw_only=True)
+class HeadSettings:
+    """Settings of a head, with the defaults of `PACL.untrained` and of training.
+
+    Attributes:
+        dense: variant of the last block that computes the patch tokens: clip, value, maskclip, sclip, clearclip
+            or naclip; proxyclip for a backbone with a proxy. The paper's is clip.
+        start: of the patch embedder: "clip" is CLIP's own visual projection, "paper" random weights, "conse" random
+            weights beside the image tower's own classifier (see `pacl.models.embedder`).
+        conse_share: with start "conse", the classifier's share in the cosines, in [0, 1]; the trained embedder has the
+            rest. At 1 nothing is trained.
+        space: with start "conse", width of the trained space.
+        hidden: width of the embedder's hidden layer; null: that of the embedding.
+        temperature: of the softmax that pools patches; 1.0 is the formula as published, .inf mean pooling.
+        learn_temperature: train the temperature, from the value above.
+        cosine: whether phi re-normalises the pooled vector (else it is their inner product).
+        text: "identity" keeps CLIP's text embedding, "linear" trains a linear layer on top of it.
+        logit_scale: factor of phi in the loss, the inverse temperature of the softmax over texts; null: CLIP's own.
+        contrast_margin: without effect on training: margin by which the cosine of a word that competes with a single
+            prompt must exceed the prompt's to win a pixel.
+        smoothing: without effect on training: temperature at which similar patches are averaged in segmentation, see
+            `pacl.models.embedder.smooth`; 0 is off.
+        prior: without effect on training: factor of a label's phi with the whole image, which is added to the label's
+            cosines in segmentation, see `pacl.segmentation.settings.SegmenterSettings`.
+        scales: without effect on training: factors of the size at which images are encoded in segmentation, see
+            `pacl.segmentation.settings.SegmenterSettings`.
+    """
+
+    dense: str = "value"
+    start: Start = "clip"
+    conse_share: float = 0.6
+    space: int = 256
+    hidden: int | None = None
+    temperature: float = 0.1
+    learn_temperature: bool = False
+    cosine: bool = True
+    text: TextEmbedder = "identity"
+    logit_scale: float | None = None
+    contrast_margin: float = 0.0
+    smoothing: float = 0.0
+    prior: float = 0.0
+    scales: list[float] = field(default_factory=lambda: [1.0])
+
+
+@dataclass(kw_only=True)
+class HeadConfig(HeadSettings):
+    """A head's settings and the CLIP it belongs to: the ``config.json`` beside its weights.
 
     Attributes:
         backbone: the CLIP's name, as `pacl.models.backbone.load_backbone` takes it.
@@ -52,31 +102,15 @@ class HeadConfig:
         quick_gelu: that CLIP's activation flag; a head for the other is refused.
         width: token width W.
         dim: embedding width D.
-        hidden: width of the embedder's main branch.
-        size: short side in pixels that pictures are best resized to: that of the training images.
+        hidden: width of the embedder's hidden layer.
+        size: short side in pixels to which images are best resized: that of the training images.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
-        dense: variant of the frozen tower's last block, see `pacl.models.towers.dense`.
         layers: indices of earlier layers of the image tower whose features are part of the tokens.
-        start: ``clip``, ``paper`` or ``conse``, see `pacl.models.embedder`.
-        conse_share: of the dense ConSE in the cosines of a head with start ``conse``, in [0, 1]; the trained embedder
-            has the rest. At 1 there is none, and nothing to train.
-        space: width of the space that a head with start ``conse`` trains.
-        temperature: of the pooling softmax at the start of training; 1 is the published formula, ``inf`` mean pooling.
-        learn_temperature: whether it trains.
-        cosine: whether phi is a cosine, or the raw product with the pooled vector.
-        text: ``identity`` after CLIP's text projection, or a trained ``linear`` layer.
-        logit_scale: inverse temperature of the softmax over texts at the start of training.
-        scales: factors of the size at which images are encoded to be segmented, unless the segmenter's settings say
-            otherwise; see `pacl.segmentation.settings.SegmenterSettings`.
-        presence: score that a text's best patch has where the image shows what it says, once the head is calibrated
-            (see `pacl.segmentation.calibration`); 0 before.
+        logit_scale: of the start of training; the trained one is a parameter of the model.
+        presence: score that a text's best patch has in images that show it, once the head is calibrated (see
+            `pacl.segmentation.calibration`); 0 before.
         contrast: prompts that compete with a single prompt.
-        contrast_margin: cosine by which a competitor must be ahead of that prompt to win a pixel.
-        smoothing: temperature at which patch vectors are averaged over patches that look alike, see
-            `pacl.models.embedder.smooth`; 0 is off.
-        prior: how much of a label's phi with the whole image is added to its cosines, unless the segmenter's settings
-            say otherwise; see `pacl.segmentation.settings.SegmenterSettings`.
         vocabulary: nouns of the training's captions and names of classes, most frequent first; empty where the text
             tower cannot tell which prompts are far from them (see `pacl.models.vocabulary`).
         trained: False for the untrained start.
@@ -91,21 +125,9 @@ class HeadConfig:
     size: int
     mean: list[float]
     std: list[float]
-    dense: str = "value"
-    start: str = "clip"
     layers: list[int] = field(default_factory=list)
-    conse_share: float = 0.6
-    space: int = 256
-    temperature: float = 0.1
-    learn_temperature: bool = False
-    cosine: bool = True
-    text: str = "identity"
-    logit_scale: float = MAX_LOGIT_SCALE
+    logit_scale: float
     contrast: list[str] = field(default_factory=list)
-    contrast_margin: float = 0.0
-    smoothing: float = 0.0
-    prior: float = 0.0
-    scales: list[float] = field(default_factory=lambda: [1.0])
     presence: float = 0.0
     vocabulary: list[str] = field(default_factory=list)
     trained: bool = False
@@ -161,30 +183,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     def __init__(self, clip: Backbone, config: HeadConfig) -> None:
         super().__init__()
-        if config.start not in STARTS:
-            raise UserError(f"start {config.start!r}: choose from {', '.join(STARTS)}")
-        if config.text not in ("identity", "linear"):
-            raise UserError(f"text {config.text!r}: choose identity or linear")
         clip.check_dense(config.dense)
-        if not config.temperature > 0:
-            raise UserError(f"temperature {config.temperature}: must be above 0 (1 as published, inf for mean pooling)")
-        if not 0 < config.logit_scale < math.inf:
-            raise UserError(f"logit_scale {config.logit_scale}: must be above 0 and finite, such as 14.3")
-        if config.learn_temperature and math.isinf(config.temperature):
-            raise UserError("temperature inf is mean pooling: there is nothing to learn; start from 1 or less")
-        if not 0 <= config.conse_share <= 1:
-            raise UserError(f"conse_share {config.conse_share}: a share from 0 to 1")
-        for name in ("prior", "contrast_margin", "smoothing"):
-            if not math.isfinite(getattr(config, name)):
-                raise UserError(f"{name} {getattr(config, name)}: a finite number")
-        if config.smoothing < 0:
-            raise UserError(f"smoothing {config.smoothing}: a temperature such as 0.2, or 0 for none")
-        if not config.scales or not all(isinstance(x, (int, float)) and 0 < x < math.inf for x in config.scales):
-            raise UserError(f"scales {config.scales}: one or more factors above 0, such as [1.0, 2.0]")
-        if not 0 <= config.presence < math.inf:
-            raise UserError(
-                f"presence {config.presence}: a score from 0 (not calibrated); see pacl.segmentation.calibration"
-            )
+        _check(config)
         self.clip = clip
         self.config = config
         self.embedder, self.text_embedder = _start(clip, config)
@@ -196,51 +196,30 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         self.log_logit_scale = nn.Parameter(torch.tensor(min(config.logit_scale, MAX_LOGIT_SCALE)).log())
 
     @classmethod
-    def untrained(
-        cls,
-        clip: Backbone,
-        *,
-        dense: str = "value",
-        start: str = "clip",
-        temperature: float = 0.1,
-        learn_temperature: bool = False,
-        cosine: bool = True,
-        text: str = "identity",
-        hidden: int | None = None,
-        logit_scale: float | None = None,
-        contrast_margin: float = 0.0,
-        conse_share: float = 0.6,
-        space: int = 256,
-        smoothing: float = 0.0,
-        prior: float = 0.0,
-        scales: Sequence[float] = (1.0,),
-    ) -> PACL:
-        """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens."""
+    def untrained(cls, clip: Backbone, settings: HeadSettings | None = None, **changes: Any) -> PACL:
+        """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens.
+
+        Args:
+            clip: the frozen CLIP.
+            settings: of the head.
+            **changes: of single settings.
+        """
+        settings = dataclasses.replace(settings or HeadSettings(), **changes)
+        chosen = {name: getattr(settings, name) for name in HeadSettings.__dataclass_fields__}
+        chosen["hidden"] = clip.dim if settings.hidden is None else settings.hidden
+        chosen["logit_scale"] = clip.logit_scale if settings.logit_scale is None else settings.logit_scale
         config = HeadConfig(
             backbone=clip.name,
             checksum=clip.checksum(),
             quick_gelu=clip.quick_gelu,
             width=clip.width,
             dim=clip.dim,
-            hidden=hidden or clip.dim,
             size=clip.size,
             mean=list(clip.mean),
             std=list(clip.std),
-            dense=dense,
-            start=start,
             layers=list(clip.layers),
-            conse_share=conse_share,
-            space=space,
-            smoothing=smoothing,
-            prior=prior,
-            scales=list(scales),
-            temperature=temperature,
-            learn_temperature=learn_temperature,
-            cosine=cosine,
-            text=text,
-            logit_scale=clip.logit_scale if logit_scale is None else logit_scale,
             contrast=list(GENERIC_CONTRAST if clip.contrast is None else clip.contrast),
-            contrast_margin=contrast_margin,
+            **{**chosen, "scales": list(settings.scales)},
         )
         return cls(clip, config)
 
@@ -393,12 +372,38 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         config = HeadConfig.from_json(text, str(config_path))
         clip = clip or load_backbone(config.backbone, layers=config.layers)
         _check_backbone(clip, config, str(config_path))
-        model = cls(clip, config)
+        try:
+            model = cls(clip, config)
+        except ArgumentError as error:
+            raise UserError(f"{config_path}: {error}") from error
         try:
             model.load_head_state(load_file(weights_path), str(weights_path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"{weights_path} cannot be read ({error}); save or download it again") from error
         return model
+
+
+def _check(config: HeadConfig) -> None:
+    """Raise an `ArgumentError` for a setting out of range."""
+
+    def check(name: str, valid: bool, reason: str) -> None:
+        if not valid:
+            raise ArgumentError(name, getattr(config, name), reason)
+
+    check("start", config.start in STARTS, f"must be one of {', '.join(STARTS)}")
+    check("text", config.text in get_args(TextEmbedder), "must be identity or linear")
+    check("hidden", config.hidden >= 1, "must be at least 1")
+    check("temperature", config.temperature > 0, "must be above 0 (1 as published, inf for mean pooling)")
+    check("logit_scale", 0 < config.logit_scale < math.inf, "must be above 0 and finite, such as 14.3")
+    fixed = not config.learn_temperature or math.isfinite(config.temperature)
+    check("temperature", fixed, "mean pooling has no temperature to learn; start from 1 or less")
+    check("conse_share", 0 <= config.conse_share <= 1, "must be between 0 and 1")
+    for name in ("prior", "contrast_margin", "smoothing"):
+        check(name, math.isfinite(getattr(config, name)), "must be finite")
+    check("smoothing", config.smoothing >= 0, "must be a temperature such as 0.2, or 0 for none")
+    scales = config.scales and all(isinstance(x, (int, float)) and 0 < x < math.inf for x in config.scales)
+    check("scales", bool(scales), "must be one or more factors above 0, such as [1.0, 2.0]")
+    check("presence", 0 <= config.presence < math.inf, "must be a score, or 0 before the calibration")
 
 
 def shipped_folder(name: str) -> Path:

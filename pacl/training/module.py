@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -25,7 +25,7 @@ from pacl.distributed import gather_texts, rank_count, sum_over_ranks
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.compatibility import pooling_entropy
-from pacl.models.model import MAX_LOGIT_SCALE, PACL
+from pacl.models.model import MAX_LOGIT_SCALE, PACL, HeadSettings
 from pacl.models.precision import Precision, resolve_precision, tower_autocast
 from pacl.training.loss import contrastive_loss, in_batch_accuracy
 from pacl.training.optimizer import adamw
@@ -34,10 +34,10 @@ from pacl.training.validation import RetrievalValidator
 LOWER_LR = "train again, or from the last checkpoint, with a lower lr"
 
 OBJECTIVE = (
-    *("backbone", "dense", "layers", "start", "conse_share", "space", "hidden", "text"),
-    *("temperature", "learn_temperature", "cosine", "logit_scale", "patches"),
+    *("backbone", "checksum", "dense", "layers", "start", "conse_share", "space", "hidden", "text"),
+    *("temperature", "learn_temperature", "cosine", "logit_scale"),
 )
-"""Settings that define the trained parameters and the loss; a resumed run must have the same."""
+"""Fields of `HeadConfig` that define the trained parameters and the loss: a resumed run must have the same."""
 
 DIAGNOSED = 16
 """Images of a step that the pooling entropy is averaged over."""
@@ -53,27 +53,9 @@ class PACLModule(LightningModule):
 
     Args:
         backbone: the frozen CLIP: "bundled", "open_clip:NAME/TAG", "hf-hub:ORG/REPO", "local-dir:PATH".
-        dense: variant of the last block that computes the patch tokens: clip, value, maskclip, sclip, clearclip
-            or naclip; proxyclip for a backbone with a proxy. The paper's is clip.
-        start: of the patch embedder: "clip" is CLIP's own visual projection, "paper" random weights, "conse" random
-            weights beside the image tower's own classifier (see `pacl.models.embedder`).
         layers: indices of earlier layers of the image tower whose features are part of the tokens.
-        conse_share: with start "conse", the classifier's share in the cosines, from 0 to below 1.
-        space: with start "conse", width of the trained space.
-        hidden: width of the embedder's hidden layer; null: that of the embedding.
-        temperature: of the softmax that pools patches; 1.0 is the formula as published, .inf mean pooling.
-        learn_temperature: train the temperature, from the value above.
-        cosine: whether phi re-normalises the pooled vector (else it is their inner product).
-        text: "identity" keeps CLIP's text embedding, "linear" trains a linear layer on top of it.
-        logit_scale: factor of phi in the loss at the start of training; it is trained, up to 100.
-        contrast_margin: stored with the head, without effect on training: margin by which the cosine of a word that
-            competes with a single prompt must exceed the prompt's to win a pixel.
-        smoothing: stored with the head, without effect on training: temperature at which similar patches are averaged
-            in segmentation; 0 is off.
-        prior: stored with the head, without effect on training: factor of a label's phi with the whole image, which is
-            added to the label's cosines in segmentation.
-        scales: stored with the head, without effect on training: factors of the size at which images are encoded in
-            segmentation.
+        logit_scale: factor of phi in the loss at the start of training, CLIP's initial 1 / 0.07; it is trained, up to
+            100. (Without training, `PACL.untrained` takes the scale of the frozen CLIP.)
         patches: number of random patches of each image that are used in a step; null uses all.
         precision: of the frozen image tower alone; the head has the trainer's. "auto" is bf16 where the hardware has
             it and the tower is faster with it, else fp32; with a trainer of 16-mixed it is fp16.
@@ -85,26 +67,14 @@ class PACLModule(LightningModule):
         betas: of AdamW.
         eps: of AdamW.
         warmup: steps, at most a quarter of all, in which the learning rate rises linearly; then it falls as a cosine.
+        **head: further settings of the head, see `pacl.models.model.HeadSettings`.
     """
 
     def __init__(
         self,
         backbone: str = "bundled",
-        dense: str = "value",
-        start: Literal["clip", "paper", "conse"] = "clip",
         layers: list[int] = [],  # noqa: B006  (nothing writes to it)
-        conse_share: float = 0.6,
-        space: int = 256,
-        hidden: int | None = None,
-        temperature: float = 0.1,
-        learn_temperature: bool = False,
-        cosine: bool = True,
-        text: Literal["identity", "linear"] = "identity",
         logit_scale: float = 1 / 0.07,
-        contrast_margin: float = 0.0,
-        smoothing: float = 0.0,
-        prior: float = 0.0,
-        scales: list[float] = [1.0],  # noqa: B006
         patches: int | None = None,
         precision: Precision = "auto",
         images_at_once: int | None = None,
@@ -114,30 +84,16 @@ class PACLModule(LightningModule):
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-6,
         warmup: int = 50,
+        **head: Any,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name, least in (("patches", 1), ("images_at_once", 1), ("hidden", 1), ("warmup", 0), ("lr", 0)):
+        for name, least in (("patches", 1), ("images_at_once", 1), ("warmup", 0), ("lr", 0)):
             if self.hparams[name] is not None and self.hparams[name] < least:
                 raise ArgumentError(name, self.hparams[name], f"must be at least {least}")
         self.strict_loading = False  # checkpoints do not hold the frozen towers
-        self.pacl = PACL.untrained(
-            self.load_backbone(backbone, layers),
-            dense=dense,
-            start=start,
-            conse_share=conse_share,
-            space=space,
-            smoothing=smoothing,
-            prior=prior,
-            scales=scales,
-            hidden=hidden,
-            temperature=temperature,
-            learn_temperature=learn_temperature,
-            cosine=cosine,
-            text=text,
-            logit_scale=logit_scale,
-            contrast_margin=contrast_margin,
-        )
+        settings = HeadSettings(logit_scale=logit_scale, **head)
+        self.pacl = PACL.untrained(self.load_backbone(backbone, layers), settings)
         self._last_step = 0.0
         self.start_recall: float | None = None
         """Validation recall before the first step."""
@@ -228,7 +184,7 @@ class PACLModule(LightningModule):
         """Patch tokens [B, P, W] of images [B, 3, H, W] from the frozen tower, in the dtype that the head runs in."""
         clip, precision = self.pacl.clip, self.tower_precision
         with nullcontext() if precision == "fp16" else tower_autocast(precision, clip):
-            tokens, _ = clip.patch_tokens(clip.normalize(images), self.hparams["dense"])
+            tokens, _ = clip.patch_tokens(clip.normalize(images), self.pacl.config.dense)
         kind = images.device.type
         return tokens.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
 
@@ -242,7 +198,7 @@ class PACLModule(LightningModule):
 
     def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
         """Everything that `frozen_tokens` of a source depend on."""
-        return Stamp.of(self.pacl.clip, self.hparams["dense"], size, cut, source, dtype, self.tower_precision)
+        return Stamp.of(self.pacl.clip, self.pacl.config.dense, size, cut, source, dtype, self.tower_precision)
 
     def on_validation_epoch_start(self) -> None:
         self._validator = RetrievalValidator()
@@ -319,17 +275,21 @@ class PACLModule(LightningModule):
         """Refuse the checkpoint of a run with another objective.
 
         Raises:
-            ArgumentError: one of the settings in `OBJECTIVE` differs.
+            ArgumentError: one of `OBJECTIVE`, or ``patches``, differs.
         """
-        for name in OBJECTIVE:
-            before, now = checkpoint["hyper_parameters"].get(name), self.hparams[name]
+        for name, now in self._objective().items():
+            before = checkpoint["objective"].get(name)
             if before != now:
                 raise ArgumentError(name, now, f"the run of the checkpoint has {before}; resume it with the same")
+
+    def _objective(self) -> dict[str, Any]:
+        return {name: getattr(self.pacl.config, name) for name in OBJECTIVE} | {"patches": self.hparams["patches"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the trained parameters only: the hyper-parameters name the frozen CLIP."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+        checkpoint["objective"] = self._objective()
 
 
 def some_patches(tokens: Tensor, count: int | None, rng: torch.Generator) -> Tensor:
