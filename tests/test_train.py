@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from pacl import train
 from pacl.data.pairs import FilePairs
@@ -369,6 +370,18 @@ def test_values_that_do_not_work_are_named(clip_name, tmp_path, argument):
     with pytest.raises(ArgumentError) as error:
         run(clip_name, tmp_path, "--trainer.max_steps=2", f"--{argument}")
     assert f"{error.value.argument}={error.value.value}" == argument
+
+
+def test_the_last_weights_are_saved_if_the_run_ends_before_a_validation(clip_name, tmp_path, capsys):
+    for i in range(6):
+        Image.new("RGB", (32, 32), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    table = "".join(f"{i}.png,a dog number {i}\n" for i in range(6))
+    (tmp_path / "pairs.csv").write_text("image,caption\n" + table)
+    settings = ["--data=pacl.data.CaptionData", f"--data.pairs={tmp_path / 'pairs.csv'}", "--data.hold_out=2"]
+    settings += ["--data.batch_size=2", "--head=best", "--trainer.max_steps=1", f"--out={tmp_path / 'out'}"]
+    assert train.main([*settings, *QUIET, f"--model.backbone={clip_name}"]) == 0
+    assert (tmp_path / "out" / "config.json").exists()
+    assert "last weights" in capsys.readouterr().err
 
 
 def test_one_callback_may_stand_alone(clip_name, tmp_path):
