@@ -1,8 +1,8 @@
 """Calibrate a head on photos without captions: python -m pacl.calibrate MODEL PHOTOS [--out FOLDER]
 
-It measures what each text scores on average, which is subtracted from then on. A few hundred photos are enough if they
-show many different things: one of each ImageNet class is ideal, a thousand street scenes are not. With a calibrated
-head a single prompt needs no competing words: its mask is where its score is high, and empty where the thing is absent.
+It measures the mean score of each text, which is subtracted from then on. A few hundred photos are enough if they show
+many different things: one of each ImageNet class is ideal, a thousand street scenes are not. With a calibrated head a
+single prompt needs no competing words: its mask is where its score is high, and empty where the thing is absent.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import run_verb, say
 from pacl.cli.model import choose_device
 from pacl.cli.parser import new_parser
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder
 from pacl.images import list_images, open_image
 
 if TYPE_CHECKING:
     import numpy as np
 
+PROG = "pacl calibrate"
 EXAMPLES = """\
 examples:
   python -m pacl.calibrate runs/train photos/
@@ -32,7 +33,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags."""
-    parser = new_parser("pacl calibrate", __doc__, epilog=EXAMPLES)
+    parser = new_parser(PROG, __doc__, epilog=EXAMPLES)
     parser.add_argument("model", metavar="MODEL", help="folder of a head, or whatever pacl segment --model takes")
     parser.add_argument("photos", metavar="PHOTOS", nargs="+", help="photos, or folders of them")
     parser.add_argument(
@@ -46,14 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Load the head, look at the photos, and write the head.
+    """Load the head, measure it on the photos, and save it.
 
     Raises:
         UserError: whatever is wrong with the words of the command or the files they name.
     """
     args = build_parser().parse_args(argv)
     if args.limit < 1:
-        raise UserError(f"--limit {args.limit}: 1 or more")
+        raise ArgumentError("limit", args.limit, "must be at least 1")
     photos = some(find_photos(args.photos), args.limit)
     device = choose_device(args.device)
 
@@ -66,26 +67,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = Path(args.model)
     own = is_head(source / CONFIG)
     if args.out is None and not own:
-        raise UserError(f"{args.model}: not the folder of a head; say with --out where the calibrated one goes")
+        if not source.exists() and source.parent != Path() and ":" not in args.model:  # a path, not a model's name
+            raise UserError(f"{args.model}: no such folder")
+        raise UserError(f"{args.model}: is not the folder of a head; name a folder for the calibrated head with --out")
     out = make_folder(args.out or source)
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
-        raise UserError(f"--out {out}: holds a {CONFIG} that is no head's; choose another folder")
+        raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
     model = load_model(args.model, device=device)
+    broken: list[UserError] = []
     try:
-        calibrate(model, decoded(photos))
+        calibrate(model, decoded(photos, broken))
     except ValueError as error:
-        raise UserError(f"{' '.join(args.photos)}: {error}") from None
+        raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
     card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
+    for reason in broken:
+        say(PROG, f"warning: skipped: {reason}")
     Console(highlight=False, soft_wrap=True).print(
-        f"{out}: calibrated on {len(photos):,} photos; a text is present from a score of {model.config.presence:.3f}",
+        f"{out}: calibrated on {len(photos) - len(broken):,} photos; "
+        f"a text is present from a score of {model.config.presence:.3f}",
         markup=False,
     )
     return 0
 
 
 def find_photos(places: Sequence[str]) -> list[Path]:
-    """The photos that files and folders (with their subfolders) stand for, in the order given.
+    """The photos in files and folders (with their subfolders), in the order given.
 
     Raises:
         UserError: A place does not exist, or is a folder without photos.
@@ -97,19 +104,24 @@ def find_photos(places: Sequence[str]) -> list[Path]:
 
 
 def some(photos: Sequence[Path], count: int) -> Sequence[Path]:
-    """At most ``count`` of the photos, evenly spread: folders are often sorted by what they show."""
+    """At most ``count`` of the photos, evenly spread, since folders are often sorted by content."""
     count = min(count, len(photos))
     return [photos[i * len(photos) // count] for i in range(count)]
 
 
-def decoded(photos: Sequence[Path]) -> Iterator[np.ndarray]:
-    """The photos, one at a time, with a progress bar."""
+def decoded(photos: Sequence[Path], broken: list[UserError]) -> Iterator[np.ndarray]:
+    """The photos one at a time, with a progress bar; those that cannot be read are skipped and added to ``broken``."""
     from rich.console import Console
     from rich.progress import track
 
     for path in track(photos, "photos", console=Console(stderr=True), transient=True):
-        yield open_image(path)
+        try:
+            image = open_image(path)
+        except UserError as error:
+            broken.append(error)
+        else:
+            yield image
 
 
 if __name__ == "__main__":
-    run_verb("pacl calibrate", main)
+    run_verb(PROG, main)

@@ -108,12 +108,22 @@ def test_bad_photos_are_one_line_and_the_head_stays(run: Run, head: PACL) -> Non
     Path("empty").mkdir()
     Path("broken").mkdir()
     Path("broken/x.png").write_bytes(Path("photos/a.png").read_bytes()[:200])
-    for place in ("nowhere", "empty", "broken", "photos/notes.txt"):
-        code, out, err = run("head", "photos", place)
-        assert (code, out) == (2, ""), place
-        assert place in err
+    for words in (("photos", "nowhere"), ("photos", "empty"), ("broken",), ("photos/notes.txt",)):
+        code, out, err = run("head", *words)
+        assert (code, out) == (2, ""), words
+        assert words[-1] in err
         assert len(err.strip().splitlines()) == 1
     assert snapshot("head") == before
+
+
+def test_a_broken_photo_among_others_is_skipped(run: Run, head: PACL) -> None:
+    assert run("head", "photos", "--out", "without")[0] == 0
+    Path("broken").mkdir()
+    Path("broken/x.png").write_bytes(Path("photos/a.png").read_bytes()[:200])
+    code, _, err = run("head", "photos", "broken", "--out", "with")
+    assert code == 0
+    assert "broken/x.png" in err
+    assert snapshot("with")["model.safetensors"] == snapshot("without")["model.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,7 @@ def find_log(run: Path) -> Path:
         return run
     logs = [log for log in run.glob("logs/version_*/metrics.csv") if log.parent.name[len("version_") :].isdecimal()]
     if not logs:
-        raise UserError(
-            f"{run}: no logs/version_*/metrics.csv; give the folder of a training or its metrics.csv"
-        )
+        raise UserError(f"{run}: no logs/version_*/metrics.csv; give the folder of a training or its metrics.csv")
     return max(logs, key=lambda log: int(log.parent.name[len("version_") :]))
 
 

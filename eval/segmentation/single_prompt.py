@@ -5,8 +5,8 @@
     python -m eval.segmentation.single_prompt [--model bundled] [--split val] [--scenes 100] [--margins 0 0.05 0.1]
 
 On a benchmark, every class name is asked for alone in every image; pixels of a background class belong to no name. For
-each background rule and name it prints the IoU in images that show the object, the share of them that reach 0.5, and the
-share of the other images in which the name gets less than 2 % of the pixels.
+each background rule and name it prints the IoU in images that show the object, the share of them that reach 0.5, and
+the share of the other images in which the name gets less than 2 % of the pixels.
 
 On drawn scenes each prompt, such as "a red fish", competes with the contrast words of the model. For every margin by
 which these must be ahead (`contrast_margin` of a head) it prints the IoU of objects that are in the scene, the share of
