@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.models.compatibility import compatibility
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128), "teal": (0, 90, 90)}
 

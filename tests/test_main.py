@@ -69,14 +69,14 @@ def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(dispatcher, "version", lambda _: "1.2.3")
+    monkeypatch.setattr("pacl.cli.dispatch.version", lambda _: "1.2.3")
     assert call("--version") == 0
     assert capsys.readouterr().out == "pacl 1.2.3\n"
 
     def missing(_: str) -> str:
         raise PackageNotFoundError
 
-    monkeypatch.setattr(dispatcher, "version", missing)
+    monkeypatch.setattr("pacl.cli.dispatch.version", missing)
     assert call("--version") == 0
     assert capsys.readouterr().out == "pacl (not installed)\n"
 

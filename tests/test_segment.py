@@ -25,9 +25,9 @@ from pacl.cli.messages import run_verb
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.models.packaged import PACKAGES
 from pacl.models.towers.dense import VARIANTS
 from pacl.models.towers.efficientnet_lite import LITE2
+from pacl.models.towers.packaged import PACKAGES
 from pacl.models.towers.static_tower import WORDS, load_static_tower
 from pacl.models.vocabulary import Vocabulary
 from pacl.scenes.drawing import scene
@@ -529,7 +529,7 @@ def test_the_demo_is_right(run: Run) -> None:
 def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "empty")
-    monkeypatch.setattr("pacl.models.packaged.Package.find", lambda self: None)
+    monkeypatch.setattr("pacl.models.towers.packaged.Package.find", lambda self: None)
     code, out, err = run("photo.png", "a red ball", "a zebra", "--json", "--format", "mask", model="auto")
     assert code == 0
     assert json.loads(out)["model"] == {"name": "auto", "clip": "bundled", "dense": "value", "trained": True}

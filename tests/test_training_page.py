@@ -10,7 +10,7 @@ import yaml
 
 from eval.report import curve
 from pacl import calibrate, train
-from pacl.data import check
+from pacl.cli import data_check as check
 from tests.paths import ROOT
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

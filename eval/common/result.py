@@ -82,7 +82,7 @@ def made_with(device: object) -> dict[str, str]:
     import open_clip
     import torch
 
-    from pacl.__main__ import installed_version
+    from pacl.cli.dispatch import installed_version
 
     return {
         "date": datetime.date.today().isoformat(),

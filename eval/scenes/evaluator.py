@@ -11,8 +11,8 @@ from eval.common.comparison import train_head
 from eval.scenes.probe import train_probe
 from eval.scenes.sets import NAMES, OBJECTS, SceneSet, bound_majority, bound_shares, score_patches
 from pacl.models.backbone import Backbone
-from pacl.models.grid import PatchGrid
 from pacl.models.model import PACL
+from pacl.models.towers.grid import PatchGrid
 from pacl.scenes.data import SceneData
 
 BOUNDS = {"upper bound: majority label": bound_majority, "upper bound: label shares": bound_shares}

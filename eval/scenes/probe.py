@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eval.scenes.sets import NAMES, SceneSet, label_shares
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.training.optimizer import warmup_cosine
 
 HIDDEN, BATCH, LR = 256, 2048, 2e-3

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pacl.data.batches import stack_images
 from pacl.metrics.segmentation import count_areas, iou
-from pacl.models.grid import PatchGrid, upsample
+from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.scenes.captions import GROUNDS, OBJECT_NAMES
 from pacl.scenes.drawing import SceneDataset
 

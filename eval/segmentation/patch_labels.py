@@ -15,7 +15,7 @@ import numpy as np
 
 from pacl.data.masks import IGNORED
 from pacl.metrics.segmentation import count_areas
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import WindowLayout
 

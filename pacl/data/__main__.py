@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pacl.__main__ import dispatch
+from pacl.cli.dispatch import dispatch
 
 VERBS = {"check": "read a data source and tell what is in it, and what is wrong with it"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Hand the words after the verb to its module's ``main(argv)``; exit codes are the verb's own."""
-    dispatch(list(sys.argv[1:] if argv is None else argv), VERBS, "pacl.data")
+    dispatch(list(sys.argv[1:] if argv is None else argv), VERBS, "pacl data", "pacl.cli.data_{verb}")
 
 
 if __name__ == "__main__":

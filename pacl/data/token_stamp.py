@@ -15,7 +15,7 @@ import torch
 from pacl.data.pairs import PairSource
 from pacl.data.photos import Cut
 from pacl.errors import UserError
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 
 if TYPE_CHECKING:
     from pacl.models.backbone import Backbone

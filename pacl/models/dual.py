@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
-from pacl.models.grid import PatchGrid
-from pacl.models.hub import fail_fast, first_line
 from pacl.models.towers.base import ImageTower, TextTower
+from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.hub import fail_fast, first_line
 
 CONFIG, WEIGHTS = "dual_config.json", "dual.safetensors"
 FORMAT, VERSION = "pacl-dual", 1

@@ -12,8 +12,8 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from pacl.errors import UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
-from pacl.models.hub import fail_fast, reachable
 from pacl.models.model import CONFIG, HEAD_FORMAT, PACL
+from pacl.models.towers.hub import fail_fast, reachable
 
 OPENAI_REPOSITORY = "timm/vit_base_patch16_clip_224.openai"  # where open_clip gets `OPENAI_B16` from
 OPENAI_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

@@ -24,8 +24,8 @@ from pacl.models.backbone import OFFLINE_ADVICE, Backbone, bundled_folder, load_
 from pacl.models.card import write_card
 from pacl.models.compatibility import compatibility
 from pacl.models.embedder import STARTS, ConSE, PatchEmbedder, SideBySide, class_texts, smooth
-from pacl.models.grid import PatchGrid
-from pacl.models.hub import fail_fast
+from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.hub import fail_fast
 from pacl.prompts import GENERIC_CONTRAST, fill
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pacl.errors import UserError
-from pacl.models.hub import fail_fast, first_line
+from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.tokenizer import CompactTokenizer
 
 OFFLINE_ADVICE = (

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pacl.errors import ArgumentError
 from pacl.images import resize as resize_image
-from pacl.models.grid import PatchGrid
 from pacl.models.precision import tower_autocast
+from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps, mean_of
 from pacl.segmentation.settings import SegmenterSettings, listed
 from pacl.segmentation.windows import WindowLayout, plan_layout

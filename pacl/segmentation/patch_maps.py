@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from pacl.models.grid import PatchGrid, upsample
+from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.segmentation.windows import WindowLayout
 
 BAND_BYTES = 32 * 2**20

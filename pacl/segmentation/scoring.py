@@ -17,7 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.background import Background
 from pacl.segmentation.encode import EncodedImage
 from pacl.segmentation.patch_maps import PatchMaps

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from pacl.errors import UserError
-from pacl.models import hub
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.dual import (
     CONFIG,
@@ -28,6 +27,7 @@ from pacl.models.dual import (
 )
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
+from pacl.models.towers import hub
 from tests.tiny import fill_hub_cache, save_tiny_clip, trained_head
 
 D, SIZE = 12, 32

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from pacl.errors import UserError
-from pacl.models import hub, loading
+from pacl.models import loading
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
+from pacl.models.towers import hub
 from tests.tiny import save_tiny_clip, trained_head
 
 

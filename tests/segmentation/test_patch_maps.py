@@ -13,9 +13,9 @@ from torch import Tensor
 import pacl.segmentation.patch_maps
 from pacl.errors import ArgumentError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.grid import PatchGrid, upsample
 from pacl.models.model import PACL
 from pacl.models.towers.dense import VARIANTS
+from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.segmentation.encode import encode_images, resize
 from pacl.segmentation.patch_maps import PatchMaps, mean_of, split_rows
 from pacl.segmentation.settings import SegmenterSettings

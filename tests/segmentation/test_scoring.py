@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.prompts import Label
 from pacl.segmentation.background import Background, parse_background
 from pacl.segmentation.encode import encode_images

@@ -115,7 +115,7 @@ def test_the_saved_weights_are_the_trained_ones(
     fit(module, tmp_path, enable_checkpointing=False, max_steps=2)
     module.save(tmp_path / "dual")
     monkeypatch.setattr("pacl.models.dual.hf_hub_download", lambda repository, file: str(tmp_path / "dual" / file))
-    monkeypatch.setattr("pacl.models.hub.reachable", lambda: True)
+    monkeypatch.setattr("pacl.models.towers.hub.reachable", lambda: True)
     loaded = load_backbone(name.format(tmp_path))
     batch = batch_of_squares()
     with torch.no_grad():

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 
 Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
 VARIANTS: tuple[str, ...] = get_args(Dense)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.models.packaged import packaged_state
+from pacl.models.towers.packaged import packaged_state
 
 LITE2 = "timm:tf_efficientnet_lite2.in1k"
 STEM, FEATURES = 32, 1280  # channels that are the same at every scale

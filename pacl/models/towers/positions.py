@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 
 
 def resample_positions(native: Tensor, size: tuple[int, int], grid: PatchGrid) -> Tensor:

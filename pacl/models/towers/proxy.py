@@ -14,9 +14,9 @@ from einops import rearrange
 from torch import Tensor
 
 from pacl.errors import UserError
-from pacl.models.grid import PatchGrid, upsample
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower
+from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.models.towers.open_clip_towers import ViTTower
 
 BETA = 1.2  # cosines below this multiple of their mean are masked (the published default)

@@ -12,9 +12,9 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from pacl.errors import UserError
-from pacl.models.hub import fail_fast, first_line
-from pacl.models.packaged import advice, packaged_folder
 from pacl.models.towers.base import TextTower
+from pacl.models.towers.hub import fail_fast, first_line
+from pacl.models.towers.packaged import advice, packaged_folder
 
 LIBRARY = "sentence_transformers."
 
@@ -58,7 +58,7 @@ class SentenceTower(TextTower):
 def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
     """Load ``st:ORG/NAME`` or ``st:FOLDER``.
 
-    Weights come from a folder, an installed package (see `pacl.models.packaged`), the hub's cache or a download.
+    Weights come from a folder, an installed package (see `pacl.models.towers.packaged`), the hub's cache or a download.
 
     Args:
         name: the tower's name. What starts with ``/``, ``./``, ``../`` or ``~`` is a folder.

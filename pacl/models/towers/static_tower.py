@@ -25,8 +25,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models.hub import first_line
 from pacl.models.towers.base import TextTower
+from pacl.models.towers.hub import first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models.grid import PatchGrid
-from pacl.models.hub import fail_fast, first_line
-from pacl.models.packaged import advice
 from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, pad_to
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
+from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.hub import fail_fast, first_line
+from pacl.models.towers.packaged import advice
 from pacl.models.towers.positions import resample_positions
 
 OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
@@ -203,7 +203,7 @@ def timm_tower(model: Any, layers: Sequence[int] = ()) -> TimmTower:
 def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
     """Load ``timm:NAME[.TAG]``, ``timm:NAME/random`` or ``timm:NAME/FILE``.
 
-    Weights come from an installed package (see `pacl.models.packaged`), else from the hub's cache or a download.
+    Weights come from an installed package (see `pacl.models.towers.packaged`), else from the hub's cache or a download.
 
     Args:
         name: the tower's name.

@@ -5,7 +5,7 @@ import torch
 
 from eval.scenes import sets
 from eval.scenes.sets import NAMES, OBJECTS, SceneSet
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.scenes.captions import GROUNDS, HELD_OUT_NAMES
 
 STAR, FISH = NAMES.index("a red star"), NAMES.index("a blue fish")

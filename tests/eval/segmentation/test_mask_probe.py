@@ -11,7 +11,7 @@ import torch
 from eval.segmentation import generate
 from eval.segmentation.mask_probe import main, probed, train_probe
 from pacl.errors import UserError
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import WindowLayout
 

@@ -4,7 +4,7 @@ import torch
 
 from eval.segmentation.patch_labels import best_of_patches, majorities, majority, patch_counts, upper_bound
 from pacl.metrics.segmentation import count_areas, scores
-from pacl.models.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import WindowLayout, plan_layout
 

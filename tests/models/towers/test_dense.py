@@ -13,8 +13,8 @@ from open_clip.transformer import CustomResidualAttentionBlock, QuickGELU, Resid
 from torch import Tensor, nn
 
 from pacl.models.backbone import load_backbone
-from pacl.models.grid import PatchGrid
 from pacl.models.towers.dense import VARIANTS, dense_block, neighbourhood, residual_block, supports_variants
+from pacl.models.towers.grid import PatchGrid
 from tests.tiny import save_tiny_clip
 
 GRID = PatchGrid(3, 4, patch=8, stride=8)

@@ -11,9 +11,9 @@ import timm
 import torch
 from timm.data import ImageNetInfo
 
-from pacl.models.packaged import PACKAGES, Package, file_sha256
 from pacl.models.towers import efficientnet_lite, timm_tower
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
+from pacl.models.towers.packaged import PACKAGES, Package, file_sha256
 from pacl.models.towers.timm_tower import TimmTower, class_names, load_timm
 
 SCALES = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260)}

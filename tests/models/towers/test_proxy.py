@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.grid import PatchGrid
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers import proxy
+from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.proxy import ProxyTower, proxy_attention, resample
 from tests.tiny import save_tiny_clip, trained_head
 

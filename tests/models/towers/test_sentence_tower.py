@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pacl.errors import UserError
-from pacl.models import hub, packaged
+from pacl.models.towers import hub, packaged
 from pacl.models.towers.sentence_tower import SentenceTower, load_sentence_tower
 from tests.tiny import save_tiny_encoder
 

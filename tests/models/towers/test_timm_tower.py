@@ -12,8 +12,8 @@ from einops import rearrange
 from safetensors.torch import save_file
 
 from pacl.errors import UserError
-from pacl.models import hub, packaged
-from pacl.models.grid import PatchGrid, upsample
+from pacl.models.towers import hub, packaged
+from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.models.towers.timm_tower import TimmTower, TimmViTTower, load_timm, timm_tower
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}

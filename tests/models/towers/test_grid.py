@@ -1,4 +1,4 @@
-"""Patches are where `pacl.models.grid` says they are."""
+"""Patches are where `pacl.models.towers.grid` says they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pacl.models.grid import PatchGrid, upsample
+from pacl.models.towers.grid import PatchGrid, upsample
 
 
 @pytest.mark.parametrize(("h", "w"), [(4, 4), (3, 7), (1, 5)])

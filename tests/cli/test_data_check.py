@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pacl.cli.data_check import build_parser, read_config
 from pacl.data import __main__ as dispatcher
-from pacl.data.check import build_parser, read_config
 from pacl.data.photos import Cut
 from pacl.data.sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data.sources import Source
@@ -202,7 +202,7 @@ def test_limit_takes_pictures_from_all_over(check: Check) -> None:
 
 
 def test_quick_sees_every_file_and_decodes_a_few(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pacl.data.check.QUICK", 2)
+    monkeypatch.setattr("pacl.cli.data_check.QUICK", 2)
     record = check("pairs.csv", "--quick")[2]["sources"][0]
     assert record["decoded"] == 1  # a; the other one would have been e
     assert (record["pictures"], record["missing"]) == (8, 1)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pacl.errors import UserError
-from pacl.models import packaged
-from pacl.models.packaged import PACKAGES, Package, packaged_folder, packaged_state
+from pacl.models.towers import packaged
+from pacl.models.towers.packaged import PACKAGES, Package, packaged_folder, packaged_state
 from pacl.models.towers.timm_tower import load_timm
 
 NAME = "timm:tf_efficientnet_lite2.in1k"
