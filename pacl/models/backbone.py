@@ -49,11 +49,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import UserError
-from pacl.models.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_clip_name, load_clip
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_clip_name, load_clip
 from pacl.models.towers.open_clip_towers import OpenClipText, image_tower
 from pacl.models.towers.proxy import ProxyTower
 from pacl.models.towers.sentence_tower import load_sentence_tower

@@ -16,10 +16,10 @@ from einops import rearrange
 from torch import Tensor
 
 from pacl.errors import UserError
-from pacl.models.open_clip_loading import LoadedClip
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
 from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.open_clip_loading import LoadedClip
 from pacl.models.towers.positions import resample_positions
 from pacl.models.towers.timm_tower import accept_any_size
 
