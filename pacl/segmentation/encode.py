@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image
 from torch import Tensor
 
 from pacl.errors import ArgumentError
+from pacl.images import open_image
 from pacl.images import resize as resize_image
 from pacl.models.precision import tower_autocast
 from pacl.models.towers.grid import PatchGrid
@@ -26,6 +29,9 @@ from pacl.segmentation.windows import WindowLayout, plan_layout
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
+
+AnyImage = np.ndarray | Tensor | Image.Image | str | Path
+"""What `as_tensor` takes."""
 
 GUIDE_SIDE = 512
 """Long side, in pixels, of the small image kept for the refinement of probabilities; finer edges are not worth the
@@ -43,14 +49,14 @@ class EncodedImage:
 
 
 def encode_images(
-    models: Sequence[PACL], images: Sequence[np.ndarray | Tensor], settings: SegmenterSettings
+    models: Sequence[PACL], images: Sequence[AnyImage], settings: SegmenterSettings
 ) -> list[list[EncodedImage]]:
     """Images of any sizes -> patch vectors. Windows of equal size go through the tower together.
 
     Args:
         models: One, or several heads on the same backbone, whose blocks before the last are computed once for all of
             them. Images are moved to its device, window by window.
-        images: Each uint8 [H, W, 3] as an array, or [3, H, W] as a tensor (uint8, or float in [0, 1]); RGB.
+        images: Each in any form that `as_tensor` takes.
         settings: Those of size, scales, windows, stride and interpolation, window_batch, precision and refinement are
             read. Where size or scales are None, those of the first model's configuration hold.
 
@@ -144,16 +150,33 @@ def crop_windows(image: Tensor, layout: WindowLayout, interpolation: str = "bicu
     return (resized[:, y : y + height, x : x + width] for y, x in layout.corners)
 
 
-def as_tensor(image: np.ndarray | Tensor) -> Tensor:
-    """uint8 [H, W, 3] array, or [3, H, W] tensor of uint8 or of float in [0, 1] -> the tensor, not copied."""
+def as_tensor(image: AnyImage) -> Tensor:
+    """An image in any form -> its tensor [3, H, W], uint8 or float in [0, 1]; arrays and tensors are not copied.
+
+    Args:
+        image: uint8 array [H, W, 3] in RGB, tensor [3, H, W] (uint8, or float in [0, 1]), Pillow image, or path.
+
+    Raises:
+        UserError: The path is not a readable image.
+        TypeError: None of these.
+        ValueError: Wrong shape, dtype or range.
+    """
+    if isinstance(image, (str, Path)):
+        image = open_image(image)
+    elif isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"an image array is uint8 [H, W, 3] in RGB, not {image.dtype} {image.shape}")
         image = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # [3, H, W]
+    if not isinstance(image, Tensor):
+        raise TypeError(f"an image is an array, a tensor, a Pillow image or a path, not {type(image).__name__}")
     if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
         raise ValueError(f"an image tensor is uint8 or float [3, H, W], not {image.dtype} {tuple(image.shape)}")
     if 0 in image.shape:
         raise ValueError(f"an image has no pixels: {tuple(image.shape)}")
+    if image.is_floating_point() and not (image.min() >= 0 and image.max() <= 1):
+        raise ValueError(f"a float image is in [0, 1], not in [{image.min():g}, {image.max():g}]")
     return image
 
 

@@ -13,7 +13,8 @@ from pacl.segmentation.background import Background
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pacl.models.model import PACL, HeadConfig
+    from pacl.models.head import HeadConfig
+    from pacl.models.model import PACL
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pacl.errors import ArgumentError, UnfamiliarWords
 from pacl.models.precision import resolve_precision
 from pacl.models.vocabulary import Vocabulary, say_unfamiliar
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
-from pacl.segmentation.encode import EncodedImage, encode_images
+from pacl.segmentation.encode import AnyImage, EncodedImage, encode_images
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.query import EncodedQuery, encode_query, make_query
 from pacl.segmentation.scoring import label_image, logit_scale
@@ -87,7 +86,7 @@ class Segmenter:
 
     Example:
         >>> segmenter = Segmenter(load_model())
-        >>> segmenter.set_image(open_image("dog.jpg"))
+        >>> segmenter.set_image("dog.jpg")
         >>> segmenter.predict(["a dog", "grass"]).mask("a dog")  # bool [H, W]
         >>> segmenter.predict(["a cat"]).shares                   # the same image, other words: cheap
     """
@@ -116,8 +115,12 @@ class Segmenter:
             raise ArgumentError("stride", settings.stride, f"must be at most the model's patch size of {patch}")
 
     @torch.inference_mode()
-    def set_image(self, image: np.ndarray | Tensor) -> None:
-        """Encode an image, uint8 [H, W, 3] (or a [3, H, W] tensor), for the calls of `predict` that follow."""
+    def set_image(self, image: AnyImage) -> None:
+        """Encode an image for the calls of `predict` that follow.
+
+        Args:
+            image: uint8 array [H, W, 3] in RGB, tensor [3, H, W] (uint8, or float in [0, 1]), Pillow image, or path.
+        """
         self.image = encode_images([self.model], [image], self.settings)[0][0]
 
     def reset_image(self) -> None:
@@ -142,7 +145,7 @@ class Segmenter:
         return self.segment(self.image, self._prepare(labels))
 
     def predict_batch(
-        self, images: Sequence[np.ndarray | Tensor], labels: Sequence[str | Label] | EncodedQuery
+        self, images: Sequence[AnyImage], labels: Sequence[str | Label] | EncodedQuery
     ) -> list[Segmentation]:
         """Segment several images, of equal or different sizes, with the same labels; see `set_image`, `predict`."""
         query = self._prepare(labels)

@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.model import CONFIG, PACL, WEIGHTS, shipped_folder
+from pacl.models.head import CONFIG, WEIGHTS, shipped_folder
+from pacl.models.model import PACL
 from pacl.segmentation.background import Background
 from pacl.segmentation.calibration import DEVIATIONS, calibrate
 from pacl.segmentation.encode import encode_images

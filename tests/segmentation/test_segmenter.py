@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pacl.segmentation.patch_maps
 from pacl.errors import UserError
@@ -164,6 +167,42 @@ def test_tensors_and_arrays_are_the_same_picture() -> None:
     a, b, c = segmenter.predict_batch([image, tensor, tensor.float() / 255], ["red", "blue"])
     assert np.array_equal(a.index, b.index)
     np.testing.assert_allclose(a.score_map(0), c.score_map(0), atol=0.02)  # resized in 8 bits, and in floats
+
+
+def test_pillow_images_and_paths_are_the_same_image(tmp_path: Path) -> None:
+    image = noise(40, 56)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    segmenter = Segmenter(ColourModel())
+    forms = [image, Image.fromarray(image), tmp_path / "image.png", str(tmp_path / "image.png")]
+    first, *others = segmenter.predict_batch(forms, ["red", "blue"])
+    assert all(np.array_equal(other.index, first.index) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (None, TypeError),
+        ([[1, 2], [3, 4]], TypeError),
+        (np.zeros((8, 8), np.uint8), ValueError),
+        (np.zeros((8, 8, 3), np.float32), ValueError),
+        (torch.full((3, 8, 8), 255.0), ValueError),
+        (torch.full((3, 8, 8), -0.1), ValueError),
+        (torch.zeros(3, 0, 8), ValueError),
+        ("missing.png", UserError),
+    ],
+    ids=str,
+)
+def test_what_is_no_image_is_refused(image: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Segmenter(ColourModel()).set_image(image)
+
+
+def test_an_image_can_be_forgotten() -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(noise(32, 32))
+    segmenter.reset_image()
+    with pytest.raises(RuntimeError):
+        segmenter.predict(["red"])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (1, 5000), (3, 2), (2000, 7)])
