@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from pacl.models.loading import SHIPPED, is_head, load_model
-    from pacl.models.model import CARD, CONFIG, shipped_folder
+    from pacl.models.head import CARD, CONFIG, SHIPPED, is_head, shipped_folder
+    from pacl.models.loading import load_model
     from pacl.segmentation.calibration import calibrate
 
     source = Path(args.model)

@@ -14,8 +14,9 @@ from PIL import Image
 from pacl.calibrate import find_photos, main, some
 from pacl.cli.messages import run_verb
 from pacl.images import open_image
+from pacl.models.head import CARD, CONFIG
 from pacl.models.loading import load_model
-from pacl.models.model import CARD, CONFIG, PACL
+from pacl.models.model import PACL
 from pacl.segmentation.calibration import calibrate
 from tests.colours import noise
 from tests.tiny import trained_head

@@ -40,6 +40,11 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
     return f"local-dir:{folder}"
 
 
+def phi(model: PACL, images: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+    """phi of normalised images ``[B, 3, H, W]`` with every text: ``[B, T]``."""
+    return model.phi(model.encode_image(images)[0], model.encode_text(texts))
+
+
 def save_tiny_encoder(folder: Path, *, seed: int = 0, pieces: Sequence[str] = ()) -> str:
     """Write a randomly initialised sentence encoder to ``folder`` and return its name; texts of up to 8 tokens.
 

@@ -201,7 +201,7 @@ def cached_features(
     images and their order.
     """
     stamp = {
-        "clip": model.config.checksum,
+        "clip": model.clip.checksum(),
         "head": weights_checksum(model.head_state()),
         "dense": model.config.dense,
         "precision": loading.precision,

@@ -70,7 +70,7 @@ def describe_model(model: PACL, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "clip": config.backbone,
-        "checksum": config.checksum[:16],
+        "checksum": model.clip.checksum()[:16],
         "dense": config.dense,
         "trained": config.trained,
         "head": weights_checksum(model.head_state())[:16] if config.trained else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pacl.models.model import HeadConfig
+    from pacl.models.head import HeadConfig
 
 
 @dataclass(frozen=True)

@@ -71,19 +71,20 @@ class ConSE(nn.Module):
 
     Args:
         classifier: the image tower's own; it reads the last F columns of a token.
-        embeddings: text embeddings of its K classes ``[K, D]``, unit norm.
+        dim: width D of the text embeddings.
 
     Attributes:
-        embeddings: as above; part of the head's state, so that loading a head encodes no texts.
+        embeddings: text embeddings of its K classes ``[K, D]``, unit norm; zeros until they are set. They are saved
+            with the head, so that loading a head encodes no texts.
     """
 
     embeddings: Tensor
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, classifier: Classifier, embeddings: Tensor) -> None:
+    def __init__(self, classifier: Classifier, dim: int) -> None:
         super().__init__()
-        self.register_buffer("embeddings", embeddings.detach().clone())
+        self.register_buffer("embeddings", classifier.weight.new_zeros(len(classifier.weight), dim))
         self.register_buffer("weight", classifier.weight.detach(), persistent=False)
         self.register_buffer("bias", classifier.bias.detach(), persistent=False)
 

@@ -12,12 +12,12 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
 from pacl.errors import UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
-from pacl.models.model import CONFIG, HEAD_FORMAT, PACL
+from pacl.models.head import CONFIG, SHIPPED, is_head
+from pacl.models.model import PACL
 from pacl.models.towers.hub import fail_fast, reachable
 
 OPENAI_REPOSITORY = "timm/vit_base_patch16_clip_224.openai"  # where open_clip gets `OPENAI_B16` from
 OPENAI_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-SHIPPED = ("photos", "bundled")  # heads that travel with the package
 UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
 UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
 
@@ -114,11 +114,6 @@ def _hub_head(repository: str) -> PACL | None:
     except Exception:  # not there, no network: the loader of CLIPs says it in one line
         return None
     return PACL.from_pretrained(f"hf-hub:{repository}") if is_head(Path(path)) else None
-
-
-def is_head(config: Path) -> bool:
-    """Whether a ``config.json`` is a head's; repositories of CLIPs may have one for another library."""
-    return config.is_file() and f'"{HEAD_FORMAT}"' in config.read_text(encoding="utf-8", errors="replace")
 
 
 def _warn(message: str) -> None:

@@ -25,7 +25,8 @@ from pacl.distributed import gather_texts, rank_count, sum_over_ranks
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.compatibility import pooling_entropy
-from pacl.models.model import MAX_LOGIT_SCALE, PACL, HeadSettings
+from pacl.models.head import HeadSettings
+from pacl.models.model import MAX_LOGIT_SCALE, PACL
 from pacl.models.precision import Precision, resolve_precision, tower_autocast
 from pacl.training.loss import contrastive_loss, in_batch_accuracy
 from pacl.training.optimizer import adamw
@@ -67,7 +68,7 @@ class PACLModule(LightningModule):
         betas: of AdamW.
         eps: of AdamW.
         warmup: steps, at most a quarter of all, in which the learning rate rises linearly; then it falls as a cosine.
-        **head: further settings of the head, see `pacl.models.model.HeadSettings`.
+        **head: further settings of the head, see `pacl.models.head.HeadSettings`.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class PACLModule(LightningModule):
         self.strict_loading = False  # checkpoints do not hold the frozen towers
         settings = HeadSettings(logit_scale=logit_scale, **head)
         self.pacl = PACL.untrained(self.load_backbone(backbone, layers), settings)
+        self.pacl.config.checksum = self.pacl.clip.checksum()  # a resumed run must have the same weights
         self._last_step = 0.0
         self.start_recall: float | None = None
         """Validation recall before the first step."""

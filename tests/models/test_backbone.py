@@ -18,7 +18,7 @@ from pacl.models.towers import hub
 from pacl.models.towers.dense import VARIANTS
 from pacl.models.towers.grid import PatchGrid, upsample
 from tests.paths import ROOT
-from tests.tiny import save_tiny_clip, save_tiny_encoder, trained_head
+from tests.tiny import phi, save_tiny_clip, save_tiny_encoder, trained_head
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +352,7 @@ def test_a_head_on_two_towers_is_saved_and_loaded_bit_equal(encoder: str, tmp_pa
     assert again.config == model.config
     images = torch.randn(1, 3, 48, 80)
     assert torch.equal(model.encode_image(images, stride=8)[0], again.encode_image(images, stride=8)[0])
-    assert torch.equal(model.compatibility(images, ["a dog"]), again.compatibility(images, ["a dog"]))
+    assert torch.equal(phi(model, images, ["a dog"]), phi(again, images, ["a dog"]))
     other = load_backbone(f"timm:test_vit/random+{save_tiny_encoder(tmp_path / 'other', seed=1)}")
     with pytest.raises(UserError, match="trained on other weights"):
         PACL.from_pretrained(tmp_path / "head", clip=other)

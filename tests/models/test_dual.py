@@ -28,7 +28,7 @@ from pacl.models.dual import (
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers import hub
-from tests.tiny import fill_hub_cache, save_tiny_clip, trained_head
+from tests.tiny import fill_hub_cache, phi, save_tiny_clip, trained_head
 
 D, SIZE = 12, 32
 TEXTS = ["a dog", "two cats on a green sofa"]
@@ -132,7 +132,7 @@ def test_only_a_linear_head_is_a_projection(saved: tuple[Path, Backbone]) -> Non
     mean = loaded.patch_tokens(images)[0].mean(1)
     torch.testing.assert_close(F.normalize(mean @ loaded.projection, dim=-1), loaded.encode_image(images))
     untrained = load_model(f"local-dir:{saved[0]}")
-    assert untrained.compatibility(images, TEXTS).shape == (2, 2)
+    assert phi(untrained, images, TEXTS).shape == (2, 2)
 
 
 def test_earlier_layers_leave_the_shared_space_as_it_is(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -161,7 +161,7 @@ def test_a_head_on_it_is_saved_and_loaded(tmp_path: Path, names: tuple[str, str]
     model.save_pretrained(tmp_path / "head")
     again = load_model(tmp_path / "head")
     images = torch.randn(1, 3, SIZE, SIZE)
-    assert torch.equal(again.compatibility(images, TEXTS), model.compatibility(images, TEXTS))
+    assert torch.equal(phi(again, images, TEXTS), phi(model, images, TEXTS))
 
 
 def test_fine_tuned_towers_travel_with_the_heads(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -229,7 +229,7 @@ def test_a_head_on_a_dual_from_the_hub_is_saved_and_loaded(cache: Path, tmp_path
     for name in (str(tmp_path / "head"), "hf-hub:somebody/head"):
         again = load_model(name)
         assert again.config.trained
-        assert torch.equal(again.compatibility(images, TEXTS), model.compatibility(images, TEXTS))
+        assert torch.equal(phi(again, images, TEXTS), phi(model, images, TEXTS))
 
 
 def test_the_hubs_client_is_asked_for_both_files(

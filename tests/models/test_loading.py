@@ -53,7 +53,7 @@ def test_another_dense_variant_than_trained_on_warns(
 def test_a_head_from_the_hub(clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained_head(clip)
     model.save_pretrained(tmp_path)
-    for module in ("pacl.models.model", "pacl.models.loading"):
+    for module in ("pacl.models.head", "pacl.models.loading"):
         monkeypatch.setattr(f"{module}.hf_hub_download", lambda repo, file, **_: str(tmp_path / file))
     monkeypatch.setattr(hub, "reachable", lambda: False)
     for name in ("somebody/head", "hf-hub:somebody/head"):

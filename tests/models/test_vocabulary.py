@@ -18,7 +18,8 @@ from pacl import train
 from pacl.distill import UNKNOWN
 from pacl.errors import UnfamiliarWords, UserError
 from pacl.models.backbone import load_backbone
-from pacl.models.model import CONFIG, PACL, HeadConfig, shipped_folder
+from pacl.models.head import CONFIG, HeadConfig, shipped_folder
+from pacl.models.model import PACL
 from pacl.models.towers.static_tower import WORDS, StaticTower, load_static_tower
 from pacl.models.vocabulary import LEAST, LIMIT, NAMED, Unfamiliar, Vocabulary, say_unfamiliar, trained_words
 from pacl.segmentation.segmenter import Segmenter
@@ -139,7 +140,7 @@ def test_a_training_writes_them(tower_name: str, tmp_path: Path, nouns: bool) ->
         arguments += [f"--data.nouns={str(nouns).lower()}", "--trainer.max_steps=1", f"--out={out}"]
         arguments += [f"--trainer.{each}=false" for each in ("enable_progress_bar", "enable_model_summary", "logger")]
         assert train.main(["--config=configs/captions.yaml", *arguments, "--model.patches=null"]) == 0
-        return HeadConfig.from_json((out / CONFIG).read_text(encoding="utf-8"), str(out)).vocabulary
+        return HeadConfig.read(out / CONFIG).vocabulary
 
     assert trained(f"timm:test_resnet/random+{tower_name}", "clip", "paper") == (["dog"] if nouns else [])
     assert trained(save_tiny_clip(tmp_path / "small"), "value", "clip") == []
@@ -182,7 +183,7 @@ ABSENT = (
 
 
 def test_the_photo_models_threshold_parts_what_photos_show_from_what_they_do_not() -> None:
-    config = HeadConfig.from_json((shipped_folder("photos") / CONFIG).read_text(encoding="utf-8"), CONFIG)
+    config = HeadConfig.read(shipped_folder("photos") / CONFIG)
     assert config.vocabulary
     vocabulary = Vocabulary(config.vocabulary, load_static_tower(WORDS)[0])
     assert vocabulary.unfamiliar(KNOWN.split(", ")) == []

@@ -23,7 +23,7 @@ from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.paths import ROOT
 from tests.segmentation.red_square import SQUARE, iou_of_red, run
-from tests.tiny import save_tiny_clip
+from tests.tiny import phi, save_tiny_clip
 
 # --- Pixels and patches stay aligned ------------------------------------------------------------------------------
 
@@ -418,7 +418,7 @@ def test_training_goes_on_after_segmenting(clip: Backbone) -> None:
     segmenter.set_image(noise(32, 40))
     segmenter.predict_batch([noise(50, 40)], ["a dog", "a cat"])
     images = model.clip.normalize(torch.from_numpy(noise(32, 40)).permute(2, 0, 1)[None])
-    model.compatibility(images, ["a dog", "a cat"]).sum().backward()
+    phi(model, images, ["a dog", "a cat"]).sum().backward()
     assert model.text_embedder.weight.grad is not None
     assert all(parameter.grad is not None for parameter in model.embedder.parameters())
 

@@ -23,6 +23,7 @@ from pacl.results.contact_sheet import GAP
 from pacl.results.fonts import BACKGROUND
 from pacl.training.callbacks import ImageGrid, SegmentationValidator
 from tests.colours import ColourModel, noise, picture
+from tests.tiny import phi
 
 CAPTIONS = ["a red star", "a boat", "grass", "a dog on snow", "the sky", "a cat"]
 
@@ -37,8 +38,8 @@ class Module(LightningModule):
 
     def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
         images = torch.rand(2, 3, 32, 32) + random.random() + np.random.rand()  # noqa: NPY002
-        phi = self.pacl.compatibility(images, [CAPTIONS[int(i)] for i in batch])
-        return -(self.pacl.logit_scale * phi).diagonal().mean()
+        scores = phi(self.pacl, images, [CAPTIONS[int(i)] for i in batch])
+        return -(self.pacl.logit_scale * scores).diagonal().mean()
 
     def validation_step(self, batch: torch.Tensor, _: int) -> None:
         self.log("val_loss", float(batch.sum()))

@@ -15,6 +15,7 @@ from eval.common.result import read_results
 from eval.retrieval import run as retrieval
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
+from tests.tiny import phi
 
 PICTURES, EACH = 9, 5
 
@@ -55,7 +56,7 @@ def test_figures_are_those_of_the_model(photos, tiny_clip):
     with torch.inference_mode():
         scores = {
             "pooled": model.clip.encode_image(pixels) @ model.clip.encode_text(texts).T,
-            "phi": model.compatibility(pixels, texts),
+            "phi": phi(model, pixels, texts),
         }
     for method, table in scores.items():
         i2t = [1 + min(rank(row, t, [o == i for o in owners]) for t in own(i)) for i, row in enumerate(table)]

@@ -230,7 +230,8 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
     with torch.inference_mode():
         for y in sorted({min(i, height - 32) for i in range(0, height - 16, 16)}):
             for x in sorted({min(i, width - 32) for i in range(0, width - 16, 16)}):
-                cosines, _ = model.similarity(resized[None, :, y : y + 32, x : x + 32], texts)  # [1, N, 4, 4]
+                patches, _ = model.encode_image(resized[None, :, y : y + 32, x : x + 32])  # [1, 16, D]
+                cosines = (patches @ texts.T).mT.unflatten(2, (4, 4))  # [1, N, 4, 4]
                 total[:, y : y + 32, x : x + 32] += F.interpolate(cosines, (32, 32), mode="bilinear")[0]
                 count[:, y : y + 32, x : x + 32] += 1
         logits = 12 * F.interpolate((total / count)[None], size, mode="bilinear")[0]

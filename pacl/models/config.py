@@ -1,0 +1,85 @@
+"""Configurations of saved models: dataclasses that are stored as JSON, and checked when they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from pacl.errors import UserError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class SavedConfig:
+    """Base class of dataclasses that are saved as a JSON file.
+
+    Attributes:
+        FORMAT: name of the file format, which distinguishes the file from those of other libraries.
+        VERSION: of the format; files of another version are refused.
+    """
+
+    FORMAT: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+
+    def to_json(self) -> str:
+        """The fields as JSON; infinity, which JSON's numbers do not include, is written as the string "inf"."""
+        values = {name: "inf" if value == math.inf else value for name, value in dataclasses.asdict(self).items()}  # type: ignore[call-overload]
+        header = {"format": self.FORMAT, "version": self.VERSION}
+        return json.dumps({**header, **values}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Self:
+        """Read the output of `to_json`.
+
+        Args:
+            text: the content of the file.
+            source: its name, for error messages.
+
+        Raises:
+            UserError: not a file of this format and version, or a field that is missing, unknown or of a wrong type.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") != cls.FORMAT:
+                raise ValueError(f"its format is not {cls.FORMAT}")
+            if (version := values.pop("version")) != cls.VERSION:
+                raise ValueError(f"version {version}; this version of pacl reads version {cls.VERSION}")
+            hints = get_type_hints(cls)
+            for name in values.keys() & hints.keys():
+                if values[name] == "inf":
+                    values[name] = math.inf
+                if not _has_type(values[name], hints[name]):
+                    raise ValueError(f"{name} is {values[name]!r}")
+                if hints[name] is float:
+                    values[name] = float(values[name])
+                if hints[name] is int and values[name] < 1:
+                    raise ValueError(f"{name} is {values[name]}, must be at least 1")
+            return cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{source}: not a valid {cls.FORMAT} configuration ({error})") from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that holds the output of `to_json`.
+
+        Raises:
+            UserError: it cannot be read, or as `from_json`.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); save or download it again") from error
+        return cls.from_json(text, str(path))
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON has the type of a field: str, bool, int, float, a ``Literal`` or a list."""
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_has_type(each, get_args(hint)[0]) for each in value)
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    return isinstance(value, (int, float) if hint is float else hint)
