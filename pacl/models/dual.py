@@ -8,13 +8,11 @@ Shapes: B images, T texts, P patches, W token width of the image tower, D embedd
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +24,12 @@ from torch import Tensor, nn
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
+from pacl.models.config import SavedConfig
 from pacl.models.towers.base import ImageTower, TextTower
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import fail_fast, first_line
 
 CONFIG, WEIGHTS = "dual_config.json", "dual.safetensors"
-FORMAT, VERSION = "pacl-dual", 1
 PROJECTIONS = ("linear", "mlp")
 
 
@@ -149,7 +147,7 @@ def _prefixed(side: str, tower: ImageTower | TextTower, head: nn.Module) -> dict
 
 
 @dataclass(frozen=True)
-class DualConfig:
+class DualConfig(SavedConfig):
     """What a saved dual encoder is: its ``dual_config.json``.
 
     Attributes:
@@ -169,6 +167,8 @@ class DualConfig:
         text_tuned: whether it holds a fine-tuned text tower.
     """
 
+    FORMAT: ClassVar[str] = "pacl-dual"
+
     image: str
     text: str
     image_checksum: str
@@ -184,50 +184,21 @@ class DualConfig:
     image_tuned: bool = False
     text_tuned: bool = False
 
-    def to_json(self) -> str:
-        """As JSON."""
-        return json.dumps({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
-
     @classmethod
     def from_json(cls, text: str, source: str) -> DualConfig:
-        """Read `to_json`'s output; ``source`` names the file in errors.
-
-        Raises:
-            UserError: not such a file, or one of a newer version.
-        """
-        kinds: dict[str, type | tuple[type, ...]] = {
-            "str": str,
-            "bool": bool,
-            "int": int,
-            "float": (int, float),
-            "list[float]": list,
-        }
-        try:
-            values = json.loads(text)
-            if values.pop("format") != FORMAT:
-                raise ValueError("not a dual encoder of pacl")
-            if (version := values.pop("version")) != VERSION:
-                raise ValueError(f"version {version}, which is newer than this pacl")
-            for field in dataclasses.fields(cls):
-                value = values.get(field.name)
-                if field.name in values and not isinstance(value, kinds[str(field.type)]):
-                    raise ValueError(f"{field.name} is {value!r}")
-                if field.type == "int" and value is not None and value < 1:
-                    raise ValueError(f"{field.name} is {value}, not at least 1")
-            config = cls(**values)
-            if config.projection not in PROJECTIONS:
-                raise ValueError(f"projection is {config.projection!r}")
-            if not 0 < config.logit_scale < math.inf:
-                raise ValueError(f"logit_scale is {config.logit_scale}")
-            return config
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{source} is not the configuration of a dual encoder ({error})") from error
+        """As `SavedConfig.from_json`; ``projection`` and ``logit_scale`` are checked too."""
+        config = super().from_json(text, source)
+        if config.projection not in PROJECTIONS:
+            raise UserError(f"{source}: projection {config.projection} must be one of {', '.join(PROJECTIONS)}")
+        if not 0 < config.logit_scale < math.inf:
+            raise UserError(f"{source}: logit_scale {config.logit_scale} must be above 0 and finite")
+        return config
 
 
 def save_dual(folder: str | Path, config: DualConfig, image: ProjectedImageTower, text: ProjectedTextTower) -> None:
     """Write a folder that ``local-dir:FOLDER`` loads, and ``hf-hub:ORG/REPO`` where it was uploaded.
 
-    Each file is written whole or not at all, the weights first.
+    Each file is written atomically, the weights first.
 
     Raises:
         UserError: the folder cannot be written.
@@ -289,11 +260,11 @@ def load_dual(
             than the heads were trained on.
     """
     config_path, weights_path = files
+    config = DualConfig.read(config_path)
     try:
-        config = DualConfig.from_json(config_path.read_text(encoding="utf-8"), str(config_path))
         saved = load_file(weights_path)
-    except (OSError, UnicodeDecodeError, SafetensorError) as error:
-        raise UserError(f"{config_path.parent}: cannot be read ({error}); save or download it again") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{weights_path}: cannot be read ({error}); save or download it again") from error
     towers = load_backbone(f"{config.image}+{config.text}", quick_gelu=quick_gelu, layers=layers)
     for tower, tower_name, expected in (
         (towers.image, config.image, config.image_checksum),

@@ -75,7 +75,7 @@ class Vocabulary:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """Unit embeddings ``[V, D]``, computed when they are first needed."""
+        """Unit embeddings ``[V, D]`` in host memory, computed when they are first needed."""
         return self._embed(self.words)
 
     def unfamiliar(self, prompts: Sequence[str]) -> list[Unfamiliar]:
@@ -101,7 +101,7 @@ class Vocabulary:
 
     @torch.no_grad()
     def _embed(self, texts: Sequence[str]) -> Tensor:
-        return F.normalize(self.text.encode(texts).float(), dim=-1)
+        return F.normalize(self.text.encode(texts).float(), dim=-1).cpu()
 
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:

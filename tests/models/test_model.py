@@ -85,6 +85,23 @@ def test_heads_for_other_weights_or_activations_are_refused(clip: Backbone, tmp_
         PACL.from_pretrained(tmp_path / "head", clip=quick)
 
 
+@pytest.mark.parametrize("changed", [{"mean": [0.5, 0.5, 0.5]}, {"std": [0.25, 0.25, 0.25]}, {"layers": [0]}])
+def test_heads_for_other_images_or_layers_are_refused(clip: Backbone, tmp_path: Path, changed: dict[str, Any]) -> None:
+    trained_head(clip).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, **changed}))
+    with pytest.raises(UserError, match=next(iter(changed))):
+        PACL.from_pretrained(tmp_path, clip=clip)
+
+
+def test_weights_are_hashed_when_a_head_is_saved(tmp_path: Path) -> None:
+    clip = load_backbone(save_tiny_clip(tmp_path / "clip"))
+    model = PACL.untrained(clip)
+    assert (model.config.checksum, clip._checksum) == ("", None)
+    model.save_pretrained(tmp_path / "head")
+    assert model.config.checksum == clip.checksum()
+
+
 def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor a hub repository"):
         PACL.from_pretrained(tmp_path / "nowhere")
