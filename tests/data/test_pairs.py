@@ -345,7 +345,7 @@ def test_flickr8k():
 
 @coco
 def test_coco_val2017():
-    pairs = read_coco(DATA / "coco/annotations/captions_val2017.json", SHARED / "coco/images/val2017")
+    pairs = read_coco(DATA / "coco/annotations/captions_val2017.json", DATA / "coco/images/val2017")
     assert len(pairs) == 5000
     assert len(pairs.captions) == 25014
     assert set(np.diff(pairs.first).tolist()) == {5, 6, 7}
