@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.head import CONFIG, SHIPPED, is_head
 from pacl.models.model import PACL
@@ -74,9 +74,13 @@ def _openai_at_hand() -> bool:
 
 
 def _load_named(spec: str, dense: str | None) -> PACL:
-    path = Path(spec.removeprefix("local-dir:")).expanduser()
     if spec in SHIPPED:
         return PACL.from_pretrained(spec)
+    try:
+        path = Path(spec.removeprefix("local-dir:")).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long a name, no such user
+        raise ArgumentError("model", spec, f"is not a path ({getattr(error, 'strerror', None) or error})") from None
     if is_head(path / CONFIG):
         return PACL.from_pretrained(path)
     if path.is_dir():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models import loading
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
@@ -105,3 +105,11 @@ def test_auto_without_any_says_what_the_bundled_model_knows(
     warning = capsys.readouterr().err
     assert warning.startswith("pacl: warning: no CLIP weights")
     assert "drawn scenes" in warning
+
+
+@pytest.mark.parametrize("name", ["~nobody_of_this_name/x", "a" * 300])
+def test_a_name_that_is_no_path_is_one_line(name: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        loading.load_model(name)
+    assert error.value.argument == "model"
+    assert "\n" not in str(error.value)
