@@ -54,14 +54,16 @@ def test_conse_is_the_mean_of_the_likely_classes_less_that_of_all() -> None:
     known = classifier()
     embeddings = F.normalize(torch.randn(5, 3), dim=-1)
     tokens = torch.randn(2, 7, 6)  # the classifier reads the last 4 of 6 columns
-    found = ConSE(known, embeddings)(tokens)
+    conse = ConSE(known, embeddings.shape[1])
+    conse.embeddings.copy_(embeddings)
+    found = conse(tokens)
     logits = tokens[1, 3, -4:].double() @ known.weight.double().T + known.bias.double()
     mixed = sum(p * e for p, e in zip(logits.softmax(0), embeddings.double(), strict=True))
     torch.testing.assert_close(found[1, 3].double(), mixed / mixed.norm() - embeddings.double().mean(0))
 
 
 def test_conse_keeps_the_embeddings_and_not_the_towers_weights() -> None:
-    conse = ConSE(classifier(), torch.randn(5, 3))
+    conse = ConSE(classifier(), 3)
     assert set(conse.state_dict()) == {"embeddings"}
     assert not list(conse.parameters())
 
