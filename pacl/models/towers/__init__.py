@@ -1,1 +1,1 @@
-"""Frozen image towers and text towers, each behind the interfaces of `pacl.models.towers.base.base`."""
+"""Frozen image towers and text towers, each behind the interfaces of `pacl.models.towers.base`."""
