@@ -48,12 +48,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
-from pacl.models.towers.open_clip_loading import OFFLINE_ADVICE, bundled_folder, is_clip_name, load_clip
+from pacl.models.towers.open_clip_loading import bundled_folder, is_clip_name, load_clip
 from pacl.models.towers.open_clip_towers import OpenClipText, image_tower
 from pacl.models.towers.proxy import ProxyTower
 from pacl.models.towers.sentence_tower import load_sentence_tower
@@ -61,7 +61,6 @@ from pacl.models.towers.static_tower import load_static_tower
 from pacl.models.towers.timm_tower import load_timm
 
 __all__ = [
-    "OFFLINE_ADVICE",
     "OPENAI_B16",
     "Backbone",
     "bundled_folder",
@@ -131,7 +130,7 @@ class Backbone(nn.Module):
         self.mean: tuple[float, ...] = tuple(image.preprocessing["mean"])
         self.std: tuple[float, ...] = tuple(image.preprocessing["std"])
         if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
-            raise UserError(f"--model {name}: mean {self.mean} and std {self.std} are not those of three channels")
+            raise ArgumentError("model", name, f"mean {self.mean} and std {self.std} are not those of three channels")
         self.size = image.size
         self.patch = image.patch
         self.width = image.width
@@ -199,7 +198,7 @@ class Backbone(nn.Module):
         for variant in dense:
             self.check_dense(variant)
         if stride is not None and not 1 <= stride <= self.patch:
-            raise UserError(f"--stride {stride}: the patch stride is between 1 and the patch size {self.patch}")
+            raise ArgumentError("stride", stride, f"must be between 1 and the patch size {self.patch}")
         return self.image(images, dense, stride)
 
     def check_dense(self, dense: str) -> None:
@@ -207,7 +206,7 @@ class Backbone(nn.Module):
         if dense not in self.dense_variants:
             able = ", ".join(self.dense_variants)
             hint = f"; add a proxy to its name: {self.name}{PROXY_MARK}timm:NAME" if dense == PROXY else ""
-            raise UserError(f"dense variant {dense}: the image tower of {self.name} can do {able}{hint}")
+            raise ArgumentError("dense", dense, f"the image tower of {self.name} supports {able}{hint}")
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:
@@ -229,9 +228,11 @@ class Backbone(nn.Module):
 
     def _check_shared(self) -> None:
         if not self.shared:
-            raise UserError(
-                f"--model {self.name}: its image and text tower were trained apart and share no space yet; train a "
-                "head for it (python -m pacl.train with start: paper)"
+            raise ArgumentError(
+                "model",
+                self.name,
+                "its image and text tower were trained apart and share no space yet; train a "
+                "head for it (python -m pacl.train with start: paper)",
             )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -310,7 +311,7 @@ def _clip_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
 
 def _check_clip_name(name: str) -> None:
     if not is_clip_name(name):
-        raise UserError(f"--model {name}: not a model name; use open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH")
+        raise ArgumentError("model", name, "not a model; use open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH")
 
 
 def _timm_image(name: str, quick_gelu: bool | None, layers: Sequence[int]) -> tuple[ImageTower, str]:
@@ -352,7 +353,7 @@ def load_image_tower(
     base, mark, proxy = name.partition(PROXY_MARK)
     load = IMAGE_TOWERS.get(base.partition(":")[0])
     if load is None:
-        raise UserError(f"--model {name}: not the name of an image tower; use timm:NAME or open_clip:NAME/TAG")
+        raise ArgumentError("model", name, "not the name of an image tower; use timm:NAME or open_clip:NAME/TAG")
     image, label = load(base, quick_gelu, layers)
     return _add_proxy(image, label, proxy) if mark else (image, label)
 
@@ -361,7 +362,7 @@ def load_text_tower(name: str, *, quick_gelu: bool | None = None) -> tuple[TextT
     """Load a text tower by its name in ``IMAGE+TEXT``; the name comes back with absolute paths."""
     load = TEXT_TOWERS.get(name.partition(":")[0])
     if load is None:
-        raise UserError(f"--model {name}: not the name of a text tower; use st:ORG/NAME or open_clip:NAME/TAG")
+        raise ArgumentError("model", name, "not the name of a text tower; use st:ORG/NAME or open_clip:NAME/TAG")
     return load(name, quick_gelu)
 
 
@@ -371,7 +372,7 @@ def _add_proxy(image: ImageTower, name: str, proxy: str) -> tuple[ImageTower, st
     try:
         return ProxyTower(image, tower), f"{name}{PROXY_MARK}{proxy}"
     except UserError as error:
-        raise UserError(f"--model {name}{PROXY_MARK}{proxy}: {error}") from None
+        raise ArgumentError("model", f"{name}{PROXY_MARK}{proxy}", str(error)) from None
 
 
 def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None) -> Backbone:
@@ -411,11 +412,13 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         )
     scheme = name.partition(":")[0]
     if scheme in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*_CLIPS}:
-        raise UserError(f"--model {name}: one tower of two; use IMAGE+TEXT, such as {EXAMPLE}")
+        raise ArgumentError("model", name, f"one tower of two; use IMAGE+TEXT, such as {EXAMPLE}")
     close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1)
-    raise UserError(
-        f"--model {name}: not a model name; "
+    raise ArgumentError(
+        "model",
+        name,
+        "not a model name; "
         + (f"did you mean {close[0]}? Or " if close else "")
         + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
-        + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head"
+        + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head",
     )

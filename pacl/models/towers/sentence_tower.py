@@ -11,8 +11,8 @@ from typing import Any
 from huggingface_hub import constants
 from torch import Tensor
 
-from pacl.errors import UserError
-from pacl.models.towers.base import TextTower
+from pacl.errors import ArgumentError, UserError
+from pacl.models.towers.base import TextTower, local_path
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.packaged import advice, packaged_folder
 
@@ -72,16 +72,16 @@ def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
     source = name.removeprefix("st:")
     folder: Path | None = None
     if source.startswith(("/", "./", "../", "~")):
-        folder = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+        folder = local_path(source, name).resolve()  # a head that names it must work from elsewhere too
         if not (folder / "modules.json").is_file():
-            raise UserError(f"--model {name}: {folder} holds no modules.json: not a sentence-transformers folder")
+            raise ArgumentError("model", name, f"{folder} holds no modules.json: not a sentence-transformers folder")
         name = f"st:{folder}"
     elif source.count("/") != 1:
-        raise UserError(f"--model {name}: not a sentence encoder; use st:ORG/NAME or st:/FOLDER")
+        raise ArgumentError("model", name, "not a sentence encoder; use st:ORG/NAME or st:/FOLDER")
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
-        raise UserError(f"--model {name}: needs {error.name}; pip install sentence-transformers") from error
+        raise ArgumentError("model", name, f"needs {error.name}; pip install sentence-transformers") from error
     hint = "" if folder else f"; connect once so that it is cached, or give a folder as st:/FOLDER{advice(name)}"
     folder = folder or packaged_folder(name)
     try:
@@ -95,14 +95,14 @@ def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
     except UserError:
         raise
     except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
-        raise UserError(f"--model {name}: {first_line(error)}{hint}") from error
+        raise ArgumentError("model", name, f"{first_line(error)}{hint}") from error
 
 
 def _check_modules(folder: Path, name: str) -> None:
     """Refuse a folder whose modules are not the library's own: it would be asked to run the folder's code."""
     kinds = [module["type"] for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
     if own := [kind for kind in kinds if not kind.startswith(LIBRARY)]:
-        raise UserError(f"--model {name}: its module {own[0]} is code that comes with the model, which is not run")
+        raise ArgumentError("model", name, f"its module {own[0]} is code that comes with the model, which is not run")
 
 
 @contextmanager

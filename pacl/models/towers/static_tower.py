@@ -24,8 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pacl.errors import UserError
-from pacl.models.towers.base import TextTower
+from pacl.errors import ArgumentError
+from pacl.models.towers.base import TextTower, local_path
 from pacl.models.towers.hub import first_line
 
 if TYPE_CHECKING:
@@ -104,19 +104,19 @@ def load_static_tower(name: str) -> tuple[StaticTower, str]:
     if name == WORDS:
         folder = words_folder()
     elif source.startswith(("/", "./", "../", "~")):
-        folder = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+        folder = local_path(source, name).resolve()  # a head that names it must work from elsewhere too
         name = f"static:{folder}"
     else:
-        raise UserError(f"--model {name}: not a static text tower; use {WORDS} or static:/FOLDER")
+        raise ArgumentError("model", name, f"not a static text tower; use {WORDS} or static:/FOLDER")
     if missing := [file for file in (TOKENIZER, WEIGHTS) if not (folder / file).is_file()]:
-        raise UserError(
-            f"--model {name}: {folder} holds no {missing[0]}; make such a folder with python -m pacl.distill"
+        raise ArgumentError(
+            "model", name, f"{folder} holds no {missing[0]}; make such a folder with python -m pacl.distill"
         )
     tokenizer, unknown = _read_tokenizer(folder / TOKENIZER, name)
     embeddings = _read_embeddings(folder / WEIGHTS, name)
     tokens = tokenizer.get_vocab_size()
     if len(embeddings) != tokens:
-        raise UserError(f"--model {name}: {folder} has {tokens} tokens, but vectors for {len(embeddings)}")
+        raise ArgumentError("model", name, f"{folder} has {tokens} tokens, but vectors for {len(embeddings)}")
     return StaticTower(tokenizer, embeddings, unknown), name
 
 
@@ -129,7 +129,7 @@ def _read_tokenizer(path: Path, name: str) -> tuple[Tokenizer, int | None]:
         text = path.read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # (the library raises plain exceptions)
-        raise UserError(f"--model {name}: {path} is not a tokenizer ({first_line(error)})") from error
+        raise ArgumentError("model", name, f"{path} is not a tokenizer ({first_line(error)})") from error
     if isinstance(tokenizer.model, Unigram):  # names its id, in the file only; all others name the token
         return tokenizer, json.loads(text)["model"].get("unk_id")
     token = tokenizer.model.unk_token
@@ -152,6 +152,6 @@ def _read_embeddings(path: Path, name: str) -> Tensor:
             rows *= tensors["weights"].float()[:, None]
         return rows
     except KeyError:
-        raise UserError(f"--model {name}: {path} holds no 'embeddings'") from None
+        raise ArgumentError("model", name, f"{path} holds no 'embeddings'") from None
     except (SafetensorError, OSError, ValueError, IndexError) as error:
-        raise UserError(f"--model {name}: {path} cannot be read ({first_line(error)})") from error
+        raise ArgumentError("model", name, f"{path} cannot be read ({first_line(error)})") from error

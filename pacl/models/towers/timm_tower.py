@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from pacl.errors import UserError
-from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, pad_to
+from pacl.errors import ArgumentError, UserError
+from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, local_path, pad_to
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import fail_fast, first_line
@@ -101,7 +100,7 @@ class TimmTower(ImageTower):
 
     def _grid(self, images: Tensor, stride: int | None) -> PatchGrid:
         if stride not in (None, self.patch):
-            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
+            raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
         return PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
 
     def _features(self, images: Tensor, grid: PatchGrid) -> tuple[Tensor, list[Tensor]]:
@@ -228,9 +227,9 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
                 torch.manual_seed(0)
                 model = _create(architecture)
         elif source:
-            path = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+            path = local_path(source, name).resolve()  # a head that names it must work from elsewhere too
             if not path.is_file():
-                raise UserError(f"--model {name}: {source!r} is neither a weight file nor the word random")
+                raise ArgumentError("model", name, f"{source!r} is neither a weight file nor the word random")
             name = f"timm:{architecture}/{path}"
             model = _create(architecture, timm.models.load_state_dict(str(path), use_ema=False, weights_only=True))
         else:
@@ -244,7 +243,7 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
     except UserError:
         raise
     except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
-        raise UserError(f"--model {name}: {first_line(error)}{hint}") from error
+        raise ArgumentError("model", name, f"{first_line(error)}{hint}") from error
     return timm_tower(model, layers), name
 
 
@@ -253,10 +252,10 @@ def _check_name(name: str, architecture: str) -> None:
 
     base, _, tag = architecture.partition(".")
     if not timm.is_model(base):
-        raise UserError(f"--model {name}: timm has no model {base!r}; see timm.list_models()")
+        raise ArgumentError("model", name, f"timm has no model {base!r}; see timm.list_models()")
     tags = [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(base)]
     if tag and tag not in tags:
-        raise UserError(f"--model {name}: timm's {base} has no tag {tag!r} (tags: {', '.join(filter(None, tags))})")
+        raise ArgumentError("model", name, f"timm's {base} has no tag {tag!r} (tags: {', '.join(filter(None, tags))})")
 
 
 def _create(architecture: str, state: Mapping[str, Tensor] | None = None, pretrained: bool = False) -> Any:
