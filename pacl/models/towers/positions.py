@@ -1,4 +1,4 @@
-"""Learned position embeddings of a ViT, at other grids than the one it was trained on."""
+"""Interpolation of a ViT's learned position embeddings to other patch grids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def resample_positions(native: Tensor, size: tuple[int, int], grid: PatchGrid) -
     Args:
         native: position embedding of the native grid, ``[h * w, W]``.
         size: the native grid's h and w.
-        grid: the patches' geometry.
+        grid: the new patch grid.
 
     Returns:
         ``[P, W]``, of the same dtype.
@@ -29,7 +29,7 @@ def resample_positions(native: Tensor, size: tuple[int, int], grid: PatchGrid) -
 
 
 def _relative_centres(patches: int, grid: PatchGrid, device: torch.device) -> Tensor:
-    """Patch centres in ``grid_sample``'s coordinates: -1 and 1 are the picture's edges."""
+    """Patch centres in ``grid_sample``'s coordinates: -1 and 1 are the image borders."""
     extent = (patches - 1) * grid.stride + grid.patch
     centres = torch.arange(patches, dtype=torch.float64) * grid.stride + grid.patch / 2
     return (2 * centres / extent - 1).float().to(device)
