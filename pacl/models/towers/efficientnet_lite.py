@@ -213,7 +213,7 @@ def load_lite2() -> EfficientNetLite | None:
 
 
 def imagenet_classes() -> tuple[list[tuple[str, ...]], list[str]]:
-    """Names and definitions of the 1,000 classes from timm's data files, without importing timm.
+    """Names and definitions of the 1,000 classes in timm's data files, without importing it.
 
     Raises:
         FileNotFoundError: this version of timm keeps them elsewhere.
