@@ -71,7 +71,8 @@ __all__ = [
     "weights_checksum",
 ]
 
-TEXT_BATCH = 64  # texts that pass the text tower at once; a GPU takes more
+TEXT_BATCH, GPU_TEXT_BATCH = 64, 512  # texts in one pass of the text tower
+CPU_TEXT_MULTIPLE = 8  # on CPUs, batches of 8, 16 ... 64 texts give the same embeddings to the bit
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
 EXAMPLE = "timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2"
 PROXY_MARK = ",proxy="  # between the names of a CLIP and of its proxy
@@ -242,7 +243,8 @@ class Backbone(nn.Module):
             raise TypeError("texts must be a sequence of strings, not a string")
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
-        self._texts.batch = TEXT_BATCH if self.device.type == "cpu" else 8 * TEXT_BATCH
+        on_cpu = self.device.type == "cpu"
+        self._texts.batch, self._texts.multiple = (TEXT_BATCH, CPU_TEXT_MULTIPLE) if on_cpu else (GPU_TEXT_BATCH, None)
         return self._texts(texts).to(self.device)
 
     @torch.no_grad()
