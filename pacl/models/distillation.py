@@ -61,7 +61,7 @@ def find_words(running: Iterable[str], names: Iterable[str] = ()) -> list[str]:
 
 
 def imagenet_texts() -> list[str]:
-    """Names and definitions of the WordNet synsets in ImageNet, from timm's data files."""
+    """Names and definitions of the WordNet synsets in ImageNet, which timm's data files list."""
     folder = resources.files("timm.data") / "_info"
     rows = (row for file in IMAGENET for row in (folder / file).read_text(encoding="utf-8").splitlines())
     return [row.partition("\t")[2] for row in rows]

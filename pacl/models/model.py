@@ -115,7 +115,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         return self.patch_vectors(tokens), grid
 
     def patch_vectors(self, tokens: Tensor) -> Tensor:
-        """Frozen tokens of whole images ``[B, P, W]`` -> patch embeddings ``[B, P, D]``, smoothed if the head asks for it.
+        """Frozen tokens of whole images ``[B, P, W]`` -> patch embeddings ``[B, P, D]``, smoothed if configured.
 
         Without smoothing they are `embed_tokens`, of unit norm.
         """

@@ -256,10 +256,12 @@ def test_without_training_conse_stands_alone(photos: PACL) -> None:
 
 @pytest.mark.parametrize("settings", [{"conse_share": 1.5}, {"smoothing": -1.0}, {"start": "best"}])
 def test_settings_of_the_start_that_make_no_sense(photos: PACL, settings: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(ArgumentError) as error:
         PACL.untrained(photos.clip, **{"dense": "clip", "start": "conse", **settings})
+    assert error.value.argument == next(iter(settings))
 
 
 def test_conse_needs_a_classifier(clip: Backbone) -> None:
-    with pytest.raises(UserError, match="classifier"):
+    with pytest.raises(ArgumentError) as error:
         PACL.untrained(clip, start="conse")
+    assert error.value.argument == "start"
