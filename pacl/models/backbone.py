@@ -10,72 +10,43 @@ Both towers may come from one CLIP:
 ============================ ============================================================================
 
 or from a dual encoder that `pacl.pretrain` saved (see `pacl.models.dual`), also in a folder or a hub repository, or
-from two models that were trained separately, ``IMAGE+TEXT``. Each of these is one of the above, of which one tower is
-used, or, for images,
-
-============================ ============================================================================
-``timm:NAME[.TAG]``          a timm model with its pretrained weights
-``timm:NAME/FILE``           a timm model with the weights of a local file
-``timm:NAME/random``         a timm model with random weights from a fixed seed
-============================ ============================================================================
-
-and for texts
-
-============================ ============================================================================
-``st:ORG/NAME``              a sentence-transformers model
-``st:FOLDER``                the same from a local folder: ``st:/...``, ``st:./...``, ``st:~/...``
-``static:words``             token vectors that are part of this package (see `pacl.models.towers.static_tower`)
-``static:FOLDER``            token vectors in a local folder
-============================ ============================================================================
-
-such as ``timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2``. How to add a kind of
-tower is described in `pacl.models.towers.base`.
-
-After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the dense variant ``proxyclip`` (see
-`pacl.models.towers.proxy`): ``open_clip:ViT-B-16-quickgelu/openai,proxy=timm:vit_base_patch8_224.dino``.
+from two models that were trained separately, ``IMAGE+TEXT``, such as
+``timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2``. The names of single towers, and how
+to add a kind of tower, are described in `pacl.models.towers.registry`.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
-from pacl.models.towers.open_clip_loading import bundled_folder, is_clip_name, load_clip
-from pacl.models.towers.open_clip_towers import OpenClipText, image_tower
-from pacl.models.towers.proxy import ProxyTower
-from pacl.models.towers.sentence_tower import load_sentence_tower
-from pacl.models.towers.static_tower import load_static_tower
-from pacl.models.towers.timm_tower import load_timm
-
-__all__ = [
-    "OPENAI_B16",
-    "Backbone",
-    "bundled_folder",
-    "load_backbone",
-    "load_image_tower",
-    "load_text_tower",
-    "split_name",
-    "weights_checksum",
-]
+from pacl.models.towers.registry import (
+    CLIPS,
+    IMAGE_TOWERS,
+    PROXY_MARK,
+    TEXT_TOWERS,
+    load_clip_towers,
+    load_image_tower,
+    load_text_tower,
+    split_name,
+)
 
 TEXT_BATCH, GPU_TEXT_BATCH = 64, 512  # texts in one pass of the text tower
 CPU_TEXT_MULTIPLE = 8  # on CPUs, batches of 8, 16 ... 64 texts give the same embeddings to the bit
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
 EXAMPLE = "timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2"
-PROXY_MARK = ",proxy="  # between the names of a CLIP and of its proxy
 DEFAULT_LOGIT_SCALE = 1 / 0.07  # CLIP's at the start of its training (Radford et al., 2021, section 2.5)
 
 
@@ -294,90 +265,6 @@ def weights_checksum(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-# --- loading ---
-
-ImageLoader: TypeAlias = Callable[[str, "bool | None", Sequence[int]], tuple[ImageTower, str]]
-TextLoader: TypeAlias = Callable[[str, "bool | None"], tuple[TextTower, str]]
-
-
-def _clip_image(name: str, quick_gelu: bool | None, layers: Sequence[int]) -> tuple[ImageTower, str]:
-    _check_clip_name(name)
-    found = load_clip(name, quick_gelu)
-    return image_tower(found, layers), found.name
-
-
-def _clip_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
-    _check_clip_name(name)
-    found = load_clip(name, quick_gelu)
-    return OpenClipText(found), found.name
-
-
-def _check_clip_name(name: str) -> None:
-    if not is_clip_name(name):
-        raise ArgumentError("model", name, "not a model; use open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH")
-
-
-def _timm_image(name: str, quick_gelu: bool | None, layers: Sequence[int]) -> tuple[ImageTower, str]:
-    return load_timm(name, layers)
-
-
-def _sentence_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
-    return load_sentence_tower(name)
-
-
-def _static_text(name: str, quick_gelu: bool | None) -> tuple[TextTower, str]:
-    return load_static_tower(name)
-
-
-# Part of a name before the colon -> loader. Loaders take the whole name, the activation (see `load_backbone`) and, for
-# image towers, the layers, and return the tower and its name, in which paths are absolute.
-_CLIPS = ("open_clip", "hf-hub", "local-dir", "bundled")
-IMAGE_TOWERS: dict[str, ImageLoader] = {**dict.fromkeys(_CLIPS, _clip_image), "timm": _timm_image}
-TEXT_TOWERS: dict[str, TextLoader] = {
-    **dict.fromkeys(_CLIPS, _clip_text),
-    "st": _sentence_text,
-    "static": _static_text,
-}
-
-
-def split_name(name: str) -> tuple[str, str] | None:
-    """The two names in ``IMAGE+TEXT``; ``None`` for the name of one model, whose path may contain a ``+``."""
-    for mark in re.finditer(r"\+", name):
-        image, text = name[: mark.start()], name[mark.end() :]
-        if image.partition(":")[0] in IMAGE_TOWERS and text.partition(":")[0] in TEXT_TOWERS:
-            return image, text
-    return None
-
-
-def load_image_tower(
-    name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] = ()
-) -> tuple[ImageTower, str]:
-    """Load an image tower by its name in ``IMAGE+TEXT``; returns the tower and its name with absolute paths."""
-    base, mark, proxy = name.partition(PROXY_MARK)
-    load = IMAGE_TOWERS.get(base.partition(":")[0])
-    if load is None:
-        raise ArgumentError("model", name, "not an image tower; use timm:NAME or open_clip:NAME/TAG")
-    image, label = load(base, quick_gelu, layers)
-    return _add_proxy(image, label, proxy) if mark else (image, label)
-
-
-def load_text_tower(name: str, *, quick_gelu: bool | None = None) -> tuple[TextTower, str]:
-    """Load a text tower by its name in ``IMAGE+TEXT``; returns the tower and its name with absolute paths."""
-    load = TEXT_TOWERS.get(name.partition(":")[0])
-    if load is None:
-        raise ArgumentError("model", name, "not a text tower; use st:ORG/NAME or open_clip:NAME/TAG")
-    return load(name, quick_gelu)
-
-
-def _add_proxy(image: ImageTower, name: str, proxy: str) -> tuple[ImageTower, str]:
-    """A CLIP's image tower combined with a proxy, and the name of both."""
-    tower, proxy = load_image_tower(proxy)
-    try:
-        return ProxyTower(image, tower), f"{name}{PROXY_MARK}{proxy}"
-    except UserError as error:
-        raise ArgumentError("model", f"{name}{PROXY_MARK}{proxy}", str(error)) from None
-
-
 def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None) -> Backbone:
     """Load a frozen backbone by its name (see the module's docstring).
 
@@ -398,22 +285,10 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         image, image_name = load_image_tower(both[0], quick_gelu=quick_gelu, layers=layers)
         text, text_name = load_text_tower(both[1], quick_gelu=quick_gelu)
         return Backbone(image, text, f"{image_name}+{text_name}")
-    base, mark, proxy = name.partition(PROXY_MARK)
-    if is_clip_name(base):
-        found = load_clip(base, quick_gelu)
-        image = image_tower(found, layers)
-        label = found.name
-        if mark:
-            image, label = _add_proxy(image, label, proxy)
-        return Backbone(
-            image,
-            OpenClipText(found),
-            label,
-            shared=True,
-            logit_scale=float(found.clip.logit_scale.detach().exp()),
-        )
-    scheme = name.partition(":")[0]
-    if scheme in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*_CLIPS}:
+    if clip := load_clip_towers(name, quick_gelu=quick_gelu, layers=layers):
+        image, text, clip_name, logit_scale = clip
+        return Backbone(image, text, clip_name, shared=True, logit_scale=logit_scale)
+    if name.partition(":")[0] in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*CLIPS}:
         raise ArgumentError("model", name, f"one of two towers; use IMAGE+TEXT, such as {EXAMPLE}")
     close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1)
     raise ArgumentError(

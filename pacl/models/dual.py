@@ -151,8 +151,8 @@ class DualConfig(SavedConfig):
     """Configuration of a saved dual encoder: its ``dual_config.json``.
 
     Attributes:
-        image: name of the image tower for `pacl.models.backbone.load_image_tower`.
-        text: name of the text tower for `pacl.models.backbone.load_text_tower`.
+        image: name of the image tower for `pacl.models.towers.registry.load_image_tower`.
+        text: name of the text tower for `pacl.models.towers.registry.load_text_tower`.
         image_checksum: `weights_checksum` of the image tower, before fine-tuning.
         text_checksum: `weights_checksum` of the text tower, before fine-tuning.
         projection: ``linear`` or ``mlp``, the kind of both heads.

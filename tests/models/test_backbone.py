@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.backbone import Backbone, bundled_folder, load_backbone, split_name, weights_checksum
+from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.model import PACL
 from pacl.models.text_cache import TextCache
 from pacl.models.towers import hub
 from pacl.models.towers.dense import VARIANTS
 from pacl.models.towers.grid import PatchGrid, upsample
+from pacl.models.towers.open_clip_loading import bundled_folder
+from pacl.models.towers.registry import split_name
 from tests.paths import ROOT
 from tests.tiny import phi, save_tiny_clip, save_tiny_encoder, trained_head
 

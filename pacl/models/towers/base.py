@@ -1,8 +1,6 @@
 """Base classes of image towers and text towers, the two parts of a backbone.
 
-To add a kind of tower, derive from `ImageTower` or `TextTower` and write a function that loads it by its name. Register
-that function in ``IMAGE_TOWERS`` or ``TEXT_TOWERS`` of `pacl.models.backbone` under the part of the name before the
-colon. Nothing else needs to change.
+How to add a kind of tower is described in `pacl.models.towers.registry`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Patch grids, and interpolation of patch values to pixels.
+"""Patch grids, interpolation of patch values to pixels, and of position embeddings to other grids.
 
 A patch of ``patch`` pixels at index ``i`` starts at pixel ``i * stride`` and is centred at
 ``i * stride + (patch - 1) / 2`` (pixel centres are integers). Plain resizing of a patch map assumes that the
@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 
@@ -85,3 +87,28 @@ def _linear_weights(pixels: range, scale: float, offset: float, patches: int, gr
     at = ((in_tower - (grid.patch - 1) / 2) / grid.stride).clamp(0, patches - 1)
     index = torch.arange(patches, dtype=torch.float64)
     return (1 - (at[:, None] - index).abs()).clamp(min=0).to(like.device, like.dtype)
+
+
+def resample_positions(native: Tensor, size: tuple[int, int], grid: PatchGrid) -> Tensor:
+    """Position embedding for a grid: bicubic, sampled at the true patch centres.
+
+    Args:
+        native: position embedding of the native grid, ``[h * w, W]``.
+        size: the native grid's h and w.
+        grid: the new patch grid.
+
+    Returns:
+        ``[P, W]``, of the same dtype.
+    """
+    table = rearrange(native, "(h w) c -> 1 c h w", h=size[0], w=size[1]).float()
+    ys, xs = (_relative_centres(n, grid, table.device) for n in (grid.h, grid.w))
+    at = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1)[None]  # [1, h, w, (x, y)]
+    sampled = F.grid_sample(table, at, mode="bicubic", padding_mode="border", align_corners=False)
+    return rearrange(sampled, "1 c h w -> (h w) c").to(native.dtype)
+
+
+def _relative_centres(patches: int, grid: PatchGrid, device: torch.device) -> Tensor:
+    """Patch centres in ``grid_sample``'s coordinates: -1 and 1 are the image borders."""
+    extent = (patches - 1) * grid.stride + grid.patch
+    centres = torch.arange(patches, dtype=torch.float64) * grid.stride + grid.patch / 2
+    return (2 * centres / extent - 1).float().to(device)

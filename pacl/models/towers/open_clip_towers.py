@@ -18,9 +18,8 @@ from torch import Tensor
 from pacl.errors import ArgumentError, UserError
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
-from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
-from pacl.models.towers.positions import resample_positions
 from pacl.models.towers.timm_tower import accept_any_size
 
 POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, local_path, pad_to
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
-from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid, resample_positions
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.packaged import advice
-from pacl.models.towers.positions import resample_positions
 
 OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
 

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pacl.errors import ArgumentError
-from pacl.models.backbone import load_text_tower, weights_checksum
+from pacl.models.backbone import weights_checksum
 from pacl.models.distillation import UNKNOWN, quantize, static_tokenizer
+from pacl.models.towers.registry import load_text_tower
 from pacl.models.towers.static_tower import StaticTower, load_static_tower, words_folder
 
 TOKENS = [UNKNOWN, "a", "red", "dog", "lady", "##bug", "##s", "ladybug", "."]
