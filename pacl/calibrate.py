@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.messages import run_verb, say
+from pacl.cli.messages import run_verb, say, shown_warnings
 from pacl.cli.model import choose_device
 from pacl.cli.parser import new_parser
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, FallbackModel, UserError
 from pacl.files import make_folder
 from pacl.images import list_images, open_image
 
@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = make_folder(args.out or source)
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
-    model = load_model(args.model, device=device)
+    with shown_warnings("pacl", FallbackModel):
+        model = load_model(args.model, device=device)
     broken: list[UserError] = []
     try:
         calibrate(model, decoded(photos, broken))

@@ -27,5 +27,13 @@ class ArgumentError(UserError):
         self.reason = reason
 
 
+class FallbackModel(UserWarning):
+    """The model ``auto`` is not OpenAI's CLIP but a smaller one, see `pacl.models.loading.load_model`."""
+
+
+class OtherDenseVariant(UserWarning):
+    """A head is used with another dense variant than it was trained on."""
+
+
 class UnfamiliarWords(UserWarning):
     """Prompts are far from all words that a head was trained on, see `pacl.models.vocabulary`."""

@@ -13,10 +13,11 @@ from pacl import train
 from pacl.data.pairs import FilePairs
 from pacl.data.photos import Cut
 from pacl.errors import ArgumentError, UserError
-from pacl.models.backbone import bundled_folder, load_backbone
+from pacl.models.backbone import load_backbone
 from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
+from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.training.loss import contrastive_loss
 from pacl.training.module import MAX_LOGIT_SCALE, PACLModule, some_patches
 from tests.tiny import save_tiny_clip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -40,6 +41,22 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
         say(prog, "interrupted")
         raise SystemExit(EXIT_INTERRUPTED) from None
     raise SystemExit(code or 0)
+
+
+@contextmanager
+def shown_warnings(prog: str, *categories: type[Warning]) -> Iterator[None]:
+    """Print the warnings of these categories as ``PROG: warning: MESSAGE`` lines; others are shown as usual."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            for category in categories:
+                warnings.simplefilter("always", category)
+            yield
+    finally:
+        for warning in caught:
+            if issubclass(warning.category, categories):
+                say(prog, f"warning: {warning.message}")
+            else:
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno, None, None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pacl.errors import ArgumentError
+from pacl.cli.messages import shown_warnings
+from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,8 @@ def load(args: argparse.Namespace) -> PACL:
 
     if args.dense is not None and args.dense not in NAMES:
         raise ArgumentError("dense", args.dense, f"choose from {', '.join(NAMES)}")
-    return load_model(args.model, dense=args.dense, device=device)
+    with shown_warnings("pacl", FallbackModel, OtherDenseVariant):
+        return load_model(args.model, dense=args.dense, device=device)
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,15 +17,15 @@ class TrainingRun:
     Attributes:
         data: a description of each source, with its number of images.
         settings: name -> value of the main settings.
-        figures: name -> value as logged last.
+        figures: name -> last logged value.
         start_recall: validation recall before the first step, if it was measured.
         steps: optimizer steps.
         images: images seen, with repetitions.
-        skipped: how many of these could not be used.
-        seconds: duration, since the last resumption.
-        device: what it ran on.
-        resumed: whether it was resumed.
-        weights: which weights are saved.
+        skipped: number of these that could not be used.
+        seconds: duration, since the run was last resumed.
+        device: name of the hardware.
+        resumed: whether the run was resumed.
+        weights: which weights are saved: the last or the best.
     """
 
     data: Sequence[str]
@@ -42,7 +42,7 @@ class TrainingRun:
 
 
 def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
-    """The card of a head, and of the training that made it."""
+    """The model card of a head, with facts about its training if there was one."""
     pooling = "mean pooling" if config.temperature == float("inf") else f"temperature {config.temperature:g}"
     facts = {
         "CLIP": f"`{config.backbone}`, frozen; loaded by its name, checked against checksum `{config.checksum[:12]}`",

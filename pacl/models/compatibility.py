@@ -1,10 +1,10 @@
-"""phi(x, y): how well a picture's patches agree with a text, for every (image, text) pair.
+"""The compatibility phi(x, y) of every (image, text) pair.
 
     s_p = <v_p, t>,   a = softmax_p(s / temperature),   pooled = sum_p a_p v_p,   phi = cos(pooled, t)
 
 (Mukhoti et al., "Open Vocabulary Semantic Segmentation with Patch Aligned Contrastive Learning", CVPR 2023.)
-The weights a depend on the text, so every PAIR has its own pooled vector. Pooling an image with its own
-caption only is another function: one that leaks the caption into the picture.
+The weights a depend on the text, so every pair has its own pooled vector. Pooling each image with its own caption
+only would be a different function, which leaks the caption into the image's vector.
 
 Shapes: B images, T texts, P patches, D embedding; b and t are the sizes of a chunk of images and of texts.
 """
@@ -21,15 +21,15 @@ from torch.autograd.function import once_differentiable
 
 IMPLEMENTATIONS = ("auto", "reference", "chunked")
 
-# Pooled vectors shorter than this count as this long: opposite patches may cancel, and 0 / 0 is not a cosine.
+# Lower bound of a pooled vector's norm: opposite patches may cancel, and the cosine of a zero vector is undefined.
 MIN_NORM = 1e-6
 
-# What the chunked implementation may hold at a time beside its inputs and results. Chunks near the size of a
-# CPU's caches are also the fastest there; a GPU wants fewer, larger kernels.
+# Working memory of the chunked implementation, beside its inputs and results. On CPUs chunks near the size of the
+# cache are the fastest; GPUs need fewer and larger kernels.
 CPU_CHUNK_BYTES = 16 * 2**20
 GPU_CHUNK_BYTES = 1024 * 2**20
 
-# Below this many bytes of B x T x (P + D) the reference is as fast, and small enough not to matter.
+# Below this number of bytes of B x T x (P + D) the reference is as fast, and its memory is negligible.
 SMALL_BYTES = 8 * 2**20
 
 
@@ -51,9 +51,9 @@ def compatibility(
             pooling. A tensor of one element may require a gradient; its value is not checked (no GPU sync).
         cosine: True: phi = <pooled, t> / |pooled|, in [-1, 1]. False: phi = <pooled, t>.
         impl: ``"reference"`` is the formula as written above, in O(B T (P + D)) memory.
-            ``"chunked"`` is the same value and gradient in O(B T) memory: the backward pass computes the
-            similarities again, chunk by chunk. It cannot be differentiated twice. ``"auto"`` takes the
-            reference for small products, where its few kernels cost least, else ``"chunked"``.
+            ``"chunked"`` has the same value and gradient in O(B T) memory: the backward pass recomputes the
+            similarities chunk by chunk. It cannot be differentiated twice. ``"auto"`` is the reference for small
+            inputs, where it is as fast, else ``"chunked"``.
 
     Returns:
         phi, [B, T]; float64 if an input is, else float32: half-precision inputs are multiplied and summed in
@@ -82,7 +82,7 @@ def compatibility(
 
 @torch.no_grad()
 def pooling_entropy(patches: Tensor, texts: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """How widely the pooling looks: mean entropy of its weights over matching pairs, as a share of ln P.
+    """Mean entropy of the pooling weights of matching pairs, divided by ln P.
 
     1 is mean pooling, 0 a single patch; ``P ** entropy`` is the effective number of patches. No gradient.
 
@@ -95,7 +95,7 @@ def pooling_entropy(patches: Tensor, texts: Tensor, temperature: float | Tensor 
         A scalar in [0, 1], float32 (float64 if an input is); 1 where P is 1.
 
     Raises:
-        ValueError: as `compatibility`, and unless there is one text an image.
+        ValueError: as `compatibility`, or the numbers of images and texts differ.
     """
     _check(patches, texts)
     if len(texts) != len(patches):
@@ -121,7 +121,7 @@ def _check(patches: Tensor, texts: Tensor) -> None:
 
 
 def _as_temperature(temperature: float | Tensor, patches: Tensor, texts: Tensor) -> Tensor:
-    """The temperature as a scalar tensor beside the patches, in the dtype to compute in."""
+    """The temperature as a scalar tensor on the patches' device, in the dtype of the computation."""
     dtype = torch.promote_types(torch.promote_types(patches.dtype, texts.dtype), torch.float32)
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1 or not temperature.is_floating_point():
@@ -143,7 +143,7 @@ def _reference(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Ten
 
 
 def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:
-    """Uniform weights do not depend on the text, so one pooled vector an image is enough."""
+    """Mean pooling: the weights do not depend on the text, so one pooled vector for each image is enough."""
     pooled = patches.mean(dim=1, dtype=texts.dtype)
     if cosine:
         pooled = pooled / pooled.norm(dim=-1, keepdim=True).clamp_min(MIN_NORM)
@@ -151,7 +151,7 @@ def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:
 
 
 class _Chunked(torch.autograd.Function):
-    """phi and its gradient in closed form, never holding B x T x P or B x T x D.
+    """phi and its gradient in closed form, without B x T x P or B x T x D tensors.
 
     With G_pq = <v_p, v_q> the Gram matrix of an image's patches, inner = <pooled, t> = sum_p a_p s_p and
     n = |pooled| = sqrt(a' G a): phi = inner / n needs no pooled vectors (n = 1 where phi is no cosine). Then
@@ -160,10 +160,10 @@ class _Chunked(torch.autograd.Function):
         dphi/ds_p = a_p / n + dphi/dz_p / tau                         with G held fixed
         dphi/dv   = (dphi/ds) t' - phi/n^2 a pooled'                  whose second term is G's
 
-    where the terms in phi/n are n's own, absent if it is constant. G a is (v v') a or v (v' a), whichever
-    is cheaper. Only `inner` and n are kept for the backward pass.
+    where the terms with phi/n come from the gradient of n, and are absent where n is constant. G a is computed as
+    (v v') a or v (v' a), the cheaper of both. Only `inner` and n are kept for the backward pass.
 
-    Inside a chunk the layout is [t, b, P]: all similarities are then ONE matrix product and softmax runs over
+    Inside a chunk the layout is [t, b, P]: all similarities are then one matrix product, and the softmax runs over
     contiguous memory.
     """
 
@@ -192,7 +192,7 @@ class _Chunked(torch.autograd.Function):
         for_patches, for_texts, for_tau, _ = ctx.needs_input_grad
         d_patches = torch.empty_like(patches, memory_format=torch.contiguous_format) if for_patches else None
         d_texts = torch.zeros_like(texts) if for_texts else None
-        d_tau: list[Tensor] = []  # a term a chunk, summed at the end: a running sum would round more
+        d_tau: list[Tensor] = []  # one term for each chunk, summed at the end: a running sum would round more
         with torch.autocast(patches.device.type, enabled=False):  # backward() may be called inside one
             for images, text_chunks in _chunks(patches, texts):
                 v = patches[images].to(texts.dtype).contiguous()
@@ -218,7 +218,7 @@ class _Chunked(torch.autograd.Function):
                     dz = ga * centred
                     ds = ga + dz / tau
                     if for_tau:
-                        # sum_p dz_p = 0, so s less a constant serves, with less rounding.
+                        # sum_p dz_p = 0, so a constant may be subtracted from s, which reduces rounding.
                         d_tau.append((dz * spread).sum())
                     if d_texts is not None:
                         d_texts[some] += ds.flatten(1) @ v.flatten(0, 1)
@@ -243,24 +243,24 @@ def _attend(v: Tensor, t: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gram(v: Tensor, T: int) -> Tensor | None:
-    """Gram matrices [b, P, P] of patches v [b, P, D], or None where T pooled vectors an image cost less."""
+    """Gram matrices [b, P, P] of patches v [b, P, D], or None where T pooled vectors for each image cost less."""
     _, P, D = v.shape
     return v @ v.mT if P * (D + T) < T * D else None
 
 
 def _squared_norm(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
-    """|pooled|^2 of every pair of a chunk, [t, b]."""
+    """|pooled|^2 of every pair in a chunk, [t, b]."""
     if gram is None:
         return torch.einsum("tbp,bpd->tbd", a, v).square().sum(dim=-1)
     return torch.einsum("tbp,bpq->tbq", a, gram).mul_(a).sum(dim=-1)
 
 
 def _chunks(patches: Tensor, texts: Tensor) -> Iterator[tuple[slice, list[slice]]]:
-    """Chunks of images, each with its chunks of texts, of a working set within the budget, or one image."""
+    """Chunks of images, each with its chunks of texts: as large as the memory budget allows, at least one image."""
     budget = CPU_CHUNK_BYTES if patches.device.type == "cpu" else GPU_CHUNK_BYTES
     (B, P, D), T = patches.shape, len(texts)
-    pair = texts.itemsize * (6 * P + D)  # s, a, G a and what becomes of them; a pooled vector
-    image = texts.itemsize * P * (3 * D + 2 * min(P, D))  # v, its gradient and a term of that; G and a A'
+    pair = texts.itemsize * (6 * P + D)  # s, a, G a and their products; a pooled vector
+    image = texts.itemsize * P * (3 * D + 2 * min(P, D))  # v, its gradient and one term of it; G and a A'
     t = max(1, min(T, budget // pair))
     b = max(1, min(B, budget // (t * pair + image)))
     for first in range(0, B, b):

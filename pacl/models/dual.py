@@ -1,7 +1,7 @@
-"""Two pretrained towers with projection heads into one space, and the folder that they are saved as.
+"""Dual encoders: two pretrained towers with projection heads into a shared embedding space, and their file format.
 
-The folder holds ``dual_config.json``, which names the towers, and ``dual.safetensors`` with the heads and the weights
-of fine-tuned towers. Frozen towers are loaded by their names and compared by checksum.
+A saved dual encoder is a folder with ``dual_config.json``, which names the towers, and ``dual.safetensors`` with the
+heads and the weights of fine-tuned towers. Frozen towers are loaded by name and verified by checksum.
 
 Shapes: B images, T texts, P patches, W token width of the image tower, D embedding.
 """
@@ -21,11 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.config import SavedConfig
-from pacl.models.towers.base import ImageTower, TextTower
+from pacl.models.towers.base import ImageTower, TextTower, local_path
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import fail_fast, first_line
 
@@ -34,12 +34,12 @@ PROJECTIONS = ("linear", "mlp")
 
 
 class MLPHead(nn.Module):
-    """The projection head of small CLIP recipes: LayerNorm(y + Dropout(Linear(GELU(y)))) with y = Linear(x).
+    """Projection head with one hidden layer: LayerNorm(y + Dropout(Linear(GELU(y)))) with y = Linear(x).
 
     Args:
-        width: of the input.
-        dim: of the output.
-        dropout: share of the second layer's outputs that training leaves out.
+        width: width of the input.
+        dim: width of the output.
+        dropout: dropout probability after the second layer.
     """
 
     def __init__(self, width: int, dim: int, dropout: float = 0.0) -> None:
@@ -56,9 +56,9 @@ class MLPHead(nn.Module):
 
 
 def projection_head(kind: str, width: int, dim: int, dropout: float = 0.0) -> nn.Linear | MLPHead:
-    """A head of a kind in `PROJECTIONS`: ``linear`` is one layer without bias, as CLIP's, which has no dropout."""
+    """A head of a kind in `PROJECTIONS`: ``linear`` is CLIP's, one layer without bias and without dropout."""
     if kind not in PROJECTIONS:
-        raise UserError(f"projection {kind}: choose from {', '.join(PROJECTIONS)}")
+        raise ArgumentError("projection", kind, f"choose from {', '.join(PROJECTIONS)}")
     return nn.Linear(width, dim, bias=False) if kind == "linear" else MLPHead(width, dim, dropout)
 
 
@@ -69,11 +69,11 @@ def mean_of_tokens(tower: ImageTower, images: Tensor) -> Tensor:
 
 
 class ProjectedImageTower(ImageTower):
-    """An image tower whose mean patch token a head projects into the space of the texts.
+    """An image tower with a head that projects its mean patch token into the shared space.
 
     Args:
-        tower: the tower. Earlier `layers` may come before its final features, which are all that the head reads.
-        head: from the final features to the shared space.
+        tower: the tower. The head uses its final features alone, not those of earlier `layers`.
+        head: head from the final features to the shared space.
         size: side in pixels of the square images that the head was trained on.
     """
 
@@ -113,11 +113,11 @@ class ProjectedImageTower(ImageTower):
 
 
 class ProjectedTextTower(TextTower):
-    """A text tower whose unit embeddings a head projects into the space of the images.
+    """A text tower with a head that projects its unit embeddings into the shared space.
 
     Args:
         tower: the tower.
-        head: from its embeddings to the shared space.
+        head: head from its embeddings to the shared space.
         dim: width D of that space.
     """
 
@@ -148,23 +148,23 @@ def _prefixed(side: str, tower: ImageTower | TextTower, head: nn.Module) -> dict
 
 @dataclass(frozen=True)
 class DualConfig(SavedConfig):
-    """What a saved dual encoder is: its ``dual_config.json``.
+    """Configuration of a saved dual encoder: its ``dual_config.json``.
 
     Attributes:
-        image: the image tower's name, as `pacl.models.backbone.load_backbone` takes it before the plus sign.
-        text: the text tower's name, as it takes it behind the plus sign.
-        image_checksum: `weights_checksum` of the image tower that the name loads.
-        text_checksum: likewise of the text tower.
+        image: name of the image tower for `pacl.models.towers.registry.load_image_tower`.
+        text: name of the text tower for `pacl.models.towers.registry.load_text_tower`.
+        image_checksum: `weights_checksum` of the image tower, before fine-tuning.
+        text_checksum: `weights_checksum` of the text tower, before fine-tuning.
         projection: ``linear`` or ``mlp``, the kind of both heads.
-        width: what the image head reads, the width of the image tower's final features.
-        text_width: what the text head reads.
+        width: input width of the image head, the width of the image tower's final features.
+        text_width: input width of the text head.
         dim: embedding width D.
         size: side in pixels of the square training images.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
         logit_scale: inverse temperature of the loss.
-        image_tuned: whether the weight file holds a fine-tuned image tower.
-        text_tuned: whether it holds a fine-tuned text tower.
+        image_tuned: whether the weight file contains a fine-tuned image tower.
+        text_tuned: whether it contains a fine-tuned text tower.
     """
 
     FORMAT: ClassVar[str] = "pacl-dual"
@@ -196,7 +196,7 @@ class DualConfig(SavedConfig):
 
 
 def save_dual(folder: str | Path, config: DualConfig, image: ProjectedImageTower, text: ProjectedTextTower) -> None:
-    """Write a folder that ``local-dir:FOLDER`` loads, and ``hf-hub:ORG/REPO`` where it was uploaded.
+    """Write a folder that ``local-dir:FOLDER`` loads, or ``hf-hub:ORG/REPO`` after an upload.
 
     Each file is written atomically, the weights first.
 
@@ -220,26 +220,26 @@ def _is_saved(key: str, config: DualConfig) -> bool:
 
 
 def find_dual(name: str) -> tuple[Path, Path] | None:
-    """Configuration and weight file of ``local-dir:PATH`` or ``hf-hub:ORG/REPO``; None if no dual encoder is there.
+    """Configuration and weight file of ``local-dir:PATH`` or ``hf-hub:ORG/REPO``; ``None`` if it is no dual encoder.
 
     Raises:
-        UserError: a repository with the configuration of one, whose weights cannot be had.
+        ArgumentError: a repository has the configuration, but its weights cannot be downloaded.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "local-dir" and rest:
-        folder = Path(rest).expanduser().resolve()
+        folder = local_path(rest, name).resolve()
         return (folder / CONFIG, folder / WEIGHTS) if (folder / CONFIG).is_file() else None
     if scheme == "hf-hub" and rest.count("/") == 1:
         with fail_fast():
             try:
                 config = Path(hf_hub_download(rest, CONFIG))
-            except Exception:  # not there, no network (the client raises many kinds): the loader of CLIPs says it
+            except Exception:  # not there, no network (many types): the loader of CLIPs raises an error then
                 return None
             try:
                 return config, Path(hf_hub_download(rest, WEIGHTS))
             except Exception as error:
-                raise UserError(
-                    f"--model {name}: its {WEIGHTS} cannot be had ({first_line(error)}); connect once to cache it"
+                raise ArgumentError(
+                    "model", name, f"its {WEIGHTS} cannot be downloaded ({first_line(error)}); connect once to cache it"
                 ) from error
     return None
 
@@ -250,14 +250,14 @@ def load_dual(
     """Load what `save_dual` wrote.
 
     Args:
-        name: of the result.
-        files: what `find_dual` found.
-        quick_gelu: as of `load_backbone`.
-        layers: as of `load_backbone`; the heads read the final features alone.
+        name: the name of the backbone.
+        files: the result of `find_dual`.
+        quick_gelu: see `load_backbone`.
+        layers: see `load_backbone`; the heads use the final features alone.
 
     Raises:
-        UserError: files that are damaged or do not fit each other; a tower that cannot be loaded, or has other weights
-            than the heads were trained on.
+        UserError: the files are damaged or do not belong together, or a tower cannot be loaded or has other weights
+            than those the heads were trained on.
     """
     config_path, weights_path = files
     config = DualConfig.read(config_path)
@@ -282,11 +282,11 @@ def load_dual(
     )
     wanted = {key: value for key, value in {**image.weights(), **text.weights()}.items() if _is_saved(key, config)}
     if {key: value.shape for key, value in saved.items()} != {key: value.shape for key, value in wanted.items()}:
-        raise UserError(f"{weights_path}: its tensors do not fit {CONFIG}; the files are of different models")
+        raise UserError(f"{weights_path}: its tensors do not match {CONFIG}; the files are of different models")
     if not all(value.isfinite().all() for value in saved.values()):
-        raise UserError(f"{weights_path}: holds values that are no finite numbers; it is damaged, train it again")
+        raise UserError(f"{weights_path}: contains values that are not finite; train it again")
     with torch.no_grad():
-        for key, value in wanted.items():  # (a state's tensors are those of the module)
+        for key, value in wanted.items():  # (these tensors are the module's own)
             value.copy_(saved[key])
     if name.startswith("local-dir:"):
         name = f"local-dir:{config_path.parent}"  # absolute: a head that names it must work from elsewhere too

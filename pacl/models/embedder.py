@@ -1,11 +1,11 @@
-"""Patch embedders: frozen patch tokens -> vectors that are compared with texts.
+"""Patch embedders: frozen patch tokens -> vectors that are compared with text embeddings.
 
-`PatchEmbedder` is the paper's e_v, the only part that PACL trains: a residual block in the place of CLIP's visual
+`PatchEmbedder` is the paper's e_v, the only part that PACL trains: a residual block in place of CLIP's visual
 projection, main branch Linear-ReLU-Linear, skip branch one Linear. For ViT-B/16 that is 768->512->512 plus 768->512,
 1,050,112 parameters.
 
-`ConSE` needs no training where the image tower is a classifier, and `SideBySide` sets both next to each other, so that
-training adds what captions say to what the classifier knows.
+`ConSE` needs no training, but an image tower that is a classifier. `SideBySide` combines both, so that training on
+captions adds to the knowledge of the classifier.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STARTS: tuple[str, ...] = get_args(Start)
 class PatchEmbedder(nn.Module):
     """Maps frozen patch tokens ``[..., W]`` into the text embedding's space ``[..., D]`` (not normalised).
 
-    Two starts. `start_paper` is random, as published. `start_clip` begins at CLIP's own visual projection: the skip
-    branch is the projection and the main branch ends in zeros, so that at step 0 the patches say exactly what the
-    training-free methods say, and training can only add to it.
+    There are two initialisations. `start_paper` is random, as published. `start_clip` begins at CLIP's own visual
+    projection: the skip branch is the projection and the last layer of the main branch is zero, so that the results
+    before the first step are exactly those of the training-free methods.
 
     Attributes:
         main: Linear-ReLU-Linear branch, ``W -> hidden -> D``.
@@ -47,7 +47,7 @@ class PatchEmbedder(nn.Module):
 
     @classmethod
     def start_clip(cls, projection: Tensor, hidden: int | None = None) -> PatchEmbedder:
-        """Start at CLIP's visual projection ``[W, D]``."""
+        """Initialise with CLIP's visual projection ``[W, D]``."""
         width, dim = projection.shape
         embedder = cls(width, dim, hidden)
         with torch.no_grad():
@@ -65,12 +65,12 @@ class PatchEmbedder(nn.Module):
 class ConSE(nn.Module):
     """Dense ConSE: a patch is the mean of the class names' text embeddings, weighted by its class probabilities.
 
-    Convex combination of semantic embeddings (Norouzi et al., ICLR 2014), at every patch instead of once an image, less
-    the mean of all classes' embeddings: what they have in common is near to every text, and to some much nearer than to
-    others. Nothing of it trains.
+    Convex combination of semantic embeddings (Norouzi et al., ICLR 2014), at every patch instead of once per image,
+    minus the mean embedding of all classes: their common component is close to every text, and to some texts much
+    closer than to others. It has no trainable parameters.
 
     Args:
-        classifier: the image tower's own; it reads the last F columns of a token.
+        classifier: of the image tower; it reads the last F columns of a token.
         dim: width D of the text embeddings.
 
     Attributes:
@@ -96,24 +96,24 @@ class ConSE(nn.Module):
 
 
 def class_texts(classifier: Classifier) -> list[str]:
-    """What `ConSE` embeds of each class: its first name and its definition.
+    """The text that `ConSE` embeds for each class: its first name and its definition.
 
-    Names alone say too little: "sorrel" is a horse, and a text tower need not know it.
+    A name alone may be rare or ambiguous: "sorrel" is a horse here.
     """
     pairs = zip(classifier.names, classifier.definitions, strict=True)
     return [f"{names[0]}, {definition}" for names, definition in pairs]
 
 
 class SideBySide(nn.Module):
-    """Two embedders in spaces of their own, whose products with texts add up: ``share * s_1 + (1 - share) * s_2``.
+    """Two embedders with separate spaces, whose similarities to texts are summed: ``share * s_1 + (1 - share) * s_2``.
 
-    The vectors of both, scaled by the square roots of their shares, are concatenated. With texts treated alike (an
-    ``nn.Identity`` for the space that texts are in already), an inner product is the weighted sum of both. What the
-    first one knows is not lost while the second one trains.
+    Their vectors are scaled by the square roots of the shares and concatenated. If texts are embedded in the same way
+    (with ``nn.Identity`` for the text tower's own space), an inner product is the weighted sum of both similarities.
+    Training the second embedder does not change the first one.
 
     Args:
-        first: inputs ``[..., W]`` -> ``[..., D1]``, of unit norm or nearly so; taken as they are.
-        second: inputs ``[..., W]`` -> ``[..., D2]``; they are normalised.
+        first: inputs ``[..., W]`` -> ``[..., D1]``, about unit norm; not normalised here.
+        second: inputs ``[..., W]`` -> ``[..., D2]``; normalised here.
         share: of the first, in [0, 1].
     """
 
@@ -129,11 +129,11 @@ class SideBySide(nn.Module):
 
 
 def smooth(vectors: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-    """Average patch vectors over the patches of the same image that look alike.
+    """Average patch vectors over similar patches of the same image.
 
-    The weights are a softmax over patches of the cosines between their tokens, less the image's mean token: what is
-    common to the whole image says nothing of which patches belong together. This is attention with the tower's own
-    features as queries and keys.
+    The weights are a softmax over the cosines between tokens, from which the image's mean token is subtracted, because
+    what all patches share does not help to group them. This is attention with the tower's own features as queries and
+    keys.
 
     Args:
         vectors: ``[B, P, D]``.
@@ -141,7 +141,7 @@ def smooth(vectors: Tensor, tokens: Tensor, temperature: float) -> Tensor:
         temperature: of the softmax.
 
     Returns:
-        ``[B, P, D]``, float32. Unit vectors come out shorter than 1.
+        ``[B, P, D]``, float32. Averages of unit vectors have a norm below 1.
     """
     tokens = tokens.float()
     features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)

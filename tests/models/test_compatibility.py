@@ -310,10 +310,10 @@ def test_no_images_or_no_texts_give_an_empty_phi() -> None:
         ({"patches": torch.zeros(2, 0, 5)}, r"P >= 1.*\[2, 0, 5\]"),
         ({"texts": torch.zeros(3, 6)}, r"\[2, 4, 5\] and \[3, 6\]"),
         ({"texts": torch.zeros(3, 5, dtype=torch.int64)}, "floating.*int64"),
-        ({"temperature": 0.0}, "temperature must be > 0.*0.0"),
-        ({"temperature": math.nan}, "temperature must be > 0"),
-        ({"temperature": torch.ones(2)}, r"one floating number, got \[2\]"),
-        ({"temperature": torch.tensor(1)}, "one floating number.*int64"),
+        ({"temperature": 0.0}, "temperature.*0.0"),
+        ({"temperature": math.nan}, "temperature.*nan"),
+        ({"temperature": torch.ones(2)}, r"temperature.*\[2\]"),
+        ({"temperature": torch.tensor(1)}, "temperature.*int64"),
         ({"impl": "fast"}, "'fast'.*'auto', 'reference', 'chunked'"),
     ],
 )
@@ -333,5 +333,5 @@ def test_pooling_entropy_counts_the_patches_looked_at() -> None:
     halfway = normalize(patches[:, 2] + patches[:, 3], dim=-1)
     assert P ** pooling_entropy(patches, halfway, torch.tensor(1e-2)).item() == pytest.approx(2)
     assert pooling_entropy(patches[:, :1], texts).item() == 1
-    with pytest.raises(ValueError, match="3 images, 2 texts"):
+    with pytest.raises(ValueError, match=r"3.*2"):
         pooling_entropy(patches, texts[:2])

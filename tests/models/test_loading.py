@@ -1,13 +1,16 @@
-"""What ``--model`` may name."""
+"""Models by name."""
 
 from __future__ import annotations
 
+import argparse
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
-from pacl.errors import ArgumentError, UserError
+from pacl.cli import model as cli_model
+from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError
 from pacl.models import loading
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
@@ -21,7 +24,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
-def test_load_model_takes_whatever_model_may_name(clip: Backbone, tmp_path: Path) -> None:
+def test_models_by_name(clip: Backbone, tmp_path: Path) -> None:
     trained_head(clip, dense="sclip").save_pretrained(tmp_path / "head")
     assert load_model(str(tmp_path / "head")).config.dense == "sclip"
     folder = clip.name.removeprefix("local-dir:")
@@ -29,8 +32,9 @@ def test_load_model_takes_whatever_model_may_name(clip: Backbone, tmp_path: Path
         model = load_model(spec)
         assert (model.config.dense, model.config.trained) == ("naclip", False)
     assert load_model(folder, dense="clearclip").config.dense == "clearclip"
-    with pytest.raises(UserError, match="not a model name"):
+    with pytest.raises(ArgumentError) as error:
         load_model("nowhere")
+    assert (error.value.argument, error.value.value) == ("model", "nowhere")
 
 
 def test_a_training_free_clip_gets_the_protocols_size(clip: Backbone) -> None:
@@ -38,16 +42,17 @@ def test_a_training_free_clip_gets_the_protocols_size(clip: Backbone) -> None:
     assert load_model(clip.name).config.size == 32
 
 
-def test_another_dense_variant_than_trained_on_warns(
-    clip: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_dense_variant_than_trained_on_warns(clip: Backbone, tmp_path: Path) -> None:
     trained_head(clip, dense="value").save_pretrained(tmp_path)
-    assert load_model(str(tmp_path), dense="naclip").config.dense == "naclip"
-    assert "trained on value tokens" in capsys.readouterr().err
-    load_model(str(tmp_path), dense="value")
-    assert capsys.readouterr().err == ""
-    with pytest.raises(UserError, match="can do clip, value"):
+    with pytest.warns(OtherDenseVariant, match="value") as caught:
+        assert load_model(str(tmp_path), dense="naclip").config.dense == "naclip"
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model(str(tmp_path), dense="value")
+    with pytest.raises(ArgumentError) as error:
         load_model(str(tmp_path), dense="best")
+    assert (error.value.argument, error.value.value) == ("dense", "best")
 
 
 def test_a_head_from_the_hub(clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,40 +80,66 @@ def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch:
     model = load_model("auto")
     assert model.clip is clip
     assert (model.config.dense, model.config.start, model.config.trained) == ("naclip", "clip", False)
-    with pytest.raises(UserError, match="can do clip, value"):
+    with pytest.raises(ArgumentError) as error:
         load_model("auto", dense="best")
+    assert error.value.argument == "dense"
 
 
-def test_auto_takes_the_photo_model_where_there_is_no_clip(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_auto_takes_the_photo_model_without_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "reachable", lambda: False)
     monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_: None)
-    model = load_model("auto")
+    with pytest.warns(FallbackModel) as caught:
+        model = load_model("auto")
+    assert caught[0].filename == __file__
     assert model.clip.name == "timm:tf_efficientnet_lite2.in1k+static:words"
     assert (model.config.start, model.config.trained) == ("conse", True)
-    assert "photo model" in capsys.readouterr().err
 
 
-def test_auto_without_any_says_what_the_bundled_model_knows(
+def test_auto_without_any_clip_is_the_bundled_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The command prints one line, which names the reasons."""
+
     def missing(name: str, **_: object) -> Backbone:
         if name == "bundled":
             return load_backbone(name)
-        raise UserError("no weights")
+        raise UserError(f"no weights of {name}") from OSError("damaged file")
 
+    monkeypatch.setattr(loading, "reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(loading, "load_backbone", missing)
     monkeypatch.setattr("pacl.models.model.load_backbone", missing)
-    model = load_model("auto")
+    model = cli_model.load(argparse.Namespace(model="auto", dense=None, device="cpu"))
     assert model.clip.name == "bundled"
-    warning = capsys.readouterr().err
-    assert warning.startswith("pacl: warning: no CLIP weights")
-    assert "drawn scenes" in warning
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("pacl: warning: ")
+    assert "damaged file" in warning
+    assert "no weights of timm:" in warning
 
 
-@pytest.mark.parametrize("name", ["~nobody_of_this_name/x", "a" * 300])
-def test_a_name_that_is_no_path_is_one_line(name: str) -> None:
+def test_the_command_shows_other_warnings_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "load_model", lambda *_, **__: warnings.warn("slow", RuntimeWarning, stacklevel=1))
+    with pytest.warns(RuntimeWarning, match="slow"):
+        cli_model.load(argparse.Namespace(model="bundled", dense=None, device="cpu"))
+
+
+NO_USER, TOO_LONG = "~nobody_of_this_name/x", "a" * 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        NO_USER,
+        TOO_LONG,
+        f"local-dir:{NO_USER}",
+        f"open_clip:ViT-B-16/{TOO_LONG}",
+        f"timm:test_resnet/{TOO_LONG}+static:words",
+        f"timm:test_resnet/random+st:{NO_USER}",
+        f"timm:test_resnet/random+static:/{TOO_LONG}",
+        f"timm:test_resnet/random+local-dir:{NO_USER}",
+    ],
+)
+def test_an_unusable_path_in_a_name_is_one_line(name: str) -> None:
     with pytest.raises(ArgumentError) as error:
         loading.load_model(name)
     assert error.value.argument == "model"

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.head import HeadConfig
+from pacl.models.head import WEIGHTS, HeadConfig
 from pacl.models.model import PACL
 from pacl.models.towers.dense import VARIANTS
 from tests.tiny import phi, save_tiny_clip, trained_head
@@ -78,10 +78,10 @@ def test_a_head_for_vit_b16_is_about_four_megabytes(tmp_path: Path) -> None:
 def test_heads_for_other_weights_or_activations_are_refused(clip: Backbone, tmp_path: Path) -> None:
     trained_head(clip).save_pretrained(tmp_path / "head")
     other = load_backbone(save_tiny_clip(tmp_path / "other", seed=1))
-    with pytest.raises(UserError, match="trained on other weights"):
+    with pytest.raises(UserError, match="checksum"):
         PACL.from_pretrained(tmp_path / "head", clip=other)
     quick = load_backbone(clip.name, quick_gelu=True)
-    with pytest.raises(UserError, match="quick_gelu=False"):
+    with pytest.raises(UserError, match="quick_gelu"):
         PACL.from_pretrained(tmp_path / "head", clip=quick)
 
 
@@ -103,12 +103,13 @@ def test_weights_are_hashed_when_a_head_is_saved(tmp_path: Path) -> None:
 
 
 def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither a folder nor a hub repository"):
+    with pytest.raises(ArgumentError) as error:
         PACL.from_pretrained(tmp_path / "nowhere")
+    assert error.value.argument == "model"
     trained_head(clip).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": 9}))
-    with pytest.raises(UserError, match="do not fit its configuration"):
+    with pytest.raises(UserError, match=WEIGHTS):
         PACL.from_pretrained(tmp_path)
     for wrong in (
         *({"width": "a"}, {"hidden": -1}, {"backbone": None}, {"contrast": 5}, {"logit_scale": "x"}),
@@ -118,20 +119,20 @@ def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=next(iter(wrong))):
             PACL.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "version": 2}))
-    with pytest.raises(UserError, match="version 2"):
+    with pytest.raises(UserError, match="version"):
         PACL.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=WEIGHTS):
         PACL.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
+    with pytest.raises(UserError, match=WEIGHTS):
         PACL.from_pretrained(tmp_path)
 
 
 def test_saving_where_one_cannot(clip: Backbone, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="file"):
         PACL.untrained(clip).save_pretrained(tmp_path / "file")
 
 
@@ -153,8 +154,9 @@ def test_settings_that_do_not_work(clip: Backbone, options: dict[str, Any]) -> N
 
 
 def test_an_unknown_dense_variant_is_refused(clip: Backbone) -> None:
-    with pytest.raises(UserError, match="best"):
+    with pytest.raises(ArgumentError) as error:
         PACL.untrained(clip, dense="best")
+    assert error.value.argument == "dense"
 
 
 def test_prompts_are_averaged_over_templates(clip: Backbone) -> None:
@@ -210,7 +212,7 @@ def test_a_head_with_values_that_are_no_numbers_is_refused(clip: Backbone, tmp_p
     with torch.no_grad():
         model.embedder.skip.bias[0] = math.nan
     model.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="no finite numbers"):
+    with pytest.raises(UserError, match=WEIGHTS):
         PACL.from_pretrained(tmp_path)
 
 
@@ -254,10 +256,12 @@ def test_without_training_conse_stands_alone(photos: PACL) -> None:
 
 @pytest.mark.parametrize("settings", [{"conse_share": 1.5}, {"smoothing": -1.0}, {"start": "best"}])
 def test_settings_of_the_start_that_make_no_sense(photos: PACL, settings: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(ArgumentError) as error:
         PACL.untrained(photos.clip, **{"dense": "clip", "start": "conse", **settings})
+    assert error.value.argument == next(iter(settings))
 
 
 def test_conse_needs_a_classifier(clip: Backbone) -> None:
-    with pytest.raises(UserError, match="classifier"):
+    with pytest.raises(ArgumentError) as error:
         PACL.untrained(clip, start="conse")
+    assert error.value.argument == "start"

@@ -36,6 +36,13 @@ def test_batches_always_have_one_size() -> None:
     assert [len(call) for call in encoder.calls] == [3, 3, 3]
 
 
+def test_batches_are_padded_to_a_multiple() -> None:
+    encoder = Encoder()
+    TextCache(encoder, batch=4, multiple=2)([str(i) for i in range(1, 8)])
+    TextCache(encoder, batch=4, multiple=2)(["1"])
+    assert [len(call) for call in encoder.calls] == [4, 4, 2]
+
+
 def test_a_full_cache_starts_anew_and_stays_right() -> None:
     encoder = Encoder()
     cache = TextCache(encoder, batch=2, limit=3 * 2 * 4)  # three texts of two float32

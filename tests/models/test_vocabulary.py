@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from pacl import train
-from pacl.distill import UNKNOWN
 from pacl.errors import UnfamiliarWords, UserError
 from pacl.models.backbone import load_backbone
+from pacl.models.distillation import UNKNOWN
 from pacl.models.head import CONFIG, HeadConfig, shipped_folder
 from pacl.models.model import PACL
 from pacl.models.towers.static_tower import WORDS, StaticTower, load_static_tower

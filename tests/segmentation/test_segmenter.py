@@ -12,9 +12,10 @@ from PIL import Image
 
 import pacl.segmentation.patch_maps
 from pacl.errors import UserError
-from pacl.models.backbone import Backbone, bundled_folder, load_backbone
+from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
+from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.prompts import Label
 from pacl.scenes.drawing import scene
 from pacl.segmentation.background import Background

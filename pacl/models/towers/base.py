@@ -1,7 +1,6 @@
-"""What a backbone is made of: the interfaces of image towers and text towers.
+"""Base classes of image towers and text towers, the two parts of a backbone.
 
-Every kind of tower is behind one of the two classes below; `pacl.models.backbone` puts an image tower and a text tower
-together and lists the loaders of both.
+How to add a kind of tower is described in `pacl.models.towers.registry`.
 """
 
 from __future__ import annotations
@@ -9,12 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.grid import PatchGrid
 
 
@@ -25,8 +25,8 @@ class Classifier:
     Attributes:
         weight: ``[K, F]``. It reads the final features, which are the last F columns of a token.
         bias: ``[K]``.
-        names: the names of each class, synonyms of each other.
-        definitions: one of each class, a phrase.
+        names: synonymous names of each class.
+        definitions: a short definition of each class.
     """
 
     weight: Tensor
@@ -42,9 +42,9 @@ class ImageTower(nn.Module, ABC):
         width: token width W; with ``layers`` the sum of all widths.
         patch: patch side in pixels; of a convolutional tower its total stride.
         size: side in pixels of the square images that it was trained on.
-        preprocessing: how it wants its images, with open_clip's keys: ``mean`` and ``std`` per channel in [0, 1],
+        preprocessing: of its images, with open_clip's keys: ``mean`` and ``std`` per channel in [0, 1],
             ``interpolation``, ``resize_mode``, ``size``.
-        variants: dense variants that it can do, see `pacl.models.towers.dense`.
+        variants: dense variants that it supports, see `pacl.models.towers.dense`.
         layers: indices of the earlier layers whose features come before the final ones in a token.
         quick_gelu: whether its activation is QuickGELU.
         classifier: the linear classifier on its final features, if it has one.
@@ -68,8 +68,8 @@ class ImageTower(nn.Module, ABC):
     def bf16_on_cpu(self) -> bool:
         """Whether a CPU with bfloat16 instructions gains from them.
 
-        It does where all work is matrix products: in transformers, whose only convolution cuts the image into patches
-        that do not overlap. Sliding convolutions lose: depthwise ones in bfloat16 were measured 20 times slower.
+        Transformers do: all their work is matrix products, and their only convolution has patches that do not overlap.
+        Other convolutional layers do not: depthwise ones were measured 20 times slower in bfloat16.
         """
         layers = (layer for layer in self.modules() if isinstance(layer, nn.Conv2d))
         return all(layer.kernel_size == layer.stride for layer in layers)
@@ -90,7 +90,7 @@ class ImageTower(nn.Module, ABC):
             For each variant ``[B, P, W]``, and the patches' grid.
 
         Raises:
-            UserError: the tower cannot do that stride or size.
+            UserError: the tower does not support that stride or size.
         """
 
     def pooled(self, images: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class ImageTower(nn.Module, ABC):
 
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
-        """The weights that its tokens depend on, by their names in the library that it comes from."""
+        """The weights that determine its tokens, by their names in the library that it comes from."""
 
 
 class TextTower(nn.Module, ABC):
@@ -115,12 +115,12 @@ class TextTower(nn.Module, ABC):
 
     Attributes:
         dim: embedding width D.
-        context_length: tokens that a text may have, start and end included; the rest of a longer text is not read.
+        context_length: tokens that a text may have, start and end included; longer texts are truncated.
         quick_gelu: whether its activation is QuickGELU.
         vocabulary: the words that it was trained on; ``None`` means any.
-        contrast: prompts that compete with a single prompt; ``None`` means that it names none.
-        familiar: cosine with the nearest word of a vocabulary from which on a word counts as known, see
-            `pacl.models.vocabulary`; ``None`` where that was not measured or takes too long to embed.
+        contrast: prompts that compete with a single prompt; ``None`` means that there are no such prompts.
+        familiar: the smallest cosine with the nearest word of a vocabulary at which a word counts as known, see
+            `pacl.models.vocabulary`; ``None`` where it was not measured or embedding a vocabulary takes too long.
     """
 
     dim: int
@@ -139,12 +139,27 @@ class TextTower(nn.Module, ABC):
         """Tokens of a text, start and end included."""
 
     def bucket(self, text: str) -> Hashable:
-        """Texts of the same bucket are encoded together: those that are equally long to the tower."""
+        """Texts of the same bucket, those that are padded to the same length, are encoded together."""
         return None
 
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
-        """The weights that its embeddings depend on, by their names in the library that it comes from."""
+        """The weights that determine its embeddings, by their names in the library that it comes from."""
+
+
+def local_path(path: str, name: str) -> Path:
+    """The path of a file or folder in a model's name, with ``~`` expanded; it need not exist.
+
+    Raises:
+        ArgumentError: not a usable path: too long, or ``~`` with an unknown user.
+    """
+    try:
+        expanded = Path(path).expanduser()
+        expanded.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError("model", name, f"is not a usable path ({reason})") from None
+    return expanded
 
 
 def pad_to(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -158,20 +173,20 @@ def layer_indices(layers: Sequence[int], count: int, what: str, usable: int | No
 
     Args:
         layers: the indices.
-        count: how many layers there are.
-        what: whose layers they are, for the message.
-        usable: how many of them there are to choose from, from the first on; ``None`` means all.
+        count: number of layers.
+        what: a description of the layers, for the message.
+        usable: number of layers, from the first on, that may be chosen; ``None`` means all.
 
     Raises:
-        UserError: an index out of range, or one that comes twice.
+        ArgumentError: an index is out of range or given twice.
     """
     found = sorted(index + count if index < 0 else index for index in layers)
     usable = count if usable is None else usable
     if len(set(found)) < len(found) or any(not 0 <= index < usable for index in found):
-        raise UserError(f"layers {list(layers)}: choose from 0 to {usable - 1} of {what}, each once")
+        raise ArgumentError("layers", list(layers), f"choose from 0 to {usable - 1} of {what}, each once")
     return tuple(found)
 
 
 def is_shape_error(error: Exception) -> bool:
-    """Whether a tower's error can be about the size of its input, rather than about memory or the device."""
+    """Whether a tower's error may be caused by the size of its input, not by memory or the device."""
     return not any(word in str(error) for word in ("memory", "CUDA", "cuda", "MPS"))

@@ -1,7 +1,7 @@
-"""Dense variants of a ViT's last block: how patch tokens are kept in their own place.
+"""Dense variants of a ViT's last block, which keep patch tokens local.
 
-CLIP trains only its class token, so the last block is free to fill patch tokens with global information. All
-variants here change that one block and nothing before it. With ``x`` its input, ``q, k, v`` from ``ln_1(x)`` and
+CLIP's loss depends on the class token alone, so the last block may fill patch tokens with global information. All
+variants change only this block. With ``x`` its input, ``q, k, v`` from ``ln_1(x)`` and
 ``scale = head_dim ** -0.5``:
 
 ========== ===================================================== =========================
@@ -16,8 +16,8 @@ naclip     softmax(k k' scale + gaussian of patch distance)      attn
 ========== ===================================================== =========================
 
 Sources: MaskCLIP (Zhou et al., ECCV 2022), SCLIP (Wang et al., ECCV 2024), ClearCLIP (Lan et al., ECCV 2024),
-NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone. A further one, ``proxyclip``, takes its
-attention weights from a second image tower: see `pacl.models.towers.proxy`.
+NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone. The variant ``proxyclip`` takes its
+attention weights from a second image tower, see `pacl.models.towers.proxy`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from pacl.models.towers.grid import PatchGrid
 Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
 VARIANTS: tuple[str, ...] = get_args(Dense)
 PROXY = "proxyclip"
-NAMES = (*VARIANTS, PROXY)  # whatever ``--dense`` may be
+NAMES = (*VARIANTS, PROXY)  # all dense variants
 
 ATTENTION_ONLY = frozenset({"value", "clearclip", "naclip"})  # no residual, no MLP
 NEIGHBOURHOOD_STD = 5.0  # NACLIP's, in patches
 
 
 def supports_variants(block: Any) -> bool:
-    """Whether the block is the standard pre-norm block whose q, k and v this module knows how to read."""
+    """Whether the block is a standard pre-norm block with ``nn.MultiheadAttention``."""
     attention = getattr(block, "attn", None)
     return (
         isinstance(attention, nn.MultiheadAttention)
@@ -56,13 +56,13 @@ def supports_variants(block: Any) -> bool:
 def residual_block(block: Any, x: Tensor) -> Tensor:
     """Run an unchanged residual block, tokens ``[B, L, W]`` -> ``[B, L, W]``.
 
-    A standard block is computed here, others by themselves. ``nn.MultiheadAttention`` transposes the batch before its
-    projection; on a CPU in bfloat16 that becomes one small matrix product a token, several times slower than float32.
-    Here the projection is one product over all tokens as they lie in memory.
+    A standard block is computed here, any other one by its own ``forward``. ``nn.MultiheadAttention`` transposes the
+    batch before its projection; on a CPU in bfloat16 that becomes one small matrix product per token, several times
+    slower than float32. Here the projection is one product over all tokens.
 
     Args:
-        block: of an open_clip transformer, in eval mode.
-        x: the block's input. The sums keep its dtype: in float32 under autocast, only the products are bfloat16.
+        block: a block of an open_clip transformer, in eval mode.
+        x: the block's input. Sums keep its dtype; under autocast only the products are bfloat16.
     """
     if not supports_variants(block):
         return block(x)
@@ -75,7 +75,7 @@ def dense_block(block: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
     Args:
         block: an open_clip ``ResidualAttentionBlock`` (see `supports_variants`).
         x: the block's input ``[B, 1+P, W]``, class token first.
-        grid: the patches' geometry, for naclip's neighbourhood.
+        grid: the patch grid, for naclip.
         variant: one of `VARIANTS`.
 
     Returns:
@@ -93,7 +93,7 @@ def dense_block(block: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
 
 
 def _residual(block: Any, x: Tensor, attended: Tensor) -> Tensor:
-    """Add what was attended to and then the MLP; all ``[B, L, W]``, ``attended`` before the output projection."""
+    """Residual sums of attention and MLP; all ``[B, L, W]``, ``attended`` before the output projection."""
     x = x + block.ls_1(block.attn.out_proj(attended))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
@@ -109,18 +109,18 @@ def _project(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 
 def _merge(mixed: Tensor) -> Tensor:
-    """Heads side by side: ``[B, heads, L, d]`` -> ``[B, L, W]``."""
+    """Concatenate heads: ``[B, heads, L, d]`` -> ``[B, L, W]``."""
     return rearrange(mixed, "b heads l d -> b l (heads d)")
 
 
 def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
-    """Mix the values: ``[B, 1+P, W]`` -> ``[B, P, W]``, before the output projection."""
+    """Attention output of the patches before the output projection: ``[B, 1+P, W]`` -> ``[B, P, W]``."""
     if variant in ("value", "maskclip"):  # identity weights: queries and keys are not needed
         bias = attention.in_proj_bias
         width = attention.embed_dim
         return F.linear(x[:, 1:], attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
     q, k, v = _project(attention, x)
-    # Only patch rows are wanted, but the class token stays among the keys.
+    # Only patches are queries; the class token remains a key.
     if variant == "sclip":
         mixed = _sdpa(q[:, :, 1:], q, v) + _sdpa(k[:, :, 1:], k, v)
     elif variant == "clearclip":
@@ -139,10 +139,10 @@ def neighbourhood(grid: PatchGrid, device: torch.device, std: float = NEIGHBOURH
     """NACLIP's additive bias ``exp(-d^2 / (2 std^2))`` of the distance between patches, ``[P, 1+P]``.
 
     The class token's column is 0. Distances are in patch widths, so that a smaller stride keeps the same
-    neighbourhood on the picture.
+    neighbourhood in the image.
     """
 
-    def along(patches: int) -> Tensor:  # a Gaussian of two coordinates is the product of two of one: [n, n]
+    def along(patches: int) -> Tensor:  # a 2-D Gaussian is the product of two 1-D ones: [n, n]
         centres = torch.arange(patches, dtype=torch.float32) * grid.stride / grid.patch
         return torch.exp(-(centres[:, None] - centres).square() / (2 * std**2)).to(device)
 

@@ -1,8 +1,7 @@
 """EfficientNet-Lite in plain torch: the photo model's image tower, without timm.
 
-timm has the same networks. But importing it imports torchvision and, through that, torch's compiler, which takes longer
-than anything else on the way to a first mask. Weights have timm's names here too, so that heads trained on either
-implementation fit both.
+timm has the same networks, but importing it imports torchvision and torch's compiler, which takes most of the time to
+a first mask. Weights have timm's names, so that a head trained with one implementation works with the other.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from pacl.models.towers.packaged import packaged_state
 
 LITE2 = "timm:tf_efficientnet_lite2.in1k"
-STEM, FEATURES = 32, 1280  # channels that are the same at every scale
+STEM, FEATURES = 32, 1280  # channels, independent of the scale
 # Blocks, kernel size, stride, expansion and channels of each stage at scale 1 (Tan and Le, 2019, table 1).
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -94,7 +93,7 @@ class EfficientNetLite(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """Final features, and those of the stages at these ascending indices of ``feature_info``.
 
-        ``norm`` and ``output_fmt`` are there for timm's sake: the stages have no other norm and no other format.
+        ``norm`` and ``output_fmt`` exist for compatibility with timm and have no effect.
         """
         stages = [self.feature_info[index]["stage"] for index in indices]
         earlier = []
@@ -136,7 +135,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """A depthwise convolution between two pointwise ones, the first of which widens (MobileNetV2's block)."""
+    """MobileNetV2's block: a pointwise convolution to more channels, a depthwise and a pointwise one."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, dilation: int, expansion: int) -> None:
         super().__init__()
@@ -157,7 +156,7 @@ class InvertedResidual(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution without bias under TensorFlow's SAME padding: the odd pixel goes to the right and the bottom."""
+    """Convolution without bias, with TensorFlow's SAME padding: an odd pixel is added at the right and bottom."""
 
     def __init__(
         self, channels: int, out: int, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
@@ -166,7 +165,7 @@ class SameConv2d(nn.Conv2d):
         super().__init__(channels, out, kernel, stride, padding, dilation, groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride != (1, 1):  # depends on the size then
+        if self.stride != (1, 1):  # the padding depends on the size
             (top, bottom), (left, right) = (self._padding(axis, x.shape[2 + axis]) for axis in (0, 1))
             x = F.pad(x, (left, right, top, bottom))
         return super().forward(x)
@@ -186,25 +185,25 @@ class Norm(nn.BatchNorm2d):
 
 
 class NormReLU6(Norm):
-    """Batch norm, then ReLU6; one module, so that the weights have timm's names."""
+    """Batch norm and ReLU6 in one module, as in timm, so that the weights have timm's names."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu6(super().forward(x), inplace=True)
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8 that is not below 0.9 of the channels."""
+    """The nearest multiple of 8 that is at least 0.9 of the channels."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def load_lite2() -> EfficientNetLite | None:
-    """EfficientNet-Lite2 with the weights of the package that holds them; ``None`` where it is not installed.
+    """EfficientNet-Lite2 with the weights of their package; ``None`` if it is not installed.
 
     Raises:
         UserError: the package's file is not the expected one.
     """
-    with torch.device("meta"):  # no time for random weights
+    with torch.device("meta"):  # skips the initialisation of weights
         model = EfficientNetLite(width=1.1, depth=1.2, size=260)
     state = packaged_state(LITE2, model.state_dict())
     if state is None:
@@ -214,7 +213,7 @@ def load_lite2() -> EfficientNetLite | None:
 
 
 def imagenet_classes() -> tuple[list[tuple[str, ...]], list[str]]:
-    """Names and definitions of the 1,000 classes, as timm's data files have them; timm is not imported.
+    """Names and definitions of the 1,000 classes in timm's data files, without importing it.
 
     Raises:
         FileNotFoundError: this version of timm keeps them elsewhere.

@@ -1,8 +1,8 @@
-"""Where patches lie on pixels: the one place that places patch values in a picture.
+"""Patch grids, interpolation of patch values to pixels, and of position embeddings to other grids.
 
 A patch of ``patch`` pixels at index ``i`` starts at pixel ``i * stride`` and is centred at
 ``i * stride + (patch - 1) / 2`` (pixel centres are integers). Plain resizing of a patch map assumes that the
-patches tile the picture; with overlapping patches, padding or windows they do not, and the map drifts by
+patches tile the image; with overlapping patches, padding or windows they do not, and the map is shifted by
 several pixels. `upsample` interpolates between the true centres instead.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 
@@ -25,7 +27,7 @@ class PatchGrid:
 
     @classmethod
     def cover(cls, height: int, width: int, patch: int, stride: int) -> PatchGrid:
-        """The smallest grid whose patches cover ``height`` x ``width`` pixels; `extent` says what it spans."""
+        """The smallest grid whose patches cover ``height`` x ``width`` pixels; see `extent`."""
 
         def count(pixels: int) -> int:
             return 1 + max(0, -(-(pixels - patch) // stride))
@@ -54,21 +56,21 @@ def upsample(
     """Interpolate patch values bilinearly between the true patch centres.
 
     With ``stride == patch`` and sides that are multiples of it this equals
-    ``F.interpolate(mode="bilinear", align_corners=False)``; beyond the outermost centres values are held.
+    ``F.interpolate(mode="bilinear", align_corners=False)``; beyond the outermost centres values are constant.
 
     Args:
         maps: ``[..., h, w]``, any float dtype; one value per patch.
-        grid: the patches' geometry in pixels of the image that the tower saw.
+        grid: the patch grid, in pixels of the tower's input.
         size: output ``(H, W)`` in output pixels.
         scale: tower pixels per output pixel ``(y, x)``, e.g. ``resized_H / original_H``.
-        rows: half-open range of output rows to make; ``None`` makes all. Bands bound the memory.
-        offset: tower-pixel position ``(y, x)`` of the grid's first patch corner in the picture (windows).
+        rows: half-open range of output rows; ``None`` means all. A few rows at a time need less memory.
+        offset: tower-pixel position ``(y, x)`` of the grid's first patch corner in the image (for windows).
 
     Returns:
         ``[..., rows, W]`` in float32 (float64 stays float64).
     """
     if maps.shape[-2:] != (grid.h, grid.w):
-        raise ValueError(f"maps are {tuple(maps.shape[-2:])}, but the grid is {(grid.h, grid.w)}")
+        raise ValueError(f"maps {tuple(maps.shape[-2:])}: must have the shape of the grid, {(grid.h, grid.w)}")
     start, stop = rows if rows is not None else (0, size[0])
     maps = maps if maps.dtype == torch.float64 else maps.float()
     down = _linear_weights(range(start, stop), scale[0], offset[0], grid.h, grid, maps)  # [rows, h]
@@ -77,11 +79,36 @@ def upsample(
 
 
 def _linear_weights(pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor) -> Tensor:
-    """Interpolation matrix ``[len(pixels), patches]``: at most two neighbouring patches a row, summing to 1."""
-    # float64 for the coordinates: float32 loses sub-pixel places on very wide pictures. On the CPU: not every
-    # accelerator has float64, and these are a few thousand numbers.
+    """Interpolation matrix ``[len(pixels), patches]``: at most two non-zero weights per row, which sum to 1."""
+    # Coordinates are float64, since float32 is too coarse for very wide images, computed on the CPU, since not every
+    # accelerator supports float64.
     pixel = torch.arange(pixels.start, pixels.stop, dtype=torch.float64)
     in_tower = (pixel + 0.5) * scale - 0.5 - offset
     at = ((in_tower - (grid.patch - 1) / 2) / grid.stride).clamp(0, patches - 1)
     index = torch.arange(patches, dtype=torch.float64)
     return (1 - (at[:, None] - index).abs()).clamp(min=0).to(like.device, like.dtype)
+
+
+def resample_positions(native: Tensor, size: tuple[int, int], grid: PatchGrid) -> Tensor:
+    """Position embedding for a grid: bicubic, sampled at the true patch centres.
+
+    Args:
+        native: position embedding of the native grid, ``[h * w, W]``.
+        size: the native grid's h and w.
+        grid: the new patch grid.
+
+    Returns:
+        ``[P, W]``, of the same dtype.
+    """
+    table = rearrange(native, "(h w) c -> 1 c h w", h=size[0], w=size[1]).float()
+    ys, xs = (_relative_centres(n, grid, table.device) for n in (grid.h, grid.w))
+    at = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], dim=-1)[None]  # [1, h, w, (x, y)]
+    sampled = F.grid_sample(table, at, mode="bicubic", padding_mode="border", align_corners=False)
+    return rearrange(sampled, "1 c h w -> (h w) c").to(native.dtype)
+
+
+def _relative_centres(patches: int, grid: PatchGrid, device: torch.device) -> Tensor:
+    """Patch centres in ``grid_sample``'s coordinates: -1 and 1 are the image borders."""
+    extent = (patches - 1) * grid.stride + grid.patch
+    centres = torch.arange(patches, dtype=torch.float64) * grid.stride + grid.patch / 2
+    return (2 * centres / extent - 1).float().to(device)

@@ -1,9 +1,10 @@
-"""Reach the model hub, or fail at once: its client alone retries for half a minute when there is no network."""
+"""Access to the Hugging Face hub that fails at once without a network, where its client retries for half a minute."""
 
 from __future__ import annotations
 
 import functools
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +12,18 @@ from urllib.parse import urlparse
 
 from huggingface_hub import constants
 
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS = 3.0  # timeout of a connection
+RETRY_SECONDS = 60.0  # after a failed connection, the hub counts as unreachable for this time
+
+_failures: list[float] = []  # when the last connection failed, by `time.monotonic`; empty: none has
 
 
 @contextmanager
 def fail_fast(local: bool = False) -> Iterator[None]:
-    """Within this context the hub's client reads only its cache when the hub cannot be reached.
+    """Within this context the hub's client reads only its cache if the hub cannot be reached.
 
     Args:
-        local: nothing needs the hub: it is not even asked whether it is there.
+        local: nothing needs the hub: the client reads only its cache, and no connection is tried.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or local or not reachable()
@@ -29,19 +33,28 @@ def fail_fast(local: bool = False) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-@functools.cache
 def reachable() -> bool:
-    """Whether the hub's host takes connections; asked once a process. Behind a proxy it is taken to be."""
-    url = urlparse(constants.ENDPOINT)
-    if urllib.request.getproxies().keys() & {url.scheme, "all"}:
-        return True
+    """Whether the hub's host accepts connections; with a proxy this is assumed.
+
+    A success is remembered for the process, a failure for `RETRY_SECONDS`.
+    """
+    if _failures and time.monotonic() - _failures[0] < RETRY_SECONDS:
+        return False
     try:
-        socket.create_connection((url.hostname, url.port or 443), timeout=CONNECT_SECONDS).close()
+        _connect()
     except OSError:
+        _failures[:] = [time.monotonic()]
         return False
     return True
 
 
+@functools.cache  # (which remembers no exceptions)
+def _connect() -> None:
+    url = urlparse(constants.ENDPOINT)
+    if not urllib.request.getproxies().keys() & {url.scheme, "all"}:
+        socket.create_connection((url.hostname, url.port or 443), timeout=CONNECT_SECONDS).close()
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for a message of one line; its kind where it says nothing."""
+    """The first line of an error's message, for a message of one line; its type if that is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
+from pacl.models.towers.base import local_path
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.tokenizer import CompactTokenizer
 
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
-    "or use --model bundled"
+    "or use the model bundled"
 )
 
 
@@ -29,7 +30,7 @@ def bundled_folder() -> Path:
 
 @dataclass
 class LoadedClip:
-    """An open_clip model and what its configuration says of it.
+    """An open_clip model and the settings in its configuration.
 
     Attributes:
         name: its name; that of a folder has the folder's absolute path.
@@ -37,7 +38,7 @@ class LoadedClip:
         tokenizer: its tokenizer.
         quick_gelu: whether its activation is QuickGELU.
         vocabulary: the words that it was trained on; ``None`` means any.
-        contrast: prompts that compete with a single prompt; ``None`` means that it names none.
+        contrast: prompts that compete with a single prompt; ``None`` means that there are no such prompts.
     """
 
     name: str
@@ -60,16 +61,16 @@ def load_clip(name: str, quick_gelu: bool | None = None) -> LoadedClip:
 
     Args:
         name: ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO``, ``local-dir:PATH`` or ``bundled``.
-        quick_gelu: force the activation; ``None`` takes what the tag was trained with, else what the config says.
+        quick_gelu: whether to use QuickGELU; ``None`` means as the tag was trained, else as the configuration says.
 
     Raises:
-        UserError: unknown tag, weights that are neither cached nor reachable, an unreadable folder.
+        ArgumentError: unknown tag, weights that are neither cached nor reachable, an unreadable folder.
     """
     scheme, _, rest = name.partition(":")
     if name == "bundled":
         return _load_folder(bundled_folder() / "clip", name, quick_gelu)
     if scheme == "local-dir":
-        folder = Path(rest).expanduser().resolve()  # a head that names it must work from elsewhere too
+        folder = local_path(rest, name).resolve()  # a head that names it must work from elsewhere too
         return _load_folder(folder, f"local-dir:{folder}", quick_gelu)
     if scheme == "hf-hub":
         return _load_hub(name, quick_gelu)
@@ -80,12 +81,12 @@ def load_clip(name: str, quick_gelu: bool | None = None) -> LoadedClip:
 def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> LoadedClip:
     config = folder / "open_clip_config.json"
     if not config.is_file():
-        raise UserError(f"--model {name}: {folder} holds no open_clip_config.json")
+        raise ArgumentError("model", name, f"{folder} holds no open_clip_config.json")
     try:
         extra = json.loads(config.read_text(encoding="utf-8"))
         flag = bool(extra["model_cfg"].get("quick_gelu", False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--model {name}: {config} is not an open_clip configuration ({error})") from error
+        raise ArgumentError("model", name, f"{config} is not an open_clip configuration ({error})") from error
     return _load_described(name, f"local-dir:{folder}", extra, flag if quick_gelu is None else quick_gelu)
 
 
@@ -96,27 +97,27 @@ def _load_hub(name: str, quick_gelu: bool | None) -> LoadedClip:
         with fail_fast():
             extra = open_clip.factory._get_hf_config(name.partition(":")[2])
         flag = bool(extra["model_cfg"].get("quick_gelu", False))
-    except Exception as error:  # the hub's client raises many kinds
-        raise UserError(
-            f"--model {name}: {first_line(error)}; check the name, or, without network, {OFFLINE_ADVICE}"
+    except Exception as error:  # the hub's client raises many types
+        raise ArgumentError(
+            "model", name, f"{first_line(error)}; check the name, or, without network, {OFFLINE_ADVICE}"
         ) from error
     return _load_described(name, name, extra, flag if quick_gelu is None else quick_gelu)
 
 
 def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bool) -> LoadedClip:
-    """A model with an ``open_clip_config.json``, whose further keys are ours: see `pacl.pretrain`."""
+    """A model with an ``open_clip_config.json``, which may have further keys that `pacl.pretrain` writes."""
     words = [extra.get(key) for key in ("vocabulary", "contrast")]
     if not all(
         some is None or (isinstance(some, list) and all(isinstance(word, str) for word in some)) for some in words
     ):
-        raise UserError(f"--model {name}: vocabulary and contrast of its configuration are lists of words")
+        raise ArgumentError("model", name, "vocabulary and contrast in its configuration must be lists of strings")
     clip = _create(name, model, quick_gelu=quick_gelu)
     tokenizer = _tokenizer(name, model)
-    if extra.get("token_ids"):  # a text tower with only the token rows that it was trained on
+    if extra.get("token_ids"):  # a text tower that kept only the token embeddings it was trained on
         try:
             tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
         except (ValueError, TypeError) as error:
-            raise UserError(f"--model {name}: token_ids of its configuration are not usable ({error})") from error
+            raise ArgumentError("model", name, f"token_ids in its configuration are invalid ({error})") from error
     return LoadedClip(name, clip, tokenizer, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
 
 
@@ -125,16 +126,20 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
 
     config = open_clip.get_model_config(architecture)
     if config is None:
-        raise UserError(f"--model {name}: open_clip has no architecture {architecture!r}; see open_clip.list_models()")
+        raise ArgumentError(
+            "model", name, f"open_clip has no architecture {architecture!r}; see open_clip.list_models()"
+        )
     flag = bool(config.get("quick_gelu", False))
     known = open_clip.list_pretrained_tags_by_model(architecture)
     if tag in known:
         # Since open_clip 2.29 a QuickGELU tag on a plain architecture only warns, and loads the wrong activation.
         flag = bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu", flag))
-    elif tag != "random" and not Path(tag).is_file():
-        raise UserError(
-            f"--model {name}: {tag!r} is neither a weight file nor a tag of {architecture} "
-            f"(tags: {', '.join(known) or 'none'}; or: random)"
+    elif tag != "random" and not local_path(tag, name).is_file():
+        raise ArgumentError(
+            "model",
+            name,
+            f"{tag!r} is neither a weight file nor a tag of {architecture} "
+            f"(tags: {', '.join(known) or 'none'}; or: random)",
         )
     flag = flag if quick_gelu is None else quick_gelu
     if tag == "random":
@@ -149,7 +154,7 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
 def _create(
     name: str, model: str, *, pretrained: str | None = None, load_weights: bool = True, quick_gelu: bool
 ) -> Any:
-    """open_clip's factory, quiet, with its failures in one line."""
+    """open_clip's factory without log messages; it raises an `ArgumentError` of one line."""
     import open_clip
 
     logger = logging.getLogger()
@@ -166,8 +171,8 @@ def _create(
                 pretrained_text=False,
                 quick_gelu=quick_gelu,
             )
-    except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
-        raise UserError(f"--model {name}: {first_line(error)}; {OFFLINE_ADVICE}") from error
+    except Exception as error:  # network, missing files, damaged checkpoints: the libraries raise many types
+        raise ArgumentError("model", name, f"{first_line(error)}; {OFFLINE_ADVICE}") from error
     finally:
         logger.setLevel(level)
 
@@ -179,10 +184,10 @@ def _tokenizer(name: str, model: str) -> Any:
         with fail_fast(local=model.startswith("local-dir:")):
             return open_clip.get_tokenizer(model)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"--model {name}: its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'"
+        raise ArgumentError(
+            "model", name, f"its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'"
         ) from error
     except Exception as error:
-        raise UserError(
-            f"--model {name}: its tokenizer cannot be loaded ({first_line(error)}); {OFFLINE_ADVICE}"
+        raise ArgumentError(
+            "model", name, f"its tokenizer cannot be loaded ({first_line(error)}); {OFFLINE_ADVICE}"
         ) from error

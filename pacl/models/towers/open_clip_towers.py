@@ -1,8 +1,8 @@
-"""The two sides of an open_clip model.
+"""Image and text towers of open_clip models.
 
-`ViTTower` walks through an open_clip ViT itself, which is what the stride trick, arbitrary grids and the dense
-variants need. `FeatureTower` covers the other image encoders (timm towers, ResNets) through open_clip's own
-intermediate features. `OpenClipText` is the text side of either.
+`ViTTower` implements the forward pass of open_clip's ViT with overlapping patches, any image size and the dense
+variants. `FeatureTower` uses open_clip's intermediate features for other image encoders (timm models, ResNets).
+`OpenClipText` is the text tower of both.
 """
 
 from __future__ import annotations
@@ -15,40 +15,39 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
-from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
-from pacl.models.towers.positions import resample_positions
 from pacl.models.towers.timm_tower import accept_any_size
 
 POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
-TEXT_STEP = 8  # tokens; lengths of texts are rounded up to it
+TEXT_STEP = 8  # tokens; lengths of texts are rounded up to a multiple of it
 
 
 def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | FeatureTower:
-    """The tower of an open_clip model's image side.
+    """The image tower of an open_clip model.
 
     Args:
         loaded: the model.
         layers: indices of earlier layers whose features come before the final ones.
 
     Raises:
-        UserError: its image side gives no patch tokens, or not those layers.
+        UserError: it has no patch tokens, or not those layers.
     """
     visual, name = loaded.clip.visual, loaded.name
     tower: ViTTower | FeatureTower
     if hasattr(visual, "transformer") and hasattr(visual, "positional_embedding"):
         if visual.attn_pool is not None:
-            raise UserError(f"--model {name}: image towers with attentional pooling (CoCa) have no patch projection")
+            raise ArgumentError("model", name, "image towers with attentional pooling (CoCa) have no patch projection")
         tower = ViTTower(visual, layers)
     elif hasattr(visual, "forward_intermediates"):
         if layers:
-            raise UserError(f"layers {list(layers)}: the image tower of {name} gives its final features only")
+            raise ArgumentError("layers", list(layers), f"the image tower of {name} returns final features only")
         tower = FeatureTower(visual)
     else:
-        raise UserError(f"--model {name}: its image tower {type(visual).__name__} gives no patch features")
+        raise ArgumentError("model", name, f"its image tower {type(visual).__name__} has no patch features")
     tower.quick_gelu = loaded.quick_gelu
     return tower
 
@@ -89,8 +88,8 @@ class ViTTower(ImageTower):
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> for each variant, tokens ``[B, P, W]`` after ``ln_post``; their grid.
 
-        All blocks but the last are the same for every variant, and are computed once.
-        Pictures that the patches do not tile exactly are padded at the right and bottom by repeating the border.
+        All blocks but the last are the same for every variant and are computed once. Images that the patches do not
+        tile exactly are padded at the right and bottom by repeating the border.
         """
         x, earlier, grid = self.before_last(images, stride)
         tokens = self.finish(x, grid, variants)
@@ -133,18 +132,18 @@ class ViTTower(ImageTower):
         return self._pool(x)
 
     def pooled_and_tokens(self, images: Tensor, variant: str) -> tuple[Tensor, Tensor]:
-        """`pooled` and tokens in one pass: the blocks before the last are the same for both."""
+        """`pooled` and tokens in one pass through the blocks before the last."""
         x, earlier, grid = self.before_last(self._whole_patches(images))
         (tokens,) = self.finish(x, grid, [variant])
         pooled = self._pool(x)
         return pooled, torch.cat([*earlier, tokens], dim=-1) if earlier else tokens
 
     def _whole_patches(self, images: Tensor) -> Tensor:
-        """Images of the native size without the border that open_clip's patches leave out, if there is one."""
+        """Images cropped to a multiple of the patch size, as open_clip's patch embedding does implicitly."""
         return images[..., : images.shape[-2] // self.patch * self.patch, : images.shape[-1] // self.patch * self.patch]
 
     def _pool(self, x: Tensor) -> Tensor:
-        """The last block's input ``[B, 1+P, W]`` -> CLIP's embedding ``[B, D]``, as open_clip pools it."""
+        """The last block's input ``[B, 1+P, W]`` -> CLIP's embedding ``[B, D]``, with open_clip's pooling."""
         v = self.visual
         x = dense.residual_block(v.transformer.resblocks[-1], x)
 
@@ -155,14 +154,14 @@ class ViTTower(ImageTower):
         return x if v.proj is None else x @ v.proj
 
     def weights(self) -> Mapping[str, Tensor]:
-        """The image side's weights, by their names in the CLIP."""
+        """The image tower's weights, by their names in the CLIP."""
         return self.state_dict()
 
     def positions(self, grid: PatchGrid) -> Tensor:
         """Position embedding ``[1+P, W]`` for a grid: bicubic, sampled at the true patch centres.
 
-        The native grid is stretched over the picture, as the field does; at the native size it is returned as it
-        is. With overlapping patches, plain resizing would place every embedding up to half a patch off.
+        The native grid is stretched over the image, as usual; at the native size it is returned unchanged. With
+        overlapping patches, plain resizing would misplace every embedding by up to half a patch.
         """
         native: Tensor = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
@@ -178,7 +177,7 @@ class ViTTower(ImageTower):
 
 
 class FeatureTower(ImageTower):
-    """Patch tokens of timm towers and ResNets: the unchanged last features, at the tower's own stride."""
+    """Patch tokens of timm models and ResNets: the unchanged final features, at the tower's own stride."""
 
     visual: Any
 
@@ -198,7 +197,7 @@ class FeatureTower(ImageTower):
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
         if stride not in (None, self.patch):
-            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
+            raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
         grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
         images = pad_to(images, grid.extent)
         try:
@@ -209,7 +208,9 @@ class FeatureTower(ImageTower):
             if not is_shape_error(error):
                 raise
             size = "x".join(map(str, images.shape[-2:]))
-            raise UserError(f"this image tower does not take {size} pixels ({error}); use its own size") from error
+            raise UserError(
+                f"this image tower does not support {size} pixels ({error}); use its own size, {self.size}"
+            ) from error
         tokens = rearrange(features, "b width h w -> b (h w) width")
         return [tokens] * len(variants), grid
 
@@ -218,7 +219,7 @@ class FeatureTower(ImageTower):
         return self.visual(images)
 
     def weights(self) -> Mapping[str, Tensor]:
-        """The image side's weights, by their names in the CLIP."""
+        """The image tower's weights, by their names in the CLIP."""
         return self.state_dict()
 
     def _features(self, images: Tensor) -> Tensor:
@@ -229,10 +230,10 @@ class FeatureTower(ImageTower):
 
 
 class OpenClipText(TextTower):
-    """The text side of an open_clip model.
+    """The text tower of an open_clip model.
 
     Args:
-        loaded: the model. Its image side is not kept: ``visual`` is taken out of it.
+        loaded: the model. Its image tower ``visual`` is removed from it.
     """
 
     clip: Any
@@ -248,7 +249,7 @@ class OpenClipText(TextTower):
         self.contrast = None if loaded.contrast is None else tuple(loaded.contrast)
         clip.visual = None
         self.context_length = int(tokenizer.context_length)
-        # What comes after a text's end changes nothing: causal towers need not look at it.
+        # With causal attention, the padding after the end of a text has no effect and can be removed.
         causal = isinstance(clip, open_clip.CLIP) and clip.attn_mask is not None
         self._causal = causal and clip.text_pool_type == "argmax"
         with torch.no_grad():
@@ -262,7 +263,7 @@ class OpenClipText(TextTower):
     def _encode_causal(self, tokens: Tensor) -> Tensor:
         """open_clip's ``encode_text`` of tokens ``[T, L]``, without most of the padding: [T, D]."""
         clip = self.clip
-        end = tokens.argmax(dim=-1)  # the end of a text has the highest id
+        end = tokens.argmax(dim=-1)  # the end-of-text token has the highest id
         length = self._rounded(int(end.max()) + 1)
         x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]  # [T, length, text width]
         x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
@@ -271,11 +272,11 @@ class OpenClipText(TextTower):
         return projection(x) if callable(projection) else x if projection is None else x @ projection
 
     def bucket(self, text: str) -> Hashable:
-        """The length that a causal tower reads; other towers read the padding as well."""
+        """The rounded length for causal towers; other towers process the whole padding."""
         return self._rounded(self.count_tokens(text)) if self._causal else None
 
     def _rounded(self, tokens: int) -> int:
-        """So many tokens, or a few more, go through the text tower: texts of one such length go together."""
+        """A number of tokens, rounded up to a multiple of `TEXT_STEP`."""
         return min(self.context_length, -(-tokens // TEXT_STEP) * TEXT_STEP)
 
     def count_tokens(self, text: str) -> int:
@@ -285,7 +286,7 @@ class OpenClipText(TextTower):
         return len(self.tokenizer.tokenizer(text)["input_ids"])
 
     def weights(self) -> Mapping[str, Tensor]:
-        """All weights of the CLIP but those of its image side, by their names there."""
+        """All weights of the CLIP without its image tower, by their names there."""
         return self.clip.state_dict()
 
 

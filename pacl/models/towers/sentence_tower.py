@@ -1,4 +1,4 @@
-"""Text towers of sentence-transformers."""
+"""Text towers from sentence-transformers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from huggingface_hub import constants
 from torch import Tensor
 
-from pacl.errors import UserError
-from pacl.models.towers.base import TextTower
+from pacl.errors import ArgumentError, UserError
+from pacl.models.towers.base import TextTower, local_path
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.packaged import advice, packaged_folder
 
@@ -34,7 +34,7 @@ class SentenceTower(TextTower):
         self._preprocess = getattr(model, "preprocess", None) or model.tokenize
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """The model's sentence embeddings ``[T, D]``, normalised or not, as the model gives them."""
+        """The model's sentence embeddings ``[T, D]``; some models normalise them."""
         device = next(self.parameters()).device
         features = {
             key: value.to(device) if isinstance(value, Tensor) else value
@@ -47,7 +47,7 @@ class SentenceTower(TextTower):
         return len(self.model.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     def bucket(self, text: str) -> Hashable:
-        """The number of tokens, so that no text is padded: its embedding depends on no other text."""
+        """The number of tokens: texts of equal length need no padding, so embeddings do not depend on the batch."""
         return min(self.count_tokens(text), self.context_length)
 
     def weights(self) -> Mapping[str, Tensor]:
@@ -61,27 +61,27 @@ def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
     Weights come from a folder, an installed package (see `pacl.models.towers.packaged`), the hub's cache or a download.
 
     Args:
-        name: the tower's name. What starts with ``/``, ``./``, ``../`` or ``~`` is a folder.
+        name: the tower's name. After the colon, ``/``, ``./``, ``../`` or ``~`` begins a folder.
 
     Returns:
         The tower and its name, in which a folder's path is absolute.
 
     Raises:
-        UserError: no such model, sentence-transformers is not installed, or the model runs code of its own.
+        UserError: no such model, sentence-transformers is not installed, or the model contains its own code.
     """
     source = name.removeprefix("st:")
     folder: Path | None = None
     if source.startswith(("/", "./", "../", "~")):
-        folder = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+        folder = local_path(source, name).resolve()  # a head that names it must work from elsewhere too
         if not (folder / "modules.json").is_file():
-            raise UserError(f"--model {name}: {folder} holds no modules.json: not a sentence-transformers folder")
+            raise ArgumentError("model", name, f"{folder} holds no modules.json: not a sentence-transformers folder")
         name = f"st:{folder}"
     elif source.count("/") != 1:
-        raise UserError(f"--model {name}: not a sentence encoder; use st:ORG/NAME or st:/FOLDER")
+        raise ArgumentError("model", name, "not a sentence encoder; use st:ORG/NAME or st:/FOLDER")
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
-        raise UserError(f"--model {name}: needs {error.name}; pip install sentence-transformers") from error
+        raise ArgumentError("model", name, f"needs {error.name}; pip install sentence-transformers") from error
     hint = "" if folder else f"; connect once so that it is cached, or give a folder as st:/FOLDER{advice(name)}"
     folder = folder or packaged_folder(name)
     try:
@@ -94,15 +94,15 @@ def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
         return SentenceTower(model), name
     except UserError:
         raise
-    except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
-        raise UserError(f"--model {name}: {first_line(error)}{hint}") from error
+    except Exception as error:  # network, missing files, damaged checkpoints: the libraries raise many types
+        raise ArgumentError("model", name, f"{first_line(error)}{hint}") from error
 
 
 def _check_modules(folder: Path, name: str) -> None:
-    """Refuse a folder whose modules are not the library's own: it would be asked to run the folder's code."""
+    """Refuse a folder with modules that are not the library's own, since they would run code from the folder."""
     kinds = [module["type"] for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
     if own := [kind for kind in kinds if not kind.startswith(LIBRARY)]:
-        raise UserError(f"--model {name}: its module {own[0]} is code that comes with the model, which is not run")
+        raise ArgumentError("model", name, f"its module {own[0]} is code of the model itself, which is not run")
 
 
 @contextmanager

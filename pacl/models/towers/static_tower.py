@@ -1,4 +1,4 @@
-"""Text towers without a network: every token has one fixed vector, and a text is the mean over its tokens.
+"""Text towers of static token vectors: the embedding of a text is the mean of the vectors of its tokens.
 
 The folder format is that of model2vec (https://github.com/MinishLab/model2vec), so its models load as well:
 
@@ -24,31 +24,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pacl.errors import UserError
-from pacl.models.towers.base import TextTower
+from pacl.errors import ArgumentError
+from pacl.models.towers.base import TextTower, local_path
 from pacl.models.towers.hub import first_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER, WEIGHTS = "tokenizer.json", "model.safetensors"
-WORDS = "static:words"  # the one that comes with this package
+WORDS = "static:words"  # the tower that is part of this package
 CONTEXT = 512  # tokens, as in model2vec
 
 
 class StaticTower(TextTower):
-    """Mean of token vectors, blind to the order of words.
+    """Mean of token vectors, which ignores the order of words.
 
     Args:
-        tokenizer: its tokens are the rows of ``embeddings``. It is used without special tokens.
-        embeddings: float32 ``[V, D]``.
-        unknown: id of the token that stands for what the tokenizer does not know, which is left out of the mean;
-            ``None`` where there is none.
+        tokenizer: the tokenizer; token ids are rows of ``embeddings``. It is used without special tokens.
+        embeddings: token vectors, float32 ``[V, D]``.
+        unknown: id of the unknown token, which is not part of the mean; ``None`` without one.
     """
 
     familiar = 0.6
-    """Chosen on words for what photos do not show and for what they do; of as many others (67 and 83), 78 and 2 % are
-    below it, with the photo model's vocabulary."""
+    """Chosen on words for things that photos do not show and for things that they do. Of other such words (67 and 83),
+    78 % and 2 % are below it, with the photo model's vocabulary."""
 
     def __init__(self, tokenizer: Tokenizer, embeddings: Tensor, unknown: int | None = None) -> None:
         super().__init__()
@@ -78,21 +77,21 @@ class StaticTower(TextTower):
         return {"embeddings": self.embeddings.weight, "tokenizer": tokenizer}
 
     def _ids(self, text: str) -> list[int]:
-        # One text at a time: batches use threads, which do not go with the forked workers of data loaders.
+        # One text at a time: the tokenizer's batches use threads, which do not work in forked data loader workers.
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         return [token for token in ids if token != self.unknown]
 
 
 def words_folder() -> Path:
-    """Folder of the static text tower that comes with this package."""
+    """Folder of the static text tower that is part of this package."""
     return Path(str(resources.files("pacl"))) / "photos" / "words"
 
 
 def load_static_tower(name: str) -> tuple[StaticTower, str]:
-    """Load ``static:words``, which comes with this package, or ``static:FOLDER``.
+    """Load ``static:words``, which is part of this package, or ``static:FOLDER``.
 
     Args:
-        name: the tower's name. What starts with ``/``, ``./``, ``../`` or ``~`` is a folder.
+        name: the tower's name. After the colon, ``/``, ``./``, ``../`` or ``~`` begins a folder.
 
     Returns:
         The tower and its name, in which a folder's path is absolute.
@@ -104,24 +103,24 @@ def load_static_tower(name: str) -> tuple[StaticTower, str]:
     if name == WORDS:
         folder = words_folder()
     elif source.startswith(("/", "./", "../", "~")):
-        folder = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+        folder = local_path(source, name).resolve()  # a head that names it must work from elsewhere too
         name = f"static:{folder}"
     else:
-        raise UserError(f"--model {name}: not a static text tower; use {WORDS} or static:/FOLDER")
+        raise ArgumentError("model", name, f"not a static text tower; use {WORDS} or static:/FOLDER")
     if missing := [file for file in (TOKENIZER, WEIGHTS) if not (folder / file).is_file()]:
-        raise UserError(
-            f"--model {name}: {folder} holds no {missing[0]}; make such a folder with python -m pacl.distill"
+        raise ArgumentError(
+            "model", name, f"{folder} holds no {missing[0]}; make such a folder with python -m pacl.distill"
         )
     tokenizer, unknown = _read_tokenizer(folder / TOKENIZER, name)
     embeddings = _read_embeddings(folder / WEIGHTS, name)
     tokens = tokenizer.get_vocab_size()
     if len(embeddings) != tokens:
-        raise UserError(f"--model {name}: {folder} has {tokens} tokens, but vectors for {len(embeddings)}")
+        raise ArgumentError("model", name, f"{folder} has {tokens} tokens, but vectors for {len(embeddings)}")
     return StaticTower(tokenizer, embeddings, unknown), name
 
 
 def _read_tokenizer(path: Path, name: str) -> tuple[Tokenizer, int | None]:
-    """A tokenizer and the id of its token for the unknown."""
+    """A tokenizer and the id of its unknown token."""
     from tokenizers import Tokenizer
     from tokenizers.models import Unigram
 
@@ -129,15 +128,15 @@ def _read_tokenizer(path: Path, name: str) -> tuple[Tokenizer, int | None]:
         text = path.read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # (the library raises plain exceptions)
-        raise UserError(f"--model {name}: {path} is not a tokenizer ({first_line(error)})") from error
-    if isinstance(tokenizer.model, Unigram):  # names its id, in the file only; all others name the token
+        raise ArgumentError("model", name, f"{path} is not a tokenizer ({first_line(error)})") from error
+    if isinstance(tokenizer.model, Unigram):  # has the id, in the file alone; other models have the token
         return tokenizer, json.loads(text)["model"].get("unk_id")
     token = tokenizer.model.unk_token
     return tokenizer, None if token is None else tokenizer.token_to_id(token)
 
 
 def _read_embeddings(path: Path, name: str) -> Tensor:
-    """Token vectors, float32 ``[V, D]``: rows, picked by ``mapping`` and scaled by ``weights`` where these are."""
+    """Token vectors, float32 ``[V, D]``: rows, indexed by ``mapping`` and scaled by ``weights`` if present."""
     try:
         tensors = load_file(path)
         rows = tensors["embeddings"]
@@ -152,6 +151,6 @@ def _read_embeddings(path: Path, name: str) -> Tensor:
             rows *= tensors["weights"].float()[:, None]
         return rows
     except KeyError:
-        raise UserError(f"--model {name}: {path} holds no 'embeddings'") from None
+        raise ArgumentError("model", name, f"{path} holds no 'embeddings'") from None
     except (SafetensorError, OSError, ValueError, IndexError) as error:
-        raise UserError(f"--model {name}: {path} cannot be read ({first_line(error)})") from error
+        raise ArgumentError("model", name, f"{path} cannot be read ({first_line(error)})") from error

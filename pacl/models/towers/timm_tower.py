@@ -1,10 +1,9 @@
-"""Image towers of timm: ViT, DINOv2, DINOv3, EVA, ConvNeXt, EfficientNet, ResNet and others, at any size."""
+"""Image towers from timm: ViT, DINOv2, DINOv3, EVA, ConvNeXt, EfficientNet, ResNet and others, at any size."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +11,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from pacl.errors import UserError
-from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, pad_to
+from pacl.errors import ArgumentError, UserError
+from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, local_path, pad_to
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
-from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid, resample_positions
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.packaged import advice
-from pacl.models.towers.positions import resample_positions
 
 OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
 
@@ -26,14 +24,13 @@ OUTPUT_STRIDE = 16  # pixels, of convolutional towers that can be dilated
 class TimmTower(ImageTower):
     """Patch tokens of a timm model: its final features, at its own stride.
 
-    The tokens are what the model's ``forward_features`` gives, without class token and registers. `TimmViTTower` does
-    more for plain ViTs.
+    The tokens are the output of the model's ``forward_features`` without class token and registers. `TimmViTTower`
+    also supports overlapping patches, for plain ViTs.
 
     Args:
         model: the timm model.
-        layers: indices of earlier layers, as the model's ``forward_intermediates`` counts them. Their features, with
-            the final norm where the model is a transformer, are pooled or interpolated to the final grid and come
-            before the final features.
+        layers: indices of earlier layers in the model's ``forward_intermediates``. Their features (of transformers with
+            the final norm) are pooled or interpolated to the final grid and come before the final features.
 
     Raises:
         UserError: no such layers, or a model without patch features.
@@ -45,7 +42,7 @@ class TimmTower(ImageTower):
         super().__init__()
         self.model = model.eval()
         if getattr(model, "num_prefix_tokens", None) is None:  # convolutional
-            # On a CPU this is up to twice as fast, at large batches above all.
+            # Up to twice as fast on a CPU, mainly for large batches.
             model.to(memory_format=torch.channels_last)
         config = model.pretrained_cfg
         self.size = int(config["input_size"][-1])
@@ -59,7 +56,7 @@ class TimmTower(ImageTower):
             "fill_color": 0,
         }
         if not hasattr(model, "forward_intermediates"):
-            raise UserError(f"timm's {type(model).__name__} gives no patch features")
+            raise UserError(f"timm's {type(model).__name__} has no patch features")
         self.layers = layer_indices(layers, len(model.feature_info), f"the {type(model).__name__}'s layers")
         accept_any_size(model)
         self.patch = int(model.feature_info[-1]["reduction"])
@@ -67,7 +64,7 @@ class TimmTower(ImageTower):
         self.classifier = self._classifier()
 
     def _classifier(self) -> Classifier | None:
-        """The model's classifier, if it is linear on the mean of the final features and its classes are known."""
+        """The model's classifier, if it is a linear layer on the mean final feature and its classes are known."""
         head = self.model.get_classifier() if getattr(self.model, "num_classes", 0) else None
         names = class_names(self.model)
         if not isinstance(head, nn.Linear) or head.bias is None or names is None:
@@ -89,7 +86,7 @@ class TimmTower(ImageTower):
                 raise
             size = "x".join(map(str, images.shape[-2:]))
             raise UserError(
-                f"this image tower does not take {size} pixels ({first_line(error)}); use its own size, {self.size}"
+                f"this image tower does not support {size} pixels ({first_line(error)}); use its own size, {self.size}"
             ) from error
         maps = [_resized(features, (grid.h, grid.w)) for features in earlier]
         tokens = rearrange(torch.cat([*maps, final], dim=1), "b w y x -> b (y x) w")
@@ -101,7 +98,7 @@ class TimmTower(ImageTower):
 
     def _grid(self, images: Tensor, stride: int | None) -> PatchGrid:
         if stride not in (None, self.patch):
-            raise UserError(f"--stride {stride}: this image tower has a fixed stride of {self.patch}")
+            raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
         return PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
 
     def _features(self, images: Tensor, grid: PatchGrid) -> tuple[Tensor, list[Tensor]]:
@@ -123,7 +120,7 @@ class TimmTower(ImageTower):
 
     @torch.inference_mode()
     def _probe(self) -> Tensor:
-        """Tokens of a small image, or of one of the native size where the tower takes no other."""
+        """Tokens of a small image, or of one of the native size if the tower supports no other."""
         device = next(self.parameters()).device
         try:
             tokens, _ = self(torch.zeros(1, 3, 2 * self.patch, 2 * self.patch, device=device), self.variants)
@@ -133,9 +130,9 @@ class TimmTower(ImageTower):
 
     @torch.no_grad()
     def _is_linear(self, head: nn.Linear) -> bool:
-        """Whether the model classifies by this layer on the mean of the final features."""
+        """Whether the model's logits are this layer applied to the mean of the final features."""
         width = head.in_features
-        # Random features that are far from normalised: what comes between pooling and the layer would show.
+        # The features are far from normalised, so that a layer between pooling and classifier changes the logits.
         features = 3 + torch.randn(2, width, 2, 2, generator=torch.Generator().manual_seed(0)).to(head.weight)
         given = features
         prefix = getattr(self.model, "num_prefix_tokens", None)
@@ -213,7 +210,7 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
         The tower and its name, in which a file's path is absolute.
 
     Raises:
-        UserError: no such model or tag, weights that are neither there nor reachable, or that do not fit.
+        UserError: no such model or tag, or weights that cannot be found, downloaded or loaded.
     """
     if name in (LITE2, LITE2.partition(".")[0]) and (lite2 := load_lite2()) is not None:
         return timm_tower(lite2, layers), name
@@ -224,13 +221,13 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
     hint = ""
     try:
         if source == "random":
-            with torch.random.fork_rng(devices=[]):  # the same random weights each time
+            with torch.random.fork_rng(devices=[]):  # a fixed seed
                 torch.manual_seed(0)
                 model = _create(architecture)
         elif source:
-            path = Path(source).expanduser().resolve()  # a head that names it must work from elsewhere too
+            path = local_path(source, name).resolve()  # a head that names it must work from elsewhere too
             if not path.is_file():
-                raise UserError(f"--model {name}: {source!r} is neither a weight file nor the word random")
+                raise ArgumentError("model", name, f"{source!r} is neither a weight file nor 'random'")
             name = f"timm:{architecture}/{path}"
             model = _create(architecture, timm.models.load_state_dict(str(path), use_ema=False, weights_only=True))
         else:
@@ -243,8 +240,8 @@ def load_timm(name: str, layers: Sequence[int] = ()) -> tuple[TimmTower, str]:
                 model = _create(architecture, pretrained=True)
     except UserError:
         raise
-    except Exception as error:  # network, missing files, broken checkpoints: many kinds, one meaning for the user
-        raise UserError(f"--model {name}: {first_line(error)}{hint}") from error
+    except Exception as error:  # network, missing files, damaged checkpoints: the libraries raise many types
+        raise ArgumentError("model", name, f"{first_line(error)}{hint}") from error
     return timm_tower(model, layers), name
 
 
@@ -253,24 +250,24 @@ def _check_name(name: str, architecture: str) -> None:
 
     base, _, tag = architecture.partition(".")
     if not timm.is_model(base):
-        raise UserError(f"--model {name}: timm has no model {base!r}; see timm.list_models()")
+        raise ArgumentError("model", name, f"timm has no model {base!r}; see timm.list_models()")
     tags = [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(base)]
     if tag and tag not in tags:
-        raise UserError(f"--model {name}: timm's {base} has no tag {tag!r} (tags: {', '.join(filter(None, tags))})")
+        raise ArgumentError("model", name, f"timm's {base} has no tag {tag!r} (tags: {', '.join(filter(None, tags))})")
 
 
 def _create(architecture: str, state: Mapping[str, Tensor] | None = None, pretrained: bool = False) -> Any:
-    """timm's factory: dilated to an output stride of 16, or taking any size, where the model can do that."""
+    """timm's factory, with an output stride of 16 by dilation or with dynamic image sizes if the model supports it."""
     import timm
 
     options: dict[str, Any] = {"pretrained": pretrained}
-    if state is not None:  # timm's own conversion of checkpoints applies to it
+    if state is not None:  # timm converts the checkpoint where needed
         options = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
     for special in ({"output_stride": OUTPUT_STRIDE}, {"dynamic_img_size": True}):
         try:
             model = timm.create_model(architecture, **special, **options)
             break
-        except (TypeError, AssertionError, NotImplementedError):  # models say in several ways that they cannot
+        except (TypeError, AssertionError, NotImplementedError):  # the model does not support the option
             continue
     else:
         model = timm.create_model(architecture, **options)
@@ -279,7 +276,7 @@ def _create(architecture: str, state: Mapping[str, Tensor] | None = None, pretra
 
 
 def accept_any_size(model: Any) -> None:
-    """Let a timm transformer interpolate its position embedding at run time, if it can."""
+    """Let a timm transformer interpolate its position embedding at run time, if supported."""
     embed: Any = getattr(model, "patch_embed", None)
     if hasattr(model, "dynamic_img_size") and hasattr(embed, "strict_img_size"):
         model.dynamic_img_size = True
@@ -289,7 +286,7 @@ def accept_any_size(model: Any) -> None:
 
 
 def class_names(model: Any) -> tuple[list[tuple[str, ...]], list[str]] | None:
-    """Names and definitions of a timm classifier's classes, where it is one of ImageNet's label sets."""
+    """Names and definitions of a timm classifier's classes, if they are one of ImageNet's label sets."""
     if isinstance(model, EfficientNetLite):
         with contextlib.suppress(FileNotFoundError):
             return imagenet_classes()
@@ -308,7 +305,7 @@ def class_names(model: Any) -> tuple[list[tuple[str, ...]], list[str]] | None:
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps ``[B, W, h, w]`` on another grid over the same pixels: averaged if it is coarser, else interpolated."""
+    """Maps ``[B, W, h, w]`` on another grid over the same pixels: averaged if that is coarser, else interpolated."""
     if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:
         return F.adaptive_avg_pool2d(maps, size)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)

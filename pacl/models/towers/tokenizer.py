@@ -1,4 +1,4 @@
-"""A tokenizer for text towers that hold only the token rows they were trained on."""
+"""A tokenizer for text towers that have only the token embeddings they were trained on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class CompactTokenizer:
-    """open_clip's byte-pair tokenizer, its ids renumbered to the few that a small text tower knows.
+    """open_clip's byte-pair tokenizer with a reduced vocabulary and renumbered ids.
 
-    Ids keep their order, so that the end of text stays the highest one, where open_clip looks for it. Ids that are
-    not among the known ones become 0, the row of the padding.
+    Ids keep their order, so that the end-of-text token has the highest id, as open_clip expects. Unknown tokens have id
+    0, that of the padding.
 
     Attributes:
         token_ids: the known ids of open_clip's vocabulary, sorted; the first is 0.
-        context_length: tokens a text is padded or cut to, start and end included.
+        context_length: number of tokens that texts are padded or truncated to, start and end included.
     """
 
     def __init__(self, token_ids: Sequence[int], context_length: int) -> None:
@@ -25,7 +25,7 @@ class CompactTokenizer:
         self._full = SimpleTokenizer(context_length=context_length)
         ids = list(token_ids)
         if ids != sorted(set(ids)) or ids[:1] != [0] or ids[-2:] != self._full.all_special_ids:
-            raise ValueError("token_ids are sorted and distinct, begin with 0 and end with the start and end of text")
+            raise ValueError("token_ids must be sorted and distinct, from 0 to the ids of start and end of text")
         self.token_ids = tuple(ids)
         self.context_length = context_length
         self._compact = torch.zeros(self._full.vocab_size, dtype=torch.long)
@@ -33,7 +33,7 @@ class CompactTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the token table that the ids point into."""
+        """Number of token ids."""
         return len(self.token_ids)
 
     def encode(self, text: str) -> list[int]:
@@ -41,15 +41,15 @@ class CompactTokenizer:
         return self._compact[self._full.encode(text)].tolist()
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
-        """Texts -> compact ids [T, context_length], int64; longer texts are cut, the end of text kept."""
+        """Texts -> compact ids [T, context_length], int64; truncated texts keep the end-of-text token."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         return self._compact[self._full(texts)]
 
 
 def token_ids_of(words: Iterable[str] | None) -> list[int]:
-    """The sorted ids of open_clip's vocabulary that spell the given words and signs, with padding, start and end.
+    """The sorted ids of open_clip's vocabulary that encode the given words, with padding, start and end.
 
-    None gives the ids of the whole vocabulary.
+    ``None`` means the whole vocabulary.
     """
     from open_clip.tokenizer import SimpleTokenizer
 

@@ -114,7 +114,7 @@ def test_unknown_blocks_and_variants_are_told_apart(tmp_path: Path) -> None:
     block = load_backbone(save_tiny_clip(tmp_path)).image.visual.transformer.resblocks[-1]
     assert supports_variants(block)
     assert not supports_variants(torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="choose from clip, value"):
+    with pytest.raises(ValueError, match="best"):
         dense_block(block, torch.zeros(1, 13, 32), GRID, "best")
 
 

