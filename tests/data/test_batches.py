@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pacl.data.batches import Batches, Pictures, stack_images
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
 from pacl.data.sampling import DrawSampler
 from pacl.data.token_stamp import Stamp
 from pacl.data.token_store import TokenStore
@@ -56,7 +56,7 @@ class Pairs:
 
 
 SOURCES = [Pairs(0, 10), Pairs(1, 23)]
-CENTRE = Cut()
+CENTRE = SquareCrop()
 
 
 def draws(sources, batch=8, **settings):
@@ -140,11 +140,11 @@ def test_all_captions_are_right_for_their_picture():
 
 
 def test_phrases_keep_one_article():
-    made = Batches([], 8, Cut(), templates=("a photo of the {}.",))
+    made = Batches([], 8, SquareCrop(), templates=("a photo of the {}.",))
     wrap = made.wrapper("0/0")
     assert wrap is not None
     assert wrap("a dog") == "a photo of the dog."
-    assert Batches([], 8, Cut()).wrapper("0/0") is None
+    assert Batches([], 8, SquareCrop()).wrapper("0/0") is None
 
 
 # --- What is random follows seed, epoch and slot -------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_phrases_keep_one_article():
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_make_the_rows_that_one_would(ranks):
-    settings = {"cut": Cut("random", flip=0.5, colour=0.4), "templates": TEMPLATES, "number": 1}
+    settings = {"cut": SquareCrop("random", flip=0.5, colour=0.4), "templates": TEMPLATES, "number": 1}
     whole = epoch(**settings)
     parts = [epoch(**settings, sampler={"rank": rank, "ranks": ranks}) for rank in range(ranks)]
     for step, batch in enumerate(whole):
@@ -163,7 +163,7 @@ def test_processes_make_the_rows_that_one_would(ranks):
 
 
 def test_batches_are_made_again_and_not_touched_by_global_chance():
-    settings = {"cut": Cut("random", colour=0.4), "templates": TEMPLATES}
+    settings = {"cut": SquareCrop("random", colour=0.4), "templates": TEMPLATES}
     first = epoch(**settings)
     torch.manual_seed(5)
     again = epoch(**settings)
@@ -185,7 +185,7 @@ class Same(Pairs):
 
 
 def test_every_slot_has_its_own_chance():
-    (batch,) = epoch([Same(0, 30)], 30, Cut(colour=0.5))
+    (batch,) = epoch([Same(0, 30)], 30, SquareCrop(colour=0.5))
     assert len(batch["texts"]) > 6
     assert len({image.numpy().tobytes() for image in batch["images"]}) > 20
 
@@ -255,7 +255,7 @@ def test_tokens_stand_where_the_pictures_would(templates):
 
 
 def test_pictures_come_as_asked_for_with_what_is_wrong():
-    found = Pictures(FLAWED[0], [[0, 1], [5, 4, 2], [2]], Cut("pad"), 6)
+    found = ImageBatches(FLAWED[0], [[0, 1], [5, 4, 2], [2]], SquareCrop("pad"), 6)
     assert len(found) == 3
     images, reasons = zip(*(found[batch] for batch in range(3)), strict=True)
     assert [each.shape for each in images] == [(2, 3, 6, 6), (1, 3, 6, 6), (0, 3, 6, 6)]

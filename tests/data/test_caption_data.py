@@ -11,7 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 import pacl.data.nouns
 from pacl.data.caption_data import CaptionData
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
 from pacl.data.token_stamp import Stamp
 from pacl.errors import UserError
@@ -183,7 +183,7 @@ def test_every_picture_comes_once_an_epoch_with_a_caption_of_its_own(here, worke
 
 
 def test_the_run_s_seed_decides_and_nothing_else(here):
-    settings = {"batch_size": 7, "cut": Cut("random", flip=0.5, colour=0.5)}
+    settings = {"batch_size": 7, "cut": SquareCrop("random", flip=0.5, colour=0.5)}
     runs = [fit(CaptionData("t.csv", **settings), seed=seed).seen for seed in (3, 3, 4)]
     assert captions(runs[0]) == captions(runs[1]) != captions(runs[2])
     for one, other in zip(*runs[:2], strict=True):
@@ -192,9 +192,9 @@ def test_the_run_s_seed_decides_and_nothing_else(here):
 
 @pytest.mark.parametrize("cache", ["memory", "folder"])
 def test_kept_tokens_come_where_pictures_would(here, cache):
-    plain = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=Cut("pad")), epochs=2)
+    plain = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=SquareCrop("pad")), epochs=2)
     for again in range(2):
-        kept = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=Cut("pad"), cache=cache), epochs=2)
+        kept = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=SquareCrop("pad"), cache=cache), epochs=2)
         assert kept.encoded == (COUNT if cache == "memory" or not again else 0)
         for own, other in ((plain.seen, kept.seen), (plain.validated, kept.validated)):
             assert captions(own) == captions(other)
@@ -205,7 +205,7 @@ def test_kept_tokens_come_where_pictures_would(here, cache):
 
 def test_a_random_cut_keeps_no_tokens(here):
     with pytest.raises(UserError, match=r"--data\.cache: pictures come out of --data\.cut\.mode random"):
-        fit(CaptionData("t.csv", batch_size=5, cut=Cut("random"), cache="memory"))
+        fit(CaptionData("t.csv", batch_size=5, cut=SquareCrop("random"), cache="memory"))
 
 
 def test_weights_reach_the_draws(here):
@@ -217,7 +217,7 @@ def test_weights_reach_the_draws(here):
 
 def test_validation_has_all_captions_of_what_was_held_out(here):
     Path("few.csv").write_text("image,caption\n0.png,one\n0.png,two\n1.png,three")
-    cut = Cut("random", colour=0.5)
+    cut = SquareCrop("random", colour=0.5)
     data = CaptionData(train=[Source("t.csv", hold_out=5)], val=[Source("few.csv")], batch_size=4, cut=cut)
     module = fit(data)
     assert [len(batch["images"]) for batch in module.validated[-2:]] == [4, 3]  # after two of the sanity check
@@ -248,7 +248,7 @@ def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
         ({"batch_size": 0}, r"--data\.batch_size 0"),
         ({"max_skipped": 1.5}, r"--data\.max_skipped 1\.5: a share from 0 to 1"),
         ({"max_skipped": -0.1}, r"--data\.max_skipped -0\.1"),
-        ({"cut": Cut(flip=2.0)}, r"--data\.cut\.flip 2\.0"),
+        ({"cut": SquareCrop(flip=2.0)}, r"--data\.cut\.flip 2\.0"),
         ({"nouns": True, "templates": "no-such"}, "no-such"),
         ({"hold_out": 13}, "1 pictures to train on; a contrast needs 2 or more"),
         ({"hold_out": 14}, "hold_out 14"),

@@ -1,6 +1,6 @@
 import pytest
 
-from pacl.data.lists import read_list
+from pacl.data.readers import read_list
 from pacl.errors import UserError
 
 

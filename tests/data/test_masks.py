@@ -44,7 +44,7 @@ def test_items_in_order(folder):
     assert [item.name for item in folder] == ["a", "b", "more/c"]
     first = folder[0]
     assert first.path == Path(folder.images, "a.png")
-    assert first.picture().shape == (3, 4, 3)
+    assert first.image().shape == (3, 4, 3)
     assert first.mask.tolist() == [[0, 1, 2, 3], [1, 1, 1, 1], [IGNORED, IGNORED, 3, 3]]
 
 
@@ -167,7 +167,7 @@ def test_masks_that_cannot_be_read(tmp_path):
 def test_another_size_than_the_pictures(folder):
     save(Path(folder.masks, "a.png"), np.zeros((4, 3)))
     with pytest.raises(UserError, match=r"images/a\.png is 4 x 3 pixels but its mask 3 x 4"):
-        folder[0].picture()
+        folder[0].image()
 
 
 def test_pictures_without_masks_are_counted_and_named(folder):
@@ -257,7 +257,7 @@ def test_pascal_voc(names, settings, expected):
     )
     item = next(item for item in voc if item.name == "2007_000032")
     assert {voc.labels[i].prompts[0].split(" in ")[0] for i in np.unique(item.mask) if i >= 0} == expected
-    assert item.picture().shape == (*item.mask.shape, 3)
+    assert item.image().shape == (*item.mask.shape, 3)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"no real photos at {SHARED}")

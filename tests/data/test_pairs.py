@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.data.pairs import FilePairs, Part, hold_out, read_coco, read_folders, read_table
+from pacl.data.pairs import FilePairs, PackedStrings, Subset, hold_out
+from pacl.data.readers import read_coco, read_folders, read_list, read_table
 from pacl.errors import UserError
 from tests.paths import SHARED
 
@@ -289,12 +290,12 @@ def test_known_nouns_and_none_at_all():
 
 def test_a_part_is_some_pictures_in_its_order(folder):
     pairs = read_table(write(folder / "t.csv", "image,caption\na.jpg,A\nb.jpg,B\nsub/c.png,C\n"))
-    part = Part(Part(pairs, [2, 0]), np.array([1, 0]))
+    part = Subset(Subset(pairs, [2, 0]), np.array([1, 0]))
     assert len(part) == 2
     assert [part.name(i) for i in range(2)] == [str(folder / "a.jpg"), str(folder / "sub/c.png")]
     assert [part.descriptions(i)[0][0] for i in range(2)] == ["A", "C"]
     assert [int(part.image(i, short_side=4).max()) for i in range(2)] == [1, 3]
-    assert len(Part(pairs, [])) == 0
+    assert len(Subset(pairs, [])) == 0
 
 
 def names_of(part):

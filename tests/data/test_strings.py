@@ -3,7 +3,7 @@ import tracemalloc
 
 import pytest
 
-from pacl.data.strings import Strings
+from pacl.data.pairs import PackedStrings
 
 LISTS = [
     [],
@@ -17,26 +17,26 @@ LISTS = [
 
 @pytest.mark.parametrize("strings", LISTS)
 def test_strings_come_back(strings):
-    kept = Strings(iter(strings))
+    kept = PackedStrings(iter(strings))
     assert list(kept) == strings
     assert len(kept) == len(strings)
     assert list(pickle.loads(pickle.dumps(kept))) == strings
 
 
 def test_indices_are_those_of_a_list():
-    kept = Strings(["a", "bc", ""])
+    kept = PackedStrings(["a", "bc", ""])
     assert [kept[i] for i in (-3, -2, -1)] == ["a", "bc", ""]
     for index in (3, -4):
         with pytest.raises(IndexError):
             kept[index]
     with pytest.raises(IndexError):
-        Strings([])[0]
+        PackedStrings([])[0]
 
 
 def test_a_string_costs_its_bytes_and_eight():
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
-    kept = Strings(f"caption number {i:06}" for i in range(10_000))  # 21 bytes each
+    kept = PackedStrings(f"caption number {i:06}" for i in range(10_000))  # 21 bytes each
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept[9_999] == "caption number 009999"

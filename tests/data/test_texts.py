@@ -2,7 +2,7 @@ from random import Random
 
 import torch
 
-from pacl.data.texts import pair_texts
+from pacl.data.batches import pair_texts
 
 
 def right(described, wrap=None):

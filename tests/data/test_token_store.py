@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pacl.data import token_stamp, token_store
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs
-from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp, source_digest
 from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
@@ -409,18 +409,18 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_stamp_of_a_source(tmp_path: Path, tiny_clip: str, photo: Path) -> None:
     clip, source = load_backbone(tiny_clip), FilePairs(photo.parent, {photo.name: ["a photo"]})
-    stamp = Stamp.of(clip, "value", 32, Cut("pad"), source)
+    stamp = Stamp.of(clip, "value", 32, SquareCrop("pad"), source)
     tokens, grid = clip.patch_tokens(torch.zeros(1, 3, 32, 32), "value")
     assert (stamp.patches, stamp.width) == (grid.patches, clip.width) == tokens.shape[1:]
     assert (stamp.backbone, stamp.cut, stamp.size, stamp.pictures) == (tiny_clip, "pad", 32, 1)
     assert clip.checksum().startswith(stamp.weights)
     assert stamp.layers == ()
-    assert Stamp.of(load_backbone(tiny_clip, layers=[-2]), "value", 32, Cut("pad"), source).layers == (1,)
-    for cut in (Cut("random"), Cut(flip=0.5), Cut("squash", colour=0.1)):
+    assert Stamp.of(load_backbone(tiny_clip, layers=[-2]), "value", 32, SquareCrop("pad"), source).layers == (1,)
+    for cut in (SquareCrop("random"), SquareCrop(flip=0.5), SquareCrop("squash", colour=0.1)):
         with pytest.raises(UserError, match="differently every time; keep tokens of centre, pad or squash"):
             Stamp.of(clip, "value", 32, cut, source)
     with pytest.raises(UserError, match="bfloat16 or float16, not float32"):
-        Stamp.of(clip, "value", 32, Cut(), source, dtype="float32")
+        Stamp.of(clip, "value", 32, SquareCrop(), source, dtype="float32")
 
 
 # --- Whose tokens they are ---
@@ -433,7 +433,7 @@ def tokens_of(clip: Backbone) -> Tensor:
 
 
 def stamp_of(clip: Backbone, size: int = 32, dense: str = "clip") -> Stamp:
-    return Stamp.of(clip, dense, size, Cut(), Named("a", "b", "c"))  # type: ignore[arg-type]
+    return Stamp.of(clip, dense, size, SquareCrop(), Named("a", "b", "c"))  # type: ignore[arg-type]
 
 
 def build(folder: Path, clip: Backbone) -> TokenStore:
