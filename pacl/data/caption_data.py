@@ -216,9 +216,10 @@ class CaptionData(LightningDataModule):
         unknown = [word for word in words if word not in known]
         if len(unknown) > 0.05 * len(words):
             often = ", ".join(word for word, _ in Counter(unknown).most_common(5))
+            share = len(unknown) / len(words)
             rank_zero_warn(
-                f"{len(unknown) / len(words):.0%} of the words in captions are not among the {len(known)} words that this "
-                f"CLIP knows ({often}, ...): choose another backbone"
+                f"this CLIP knows {len(known)} words, and {share:.0%} of the words in the captions are not among them "
+                f"({often}, ...): choose another backbone"
             )
 
     # ------------------------------------------------------------ loaders

@@ -16,7 +16,7 @@ SHORT = ("images", "image_column", "caption_column", "hold_out")
 
 
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
-    """The training sources of a data module: the one that its settings ``pairs`` and `SHORT` describe, then ``train``."""
+    """The training sources of a data module: that of its settings ``pairs`` and `SHORT`, then ``train``."""
     return [*([Source(pairs, **short)] if pairs else []), *train]
 
 

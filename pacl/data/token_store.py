@@ -33,9 +33,9 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder
 
 Encode = Callable[[Sequence[int]], Iterable[tuple[Tensor, Mapping[int, str]]]]
-"""Encodes images, given by index. It yields batches of any size, in the given order: the tokens [b, P, W] of the readable
-images, and the error message of each unreadable image of the batch by its index. It is called once for all images, so
-that a DataLoader can prefetch."""
+"""Encodes images, given by index. It yields batches of any size, in the given order: the tokens [b, P, W] of the
+readable images, and the error message of each unreadable image of the batch by its index. It is called once for all
+images, so that a DataLoader can prefetch."""
 
 STAMP = "stamp.json"
 

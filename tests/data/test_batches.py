@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pacl.data.batches import Batches, Pictures, stack_images
+from pacl.data.batches import Batches, ImageBatches, pair_texts, stack_images
 from pacl.data.crop import SquareCrop
 from pacl.data.sampling import DrawSampler
 from pacl.data.token_stamp import Stamp
@@ -63,9 +63,9 @@ def draws(sources, batch=8, **settings):
     return DrawSampler([len(source) for source in sources], [None] * len(sources), batch, **settings)
 
 
-def epoch(sources=SOURCES, batch=8, cut=CENTRE, number=0, seed=0, sampler=None, **settings):
+def epoch(sources=SOURCES, batch=8, crop=CENTRE, number=0, seed=0, sampler=None, **settings):
     sampler = sampler or {}
-    made = Batches(sources, 8, cut, seed=seed, **settings)
+    made = Batches(sources, 8, crop, seed=seed, **settings)
     order = draws(sources, batch, seed=seed, **sampler)
     order.epoch = number
     return [made[draw] for draw in order]
@@ -152,7 +152,7 @@ def test_phrases_keep_one_article():
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_make_the_rows_that_one_would(ranks):
-    settings = {"cut": SquareCrop("random", flip=0.5, colour=0.4), "templates": TEMPLATES, "number": 1}
+    settings = {"crop": SquareCrop("random", flip=0.5, colour=0.4), "templates": TEMPLATES, "number": 1}
     whole = epoch(**settings)
     parts = [epoch(**settings, sampler={"rank": rank, "ranks": ranks}) for rank in range(ranks)]
     for step, batch in enumerate(whole):
@@ -163,7 +163,7 @@ def test_processes_make_the_rows_that_one_would(ranks):
 
 
 def test_batches_are_made_again_and_not_touched_by_global_chance():
-    settings = {"cut": SquareCrop("random", colour=0.4), "templates": TEMPLATES}
+    settings = {"crop": SquareCrop("random", colour=0.4), "templates": TEMPLATES}
     first = epoch(**settings)
     torch.manual_seed(5)
     again = epoch(**settings)
@@ -251,7 +251,7 @@ def test_tokens_stand_where_the_pictures_would(templates):
         assert with_tokens["skipped"] == with_pictures["skipped"]
 
 
-# --- Pictures of one source ---------------------------------------------------------------------------------------
+# --- Images of one source -----------------------------------------------------------------------------------------
 
 
 def test_pictures_come_as_asked_for_with_what_is_wrong():
@@ -269,3 +269,72 @@ def test_images_are_stacked_channels_first():
     assert stacked.shape == (2, 3, 2, 2)
     assert stacked[1, 2, 1, 0] == image[1, 0, 2]
     assert stack_images([], 4).shape == (0, 3, 4, 4)
+
+
+# --- Texts and positives -----------------------------------------------------------------------------------------
+
+
+def paired(described, wrap=None):
+    texts, positives = pair_texts(described, wrap)
+    assert positives.dtype == torch.bool
+    assert positives.shape == (len(described), len(texts))
+    assert len(set(texts)) == len(texts)
+    return texts, {(i, texts[t]) for i, t in positives.nonzero().tolist()}
+
+
+def test_captions_alone_are_the_diagonal():
+    texts, positives = pair_texts([[("one", ())], [("two", ())], [("three", ())]])
+    assert texts == ["one", "two", "three"]
+    assert torch.equal(positives, torch.eye(3, dtype=torch.bool))
+
+
+def test_equal_captions_are_one_text_of_both_images():
+    texts, positives = pair_texts([[("same", ())], [("other", ())], [("same", ())]])
+    assert texts == ["same", "other"]
+    assert positives.tolist() == [[True, False], [False, True], [True, False]]
+
+
+def test_phrases_are_positives_of_the_images_whose_captions_have_them():
+    described = [
+        [("a red star on grass", ("a red star", "grass"))],
+        [("grass with a blue fish", ("a blue fish", "grass"))],
+        [("a red star", ("a red star",))],
+    ]
+    captions = [caption for own in described for caption, _ in own]
+    texts, pairs = paired(described, str)
+    assert texts == [*captions, "grass", "a blue fish"]  # "a red star" is already a caption: merged
+    assert pairs == {(i, text) for i, own in enumerate(described) for caption, ps in own for text in (caption, *ps)}
+    assert paired(described)[0] == captions  # and without a template no phrase is a text
+
+
+def test_all_captions_of_an_image_are_positives():
+    texts, pairs = paired([[("a", ("x",)), ("b", ())], [], [("b", ("x", "y"))]], "a photo of {}".format)
+    assert texts == ["a", "b", "a photo of x", "a photo of y"]
+    photo = "a photo of "
+    assert pairs == {(0, "a"), (0, "b"), (0, f"{photo}x"), (2, "b"), (2, f"{photo}x"), (2, f"{photo}y")}
+
+
+def test_no_images_and_no_texts():
+    assert [len(each) for each in pair_texts([])] == [0, 0]
+    texts, positives = pair_texts([[], []])
+    assert texts == []
+    assert positives.shape == (2, 0)
+
+
+def test_positives_are_those_of_a_count_by_hand():
+    rng = Random(0)
+    described = [
+        [(f"caption {rng.randrange(6)}", [f"n{rng.randrange(4)}" for _ in range(rng.randrange(3))]) for _ in range(2)]
+        for _ in range(12)
+    ]
+    texts, positives = pair_texts(described, "<{}>".format)
+    for image, own in enumerate(described):
+        for text, found in zip(texts, positives[image].tolist(), strict=True):
+            assert found == any(text == caption or text in {f"<{p}>" for p in phrases} for caption, phrases in own)
+
+
+def test_other_words_for_persons_count_as_person() -> None:
+    described = [[("A skier.", ("young skier", "snow"))], [("Snow.", ("snow",))], [("A person.", ("person",))]]
+    texts, positives = pair_texts(described, "a photo of a {}.".format)
+    person = positives[:, texts.index("a photo of a person.")]
+    assert person.tolist() == [True, False, True]

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from pacl.data import tars
+from pacl.data import shards
 from pacl.data.shards import count_pairs, samples, shard_urls
 from pacl.errors import UserError
 
@@ -62,9 +62,9 @@ def test_braces_and_double_colons_name_shards(tmp_path):
 
 def test_missing_shards_are_one_line(tmp_path):
     write(tmp_path / "0.tar", {})
-    with pytest.raises(UserError, match=r"1\.tar: no such shard; 2 of the 3 of "):
+    with pytest.raises(UserError, match=r"1\.tar: .*2 of the 3 "):
         shard_urls(f"{tmp_path}/{{0..2}}.tar")
-    with pytest.raises(UserError, match="not a pattern"):
+    with pytest.raises(UserError, match="pattern"):
         shard_urls("a{0..2.tar")
     with pytest.raises(UserError, match="size"):
         count_pairs("https://example.org/{0..2}.tar")
@@ -72,7 +72,7 @@ def test_missing_shards_are_one_line(tmp_path):
 
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "webdataset", None)
-    tars.webdataset.cache_clear()
+    shards.webdataset.cache_clear()
     with pytest.raises(UserError, match=r"pip install pacl\[shards\]"):
         shard_urls("a.tar")
 
@@ -99,7 +99,7 @@ def test_of_a_broken_shard_the_samples_before_the_break_are_read(tmp_path, capfd
     found = [sample.name for sample in samples(f"{tmp_path}/{{0..1}}.tar", failed)]
     assert found == [*(f"0.tar/{i}" for i in range(1, whole + 1)), "1.tar/9"]
     assert len(failed) == 1
-    assert failed[0].startswith(f"{path} breaks off after {whole} pictures (")
+    assert failed[0].startswith(f"{path} ends after {whole} images (")
     assert "\n" not in failed[0]
     assert capfd.readouterr() == ("", "")
     assert not recwarn
@@ -120,7 +120,7 @@ def test_what_cannot_be_opened_is_listed(tmp_path, capfd):
     failed = []
     assert not list(samples("pipe:exit 3::gopher://x/0.tar", failed))
     assert len(failed) == 2
-    assert all("breaks off after 0 pictures" in line for line in failed)
+    assert all("ends after 0 images" in line for line in failed)
 
 
 def test_leaving_a_command_early_is_no_failure(tmp_path):
@@ -139,5 +139,5 @@ def test_odd_samples_do_not_end_a_shard(tmp_path):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     failed = []
     assert [sample.name for sample in samples(str(path), failed)] == ["0.tar/2", "0.tar/3"]
-    assert failed[0] == "0.tar/1 has no picture"
+    assert failed[0] == "0.tar/1 has no image"
     assert "duplicate" in failed[1]
