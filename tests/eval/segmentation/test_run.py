@@ -105,7 +105,7 @@ def test_a_benchmark_of_ones_own(tmp_path, tiny_clip):
     iou = result.details["iou"]
     assert iou[0] in (0.0, None)  # no pixel is sky
     assert result.scores["pixel_accuracy"] == pytest.approx(iou[1])  # all are grass
-    with pytest.raises(UserError, match="holds the value 5"):
+    with pytest.raises(UserError, match="value 5"):
         run(tmp_path, tiny_clip, *common[:-1], "0", out="other")
 
 
