@@ -1,4 +1,4 @@
-"""Pictures in: any file a person may have, as upright 8-bit RGB, or one clear line that says why not."""
+"""Reading, writing and resizing images: every common file format becomes upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 200_000_000
-# By name, so that no decoder starts an outside program (EPS would) or is reached by crafted files only.
+# Only these decoders: others start external programs (EPS) or are used by malicious files only.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
@@ -34,31 +34,30 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
 
 
 def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
-    """Read a picture as a person sees it.
+    """Read an image as a viewer shows it.
 
-    Upright by its EXIF orientation. Greyscale, 1-bit, palette and CMYK become RGB; 16-bit values are scaled,
-    not clipped; transparency is laid on white, as most viewers show it (what lies hidden under it is
-    arbitrary); of an animation the first frame counts. Colour profiles are ignored, as CLIP's own
-    preprocessing does.
+    The EXIF orientation is applied. Greyscale, 1-bit, palette and CMYK images become RGB; 16-bit values are scaled, not
+    clipped; transparent pixels are blended with white; of an animation, the first frame is used. Colour profiles are
+    ignored, as in CLIP's own preprocessing.
 
     Args:
         path: The file.
-        max_pixels: A header that promises more pixels than this is refused before anything is decoded.
-        short_side: A large JPEG may be decoded at a half, a quarter or an eighth of its size, which is several
-            times as fast, as long as its shorter side keeps this many pixels; None decodes it in full.
+        max_pixels: An image with more pixels is refused before it is decoded.
+        short_side: A large JPEG may be decoded at a half, a quarter or an eighth of its size, which is several times
+            as fast, if its shorter side is then at least this; None decodes it at full size.
 
     Returns:
         RGB, uint8 [H, W, 3], contiguous and writable.
 
     Raises:
-        UserError: Missing, a folder, empty, not a picture, broken or cut short, or too large.
+        UserError: The file is missing, a folder, empty, not an image, broken, or too large.
     """
     path = Path(path)
     try:
         if path.is_dir():
-            raise UserError(f"{path} is a folder, not a picture")
+            raise UserError(f"{path} is a folder, not an image")
         if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no ordinary file")
+            raise UserError(f"{path} is not a regular file")
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty (0 bytes)")
     except UserError:
@@ -71,7 +70,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, short_side: int | None = None) -> np.ndarray:
-    """As `open_image`, of a file's content; ``name`` is what messages call it."""
+    """`open_image` for the content of a file; ``name`` is its name in messages."""
     return _decode(io.BytesIO(data), Path(name), max_pixels, short_side)
 
 
@@ -85,27 +84,27 @@ def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: in
                     f"the limit is {max_pixels / 1e6:g} million; scale it down first"
                 )
             if short_side is not None and image.format == "JPEG":
-                image.draft(None, (short_side, short_side))  # the smallest size with both sides at least these
+                image.draft(None, (short_side, short_side))  # the smallest size with both sides at least this
             with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
                 return np.require(_to_rgb(image), requirements=("C", "W"))  # torch wants it writable
     except UserError:
         raise
     except Image.UnidentifiedImageError:
         advice = "convert it to JPEG or PNG" if path.suffix.lower() in (".heic", ".heif") else _READABLE
-        raise UserError(f"{path} is not a picture that can be read: {advice}") from None
+        raise UserError(f"{path} is not an image that can be read: {advice}") from None
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied") from None
     except MemoryError:
         raise UserError(f"{path} does not fit in memory: scale it down first") from None
-    except Exception as error:  # decoders answer broken bytes with OSError, SyntaxError, struct.error, ...
-        raise UserError(f"{path} is broken or cut short ({_one_line(error)}): save or download it again") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and others
+        raise UserError(f"{path} is broken or truncated ({_one_line(error)}): save or download it again") from None
 
 
 def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """The pictures of a folder by suffix (see `IMAGE_SUFFIXES`), sorted by path; hidden files are left out.
+    """The image files of a folder, by suffix (see `IMAGE_SUFFIXES`), sorted by path; hidden files are left out.
 
     Raises:
-        UserError: The folder is missing, no folder, or has no pictures.
+        UserError: The folder is missing, not a folder, or has no images.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -121,7 +120,7 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     )
     paths = sorted(found)
     if not paths:
-        raise UserError(f"{folder} has no pictures: {_READABLE}")
+        raise UserError(f"{folder} has no images: {_READABLE}")
     return paths
 
 
@@ -137,16 +136,16 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bicubic") -> ArrayOrTensor:
-    """Resize a picture.
+    """Resize an image.
 
     Args:
         image: An array [H, W, 3] uint8, or a tensor [..., C, H, W], uint8 or float in [0, 1].
-        size: (H, W) of the result, exactly.
+        size: (H, W) of the result.
         interpolation: ``bicubic``, antialiased when shrinking, as CLIP's own preprocessing does it, or ``bilinear``
-            without antialiasing, as OpenCV and with it mmsegmentation do; of uint8 to the last bit.
+            without antialiasing, as in OpenCV and mmsegmentation; for uint8, bit-identical to OpenCV.
 
     Returns:
-        The same kind and dtype as `image`; the overshoot of bicubic is clamped to the valid range.
+        The same type and dtype as ``image``; values beyond the valid range (overshoot of bicubic) are clamped.
     """
     import cv2
     import torch
@@ -190,11 +189,11 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     image.load()
     try:
         ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # damaged EXIF says nothing about the pixels: take them as they lie
+    except Exception:  # damaged EXIF data: ignore the orientation
         image.info.pop("exif", None)
     if image.mode.startswith("I;16"):
         return _grey(np.asarray(image).astype(np.float32) / 257)  # 65535 -> 255
-    if image.mode in ("I", "F"):  # 32-bit: the file does not say its range, so the values must
+    if image.mode in ("I", "F"):  # 32-bit: the range is not in the file, so guess it from the values
         values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
         top = float(values.max())
         full = next((full for full in (1.0 if image.mode == "F" else 255.0, 255.0, 65535.0) if top <= full), top)
@@ -215,7 +214,7 @@ _pillow_limit = threading.Lock()
 
 @contextmanager
 def _without_bomb_check() -> Iterator[None]:
-    """Pillow's size limit is a setting of the whole process with its own numbers; ours is an argument."""
+    """Disable Pillow's size limit, which is global; ours is an argument."""
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:

@@ -177,7 +177,7 @@ def test_missing_folder_and_empty(tmp_path: Path) -> None:
 def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
-    fails(path, "not a picture", "JPEG, PNG")
+    fails(path, "not an image", "JPEG, PNG")
 
 
 def test_iphone_pictures_get_advice(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_list_images(tmp_path: Path) -> None:
 def test_list_images_errors(tmp_path: Path) -> None:
     (tmp_path / "only.txt").touch()
     for path, word in (
-        (tmp_path, "no pictures"),
+        (tmp_path, "no images"),
         (tmp_path / "no", "does not exist"),
         (tmp_path / "only.txt", "not"),
     ):
@@ -332,7 +332,7 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     empty, folder = tmp_path / "empty.jpg", tmp_path / "folder.jpg"
     empty.touch()
     folder.mkdir()
-    for path, complaint in ((empty, "is empty (0 bytes)"), (folder, "is a folder, not a picture")):
+    for path, complaint in ((empty, "is empty (0 bytes)"), (folder, "is a folder, not an image")):
         with pytest.raises(UserError) as error:
             open_image(path)
         assert str(error.value) == f"{path} {complaint}"
@@ -365,9 +365,9 @@ def test_content_is_read_as_its_file(tmp_path: Path, picture: np.ndarray, kind: 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "is not a picture"),
-        (b"just words", "is not a picture"),
-        (encoded(np.zeros((64, 64, 3), np.uint8), "PNG")[:60], "is broken or cut short"),
+        (b"", "is not an image"),
+        (b"just words", "is not an image"),
+        (encoded(np.zeros((64, 64, 3), np.uint8), "PNG")[:60], "is broken or truncated"),
     ],
 )
 def test_bad_content_is_called_by_its_name(content: bytes, complaint: str) -> None:

@@ -13,7 +13,6 @@ from pacl.prompts import (
     TEMPLATES,
     Label,
     check_labels,
-    competitors,
     fill,
     get_templates,
     parse_prompt,
@@ -50,7 +49,7 @@ def test_empty_prompts(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a dog=", "a dog= "])
 def test_empty_label(text: str) -> None:
-    with pytest.raises(UserError, match='write it as "a dog=label"'):
+    with pytest.raises(UserError, match="a dog=label"):
         parse_prompt(text)
 
 
@@ -108,14 +107,14 @@ def test_bad_lists(prompts: list[str], message: str) -> None:
 def test_shared_prompts_where_they_are_allowed(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
     path.write_text("sky;bed=background\nbed\n")
-    with pytest.raises(UserError, match='prompt "bed" belongs to two labels, "background" and "bed"'):
+    with pytest.raises(UserError, match=r'"bed".*"background"'):
         read_classes(path)
     assert check_labels(read_classes(path, shared_prompts=True), shared_prompts=True) == [
         Label("background", ("sky", "bed")),
         Label("bed", ("bed",)),
     ]
     path.write_text("bed\ncouch=bed\n")
-    with pytest.raises(UserError, match='label "bed" is given twice'):
+    with pytest.raises(UserError, match='"bed"'):
         read_classes(path, shared_prompts=True)
 
 
@@ -209,40 +208,11 @@ def test_template_file(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(UserError, match="no templates"):
         get_templates(path)
-    with pytest.raises(UserError, match=r"none, photo, paper, imagenet.*no such file"):
+    with pytest.raises(UserError, match="none, photo, paper, imagenet"):
         get_templates("papr")
 
 
-# --- Contrast ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("prompt", "rival", "competes"),
-    [
-        ("a fish", "a red fish", False),
-        ("a red fish", "a fish", True),
-        ("a red fish", "a blue fish", True),
-        ("a red fish", "grass", True),
-        ("a red fish", "the red fishes", False),
-        ("a photo of a dog", "dogs", False),
-        ("the dogs", "a dog", False),
-        ("glasses", "a wine glass", False),
-        ("a bus", "buses", False),
-        ("puppies", "a puppy", False),
-        ("horses", "horse", False),
-        ("grass", "a gras", True),
-        ("a cat", "a caterpillar", True),
-        ("DOG", "a dog", False),
-        ("the", "a dog", True),
-    ],
-)
-def test_competitors(prompt: str, rival: str, competes: bool) -> None:
-    assert competitors([prompt], [rival]) == ([rival] if competes else [])
-
-
-def test_competitors_of_synonyms_keep_order_and_drop_repetitions() -> None:
-    assert competitors(["a dog", "a puppy"], ["sky", "a puppy", "grass", "dog", "sky"]) == ["sky", "grass"]
-    assert competitors([], ["a", "b"]) == ["a", "b"]
+# --- Words -------------------------------------------------------------------------------------------
 
 
 def test_generic_contrast_reads_as_english() -> None:
@@ -250,7 +220,6 @@ def test_generic_contrast_reads_as_english() -> None:
     assert len(set(GENERIC_CONTRAST)) == len(GENERIC_CONTRAST)
     assert {"a dog", "an umbrella", "an apple", "grass", "a traffic light", "scissors"} <= set(GENERIC_CONTRAST)
     assert all(name == " ".join(name.split()) for name in GENERIC_CONTRAST)
-    assert len(competitors(["a dog"], GENERIC_CONTRAST)) == len(GENERIC_CONTRAST) - 2  # a dog, a hot dog
 
 
 def test_unknown_words() -> None:
@@ -288,5 +257,5 @@ def test_a_prompt_without_a_known_token_is_refused() -> None:
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    with pytest.raises(UserError, match="no text"):
+    with pytest.raises(UserError, match="dog"):
         check_labels([parse_prompt("a \udcff dog")])

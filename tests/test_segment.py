@@ -106,7 +106,7 @@ def test_a_folder_goes_on_after_a_bad_file_and_counts(run: Run, here: Path) -> N
     shutil.copy("photo.png", "photos/sub/a.png")
     code, out, err = run("photos", "a dog", "grass")
     assert code == 1
-    assert err.splitlines()[0].startswith("pacl segment: error: [2/3] photos/b.png is broken or cut short")
+    assert err.splitlines()[0].startswith("pacl segment: error: [2/3] photos/b.png is broken or truncated")
     assert len(err.splitlines()) == 1
     assert out.splitlines()[0].startswith("[1/3] photos/a.png: ")
     assert out.splitlines()[-1] == "2 of 3 images segmented, 1 failed; results in out"
@@ -337,7 +337,7 @@ def test_words_far_from_all_of_the_training_are_named_once(run: Run, monkeypatch
         (["photo.png"], "no prompt"),
         (["missing.jpg", "a dog"], "missing.jpg: no such image or folder"),
         (["photo.png", "a/dog"], "write --prompt 'a/dog'"),
-        (["empty", "a dog"], "empty has no pictures"),
+        (["empty", "a dog"], "empty has no images"),
         (["photo.png", ""], "empty prompt"),
         (["photo.png", "=dog"], "empty prompt"),
         (["photo.png", "a dog="], "no label"),
@@ -427,8 +427,8 @@ def bomb(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (truncated, "bad.png is broken or cut short"),
-        (not_a_picture, "bad.png is not a picture"),
+        (truncated, "bad.png is broken or truncated"),
+        (not_a_picture, "bad.png is not an image"),
         (bomb, "bad.png is too large"),
         (Path.touch, "is empty"),
     ],

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from pacl import train
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs
-from pacl.data.photos import Cut
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.compatibility import compatibility
@@ -238,7 +238,9 @@ def test_the_frozen_tower_has_a_precision_of_its_own(clip_name, monkeypatch):
 
 def test_the_stamp_of_tokens_has_the_precision_of_the_tower(clip_name):
     source = FilePairs(Path("."), {"none.png": ["a star"]})
-    stamps = [PACLModule(clip_name, precision=p).token_stamp(32, Cut(), source, "bfloat16") for p in ("fp32", "bf16")]
+    stamps = [
+        PACLModule(clip_name, precision=p).token_stamp(32, SquareCrop(), source, "bfloat16") for p in ("fp32", "bf16")
+    ]
     assert [stamp.precision for stamp in stamps] == ["fp32", "bf16"]
     assert replace(stamps[0], precision="bf16") == stamps[1]
 

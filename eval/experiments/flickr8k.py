@@ -30,12 +30,11 @@ from eval.common.tables import markdown_table
 from eval.segmentation.benchmark import NAMES
 from pacl.cli.lightning import find_config
 from pacl.cli.messages import run_verb
-from pacl.data.batches import Pictures
+from pacl.data.batches import ImageBatches, pair_texts
 from pacl.data.caption_data import CaptionData
+from pacl.data.crop import SquareCrop
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.pairs import hold_out
-from pacl.data.photos import Cut
-from pacl.data.texts import pair_texts
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder
 from pacl.metrics.retrieval import Recalls, recalls, score_all_pairs
@@ -85,7 +84,7 @@ class FlickrEvaluator:
             kept, held = hold_out(self.parts[0][0], len(self.parts[1][0]))
             self.parts = [kept], [held]
         (held_out,) = self.parts[1]
-        self.images, unreadable = Pictures(held_out, [range(len(held_out))], Cut(), clip.size)[0]
+        self.images, unreadable = ImageBatches(held_out, [range(len(held_out))], SquareCrop(), clip.size)[0]
         if unreadable:
             raise UserError(f"{len(unreadable)} held-out images cannot be read: {next(iter(unreadable.values()))}")
         self.texts, self.positives = pair_texts([held_out.descriptions(i) for i in range(len(held_out))])

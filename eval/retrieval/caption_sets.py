@@ -15,8 +15,8 @@ from itertools import chain
 from pathlib import Path
 
 from eval.common.folders import files_digest
-from pacl.data.lists import read_list
-from pacl.data.pairs import FilePairs, PairSource, Part, hold_out, parsing, read_coco, read_table
+from pacl.data.pairs import FilePairs, PairSource, Subset, hold_out
+from pacl.data.readers import parsing, read_coco, read_list, read_table
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
 
@@ -37,7 +37,7 @@ class CaptionLayout:
         source: its official page.
         bases: the set's folder, relative to the data folder.
         images: folders of images.
-        tables: captions of all images, as `pacl.data.pairs.read_table` reads them (COCO: its JSON).
+        tables: captions of all images, as `pacl.data.readers.read_table` reads them (COCO: its JSON).
         karpathy: Karpathy's file of splits and captions.
         list: the official list of the test images, if there is one.
         full: split -> number of images, where known.
@@ -143,7 +143,7 @@ def open_captions(
     """
     if images is not None and not Path(images).is_dir():
         raise ArgumentError("images", images, "no such folder")
-    pairs: FilePairs | Part
+    pairs: FilePairs | Subset
     if name == "custom":
         if split not in (None, "all"):
             raise ArgumentError("split", split, "custom has no splits; leave it out")
@@ -170,7 +170,7 @@ def open_captions(
 
 def _open(
     name: str, root: Path, split: str | None, images: str | Path | None, limited: bool
-) -> tuple[str, FilePairs | Part, str]:
+) -> tuple[str, FilePairs | Subset, str]:
     """The split, its images and captions, and the file that lists them."""
     layout = LAYOUTS[name]
     karpathy = _first(root, [layout.karpathy, f"annotations/{layout.karpathy}"])
@@ -205,7 +205,7 @@ def _open(
     if absent := wanted - set(map(pairs.paths.__getitem__, range(len(pairs)))):
         raise UserError(f"{listed}: {len(absent)} of its {len(wanted)} images have no captions in {table}")
     found = [i for i in range(len(pairs)) if pairs.paths[i] in wanted]
-    return split, Part(pairs, found), str(listed.relative_to(root))
+    return split, Subset(pairs, found), str(listed.relative_to(root))
 
 
 def _base(layout: CaptionLayout, root: Path) -> Path:
@@ -265,7 +265,7 @@ def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) ->
     return found
 
 
-def _present(pairs: FilePairs | Part, partial: bool, annotations: str) -> PairSource:
+def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> PairSource:
     """The images that exist: all, or with ``partial`` some; else a `UserError`."""
     absent = set(_absent(pairs))
     if not absent:
@@ -278,10 +278,10 @@ def _present(pairs: FilePairs | Part, partial: bool, annotations: str) -> PairSo
             f"{annotations}: {len(absent)} of the {len(pairs)} images are missing, such as {first}; "
             "set partial to measure on the others"
         )
-    return Part(pairs, [i for i in range(len(pairs)) if i not in absent])
+    return Subset(pairs, [i for i in range(len(pairs)) if i not in absent])
 
 
-def _absent(pairs: FilePairs | Part) -> Iterator[int]:
+def _absent(pairs: FilePairs | Subset) -> Iterator[int]:
     return (i for i in range(len(pairs)) if not Path(pairs.name(i)).is_file())
 
 

@@ -133,7 +133,7 @@ def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> np.
     with torch.inference_mode():
         for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
             item = folder[i]
-            maps = encode_images([raw], [item.picture()], settings)[0][0].patches
+            maps = encode_images([raw], [item.image()], settings)[0][0].patches
             tokens.append(replace(maps, values=maps.values.cpu()))
             targets.append(item.mask)
     tokens = [replace(maps, values=maps.values.clone()) for maps in tokens]  # (no longer inference tensors)

@@ -287,6 +287,6 @@ class Reading(Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray] | UserError:
         try:
             item = self.folder[index]
-            return item.picture(), item.mask
+            return item.image(), item.mask
         except UserError as error:
             return error

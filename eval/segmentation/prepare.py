@@ -242,7 +242,7 @@ class Finding:
 def _check_one(file: tuple[str, Path, Path], folder: MaskFolder) -> Finding:
     try:
         item = folder.read(*file)
-        item.picture()
+        item.image()
     except UserError as error:
         return Finding(problem=str(error))
     classes = len(folder.labels)

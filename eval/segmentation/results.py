@@ -140,7 +140,7 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
     samples = []
     for i, caption in shown.items():
         item = selection.folders[0][i]
-        picture = item.picture()
+        picture = item.image()
         (found,) = bench.predict([picture])
         labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
         samples.append(Sample(caption.format(item.name), picture, item.mask, labelled))

@@ -82,7 +82,7 @@ def measure_photos(
     found = {(c, s): Found(asked[c], str(segmenters[s].background)) for s in range(len(settings)) for c in names}
     for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
         item = folder[i]
-        segmenters[0].set_image(item.picture())
+        segmenters[0].set_image(item.image())
         known = item.mask != IGNORED
         for s, segmenter in enumerate(segmenters):
             segmenter.image = segmenters[0].image

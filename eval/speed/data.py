@@ -25,9 +25,9 @@ import torch
 
 from eval.common.command import check_least, new_parser
 from pacl.cli.messages import run_verb
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
+from pacl.data.shards import samples
 from pacl.data.sources import Source
-from pacl.data.tars import samples
 from pacl.errors import UserError
 from pacl.images import decode_image
 
@@ -59,13 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{args.source}: none of the first {args.limit} images can be read")
     height, width = np.median(sizes, axis=0).astype(int)
     print(f"{len(decoders)} images, median {width} x {height}, for squares of {args.size}; images/s per core")
-    cut = Cut("random")
+    cut = SquareCrop("random")
     ways: dict[str, Callable[[Decode], np.ndarray]] = {
         "decode in full": lambda decode: decode(short_side=None),
         "decode reduced": lambda decode: decode(short_side=args.size),
         "random cut, in full": lambda decode: cut.square(lambda _: decode(short_side=None), args.size, Random(0)),
         "random cut, reduced": lambda decode: cut.square(lambda side: decode(short_side=side), args.size, Random(0)),
-        "centre, reduced": lambda decode: Cut().square(lambda side: decode(short_side=side), args.size, Random(0)),
+        "centre, reduced": lambda decode: SquareCrop().square(
+            lambda side: decode(short_side=side), args.size, Random(0)
+        ),
     }
     for make in ways.values():
         make(decoders[0])  # untimed: the first calls allocate memory

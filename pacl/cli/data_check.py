@@ -1,7 +1,7 @@
-"""Read captioned pictures before anyone trains on them: ``python -m pacl.data check WHAT [options]``.
+"""Check image-caption data before training: ``python -m pacl.data check WHAT [options]``.
 
-WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source by itself: a table, COCO's JSON, a folder by
-class, shards.
+WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source: a table, a captions JSON in COCO's format, a
+folder by class or shards.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ import numpy as np
 
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
 from pacl.data.sources import SHORT, Source
-from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Tally, looks, stream
-from pacl.errors import UserError
+from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
+from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder, save_json
 
-QUICK = 500  # pictures of each source that --quick decodes
-TOLD = 5  # bad pictures of each kind that the terminal names
-SIDE = 224  # what pictures are compared with where the configuration names no size
+QUICK = 500  # images of each source that --quick decodes
+LISTED = 5  # bad images of each kind that are printed
+SIDE = 224  # smaller images count as small, unless the configuration has another size
 
 USAGE = "pacl data check WHAT [options]"
 
 EXAMPLES = f"""\
 examples:
   pacl data check configs/flickr8k.yaml                  every source that a training reads
-  pacl data check captions.csv --images photos           a table of pictures and captions
+  pacl data check captions.csv --images photos           a table of images and captions
   pacl data check captions_val2017.json --images val2017
-  pacl data check train --names words.txt --limit 2000   a folder by class; some pictures of it
+  pacl data check train --names words.txt --limit 2000   a folder by class; some of its images
   pacl data check "shards/{{000..331}}.tar" --quick
 
-Every picture is decoded in full; of a large source, --quick sees that all files are there and decodes some {QUICK}.
-Paths in a configuration go from the folder the command is called in, as in training.
+Every image is decoded at full size; for large sources, --quick checks that all files exist and decodes about {QUICK}.
+Paths in a configuration are relative to the current folder, as in training.
 
-exit codes: 0 fine; 1 a larger share of a source's pictures than --max_bad is missing, unreadable or without a caption
-(by default a single one will do: training passes over it, but you should know); 2 nothing done because of a mistake
-named in one line
+exit codes: 0 fine; 1 the share of images of a source that are missing, unreadable or without a caption is above
+--max_bad (by default, if there is one: training skips it); 2 nothing was checked because of an error, printed in one
+line
 """
 
 Settings = TypeVar("Settings")
@@ -55,15 +55,15 @@ class Entry:
     """A source to check.
 
     Attributes:
-        role: where it stands in the configuration, or nothing.
-        source: it.
-        cut: how training sees its pictures.
-        side: at which size.
+        role: its position in the configuration, such as "train[0]"; empty for a single source.
+        source: the source.
+        crop: how training crops its images.
+        side: size of the crops.
     """
 
     role: str
     source: Source
-    cut: Cut = dataclasses.field(default_factory=Cut)
+    crop: SquareCrop = dataclasses.field(default_factory=SquareCrop)
     side: int = SIDE
 
     @property
@@ -75,10 +75,10 @@ class Entry:
 
 
 def read_config(path: str | Path) -> list[Entry]:
-    """The sources of a configuration's data, training ones first.
+    """The sources of a training configuration, training sources first.
 
     Raises:
-        UserError: not YAML, no captioned pictures from files in it, or a setting that there is not.
+        UserError: the file is not YAML, has no image-caption data from files, or has an invalid setting.
     """
     import yaml
 
@@ -92,38 +92,43 @@ def read_config(path: str | Path) -> list[Entry]:
     settings = data.get("init_args", data) if isinstance(data, dict) else None
     if not isinstance(settings, dict) or not (settings.get("train") or settings.get("pairs")):
         kind = f" ({data['class_path']})" if isinstance(data, dict) and "class_path" in data else ""
-        raise UserError(f"{path}: its data{kind} names no captioned pictures in data.init_args (pairs or train)")
-    cut = _fill(Cut, settings.get("cut") or {}, f"{path}: data.cut")
-    cut.check()
+        raise UserError(f"{path}: its data{kind} has no image-caption pairs in data.init_args (pairs or train)")
+    crop = _fill(SquareCrop, settings.get("cut") or {}, f"{path}: data.cut")
+    try:
+        crop.check()
+    except ArgumentError as error:
+        raise UserError(f"{path}: data.cut.{error}") from None
     entries = []
     for part in ("train", "val"):
         own = settings.get(part) or []
-        if part == "train" and settings.get("pairs"):  # the one that is named in short (`sources_of`)
-            short = {name: settings[name] for name in ("pairs", *SHORT) if name in settings}
-            own = [short, *own] if isinstance(own, list) else own
+        if part == "train" and settings.get("pairs"):  # see `sources_of`
+            first = {name: settings[name] for name in ("pairs", *SHORT) if name in settings}
+            own = [first, *own] if isinstance(own, list) else own
         if not isinstance(own, list):
-            raise UserError(f"{path}: data.{part} is a list of sources, each with its pairs")
+            raise UserError(f"{path}: data.{part} must be a list of sources, each with its pairs")
         for i, each in enumerate(own):
             source = _fill(Source, each, f"{path}: data.{part}[{i}]")
-            seen = cut if part == "train" or not cut.is_random else Cut()
-            entries.append(Entry(f"{part}[{i}]", source, seen, settings.get("size") or SIDE))
+            own_crop = crop if part == "train" or not crop.is_random else SquareCrop()
+            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE))
     return entries
 
 
 def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
-    """A dataclass from what stands in YAML.
+    """A dataclass from its settings in YAML.
+
+    jsonargparse would import the whole data module, and torch with it, to do this.
 
     Raises:
-        UserError: a setting that it has not, lacks, or that is of another type.
+        UserError: a setting is unknown, missing or of another type.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where}: {values!r} is not a list of settings")
+        raise UserError(f"{where}: {values!r} is not a mapping of settings")
     hints = get_type_hints(kind)
     for name, value in values.items():
         if name not in hints:
             close = difflib.get_close_matches(str(name), hints, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(hints)}"
-            raise UserError(f"{where}: {name!r} is no setting; {hint}")
+            raise UserError(f"{where}: no setting {name!r}; {hint}")
         if not _fits(value, hints[name]):
             wanted = str(hints[name]).removeprefix("<class '").removesuffix("'>").replace("typing.", "")
             raise UserError(f"{where}: {name} {value!r} is not {wanted}")
@@ -135,7 +140,7 @@ def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from YAML is of a type."""
+    """Whether a value from YAML has the type of a type hint."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if get_origin(hint) in (tuple, list):
@@ -146,25 +151,25 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's words and flags; those about one source are fields of `Source`."""
+    """The parser of the command; the options for one source are fields of `Source`."""
     from docstring_parser import parse_from_object
 
     parser = new_parser(
         "pacl data check",
-        "Read captioned pictures and tell what is in them, and what is wrong with them.",
+        "Read image-caption data and report statistics and problems.",
         usage=USAGE,
         epilog=EXAMPLES,
     )
     parser.add_argument("what", metavar="WHAT", help="a configuration (.yaml), or the pairs of one source")
-    one = parser.add_argument_group("one source (a configuration says these itself)")
+    one = parser.add_argument_group("one source (not with a configuration)")
     texts = {param.arg_name: " ".join((param.description or "").split()) for param in parse_from_object(Source).params}
     for name in ("images", "format", "image_column", "caption_column", "names", "template", "only"):
         choices = get_args(get_type_hints(Source)["format"]) if name == "format" else None
         text = texts[name].replace("null", "default:").replace("%", "%%")
         one.add_argument(f"--{name}", choices=choices, metavar=None if choices else "TEXT", help=text)
     how = parser.add_argument_group("how")
-    how.add_argument("--limit", metavar="N", type=_positive, help="look at N pictures spread evenly over each source")
-    how.add_argument("--quick", action="store_true", help=f"see that files are there and decode some {QUICK} of them")
+    how.add_argument("--limit", metavar="N", type=_positive, help="check N images spread evenly over each source")
+    how.add_argument("--quick", action="store_true", help=f"check that files exist and decode about {QUICK} of them")
     how.add_argument(
         "--workers", metavar="N", type=int, help="processes that decode; 0 decodes in this one (default: cores)"
     )
@@ -173,23 +178,25 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         type=float,
         default=0.0,
-        help="exit with 1 if a larger share of a source's pictures is bad (default: 0.0, a single one is too many)",
+        help="exit with 1 if a larger share of the images of a source is bad (default: 0.0, not a single one)",
     )
-    how.add_argument("--seed", metavar="N", type=int, default=0, help="of the pictures on the sheet (default: 0)")
+    how.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="of the choice of images on the sheet (default: 0)"
+    )
     results = parser.add_argument_group("results")
     results.add_argument(
         "--sheet",
         metavar="FILE.png",
         type=Path,
         default=Path("out/check.png"),
-        help=f"contact sheet: {SHOWN} pictures of each source as training sees them (default: out/check.png)",
+        help=f"contact sheet: {SHOWN} images of each source as training crops them (default: out/check.png)",
     )
     results.add_argument(
         "--report",
         metavar="FILE.json",
         type=Path,
         default=Path("out/check.json"),
-        help="all figures and every bad picture (default: out/check.json)",
+        help="all figures and every bad image (default: out/check.json)",
     )
     return parser
 
@@ -201,12 +208,13 @@ def _positive(text: str) -> int:
 
 
 def find_entries(args: argparse.Namespace) -> list[Entry]:
-    """The sources that WHAT and the flags name."""
+    """The sources given by WHAT and the options."""
     own = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Source)}
     given = {name: value for name, value in own.items() if value is not None}
     if args.what.endswith((".yaml", ".yml")):
         if given:
-            raise UserError(f"--{next(iter(given))}: {args.what} says this of each of its sources")
+            name, value = next(iter(given.items()))
+            raise ArgumentError(name, value, f"{args.what} has this setting for each of its sources")
         return read_config(args.what)
     return [Entry("", Source(args.what, **given))]
 
@@ -215,26 +223,26 @@ def find_entries(args: argparse.Namespace) -> list[Entry]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the words, read every source's captions, then its pictures; print, and write report and sheet.
+    """Read the captions of every source, then its images; print figures, write the report and the contact sheet.
 
     Returns:
-        0, or 1 when more than ``--max_bad`` of a source is bad.
+        0, or 1 if the share of bad images of a source is above ``--max_bad``.
 
     Raises:
-        UserError: Whatever is wrong with the words, the configuration or the tables it names.
+        UserError: an error in the arguments, the configuration or its tables.
     """
     args = build_parser().parse_args(argv)
     workers = _cores() if args.workers is None else args.workers
     if workers < 0:
-        raise UserError(f"--workers {workers}: 0 or more")
+        raise ArgumentError("workers", workers, "must be at least 0")
     if not 0 <= args.max_bad <= 1:
-        raise UserError(f"--max_bad {args.max_bad}: a share from 0 to 1")
-    for flag, path, suffix in (("--sheet", args.sheet, ".png"), ("--report", args.report, ".json")):
+        raise ArgumentError("max_bad", args.max_bad, "must be a share, from 0 to 1")
+    for name, path, suffix in (("sheet", args.sheet, ".png"), ("report", args.report, ".json")):
         if path.suffix.lower() != suffix:
-            raise UserError(f"{flag} {path}: must end in {suffix}")
-        make_folder(path.parent, flag[2:])
+            raise ArgumentError(name, path, f"must end in {suffix}")
+        make_folder(path.parent, name)
     entries = find_entries(args)
-    streams = [stream(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
+    streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console
     from rich.markup import escape
@@ -244,39 +252,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pacl.images import save_image
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
-    tallies: list[Tally] = []
+    all_statistics: list[Statistics] = []
     records: list[dict[str, Any]] = []
-    for entry, (pictures, total) in zip(entries, streams, strict=True):
-        tally = Tally(args.seed)
-        looked = looks(pictures, workers)
+    for entry, (items, total) in zip(entries, streams, strict=True):
+        statistics = Statistics(args.seed)
+        inspected = inspect_all(items, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
-        for picture, found in track(looked, escape(entry.title), size, console=progress, transient=True):
-            tally.add(picture, found)
+        for item, found in track(inspected, escape(entry.title), size, console=progress, transient=True):
+            statistics.add(item, found)
         record = {
             "source": dataclasses.asdict(entry.source),
             "role": entry.role,
             "title": entry.title,
             "total": total,
-            **tally.figures(entry.side),
-            "in_training": _shared(tally, tallies, entries) if entry.role.startswith("val") else None,
+            **statistics.figures(entry.side),
+            "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
                 {"picture": _printable(name), "problem": problem, "message": _printable(message)}
-                for name, problem, message in tally.problems
+                for name, problem, message in statistics.problems
             ],
         }
-        tallies.append(tally)
+        all_statistics.append(statistics)
         records.append(record)
         console.print(entry.title, style="bold", markup=False)
         for line in lines(record):
             console.print(line, markup=False)
         console.print()
     bad = [record for record in records if record["bad"] > args.max_bad * max(record["pictures"], 1)]
-    shown = [SourceImages(e.title, t.shown.items(), e.cut) for e, t in zip(entries, tallies, strict=True)]
+    shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
     console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
     for record in bad:
-        share = f"{record['bad']:,} of {record['pictures']:,} pictures are bad"
+        share = f"{record['bad']:,} of {record['pictures']:,} images are bad"
         console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
     if not bad:
         console.print("fine", style="green")
@@ -284,37 +292,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _printable(text: str) -> str:
-    """Names that are not UTF-8 have their bytes spelt out."""
+    """Escape the bytes of names that are not UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _shared(tally: Tally, before: Sequence[Tally], entries: Sequence[Entry]) -> float | None:
-    """Share of the decoded pictures whose pixels a training source has too."""
+def _shared(statistics: Statistics, before: Sequence[Statistics], entries: Sequence[Entry]) -> float | None:
+    """Share of the decoded images with the same pixels as an image of a training source."""
     training = [
         np.asarray(each.pixels) for each, entry in zip(before, entries, strict=False) if entry.role.startswith("train")
     ]
-    return float(np.isin(np.asarray(tally.pixels), np.concatenate(training)).mean()) if len(tally.pixels) else None
+    return (
+        float(np.isin(np.asarray(statistics.pixels), np.concatenate(training)).mean())
+        if len(statistics.pixels)
+        else None
+    )
 
 
 def lines(record: dict[str, Any]) -> Iterator[str]:
-    """What a person wants to know of one source, a line a figure."""
+    """The figures of one source, one per line."""
     of = f" of {record['total']:,}" if record["total"] not in (None, record["pictures"]) else ""
+    repeated = {name.replace("pictures", "images"): share for name, share in record["repeated"].items()}
     rows: list[tuple[str, str | None]] = [
-        ("pictures", f"{record['pictures']:,}{of}"),
+        ("images", f"{record['pictures']:,}{of}"),
         ("pairs", f"{record['pairs']:,}"),
-        ("captions a picture", _range(record["captions_per_picture"])),
+        ("captions per image", _range(record["captions_per_picture"])),
         ("without caption", f"{record['without_caption']:,}"),
         ("missing", f"{record['missing']:,}"),
         ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
         ("broken shards", f"{record['broken_shards']:,}" if record["broken_shards"] else None),
-        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
-        ("in training too", _percent(record["in_training"])),
-        ("words a caption", _range(record["caption_words"])),
+        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in repeated.items() if v is not None)),
+        ("also in training", _percent(record["in_training"])),
+        ("words per caption", _range(record["caption_words"])),
         ("CLIP tokens", _tokens(record["caption_tokens"])),
         ("width", _range(record["width"])),
         ("height", _range(record["height"])),
@@ -322,14 +335,14 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         (f"smaller than {record['small']['side']}", _percent(record["small"]["share"])),
         ("frequent words", ", ".join(list(record["words"])[:15])),
         ("frequent nouns", ", ".join(list(record["nouns"] or {})[:15])),
-        ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} pictures/s a process"),
+        ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} images/s per process"),
     ]
     yield from (f"  {name:<20}{''.join(c if c.isprintable() else ' ' for c in text)}" for name, text in rows if text)
     for kind in PROBLEMS:
         own = [each for each in record["problems"] if each["problem"] == kind]
-        yield from (f"  {kind}: {each['message']}" for each in own[:TOLD])
-        if len(own) > TOLD:
-            yield f"  {kind}: and {len(own) - TOLD:,} more, all in the report"
+        yield from (f"  {kind}: {each['message']}" for each in own[:LISTED])
+        if len(own) > LISTED:
+            yield f"  {kind}: and {len(own) - LISTED:,} more, all in the report"
 
 
 def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
@@ -340,7 +353,7 @@ def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
 
 
 def _tokens(spread: dict[str, float] | None) -> str | None:
-    return None if spread is None else f"{_range(spread)}; {_percent(spread['cut'])} cut at {CONTEXT}"
+    return None if spread is None else f"{_range(spread)}; {_percent(spread['cut'])} truncated at {CONTEXT}"
 
 
 def _percent(share: float | None) -> str | None:

@@ -1,6 +1,6 @@
 """Images with captions, images with masks, and how they become batches.
 
-Names are imported when they are first used, so that what needs no torch does not wait for it.
+Names are imported at their first use, because importing torch takes seconds.
 """
 
 from __future__ import annotations

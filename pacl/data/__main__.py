@@ -1,4 +1,4 @@
-"""What can be done with data before training: ``python -m pacl.data VERB ...``."""
+"""Commands for training data: ``python -m pacl.data VERB ...``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from pacl.cli.dispatch import dispatch
 
-VERBS = {"check": "read a data source and tell what is in it, and what is wrong with it"}
+VERBS = {"check": "read a data source: statistics and problems"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Hand the words after the verb to its module's ``main(argv)``; exit codes are the verb's own."""
+    """Call the ``main(argv)`` of the verb's module with the remaining arguments."""
     dispatch(list(sys.argv[1:] if argv is None else argv), VERBS, "pacl data", "pacl.cli.data_{verb}")
 
 

@@ -1,4 +1,4 @@
-"""Captioned pictures -> contrastive batches: images or frozen tokens, texts, and which pairs are right.
+"""Contrastive batches of images (or their frozen tokens) and texts, with the matrix of positives.
 
 Shapes: B images, T texts, P patches, W token width, H W pixels.
 """
@@ -16,44 +16,107 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import Description, PairSource
-from pacl.data.photos import Cut
 from pacl.data.sampling import Draw
-from pacl.data.texts import pair_texts
 from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
 from pacl.prompts import fill
 
 Batch = dict[str, Any]
-"""``"images"`` uint8 [B, 3, H, W] or ``"tokens"`` [B, P, W]; ``"texts"``, T strings, each once; ``"positives"`` bool
-[B, T], which are right for which image; ``"skipped"``, what is wrong with each sample that could not be used;
-``"seed"``, of what the training draws of it."""
+"""``"images"`` uint8 [B, 3, H, W] or ``"tokens"`` [B, P, W]; ``"texts"``, T distinct strings; ``"positives"`` bool
+[B, T], the texts that describe each image; ``"skipped"``, the error message of each sample that could not be used;
+``"seed"``, for random choices during the training step."""
+
+PERSONS = {
+    *(
+        "man",
+        "woman",
+        "boy",
+        "girl",
+        "child",
+        "kid",
+        "person",
+        "people",
+        "baby",
+        "toddler",
+        "teenager",
+        "teen",
+        "adult",
+    ),
+    *("guy", "lady", "mom", "dad", "mother", "father", "friend", "couple", "family", "bride", "groom", "student"),
+    *("crowd", "audience", "fan", "spectator", "player", "athlete", "runner", "racer", "rider", "biker", "bicyclist"),
+    *("cyclist", "climber", "hiker", "diver", "swimmer", "surfer", "kayaker", "skater", "skateboarder", "skier"),
+    *("snowboarder", "gymnast", "wrestler", "dancer", "singer", "musician", "performer", "artist", "worker", "officer"),
+    *("policeman", "soldier", "cowboy", "fisherman", "driver"),
+}
+"""Noun phrases whose last word is one of these also count as "person"."""
+
+
+def with_person(phrases: Sequence[str]) -> Sequence[str]:
+    """Append "person" if one of the phrases ends in a word for a person (see `PERSONS`).
+
+    Captions say man, girl or skier and rarely "person", the word that users search for.
+    """
+    return [*phrases, "person"] if any(phrase.rpartition(" ")[2] in PERSONS for phrase in phrases) else phrases
+
+
+def pair_texts(
+    described: Sequence[Sequence[Description]], wrap: Callable[[str], str] | None = None
+) -> tuple[list[str], Tensor]:
+    """The texts of a batch and the matrix of positives.
+
+    The texts are the captions and, if ``wrap`` is given, their noun phrases (`with_person`) as further texts. Equal
+    texts are merged: a text is a positive of every image that has it.
+
+    Args:
+        described: for each of B images, its captions with their noun phrases.
+        wrap: puts a noun phrase into a template; equal phrases must get equal templates. None: captions only.
+
+    Returns:
+        T distinct texts, captions first, and the positives, bool [B, T].
+    """
+    column: dict[str, int] = {}
+    pairs = [
+        (image, column.setdefault(caption, len(column))) for image, own in enumerate(described) for caption, _ in own
+    ]
+    if wrap is not None:
+        pairs += [
+            (image, column.setdefault(wrap(phrase), len(column)))
+            for image, own in enumerate(described)
+            for _, phrases in own
+            for phrase in with_person(phrases)
+        ]
+    positives = torch.zeros(len(described), len(column), dtype=torch.bool)
+    if pairs:
+        positives[tuple(zip(*pairs, strict=True))] = True
+    return list(column), positives
 
 
 class Batches(Dataset[Batch]):
-    """Draws -> batches; everything random follows (seed, epoch, slot), so that any process makes the same one.
+    """Turns draws into batches. All randomness depends on (seed, epoch, slot) only, so every process gets the same.
 
     Args:
-        sources: what draws point into.
-        size: side of the square pictures.
-        cut: how they become square.
-        stores: frozen tokens of each source's pictures, which are then not read; None reads pictures.
-        seed: of cuts, captions and templates.
-        templates: what the captions' noun phrases are put into, beside the captions; none leaves them out.
-        all_captions: every caption of a picture is a text, not one that is drawn.
+        sources: the sources that the draws index.
+        size: side of the square images.
+        crop: how images are cropped.
+        stores: frozen tokens of each source; the images are then not read. None reads the images.
+        seed: of crops, captions and templates.
+        templates: for noun phrases, which are then texts beside the captions; none leaves the noun phrases out.
+        all_captions: use every caption of an image, instead of a random one.
     """
 
     def __init__(
         self,
         sources: Sequence[PairSource],
         size: int,
-        cut: Cut,
+        crop: SquareCrop,
         stores: Sequence[TokenStore] | None = None,
         seed: int = 0,
         templates: Sequence[str] = (),
         all_captions: bool = False,
     ) -> None:
-        self.sources, self.size, self.cut, self.stores = sources, size, cut, stores
+        self.sources, self.size, self.crop, self.stores = sources, size, crop, stores
         self.seed, self.templates, self.all_captions = seed, templates, all_captions
 
     def __getitem__(self, draw: Draw) -> Batch:
@@ -66,7 +129,7 @@ class Batches(Dataset[Batch]):
             try:
                 described_as = self._describe(self.sources[k], int(i), rng)
                 if self.stores is None:
-                    images.append(self._picture(self.sources[k], int(i), rng))
+                    images.append(self.crop.square(partial(self.sources[k].image, int(i)), self.size, rng))
                 elif reason := self.stores[k].missing.get(int(i)):
                     raise UserError(reason)
             except UserError as error:
@@ -80,7 +143,7 @@ class Batches(Dataset[Batch]):
             if self.stores is None
             else {"tokens": self._tokens(draw.sources[kept], draw.indices[kept])}
         )
-        key = f"{self.seed}/{draw.epoch}/{draw.step}/{draw.slots[:1]}"  # the first slot tells processes apart
+        key = f"{self.seed}/{draw.epoch}/{draw.step}/{draw.slots[:1]}"  # the first slot differs between processes
         seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
         return {**vision, "texts": texts, "positives": positives, "skipped": skipped, "seed": seed}
 
@@ -90,11 +153,8 @@ class Batches(Dataset[Batch]):
             raise UserError(f"{source.name(index)} has no caption")
         return described if self.all_captions else [rng.choice(described)]
 
-    def _picture(self, source: PairSource, index: int, rng: Random) -> np.ndarray:
-        return self.cut.square(partial(source.image, index), self.size, rng)
-
     def _tokens(self, sources: np.ndarray, indices: np.ndarray) -> Tensor:
-        """Rows of the stores, [b, P, W], in the order of the draw."""
+        """Tokens [B, P, W] from the stores, in the order of the draw."""
         assert self.stores is not None
         tokens = torch.empty(len(indices), *self.stores[0].shape, dtype=self.stores[0].stamp.torch_dtype)
         for k, store in enumerate(self.stores):
@@ -104,24 +164,24 @@ class Batches(Dataset[Batch]):
         return tokens
 
     def wrapper(self, step: str) -> Callable[[str], str] | None:
-        """What puts a noun phrase into a template: the same wherever it comes up in a step, on every process."""
+        """A function that puts a noun phrase into a template, which (seed, step, phrase) determine on any process."""
         if not self.templates:
             return None
         return lambda phrase: fill(Random(f"{self.seed}/{step}/{phrase}").choice(self.templates), phrase)
 
 
-class Pictures(Dataset[tuple[Tensor, dict[int, str]]]):
-    """Square pictures of one source, batch by batch: uint8 [B, 3, H, W], and what is wrong with the unreadable ones.
+class ImageBatches(Dataset[tuple[Tensor, dict[int, str]]]):
+    """Cropped images of one source in batches: uint8 [B, 3, H, W], and the errors of unreadable images by index.
 
     Args:
         source: the source.
         batches: indices of each batch.
-        cut: how pictures become square, without chance.
-        size: side of the squares.
+        crop: how images are cropped; must not be random.
+        size: side of the square images.
     """
 
-    def __init__(self, source: PairSource, batches: Sequence[Sequence[int]], cut: Cut, size: int) -> None:
-        self.source, self.batches, self.cut, self.size = source, batches, cut, size
+    def __init__(self, source: PairSource, batches: Sequence[Sequence[int]], crop: SquareCrop, size: int) -> None:
+        self.source, self.batches, self.crop, self.size = source, batches, crop, size
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -131,14 +191,14 @@ class Pictures(Dataset[tuple[Tensor, dict[int, str]]]):
         reasons: dict[int, str] = {}
         for index in map(int, self.batches[batch]):
             try:
-                images.append(self.cut.square(partial(self.source.image, index), self.size, Random(0)))
+                images.append(self.crop.square(partial(self.source.image, index), self.size, Random(0)))
             except UserError as error:
                 reasons[index] = str(error)
         return stack_images(images, self.size), reasons
 
 
 def stack_images(images: Sequence[np.ndarray], size: int) -> Tensor:
-    """Square uint8 pictures [H, W, 3], of that size if there are none, -> [B, 3, H, W]."""
+    """Images, uint8 [size, size, 3] each, as one tensor [B, 3, size, size]; B may be 0."""
     if not images:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

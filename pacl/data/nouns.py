@@ -1,11 +1,12 @@
-"""The nouns of captions, for prompts that stand beside the caption ("a photo of the large {}.").
+"""The nouns of captions, which become further texts in templates such as "a photo of the large {}."
 
     caption -> words -> part-of-speech tags (textblob) -> corrected tags -> runs of nouns -> singular nouns
 
-The tagger is textblob's `PatternTagger`: the lexicon of Brill, "A simple rule-based part of speech tagger" (1992), a
-word's most frequent tag, with endings for unknown words; the package carries it as plain text, so nothing is
-downloaded. It does not look at the neighbours: "jumps" is a plural to it, in "a dog jumps" too. What else a word can be
-(lemminflect's lexicon) and the grammar around it settle most of these. Both packages come with `pacl[nouns]`.
+The tagger is textblob's `PatternTagger` with the lexicon of Brill, "A simple rule-based part of speech tagger" (1992):
+the most frequent tag of each word, and rules on the endings of unknown words. The lexicon is part of the package, so
+nothing is downloaded. The tagger ignores context: "jumps" is a plural noun, even in "a dog jumps". Most of these errors
+are corrected by the other possible tags of a word (lemminflect's lexicon) and the words around it. Both packages are
+installed by `pacl[nouns]`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pacl.errors import UserError
 from pacl.files import atomic_write, make_folder
 
 RULES = 1
-"""Version of the rules and lists below. Raise it with every change to them: older caches are then ignored."""
+"""Version of the rules and lists below; increase it with every change, so that older caches are ignored."""
 
 # --- Lists ------------------------------------------------------------------------------------------------------
 
@@ -37,11 +38,11 @@ def _set(words: str) -> frozenset[str]:
 
 
 UNSEEN = _set(
-    # parts of the picture, and places relative to other things
+    # parts of the image, and places relative to other things
     "front side back background foreground top bottom middle center centre edge end corner distance direction left"
     " right inside outside indoor indoors outdoor outdoors onstage half part area place spot location position space"
     " way midair air midst line"
-    # the picture itself
+    # the image itself
     " picture photo photograph image view shot scene closeup close-up illustration stock vector"
     # amounts, collections and words for anything
     " group couple pair lot number bunch set series row variety collection pile flock herd piece kind sort type"
@@ -55,41 +56,41 @@ UNSEEN = _set(
     # words that the tagger takes for nouns
     " whilst headfirst n st"
 )
-"""Words that name nothing one could point at in a picture, in the singular."""
+"""Nouns, in the singular, for nothing that is visible in an image as an object."""
 
 COMPOUNDED = _set("lot set piece area control line")
-"""Those of `UNSEEN` that are things behind another noun: "parking lot", "swing set"."""
+"""Those of `UNSEEN` that are objects after another noun: "parking lot", "swing set"."""
 
 COLOURS = _set("black white red blue green yellow pink purple brown grey gray tan beige maroon teal gold silver neon")
-"""Never nouns here: "a girl in pink". Orange is one only where it must be the fruit."""
+"""Never nouns: "a girl in pink". Orange is a noun only where it must be the fruit."""
 
 ACTORS = _set(
     "man woman boy girl child kid person baby toddler guy lady mom dad mother father dog puppy crowd team player rider"
     " biker cyclist climber skater skateboarder skier snowboarder surfer runner racer"
 )
-"""What captions begin with: after these, a word that may be a verb is one ("man rides", "dog paws at")."""
+"""Subjects that captions begin with: a word after these that may be a verb is one ("man rides", "dog paws at")."""
 
 MODIFIERS = _set(
     "bathing bowling boxing climbing cutting dining diving fishing frying hiking ironing living parking racing rocking"
     " rowing sewing shopping skating skiing swimming washing wedding"
 )
-"""Forms in -ing that say what the next noun is for ("swimming pool"); others say what it does ("running dog")."""
+"""-ing forms that make a compound with the next noun ("swimming pool"); others are verbs ("running dog")."""
 
 GERUNDS = _set(
     "bedding building carving clothing coating covering crossing drawing dressing filling flooring frosting icing"
     " landing lighting netting opening painting railing scaffolding siding stuffing topping tubing wedding"
 )
-"""Forms in -ing of verbs that are things themselves."""
+"""-ing forms that are nouns themselves."""
 
 NAMES = frozenset(
     {"hot dog", "teddy bear", "polar bear", "french fry", "high chair", "remote control", "train track", "tote bag"}
 )
-"""Things of whose names the tagger takes a part for no noun."""
+"""Compounds with a part that the tagger does not recognise as a noun."""
 
 PLURALS = re.compile(
     r".*(?:pants|shorts|glasses|clothes|trousers|trunks|headphones)|woods|belongings|rapids|sports|graffiti|media|dice"
 )
-"""Words that stay as they are, though the lexicon has a singular: a pair of shorts is no short."""
+"""Words that are not made singular, although the lexicon has a singular form: "shorts"."""
 
 SINGULARS = {"people": "person", "leaves": "leaf"}
 
@@ -103,15 +104,15 @@ VERBAL = ("VB", "VBP", "VBZ", "VBN", "VBD")
 def nouns(caption: str) -> tuple[str, ...]:
     """The distinct common nouns of an English caption, in order of appearance.
 
-    Neighbours make one noun ("tennis ball", "hockey stick") when the first ones are singular and name no person, up
-    to three words; a form in -ing counts only when it is in `MODIFIERS` ("swimming pool"). Each noun is lower-case and
-    singular as far as the lexicon knows it; words in `UNSEEN` and `COLOURS` are left out.
+    Up to three adjacent nouns make a compound ("tennis ball", "hockey stick") if all but the last are singular and do
+    not name a person; -ing forms are part of it only if they are in `MODIFIERS` ("swimming pool"). The nouns are in
+    lower case and, if the lexicon has it, in the singular; words in `UNSEEN` and `COLOURS` are left out.
 
     Args:
-        caption: Any text. When less than half of its words are in the lexicons, it is not English and has no nouns.
+        caption: Any text. If less than half of its words are in the lexicons, it is not English and has no nouns.
 
     Returns:
-        The nouns, each one to three words; may be empty. The same caption always gives the same.
+        The nouns, each of one to three words; may be empty. Equal captions have equal nouns.
 
     Raises:
         UserError: The packages of `pacl[nouns]` are missing.
@@ -135,9 +136,9 @@ def nouns(caption: str) -> tuple[str, ...]:
 
 
 def _tags(words: list[str]) -> list[str]:
-    """Penn Treebank tags of a caption's words, those of nouns corrected by the words around them."""
+    """Penn Treebank tags of the words of a caption, with nouns corrected according to the words around them."""
     tags = [tag for _, tag in _tagger().tag(" ".join(words), tokenize=False)]
-    determiner = ""  # of the noun phrase that the word stands in
+    determiner = ""  # of the noun phrase of the word
     for i, word in enumerate(words):
         previous, before = (words[i - 1], tags[i - 1]) if i else ("", "")
         after = tags[i + 1] if i + 1 < len(words) else ""
@@ -164,17 +165,17 @@ def _tags(words: list[str]) -> list[str]:
             tags[i] = "JJ"  # "asian", "christmas"
         elif tag in NOMINAL and "VERB" in kinds and before in NOMINAL:
             if _singular(word) == word:
-                # No compound begins with a plural: "dogs race".
+                # Compounds do not begin with a plural: "dogs race".
                 if before == "NNS" and _singular(previous) != previous:
                     tags[i] = "VBP"
-            # "a" has no plural behind it, and a noun no determiner: "a dog paws at", "the dog bites a".
+            # No plural follows "a", and no determiner follows a noun: "a dog paws at", "the dog bites a".
             elif determiner in ("a", "an", "another", "one", "this", "each") or previous in ACTORS or after == "DT":
                 tags[i] = "VBZ"
     return tags
 
 
 def _in_noun_phrase(tag: str, previous: str, before: str, after: str, determiner: str) -> bool:
-    """Whether no verb can stand where the tagger has one."""
+    """Whether a word that is tagged as a verb must be a noun, because it is in a noun phrase."""
     base = tag in ("VB", "VBP")
     if after in NOMINAL and not base:  # "a cut tree"
         return False
@@ -192,7 +193,7 @@ def _in_noun_phrase(tag: str, previous: str, before: str, after: str, determiner
 
 
 def _name(run: Sequence[str]) -> list[str]:
-    """The nouns that a run of noun words makes: one, unless it is a keyword list or ends in a word for nothing."""
+    """The nouns of adjacent noun words: one compound, or several if there are more than three words."""
     *modifiers, head = run
     head = _singular(head)
     if head in UNSEEN and not (modifiers and head in COMPOUNDED):
@@ -203,7 +204,7 @@ def _name(run: Sequence[str]) -> list[str]:
 
 
 def _modifies(word: str) -> bool:
-    """Whether a noun can be the first part of a compound: a singular thing."""
+    """Whether a noun can be the first part of a compound."""
     return word not in UNSEEN and (word not in ACTORS or word in ("baby", "dog")) and _singular(word) == word
 
 
@@ -211,40 +212,41 @@ def _modifies(word: str) -> bool:
 
 
 def tag_all(captions: Iterable[str], cache: Path | None = None) -> list[tuple[str, ...]]:
-    """The nouns of every caption of a data set; equal captions are looked at once.
+    """The nouns of every caption of a data set; equal captions are tagged once.
 
     Args:
         captions: Any number of texts, in any order.
-        cache: Folder that keeps the result. Its file is named by a digest of the distinct captions, the versions of
-            the packages and `RULES`; it is read when it fits, and written anew when it is damaged.
+        cache: Folder for the result. The file name has a digest of the distinct captions, the versions of the packages
+            and `RULES`; a damaged file is replaced.
 
     Returns:
-        For each caption what `nouns` returns.
+        The result of `nouns` for each caption.
 
     Raises:
         UserError: The packages of `pacl[nouns]` are missing, or the cache cannot be written.
     """
     captions = list(captions)
     distinct = sorted(set(captions))
+    found: list[tuple[str, ...]] | None
     if cache is None:
         found = _tag(distinct)
     else:
         made_by = f"{_packages()}, rules {RULES}"
         digest = hashlib.sha256(json.dumps([made_by, distinct]).encode()).hexdigest()
         path = Path(cache) / f"nouns-{digest[:16]}.json"
-        kept = _read(path, digest, len(distinct))
-        if kept is None:
-            make_folder(cache, "cache")  # complains before the work, not after it
-            kept = _tag(distinct)
-            with atomic_write(path) as aside:
-                aside.write_text(json.dumps({"made_by": made_by, "digest": digest, "nouns": kept}), encoding="utf-8")
-        found = kept
+        found = _read(path, digest, len(distinct))
+        if found is None:
+            make_folder(cache, "cache")  # so that errors come before the work
+            found = _tag(distinct)
+            content = json.dumps({"made_by": made_by, "digest": digest, "nouns": found})
+            with atomic_write(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
     of = dict(zip(distinct, found, strict=True))
     return [of[caption] for caption in captions]
 
 
 def _tag(captions: Sequence[str]) -> list[tuple[str, ...]]:
-    """`nouns` of each, with a progress bar on standard error when it takes longer than two seconds."""
+    """`nouns` of each, with a progress bar on standard error if it takes longer than two seconds."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -264,7 +266,7 @@ def _tag(captions: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _read(path: Path, digest: str, count: int) -> list[tuple[str, ...]] | None:
-    """The nouns that a cache file holds, or None where it is missing, damaged or of something else."""
+    """The nouns in a cache file, or None if it is missing, damaged or of other captions."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["digest"] != digest or len(kept["nouns"]) != count:
@@ -294,7 +296,7 @@ def _import(module: str) -> Any:
 
 
 def _packages() -> str:
-    """The packages and their versions: what besides the rules decides the nouns."""
+    """The packages with their versions, which the nouns depend on."""
     try:
         return ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     except PackageNotFoundError as error:
@@ -308,7 +310,7 @@ def _tagger() -> Any:
 
 @lru_cache(1 << 16)
 def _kinds(word: str) -> dict[str, tuple[str, ...]]:
-    """What a word can be, and of what: "dogs" -> {"NOUN": ("dog",), "VERB": ("dog",)}; unknown words are nothing."""
+    """Possible parts of speech and lemmas: "dogs" -> {"NOUN": ("dog",), "VERB": ("dog",)}; empty for unknown words."""
     return _import("lemminflect").getAllLemmas(word)
 
 
@@ -320,7 +322,7 @@ def _singular(noun: str) -> str:
         return SINGULARS[noun]
     lemmas = _kinds(noun).get("NOUN", ())
     if lemmas:
-        return min(lemmas, key=len)  # "jumps" is a lemma of its own, beside "jump"
+        return min(lemmas, key=len)  # both "jumps" and "jump" are lemmas
     return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is", "os")) else noun
 
 
@@ -331,6 +333,6 @@ def _known(word: str) -> bool:
 
 @lru_cache(1 << 16)
 def _capitalised(word: str) -> str:
-    """The tag of a word that is written with a capital, which the caption does not: "asian"."""
+    """The tag of the capitalised word, for words that are in the lexicon only with a capital: "asian"."""
     lexicon = _import("textblob.en").lexicon
     return "" if word in lexicon else lexicon.get(word.capitalize(), "")

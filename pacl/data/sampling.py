@@ -1,31 +1,32 @@
-"""Which pictures make which step: a pure function of the seed, so that any step of any run can be made again.
+"""Which images each training step loads, as a function of the seed, and a data loader that can resume mid-epoch.
 
-Nothing here, nor in the batches that follow, reads a global random state: a run that stopped goes on with the very
-draws that it would have had, whatever the number of processes and workers.
+Neither this module nor the batches use a global random state: a resumed run makes exactly the draws that it would have
+made without the interruption, with any number of processes and workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pacl.errors import UserError
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one process loads for one step.
+    """What one process loads in one step.
 
     Attributes:
         epoch: from 0.
         step: within the epoch, from 0.
-        slots: int64 [b], the places of these pictures among all that the epoch draws; with seed and epoch they
-            decide everything random about a picture.
-        sources: int64 [b], which source each is from.
-        indices: int64 [b], which picture of that source.
+        slots: int64 [b], the positions of these images in the order of the whole epoch; together with seed and epoch
+            they seed everything random about an image.
+        sources: int64 [b], the source of each image.
+        indices: int64 [b], its index in that source.
     """
 
     epoch: int
@@ -39,42 +40,44 @@ class Draw:
 
 
 def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
-    """How many pictures of each source an epoch draws.
+    """How many images of each source an epoch draws.
 
-    Without weights every picture once. With them as many pictures as there are in all, divided by the weights (a
-    missing one counts as 1).
+    Without weights, every image once. With weights, the total number of images is divided among the sources in
+    proportion to the weights (None counts as 1).
 
     Raises:
-        UserError: a weight that is no number of 0 or more, or nothing but 0.
+        UserError: a weight is negative or not finite, or all are 0.
     """
     if all(weight is None for weight in weights):
         return list(sizes)
     shares = np.array([1.0 if weight is None else weight for weight in weights])
     if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.any():
-        raise UserError(f"weight {', '.join(map(str, weights))}: of sources 0 or more, and not all 0")
+        raise UserError(
+            f"weight {', '.join(map(str, weights))}: must be at least 0, and above 0 for one of the sources"
+        )
     ends = np.rint(np.cumsum(shares / shares.sum()) * sum(sizes)).astype(int)
     return np.diff(ends, prepend=0).tolist()
 
 
 class DrawSampler(Sampler[Draw]):
-    """The draws of one process, an epoch an iteration.
+    """The draws of one process; each iteration is one epoch.
 
-    A source whose share of an epoch is not its size goes on where the last epoch stopped: all its pictures are
-    seen before one comes again.
+    If an epoch takes only a part of a source, or more than all of it, the next epoch continues where this one stopped:
+    all images of the source are seen before one is repeated.
+
+    Args:
+        sizes: number of images of each source.
+        weights: of the sources, see `epoch_counts`.
+        batch: images per step, over all processes.
+        seed: of every order.
+        shuffle: False yields all sources in their own order.
+        drop_last: leave out an incomplete last step.
+        rank: of this process; it takes items rank, rank + ranks, rank + 2 ranks, ... of a step.
+        ranks: number of processes.
 
     Attributes:
         epoch: the epoch that the next iteration yields.
-        start: its first step; it is 0 again for the epoch after.
-
-    Args:
-        sizes: pictures of each source.
-        weights: of the sources, see `epoch_counts`.
-        batch: pictures of a step, over all processes.
-        seed: of every order.
-        shuffle: False yields all sources in their order, always the same.
-        drop_last: leave out an incomplete last step.
-        rank: this process.
-        ranks: processes; each takes every so-manyth picture of a step.
+        start: its first step; reset to 0 for the following epoch.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class DrawSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         epoch, start = self.epoch, self.start
-        self.set_epoch(epoch + 1)  # now: who takes a number of steps does not ask for the end (Lightning does not)
+        self.set_epoch(epoch + 1)  # at once: Lightning takes a number of steps and never exhausts the iterator
         sources, indices = self.order(epoch)
         for step in range(start, self.steps):
             end = min((step + 1) * self.batch, len(indices))
@@ -111,22 +114,72 @@ class DrawSampler(Sampler[Draw]):
             yield Draw(epoch, step, slots, sources[slots], indices[slots])
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Source and index of every picture of an epoch, int64 [n] each."""
+        """Source and index of every image of an epoch, int64 [n] each."""
         sources = np.repeat(np.arange(len(self.sizes)), self.counts)
         if not self.shuffle:
             return sources, np.concatenate([np.arange(count) for count in self.counts])
         indices = np.concatenate(
             [
-                self._stretch(k, epoch * count, count) if count else np.empty(0, np.int64)
+                self._permuted(k, epoch * count, count) if count else np.empty(0, np.int64)
                 for k, count in enumerate(self.counts)
             ]
         )
         mixed = np.random.default_rng([self.seed, epoch, 0]).permutation(len(indices))
         return sources[mixed], indices[mixed]
 
-    def _stretch(self, source: int, start: int, count: int) -> np.ndarray:
-        """Pictures start to start + count of the endless row of one source's permutations."""
+    def _permuted(self, source: int, start: int, count: int) -> np.ndarray:
+        """Items start to start + count - 1 of an endless sequence of random permutations of a source."""
         size = self.sizes[source]
         passes = range(start // size, (start + count - 1) // size + 1)
         row = np.concatenate([np.random.default_rng([self.seed, p, source + 1]).permutation(size) for p in passes])
         return row[start % size : start % size + count]
+
+
+class EpochLoader:
+    """A data loader whose state can be saved and restored in the middle of an epoch; each iteration is one epoch.
+
+    It counts epochs itself, because Lightning's count is one too high after a run that stopped at the end of an epoch.
+    It has a length, so Lightning does not prefetch: every batch that was yielded has been trained on.
+
+    Args:
+        batches: maps draws to batches.
+        order: the draws.
+        workers: processes that make batches; 0 makes them in this one.
+    """
+
+    def __init__(self, batches: Dataset[Any], order: DrawSampler, workers: int = 0) -> None:
+        self.order = order  # not named "sampler": Lightning would set its epoch
+        self.loader = DataLoader(
+            batches,
+            batch_size=None,  # a draw is a whole batch
+            sampler=order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=as_is,
+        )
+        self.epoch = self.done = 0
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.epoch, self.done = self.order.epoch, self.order.start
+        for batch in self.loader:
+            self.done += 1
+            yield batch
+
+    def state(self) -> dict[str, int]:
+        """The epoch and the number of its steps that are done."""
+        return {"epoch": self.epoch, "done": self.done}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Continue from a saved state."""
+        self.epoch, self.done = state["epoch"], state["done"]
+        if self.done >= len(self):
+            self.epoch, self.done = self.epoch + 1, 0
+        self.order.epoch, self.order.start = self.epoch, self.done
+
+
+def as_is(batch: Any) -> Any:
+    """``collate_fn`` for data sets whose items are batches already."""
+    return batch

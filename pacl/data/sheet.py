@@ -8,8 +8,8 @@ from random import Random
 
 import numpy as np
 
-from pacl.data.photos import Cut
-from pacl.data.survey import Picture
+from pacl.data.crop import SquareCrop
+from pacl.data.survey import Item
 from pacl.results.contact_sheet import GAP, Row, Tile, contact_sheet
 
 TILE = 224  # side of an image, in pixels
@@ -22,13 +22,13 @@ class SourceImages:
 
     Attributes:
         title: shown above them.
-        pictures: readable ones.
-        cut: how they are cropped.
+        images: readable ones.
+        crop: how they are cropped.
     """
 
     title: str
-    pictures: Sequence[Picture]
-    cut: Cut
+    images: Sequence[Item]
+    crop: SquareCrop
 
 
 def source_sheet(sources: Sequence[SourceImages], seed: int = 0) -> np.ndarray:
@@ -43,14 +43,14 @@ def source_sheet(sources: Sequence[SourceImages], seed: int = 0) -> np.ndarray:
     """
     rows = []
     for source in sources:
-        tiles = [_tile(picture, source.cut, Random(f"{seed}/{i}")) for i, picture in enumerate(source.pictures)]
+        tiles = [_tile(item, source.crop, Random(f"{seed}/{i}")) for i, item in enumerate(source.images)]
         rows += [Row(tiles[:COLUMNS], source.title)]
         rows += [Row(tiles[start : start + COLUMNS]) for start in range(COLUMNS, len(tiles), COLUMNS)]
     return contact_sheet(rows, min_width=GAP + COLUMNS * (TILE + GAP))
 
 
-def _tile(picture: Picture, cut: Cut, rng: Random) -> Tile:
-    image = cut.square(picture.read, TILE, rng)
-    captions = [caption for caption, _ in picture.descriptions]
+def _tile(item: Item, crop: SquareCrop, rng: Random) -> Tile:
+    image = crop.square(item.read, TILE, rng)
+    captions = [caption for caption, _ in item.descriptions]
     caption = rng.choice(captions) if captions else ""
     return Tile(image, caption.strip() or "(no caption)")

@@ -1,4 +1,4 @@
-"""One source of captioned pictures as a configuration names it."""
+"""A source of image-caption pairs as it is configured."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pacl.data.lists import read_list
-from pacl.data.pairs import FilePairs, PairSource, Part, read_coco, read_folders, read_table
+from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.pairs import hold_out as hold_out_of
-from pacl.errors import UserError
+from pacl.data.readers import read_coco, read_folders, read_list, read_table
+from pacl.errors import ArgumentError, UserError
 
-SHORT = ("images", "image_column", "caption_column", "hold_out")  # what may be said of the one named in short
+SHORT = ("images", "image_column", "caption_column", "hold_out")
+"""Settings of `Source` that a data module also has itself, for its first training source."""
 
 
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
-    """The training sources of a configuration: the one named in short (`SHORT` tells of it), and those of the list."""
+    """The training sources of a data module: that of its settings ``pairs`` and `SHORT`, then ``train``."""
     return [*([Source(pairs, **short)] if pairs else []), *train]
 
 
 @dataclass
 class Source:
-    """Captioned pictures on disk.
+    """Images with captions.
 
     Attributes:
-        pairs: a table of pictures and captions (CSV, TSV, Flickr's token file), COCO's captions JSON, a folder with
-            one folder a class, or WebDataset shards ("data/{000..331}.tar", a list of them, any URL that webdataset
-            opens).
-        images: folder of the pictures; null looks beside the table, and in images/ there.
-        format: "auto" goes by the name: .json is coco, a folder is folders, .tar or a URL is shards, else table.
-        image_column: the pictures' column, by name; null finds it.
-        caption_column: the captions' column, by name; null finds it.
-        names: of a folder by class, a file with a line "folder: name; other name" each; null takes folders' names.
-        template: of a folder by class, the sentence that names go into.
-        only: a file with the names of the pictures to use, one a line (a split).
-        hold_out: this many pictures are kept for validation: the same ones in every run.
-        weight: share of the steps' pictures beside other sources; null for all: every picture once an epoch.
-        size: of shards, how many pairs they hold: the length of an epoch.
+        pairs: a table of images and captions (CSV, TSV, Flickr's token file), a captions JSON in COCO's format, a
+            folder with one folder per class, or WebDataset shards ("data/{000..331}.tar", several joined by "::", or
+            any URL that webdataset opens).
+        images: folder of the images; null searches the folder of the table and images/ in it.
+        format: "auto" depends on the name: .json is coco, a folder is folders, .tar or a URL is shards, else table.
+        image_column: name of the column with the images; null detects it.
+        caption_column: name of the column with the captions; null detects it.
+        names: for a folder by class, a file with lines "folder: name; other name"; null uses the folder names.
+        template: for a folder by class, the sentence that class names are put into.
+        only: a file with the names of the images to use (a split), one per line.
+        hold_out: number of images that are kept for validation; the same ones in every run.
+        weight: share of the images per epoch, relative to other sources; null for all sources: every image once.
+        size: of shards, the number of pairs, which is the length of an epoch; null counts them.
     """
 
     pairs: str
@@ -53,7 +54,7 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """The format, found if it is "auto"."""
+        """The format; detected if it is "auto"."""
         if self.format != "auto":
             return self.format
         if "://" in self.pairs or self.pairs.endswith((".tar", ".tar.gz", ".tgz")):
@@ -63,10 +64,10 @@ class Source:
         return "coco" if self.pairs.endswith(".json") else "table"
 
     def read(self) -> FilePairs:
-        """All pairs of a source that is not shards.
+        """Read all pairs.
 
         Raises:
-            UserError: what `pacl.data.pairs` says of the file.
+            UserError: the source is shards, or an error of `pacl.data.readers`.
         """
         if self.kind == "table":
             return read_table(self.pairs, self.images, self.image_column, self.caption_column)
@@ -74,10 +75,14 @@ class Source:
             return read_coco(self.pairs, self.images)
         if self.kind == "folders":
             return read_folders(self.pairs, self.names, self.template)
-        raise UserError(f"{self.pairs}: shards are read as a stream, alone or beside other shards")
+        raise UserError(f"{self.pairs}: shards can only be training data, without sources of another format")
 
     def split(self, pairs: FilePairs) -> tuple[PairSource, PairSource]:
-        """The training and the validation part of the pairs read."""
+        """Split the pairs into training and validation pairs, according to ``only`` and ``hold_out``.
+
+        Raises:
+            UserError: ``only`` lists none of the images, or all images would be held out.
+        """
         chosen: PairSource = pairs
         if self.only is not None:
             wanted = set(read_list(self.only))
@@ -87,10 +92,9 @@ class Source:
                 if not wanted.isdisjoint((pairs.paths[i], PurePosixPath(pairs.paths[i]).name))
             ]
             if not found:
-                raise UserError(f"{self.only}: names no picture of {self.pairs}")
-            chosen = Part(pairs, found)
+                raise UserError(f"{self.only}: lists no image of {self.pairs}")
+            chosen = Subset(pairs, found)
         if not 0 <= self.hold_out < len(chosen):
-            raise UserError(
-                f"hold_out {self.hold_out}: {self.pairs} has {len(chosen)} pictures, and some are to train on"
-            )
+            reason = f"must be at least 0 and less than the {len(chosen)} images of {self.pairs}"
+            raise ArgumentError("hold_out", self.hold_out, reason)
         return hold_out_of(chosen, self.hold_out)

@@ -1,9 +1,8 @@
-"""What a source of captioned pictures holds: every picture decoded in full, every caption counted.
+"""Statistics and problems of a source of image-caption pairs; every image is decoded, every caption counted.
 
-    Source -> Pictures -> Looks, in processes of their own -> Tally -> a dictionary of figures
+    Source -> `Item` -> `Finding`, in worker processes -> `Statistics` -> a dictionary of figures
 
-A source of shards is read as the stream that it is, and nothing here grows by more than some 50 bytes a picture and a
-caption, so 30 million pairs can be surveyed.
+Items are streamed, and the statistics need about 50 bytes per image and per caption, so 30 million pairs are possible.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ import numpy as np
 
 from pacl.data.pairs import Description
 from pacl.data.sources import Source
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image, open_image
 
-CHUNK = 8  # pictures that a process decodes at a time
+CHUNK = 8  # images that a process decodes at a time
 SAMPLE = 10_000  # captions whose tokens and nouns are counted
-SHOWN = 24  # pictures on the contact sheet
-CONTEXT = 77  # tokens that CLIP reads of a text, start and end included
-WORDS = 100  # most frequent words and nouns that are told
+SHOWN = 24  # images on the contact sheet
+CONTEXT = 77  # maximum number of tokens of CLIP, including start and end
+WORDS = 100  # number of most frequent words and nouns in the figures
 PROBLEMS = ("missing", "unreadable", "no caption", "broken shard")
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture of a source.
+class Item:
+    """One image of a source, or a damaged shard.
 
     Attributes:
-        name: its path; what a shard calls it if `content` is there.
-        descriptions: its captions, each with the nouns that the source itself knows of it.
-        content: the file as it lies in a shard.
-        decode: False only looks whether the file is there.
-        error: no picture, but what is wrong with a shard here.
+        name: its path, or its name in a shard.
+        descriptions: its captions, each with its noun phrases if the source knows them.
+        content: of the image file, for shards; None for files.
+        decode: False only checks that the file exists.
+        error: of a damaged shard; there is no image then.
     """
 
     name: str
@@ -62,22 +61,22 @@ class Picture:
     error: str | None = None
 
     def read(self, short_side: int | None = None) -> np.ndarray:
-        """Its pixels, uint8 RGB [H, W, 3]; raises a `UserError` when it is missing or broken."""
+        """The image, uint8 RGB [H, W, 3]; raises a `UserError` if it is missing or broken."""
         if self.content is not None:
             return decode_image(self.content, self.name, short_side=short_side)
         return open_image(self.name, short_side=short_side)
 
 
-class Look(NamedTuple):
-    """What was found of a picture.
+class Finding(NamedTuple):
+    """What was found out about an image.
 
     Attributes:
-        problem: one of `PROBLEMS`, or none.
-        message: what is wrong, in one line.
-        width: in pixels, as a person sees it; 0 if it was not decoded.
+        problem: one of `PROBLEMS`, or None.
+        message: description of the problem, in one line.
+        width: in pixels, after applying the EXIF orientation; 0 if it was not decoded.
         height: in pixels.
-        digest: 64 bits of the hash of its pixels.
-        seconds: that decoding took.
+        digest: 64-bit hash of its pixels.
+        seconds: time of decoding.
     """
 
     problem: str | None = None
@@ -88,22 +87,22 @@ class Look(NamedTuple):
     seconds: float = 0.0
 
 
-class Reservoir(Generic[Item]):
-    """A uniform sample of a stream of unknown length (Vitter 1985, algorithm R), the same one in every run."""
+class Reservoir(Generic[T]):
+    """A uniform random sample of a stream of unknown length (Vitter 1985, algorithm R), determined by the seed."""
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size, self.seen, self._rng = size, 0, Random(seed)
-        self._kept: list[tuple[int, Item]] = []
+        self._kept: list[tuple[int, T]] = []
 
-    def add(self, item: Item) -> None:
-        """Take the next one, or not."""
+    def add(self, item: T) -> None:
+        """Process the next item of the stream."""
         self.seen += 1
         if len(self._kept) < self.size:
             self._kept.append((self.seen, item))
         elif (place := self._rng.randrange(self.seen)) < self.size:
             self._kept[place] = (self.seen, item)
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[T]:
         """The sample, in the order of the stream."""
         return [item for _, item in sorted(self._kept, key=lambda each: each[0])]
 
@@ -111,23 +110,24 @@ class Reservoir(Generic[Item]):
 # --- Reading ----------------------------------------------------------------------------------------
 
 
-def stream(
+def read_items(
     source: Source, limit: int | None = None, decoded: int | None = None
-) -> tuple[Iterator[Picture], int | None]:
-    """The pictures of a source, held-out ones too, and how many it has in all; None: a stream does not know.
+) -> tuple[Iterator[Item], int | None]:
+    """The images of a source, held-out ones included, and their total number (None: unknown for shards without size).
 
     Args:
-        source: any.
-        limit: look at so many, spread evenly over the source; of shards the first ones.
-        decoded: decode about so many of these, spread evenly; of shards of unknown size every 20th. None: all.
+        source: any source.
+        limit: number of images to yield, spread evenly over the source; of shards, the first ones. None: all.
+        decoded: approximate number of these to decode, spread evenly; of shards of unknown size, every 20th is decoded.
+            None: all.
 
     Raises:
-        UserError: what `Source.read` and `Source.split` say, at once.
+        UserError: an error of `Source.read` or `Source.split`; at once, not while iterating.
     """
     if source.kind == "shards":
-        from pacl.data.tars import shard_urls
+        from pacl.data.shards import shard_urls
 
-        shard_urls(source.pairs)  # sees now whether they are there
+        shard_urls(source.pairs)  # raises an error if shards are missing
         known = limit if source.size is None else min(source.size, limit or source.size)
         step = 1 if decoded is None else 20 if known is None else max(1, known // decoded)
         return islice(_shards(source, step), limit), source.size
@@ -136,91 +136,91 @@ def stream(
     count = min(limit or total, total)
     step = 1 if decoded is None else max(1, count // decoded)
 
-    def pictures() -> Iterator[Picture]:
+    def items() -> Iterator[Item]:
         for number in range(count):
             index = number * total // count
             part, index = (parts[0], index) if index < len(parts[0]) else (parts[1], index - len(parts[0]))
-            yield Picture(part.name(index), part.descriptions(index), decode=number % step == 0)
+            yield Item(part.name(index), part.descriptions(index), decode=number % step == 0)
 
-    return pictures(), total
+    return items(), total
 
 
-def _shards(source: Source, step: int) -> Iterator[Picture]:
-    """The samples of shards, and the shards' own troubles where they come up."""
-    from pacl.data.tars import samples
+def _shards(source: Source, step: int) -> Iterator[Item]:
+    """The samples of shards, and the errors of damaged shards as items of their own."""
+    from pacl.data.shards import samples
 
     failed: list[str] = []
     for number, sample in enumerate(samples(source.pairs, failed)):
-        yield from _troubles(source, failed)
+        yield from _errors(source, failed)
         described = list(zip(sample.captions, sample.nouns or [()] * len(sample.captions), strict=True))
-        yield Picture(sample.name, described, sample.image, decode=number % step == 0)
-    yield from _troubles(source, failed)
+        yield Item(sample.name, described, sample.image, decode=number % step == 0)
+    yield from _errors(source, failed)
 
 
-def _troubles(source: Source, failed: list[str]) -> Iterator[Picture]:
+def _errors(source: Source, failed: list[str]) -> Iterator[Item]:
     while failed:
-        yield Picture(source.pairs, (), error=failed.pop(0))
+        yield Item(source.pairs, (), error=failed.pop(0))
 
 
-def look(pictures: Sequence[Picture]) -> list[Look]:
-    """Look at some pictures; never raises for one that is bad."""
-    return [_look(picture) for picture in pictures]
+def inspect(items: Sequence[Item]) -> list[Finding]:
+    """Decode some images; problems are returned, not raised."""
+    return [_inspect(item) for item in items]
 
 
-def _look(picture: Picture) -> Look:
-    if picture.error is not None:
-        return Look("broken shard", picture.error)
-    if picture.content is None and not os.path.exists(picture.name):
-        return Look("missing", f"{picture.name} does not exist")
-    if not picture.decode and (picture.content is not None or os.path.getsize(picture.name)):
-        return Look()
+def _inspect(item: Item) -> Finding:
+    if item.error is not None:
+        return Finding("broken shard", item.error)
+    if item.content is None and not os.path.exists(item.name):
+        return Finding("missing", f"{item.name} does not exist")
+    if not item.decode and (item.content is not None or os.path.getsize(item.name)):
+        return Finding()
     start = time.perf_counter()
     try:
-        pixels = picture.read()
+        pixels = item.read()
     except UserError as error:
-        return Look("unreadable", str(error))
+        return Finding("unreadable", str(error))
     seconds = time.perf_counter() - start
     height, width = pixels.shape[:2]
     digest = hashlib.blake2b(pixels.data, digest_size=8, person=f"{width}x{height}".encode()).digest()
-    return Look(None, "", width, height, int.from_bytes(digest, "big", signed=True), seconds)
+    return Finding(None, "", width, height, int.from_bytes(digest, "big", signed=True), seconds)
 
 
-def looks(pictures: Iterator[Picture], workers: int) -> Iterator[tuple[Picture, Look]]:
-    """Look at all pictures of a stream, in order, a few chunks ahead of what is asked for.
+def inspect_all(items: Iterator[Item], workers: int) -> Iterator[tuple[Item, Finding]]:
+    """Decode all images of a stream, in order; workers are a few chunks ahead.
 
     Args:
-        pictures: the stream.
+        items: the stream.
         workers: processes; 0 decodes in this one.
 
     Raises:
-        UserError: a process died.
+        ArgumentError: ``workers``: a process died.
     """
-    chunks = iter(lambda: list(islice(pictures, CHUNK)), [])
+    chunks = iter(lambda: list(islice(items, CHUNK)), [])
     if workers == 0:
         for chunk in chunks:
-            yield from zip(chunk, look(chunk), strict=True)
+            yield from zip(chunk, inspect(chunk), strict=True)
         return
-    waiting: deque[tuple[list[Picture], Future[list[Look]]]] = deque()
-    context = multiprocessing.get_context("spawn")  # threads of whoever calls make a fork hang
+    waiting: deque[tuple[list[Item], Future[list[Finding]]]] = deque()
+    context = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
     pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
         for chunk in chunks:
             with _interrupts_held():
-                waiting.append((chunk, pool.submit(look, chunk)))
+                waiting.append((chunk, pool.submit(inspect, chunk)))
             if len(waiting) > 4 * workers:
                 done, future = waiting.popleft()
                 yield from zip(done, future.result(), strict=True)
         for done, future in waiting:
             yield from zip(done, future.result(), strict=True)
     except BrokenProcessPool:
-        raise UserError(f"--workers {workers}: a process that decodes died, out of memory perhaps; try fewer") from None
+        raise ArgumentError("workers", workers, "a worker process died, perhaps out of memory; try fewer") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends. Processes started in it never get one: it is left to their parent."""
+    """Block SIGINT during the block; processes that are started in it ignore Ctrl-C, which their parent handles."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -234,43 +234,45 @@ def _interrupts_held() -> Iterator[None]:
 # --- Counting ---------------------------------------------------------------------------------------
 
 
-class Tally:
-    """Counts of the pictures looked at so far.
+class Statistics:
+    """Statistics of the images inspected so far.
 
     Attributes:
-        problems: picture, problem (of `PROBLEMS`) and message of each.
-        shown: some that can be read.
-        pixels: 64-bit hashes of the pixels of all that were decoded, int64.
+        images: number of images.
+        bad: number of images and shards with a problem.
+        problems: name, problem (of `PROBLEMS`) and message of each.
+        shown: a random sample of the readable images.
+        pixels: 64-bit hashes of the pixels of all decoded images, int64.
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.pictures = self.bad = 0
+        self.images = self.bad = 0
         self.seconds = 0.0
         self.problems: list[tuple[str, str, str]] = []
-        self.shown: Reservoir[Picture] = Reservoir(SHOWN, seed)
+        self.shown: Reservoir[Item] = Reservoir(SHOWN, seed)
         self.pixels = array("q")
         self._sizes = array("l")  # width, height, width, height, ...
         self._names = array("q")
         self._captions = array("q")
-        self._counts = array("l")  # captions of each picture
+        self._counts = array("l")  # captions of each image
         self._lengths = array("l")  # words of each caption
         self._words: Counter[str] = Counter()
         self._sample: Reservoir[Description] = Reservoir(SAMPLE, seed)
 
-    def add(self, picture: Picture, found: Look) -> None:
-        """Count one more picture."""
+    def add(self, item: Item, found: Finding) -> None:
+        """Count one more image."""
         if found.problem is not None:
-            self.problems.append((picture.name, found.problem, found.message))
-        if not picture.descriptions and picture.error is None:
-            self.problems.append((picture.name, "no caption", f"{picture.name} has no caption"))
-        self.bad += found.problem is not None or not picture.descriptions
-        if picture.error is not None:
+            self.problems.append((item.name, found.problem, found.message))
+        if not item.descriptions and item.error is None:
+            self.problems.append((item.name, "no caption", f"{item.name} has no caption"))
+        self.bad += found.problem is not None or not item.descriptions
+        if item.error is not None:
             return
-        self.pictures += 1
-        # Files are told apart by their names where the folder may move; a shard's keys count from zero in each.
-        self._names.append(hash(picture.name if picture.content is not None else PurePosixPath(picture.name).name))
-        self._counts.append(len(picture.descriptions))
-        for caption, nouns in picture.descriptions:
+        self.images += 1
+        # The path of a file is ignored, as its folder may move; keys of shards may repeat in other shards.
+        self._names.append(hash(item.name if item.content is not None else PurePosixPath(item.name).name))
+        self._counts.append(len(item.descriptions))
+        for caption, nouns in item.descriptions:
             words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", caption.lower())
             self._captions.append(hash(caption))
             self._lengths.append(len(words))
@@ -280,18 +282,18 @@ class Tally:
             self._sizes.extend((found.width, found.height))
             self.pixels.append(found.digest)
             self.seconds += found.seconds
-            self.shown.add(picture)
+            self.shown.add(item)
 
     def figures(self, side: int = 224) -> dict[str, Any]:
-        """All figures, JSON-serialisable; shares are 0 to 1, None where there was nothing to count.
+        """All figures, JSON-serialisable; shares are from 0 to 1, and None if there was nothing to count.
 
         Args:
-            side: pictures with a shorter side than this are told.
+            side: images whose shorter side is below this count as small.
         """
         sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
         problems = Counter(problem for _, problem, _ in self.problems)
         return {
-            "pictures": self.pictures,
+            "pictures": self.images,
             "pairs": len(self._captions),
             "captions_per_picture": _spread(self._counts),
             "bad": self.bad,
@@ -317,7 +319,7 @@ class Tally:
         }
 
     def _tokens(self) -> dict[str, float] | None:
-        """Lengths in CLIP's tokens with start and end, and the share of captions that CLIP cuts."""
+        """Numbers of CLIP tokens, including start and end, and the share of captions that CLIP truncates."""
         from open_clip.tokenizer import SimpleTokenizer
 
         encode = SimpleTokenizer().encode
@@ -326,7 +328,7 @@ class Tally:
         return spread and {**spread, "cut": float((np.array(lengths) > CONTEXT).mean())}
 
     def _nouns(self) -> dict[str, int] | None:
-        """The most frequent nouns: the source's own if it knows them, else what the tagger finds, if it is there."""
+        """The most frequent nouns: those of the source if it has any, else those of the tagger, if it is installed."""
         sample = self._sample.items()
         find: Callable[[Description], Iterable[str]] = lambda described: described[1]  # noqa: E731
         if not any(own for _, own in sample):
@@ -350,5 +352,5 @@ def _spread(values: Sequence[float] | np.ndarray | array[int]) -> dict[str, floa
 
 
 def _repeated(hashes: array[int]) -> float | None:
-    """Share of those that an earlier one equals."""
+    """Share of values that are equal to an earlier one."""
     return 1 - len(np.unique(np.asarray(hashes))) / len(hashes) if len(hashes) else None

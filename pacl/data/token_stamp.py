@@ -1,4 +1,4 @@
-"""What frozen patch tokens depend on: where any of it differs, kept ones are stale."""
+"""Everything that cached frozen tokens depend on; a cache whose stamp differs is stale."""
 
 from __future__ import annotations
 
@@ -7,46 +7,52 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
-from pacl.data.photos import Cut
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.grid import PatchGrid
 
 if TYPE_CHECKING:
     from pacl.models.backbone import Backbone
 
-FLAG = "--data.cache"
-VERSION = 1  # of the store's layout, and of how a picture becomes pixels: older stores are refused
+VERSION = 1
+"""Of the file format and of the decoding of images: stores of other versions are refused."""
+
 SHARD_BYTES = 256 * 2**20
-BATCH = 64  # shards are multiples of it, so that batches that divide it are cut alike in a resumed build
-SAMPLED = 16  # pictures whose content goes into a source's digest
+SHARD_MULTIPLE = 64
+"""Shards have a multiple of this number of images, so that a resumed build has the same batches."""
+
+SAMPLED = 16
+"""Number of images whose content is part of the digest of a source."""
+
+CacheDtype = Literal["float16", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """What the tokens of a store depend on; `of` fills it in.
+    """What the tokens of a store depend on; made by `of`. The names of the fields are those in ``stamp.json``.
 
     Attributes:
-        version: of the store itself.
-        backbone: the image tower's name, `Backbone.image_name`; backbones that differ in their text tower alone share
+        version: of the file format.
+        backbone: name of the image tower, `Backbone.image_name`; backbones that differ only in their text tower share
             a store.
-        weights: its checksum, `Backbone.image_checksum`.
-        quick_gelu: its activation.
-        mean: what it normalises pictures with.
-        std: likewise.
-        dense: variant of its last block.
+        weights: checksum of the image tower, `Backbone.image_checksum`.
+        quick_gelu: whether it uses QuickGELU.
+        mean: of the normalisation of images.
+        std: of the normalisation of images.
+        dense: dense variant of the last block.
         layers: earlier layers whose features are part of a token.
-        size: side in pixels of the square pictures.
-        cut: how they became square, a `Cut.mode`.
-        dtype: that tokens are kept in, "bfloat16" or "float16".
-        precision: that the tower computed them in, "fp32", "bf16" or "fp16".
-        pictures: how many.
-        source: their `source_digest`.
+        size: side of the square images in pixels.
+        cut: how they were cropped, a `SquareCrop.mode`.
+        dtype: of the stored tokens, "bfloat16" or "float16".
+        precision: that the tower computed in, "fp32", "bf16" or "fp16".
+        pictures: number of images.
+        source: `source_digest` of the images.
         patches: P.
         width: W.
     """
@@ -74,23 +80,24 @@ class Stamp:
         clip: Backbone,
         dense: str,
         size: int,
-        cut: Cut,
+        crop: SquareCrop,
         source: PairSource,
-        dtype: str = "bfloat16",
+        dtype: str,
         precision: str = "fp32",
     ) -> Stamp:
-        """The stamp of a source's tokens.
+        """The stamp of the tokens of a source.
 
         Raises:
-            UserError: a random cut, or another dtype than bfloat16 and float16.
+            UserError: the crop is random.
+            ArgumentError: ``cache_dtype``: not one of `CacheDtype`.
         """
-        if cut.is_random:
+        if crop.is_random:
             raise UserError(
-                f"{FLAG}: pictures come out of --data.cut.mode {cut.mode} with flip {cut.flip} and colour {cut.colour} "
-                "differently every time; keep tokens of centre, pad or squash without flip and colour, or no cache"
+                f"cut.mode {crop.mode}, flip {crop.flip}, colour {crop.colour}: tokens of random crops cannot be "
+                "cached; use centre, pad or squash without flip and colour, or set cache to null"
             )
-        if dtype not in ("bfloat16", "float16"):
-            raise UserError(f"{FLAG}: tokens are kept in bfloat16 or float16, not {dtype}")
+        if dtype not in get_args(CacheDtype):
+            raise ArgumentError("cache_dtype", dtype, f"must be {' or '.join(get_args(CacheDtype))}")
         return cls(
             backbone=clip.image_name,
             weights=clip.image_checksum()[:16],
@@ -100,7 +107,7 @@ class Stamp:
             dense=dense,
             layers=clip.layers,
             size=size,
-            cut=cut.mode,
+            cut=crop.mode,
             dtype=dtype,
             precision=precision,
             pictures=len(source),
@@ -114,30 +121,30 @@ class Stamp:
         return getattr(torch, self.dtype)
 
     @property
-    def picture_bytes(self) -> int:
+    def image_bytes(self) -> int:
         return self.patches * self.width * self.torch_dtype.itemsize
 
     @property
     def shard_size(self) -> int:
-        """Pictures of a shard; the last one has what is left."""
-        return max(1, SHARD_BYTES // self.picture_bytes // BATCH) * BATCH
+        """Number of images per shard; the last shard may have fewer."""
+        return max(1, SHARD_BYTES // self.image_bytes // SHARD_MULTIPLE) * SHARD_MULTIPLE
 
     @property
     def shards(self) -> int:
         return -(-self.pictures // self.shard_size)
 
     def shard(self, k: int) -> range:
-        """The pictures of shard k."""
+        """The images of shard k."""
         return range(k * self.shard_size, min((k + 1) * self.shard_size, self.pictures))
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))  # tuples come back as lists, so that what was read compares
+        return json.loads(json.dumps(asdict(self)))  # tuples become lists, as in a file that was read
 
 
 def source_digest(source: PairSource) -> str:
-    """16 hex digits that tell one sequence of pictures from another, wherever their folder is.
+    """16 hex digits that identify a sequence of images, independently of the path of their folder.
 
-    It is over the last part of every name, the sizes of those that are files, and the content of a few.
+    SHA-256 of all file names and sizes (None for images that are not files) and of the content of a few files.
     """
     digest = hashlib.sha256()
     sampled = set(np.linspace(0, len(source) - 1, min(SAMPLED, len(source)), dtype=int).tolist())
@@ -146,7 +153,7 @@ def source_digest(source: PairSource) -> str:
         try:
             size: int | None = os.stat(name).st_size
             content = Path(name).read_bytes() if index in sampled else b""
-        except (OSError, ValueError):  # no file, or not here
+        except (OSError, ValueError):  # not a file, or missing
             size, content = None, b""
         digest.update(json.dumps([PurePath(name).name, size]).encode())
         digest.update(content)

@@ -1,15 +1,14 @@
-"""The frozen patch tokens of every picture, computed once: epochs then train from them without the image tower.
+"""Storage of the frozen patch tokens of all images, in memory or in a folder.
 
-A store is a folder. ``stamp.json`` says what the tokens depend on; ``00000.bin``, ``00001.bin``, ... hold those of
-consecutive pictures, [n, P, W] as they lie in memory; ``00000.json``, written after its shard, finishes it: its
-checksum, and the pictures that could not be read. A killed build keeps its finished shards and goes on after them.
+Files of the folder: ``stamp.json``, what the tokens depend on; ``00000.bin``, ``00001.bin``, ..., the tokens of
+consecutive images [n, P, W] in the byte order of the machine; ``00000.json``, ..., written after its shard is complete:
+its checksum and the errors of unreadable images. An interrupted build continues after the last complete shard.
 
-Shapes: b pictures asked for, n of a shard, P patches, W token width.
+Shapes: b requested images, n images of a shard, P patches, W token width.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -29,26 +28,26 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from pacl.data.token_stamp import FLAG, Stamp
-from pacl.errors import UserError
+from pacl.data.token_stamp import Stamp
+from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder
 
 Encode = Callable[[Sequence[int]], Iterable[tuple[Tensor, Mapping[int, str]]]]
-"""Pictures -> their tokens, batch by batch in the order asked for, in batches of any size: the rows [b, P, W] of those
-that can be read, and for each other picture of the batch its number and what is wrong with it. It is called once, so
-that a DataLoader behind it reads ahead."""
+"""Encodes images, given by index. It yields batches of any size, in the given order: the tokens [b, P, W] of the
+readable images, and the error message of each unreadable image of the batch by its index. It is called once for all
+images, so that a DataLoader can prefetch."""
 
 STAMP = "stamp.json"
 
 
 class TokenStore:
-    """Tokens of pictures by number. It is cheap to fork and to pickle: a folder's shards are mapped, not read.
+    """Tokens of images by index; made by `build`, `open` or `in_memory`.
 
-    `build`, `open` and `in_memory` make one.
+    The files of a folder are memory-mapped, so a store is cheap to fork and to pickle.
 
     Attributes:
         stamp: what the tokens depend on.
-        missing: the pictures that could not be read, and why; their rows are 0.
+        missing: the error message of each unreadable image; its tokens are 0.
     """
 
     def __init__(self, stamp: Stamp, shards: list[Tensor], missing: dict[int, str], folder: Path | None = None) -> None:
@@ -60,19 +59,19 @@ class TokenStore:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(P, W)"""
+        """(P, W)."""
         return self.stamp.patches, self.stamp.width
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Tensor:
-        """The tokens of some pictures, in any order: a copy, [b, P, W] in the stored dtype.
+        """The tokens of some images, in the given order: a copy [b, P, W], in the stored dtype.
 
         Raises:
-            IndexError: no such picture.
+            IndexError: an index is out of range.
         """
         size, rows = self.stamp.shard_size, []
         for index in map(int, indices):
             if not 0 <= index < len(self):
-                raise IndexError(f"picture {index} of {len(self)}")
+                raise IndexError(f"image {index} of {len(self)}")
             rows.append(self._shards[index // size][index % size])
         return torch.stack(rows) if rows else torch.empty(0, *self.shape, dtype=self.stamp.torch_dtype)
 
@@ -89,23 +88,21 @@ class TokenStore:
         """Open a complete store.
 
         Args:
-            folder: where it is.
-            stamp: what its tokens have to be made from.
-            verify: compare every shard with its checksum, at the speed of the disk. Otherwise all sizes and the first
-                shard, which finds what commonly happens (a copy cut short, another machine's byte order) at once.
+            folder: of the store.
+            stamp: what its tokens must depend on.
+            verify: compare the checksums of all shards, which reads everything. Otherwise only the sizes of all shards
+                and the checksum of the first one are checked, which finds truncated copies and another byte order.
 
         Raises:
-            UserError: no store, a stale one, an incomplete one, a damaged one.
+            UserError: the folder has no store, or a stale, incomplete or damaged one.
         """
         folder = Path(folder)
         if not (folder / STAMP).exists():
-            raise UserError(f"{FLAG} {folder}: holds no tokens ({STAMP} is not there)")
+            raise UserError(f"{folder}: has no tokens ({STAMP} is missing)")
         if unfinished := _unfinished(folder, stamp):
             done = stamp.shards - len(unfinished)
-            raise UserError(
-                f"{FLAG} {folder}: incomplete, {done} of {stamp.shards} shards are there; "
-                "the command that began it goes on with it"
-            )
+            reason = f"incomplete, {done} of {stamp.shards} shards; run the same command again to complete it"
+            raise UserError(f"{folder}: {reason}")
         shards, missing = [], {}
         for shard in range(stamp.shards):
             about = _read_json(_path(folder, shard, ".json"))
@@ -117,40 +114,39 @@ class TokenStore:
 
     @classmethod
     def build(cls, folder: str | Path, stamp: Stamp, encode: Encode) -> TokenStore:
-        """Compute what is not there yet, and open the store; a complete one is opened at once.
+        """Compute the missing shards of a store, and open it.
 
         Args:
-            folder: a new one, or that of a build to go on with.
-            stamp: what the tokens are made from.
-            encode: makes them.
+            folder: of a new store, or of an incomplete or complete one.
+            stamp: what the tokens depend on.
+            encode: computes them.
 
         Raises:
-            UserError: what `open` says; no room on the disk; another process is at it; tokens that are not finite.
+            UserError: not enough disk space, another process is building there, the folder has other files, tokens are
+                not finite, or an error of `open`.
         """
         if (Path(folder) / STAMP).exists() and not _unfinished(Path(folder), stamp):
-            return cls.open(folder, stamp)  # needs no lock: the folder may be a shared one, for reading only
-        folder = make_folder(folder, FLAG[2:])
+            return cls.open(folder, stamp)  # without a lock: the folder may be read-only
+        folder = make_folder(folder, "cache")
         with _locked(folder):
             if not (folder / STAMP).exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
-                raise UserError(f"{FLAG} {folder}: is not empty and holds no tokens; choose a new folder")
-            for left_by_a_killed_one in folder.glob(".*-*.[bj]*"):
-                left_by_a_killed_one.unlink()
+                raise UserError(f"{folder}: is not empty and has no tokens; choose a new folder as cache")
+            for temporary in folder.glob(".*-*.[bj]*"):  # of a build that was killed
+                temporary.unlink()
             todo = _unfinished(folder, stamp)
-            need = sum(len(stamp.shard(k)) for k in todo) * stamp.picture_bytes
+            need = sum(len(stamp.shard(k)) for k in todo) * stamp.image_bytes
             free = shutil.disk_usage(folder).free
             if need > free:
-                raise UserError(
-                    f"{FLAG} {folder}: needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; "
-                    "choose another folder, or no cache"
-                )
+                space = f"needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+                raise UserError(f"{folder}: {space}; choose another folder as cache, or null")
             _write_json(folder / STAMP, stamp.to_json())
 
             def write(shard: int, tokens: Tensor, missing: dict[int, str]) -> None:
-                _path(folder, shard, ".json").unlink(missing_ok=True)  # of a shard that was damaged and deleted
-                with atomic_write(_path(folder, shard, ".bin")) as aside, aside.open("wb") as file:
+                _path(folder, shard, ".json").unlink(missing_ok=True)  # a damaged .bin may have been deleted alone
+                with atomic_write(_path(folder, shard, ".bin")) as temporary, temporary.open("wb") as file:
                     file.write(_bytes(tokens))
                     file.flush()
-                    os.fsync(file.fileno())  # some file systems tell only now that they are full
+                    os.fsync(file.fileno())  # some file systems report a full disk only here
                 _write_json(_path(folder, shard, ".json"), {"sha256": _checksum(tokens), "missing": missing})
 
             _encode(stamp, todo, encode, write)
@@ -158,7 +154,7 @@ class TokenStore:
 
     @classmethod
     def in_memory(cls, stamp: Stamp, encode: Encode) -> TokenStore:
-        """The same without a folder."""
+        """Compute a store in memory."""
         shards: list[Tensor] = []
         missing: dict[int, str] = {}
 
@@ -173,16 +169,16 @@ class TokenStore:
 def _encode(
     stamp: Stamp, shards: Sequence[int], encode: Encode, keep: Callable[[int, Tensor, dict[int, str]], None]
 ) -> None:
-    """Compute some shards, in order, and hand each over when its last picture is done."""
-    pictures = [stamp.shard(k) for k in shards]
-    wanted = [index for own in pictures for index in own]
+    """Compute some shards, in order, and pass each one to ``keep`` when it is complete."""
+    images = [stamp.shard(k) for k in shards]
+    wanted = [index for own in images for index in own]
     rows = _rows(stamp, wanted, encode) if wanted else iter(())
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("frozen tokens", total=stamp.pictures, completed=stamp.pictures - len(wanted))
-        for shard, own in zip(shards, pictures, strict=True):
+        for shard, own in zip(shards, images, strict=True):
             tokens = torch.zeros(len(own), stamp.patches, stamp.width, dtype=stamp.torch_dtype)  # [n, P, W]
             missing: dict[int, str] = {}
-            for to, index, (row, reason) in zip(tokens, own, rows):  # noqa: B905  (rows go on with the next shard)
+            for to, index, (row, reason) in zip(tokens, own, rows):  # noqa: B905  (rows continues with the next shard)
                 if row is None:
                     missing[index] = reason
                 else:
@@ -192,46 +188,44 @@ def _encode(
 
 
 def _rows(stamp: Stamp, wanted: Sequence[int], encode: Encode) -> Iterator[tuple[Tensor | None, str]]:
-    """Of each picture its checked tokens [P, W], or None and why there are none."""
+    """The checked tokens [P, W] of each image, or None and the error message."""
     left = iter(wanted)
     for given, reasons in encode(wanted):
         batch = list(islice(left, len(given) + len(reasons)))
         readable = [index for index in batch if index not in reasons]
         if given.shape != (len(readable), stamp.patches, stamp.width):
             raise ValueError(
-                f"tokens {list(given.shape)} for {len(readable)} readable pictures of {stamp.patches} patches "
+                f"tokens {list(given.shape)} for {len(readable)} readable images of {stamp.patches} patches "
                 f"and width {stamp.width}"
             )
         tokens = given.to("cpu", stamp.torch_dtype)
-        if readable and not torch.stack(tokens.aminmax()).isfinite().all():  # NaN comes out of it too
+        if readable and not torch.stack(tokens.aminmax()).isfinite().all():  # NaN included
             bad = next(i for i, row in enumerate(tokens) if not row.isfinite().all())
             if given[bad].isfinite().all():
                 top = given[bad].abs().max()
-                raise UserError(f"{FLAG}: tokens up to {top:.3g} overflow {stamp.dtype}; keep them in bfloat16")
-            raise UserError(f"{FLAG}: tokens of picture {readable[bad]} are not finite; is the backbone damaged?")
+                raise ArgumentError("cache_dtype", stamp.dtype, f"tokens up to {top:.3g} overflow it; use bfloat16")
+            raise UserError(f"tokens of image {readable[bad]} are not finite; is the backbone damaged?")
         found = iter(tokens)
         yield from ((None, reasons[index]) if index in reasons else (next(found), "") for index in batch)
     if any(True for _ in left):
-        raise ValueError("pictures are left that no batch holds")
+        raise ValueError("encode returned fewer images than requested")
 
 
 def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
-    """The shards that are not there yet.
+    """The shards that are missing.
 
     Raises:
-        UserError: the folder's stamp is another one.
+        UserError: the folder has another stamp.
     """
     shards = range(stamp.shards)
     if not (folder / STAMP).exists():
         return list(shards)
     found, wanted = _read_json(folder / STAMP), stamp.to_json()
-    found.setdefault("layers", [])  # stores from before there were layers have none
+    found.setdefault("layers", [])  # older stores lack this field
     for field in fields(stamp):
         if found.get(field.name) != wanted[field.name]:
-            raise UserError(
-                f"{FLAG} {folder}: its tokens have {field.name} {found.get(field.name)!r}, this run needs "
-                f"{wanted[field.name]!r}; choose another folder, or delete this one to compute them anew"
-            )
+            reason = f"its tokens have {field.name} {found.get(field.name)!r}, this run needs {wanted[field.name]!r}"
+            raise UserError(f"{folder}: {reason}; choose another folder as cache, or delete this one")
     return [shard for shard in shards if not all(_path(folder, shard, end).exists() for end in (".bin", ".json"))]
 
 
@@ -240,9 +234,9 @@ def _path(folder: Path, shard: int, suffix: str) -> Path:
 
 
 def _mapped(folder: Path, stamp: Stamp, shard: int) -> Tensor:
-    """A shard [n, P, W] as it lies on the disk: a page is read when its row is."""
+    """A shard [n, P, W], memory-mapped."""
     path, shape = _path(folder, shard, ".bin"), (len(stamp.shard(shard)), stamp.patches, stamp.width)
-    wanted = shape[0] * stamp.picture_bytes
+    wanted = shape[0] * stamp.image_bytes
     try:
         if (size := path.stat().st_size) != wanted:
             raise _damaged(path, f"{size} bytes instead of {wanted}")
@@ -261,7 +255,7 @@ def _checksum(tokens: Tensor) -> str:
 
 def _damaged(path: Path, what: str) -> UserError:
     lost = path.parent if path.name == STAMP else path
-    return UserError(f"{path}: damaged ({what}); delete {lost}, and the next run computes it again")
+    return UserError(f"{path}: damaged ({what}); delete {lost} to compute it again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -275,21 +269,26 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path) as aside:
-        aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from building here; the lock goes with the process, however it ends."""
+    """Keep other processes from building in a folder; the lock ends with the process. Windows has no such lock."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
     try:
         file = (folder / ".lock").open("a+")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = (folder / ".lock").read_text() or "another process"
-        raise UserError(f"{FLAG} {folder}: {holder} is filling it; wait for that, or choose another folder") from None
+        raise UserError(f"{folder}: {holder} is building it; wait, or choose another folder as cache") from None
     except OSError as error:
-        raise UserError(f"{FLAG} {folder}: cannot be locked ({error.strerror}); choose another folder") from None
+        raise UserError(f"{folder}: cannot be locked ({error.strerror}); choose another folder as cache") from None
     with file:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -297,4 +296,4 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: workers forked meanwhile hold the file too
+            fcntl.flock(file, fcntl.LOCK_UN)  # forked workers keep the file open, so closing it is not enough

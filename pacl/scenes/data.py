@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 
 from pacl.data.caption_data import CaptionData
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import Description, PairSource
-from pacl.data.photos import Cut
 from pacl.errors import ArgumentError
 from pacl.scenes.captions import GROUNDS, OBJECT_NAMES, PUNCTUATION, VOCABULARY
 from pacl.scenes.drawing import Scene, SceneDataset
@@ -80,7 +80,7 @@ class SceneData(CaptionData):
         super().__init__(
             batch_size=batch_size,
             size=size,
-            cut=Cut("squash"),  # scenes are squares of that size already
+            cut=SquareCrop("squash"),  # scenes are squares of that size already
             nouns=nouns,
             templates=templates,
             cache=cache,

@@ -10,7 +10,7 @@ import pytorch_lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pacl.data.texts import pair_texts
+from pacl.data.batches import pair_texts
 from pacl.errors import ArgumentError
 from pacl.scenes.data import SceneData
 from pacl.scenes.drawing import Image, Scene, SceneDataset, similar_scenes

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pacl.errors import ArgumentError
-from pacl.prompts import Label, competitors
+from pacl.prompts import Label
 from pacl.segmentation.background import Background
+from pacl.segmentation.contrast import competitors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -88,7 +88,7 @@ class SegmentationValidator(Callback):
         with _inference(model):
             segmenter = self._segmenter(model)
             while batch := list(islice(items, BATCH)):
-                found = segmenter.predict_batch([item.picture() for item in batch], self.data.labels)
+                found = segmenter.predict_batch([item.image() for item in batch], self.data.labels)
                 for item, segmentation in zip(batch, found, strict=True):
                     classes = segmentation.index.astype(np.int64) - 1  # [H, W]; there is no background, 0
                     scores.update(torch.from_numpy(classes), torch.from_numpy(item.mask))

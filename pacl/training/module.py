@@ -18,8 +18,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
-from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp
 from pacl.distributed import gather_texts, rank_count, sum_over_ranks
 from pacl.errors import ArgumentError, UserError
@@ -198,9 +198,9 @@ class PACLModule(LightningModule):
             return "fp16"
         return resolve_precision(precision, self.pacl.clip)
 
-    def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
+    def token_stamp(self, size: int, crop: SquareCrop, source: PairSource, dtype: str) -> Stamp:
         """Everything that `frozen_tokens` of a source depend on."""
-        return Stamp.of(self.pacl.clip, self.pacl.config.dense, size, cut, source, dtype, self.tower_precision)
+        return Stamp.of(self.pacl.clip, self.pacl.config.dense, size, crop, source, dtype, self.tower_precision)
 
     def on_validation_epoch_start(self) -> None:
         self._validator = RetrievalValidator()

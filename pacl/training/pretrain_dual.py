@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
-from pacl.data.photos import Cut
 from pacl.data.token_stamp import Stamp
 from pacl.errors import ArgumentError
 from pacl.models.backbone import load_backbone, weights_checksum
@@ -176,7 +176,7 @@ class DualEncoderModule(ContrastiveModule):
         """Mean patch tokens [B, 1, W], to be cached."""
         return self._means(images).unsqueeze(1)
 
-    def token_stamp(self, size: int, cut: Cut, source: PairSource, dtype: str) -> Stamp:
+    def token_stamp(self, size: int, crop: SquareCrop, source: PairSource, dtype: str) -> Stamp:
         """Everything that `frozen_tokens` of a source depend on.
 
         Raises:
@@ -185,7 +185,7 @@ class DualEncoderModule(ContrastiveModule):
         if self.config.image_tuned:
             rate = self.rates["image"]
             raise ArgumentError("image_lr", rate, "tokens of a tower that trains cannot be cached; set cache: null")
-        stamp = Stamp.of(self.towers, self.towers.dense_variants[0], size, cut, source, dtype)
+        stamp = Stamp.of(self.towers, self.towers.dense_variants[0], size, crop, source, dtype)
         return dataclasses.replace(stamp, dense=f"mean of {stamp.dense}", patches=1)
 
     # ------------------------------------------------------------ training

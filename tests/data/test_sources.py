@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pacl.data.sources import Source
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_coco_and_names(here):
 
 
 def test_shards_are_no_list(here):
-    with pytest.raises(UserError, match=r"0\.tar: shards are read as a stream"):
+    with pytest.raises(UserError, match=r"0\.tar"):
         Source("0.tar").read()
 
 
@@ -90,8 +90,8 @@ def test_the_same_pictures_are_held_out_of_two_sources(here):
 
 def test_splits_that_leave_nothing(here):
     Path("only.txt").write_text("none.png\n")
-    with pytest.raises(UserError, match=r"only.txt: names no picture of t\.csv"):
+    with pytest.raises(UserError, match=r"only.txt.*t\.csv"):
         Source("t.csv", "pictures", only="only.txt").split(Source("t.csv", "pictures").read())
     for count in (-1, 6, 7):
-        with pytest.raises(UserError, match=rf"hold_out {count}: t\.csv has 6 pictures"):
+        with pytest.raises(ArgumentError, match=f"hold_out {count}"):
             Source("t.csv", "pictures", hold_out=count).split(Source("t.csv", "pictures").read())

@@ -9,7 +9,7 @@ import pytorch_lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from pacl.data.photos import Cut
+from pacl.data.crop import SquareCrop
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import load_backbone, weights_checksum
 from pacl.models.dual import WEIGHTS
@@ -151,10 +151,10 @@ def test_cached_tokens_replace_images(text: str) -> None:
 
 
 def test_the_stamp_is_of_one_vector_an_image(text: str) -> None:
-    stamp = make_module(text).token_stamp(SIDE, Cut(), Source(), "float16")
+    stamp = make_module(text).token_stamp(SIDE, SquareCrop(), Source(), "float16")
     assert (stamp.patches, stamp.size) == (1, SIDE)
     with pytest.raises(ArgumentError) as error:
-        make_module(text, image_lr=1e-4).token_stamp(SIDE, Cut(), Source(), "float16")
+        make_module(text, image_lr=1e-4).token_stamp(SIDE, SquareCrop(), Source(), "float16")
     assert (error.value.argument, error.value.value) == ("image_lr", 1e-4)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from eval.classification import class_captions
 from pacl.cli.messages import run_verb
-from pacl.data.pairs import read_table
+from pacl.data.readers import read_table
 from pacl.errors import UserError
 
 CRANE_BIRD, CRANE_MACHINE, TENCH = "n02012849", "n03126707", "n01440764"

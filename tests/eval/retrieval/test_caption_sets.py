@@ -198,7 +198,7 @@ def test_pictures_that_are_elsewhere(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"images": [{"split": "test"}]}', '{"images": 3}'])
 def test_a_damaged_file_of_splits(content, flickr):
     (flickr / "dataset_flickr8k.json").write_text(content)
-    with pytest.raises(UserError, match=r"not a file of Karpathy's splits: \{\"images\": .*\}; it "):
+    with pytest.raises(UserError, match="Karpathy"):
         open_captions("flickr8k", flickr)
 
 

@@ -166,7 +166,7 @@ def test_twice_the_same_digits(photos, tiny_clip):
 
 def test_a_broken_picture_is_one_line(photos, tiny_clip):
     (photos / "Images" / "3.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"3\.png is not a picture"):
+    with pytest.raises(UserError, match=r"3\.png is not an image"):
         run(photos, tiny_clip)
 
 

@@ -416,7 +416,7 @@ def test_a_broken_picture_is_one_line_and_loses_nothing(tmp_path, monkeypatch, w
 
 def test_only_classes_that_the_mask_shows_compete(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
-    image = folder[0].picture()
+    image = folder[0].image()
     target = np.full((64, 64), 2, np.int32)  # blue, though the image is red and green
     for asked, left, right in ((False, 0, 1), (True, 2, 2)):
         row = Row("naclip", ColourModel(), replace(PLAIN, present=asked), folder.labels, False)

@@ -38,7 +38,7 @@ def test_all_open(name, root):
     assert len(folder.labels) == benchmark.classes
     assert benchmark.splits(root) == [benchmark.split]
     for item in folder:
-        assert item.picture().shape == (40, 60, 3)
+        assert item.image().shape == (40, 60, 3)
         assert item.mask.shape == (40, 60)
         assert item.mask.max() < benchmark.classes
         assert item.mask.min() >= IGNORED

@@ -105,7 +105,7 @@ def test_a_benchmark_of_ones_own(tmp_path, tiny_clip):
     iou = result.details["iou"]
     assert iou[0] in (0.0, None)  # no pixel is sky
     assert result.scores["pixel_accuracy"] == pytest.approx(iou[1])  # all are grass
-    with pytest.raises(UserError, match="holds the value 5"):
+    with pytest.raises(UserError, match="value 5"):
         run(tmp_path, tiny_clip, *common[:-1], "0", out="other")
 
 
@@ -154,7 +154,7 @@ def test_the_scores_are_those_of_the_predicted_maps(tmp_path, tiny_clip, voc):
     hits, union = dict.fromkeys(range(20), 0), dict.fromkeys(range(20), 0)
     right = total = 0
     for i in range(len(folder)):
-        ((_, labels),) = next(bench.predict([folder[i].picture()]))
+        ((_, labels),) = next(bench.predict([folder[i].image()]))
         for true, found in zip(folder[i].mask.ravel().tolist(), labels.ravel().tolist(), strict=True):
             if true < 0:
                 continue

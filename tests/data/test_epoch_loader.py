@@ -4,8 +4,7 @@ from itertools import islice
 import pytest
 from torch.utils.data import Dataset
 
-from pacl.data.loader import EpochLoader
-from pacl.data.sampling import DrawSampler
+from pacl.data.sampling import DrawSampler, EpochLoader
 
 
 class Echo(Dataset):

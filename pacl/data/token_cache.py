@@ -1,0 +1,102 @@
+"""The frozen tokens of the images that a run trains on, computed once and cached in memory or in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytorch_lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pacl.data.batches import ImageBatches
+from pacl.data.crop import SquareCrop
+from pacl.data.pairs import PairSource
+from pacl.data.sampling import as_is
+from pacl.data.token_stamp import Stamp
+from pacl.data.token_store import TokenStore
+from pacl.errors import ArgumentError, UserError
+
+BATCH_SIZE = 64
+"""Images that are encoded at once. It divides the size of a shard, so that a resumed build has the same batches."""
+
+
+class TokenModule(Protocol):
+    """A Lightning module with a frozen image tower, whose tokens can be cached."""
+
+    device: Any
+
+    def frozen_tokens(self, images: Tensor) -> Tensor:
+        """Tokens [B, P, W] of uint8 images [B, 3, H, W]."""
+
+    def token_stamp(self, size: int, crop: SquareCrop, source: PairSource, dtype: str) -> Stamp:
+        """What the tokens of a source depend on, for square images of that size."""
+
+
+def cached_tokens(
+    trainer: Trainer,
+    sources: Sequence[PairSource],
+    crop: SquareCrop,
+    size: int,
+    where: Path | None,
+    dtype: str,
+    workers: int = 0,
+) -> list[TokenStore]:
+    """The frozen tokens of all images of some sources.
+
+    Args:
+        trainer: of the run; the image tower of its module computes the tokens, at the precision of the training.
+        sources: the sources.
+        crop: how images are cropped; must not be random.
+        size: side of the square images.
+        where: path of the folders WHERE-0, WHERE-1, ..., one per source, which the first process fills; None keeps the
+            tokens in the memory of every process.
+        dtype: "float16" or "bfloat16".
+        workers: processes that read images.
+
+    Raises:
+        ArgumentError: ``cache``: the image tower of the module is not frozen.
+        UserError: on every process, the error of `TokenStore` on the first one.
+    """
+    module: Any = trainer.lightning_module
+    if not hasattr(module, "token_stamp"):
+        cache = "memory" if where is None else where.parent
+        raise ArgumentError("cache", cache, f"{type(module).__name__} trains its image tower; set cache to null")
+    stores = []
+    for k, source in enumerate(sources):
+        stamp = module.token_stamp(size, crop, source, dtype)
+        encode = partial(_encode, trainer, source, crop, size, workers)
+        if where is None:
+            stores.append(TokenStore.in_memory(stamp, encode))
+        else:
+            folder = where.with_name(f"{where.name}-{k}")
+            _first_process(trainer, partial(TokenStore.build, folder, stamp, encode))
+            stores.append(TokenStore.open(folder, stamp))
+    return stores
+
+
+def _encode(
+    trainer: Trainer, source: PairSource, crop: SquareCrop, size: int, workers: int, indices: Sequence[int]
+) -> Iterator[tuple[Tensor, dict[int, str]]]:
+    """Frozen tokens of images, batch by batch, and the errors of the unreadable ones. See `token_store.Encode`."""
+    module: TokenModule = trainer.lightning_module  # type: ignore[assignment]
+    batches = [indices[i : i + BATCH_SIZE] for i in range(0, len(indices), BATCH_SIZE)]
+    data = ImageBatches(source, batches, crop, size)
+    for images, reasons in DataLoader(data, batch_size=None, num_workers=workers, collate_fn=as_is):
+        with trainer.precision_plugin.forward_context():  # as in a training step
+            tokens = module.frozen_tokens(images.to(module.device))
+        yield tokens, reasons
+
+
+def _first_process(trainer: Trainer, work: Callable[[], object]) -> None:
+    """Run a function on the first process only; the others wait, and raise its `UserError` too."""
+    failure = None
+    if trainer.is_global_zero:
+        try:
+            work()
+        except UserError as error:
+            failure = str(error)
+    if failure := trainer.strategy.broadcast(failure):
+        raise UserError(failure)
