@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 MAX_LABELS = 65_534
 """16-bit masks: 0 is the background, and 65535 is left free for "ignore"."""
@@ -176,7 +176,7 @@ def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     if not Path(name).exists():
         known = ", ".join(TEMPLATE_NAMES)
-        raise UserError(f'templates "{name}": no such name ({known}) and no such file')
+        raise ArgumentError("templates", name, f"no such name ({known}) and no such file")
     templates = []
     for number, line in _text_lines(name, "template file"):
         if line.count("{}") != 1:

@@ -82,7 +82,7 @@ def _settings(result: Result) -> dict[str, Any]:
 
 def _other_settings(folder: Path, what: str, reason: str) -> ArgumentError:
     return ArgumentError(
-        "out", folder, f"holds {what} of other settings ({reason}); choose another folder, or set overwrite"
+        "out", folder, f"holds {what} of other settings ({reason}); choose another folder, or give --overwrite"
     )
 
 
@@ -142,7 +142,8 @@ def _differences(old: Any, new: Any, path: str) -> Iterable[str]:
         return
     pairs: Sequence[tuple[Any, Any, Any]] = ()
     if isinstance(old, dict) and isinstance(new, dict):
-        pairs = [(key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new])]
+        keys = [key for key in dict.fromkeys([*old, *new]) if key != "changed"]  # it follows from the others
+        pairs = [(key, old.get(key), new.get(key)) for key in keys]
     elif path.endswith("rows") and isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = [(i, a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
     for key, a, b in pairs:

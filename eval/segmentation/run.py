@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.command import add_model, load, new_parser
+from eval.common.command import add_model, check_least, load, new_parser
 from eval.common.folders import own_folder
 from eval.common.processes import Processes, processes
 from eval.segmentation.arguments import add_data
@@ -28,9 +28,10 @@ from eval.segmentation.protocol import PROTOCOLS
 from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.selection import ARITHMETIC, Selection, select
 from pacl.cli.messages import memory_advice
-from pacl.cli.settings import add_settings
+from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder
+from pacl.segmentation.background import parse_background
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -92,12 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Find all data, load the model, measure benchmark after benchmark."""
     args = build_parser().parse_args(argv)
-    for flag in ("batch", "window_batch", "limit"):
-        if (value := getattr(args, flag)) is not None and value < 1:
-            raise ArgumentError(flag, value, "must be at least 1")
-    if args.workers < 0:
-        raise ArgumentError("workers", args.workers, "must be 0 or more")
+    check_least(args, batch=1, window_batch=1, limit=1, workers=0)
     selections = [select(name, args) for name in dict.fromkeys(args.benchmarks)]
+    rule = given_settings(args).get("background")
+    if rule is not None:
+        parse_background(rule)
+        if not any(selection.benchmark.background for selection in selections):
+            raise ArgumentError("background", rule, f"no background class in {', '.join(args.benchmarks)}")
     with processes() as ranks:
         args.device = ranks.device(args.device)
         with ranks.together():

@@ -62,6 +62,8 @@ class Window(argparse.Action):
         crop, slash, step = value.partition("/")
         if not crop.isdecimal() or (slash and not step.isdecimal()):
             raise ArgumentError("window", value, 'must be CROP or CROP/STEP in pixels, such as 224/112, or "whole"')
+        if slash and not 1 <= int(step) <= int(crop):
+            raise ArgumentError("window", value, f"the step must be from 1 to {crop} pixels")
         namespace.window = int(crop)
         if slash:
             namespace.window_step = int(step)

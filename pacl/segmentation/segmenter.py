@@ -161,7 +161,9 @@ class Segmenter:
     def _prepare(self, labels: Sequence[str | Label] | EncodedQuery) -> EncodedQuery:
         if isinstance(labels, EncodedQuery):
             return labels
-        labels = [labels] if isinstance(labels, str) else labels
+        labels = [labels] if isinstance(labels, (str, Label)) else list(labels)
+        if wrong := [label for label in labels if not isinstance(label, (str, Label))]:
+            raise TypeError(f"labels are texts or Label, not {type(wrong[0]).__name__}")
         clip = self.model.clip
         asked = [label if isinstance(label, Label) else parse_prompt(label) for label in labels]
         background = [Label(f"background {self.background}", self.background.prompts)] * bool(self.background.prompts)

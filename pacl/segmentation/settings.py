@@ -101,7 +101,9 @@ class SegmenterSettings:
             raise ArgumentError("scales", listed(self.scales), "must be one or more factors above 0, such as 1,2")
         if self.scales is not None and len(self.scales) > 1 and self.accumulate != "patch":
             raise ArgumentError(
-                "scales", listed(self.scales), "several are averaged on one patch grid; use accumulate patch"
+                "scales",
+                listed(self.scales),
+                "several are averaged on one patch grid; set accumulate to patch",
             )
         if not 0 <= self.min_area < 1:
             raise ArgumentError("min_area", self.min_area, "must be a share, at least 0 and below 1")
@@ -111,6 +113,8 @@ class SegmenterSettings:
             raise ArgumentError(
                 "dilations", listed(self.dilations), "must be one or more distances of at least 1 pixel"
             )
+        if self.dilations is not None and not self.refine:
+            raise ArgumentError("dilations", listed(self.dilations), "has no effect without refine, such as refine 10")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
         if self.prior is not None and not abs(self.prior) < float("inf"):

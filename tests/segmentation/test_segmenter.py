@@ -198,6 +198,14 @@ def test_what_is_no_image_is_refused(image: Any, error: type[Exception]) -> None
         Segmenter(ColourModel()).set_image(image)
 
 
+@pytest.mark.parametrize("labels", [[3], [None, "red"], None, 7], ids=str)
+def test_what_are_no_labels_is_a_type_error(labels: Any) -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(noise(32, 32))
+    with pytest.raises(TypeError):
+        segmenter.predict(labels)
+
+
 def test_an_image_can_be_forgotten() -> None:
     segmenter = Segmenter(ColourModel())
     segmenter.set_image(noise(32, 32))

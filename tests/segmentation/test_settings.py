@@ -19,6 +19,8 @@ from tests.paths import ROOT
 @pytest.mark.parametrize(
     ("settings", "argument"),
     [
+        ({"dilations": (5,)}, "dilations"),
+        ({"dilations": (0,), "refine": 1}, "dilations"),
         ({"size": 0}, "size"),
         ({"size": 4}, "size"),
         ({"window": 7}, "window"),

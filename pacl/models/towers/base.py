@@ -6,16 +6,19 @@ How to add a kind of tower is described in `pacl.models.towers.registry`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.hub import first_line
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,25 @@ def layer_indices(layers: Sequence[int], count: int, what: str, usable: int | No
     return tuple(found)
 
 
-def is_shape_error(error: Exception) -> bool:
-    """Whether a tower's error may be caused by the size of its input, not by memory or the device."""
-    return not any(word in str(error) for word in ("memory", "CUDA", "cuda", "MPS"))
+@contextmanager
+def size_errors(images: Tensor, size: int) -> Iterator[None]:
+    """Turn the errors of a tower that does not support the size of its input into one line.
+
+    Args:
+        images: ``[B, 3, H, W]``, the input.
+        size: the tower's own size, in pixels.
+
+    Raises:
+        UserError: the tower failed, and not for lack of memory or because of the device.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:
+        if any(word in str(error) for word in ("memory", "CUDA", "cuda", "MPS")):
+            raise
+        given = "x".join(map(str, images.shape[-2:]))
+        raise UserError(
+            f"this image tower does not support {given} pixels ({first_line(error)}); use its own size, {size}"
+        ) from error

@@ -18,6 +18,9 @@ naclip     softmax(k k' scale + gaussian of patch distance)      attn
 Sources: MaskCLIP (Zhou et al., ECCV 2022), SCLIP (Wang et al., ECCV 2024), ClearCLIP (Lan et al., ECCV 2024),
 NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone. The variant ``proxyclip`` takes its
 attention weights from a second image tower, see `pacl.models.towers.proxy`.
+
+To add a variant: its name in `Dense`, its attention in `_attend`, and a row above. Where it has neither residual nor
+MLP, `ATTENTION_ONLY` lists it.
 """
 
 from __future__ import annotations
@@ -125,8 +128,10 @@ def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, varian
         mixed = _sdpa(q[:, :, 1:], q, v) + _sdpa(k[:, :, 1:], k, v)
     elif variant == "clearclip":
         mixed = _sdpa(q[:, :, 1:], q, v)
-    else:
+    elif variant == "naclip":
         mixed = _sdpa(k[:, :, 1:], k, v, neighbourhood(grid, x.device).to(v.dtype))
+    else:
+        raise ValueError(f"dense variant {variant!r} has no attention")
     return _merge(mixed)
 
 
@@ -134,7 +139,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)  # one grid is used for many images; at a small stride its bias takes hundreds of MB
 def neighbourhood(grid: PatchGrid, device: torch.device, std: float = NEIGHBOURHOOD_STD) -> Tensor:
     """NACLIP's additive bias ``exp(-d^2 / (2 std^2))`` of the distance between patches, ``[P, 1+P]``.
 

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError
 from pacl.models.towers import dense
-from pacl.models.towers.base import ImageTower, TextTower, is_shape_error, layer_indices, pad_to
+from pacl.models.towers.base import ImageTower, TextTower, layer_indices, pad_to, size_errors
 from pacl.models.towers.grid import PatchGrid, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
 from pacl.models.towers.timm_tower import accept_any_size
@@ -200,17 +200,8 @@ class FeatureTower(ImageTower):
             raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
         grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
         images = pad_to(images, grid.extent)
-        try:
+        with size_errors(images, self.size):
             features = self._features(images)  # [B, W, h, w]
-        except torch.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError) as error:
-            if not is_shape_error(error):
-                raise
-            size = "x".join(map(str, images.shape[-2:]))
-            raise UserError(
-                f"this image tower does not support {size} pixels ({error}); use its own size, {self.size}"
-            ) from error
         tokens = rearrange(features, "b width h w -> b (h w) width")
         return [tokens] * len(variants), grid
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.towers.base import Classifier, ImageTower, is_shape_error, layer_indices, local_path, pad_to
+from pacl.models.towers.base import Classifier, ImageTower, layer_indices, local_path, pad_to, size_errors
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
 from pacl.models.towers.grid import PatchGrid, resample_positions
 from pacl.models.towers.hub import fail_fast, first_line
@@ -77,17 +77,8 @@ class TimmTower(ImageTower):
         """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
         grid = self._grid(images, stride)
         images = pad_to(images, grid.extent)
-        try:
+        with size_errors(images, self.size):
             final, earlier = self._features(images, grid)
-        except torch.OutOfMemoryError:
-            raise
-        except (AssertionError, RuntimeError) as error:
-            if not is_shape_error(error):
-                raise
-            size = "x".join(map(str, images.shape[-2:]))
-            raise UserError(
-                f"this image tower does not support {size} pixels ({first_line(error)}); use its own size, {self.size}"
-            ) from error
         maps = [_resized(features, (grid.h, grid.w)) for features in earlier]
         tokens = rearrange(torch.cat([*maps, final], dim=1), "b w y x -> b (y x) w")
         return [tokens] * len(variants), grid

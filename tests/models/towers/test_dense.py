@@ -110,12 +110,15 @@ def test_neighbourhood_is_in_patch_widths_whatever_the_stride() -> None:
     torch.testing.assert_close(coarse[0, 2], torch.tensor(math.exp(-1 / 50)))
 
 
-def test_unknown_blocks_and_variants_are_told_apart(tmp_path: Path) -> None:
+def test_unknown_blocks_and_variants_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     block = load_backbone(save_tiny_clip(tmp_path)).image.visual.transformer.resblocks[-1]
     assert supports_variants(block)
     assert not supports_variants(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="best"):
         dense_block(block, torch.zeros(1, 13, 32), GRID, "best")
+    monkeypatch.setattr("pacl.models.towers.dense.VARIANTS", (*VARIANTS, "named alone"))
+    with pytest.raises(ValueError, match="named alone"):  # not the last variant's attention
+        dense_block(block, torch.zeros(1, 13, 32), GRID, "named alone")
 
 
 def test_clip_projection_of_the_plain_block_is_the_models_own(tmp_path: Path) -> None:
