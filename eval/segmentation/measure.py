@@ -1,10 +1,10 @@
-"""From a benchmark's pictures to counts: every method and list of names on the same patches, block by block.
+"""From the images of a benchmark to counts: every method and list of names on the same patches, block by block.
 
-A block is `BLOCK` pictures in a row. It is measured whole, by one process, and its counts are kept in a file; a run
+A block is `BLOCK` consecutive images. One process measures it, and its counts are kept in a file; a run
 that was killed goes on with the blocks that are missing, and processes share the blocks out. Blocks are the same
 however many processes there are, so the result is, too.
 
-Shapes: I pictures, R rows of the table, C classes, N prompts, D embedding, H W pixels, h w the patch grid.
+Shapes: I images, R rows of the table, C classes, N prompts, D embedding, H W pixels, h w the patch grid.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pacl.segmentation.query import EncodedQuery
 from pacl.segmentation.segmenter import Segmenter
 
 PRESENT = 0.01
-"""Share of a picture's labelled pixels from which on a class counts as shown."""
+"""Smallest share of an image's labelled pixels with which a class counts as present."""
 
 BLOCK = 16
-"""Pictures that are lost at most when a run is killed."""
+"""Images per block: at most so many are measured again after a run was killed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,19 +161,19 @@ class Bench:
             target = None if targets is None else targets[i]
             yield [ready.segment(by_method[ready.row.method][i], target) for ready in self.rows]
 
-    def count(self, index: Sequence[int], pictures: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Counts:
-        """Label some pictures and count; targets are int32 [H, W], classes 0..C-1 or ignored."""
+    def count(self, index: Sequence[int], images: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Counts:
+        """Label images and count; targets are int32 [H, W], classes 0..C-1 or ignored."""
         start = time.perf_counter()
         areas, boundary, patches, bound = [], [], [], []
         confusion = np.zeros((len(self.rows), self.classes, self.classes), np.int64)
-        for target, found in zip(targets, self.predict(pictures, targets), strict=True):
+        for target, found in zip(targets, self.predict(images, targets), strict=True):
             each = [confusion_matrix(labels, target, self.classes) for _, labels in found]
             confusion += each
             areas.append([areas_of_confusion(matrix) for matrix in each])
             if self.extras.boundary:
                 boundary.append([boundary_areas(labels, target, self.classes) for _, labels in found])
             if self.extras.patches:
-                maps = found[0][0]  # all rows show the picture alike
+                maps = found[0][0]  # all rows have the same windows
                 true = majorities(maps, target)  # [T, h, w]
                 ready = zip(self.rows, found, strict=True)
                 patches.append([patch_counts(cosines, row.classes, true) for row, (cosines, _) in ready])
@@ -209,12 +209,12 @@ def measure(
         bench: what is measured.
         parts: folder for the blocks' counts.
         rank, ranks: this process, of how many.
-        batch: pictures that are labelled at a time.
-        workers: processes that read pictures and masks.
-        progress: told how many pictures are done, those of earlier runs included.
+        batch: images that are labelled at once.
+        workers: processes that read images and masks.
+        progress: called with the number of images that are done, including those of earlier runs.
 
     Raises:
-        UserError: a picture or mask that cannot be read; what was measured before it is kept.
+        UserError: an image or mask cannot be read; what was measured before is kept.
     """
     total = len(bench.folder)
     blocks = range(-(-total // BLOCK))
@@ -234,7 +234,7 @@ def measure(
             if isinstance(item, UserError):
                 raise item
         reading = time.perf_counter() - waited
-        part = bench.count(indices, [picture for picture, _ in items], [mask for _, mask in items])
+        part = bench.count(indices, [image for image, _ in items], [mask for _, mask in items])
         counts.append(replace(part, seconds=part.seconds + reading))
         done += len(indices)
         if (indices[-1] + 1) % BLOCK == 0 or indices[-1] + 1 == total:
@@ -255,7 +255,7 @@ def kept(bench: Bench, parts: Path, block: int) -> Counts | None:
 
 
 def gather(bench: Bench, parts: Path) -> Counts:
-    """The counts of all pictures, measured by whichever process.
+    """The counts of all images, measured by all processes.
 
     Raises:
         UserError: a block is missing: another process did not finish, or writes to another disk.
@@ -276,7 +276,7 @@ def part_file(parts: Path, block: int) -> Path:
 
 
 class Reading(Dataset):
-    """Pictures [H, W, 3] with their masks [H, W]. A mistake is handed over, not raised: a worker would garble it."""
+    """Images [H, W, 3] with their masks [H, W]. A `UserError` is returned, not raised, since a worker would change it."""
 
     def __init__(self, folder: MaskFolder) -> None:
         self.folder = folder

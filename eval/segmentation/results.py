@@ -134,16 +134,16 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
     for title, matrix in zip(titles, counts.confusion, strict=True):
         confusion_chart(out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
     best = max(range(len(results)), key=lambda r: results[r].scores["miou"])
-    by_picture = scores(counts.areas[:, best])["miou"]  # [I]
-    order = [int(i) for i in by_picture.argsort(kind="stable") if by_picture[i] == by_picture[i]]
-    shown = {i: f"{word}: {{}}, mIoU {100 * by_picture[i]:.1f}" for word, i in extremes(order)}
+    by_image = scores(counts.areas[:, best])["miou"]  # [I]
+    order = [int(i) for i in by_image.argsort(kind="stable") if by_image[i] == by_image[i]]
+    shown = {i: f"{word}: {{}}, mIoU {100 * by_image[i]:.1f}" for word, i in extremes(order)}
     samples = []
     for i, caption in shown.items():
         item = selection.folders[0][i]
-        picture = item.image()
-        (found,) = bench.predict([picture])
+        image = item.image()
+        (found,) = bench.predict([image])
         labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
-        samples.append(Sample(caption.format(item.name), picture, item.mask, labelled))
+        samples.append(Sample(caption.format(item.name), image, item.mask, labelled))
     if samples:
         prediction_sheet(out / "sheet.jpg", samples, classes, f"{where}; chosen by {titles[best]}")
 
