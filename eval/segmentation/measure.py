@@ -276,7 +276,7 @@ def part_file(parts: Path, block: int) -> Path:
 
 
 class Reading(Dataset):
-    """Images [H, W, 3] with their masks [H, W]. A `UserError` is returned, not raised, since a worker would change it."""
+    """Images [H, W, 3] with their masks [H, W]. A `UserError` is returned, not raised: a worker would change it."""
 
     def __init__(self, folder: MaskFolder) -> None:
         self.folder = folder
