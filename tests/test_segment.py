@@ -362,7 +362,7 @@ def test_words_far_from_all_of_the_training_are_named_once(run: Run, monkeypatch
         (["photo.png", "x", "--size", "many"], "--size: invalid int value: 'many'"),
         (["photo.png", "x", "--size", "2"], "--size 2: must be at least the model's patch size"),
         (["photo.png", "x", "--window", "16/x"], "--window 16/x:"),
-        (["photo.png", "x", "--window", "16/32"], "leaves gaps"),
+        (["photo.png", "x", "--window", "16/32"], "--window 16/32"),
         (["photo.png", "x", "--window_step", "8"], "--window_step 8:"),
         (["photo.png", "x", "--stride", "0"], "--stride 0"),
         (["photo.png", "x", "--stride", "9"], "--stride 9: must be at most"),
