@@ -285,7 +285,7 @@ def test_reranking_refuses_patches_that_are_not_finite():
         reranked_recalls(scores, positives, patches, vectors(6, 8, seed=1), 6)
 
 
-@pytest.mark.parametrize(("first", "shape", "message"), [(0, (2, 3), "first 0"), (1, (3, 2), "positives")])
+@pytest.mark.parametrize(("first", "shape", "message"), [(0, (2, 3), "candidates 0"), (1, (3, 2), "positives")])
 def test_reranking_of_what_makes_no_sense_is_refused(first, shape, message):
     with pytest.raises(ValueError, match=message):
         reranked_recalls(torch.zeros(2, 3), torch.ones(shape, dtype=torch.bool), vectors(2, 3, 4), vectors(3, 4), first)
