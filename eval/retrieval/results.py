@@ -75,8 +75,6 @@ def measured(
     results = []
     for plan in plans:
         recall, scoring = found[plan.method]
-        scores = {f"i2t R@{k}": 100 * value for k, value in recall.image_to_text.items()}
-        scores |= {f"t2i R@{k}": 100 * value for k, value in recall.text_to_image.items()}
         details = {
             "captions": len(texts),
             "captions longer than the text tower reads": too_long,
@@ -88,8 +86,7 @@ def measured(
             "scoring_seconds": scoring,
             "peak_memory_mb": peak_memory(model.device) / 2**20,  # memory-mapped files included
         }
-        scores["mean recall"] = 100 * recall.mean
-        results.append(dataclasses.replace(plan, scores=scores, details=details, speed=speed))
+        results.append(dataclasses.replace(plan, scores=recall.percent(), details=details, speed=speed))
     return results
 
 
