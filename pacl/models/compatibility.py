@@ -21,6 +21,8 @@ from torch.autograd.function import once_differentiable
 
 IMPLEMENTATIONS = ("auto", "reference", "chunked", "triton")
 
+MAX_PATCHES = 1024  # of the Triton kernel
+
 # Lower bound of a pooled vector's norm: opposite patches may cancel, and the cosine of a zero vector is undefined.
 MIN_NORM = 1e-6
 
@@ -156,9 +158,9 @@ def _triton(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor
     if patches.device.type != "cuda" and not kernel.INTERPRETED:
         raise ValueError(f"impl 'triton' needs a GPU, the patches are on {patches.device}")
     dtype = torch.promote_types(patches.dtype, texts.dtype)
-    if dtype not in kernel.DTYPES or patches.shape[1] > kernel.MAX_PATCHES:
+    if dtype not in kernel.DTYPES or patches.shape[1] > MAX_PATCHES:
         raise ValueError(
-            f"impl 'triton' takes up to {kernel.MAX_PATCHES} patches in float32, bfloat16 or float16; "
+            f"impl 'triton' takes up to {MAX_PATCHES} patches in float32, bfloat16 or float16; "
             f"got {patches.shape[1]} in {dtype}"
         )
     return kernel.compatibility_triton(patches.to(dtype), texts.to(dtype), tau, cosine=cosine, min_norm=MIN_NORM)

@@ -27,7 +27,6 @@ from torch.autograd.function import once_differentiable
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: the kernels run on a CPU, for tests
-MAX_PATCHES = 1024  # similarities of a program's texts with all patches are kept on chip
 MAX_GRID = 65535  # images of a launch: CUDA's limit of a grid's second dimension
 WORKSPACE_BYTES = 256 * 2**20  # per tensor of size T x b x P, of which the backward pass has up to three
 
@@ -39,7 +38,7 @@ def compatibility_triton(patches: Tensor, texts: Tensor, tau: Tensor, *, cosine:
     """phi of every image with every text, differentiable once by patches, texts and temperature.
 
     Args:
-        patches: v, [B, P, D], float32, bfloat16 or float16, with P <= `MAX_PATCHES`. Matrix products multiply in this
+        patches: v, [B, P, D], float32, bfloat16 or float16, with P <= 1024. Matrix products multiply in this
             dtype and sum in float32.
         texts: t, [T, D] of the same dtype, on the same GPU.
         tau: the temperature, a float32 scalar on that GPU.

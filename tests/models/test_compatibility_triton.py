@@ -126,7 +126,7 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(ValueError, match="float64"):
         compatibility(*inputs(1, 1, 2, 2, torch.float64), impl="triton")
     with pytest.raises(ValueError, match="patches"):
-        compatibility(*inputs(1, 1, module.MAX_PATCHES + 1, 2, torch.float32), impl="triton")
+        compatibility(*inputs(1, 1, compatibility_module.MAX_PATCHES + 1, 2, torch.float32), impl="triton")
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
