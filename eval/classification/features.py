@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from eval.classification.image_sets import ImageSet
 from pacl.errors import UserError
 from pacl.files import atomic_write
-from pacl.models.backbone import weights_checksum
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.open_clip_towers import ViTTower
 from pacl.prompts import fill
 

@@ -1,4 +1,4 @@
-"""Time and peak memory of phi and its gradient, for both implementations and several sizes of inputs.
+"""Time and peak memory of phi and its gradient, for each implementation and several sizes of inputs.
 
     python -m eval.speed.compatibility
     python -m eval.speed.compatibility --device cuda --dtype bfloat16
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
     from torch.nn.functional import normalize
 
-    from pacl.models.compatibility import compatibility
+    from pacl.models.compatibility import IMPLEMENTATIONS, MAX_PATCHES, compatibility
 
     print(f"{describe(device)}, {args.dtype}, temperature {args.temperature}")
     print(f"{'B':>5} {'T':>5} {'P':>5} {'D':>4}  {'impl':<9} {'ms':>9} {'MiB':>8}")
@@ -64,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         make = {"device": device, "dtype": getattr(torch, args.dtype)}
         patches = normalize(torch.randn(B, P, D, **make), dim=-1).requires_grad_()
         texts = normalize(torch.randn(T, D, **make), dim=-1)
-        for impl in ("reference", "chunked"):
+        for impl in IMPLEMENTATIONS[1:]:  # without "auto"
+            if impl == "triton" and (device.type != "cuda" or P > MAX_PATCHES):
+                continue
 
             def run(patches: torch.Tensor = patches, texts: torch.Tensor = texts, impl: str = impl) -> None:
                 patches.grad = None

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IMPLEMENTATIONS = ("auto", "reference", "chunked")
+IMPLEMENTATIONS = ("auto", "reference", "chunked", "triton")
+
+MAX_PATCHES = 1024  # of the Triton kernel
 
 # Lower bound of a pooled vector's norm: opposite patches may cancel, and the cosine of a zero vector is undefined.
 MIN_NORM = 1e-6
@@ -53,27 +55,32 @@ def compatibility(
         cosine: if True, phi = <pooled, t> / |pooled|, in [-1, 1]; if False, phi = <pooled, t>.
         impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
             ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass recomputes the
-            similarities chunk by chunk; second derivatives are not supported. ``"auto"`` is the reference for small
-            inputs, for which it is as fast, else ``"chunked"``.
+            similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel that needs as
+            little memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
+            `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
+            else ``"chunked"``.
 
     Returns:
-        phi, [B, T]; float64 if an input is float64, else float32. Half-precision inputs are multiplied and summed in
-        float32, also under ``torch.autocast``, since the loss multiplies the rounding error of phi by the logit scale.
-        Each gradient has the dtype of its input.
+        phi, [B, T]; float64 if an input is float64, else float32. Except with ``"triton"``, half-precision inputs
+        are multiplied and summed in float32, also under ``torch.autocast``, since the loss multiplies the rounding error
+        of phi by the logit scale. Each gradient has the dtype of its input.
 
     Raises:
-        ValueError: shapes, dtypes or devices do not match, the temperature is <= 0, or ``impl`` is unknown.
+        ValueError: shapes, dtypes or devices do not match, the temperature is <= 0, or ``impl`` is unknown or
+            cannot be used.
     """
     _check(patches, texts)
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl is {impl!r}, must be one of {', '.join(map(repr, IMPLEMENTATIONS))}")
     tau = _as_temperature(temperature, patches, texts)
+    (B, P, D), T = patches.shape, len(texts)
     with torch.autocast(patches.device.type, enabled=False):
+        if impl == "triton" and B * T:
+            return _triton(patches, texts, tau, cosine)
         texts = texts.to(tau.dtype)
         if impl == "auto":
-            (B, P, D), T = patches.shape, len(texts)
             impl = "reference" if B * T * (P + D) * tau.itemsize <= SMALL_BYTES else "chunked"
-        if impl == "reference":
+        if impl == "reference" or not B * T:
             return _reference(patches.to(tau.dtype), texts, tau, cosine)
         if isinstance(temperature, float) and math.isinf(temperature):
             return _mean_pooled(patches, texts, cosine)
@@ -142,6 +149,22 @@ def _reference(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Ten
     pooled = torch.einsum("btp,bpd->btd", a, patches)
     inner = torch.einsum("btd,td->bt", pooled, texts)
     return inner / pooled.norm(dim=-1).clamp_min(MIN_NORM) if cosine else inner
+
+
+def _triton(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
+    try:
+        from pacl.models import compatibility_triton as kernel  # (Triton is there where torch has CUDA)
+    except ImportError as error:
+        raise ValueError(f"impl 'triton' needs the package triton ({error})") from None
+    if patches.device.type != "cuda" and not kernel.INTERPRETED:
+        raise ValueError(f"impl 'triton' needs a GPU, the patches are on {patches.device}")
+    dtype = torch.promote_types(patches.dtype, texts.dtype)
+    if dtype not in kernel.DTYPES or patches.shape[1] > MAX_PATCHES:
+        raise ValueError(
+            f"impl 'triton' takes up to {MAX_PATCHES} patches in float32, bfloat16 or float16; "
+            f"got {patches.shape[1]} in {dtype}"
+        )
+    return kernel.compatibility_triton(patches.to(dtype), texts.to(dtype), tau, cosine=cosine, min_norm=MIN_NORM)
 
 
 def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:

@@ -5,6 +5,7 @@ How to add a kind of tower is described in `pacl.models.towers.registry`.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -212,3 +213,12 @@ def size_errors(images: Tensor, size: int) -> Iterator[None]:
         raise UserError(
             f"this image tower does not support {given} pixels ({first_line(error)}); use its own size, {size}"
         ) from error
+
+
+def weights_checksum(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values of tensors."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
