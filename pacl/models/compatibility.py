@@ -55,15 +55,15 @@ def compatibility(
         cosine: if True, phi = <pooled, t> / |pooled|, in [-1, 1]; if False, phi = <pooled, t>.
         impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
             ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass recomputes the
-            similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel that needs as
-            little memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
+            similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel with the
+            same memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
             `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
             else ``"chunked"``.
 
     Returns:
         phi, [B, T]; float64 if an input is float64, else float32. Except with ``"triton"``, half-precision inputs
-        are multiplied and summed in float32, also under ``torch.autocast``, since the loss multiplies the rounding error
-        of phi by the logit scale. Each gradient has the dtype of its input.
+        are multiplied and summed in float32, also under ``torch.autocast``, since the loss multiplies the rounding
+        error of phi by the logit scale. Each gradient has the dtype of its input.
 
     Raises:
         ValueError: shapes, dtypes or devices do not match, the temperature is <= 0, or ``impl`` is unknown or
