@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.messages import run_verb, say, shown_warnings
-from pacl.cli.model import choose_device
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, FallbackModel, UserError
 from pacl.files import make_folder
 from pacl.images import list_images, open_image
+from pacl.models.device import choose_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
     with shown_warnings("pacl", FallbackModel):
-        model = load_model(args.model, device=device)
+        model = load_model(args.model, device=device, fallback=True)
     broken: list[UserError] = []
     try:
         calibrate(model, decoded(photos, broken))

@@ -191,6 +191,11 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged EXIF data: ignore the orientation
         image.info.pop("exif", None)
+    return pillow_to_rgb(image)
+
+
+def pillow_to_rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow image as RGB, uint8 [H, W, 3], with the values of `open_image`, but not turned by its EXIF data."""
     if image.mode.startswith("I;16"):
         return _grey(np.asarray(image).astype(np.float32) / 257)  # 65535 -> 255
     if image.mode in ("I", "F"):  # 32-bit: the range is not in the file, so guess it from the values

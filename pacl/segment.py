@@ -7,21 +7,20 @@ import json
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.inputs import ImageFile, find_images, split_words
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
-from pacl.errors import UnfamiliarWords, UserError
+from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import make_folder
-from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
+from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -119,12 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_folder(args.out)
 
     segmenter = load_segmenter(args, settings)
-    warn_of_unknown_words(segmenter, labels)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always", UnfamiliarWords)
+    with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
         query = segmenter.prepare(labels)
-    for warning in heard:
-        say(f"warning: {warning.message}")
     config = segmenter.model.config
     model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
     try:
@@ -145,19 +140,6 @@ def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Seg
 def say(message: object) -> None:
     """One line on standard error."""
     say_as(PROG, message)
-
-
-def warn_of_unknown_words(segmenter: Segmenter, labels: Sequence[Label]) -> None:
-    """Name the words of the prompts that a model with a closed vocabulary was never taught."""
-    prompts = [prompt for label in labels for prompt in label.prompts] + list(segmenter.background.prompts)
-    vocabulary = segmenter.model.clip.vocabulary
-    unknown = unknown_words([*prompts, *(fill(template, "") for template in segmenter.templates)], vocabulary)
-    if vocabulary is not None and unknown:
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        say(
-            f"warning: this model knows {len(vocabulary)} words and not {', '.join(map(repr, unknown[:10]))}{more}: "
-            "expect nonsense for them (its model card lists the words)"
-        )
 
 
 def run(files: Sequence[ImageFile], query: EncodedQuery, segmenter: Segmenter, writer: Writer, *, as_json: bool) -> int:

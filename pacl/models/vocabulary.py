@@ -104,6 +104,20 @@ class Vocabulary:
         return F.normalize(self.text.encode(texts).float(), dim=-1).cpu()
 
 
+def say_unknown(unknown: Sequence[str], known: int) -> str:
+    """A warning of one line that lists words that a model with a vocabulary of ``known`` words was never taught."""
+    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    words = ", ".join(map(repr, unknown[:NAMED])) + more
+    return f"this model knows {known} words and not {words}: expect nonsense for them (its model card lists the words)"
+
+
+def say_same(groups: Sequence[Sequence[str]]) -> str:
+    """A warning of one line that lists groups of prompts with the same embedding."""
+    parts = [" and ".join(f'"{prompt}"' for prompt in group[:NAMED]) for group in groups[:NAMED]]
+    more = f"; and {len(groups) - NAMED} more groups" if len(groups) > NAMED else ""
+    return f"{'; '.join(parts)}{more}: the same to this model, so only one of them can win"
+
+
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
     """A warning of one line that lists the prompts, one or more, each with its nearest word."""
     parts = [f'"{each.prompt}" (nearest: {each.nearest}, {each.cosine:.2f})' for each in found[:NAMED]]

@@ -6,21 +6,20 @@ import dataclasses
 import math
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pacl.errors import ArgumentError
 from pacl.files import atomic_write, save_json
 from pacl.images import save_image
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
-
-if TYPE_CHECKING:
-    from pacl.segmentation.segmenter import Segmentation
+from pacl.results.result import Result, score_maps
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Writer:
     formats: Collection[str]
     model: dict[str, Any]
 
-    def write(self, name: str, path: Path, image: np.ndarray, found: Segmentation) -> dict[str, Any]:
+    def write(self, name: str, path: Path, image: np.ndarray, found: Result) -> dict[str, Any]:
         """Write the files of one image, each atomically, and return its record.
 
         Args:
@@ -84,7 +83,7 @@ def printable(path: Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _labels(found: Segmentation, entries: dict[str, Callable[[dict[str, Any]], Any]]) -> list[dict[str, Any]]:
+def _labels(found: Result, entries: dict[str, Callable[[dict[str, Any]], Any]]) -> list[dict[str, Any]]:
     """The record of each label: its share of the pixels, its mean score (None if not finite), its box, its masks."""
     return [
         {
@@ -103,29 +102,29 @@ def _labels(found: Segmentation, entries: dict[str, Callable[[dict[str, Any]], A
 # --- Formats ----------------------------------------------------------------------------------------
 
 
-def _write_overlay(prefix: Path, image: np.ndarray, found: Segmentation) -> list[Path]:
+def _write_overlay(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
     path = _with_ending(prefix, "overlay.png")
     save_image(path, overlay(image, found.index, found.labels))
     return [path]
 
 
-def _write_mask(prefix: Path, image: np.ndarray, found: Segmentation) -> list[Path]:
+def _write_mask(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
     path = _with_ending(prefix, "mask.png")
     save_mask(path, found.index)
     return [path]
 
 
-def _write_heat_maps(prefix: Path, image: np.ndarray, found: Segmentation) -> list[Path]:
+def _write_heat_maps(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
     """All labels have the same colour scale, so that a label that is absent stays dark."""
-    limits, paths = score_limits(_score_maps(found)), []
-    for i, (label, scores) in enumerate(zip(found.labels, _score_maps(found), strict=True)):
+    limits, paths = score_limits(score_maps(found)), []
+    for i, (label, scores) in enumerate(zip(found.labels, score_maps(found), strict=True)):
         name = re.sub(r"[^\w]+", "-", label).strip("-")[:40] or "label"
         paths.append(_with_ending(prefix, f"heat-{i + 1}-{name}.png"))
         save_image(paths[-1], heat_map(image, scores, label, limits=limits))
     return paths
 
 
-def _write_npz(prefix: Path, image: np.ndarray, found: Segmentation) -> list[Path]:
+def _write_npz(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
     """``index`` [H, W], ``labels`` [C] and ``similarity`` float16 [C, H, W], as `numpy.load` reads them."""
     path = _with_ending(prefix, "npz")
     shape = (len(found.labels), *found.index.shape)
@@ -136,14 +135,9 @@ def _write_npz(prefix: Path, image: np.ndarray, found: Segmentation) -> list[Pat
                 np.lib.format.write_array(member, array, allow_pickle=False)
         with archive.open("similarity.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array_header_1_0(member, header)
-            for scores in _score_maps(found):
+            for scores in score_maps(found):
                 member.write(scores.astype(np.float16).tobytes())
     return [path]
-
-
-def _score_maps(found: Segmentation) -> Iterator[np.ndarray]:
-    """One map [H, W] at a time, because those of 150 labels of a large image would not fit in memory."""
-    return (found.score_map(i) for i in range(len(found.labels)))
 
 
 def _with_ending(prefix: Path, ending: str) -> Path:
@@ -161,7 +155,7 @@ class Format:
     """
 
     help: str
-    write: Callable[[Path, np.ndarray, Segmentation], list[Path]] | None = None
+    write: Callable[[Path, np.ndarray, Result], list[Path]] | None = None
     entry: Callable[[dict[str, Any]], Any] | None = None
 
 
@@ -177,3 +171,16 @@ FORMATS = {
     "npz": Format("index, labels and similarities for NumPy, NAME.npz", write=_write_npz),
 }
 DEFAULT_FORMATS = ("overlay", "mask", "rle")
+
+
+def check_formats(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of formats, each once; a text holds one or several with commas between them.
+
+    Raises:
+        ArgumentError: ``formats``: there are none, or one is not in `FORMATS`.
+    """
+    given = names.split(",") if isinstance(names, str) else names
+    chosen = tuple(dict.fromkeys(str(name).strip() for name in given if str(name).strip()))
+    if not chosen or any(name not in FORMATS for name in chosen):
+        raise ArgumentError("formats", ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
+    return chosen

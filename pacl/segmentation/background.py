@@ -1,7 +1,7 @@
 """Background rules: which pixels belong to none of the labels.
 
 To add a rule: a spelling in `parse_background`, and what it does in `Background.rejects` (from the class
-probabilities of a pixel) or in `pacl.segmentation.scoring.patch_scores` (one more score that competes).
+probabilities of a pixel) or in `pacl.segmentation.scoring.Offsets` (one more score that competes).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import warnings
@@ -126,9 +127,10 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
 
     config = open_clip.get_model_config(architecture)
     if config is None:
-        raise ArgumentError(
-            "model", name, f"open_clip has no architecture {architecture!r}; see open_clip.list_models()"
-        )
+        known = {each.lower(): each for each in open_clip.list_models()}
+        close = [known[each] for each in difflib.get_close_matches(architecture.lower(), known)]
+        hint = f"did you mean {', '.join(close)}?" if close else "pacl.list_models() lists those that there are"
+        raise ArgumentError("model", name, f"open_clip has no architecture {architecture!r}; {hint}")
     flag = bool(config.get("quick_gelu", False))
     known = open_clip.list_pretrained_tags_by_model(architecture)
     if tag in known:
@@ -149,6 +151,13 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
     else:
         clip = _create(name, architecture, pretrained=tag, quick_gelu=flag)
     return LoadedClip(name, clip, _tokenizer(name, architecture), flag)
+
+
+def pretrained_names(architecture: str) -> list[str]:
+    """The names of an architecture's pretrained weights, ``open_clip:NAME/TAG``; none for an unknown one."""
+    import open_clip
+
+    return [f"open_clip:{architecture}/{tag}" for tag in open_clip.list_pretrained_tags_by_model(architecture)]
 
 
 def _create(
