@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
 from pacl.models.head import SHIPPED
-from pacl.models.towers.open_clip_loading import pretrained_names
+from pacl.models.towers.open_clip_loading import vit_names
 
 Source = Literal["shipped", "open_clip"]
 
@@ -38,19 +38,6 @@ def list_models(pattern: str = "*", *, pretrained: bool = True) -> list[ModelNam
         pretrained: only models with pretrained weights; otherwise also ``open_clip:NAME/random`` for every
             architecture, random weights from a fixed seed.
     """
-    import open_clip
-
-    found = [ModelName(name, "shipped", True) for name in SHIPPED]
-    for architecture in open_clip.list_models():
-        if not _starts_untrained(open_clip.get_model_config(architecture)):
-            continue
-        names = pretrained_names(architecture) + [f"open_clip:{architecture}/random"] * (not pretrained)
-        found += [ModelName(name, "open_clip", False) for name in names]
-    return [model for model in found if fnmatchcase(model.name, pattern)]
-
-
-def _starts_untrained(config: dict[str, Any]) -> bool:
-    """Whether a configuration is that of open_clip's own ``VisionTransformer``; ResNets have a list of ``layers``."""
-    vision = config["vision_cfg"]
-    coca = vision.get("attentional_pool") or vision.get("output_tokens")
-    return not coca and not vision.get("timm_model_name") and isinstance(vision.get("layers", 12), int)
+    shipped = [ModelName(name, "shipped", True) for name in SHIPPED]
+    others = [ModelName(name, "open_clip", False) for name in vit_names(pretrained)]
+    return [model for model in [*shipped, *others] if fnmatchcase(model.name, pattern)]

@@ -160,6 +160,24 @@ def pretrained_names(architecture: str) -> list[str]:
     return [f"open_clip:{architecture}/{tag}" for tag in open_clip.list_pretrained_tags_by_model(architecture)]
 
 
+def vit_names(pretrained: bool = True) -> list[str]:
+    """The names of open_clip's own vision transformers with a linear projection.
+
+    Args:
+        pretrained: only those with pretrained weights; otherwise also ``open_clip:NAME/random`` of every architecture.
+    """
+    import open_clip
+
+    names = []
+    for architecture in open_clip.list_models():
+        vision = open_clip.get_model_config(architecture)["vision_cfg"]
+        coca = vision.get("attentional_pool") or vision.get("output_tokens")
+        resnet = isinstance(vision.get("layers"), list)
+        if not (coca or resnet or vision.get("timm_model_name")):
+            names += pretrained_names(architecture) + [f"open_clip:{architecture}/random"] * (not pretrained)
+    return names
+
+
 def _create(
     name: str, model: str, *, pretrained: str | None = None, load_weights: bool = True, quick_gelu: bool
 ) -> Any:
