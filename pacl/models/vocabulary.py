@@ -106,23 +106,27 @@ class Vocabulary:
 
 def say_unknown(unknown: Sequence[str], known: int) -> str:
     """A warning of one line that lists words that a model with a vocabulary of ``known`` words was never taught."""
-    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-    words = ", ".join(map(repr, unknown[:NAMED])) + more
-    return f"this model knows {known} words and not {words}: expect nonsense for them (its model card lists the words)"
+    words = ", ".join([*map(repr, unknown[:NAMED]), *_rest(len(unknown))])
+    return f"this model knows {known} words and not {words}: the masks of prompts with them mean nothing"
 
 
 def say_same(groups: Sequence[Sequence[str]]) -> str:
     """A warning of one line that lists groups of prompts with the same embedding."""
-    parts = [" and ".join(f'"{prompt}"' for prompt in group[:NAMED]) for group in groups[:NAMED]]
-    more = f"; and {len(groups) - NAMED} more groups" if len(groups) > NAMED else ""
-    return f"{'; '.join(parts)}{more}: the same to this model, so only one of them can win"
+    parts = [
+        " and ".join([*(f'"{prompt}"' for prompt in group[:NAMED]), *_rest(len(group))]) for group in groups[:NAMED]
+    ]
+    return f"{'; '.join([*parts, *_rest(len(groups))])}: the same to this model, so only one of them can win"
+
+
+def _rest(count: int) -> list[str]:
+    """The number of things that are not listed, of ``count``, as the end of a list."""
+    return [f"{count - NAMED} more"] if count > NAMED else []
 
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
     """A warning of one line that lists the prompts, one or more, each with its nearest word."""
     parts = [f'"{each.prompt}" (nearest: {each.nearest}, {each.cosine:.2f})' for each in found[:NAMED]]
-    if len(found) > NAMED:
-        parts.append(f"{len(found) - NAMED} more")
+    parts += _rest(len(found))
     many = len(found) > 1
     subject = f"{', '.join(parts[:-1])} and {parts[-1]}" if many else parts[0]
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from pacl.segmentation.settings import SegmenterSettings
 
 FORMAT = "pacl-image-embedding"
-ENCODING_SETTINGS = ("size", "scales", "interpolation", "window", "window_step", "stride", "accumulate")
-"""The settings that patch vectors depend on; all others act in `Segmenter.predict`."""
+PREDICT_SETTINGS = frozenset(
+    ("background", "min_area", "logit_scale", "prior", "templates", "refine", "refine_on", "dilations")
+)
+"""The settings that act in `Segmenter.predict`. What patch vectors depend on are all others but `SPEED_SETTINGS`."""
+SPEED_SETTINGS = frozenset(("window_batch", "precision"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class ImageEmbedding:
             raise UserError(f"{path} cannot be read as an image embedding ({error})") from None
         if about.get("format") != FORMAT:
             raise UserError(f"{path} is not an image embedding that ImageEmbedding.save wrote")
-        layout = {key: tuple(value) for key, value in about["layout"].items()}
+        layout = {key: tuple(value) if isinstance(value, list) else value for key, value in about["layout"].items()}
         patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
         return cls(EncodedImage(patches, tensors.get("guide"), about["source"]), about["made_by"])
 
@@ -116,7 +120,8 @@ def made_by(model: PACL, settings: SegmenterSettings) -> dict[str, Any]:
         model: checksums of its backbone and its head are taken.
         settings: with those that were left to the model resolved, see `Segmenter.resolved_settings`.
     """
-    own = {name: getattr(settings, name) for name in ENCODING_SETTINGS}
+    skipped = PREDICT_SETTINGS | SPEED_SETTINGS
+    own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
     return {
         "backbone": model.clip.checksum(),
         "head": weights_checksum(model.head_state()),

@@ -75,10 +75,10 @@ def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: floa
     """
     query = encoded.query
     rows = [n for n, prompt in enumerate(query.prompts) if prompt in set(asked)]
-    texts = encoded.texts[rows].double()
+    texts = encoded.texts[rows].cpu().double()  # (MPS has no float64)
     # Equal vectors have equal projections on any direction, so they are neighbours when sorted by one: comparing
     # neighbours alone takes thousands of prompts, too.
-    direction = torch.linspace(1, 2, texts.shape[1], dtype=texts.dtype, device=texts.device)
+    direction = torch.linspace(1, 2, texts.shape[1], dtype=texts.dtype)
     order = (texts @ direction).argsort()
     same = (texts[order[1:]] * texts[order[:-1]]).sum(-1) > 1 - tolerance
     groups = [[rows[int(order[0])]]]

@@ -206,7 +206,7 @@ class Segmenter:
         vocabulary = self.model.clip.vocabulary
         if vocabulary is not None:
             wordless = [prompt for prompt in prompts if not split_words(prompt)]
-            around = [fill(template, "") for template in self.templates]
+            around = [text for template in self.templates if (text := fill(template, "").strip(" .,"))]
             if unknown := list(dict.fromkeys([*unknown_words([*prompts, *around], vocabulary), *wordless])):
                 doubts.append((UnknownWords, say_unknown(unknown, len(vocabulary))))
         if unfamiliar := self.vocabulary.unfamiliar(prompts):
