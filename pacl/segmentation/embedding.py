@@ -30,6 +30,7 @@ PREDICT_SETTINGS = frozenset(
 )
 """The settings that act in `Segmenter.predict`. What patch vectors depend on are all others but `SPEED_SETTINGS`."""
 SPEED_SETTINGS = frozenset(("window_batch", "precision"))
+"""The settings that change the last digits of patch vectors at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ class ImageEmbedding:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {}).get("pacl", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read as an image embedding ({error})") from None
         if about.get("format") != FORMAT:
             raise UserError(f"{path} is not an image embedding that ImageEmbedding.save wrote")
