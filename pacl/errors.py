@@ -37,3 +37,7 @@ class OtherDenseVariant(UserWarning):
 
 class UnfamiliarWords(UserWarning):
     """Prompts are far from all words that a head was trained on, see `pacl.models.vocabulary`."""
+
+
+class ImageWarning(UserWarning):
+    """Of an image file, not all is used or can be seen, see `pacl.images.open_image`."""
