@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from pacl.errors import ImageWarning, UserError
 from pacl.files import atomic_write
+from pacl.image_folders import READABLE, UNREAD_SUFFIXES
 from pacl.image_repair import repaired
 
 if TYPE_CHECKING:
@@ -27,20 +27,8 @@ MAX_PIXELS = 200_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "QOI")
 
 
-def _suffixes(names: str) -> frozenset[str]:
-    return frozenset(f".{name}" for name in names.split())
-
-
-IMAGE_SUFFIXES = _suffixes(
-    "jpg jpeg jpe jfif jif pjpeg pjp png apng webp gif bmp dib tif tiff mpo ppm pgm pbm pnm pfm "
-    "jp2 j2k j2c jpc jpf jpx avif avifs ico tga icb vda vst qoi"
-)
-UNREAD_SUFFIXES = _suffixes(
-    "heic heif hif heics jxl jxr wdp svg svgz eps psd psb xcf exr hdr dds pcx sgi cur icns "
-    "dng cr2 cr3 crw nef nrw arw srf sr2 orf rw2 raf pef srw x3f 3fr iiq erf kdc dcr mrw rwl raw"
-)
-"""Of image files in formats that are not read: phones' HEIC, JPEG XL, camera raw and files of drawing programs."""
-_READABLE = "ordinary JPEG, PNG, WebP, GIF, BMP and TIFF files work"
+SOFTWARE = "pacl"
+"""The text chunk "Software" of every PNG that is written here, by which results are told from photos."""
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
 
@@ -107,7 +95,7 @@ def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: in
     except UserError:
         raise
     except Image.UnidentifiedImageError:
-        advice = "convert it to JPEG or PNG" if path.suffix.lower() in UNREAD_SUFFIXES else _READABLE
+        advice = "convert it to JPEG or PNG" if path.suffix.lower() in UNREAD_SUFFIXES else READABLE
         raise UserError(f"{path} is not an image that can be read: {advice}") from None
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied") from None
@@ -143,99 +131,6 @@ def _content(file: Path | io.BytesIO) -> bytes:
     return file.getvalue() if isinstance(file, io.BytesIO) else file.read_bytes()
 
 
-@dataclass
-class FolderContent:
-    """What `search_folder` found, each sorted by path.
-
-    Attributes:
-        images: Files with a suffix of `IMAGE_SUFFIXES`.
-        unread: Image files in other formats, image files whose suffix does not say so, and folders that cannot be
-            opened.
-    """
-
-    images: list[Path] = field(default_factory=list)
-    unread: list[Path] = field(default_factory=list)
-
-
-def search_folder(folder: str | Path, recursive: bool = False) -> FolderContent:
-    """The image files of a folder; hidden ones and those in hidden folders are left out.
-
-    Links to files and folders are followed, except where a folder would then contain itself.
-
-    Raises:
-        UserError: The folder is missing or not a folder.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        raise UserError(f"{folder} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
-    found = FolderContent()
-    _search(folder, recursive, found, frozenset())
-    return FolderContent(sorted(found.images), sorted(found.unread))
-
-
-def _search(folder: Path, recursive: bool, found: FolderContent, above: frozenset[str]) -> None:
-    """Add the files of a folder to ``found``; ``above`` are the real paths of the folders that lead to it."""
-    above |= {os.path.realpath(folder)}
-    try:
-        with os.scandir(folder) as entries:
-            files = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        found.unread.append(folder)
-        return
-    for entry in files:
-        path, suffix = folder / entry.name, os.path.splitext(entry.name)[1].lower()
-        if entry.is_dir():
-            if recursive and os.path.realpath(path) not in above:
-                _search(path, recursive, found, above)
-        elif not entry.is_file():
-            continue
-        elif suffix in IMAGE_SUFFIXES:
-            found.images.append(path)
-        elif suffix in UNREAD_SUFFIXES or _starts_like_an_image(path):
-            found.unread.append(path)
-
-
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
-
-
-def _starts_like_an_image(path: Path) -> bool:
-    """Whether a file of an unknown suffix starts as JPEG, PNG, GIF, WebP, AVIF and HEIC files do."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(12)
-    except OSError:
-        return False
-    in_box = start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"heic", b"heix", b"mif1")
-    return start.startswith(_SIGNATURES) or (start[:4], start[8:]) == (b"RIFF", b"WEBP") or in_box
-
-
-def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """The image files of a folder, by suffix (see `IMAGE_SUFFIXES`), sorted by path; see `search_folder`.
-
-    Raises:
-        UserError: The folder is missing, not a folder, or has no images that can be read.
-    """
-    found = search_folder(folder, recursive)
-    if not found.images:
-        raise no_images(folder, found.unread)
-    return found.images
-
-
-def no_images(folder: str | Path, unread: list[Path]) -> UserError:
-    """The error for a folder that has none that can be read."""
-    if unread:
-        return UserError(f"{folder} has no images that can be read, {say_unread(unread)}")
-    return UserError(f"{folder} has no images: {_READABLE}")
-
-
-def say_unread(unread: list[Path]) -> str:
-    """How many files look like images and are not read, the names of some, and what would work."""
-    names = ", ".join(path.name for path in unread[:5]) + ("" if len(unread) <= 5 else ", ...")
-    return f"{len(unread)} that cannot: {names}; convert them to JPEG or PNG, with such a suffix"
-
-
 def save_image(path: str | Path, image: np.ndarray) -> None:
     """Write RGB uint8 [H, W, 3] as JPEG, WebP or else PNG, by the suffix of the path.
 
@@ -244,7 +139,14 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     """
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, format=kind, quality=92)
+        Image.fromarray(image).save(temporary, format=kind, quality=92, pnginfo=png_text())
+
+
+def png_text() -> PngInfo:
+    """The text chunks of a PNG: who wrote it, see `SOFTWARE`."""
+    text = PngInfo()
+    text.add_text("Software", SOFTWARE)
+    return text
 
 
 def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bicubic") -> ArrayOrTensor:
@@ -324,7 +226,7 @@ def _deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | No
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image.load()
         return np.asarray(image)
-    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[-1]) for tile in image.tile):
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ())):
         return None
     import cv2
 
