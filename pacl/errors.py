@@ -45,3 +45,7 @@ class UnknownWords(UserWarning):
 
 class SameEmbedding(UserWarning):
     """Prompts of different labels have the same embedding: the model cannot tell them apart."""
+
+
+class ImageWarning(UserWarning):
+    """Of an image file, not all is used or can be seen, see `pacl.images.open_image`."""

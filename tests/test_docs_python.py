@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import shutil
 from pathlib import Path
@@ -78,10 +79,10 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for snippet in SNIPPETS:
         exec(snippet, names)
     assert names["found"].index.shape == open_image("cat.jpg").shape[:2]
-    assert {path.name for path in Path("out").iterdir()} == {"cat.overlay.png", "cat.mask.png", "cat.json", "coco.json"}
-    assert [image["id"] for image in names["coco"]["images"]] == [1, 2]
-    ids = [annotation["id"] for annotation in names["coco"]["annotations"]]
-    assert ids == list(range(1, len(ids) + 1))
+    written = {"cat.overlay.png", "cat.mask.png", "cat.json", "coco.json", "coco/annotations.json"}
+    assert {str(path.relative_to("out")) for path in Path("out").rglob("*.*")} == written
+    dataset = json.loads(Path("out/coco/annotations.json").read_text())
+    assert [image["file_name"] for image in dataset["images"]] == ["cat.jpg", "image-1"]
 
 
 def test_links_lead_somewhere() -> None:

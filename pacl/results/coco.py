@@ -73,28 +73,41 @@ def dataset(
     Raises:
         ArgumentError: ``masks`` is neither.
     """
-    if masks not in get_args(Masks):
-        raise ArgumentError("masks", masks, f"choose from {', '.join(get_args(Masks))}")
     height, width = index.shape
-    annotations: list[dict[str, Any]] = []
-    for category, rle in enumerate(rles(index, len(labels)), start=1):
-        if bounds := box(rle):
-            annotations.append(
-                {
-                    "id": first_id + len(annotations),
-                    "image_id": image_id,
-                    "category_id": category,
-                    "segmentation": rle if masks == "rle" else polygons_of_rle(rle),
-                    "area": int(coco_mask.area(rle)),
-                    "bbox": bounds,
-                    "iscrowd": 0,
-                }
-            )
     return {
         "images": [{"id": image_id, "file_name": file_name, "width": width, "height": height}],
-        "annotations": annotations,
-        "categories": [{"id": i, "name": label, "supercategory": ""} for i, label in enumerate(labels, start=1)],
+        "annotations": [
+            {"id": i, "image_id": image_id, **each}
+            for i, each in enumerate(label_annotations(index, len(labels), masks), start=first_id)
+        ],
+        "categories": categories(labels),
     }
+
+
+def categories(labels: Sequence[str]) -> list[dict[str, Any]]:
+    """COCO's categories: the labels, with ids 1, 2, ..."""
+    return [{"id": i, "name": label, "supercategory": ""} for i, label in enumerate(labels, start=1)]
+
+
+def label_annotations(index: np.ndarray, count: int, masks: Masks = "rle") -> list[dict[str, Any]]:
+    """COCO's annotation of each label 1..count that has pixels, without ids of image and annotation.
+
+    Raises:
+        ArgumentError: ``masks`` is neither of its values.
+    """
+    if masks not in get_args(Masks):
+        raise ArgumentError("masks", masks, f"choose from {', '.join(get_args(Masks))}")
+    return [
+        {
+            "category_id": category,
+            "segmentation": rle if masks == "rle" else polygons_of_rle(rle),
+            "area": int(coco_mask.area(rle)),
+            "bbox": bounds,
+            "iscrowd": 0,
+        }
+        for category, rle in enumerate(rles(index, count), start=1)
+        if (bounds := box(rle))
+    ]
 
 
 def polygons_of_rle(rle: dict[str, Any]) -> list[list[float]]:

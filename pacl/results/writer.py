@@ -7,16 +7,17 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pacl.errors import ArgumentError
-from pacl.files import atomic_write, save_json
+from pacl.files import atomic_write, save_json, write_together
 from pacl.images import save_image
 from pacl.results.coco import box, polygons_of_rle, rles
+from pacl.results.coco_dataset import DATASET_FILE, CocoDataset
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
 from pacl.results.result import Result, score_maps
@@ -35,15 +36,42 @@ class Writer:
     out: Path
     formats: Collection[str]
     model: dict[str, Any]
+    datasets: list[CocoDataset] = field(default_factory=list, init=False, repr=False)
 
-    def write(self, name: str, path: Path, image: np.ndarray, found: Result) -> dict[str, Any]:
-        """Write the files of one image, each atomically, and return its record.
+    def start(self, labels: Sequence[str], images: Sequence[str]) -> None:
+        """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
+
+        Args:
+            labels: names of the labels.
+            images: names of the images in those files.
+
+        Raises:
+            UserError: such a file of an earlier run does not go with these labels and images.
+        """
+        names = [printable(Path(image)) for image in images]
+        for key, each in FORMATS.items():
+            if each.dataset and key in self.formats:
+                self.datasets.append(each.dataset(self.out, labels, names))
+
+    def finish(self) -> list[Path]:
+        """Write the files of the whole run, with the images so far, and return their paths.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        return [each.save() for each in self.datasets]
+
+    def write(
+        self, name: str, path: Path, image: np.ndarray, found: Result, place: str | None = None
+    ) -> dict[str, Any]:
+        """Write the files of one image, all or none of them, and return its record.
 
         Args:
             name: of its files, without a suffix.
             path: of the image.
             image: RGB uint8 [H, W, 3].
             found: its segmentation.
+            place: of the image in the files of the whole run; None: the name of its file.
 
         Returns:
             The record: JSON-serialisable, and the same for the same image, prompts and model.
@@ -51,6 +79,13 @@ class Writer:
         Raises:
             UserError: a file cannot be written.
         """
+        with write_together():
+            record = self._write(name, path, image, found)
+        for dataset in self.datasets:
+            dataset.add(printable(Path(place or path.name)), record, found.index)
+        return record
+
+    def _write(self, name: str, path: Path, image: np.ndarray, found: Result) -> dict[str, Any]:
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
         prefix = self.out / name
         files = {
@@ -146,17 +181,19 @@ def _with_ending(prefix: Path, ending: str) -> Path:
 
 @dataclass(frozen=True)
 class Format:
-    """An output format: files of its own, or an entry for each label in the record ``NAME.json``.
+    """An output format: files of its own, an entry for each label in the record ``NAME.json``, or a file for the run.
 
     Attributes:
         help: one line for the command's ``--help``.
         write: given the path without its ending, the image and its segmentation, writes files and returns their paths.
         entry: given the COCO RLE of a label, returns a JSON-serialisable value.
+        dataset: given the folder of results, the labels and the names of the images, returns the file of the run.
     """
 
     help: str
     write: Callable[[Path, np.ndarray, Result], list[Path]] | None = None
     entry: Callable[[dict[str, Any]], Any] | None = None
+    dataset: Callable[[Path, Sequence[str], Sequence[str]], CocoDataset] | None = None
 
 
 # To add a format, write a function as described at `Format` and add an entry here: the command's --format, its help
@@ -168,9 +205,17 @@ FORMATS = {
     "heat": Format("cosine similarity of each label as a heat map, NAME.heat-ID-LABEL.png", write=_write_heat_maps),
     "rle": Format("COCO run lengths in the record NAME.json", entry=lambda rle: rle),
     "polygons": Format("COCO polygons in the record NAME.json", entry=polygons_of_rle),
+    "coco": Format(
+        "one COCO data set of all images, for annotation tools, annotations.json: a polygon annotation for each label",
+        dataset=CocoDataset,
+    ),
     "npz": Format("index, labels and similarities for NumPy, NAME.npz", write=_write_npz),
 }
 DEFAULT_FORMATS = ("overlay", "mask", "rle")
+RESULT_ENDINGS = re.compile(r"\.(overlay|mask|heat-\d+-[^/]*)\.png$")
+"""Of the images that these formats write."""
+RUN_FILES = (DATASET_FILE,)
+"""Names in the folder of results that no image's record may have."""
 
 
 def check_formats(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -216,7 +216,8 @@ class Segmentation:
         Args:
             folder: Made if it is missing.
             name: Of the files, without a suffix; None is the name of the image's file, or `image` without one.
-            formats: Some of overlay, mask, heat, rle, polygons and npz, see `pacl.results.writer.FORMATS`.
+            formats: Some of overlay, mask, heat, rle, polygons, coco (one file of all results that are saved to the
+                folder with the same labels) and npz, see `pacl.results.writer.FORMATS`.
             image: As for `overlay`.
 
         Returns:
@@ -231,7 +232,11 @@ class Segmentation:
         path = Path(given) if isinstance(given, (str, Path)) else None
         name = name or (path.stem if path else "image")
         writer = Writer(make_folder(folder, "folder"), chosen, self.model)
-        return writer.write(name, path or Path(name), pixels, self)
+        path = path or Path(name)
+        writer.start(self.labels, [path.name])
+        record = writer.write(name, path, pixels, self)
+        run_files = [str(file) for file in writer.finish()]
+        return {**record, "files": {**record["files"], **({"coco": run_files} if run_files else {})}}
 
     def to_coco(
         self, file_name: str | None = None, *, image_id: int = 1, first_id: int = 1, masks: coco.Masks = "rle"

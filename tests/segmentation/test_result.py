@@ -170,6 +170,7 @@ def test_every_form_of_an_image_is_drawn_alike(form: str, tmp_path: Path) -> Non
 
 def test_save_writes_what_the_command_writes(found: Segmentation, tmp_path: Path) -> None:
     record = found.save(tmp_path / "new" / "folder", "square", formats=tuple(FORMATS))
+    assert Path(record["files"].pop("coco")[0]).name == "annotations.json"
     assert json.loads((tmp_path / "new" / "folder" / "square.json").read_text()) == json.loads(json.dumps(record))
     assert [label["share"] for label in record["labels"]] == found.shares
     assert set(record["files"]) == {"overlay", "mask", "heat", "npz", "json"}
