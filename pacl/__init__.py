@@ -9,28 +9,50 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pacl.errors import UserError
+    from pacl.errors import (
+        ArgumentError,
+        FallbackModel,
+        OtherDenseVariant,
+        SameEmbedding,
+        UnfamiliarWords,
+        UnknownWords,
+        UserError,
+    )
+    from pacl.images import open_image
     from pacl.models.backbone import Backbone, load_backbone
+    from pacl.models.catalogue import ModelName, list_models
     from pacl.models.embedder import PatchEmbedder
     from pacl.models.loading import load_model
     from pacl.models.model import PACL
     from pacl.prompts import Label
-    from pacl.segmentation.segmenter import Segmentation, Segmenter
+    from pacl.segmentation.embedding import ImageEmbedding
+    from pacl.segmentation.result import Segmentation
+    from pacl.segmentation.segmenter import Segmenter
     from pacl.segmentation.settings import SegmenterSettings
     from pacl.training.loss import contrastive_loss
 
 _HOMES = {
+    "ArgumentError": "errors",
     "Backbone": "models.backbone",
+    "FallbackModel": "errors",
+    "ImageEmbedding": "segmentation.embedding",
     "Label": "prompts",
+    "ModelName": "models.catalogue",
+    "OtherDenseVariant": "errors",
     "PACL": "models.model",
     "PatchEmbedder": "models.embedder",
-    "Segmentation": "segmentation.segmenter",
+    "SameEmbedding": "errors",
+    "Segmentation": "segmentation.result",
     "Segmenter": "segmentation.segmenter",
     "SegmenterSettings": "segmentation.settings",
+    "UnfamiliarWords": "errors",
+    "UnknownWords": "errors",
     "UserError": "errors",
     "contrastive_loss": "training.loss",
+    "list_models": "models.catalogue",
     "load_backbone": "models.backbone",
     "load_model": "models.loading",
+    "open_image": "images",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.messages import run_verb, say, shown_warnings
-from pacl.cli.model import choose_device
+from pacl.cli.inputs import find_images
+from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.parser import new_parser
-from pacl.errors import ArgumentError, FallbackModel, UserError
+from pacl.errors import ArgumentError, FallbackModel, ImageWarning, UserError
 from pacl.files import make_folder
-from pacl.images import list_images, open_image
+from pacl.images import open_image
+from pacl.models.device import choose_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,10 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.limit < 1:
         raise ArgumentError("limit", args.limit, "must be at least 1")
-    photos = some(find_photos(args.photos), args.limit)
+    found = find_images(args.photos, prompts=False)
+    for note in found.notes():
+        say(PROG, f"note: {note}")
+    photos = some([file.path for file in found.files], args.limit)
     device = choose_device(args.device)
-
-    from rich.console import Console
 
     from pacl.models.head import CARD, CONFIG, SHIPPED, is_head, shipped_folder
     from pacl.models.loading import load_model
@@ -74,34 +76,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
     with shown_warnings("pacl", FallbackModel):
-        model = load_model(args.model, device=device)
+        model = load_model(args.model, device=device, fallback=True)
     broken: list[UserError] = []
     try:
-        calibrate(model, decoded(photos, broken))
+        with shown_warnings(PROG, ImageWarning):
+            calibrate(model, decoded(photos, broken))
     except ValueError as error:
         raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
     card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")
-    Console(highlight=False, soft_wrap=True).print(
-        f"{out}: calibrated on {len(photos) - len(broken):,} photos; "
-        f"a text is present from a score of {model.config.presence:.3f}",
-        markup=False,
-    )
+    with printing():
+        print(
+            f"{out}: calibrated on {len(photos) - len(broken):,} photos; "
+            f"a text is present from a score of {model.config.presence:.3f}"
+        )
     return 0
-
-
-def find_photos(places: Sequence[str]) -> list[Path]:
-    """The photos in files and folders (with their subfolders), in the order given.
-
-    Raises:
-        UserError: A place does not exist, or is a folder without photos.
-    """
-    found: list[Path] = []
-    for place in map(Path, places):
-        found += [place] if place.is_file() else list_images(place, recursive=True)
-    return found
 
 
 def some(photos: Sequence[Path], count: int) -> Sequence[Path]:

@@ -37,3 +37,15 @@ class OtherDenseVariant(UserWarning):
 
 class UnfamiliarWords(UserWarning):
     """Prompts are far from all words that a head was trained on, see `pacl.models.vocabulary`."""
+
+
+class UnknownWords(UserWarning):
+    """Prompts have words that a model with a closed vocabulary was never taught, or no words at all."""
+
+
+class SameEmbedding(UserWarning):
+    """Prompts of different labels have the same embedding: the model cannot tell them apart."""
+
+
+class ImageWarning(UserWarning):
+    """Of an image file, not all is used or can be seen, see `pacl.images.open_image`."""

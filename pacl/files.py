@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from pacl.errors import ArgumentError, UserError
 
 _counter = itertools.count()
+_group: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("group", default=None)
+"""In a `write_together`: the temporary files that are complete, and their paths."""
 
 
 def make_folder(folder: str | Path, argument: str = "out") -> Path:
@@ -50,15 +54,56 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}-{next(_counter)}{path.suffix}")
+    group, complete = _group.get(), False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
         yield temporary
-        os.replace(temporary, path)
+        if group is None:
+            os.replace(temporary, path)
+        else:
+            group.append((temporary, path))
+        complete = True
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise _cannot_write(path, error) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if not complete:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def write_together() -> Iterator[None]:
+    """The files of all `atomic_write` in the block appear when it succeeds, in order; if it fails, none does.
+
+    Raises:
+        UserError: a file cannot be renamed.
+    """
+    files: list[tuple[Path, Path]] = []
+    token = _group.set(files)
+    try:
+        yield
+        for temporary, path in files:
+            try:
+                os.replace(temporary, path)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+    finally:
+        _group.reset(token)
+        for temporary, _ in files:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written ({error.strerror or error})")
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether no other file can be written, either: the disk is full or read-only, or the user's share is used up."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def save_json(path: str | Path, value: Any) -> None:

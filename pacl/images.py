@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,24 +12,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
-from pacl.errors import UserError
+from pacl.errors import ImageWarning, UserError
 from pacl.files import atomic_write
+from pacl.image_folders import READABLE, UNREAD_SUFFIXES
+from pacl.image_repair import repaired
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 200_000_000
 # Only these decoders: others start external programs (EPS) or are used by malicious files only.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
-IMAGE_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "jpe", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
-        *("mpo", "ppm", "pgm", "pbm", "pnm", "jp2", "avif", "ico", "tga"),
-    )
-)
-_READABLE = "ordinary JPEG, PNG, WebP, GIF, BMP and TIFF files work"
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "QOI")
+
+
+SOFTWARE = "pacl"
+"""The text chunk "Software" of every PNG that is written here, by which results are told from photos."""
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
 
@@ -37,8 +37,9 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
     """Read an image as a viewer shows it.
 
     The EXIF orientation is applied. Greyscale, 1-bit, palette and CMYK images become RGB; 16-bit values are scaled, not
-    clipped; transparent pixels are blended with white; of an animation, the first frame is used. Colour profiles are
-    ignored, as in CLIP's own preprocessing.
+    clipped, by the smallest of 8, 10, 12, 14 and 16 bits that holds them all; transparent pixels are blended with
+    white; of an animation or of several pages, the first is used. Colour profiles are ignored, as in CLIP's own
+    preprocessing.
 
     Args:
         path: The file.
@@ -51,6 +52,10 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
 
     Raises:
         UserError: The file is missing, a folder, empty, not an image, broken, or too large.
+
+    Warns:
+        ImageWarning: There are further frames or pages, the last rows of a JPEG are missing (more missing rows are an
+            error), or all but a few pixels of a deep image are nearly black.
     """
     path = Path(path)
     try:
@@ -76,21 +81,21 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS, short_sid
 
 def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: int | None) -> np.ndarray:
     try:
-        with _open(file) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise UserError(
-                    f"{path} is too large: {width} x {height} pixels, "
-                    f"the limit is {max_pixels / 1e6:g} million; scale it down first"
-                )
-            if short_side is not None and image.format == "JPEG":
-                image.draft(None, (short_side, short_side))  # the smallest size with both sides at least this
-            with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
-                return np.require(_to_rgb(image), requirements=("C", "W"))  # torch wants it writable
+        try:
+            return _decode_once(file, path, max_pixels, short_side)
+        except (OSError, ValueError) as error:  # (UserError is a ValueError; nothing repairs it)
+            content = None if isinstance(error, (UserError, Image.UnidentifiedImageError)) else _content(file)
+            mended = repaired(content, error) if content is not None else None
+            if mended is None:
+                raise
+        image = _decode_once(io.BytesIO(mended.content), path, max_pixels, short_side)
+        if mended.complaint:
+            warnings.warn(f"{path} {mended.complaint}", ImageWarning, stacklevel=3)
+        return image
     except UserError:
         raise
     except Image.UnidentifiedImageError:
-        advice = "convert it to JPEG or PNG" if path.suffix.lower() in (".heic", ".heif") else _READABLE
+        advice = "convert it to JPEG or PNG" if path.suffix.lower() in UNREAD_SUFFIXES else READABLE
         raise UserError(f"{path} is not an image that can be read: {advice}") from None
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied") from None
@@ -100,28 +105,30 @@ def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: in
         raise UserError(f"{path} is broken or truncated ({_one_line(error)}): save or download it again") from None
 
 
-def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """The image files of a folder, by suffix (see `IMAGE_SUFFIXES`), sorted by path; hidden files are left out.
+def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: int | None) -> np.ndarray:
+    with _open(file) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise UserError(
+                f"{path} is too large: {width} x {height} pixels, "
+                f"the limit is {max_pixels / 1e6:g} million; scale it down first"
+            )
+        if short_side is not None and image.format == "JPEG":
+            image.draft(None, (short_side, short_side))  # the smallest size with both sides at least this
+        frames = _frames(image)
+        with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
+            deep = _deep_values(image, file)
+            pixels = np.require(_to_rgb(image, deep), requirements=("C", "W"))  # torch wants it writable
+    if frames > 1:
+        warnings.warn(f"{path} has {frames} frames or pages: only the first is used", ImageWarning, stacklevel=4)
+    if deep is not None and pixels.any() and np.percentile(pixels, 99) < _NEARLY_BLACK:
+        message = f"{path} has a few bright pixels and is nearly black elsewhere: stretch its values first"
+        warnings.warn(message, ImageWarning, stacklevel=4)
+    return pixels
 
-    Raises:
-        UserError: The folder is missing, not a folder, or has no images.
-    """
-    folder = Path(folder)
-    if not folder.exists():
-        raise UserError(f"{folder} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder")
-    found = (
-        path
-        for path in folder.glob("**/*" if recursive else "*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    paths = sorted(found)
-    if not paths:
-        raise UserError(f"{folder} has no images: {_READABLE}")
-    return paths
+
+def _content(file: Path | io.BytesIO) -> bytes:
+    return file.getvalue() if isinstance(file, io.BytesIO) else file.read_bytes()
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
@@ -132,7 +139,14 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     """
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, format=kind, quality=92)
+        Image.fromarray(image).save(temporary, format=kind, quality=92, pnginfo=png_text())
+
+
+def png_text() -> PngInfo:
+    """The text chunks of a PNG: who wrote it, see `SOFTWARE`."""
+    text = PngInfo()
+    text.add_text("Software", SOFTWARE)
+    return text
 
 
 def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bicubic") -> ArrayOrTensor:
@@ -184,29 +198,78 @@ def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bi
 # --- Pillow ---------------------------------------------------------------------------------------
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Decode the first frame: [H, W, 3] uint8, upright."""
+_NEARLY_BLACK = 8  # of 255
+
+
+def _frames(image: Image.Image) -> int:
+    """Number of frames or pages that a viewer would show; the previews in a phone's MPO and in a TIFF are none."""
+    if image.format in ("MPO", "ICO"):
+        return 1
+    try:
+        frames = getattr(image, "n_frames", 1)
+        if image.format == "TIFF" and frames > 1:
+            image.seek(1)
+            smaller = int(image.tag_v2.get(254, 0)) & 1  # type: ignore[attr-defined]  # NewSubfileType: reduced
+            image.seek(0)
+            return 1 if smaller else frames
+    except Exception:  # what follows the first frame may be damaged
+        image.seek(0)
+        return 1
+    return frames
+
+
+def _deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | None:
+    """Integer values [H, W] or [H, W, 3] of an image of 16 or 32 bits a channel, not yet upright; None for 8 bits.
+
+    Pillow has no mode for 16-bit colour and keeps the upper 8 bits only, so OpenCV decodes such files.
+    """
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image.load()
+        return np.asarray(image)
+    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ())):
+        return None
+    import cv2
+
+    values = cv2.imdecode(np.frombuffer(_content(file), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] != 3:
+        return None
+    return values[..., ::-1]
+
+
+def _to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
+    """Decode the first frame: [H, W, 3] uint8, upright; of a deep image (see `_deep_values`) from its values."""
     image.load()
+    if deep is not None:
+        exif = image.getexif()
+        image = Image.fromarray(_to_8_bits(deep, image.mode == "F"))
+        image.getexif().update({tag: exif[tag] for tag in (_ORIENTATION,) if tag in exif})
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception:  # damaged EXIF data: ignore the orientation
         image.info.pop("exif", None)
-    if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float32) / 257)  # 65535 -> 255
-    if image.mode in ("I", "F"):  # 32-bit: the range is not in the file, so guess it from the values
-        values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
-        top = float(values.max())
-        full = next((full for full in (1.0 if image.mode == "F" else 255.0, 255.0, 65535.0) if top <= full), top)
-        return _grey(values * (255 / full))
+    return pillow_to_rgb(image)
+
+
+def pillow_to_rgb(image: Image.Image) -> np.ndarray:
+    """A Pillow image as RGB, uint8 [H, W, 3], with the values of `open_image`, but not turned by its EXIF data."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image), image.mode == "F"))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _grey(values: np.ndarray) -> np.ndarray:
-    """[H, W] float in 0..255 -> [H, W, 3] uint8."""
-    return np.repeat(np.clip(np.rint(values), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+_ORIENTATION = 0x0112
+_FULL = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
+
+
+def _to_8_bits(values: np.ndarray, real: bool) -> np.ndarray:
+    """Scale to uint8. How many of its bits a deep file uses is not in the file, so guess it from the values."""
+    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    top = float(values.max())
+    full = next((full for full in ((1.0,) if real else ()) + _FULL if top <= full), top)
+    return np.clip(np.rint(values * (255 / full)), 0, 255).astype(np.uint8)
 
 
 _pillow_limit = threading.Lock()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pacl.class_files import label_lines, text_lines
 from pacl.errors import ArgumentError, UserError
 
 MAX_LABELS = 65_534
@@ -43,21 +46,28 @@ def parse_prompt(text: str) -> Label:
 
     Raises:
         UserError: The prompt or the label is empty.
+
+    Warns:
+        UserWarning: A synonym is repeated.
     """
     left, equals, right = text.rpartition("=")
     prompts, name = (left, _join_spaces(right)) if equals else (right, "")
-    synonyms = tuple(dict.fromkeys(_join_spaces(prompt) for prompt in prompts.split(";") if prompt.strip()))
+    given = Counter(_join_spaces(prompt) for prompt in prompts.split(";") if prompt.strip())
+    synonyms = tuple(given)
     if not synonyms:
         raise UserError(f'empty prompt "{text}": write it as "a dog" or "a dog=label"')
     if equals and not name:
         raise UserError(f'prompt "{text}" has no label after "=": write it as "{synonyms[0]}=label"')
+    if twice := [prompt for prompt, count in given.items() if count > 1]:
+        warnings.warn(f'"{twice[0]}" is there twice in "{_join_spaces(text)}" and counts once', stacklevel=2)
     return Label(name or synonyms[0], synonyms)
 
 
 def read_classes(path: str | Path, *, shared_prompts: bool = False) -> list[Label]:
     """Read a class file: one label per line, in the notation of `parse_prompt`; ``#`` starts a comment.
 
-    Examples of lines: ``cat``, ``cat;kitten`` (the first is the label), ``a cat;a kitten=cat``.
+    Examples of lines: ``cat``, ``cat;kitten`` (the first is the label), ``a cat;a kitten=cat``. Some lists of other
+    tools are read as well, see `pacl.class_files.label_lines`.
 
     Args:
         path: The file.
@@ -67,7 +77,7 @@ def read_classes(path: str | Path, *, shared_prompts: bool = False) -> list[Labe
         UserError: The file cannot be read, has no classes, or has an invalid line.
     """
     labels = []
-    for number, line in _text_lines(path, "class file"):
+    for number, line in label_lines(path):
         try:
             labels.append(parse_prompt(line))
         except UserError as error:
@@ -178,7 +188,7 @@ def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
         known = ", ".join(TEMPLATE_NAMES)
         raise ArgumentError("templates", name, f"no such name ({known}) and no such file")
     templates = []
-    for number, line in _text_lines(name, "template file"):
+    for number, line in text_lines(name, "template file"):
         if line.count("{}") != 1:
             raise UserError(
                 f'{name}, line {number}: "{line}" needs one {{}} for the prompt, as in "a photo of a {{}}."'
@@ -270,10 +280,13 @@ def known_words(texts: Iterable[str]) -> list[str]:
 
 
 def unknown_words(prompts: Iterable[str], vocabulary: Collection[str] | None) -> list[str]:
-    """Words of the prompts that are not in the vocabulary of a model (None: it is not limited)."""
+    """Words of the prompts that are not in the vocabulary of a model (None: it is not limited).
+
+    A prompt without words, such as "?" or an emoji, counts as one.
+    """
     if vocabulary is None:
         return []
-    words = dict.fromkeys(word for prompt in prompts for word in split_words(prompt))
+    words = dict.fromkeys(word for prompt in prompts for word in split_words(prompt) or prompt.split())
     return [word for word in words if word not in vocabulary]
 
 
@@ -287,17 +300,3 @@ def singular_forms(word: str) -> frozenset[str]:
         if word.endswith("ies"):
             forms.add(word[:-3] + "y")
     return frozenset(forms)
-
-
-def _text_lines(path: str | Path, what: str) -> list[tuple[int, str]]:
-    """Number and text of the non-empty lines of a text file, without comments."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{what} {path} is not a UTF-8 text file") from None
-    except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror or error}") from None
-    lines = [(n, _join_spaces(re.sub(r"(^|\s)#.*", "", line))) for n, line in enumerate(text.splitlines(), start=1)]
-    return [(n, line) for n, line in lines if line]

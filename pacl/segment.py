@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.inputs import ImageFile, find_images, split_words
-from pacl.cli.messages import run_verb
+from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts
+from pacl.cli.inputs import FoundImages, find_images, split_words
+from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
-from pacl.errors import UnfamiliarWords, UserError
-from pacl.files import make_folder
-from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, read_classes, unknown_words
+from pacl.errors import ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.files import is_out_of_space, make_folder
+from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pacl.segmentation.query import EncodedQuery
     from pacl.segmentation.segmenter import Segmenter
 
 PROG = "pacl segment"
-EXIT_PIPE_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 USAGE = "pacl segment IMAGE_OR_FOLDER... PROMPT... [options]"
 
@@ -44,10 +44,10 @@ examples:
   pacl segment big.jpg "a car" "a road" --size 672 --window 224    sliding windows
   pacl segment dog.jpg "a dog" --json --format rle | jq            for other programs
 
-Words that end in an image suffix, contain a path separator or name something that exists here are images or
+Words that look like the name of a file, contain a path separator or name something that exists here are images or
 folders; all others are prompts. --prompt makes any word a prompt.
 
-exit codes: 0 done, 1 some of several images failed, 2 nothing done because of a mistake named in one line
+exit codes: 0 done; 1 some images failed or are in formats that are not read; 2 stopped by a mistake named in one line
 """
 
 
@@ -58,7 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
     words = parser.add_argument_group("what to look for")
     words.add_argument("--prompt", action="append", default=[], help="a prompt, whatever it looks like; repeatable")
     words.add_argument(
-        "--classes", metavar="FILE", help="text file with a label a line: name, a;synonym or prompt=name"
+        "--classes",
+        metavar="FILE",
+        help="text file with one label per line: name, a;synonym or prompt=name; or a list of names as JSON, YAML "
+        "(YOLO's names) or a label map of CVAT",
     )
     results = parser.add_argument_group("results")
     results.add_argument("--out", metavar="DIR", type=Path, default=Path("out"), help="folder for them (default: out)")
@@ -69,7 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"what is written for each image (default: {','.join(DEFAULT_FORMATS)}). "
         + "; ".join(f"{name}: {each.help}" for name, each in FORMATS.items()),
     )
-    results.add_argument("--json", action="store_true", help="print only the record of each image, one JSON a line")
+    results.add_argument(
+        "--json",
+        action="store_true",
+        help="print the record of each image as a line of JSON instead of a table; the files are written all the same",
+    )
     add_model(parser.add_argument_group("model"))
     add_settings(parser.add_argument_group("how"))
     return parser
@@ -97,7 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: Whatever is wrong with the words, the flags, the model, or the only image.
     """
-    args = build_parser().parse_intermixed_args(argv)
+    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+        return segment(build_parser().parse_intermixed_args(argv))
+
+
+def segment(args: argparse.Namespace) -> int:
+    """`main` for parsed words and flags."""
     settings = settings_of(args)
     formats = parse_formats(args.format)
     sources, prompts, doubtful = split_words(args.words)
@@ -108,30 +120,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     if not sources:
         raise UserError('no image: name one or a folder of them, as in pacl segment image.jpg "a dog"')
-    files = find_images(sources, args.out)
+    found = find_images(sources, args.out)
     if not labels:
         example = f'say what to look for, as in pacl segment {sources[0]} "a dog"'
         raise UserError(f"no prompt: {'; '.join(hints) or example}")
-    for hint in hints:
-        say(f"note: {hint}")
     check_labels(labels)
     get_templates(settings.templates)
-    make_folder(args.out)
+    writer = Writer(make_folder(args.out), formats, {"name": args.model})
+    writer.start([label.name for label in labels], [file.relative for file in found.files])
+    for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
+        if hint:
+            say(f"note: {hint}")
 
     segmenter = load_segmenter(args, settings)
-    warn_of_unknown_words(segmenter, labels)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always", UnfamiliarWords)
-        query = segmenter.prepare(labels)
-    for warning in heard:
-        say(f"warning: {warning.message}")
+    query = segmenter.prepare(labels)
     config = segmenter.model.config
-    model = {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
-    try:
-        return run(files, query, segmenter, Writer(args.out, formats, model), as_json=args.json)
-    except BrokenPipeError:  # the reader of the output, `head` for example, has closed it; keep the last flush silent
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_PIPE_CLOSED
+    writer.model.update({"clip": config.backbone, "dense": config.dense, "trained": config.trained})
+    return run(found, query, segmenter, writer, as_json=args.json)
 
 
 def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:
@@ -147,50 +152,81 @@ def say(message: object) -> None:
     say_as(PROG, message)
 
 
-def warn_of_unknown_words(segmenter: Segmenter, labels: Sequence[Label]) -> None:
-    """Name the words of the prompts that a model with a closed vocabulary was never taught."""
-    prompts = [prompt for label in labels for prompt in label.prompts] + list(segmenter.background.prompts)
-    vocabulary = segmenter.model.clip.vocabulary
-    unknown = unknown_words([*prompts, *(fill(template, "") for template in segmenter.templates)], vocabulary)
-    if vocabulary is not None and unknown:
-        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        say(
-            f"warning: this model knows {len(vocabulary)} words and not {', '.join(map(repr, unknown[:10]))}{more}: "
-            "expect nonsense for them (its model card lists the words)"
-        )
+def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: Writer, *, as_json: bool) -> int:
+    """Segment the images, and print the outcome of each; of several, a bad one is reported and skipped.
 
+    Returns:
+        0, or 1 when some images failed or are in formats that are not read.
 
-def run(files: Sequence[ImageFile], query: EncodedQuery, segmenter: Segmenter, writer: Writer, *, as_json: bool) -> int:
-    """Segment the images, and print the outcome of each; of several, a bad one is reported and skipped."""
-    from rich.console import Console
-
+    Raises:
+        UserError: The only image failed, or no further result can be written.
+    """
     from pacl.cli.batches import segment_files
 
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    start, failed = time.monotonic(), 0
-    for number, (_, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
-        progress = f"[{number}/{len(files)}]"
-        if isinstance(record, UserError):
-            if len(files) == 1:
-                raise record
-            failed += 1
-            say(f"error: {progress} {record}")
-            continue
-        if as_json:
-            print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+    files, console = found.files, output(stderr=as_json)
+    start, done, failed = time.monotonic(), 0, 0
+    drawn = writer.model["name"] == "bundled"
+    try:
+        for number, (file, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
+            progress = f"[{number}/{len(files)}]"
+            if isinstance(record, UserError):
+                if len(files) == 1:
+                    raise record
+                if is_out_of_space(record):
+                    raise UserError(f"{progress} {record}; {done} images are done")
+                failed += 1
+                say(f"error: {progress} {record}")
+                continue
+            done += 1
+            if drawn and is_unlike_drawn_scenes(segmenter, file.path):
+                drawn = False  # say it once
+                say(
+                    f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
+                    "the masks mean little; use --model photos or a public CLIP"
+                )
+            with printing():
+                if as_json:
+                    print(json.dumps(record, ensure_ascii=not is_utf8(), allow_nan=False), flush=True)
+                if len(files) > 1:
+                    left = (time.monotonic() - start) / number * (len(files) - number)
+                    more = f" ({left:.0f} s left)" if left >= 1 else ""
+                    console.print(f"{progress} {record['image']}: {record_line(record)}{more}", markup=False)
+                elif not as_json:
+                    for row in record_table(record):
+                        console.print(row)
+                    paths = [path for kind in record["files"].values() for path in kind]
+                    if paths:
+                        console.print("  " + "\n  ".join(paths), markup=False)
+    except KeyboardInterrupt:
+        say(f"{done} of {len(files)} images are done; results in {writer.out}")
+        raise
+    finally:
+        run_files = writer.finish() if done else []
+    with printing():
+        for path in run_files:
+            console.print(f"  {path}", markup=False)
         if len(files) > 1:
-            left = (time.monotonic() - start) / number * (len(files) - number)
-            more = f" ({left:.0f} s left)" if left >= 1 else ""
-            console.print(f"{progress} {record['image']}: {record_line(record)}{more}", markup=False)
-        elif not as_json:
-            for row in record_table(record):
-                console.print(row)
-            console.print("  " + "\n  ".join(file for kind in record["files"].values() for file in kind), markup=False)
-    if len(files) > 1:
-        counts = f"{len(files) - failed} of {len(files)} images segmented"
-        console.print(f"{counts}, {failed} failed; results in {writer.out}", markup=False)
-    return 1 if failed else 0
+            counts = f"{done} of {len(files)} images segmented, {failed} failed"
+            unread = f", {len(found.unread)} not read" if found.unread else ""
+            console.print(f"{counts}{unread}; results in {writer.out}", markup=False)
+    return 1 if failed or found.unread else 0
+
+
+def output(stderr: bool) -> Console:
+    """Where results are printed; a reader that closes it raises `BrokenPipeError`."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # (rich calls this while it handles the error)
+
+    return Output(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def is_utf8() -> bool:
+    """Whether standard output has all letters."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 
 if __name__ == "__main__":
-    run_verb("pacl segment", main)
+    run_verb(PROG, main)

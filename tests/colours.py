@@ -25,13 +25,13 @@ class ColourModel(nn.Module):
         self.logit_scale = torch.tensor(50.0)
         self.config = SimpleNamespace(
             size=size, scales=[1.0], dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0,
-            presence=0.0, vocabulary=[],
+            presence=0.0, vocabulary=[], backbone="colours", trained=False,
         )  # fmt: skip
         self.centre = None  # not calibrated
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, image=SimpleNamespace(bf16_on_cpu=False), patch_tokens_of=self.patch_tokens_of,
-            text=SimpleNamespace(familiar=None),
+            text=SimpleNamespace(familiar=None), vocabulary=None,
         )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []
 
@@ -49,7 +49,7 @@ class ColourModel(nn.Module):
 
     patch_vectors = embed_tokens
 
-    def encode_image(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
+    def encode_patches(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, PatchGrid]:
         (tokens,), grid = self.patch_tokens_of(images, ["clip"], stride)
         return self.embed_tokens(tokens), grid
 

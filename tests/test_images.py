@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pacl.errors import UserError
-from pacl.images import IMAGE_SUFFIXES, decode_image, list_images, open_image, resize, save_image
+from pacl.errors import ImageWarning, UserError
+from pacl.images import decode_image, open_image, resize, save_image
 
 
 @pytest.fixture
@@ -78,6 +78,40 @@ def test_16_bit_colour(tmp_path: Path, name: str) -> None:
     assert np.abs(open_image(tmp_path / name).astype(int) - values / 257).max() <= 1
 
 
+@pytest.mark.parametrize(("top", "full"), [(200, 255), (3060, 4095), (10_000, 16_383), (40_000, 65_535)])
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif", "colour.png", "colour.tif"])
+def test_16_bit_files_that_use_fewer_bits_are_not_black(tmp_path: Path, name: str, top: int, full: int) -> None:
+    values = np.linspace(0, top, 32 * 48).astype(np.uint16).reshape(32, 48)
+    deep = np.stack([values, values // 2, values // 3], axis=-1) if "colour" in name else values
+    cv2.imwrite(str(tmp_path / name), deep[..., ::-1] if deep.ndim == 3 else deep)  # cv2 writes BGR
+    expected = np.atleast_3d(deep) / full * 255
+    assert np.abs(open_image(tmp_path / name).astype(int) - expected).max() <= 1
+
+
+def test_deep_colour_is_turned_upright(tmp_path: Path) -> None:
+    values = np.zeros((32, 48, 3), np.uint16)
+    values[:, :24] = 4000
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = b"eXIf" + exif.tobytes()[6:]
+    content = (tmp_path / "deep.png").read_bytes()
+    (tmp_path / "deep.png").write_bytes(
+        content[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[33:]
+    )
+    image = open_image(tmp_path / "deep.png")
+    assert image.shape == (48, 32, 3)
+    assert (image[:20] > 200).all()
+
+
+def test_a_deep_image_with_a_hot_pixel_is_called_nearly_black(tmp_path: Path) -> None:
+    values = np.full((32, 48), 1000, np.uint16)
+    values[0, 0] = 65535
+    Image.fromarray(values).save(tmp_path / "hot.png")
+    with pytest.warns(ImageWarning, match="nearly black"):
+        open_image(tmp_path / "hot.png")
+
+
 @pytest.mark.parametrize(("dtype", "top"), [(np.float32, 1.0), (np.float32, 200.0), (np.int32, 65535)])
 def test_32_bit_grey_takes_its_range_from_the_values(tmp_path: Path, dtype: type, top: float) -> None:
     Image.fromarray(np.linspace(0, top, 256).astype(dtype).reshape(16, 16)).save(tmp_path / "deep.tif")
@@ -137,7 +171,22 @@ def test_cmyk_jpeg_is_not_a_negative(tmp_path: Path) -> None:
 def test_first_frame_of_an_animation(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / f"move.{suffix}", save_all=True, append_images=frames[1:])
-    assert np.abs(open_image(tmp_path / f"move.{suffix}").astype(int) - (255, 0, 0)).max() <= 4
+    with pytest.warns(ImageWarning, match=rf"move\.{suffix} has 2 frames"):
+        image = open_image(tmp_path / f"move.{suffix}")
+    assert np.abs(image.astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_pages_of_a_tiff_are_said_and_its_reduced_copies_are_not(tmp_path: Path) -> None:
+    page, path = Image.new("RGB", (32, 32), "red"), tmp_path / "pages.tif"
+    page.save(path, save_all=True, append_images=[page, page])
+    with pytest.warns(ImageWarning, match="3 frames or pages"):
+        open_image(path)
+    small = Image.new("RGB", (16, 16), "red")
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    page.save(path, save_all=True, append_images=[small])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_image(path).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
@@ -197,6 +246,34 @@ def test_truncated(tmp_path: Path, picture: np.ndarray, suffix: str, keep: float
     fails(path)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("missing", [2, 10])
+def test_a_jpeg_that_lacks_only_its_end_is_read_with_a_warning(tmp_path: Path, missing: int, progressive: bool) -> None:
+    picture = smooth(320, 480)
+    content, path = encoded(picture, quality=90, progressive=progressive), tmp_path / "cut.jpg"
+    path.write_bytes(content[:-missing])
+    with pytest.warns(ImageWarning, match=r"cut\.jpg lacks its end"):
+        image = open_image(path)
+    assert np.abs(image[:-17].astype(int) - picture[:-17]).max() < 12
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "tEXt", "iTXt"])
+@pytest.mark.parametrize("after", [False, True])
+def test_much_text_in_a_png_does_not_matter(tmp_path: Path, picture: np.ndarray, kind: str, after: bool) -> None:
+    content = encoded(picture, "PNG")
+    text = b"settings of an image generator " * 2_500_000
+    data = {
+        "zTXt": b"workflow\0\0" + zlib.compress(text),
+        "iTXt": b"workflow\0\1\0\0\0" + zlib.compress(text),
+        "tEXt": b"workflow\0" + text,
+    }[kind]
+    chunk = struct.pack(">I", len(data)) + kind.encode() + data
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    place = len(content) - 12 if after else 33  # before the last chunk, or after the first
+    (tmp_path / "p.png").write_bytes(content[:place] + chunk + content[place:])
+    assert np.array_equal(open_image(tmp_path / "p.png"), picture)
+
+
 def test_damaged_png(tmp_path: Path, picture: np.ndarray) -> None:
     path = tmp_path / "p.png"
     Image.fromarray(picture).save(path)
@@ -253,31 +330,7 @@ def test_threads_leave_pillow_as_it_was(tmp_path: Path, picture: np.ndarray) -> 
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-# --- Folders and sizes ------------------------------------------------------------------------------
-
-
-def test_list_images(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a.PNG", "c.txt", ".hidden.jpg", "sub/d.webp", ".git/e.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [p.name for p in list_images(tmp_path)] == ["a.PNG", "b.jpg"]
-    assert [p.name for p in list_images(tmp_path, recursive=True)] == ["a.PNG", "b.jpg", "d.webp"]
-
-
-def test_list_images_errors(tmp_path: Path) -> None:
-    (tmp_path / "only.txt").touch()
-    for path, word in (
-        (tmp_path, "no images"),
-        (tmp_path / "no", "does not exist"),
-        (tmp_path / "only.txt", "not"),
-    ):
-        with pytest.raises(UserError, match=word):
-            list_images(path)
-
-
-def test_suffixes_are_lower_case() -> None:
-    assert {".jpg", ".png", ".webp", ".tiff"} <= IMAGE_SUFFIXES
-    assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
+# --- Sizes ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(20, 30), (7, 61), (100, 1), (1, 100), (20, 1), (40, 60)])

@@ -52,6 +52,7 @@ def test_the_wheel_holds_what_is_needed_and_no_more(wheel: Path) -> None:
     photos = {"config.json", "model.safetensors", "demo.jpg", "README.md", "words/model.safetensors"}
     assert configs | {f"pacl/bundled/{name}" for name in bundled} <= names
     assert {f"pacl/photos/{name}" for name in photos} <= names
+    assert "pacl/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"pacl"}
     assert not [name for name in names if "__pycache__" in name]

@@ -176,7 +176,7 @@ def test_the_loss_is_the_published_one_over_all_pairs(clip_name):
     positives = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
     loss = module.training_step({"images": images, "texts": texts, "positives": positives}, 0)
 
-    v, _ = module.pacl.encode_image(module.pacl.clip.normalize(images))
+    v, _ = module.pacl.encode_patches(module.pacl.clip.normalize(images))
     phi = compatibility(v, module.pacl.encode_text(texts), temperature=0.3, impl="reference")
     torch.testing.assert_close(loss, contrastive_loss(7.0 * phi, positives))
     assert values["accuracy"] == pytest.approx(float(positives[range(3), phi.argmax(1)].float().mean()))

@@ -42,7 +42,7 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
 
 def phi(model: PACL, images: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
     """phi of normalised images ``[B, 3, H, W]`` with every text: ``[B, T]``."""
-    return model.phi(model.encode_image(images)[0], model.encode_text(texts))
+    return model.phi(model.encode_patches(images)[0], model.encode_text(texts))
 
 
 def save_tiny_encoder(folder: Path, *, seed: int = 0, pieces: Sequence[str] = ()) -> str:

@@ -21,7 +21,7 @@ from eval.common.folders import is_utf8
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.files import atomic_write
-from pacl.images import list_images
+from pacl.image_folders import list_images
 
 
 def class_captions(folder: Path) -> list[tuple[str, str]]:

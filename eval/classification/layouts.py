@@ -19,7 +19,7 @@ import numpy as np
 from eval.classification.names import class_keys, synsets
 from eval.common.folders import is_utf8
 from pacl.errors import ArgumentError, UserError
-from pacl.images import IMAGE_SUFFIXES
+from pacl.image_folders import IMAGE_SUFFIXES
 
 SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 

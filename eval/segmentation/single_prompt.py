@@ -89,7 +89,7 @@ def measure_photos(
             for c in names:
                 truth = item.mask == c
                 result = segmenter.predict([asked[c]])
-                mask, found[c, s].background = result.mask(0), result.background
+                mask, found[c, s].background = result.mask(1), result.background
                 if truth.mean() >= SHOWN:
                     union = (mask | truth) & known
                     found[c, s].ious.append(float((mask & truth).sum() / union.sum()))

@@ -18,8 +18,8 @@ from eval.common.command import check_least, new_parser
 from eval.common.memory import peak_memory, reset_peak_memory
 from eval.speed.timing import describe, seconds
 from pacl.cli.messages import run_verb
-from pacl.cli.model import choose_device
 from pacl.errors import ArgumentError
+from pacl.models.device import choose_device
 
 if TYPE_CHECKING:
     import torch

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels += read_classes(args.classes) if args.classes else []
     labels = labels or read_classes(BENCHMARKS["voc20"].names_file())
     settings = SegmenterSettings(size=args.size, window_batch=args.batch, background="none")
-    images = [open_image(file.path) for file in find_images(args.images, Path("out"))[: args.limit]]
+    images = [open_image(file.path) for file in find_images(args.images, Path("out")).files[: args.limit]]
     model = load(args)
     from pacl.models.precision import has_bf16, resolve_precision
 

@@ -21,7 +21,7 @@ from eval.common.command import check_least, new_parser
 from eval.common.memory import peak_memory
 from eval.speed.timing import describe
 from pacl.cli.messages import run_verb
-from pacl.cli.model import choose_device
+from pacl.models.device import choose_device
 
 CAPTIONS = 5  # per image
 CHUNK = 256  # images whose patch embeddings are generated at a time

@@ -18,11 +18,10 @@ from pacl.results.writer import Writer
 if TYPE_CHECKING:
     from pacl.segmentation.query import EncodedQuery
     from pacl.segmentation.segmenter import Segmentation, Segmenter
+    from pacl.segmentation.settings import SegmenterSettings
 
 BATCH_PIXELS = 16_000_000
 """Pixels of the decoded images of one batch, beyond its first image: bounds the memory."""
-
-MEMORY_ADVICE = "a smaller --size, --window, a larger --stride or --precision bf16"
 
 Outcome = tuple[ImageFile, "dict[str, Any] | UserError"]
 """An image and the record of its results, or what is wrong with it."""
@@ -42,13 +41,14 @@ def segment_files(
     Yields:
         The outcome of each image, in the order of ``files``, as soon as it is written.
     """
+    advice = memory_saving(segmenter.settings)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
         try:
             written: list[Future[Outcome]] = []
             for batch in read_batches(files, reader, segmenter.settings.window_batch):
                 found = segment_batch(batch, query, segmenter)
                 yield from (outcome.result() for outcome in written)  # those of the batch before
-                written = [scribe.submit(write, writer, *each) for each in found]
+                written = [scribe.submit(write, writer, advice, *each) for each in found]
             yield from (outcome.result() for outcome in written)
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)
@@ -86,6 +86,14 @@ def read(file: ImageFile) -> np.ndarray | UserError:
         return error
 
 
+def memory_saving(settings: SegmenterSettings) -> str:
+    """The settings that would save memory, as flags; a larger stride is one only where patches overlap."""
+    flags = ["a smaller --size", "--window"]
+    flags += ["a larger --stride"] * (settings.stride is not None) + ["--refine 0"] * (settings.refine > 0)
+    flags += ["--precision bf16"] * (settings.precision != "bf16")
+    return f"{', '.join(flags[:-1])} or {flags[-1]}"
+
+
 def segment_batch(
     batch: Batch, query: EncodedQuery, segmenter: Segmenter
 ) -> list[tuple[ImageFile, np.ndarray | UserError, Segmentation | UserError]]:
@@ -99,17 +107,19 @@ def segment_batch(
             raise
         if len(batch) > 1:
             return [outcome for each in batch for outcome in segment_batch([each], query, segmenter)]
-        found.append(UserError(f"{batch[0][0].path}: out of memory; try {MEMORY_ADVICE}"))
+        found.append(UserError(f"{batch[0][0].path}: out of memory; try {memory_saving(segmenter.settings)}"))
     results = iter(found)
     return [(file, image, image if isinstance(image, UserError) else next(results)) for file, image in batch]
 
 
-def write(writer: Writer, file: ImageFile, image: np.ndarray | UserError, found: Segmentation | UserError) -> Outcome:
-    """Write the files of one image."""
+def write(
+    writer: Writer, advice: str, file: ImageFile, image: np.ndarray | UserError, found: Segmentation | UserError
+) -> Outcome:
+    """Write the files of one image; ``advice`` is for where memory does not suffice."""
     if isinstance(found, UserError) or isinstance(image, UserError):
         return file, found if isinstance(found, UserError) else image  # type: ignore[return-value]
     try:
-        with memory_advice(str(file.path), MEMORY_ADVICE):
-            return file, writer.write(file.name, file.path, image, found)
+        with memory_advice(str(file.path), advice):
+            return file, writer.write(file.name, file.path, image, found, file.relative or None)
     except UserError as error:
         return file, error

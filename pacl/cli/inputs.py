@@ -3,26 +3,77 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
 from pacl.errors import ArgumentError, UserError
-from pacl.images import IMAGE_SUFFIXES, list_images
+from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, no_images, say_unread, search_folder
+from pacl.images import SOFTWARE
+from pacl.results.writer import RESULT_ENDINGS, RUN_FILES
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts", ".ogv")
+)
+LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
+_FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
+"""A word of this form is a file's name: no spaces, and an ending of two to four letters and digits."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file, and the name of its results: relative, without a suffix, unique in its run."""
+    """An image file and its names.
+
+    Attributes:
+        path: of the file.
+        name: of its results: relative, without a suffix, unique in its run.
+        relative: its path inside the folder that was given, or its name if it was given itself; where two images share
+            that, the path as given.
+    """
 
     path: Path
     name: str
+    relative: str = ""
+
+
+@dataclass
+class FoundImages:
+    """The images of files and folders, in the order given, and what was left out of the folders.
+
+    Attributes:
+        files: to segment.
+        unread: image files in formats that are not read, and folders that cannot be opened.
+        results: images that an earlier run wrote.
+        repeated: further paths of images that are in ``files``.
+    """
+
+    files: list[ImageFile] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
+    repeated: list[Path] = field(default_factory=list)
+
+    def notes(self) -> Iterator[str]:
+        """What was left out, a line for each kind."""
+        if self.results:
+            yield f"{len(self.results)} results of earlier runs are left out ({_some(self.results)})"
+        if self.repeated:
+            yield f"{len(self.repeated)} paths that lead to an image a second time are left out ({_some(self.repeated)})"
+        if self.unread:
+            yield f"besides images that can be read there are {say_unread(self.unread)}"
+
+
+def _some(paths: Sequence[Path], count: int = 3) -> str:
+    return ", ".join(map(str, paths[:count])) + (", ..." if len(paths) > count else "")
 
 
 def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Sort the words of a command line into images (or folders of them) and prompts.
 
-    A word is an image when it ends in an image suffix, contains a path separator, or names something that exists in
+    A word is an image when it looks like a file's name, contains a path separator, or names something that exists in
     the current folder; else it is a prompt.
 
     Returns:
@@ -32,9 +83,10 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     images: list[str] = []
     prompts: list[str] = []
     doubtful: list[str] = []
+    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES | LIST_SUFFIXES | {".pdf"}
     for word in words:
         is_path = any(mark in word for mark in (os.sep, os.altsep) if mark)
-        if is_path or Path(word).suffix.lower() in IMAGE_SUFFIXES:
+        if is_path or os.path.splitext(word)[1].lower() in known or _FILE_NAME.fullmatch(word):
             images.append(word)
         elif os.path.exists(word):
             doubtful += [word] if images else []
@@ -44,46 +96,93 @@ def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     return images, prompts, doubtful
 
 
-def find_images(words: Sequence[str], out: Path) -> list[ImageFile]:
+def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool = True) -> FoundImages:
     """The images of files and folders (with their subfolders), in the order given.
 
     Args:
         words: Paths of images and of folders.
         out: The folder of results; images in it are left out.
+        prompts: Whether a word may have been meant as a prompt, for the errors.
 
     Raises:
-        UserError: A path is missing, a folder contains no image, or ``out`` is one of the folders.
+        UserError: A path is missing or no image, a folder contains no image, or ``out`` is one of the folders.
     """
-    found: list[tuple[Path, Path]] = []  # (path, what the results are named after)
-    results = out.resolve()
+    found = FoundImages()
+    images: list[tuple[Path, Path]] = []  # (path, what the results are named after)
+    results = out.resolve() if out else None
     for word in words:
         path = Path(word)
         if os.path.isdir(word):
             if path.resolve() == results:
                 raise ArgumentError("out", out, "holds the images to segment; choose another folder for results")
-            inside = [p for p in list_images(path, recursive=True) if results not in p.resolve().parents]
-            if not inside:
-                raise UserError(f"{word}: contains no images but the results in {out}")
-            found += [(image, image.relative_to(path)) for image in inside]
+            content = search_folder(path, recursive=True)
+            if not content.images:
+                raise no_images(word, content.unread)
+            own = [p for p in content.images if results in p.resolve().parents or is_result(p)]
+            if len(own) == len(content.images):
+                raise UserError(f"{word}: contains no images but the results of an earlier run ({_some(own)})")
+            images += [(image, image.relative_to(path)) for image in content.images if image not in set(own)]
+            found.results += own
+            found.unread += content.unread
         elif os.path.isfile(word):
-            found.append((path, Path(path.name)))
+            _check_kind(word, prompts)
+            images.append((path, Path(path.name)))
         elif os.path.exists(word):
             raise UserError(f"{word}: is neither a file nor a folder")
+        elif re.match(r"\w+://", word):
+            raise UserError(f"{word}: is a URL; download the image first and name the file")
         else:
-            raise UserError(f"{word}: no such image or folder; if it is a prompt, write --prompt {word!r}")
-    return _with_unique_names(found)
+            hint = f"; if it is a prompt, write --prompt {word!r}" if prompts else ""
+            raise UserError(f"{word}: no such image or folder{hint}")
+    _name(images, found)
+    return found
 
 
-def _with_unique_names(found: Sequence[tuple[Path, Path]]) -> list[ImageFile]:
-    """Drop images given twice and name results after their images.
+def _check_kind(word: str, prompts: bool) -> None:
+    """Refuse files of other kinds, before the model is loaded.
+
+    Raises:
+        UserError: A video, a PDF or a list.
+    """
+    suffix = os.path.splitext(word)[1].lower()
+    if suffix in VIDEO_SUFFIXES:
+        raise UserError(f"{word}: is a video; write its frames as images first, as in ffmpeg -i {word} frames/%05d.png")
+    if suffix == ".pdf":
+        raise UserError(f"{word}: is a PDF; write its pages as images first, as in pdftoppm -png {word} page")
+    if suffix in LIST_SUFFIXES:
+        raise UserError(
+            f"{word}: is not an image" + (f"; if it lists labels, write --classes {word}" if prompts else "")
+        )
+
+
+def is_result(path: Path) -> bool:
+    """Whether an image is a result of an earlier run: by the ending of its name, and its record or its own text."""
+    match = RESULT_ENDINGS.search(path.name)
+    if match is None:
+        return False
+    if path.with_name(f"{path.name[: match.start()]}.json").exists():
+        return True
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == SOFTWARE
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _name(images: Sequence[tuple[Path, Path]], found: FoundImages) -> None:
+    """Keep each image once and name its results after it.
 
     Where a name is taken the image's suffix is added, then a number. Names are compared without case, because some
     file systems ignore it.
     """
-    once = {os.path.realpath(path): (path, relative) for path, relative in reversed(found)}
-    taken: set[str] = set()
-    images = []
-    for path, relative in reversed(once.values()):
+    once: dict[str, tuple[Path, Path]] = {}
+    for path, relative in images:
+        first, _ = once.setdefault(os.path.realpath(path), (path, relative))
+        if os.path.abspath(first) != os.path.abspath(path):
+            found.repeated.append(path)
+    taken = {name.partition(".")[0] for name in RUN_FILES}
+    places = Counter(relative for _, relative in once.values())
+    for path, relative in once.values():
         is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES
         name = (relative.with_suffix("") if is_suffix else relative).as_posix()
         if name.casefold() in taken:
@@ -92,5 +191,5 @@ def _with_unique_names(found: Sequence[tuple[Path, Path]]) -> list[ImageFile]:
         while name.casefold() in taken:
             name, number = f"{stem}-{number}", number + 1
         taken.add(name.casefold())
-        images.append(ImageFile(path, name))
-    return images
+        place = relative if places[relative] == 1 else path
+        found.files.append(ImageFile(path, name, place.as_posix()))

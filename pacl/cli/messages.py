@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from pacl.errors import ArgumentError, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 
 def say(prog: str, message: object) -> None:
@@ -32,9 +35,17 @@ def fail(prog: str, error: object) -> NoReturn:
 
 
 def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
-    """Run a command's ``main`` and turn a `UserError` into one line; Ctrl-C exits with code 130."""
+    """Run a command's ``main`` and turn a `UserError` into one line; Ctrl-C exits with code 130.
+
+    Letters that the encoding of the output does not have are written as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
+        with printing():
+            sys.stdout.flush()
     except UserError as error:
         fail(prog, error)
     except KeyboardInterrupt:
@@ -44,19 +55,38 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
 
 
 @contextmanager
-def shown_warnings(prog: str, *categories: type[Warning]) -> Iterator[None]:
-    """Print the warnings of these categories as ``PROG: warning: MESSAGE`` lines; others are shown as usual."""
+def printing() -> Iterator[None]:
+    """Around what prints results: a standard output that cannot be written ends the command.
+
+    Raises:
+        UserError: The disk behind it is full, for example.
+        SystemExit: Its reader has closed it, as `head` does; the exit code is 141 and nothing is said.
+    """
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            for category in categories:
-                warnings.simplefilter("always", category)
-            yield
-    finally:
-        for warning in caught:
-            if issubclass(warning.category, categories):
-                say(prog, f"warning: {warning.message}")
-            else:
-                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno, None, None)
+        yield
+    except OSError as error:
+        with suppress(OSError, ValueError):  # keep the last flush silent
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(EXIT_PIPE_CLOSED) from None
+        raise UserError(f"standard output cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def shown_warnings(prog: str, *categories: type[Warning]) -> Iterator[None]:
+    """Print warnings as ``PROG: warning: MESSAGE`` lines at once, those of ``categories`` each time, others once.
+
+    Warnings for developers, such as `DeprecationWarning`, keep to Python's own filters.
+    """
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        say(prog, f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        for category in categories:
+            warnings.simplefilter("always", category)
+        yield
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from pacl.cli.messages import shown_warnings
 from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant
+from pacl.models.device import choose_device
 
 if TYPE_CHECKING:
-    import torch
-
     from pacl.models.model import PACL
 
 
@@ -31,7 +30,9 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         "head proxyclip where it has a proxy, else naclip)",
     )
     group.add_argument(
-        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
+        "--device",
+        default="auto",
+        help="auto (cuda if there is one, else mps, else cpu), cpu, cuda, cuda:N or mps (default: auto)",
     )
 
 
@@ -48,27 +49,4 @@ def load(args: argparse.Namespace) -> PACL:
     if args.dense is not None and args.dense not in NAMES:
         raise ArgumentError("dense", args.dense, f"choose from {', '.join(NAMES)}")
     with shown_warnings("pacl", FallbackModel, OtherDenseVariant):
-        return load_model(args.model, dense=args.dense, device=device)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is CUDA where there is one.
-
-    Raises:
-        UserError: No such device, here or at all.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")  # one more that nothing can be computed on
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise ArgumentError("device", name, "choose auto, cpu, cuda, cuda:N or mps")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ArgumentError("device", name, f"torch finds {torch.cuda.device_count()} CUDA devices here; use cpu")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ArgumentError("device", name, "torch finds no such device here; use cpu")
-    return device
+        return load_model(args.model, dense=args.dense, device=device, fallback=True)

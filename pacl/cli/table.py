@@ -21,7 +21,7 @@ def record_table(record: dict[str, Any]) -> Iterator[Text]:
     found = _by_share(record)
     absent = [label["label"] for label in record["labels"] if label["share"] == 0]
     shown = found[:MAX_ROWS]
-    width = min(40, max(map(len, [*(label["label"] for label in shown), "(background)"])))
+    width = min(40, max(map(len, [*(label["label"] for label in shown), "background"])))
     yield Text(f"{'':4}{'label':<{width}}    share  score   box x, y, w, h", style="dim")
     for label in shown:
         row = Text("  ")
@@ -30,7 +30,7 @@ def record_table(record: dict[str, Any]) -> Iterator[Text]:
         row.append(f"{_shorten(label['label'], width):<{width}}  {label['share']:7.1%}   {label['score']:.3f}  {box}")
         yield row
     if record["background"]["share"] > 0:
-        yield Text(f"    {'(background)':<{width}}  {record['background']['share']:7.1%}", style="dim")
+        yield Text(f"    {'background':<{width}}  {record['background']['share']:7.1%}", style="dim")
     if len(found) > MAX_ROWS:
         yield Text(f"    and {len(found) - MAX_ROWS} smaller ones", style="dim")
     if absent:

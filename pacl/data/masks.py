@@ -22,7 +22,8 @@ from PIL import Image
 
 from pacl.data.readers import read_list
 from pacl.errors import ArgumentError, UserError
-from pacl.images import list_images, open_image
+from pacl.image_folders import list_images
+from pacl.images import open_image
 from pacl.prompts import Label, read_classes
 
 IGNORED = -1

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pacl.data.pairs import FilePairs
 from pacl.errors import ArgumentError, UserError
-from pacl.images import IMAGE_SUFFIXES, list_images
+from pacl.image_folders import IMAGE_SUFFIXES, list_images
 
 IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file", "path", "image_path", "image_name", "url")
 CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description", "comment", "sentence", "raw")

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -33,6 +34,7 @@ from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower, weights_checksum
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.open_clip_loading import pretrained_names
 from pacl.models.towers.registry import (
     CLIPS,
     IMAGE_TOWERS,
@@ -281,7 +283,9 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         return Backbone(image, text, clip_name, shared=True, logit_scale=logit_scale)
     if name.partition(":")[0] in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*CLIPS}:
         raise ArgumentError("model", name, f"one of two towers; use IMAGE+TEXT, such as {EXAMPLE}")
-    close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1)
+    if ("/" in name or os.sep in name) and ":" not in name:  # a path, not a name
+        raise ArgumentError("model", name, "no such folder")
+    close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1) or pretrained_names(name)
     raise ArgumentError(
         "model",
         name,

@@ -11,6 +11,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
+from pacl.models.device import choose_device
 from pacl.models.head import CONFIG, SHIPPED, is_head
 from pacl.models.model import PACL
 from pacl.models.towers.base import local_path
@@ -22,36 +23,49 @@ UNTRAINED_DENSE = "naclip"  # the training-free variant with the best published 
 UNTRAINED_SIDE = 336  # short side of images in the protocols of the training-free methods, for CLIPs trained at 224
 
 
-def load_model(spec: str | Path = "auto", *, dense: str | None = None, device: str | torch.device = "cpu") -> PACL:
+def load_model(
+    model: str | Path = "auto",
+    *,
+    dense: str | None = None,
+    device: str | torch.device = "auto",
+    fallback: bool = False,
+) -> PACL:
     """Load a model by its name.
 
     Args:
-        spec: ``auto`` (OpenAI's ViT-B/16 if its weights are cached or can be downloaded, else ``photos``, else
-            ``bundled``), ``photos``, ``bundled``, the folder or ``hf-hub:ORG/REPO`` of a saved head, or the name of a
-            backbone (see `pacl.models.backbone`). A backbone without a head gets the ``clip`` start, the training-free
-            method of its dense variant, or the ``conse`` start if its image tower is a classifier.
+        model: ``auto`` (OpenAI's ViT-B/16, from the cache or downloaded), ``photos``, ``bundled``, the folder or
+            ``hf-hub:ORG/REPO`` of a saved head, or the name of a backbone (see `pacl.models.backbone`); `list_models`
+            lists the names that are known in advance. A backbone without a head gets the ``clip`` start, the
+            training-free method of its dense variant, or the ``conse`` start if its image tower is a classifier.
         dense: dense variant of the image tower; ``None`` means the head's own.
-        device: the model's device.
+        device: ``auto`` (CUDA if there is a GPU, else MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        fallback: where ``auto`` has no weights, take ``photos``, or else ``bundled``, and warn.
+
+    Returns:
+        The model in eval mode, on the device.
 
     Raises:
-        UserError: the model cannot be found or loaded, or does not support the dense variant.
+        ArgumentError: ``model``, ``dense`` or ``device`` do not work.
+        UserError: the files of the model cannot be read, or do not fit each other.
 
     Warns:
         FallbackModel: ``auto`` is ``photos`` or ``bundled``.
         OtherDenseVariant: the head was trained on another dense variant.
     """
-    spec = str(spec)
-    model = _load_auto(dense) if spec == "auto" else _load_named(spec, dense)
-    if dense is not None and dense != model.config.dense:
-        model.clip.check_dense(dense)
-        if model.config.trained:
-            message = f"dense {dense}: this head was trained on {model.config.dense} tokens; expect worse masks"
+    device = choose_device(device)
+    if not isinstance(model, (str, Path)) or not str(model).strip():
+        raise ArgumentError("model", repr(model), "must be a name or a path; pacl.list_models() lists names")
+    loaded = _load_auto(dense, fallback) if str(model) == "auto" else _load_named(str(model), dense)
+    if dense is not None and dense != loaded.config.dense:
+        loaded.clip.check_dense(dense)
+        if loaded.config.trained:
+            message = f"dense {dense}: this head was trained on {loaded.config.dense} tokens; expect worse masks"
             warnings.warn(message, OtherDenseVariant, stacklevel=2)
-        model.config = dataclasses.replace(model.config, dense=dense)
-    return model.eval().to(device)
+        loaded.config = dataclasses.replace(loaded.config, dense=dense)
+    return loaded.eval().to(device)
 
 
-def _load_auto(dense: str | None) -> PACL:
+def _load_auto(dense: str | None, fallback: bool) -> PACL:
     reason = "no CLIP weights in the cache and none can be downloaded"
     if _openai_available():
         try:
@@ -60,6 +74,8 @@ def _load_auto(dense: str | None) -> PACL:
             reason = f"{OPENAI_B16} cannot be loaded ({first_line(error.__cause__ or error)})"
         else:
             return training_free(clip, dense)
+    if not fallback:
+        raise ArgumentError("model", "auto", f"{reason}; photos is a model that comes with pacl and works offline")
     try:
         model = PACL.from_pretrained("photos")
         message = f"{reason}: using the photo model"

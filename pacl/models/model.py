@@ -107,7 +107,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         """Frozen patch tokens ``[B, P, W]`` -> unit patch embeddings v ``[B, P, D]``: the trained part."""
         return F.normalize(self.embedder(tokens).float(), dim=-1)
 
-    def encode_image(
+    def encode_patches(
         self, images: Tensor, stride: int | None = None, dense: str | None = None
     ) -> tuple[Tensor, PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` of any size -> `patch_vectors` ``[B, P, D]`` and their grid."""

@@ -106,11 +106,29 @@ class Vocabulary:
         return F.normalize(self.text.encode(texts).float(), dim=-1).cpu()
 
 
+def say_unknown(unknown: Sequence[str], known: int) -> str:
+    """A warning of one line that lists words that a model with a vocabulary of ``known`` words was never taught."""
+    words = ", ".join([*map(repr, unknown[:NAMED]), *_rest(len(unknown))])
+    return f"this model knows {known} words and not {words}: the masks of prompts with them mean nothing"
+
+
+def say_same(groups: Sequence[Sequence[str]]) -> str:
+    """A warning of one line that lists groups of prompts with the same embedding."""
+    parts = [
+        " and ".join([*(f'"{prompt}"' for prompt in group[:NAMED]), *_rest(len(group))]) for group in groups[:NAMED]
+    ]
+    return f"{'; '.join([*parts, *_rest(len(groups))])}: the same to this model, so only one of them can win"
+
+
+def _rest(count: int) -> list[str]:
+    """The number of things that are not listed, of ``count``, as the end of a list."""
+    return [f"{count - NAMED} more"] if count > NAMED else []
+
+
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
     """A warning in one line that lists the prompts with their nearest words."""
     parts = [f'"{each.prompt}" (nearest: {each.nearest}, {each.cosine:.2f})' for each in found[:NAMED]]
-    if len(found) > NAMED:
-        parts.append(f"{len(found) - NAMED} more")
+    parts += _rest(len(found))
     many = len(found) > 1
     subject = f"{', '.join(parts[:-1])} and {parts[-1]}" if many else parts[0]
     return (

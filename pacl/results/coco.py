@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from pacl.errors import ArgumentError
+
+Masks = Literal["rle", "polygons"]
 
 
 def rles(index: np.ndarray, count: int) -> list[dict[str, Any]]:
@@ -41,6 +46,68 @@ def box(rle: dict[str, Any]) -> list[int] | None:
     """Bounding box [x, y, width, height] in pixels of an RLE; None if the mask is empty."""
     x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
     return [x, y, w, h] if w and h else None
+
+
+def dataset(
+    index: np.ndarray,
+    labels: Sequence[str],
+    file_name: str,
+    *,
+    image_id: int = 1,
+    first_id: int = 1,
+    masks: Masks = "rle",
+) -> dict[str, list[dict[str, Any]]]:
+    """One image in COCO's format for instances, which ``pycocotools.coco.COCO`` and annotation tools read.
+
+    Each label that has pixels is one annotation. To put several images with the same labels into one file, give each an
+    ``image_id`` and ``first_id`` of its own, and join their ``images`` and ``annotations``.
+
+    Args:
+        index: label ids [H, W].
+        labels: names of ids 1, 2, ..., which are the ids of the categories.
+        file_name: of the image, as it is to stand in the file.
+        image_id: id of the image.
+        first_id: id of its first annotation; the others follow.
+        masks: ``rle``, exact run lengths, or ``polygons``, which more tools can edit.
+
+    Raises:
+        ArgumentError: ``masks`` is neither.
+    """
+    height, width = index.shape
+    return {
+        "images": [{"id": image_id, "file_name": file_name, "width": width, "height": height}],
+        "annotations": [
+            {"id": i, "image_id": image_id, **each}
+            for i, each in enumerate(label_annotations(index, len(labels), masks), start=first_id)
+        ],
+        "categories": categories(labels),
+    }
+
+
+def categories(labels: Sequence[str]) -> list[dict[str, Any]]:
+    """COCO's categories: the labels, with ids 1, 2, ..."""
+    return [{"id": i, "name": label, "supercategory": ""} for i, label in enumerate(labels, start=1)]
+
+
+def label_annotations(index: np.ndarray, count: int, masks: Masks = "rle") -> list[dict[str, Any]]:
+    """COCO's annotation of each label 1..count that has pixels, without ids of image and annotation.
+
+    Raises:
+        ArgumentError: ``masks`` is neither of its values.
+    """
+    if masks not in get_args(Masks):
+        raise ArgumentError("masks", masks, f"choose from {', '.join(get_args(Masks))}")
+    return [
+        {
+            "category_id": category,
+            "segmentation": rle if masks == "rle" else polygons_of_rle(rle),
+            "area": int(coco_mask.area(rle)),
+            "bbox": bounds,
+            "iscrowd": 0,
+        }
+        for category, rle in enumerate(rles(index, count), start=1)
+        if (bounds := box(rle))
+    ]
 
 
 def polygons_of_rle(rle: dict[str, Any]) -> list[list[float]]:

@@ -65,7 +65,7 @@ def label_legend(index: np.ndarray, labels: Sequence[str]) -> Legend:
     order = sorted(range(1, len(labels) + 1), key=lambda i: -shares[i])
     entries = [Entry(labels[i - 1], float(shares[i]), tuple(map(int, colours[i]))) for i in order if shares[i] > 0]
     if shares[0] > 0:
-        entries.append(Entry("unlabelled", float(shares[0]), None))
+        entries.append(Entry("background", float(shares[0]), None))
     return Legend(entries, "absent", [label for label, share in zip(labels, shares[1:], strict=True) if share == 0])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pacl.files import atomic_write
+from pacl.images import png_text
 
 # Neighbours in the list differ in lightness as well as in hue, for colour-blind readers.
 _COLOURS = (
@@ -58,4 +59,4 @@ def save_mask(path: str | Path, index: np.ndarray) -> None:
     else:
         mask = Image.fromarray(index.astype(np.uint16))
     with atomic_write(path) as temporary:
-        mask.save(temporary, format="PNG")
+        mask.save(temporary, format="PNG", pnginfo=png_text())

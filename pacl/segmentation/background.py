@@ -4,7 +4,7 @@ To add a rule: its spelling in `SPELLINGS`, `parse_background` and, if it has a 
 the table of `Background`; and what it does, in one of three places:
 
 - `Background.rejects`, if it follows from the class probabilities of a pixel;
-- `pacl.segmentation.scoring.patch_scores`, if it is one more score that competes with the labels;
+- `pacl.segmentation.scoring.Offsets`, if it is one more score that competes with the labels;
 - `pacl.segmentation.query.make_query`, if texts compete with the labels.
 """
 

@@ -1,7 +1,7 @@
 """Calibration: the mean score of a text over varied photos, measured once and saved with the head.
 
 Some texts have a high cosine with almost every patch, others with none, in all photos. The mean patch vector over
-varied photos, times a text, is that text's mean cosine; `pacl.segmentation.scoring.patch_scores` subtracts it. The
+varied photos, times a text, is that text's mean cosine; `pacl.segmentation.scoring.Offsets` subtracts it. The
 standard deviation around the mean gives a threshold, `presence`, above which the thing counts as being in the photo.
 """
 

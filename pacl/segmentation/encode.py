@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from pacl.errors import ArgumentError
-from pacl.images import open_image
+from pacl.images import open_image, pillow_to_rgb
 from pacl.images import resize as resize_image
 from pacl.models.precision import tower_autocast
 from pacl.models.towers.grid import PatchGrid
@@ -46,6 +46,8 @@ class EncodedImage:
     """Patch vectors [T, D, h, w], float32."""
     guide: Tensor | None
     """float [3, h, w] in [0, 1], what refinement follows; None when it is off. See `guide_of`."""
+    source: AnyImage | None = None
+    """The image as it was given, for drawing; None where it is not known."""
 
 
 def encode_images(
@@ -79,7 +81,10 @@ def encode_images(
     by_scale = [encode_scale(models, pixels, round(size * scale), settings) for scale in sorted(scales)]
     by_model = [[mean_of(maps) for maps in zip(*own, strict=True)] for own in zip(*by_scale, strict=True)]
     guides = [guide_of(image, maps.layout, settings) for image, maps in zip(pixels, by_model[0], strict=True)]
-    return [[EncodedImage(maps, guide) for maps, guide in zip(own, guides, strict=True)] for own in by_model]
+    return [
+        [EncodedImage(maps, guide, image) for maps, guide, image in zip(own, guides, images, strict=True)]
+        for own in by_model
+    ]
 
 
 def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -> Tensor | None:
@@ -150,34 +155,76 @@ def crop_windows(image: Tensor, layout: WindowLayout, interpolation: str = "bicu
     return (resized[:, y : y + height, x : x + width] for y, x in layout.corners)
 
 
-def as_tensor(image: AnyImage) -> Tensor:
+def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     """An image in any form -> its tensor [3, H, W], uint8 or float in [0, 1]; arrays and tensors are not copied.
 
     Args:
-        image: uint8 array [H, W, 3] in RGB, tensor [3, H, W] (uint8, or float in [0, 1]), Pillow image, or path.
+        image: A path, which is read by `pacl.images.open_image`; a Pillow image of any mode; an array [H, W, 3] in RGB
+            or a tensor [3, H, W], uint8 or float in [0, 1].
+        argument: The caller's name for it, in errors.
 
     Raises:
-        UserError: The path is not a readable image.
-        TypeError: None of these.
-        ValueError: Wrong shape, dtype or range.
+        UserError: The file of a path is not a readable image.
+        ArgumentError: None of these, or of a wrong shape, dtype or range.
     """
     if isinstance(image, (str, Path)):
         image = open_image(image)
     elif isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        image = pillow_to_rgb(image)
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"an image array is uint8 [H, W, 3] in RGB, not {image.dtype} {image.shape}")
-        image = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # [3, H, W]
-    if not isinstance(image, Tensor):
-        raise TypeError(f"an image is an array, a tensor, a Pillow image or a path, not {type(image).__name__}")
-    if image.ndim != 3 or image.shape[0] != 3 or not (image.dtype == torch.uint8 or image.is_floating_point()):
-        raise ValueError(f"an image tensor is uint8 or float [3, H, W], not {image.dtype} {tuple(image.shape)}")
-    if 0 in image.shape:
-        raise ValueError(f"an image has no pixels: {tuple(image.shape)}")
-    if image.is_floating_point() and not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError(f"a float image is in [0, 1], not in [{image.min():g}, {image.max():g}]")
-    return image
+        tensor = _from_array(image, argument)
+    elif isinstance(image, Tensor):
+        tensor = image.detach()
+    else:
+        kind = type(image).__name__
+        reason = "must be a path, a Pillow image, an array [H, W, 3] or a tensor [3, H, W]"
+        raise ArgumentError(argument, f"of type {kind}", reason)
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    if tensor.ndim != 3 or shape[0] != 3:
+        last = tensor.ndim == 3 and shape[2] == 3
+        raise ArgumentError(
+            argument,
+            f"of shape {shape}",
+            "a tensor must be RGB [3, H, W]"
+            + ("; image.permute(2, 0, 1) puts the channels first" if last else "")
+            + ("; predict_batch takes several images" if tensor.ndim == 4 else ""),
+        )
+    if 0 in shape:
+        raise ArgumentError(argument, f"of shape {shape}", "has no pixels")
+    if tensor.is_floating_point():
+        low, high = (float(value) for value in tensor.aminmax())
+        if not (low >= 0 and high <= 1):  # NaN is neither
+            reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
+            raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
+    elif tensor.dtype != torch.uint8:
+        raise ArgumentError(argument, f"of dtype {dtype}", "must be uint8, or float with values from 0 to 1")
+    return tensor
+
+
+def _from_array(image: np.ndarray, argument: str) -> Tensor:
+    """An array [H, W, 3] of numbers as a tensor [3, H, W]; values are checked by `as_tensor`."""
+    if image.ndim != 3 or image.shape[2] != 3:
+        hints = {
+            image.ndim == 2: "; for a grey one, np.stack([image] * 3, axis=-1)",
+            image.ndim == 3 and image.shape[0] == 3: "; np.moveaxis(image, 0, -1) puts the channels last",
+            image.ndim == 3 and image.shape[2] == 4: "; image[..., :3] leaves out the transparency",
+            image.ndim == 4: "; predict_batch takes several images",
+        }
+        reason = f"an array must be RGB [H, W, 3]{hints.get(True, '')}"
+        raise ArgumentError(argument, f"of shape {image.shape}", reason)
+    if image.dtype != np.uint8 and image.dtype.kind != "f":
+        raise ArgumentError(argument, f"of dtype {image.dtype}", "must be uint8, or float with values from 0 to 1")
+    if image.dtype.kind == "f":
+        image = image.astype(np.float32, copy=False)
+    return torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # [3, H, W]
+
+
+def as_array(image: AnyImage, argument: str = "image") -> np.ndarray:
+    """An image in any form that `as_tensor` takes -> RGB uint8 [H, W, 3]."""
+    pixels = as_tensor(image, argument)
+    if pixels.is_floating_point():
+        pixels = (pixels.float() * 255).round().to(torch.uint8)
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 def resize(image: Tensor, size: tuple[int, int], interpolation: str = "bicubic") -> Tensor:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from pacl.errors import ArgumentError
 from pacl.prompts import Label
 from pacl.segmentation.background import Background
@@ -61,6 +63,32 @@ class EncodedQuery:
             ids=tuple(self.query.ids[n] for n in kept),
         )
         return EncodedQuery(query, self.texts[kept])
+
+
+def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: float = 1e-5) -> list[list[str]]:
+    """Groups of prompts that have the same embedding and stand for different ids.
+
+    Args:
+        encoded: The query.
+        asked: The prompts that are compared: those of the user, not those that the model added.
+        tolerance: Of the cosine, below 1.
+    """
+    query = encoded.query
+    rows = [n for n, prompt in enumerate(query.prompts) if prompt in set(asked)]
+    texts = encoded.texts[rows].cpu().double()  # (MPS has no float64)
+    # Equal vectors have equal projections on any direction, so they are neighbours when sorted by one: comparing
+    # neighbours alone takes thousands of prompts, too.
+    direction = torch.linspace(1, 2, texts.shape[1], dtype=texts.dtype)
+    order = (texts @ direction).argsort()
+    same = (texts[order[1:]] * texts[order[:-1]]).sum(-1) > 1 - tolerance
+    groups = [[rows[int(order[0])]]]
+    for n, joins in zip(order[1:].tolist(), same.tolist(), strict=True):
+        if joins:
+            groups[-1].append(rows[n])
+        else:
+            groups.append([rows[n]])
+    found = sorted(sorted(group) for group in groups if len({query.ids[n] for n in group}) > 1)
+    return [[query.prompts[n] for n in group] for group in found]
 
 
 def make_query(

@@ -1,6 +1,6 @@
 """From cosines at patches to a label for every pixel.
 
-    cosines [T,N,h,w] --patch_scores--> scores [T,N,h,w] --bands of rows--> [N,rows,W]
+    cosines [T,N,h,w] --Offsets--> scores [T,N,h,w] --bands of rows--> [N,rows,W]
     --class_probabilities--> [K,rows,W] --decide--> ids [rows,W]
 
 Shapes: T windows, N prompts, C labels, K classes that compete (the labels, and the background where it does).
@@ -9,7 +9,7 @@ Shapes: T windows, N prompts, C labels, K classes that compete (the labels, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,30 +30,77 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 
-def label_image(
-    image: EncodedImage, cosines: PatchMaps, encoded: EncodedQuery, model: PACL, settings: SegmenterSettings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label every pixel of an image.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that the labels of an image are decided from. It is small and holds no model, so that a result can keep it.
 
-    Args:
-        image: Patch vectors and the guide of refinement.
-        cosines: Of its patches with the N prompts, values [T, N, h, w].
-        encoded: What competes.
-        model: Its calibration, prior and logit scale are used, where the settings leave them to it.
-        settings: Those of prior, logit_scale, min_area, refine, refine_on and dilations are read.
-
-    Returns:
-        As `label_pixels`.
+    Attributes:
+        cosines: of the patches with the N prompts, values [T, N, h, w].
+        query: what competes.
+        offsets: what is added to the cosines.
+        guide: float [3, h, w] in [0, 1], what refinement follows; None when it is off.
+        settings: those of min_area, refine, refine_on and dilations are read.
+        scale: factor on the scores, see `logit_scale`.
     """
-    query = encoded.query
-    if settings.refine and settings.refine_on == "cosines":
-        assert image.guide is not None, "the image was encoded without refinement"
-        cosines = refined(cosines, image.guide, settings)
-    scores = patch_scores(cosines, image.patches, encoded.texts, model, query.background, settings.prior)
-    margins = torch.tensor([query.margin * (i == 0) for i in query.channels], device=scores.values.device)
-    # Upsampling is linear, so the margin and the scale are applied at the patches, where the maps are small.
-    values = (scores.values - margins[:, None, None]) * logit_scale(model, settings)
-    return label_pixels(replace(scores, values=values), query, settings, image.guide)
+
+    cosines: PatchMaps
+    query: Query
+    offsets: Offsets
+    guide: Tensor | None
+    settings: SegmenterSettings
+    scale: float
+
+    @classmethod
+    def of(cls, image: EncodedImage, encoded: EncodedQuery, model: PACL, settings: SegmenterSettings) -> Evidence:
+        """What an encoded image says about a query; where the settings leave it to the model, its own values hold."""
+        return cls(
+            image.patches.similarity(encoded.texts),
+            encoded.query,
+            offsets_of(image.patches, encoded.texts, model, settings.prior),
+            image.guide,
+            settings,
+            logit_scale(model, settings),
+        )
+
+    def probabilities(self) -> ClassMaps:
+        """The probabilities of the classes that compete, computed anew on each call."""
+        cosines, query, settings = self.cosines, self.query, self.settings
+        if settings.refine and settings.refine_on == "cosines":
+            assert self.guide is not None, "the image was encoded without refinement"
+            cosines = refined(cosines, self.guide, settings)
+        scores = self.offsets.scores(cosines, query.background)
+        margins = torch.tensor([query.margin * (i == 0) for i in query.channels], device=scores.values.device)
+        # Upsampling is linear, so the margin and the scale are applied at the patches, where the maps are small.
+        values = (scores.values - margins[:, None, None]) * self.scale
+        return class_maps(replace(scores, values=values), query, settings, self.guide)
+
+
+@dataclass(frozen=True, eq=False)
+class Offsets:
+    """What is added to the cosines of one image with N prompts before they compete.
+
+    Attributes:
+        mean: mean cosine [N] of each text over patches of many photos, which is subtracted; None without calibration.
+        prior: weighted phi [N] of each text with the whole image.
+        presence: score above which a text counts as being in the image; 0 without calibration.
+    """
+
+    mean: Tensor | None
+    prior: Tensor
+    presence: float
+
+    def scores(self, cosines: PatchMaps, background: Background) -> PatchMaps:
+        """Scores that compete at each patch: values [T, N, h, w], or [T, 1 + N, h, w] under `peak`."""
+        values = cosines.values if self.mean is None else cosines.values - self.mean[:, None, None]
+        scores = values + self.prior[:, None, None]
+        if background.kind == "peak":
+            highest, best = values.amax((0, 2, 3)).max(0)
+            # Where nothing is present the level is above every score.
+            level = torch.where(
+                highest >= self.presence, background.limit * highest + self.prior[best], scores.max() + 1
+            )
+            scores = torch.cat([level.expand_as(scores[:, :1]), scores], dim=1)
+        return replace(cosines, values=scores)
 
 
 def logit_scale(model: PACL, settings: SegmenterSettings) -> float:
@@ -61,45 +108,23 @@ def logit_scale(model: PACL, settings: SegmenterSettings) -> float:
     return settings.logit_scale or float(model.logit_scale.detach())
 
 
-def patch_scores(
-    cosines: PatchMaps,
-    patches: PatchMaps,
-    texts: Tensor,
-    model: PACL,
-    background: Background,
-    prior: float | None = None,
-) -> PatchMaps:
-    """Scores that compete at each patch: cosines, minus each text's mean cosine, plus its prior.
+def offsets_of(patches: PatchMaps, texts: Tensor, model: PACL, prior: float | None = None) -> Offsets:
+    """What is added to the cosines of an image's patches with the prompts.
 
     Args:
-        cosines: Of the patches with the N prompts, values [T, N, h, w].
         patches: Patch vectors of all windows of the image, values [T, D, h, w].
         texts: Unit vectors of the prompts [N, D].
-        model: A calibrated one knows each text's mean cosine over patches of many photos, which is subtracted.
-        background: The rule; under `peak` its level is one more channel, the first.
+        model: A calibrated one knows each text's mean cosine over patches of many photos.
         prior: Weight of phi, which the model pools as its head does; None is the model's own. Where it is negative, phi
             is clamped from below at the model's `presence`: labels that are not in the image get no more than one that
             is barely there.
-
-    Returns:
-        Scores, values [T, N, h, w], or [T, 1 + N, h, w] under `peak`.
     """
-    values = cosines.values
-    if model.centre is not None:
-        values = values - (texts @ model.centre)[:, None, None]
-    added = values.new_zeros(len(texts))
+    added = patches.values.new_zeros(len(texts))
     if weight := model.config.prior if prior is None else prior:
         whole = rearrange(patches.values, "t d h w -> 1 (t h w) d")
         phi = model.phi(whole, texts)[0]  # [N]
         added = weight * (phi if weight > 0 else phi.clamp(min=model.config.presence))
-    scores = values + added[:, None, None]
-    if background.kind == "peak":
-        highest, best = values.amax((0, 2, 3)).max(0)
-        # Where nothing is present the level is above every score.
-        present = highest >= model.config.presence
-        level = torch.where(present, background.limit * highest + added[best], scores.max() + 1)
-        scores = torch.cat([level.expand_as(scores[:, :1]), scores], dim=1)
-    return replace(cosines, values=scores)
+    return Offsets(None if model.centre is None else texts @ model.centre, added, model.config.presence)
 
 
 def class_probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
@@ -132,41 +157,63 @@ def decide(probabilities: Tensor, classes: Tensor, background: Background) -> tu
     return (index if rejected is None else index.masked_fill(rejected, 0)), confidence
 
 
-def label_pixels(
-    logits: PatchMaps, query: Query, settings: SegmenterSettings, guide: Tensor | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label every pixel of an image by the scaled scores of its patches.
+@dataclass(frozen=True, eq=False)
+class ClassMaps:
+    """Probabilities of the K classes that compete, upsampled when they are asked for.
+
+    Attributes:
+        maps: scaled scores of the channels [T, N, h, w], or refined probabilities of the classes [1, K, h, w].
+        query: what competes.
+        as_probabilities: whether ``maps`` are probabilities already.
+        kept: bool [K], False for the classes that are dropped for their small area; None keeps all.
+    """
+
+    maps: PatchMaps
+    query: Query
+    as_probabilities: bool = False
+    kept: Tensor | None = None
+
+    def bands(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Bands of rows: start, stop, and the probabilities [K, stop - start, W], in the order of `Query.classes`."""
+        for start, stop, band in self.maps.bands():  # [N, rows, W]
+            probabilities = band if self.as_probabilities else class_probabilities(band, self.query.channels)
+            yield start, stop, probabilities if self.kept is None else probabilities * self.kept[:, None, None]
+
+
+def class_maps(logits: PatchMaps, query: Query, settings: SegmenterSettings, guide: Tensor | None = None) -> ClassMaps:
+    """The probabilities of the classes, by the scaled scores of an image's patches.
 
     Args:
         logits: Values [T, N, h, w] for the N channels of the query.
         query: What competes.
         settings: Those of min_area, refine, refine_on and dilations are read.
         guide: float [3, h, w] in [0, 1], the small image that probabilities are refined against.
+    """
+    found = ClassMaps(logits, query)
+    if settings.refine and settings.refine_on == "probabilities":
+        assert guide is not None, "the image was encoded without refinement"
+        found = ClassMaps(refined_probabilities(logits, query, settings, guide), query, as_probabilities=True)
+    if settings.min_area:
+        classes = torch.tensor(query.classes, device=logits.values.device)  # [K]
+        found = replace(found, kept=large_enough(found.bands(), classes, settings.min_area))
+    return found
+
+
+def label_pixels(probabilities: ClassMaps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label every pixel of an image by the probabilities of the classes.
 
     Returns:
         index [H, W] (uint8, or uint16 above 255 labels); number of pixels of each id, int64 [C + 1]; sum of the
         winners' probabilities over the pixels of each id, float64 [C + 1].
     """
-    classes = torch.tensor(query.classes, device=logits.values.device)  # [K]
+    query, maps = probabilities.query, probabilities.maps
+    classes = torch.tensor(query.classes, device=maps.values.device)  # [K]
     total = len(query.labels) + 1
-    index = np.empty(logits.layout.size, np.uint8 if total <= 256 else np.uint16)  # [H, W]
+    index = np.empty(maps.layout.size, np.uint8 if total <= 256 else np.uint16)  # [H, W]
     pixels = np.zeros(total, np.int64)
     scores = np.zeros(total, np.float64)
-    maps, as_probabilities = logits, False
-    if settings.refine and settings.refine_on == "probabilities":
-        assert guide is not None, "the image was encoded without refinement"
-        maps, as_probabilities = refined_probabilities(logits, query, settings, guide), True  # [1, K, h, w]
-
-    def bands() -> Iterator[tuple[int, int, Tensor]]:
-        """The probabilities of the classes [K, rows, W], band by band."""
-        for start, stop, band in maps.bands():  # [N, rows, W]
-            yield start, stop, band if as_probabilities else class_probabilities(band, query.channels)
-
-    kept = large_enough(bands(), classes, settings.min_area) if settings.min_area else None  # [K]
-    for start, stop, probabilities in bands():
-        if kept is not None:
-            probabilities = probabilities * kept[:, None, None]
-        ids, confidence = (x.cpu().numpy() for x in decide(probabilities, classes, query.background))  # [rows, W]
+    for start, stop, band in probabilities.bands():
+        ids, confidence = (x.cpu().numpy() for x in decide(band, classes, query.background))  # [rows, W]
         index[start:stop] = ids
         pixels += np.bincount(ids.ravel(), minlength=total)
         scores += np.bincount(ids.ravel(), confidence.ravel(), minlength=total)

@@ -8,70 +8,31 @@ predict     labels -> prompts -> text vectors [N,D]                         pacl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
-from pacl.errors import ArgumentError, UnfamiliarWords
+from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.precision import resolve_precision
-from pacl.models.vocabulary import Vocabulary, say_unfamiliar
-from pacl.prompts import Label, check_labels, get_templates, parse_prompt
+from pacl.models.vocabulary import Vocabulary, say_same, say_unfamiliar, say_unknown
+from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, split_words, unknown_words
 from pacl.segmentation.background import parse_background
-from pacl.segmentation.encode import AnyImage, EncodedImage, encode_images
-from pacl.segmentation.patch_maps import PatchMaps
-from pacl.segmentation.query import EncodedQuery, encode_query, make_query
-from pacl.segmentation.scoring import label_image, logit_scale
+from pacl.segmentation.embedding import ImageEmbedding, made_by
+from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images
+from pacl.segmentation.query import EncodedQuery, encode_query, equal_prompts, make_query
+from pacl.segmentation.result import Segmentation
+from pacl.segmentation.scoring import Evidence, label_pixels, logit_scale
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The labels of one image."""
-
-    labels: list[str]
-    """Names, C of them; `labels[i]` is painted as i + 1."""
-    prompts: list[tuple[str, ...]]
-    """The prompts of each label."""
-    index: np.ndarray
-    """[H, W], uint8 (uint16 above 255 labels): 0 is background, i + 1 is `labels[i]`."""
-    shares: list[float]
-    """Share of the image's pixels that each label won, in [0, 1]; the rest is background."""
-    scores: list[float]
-    """Mean probability of each label over the pixels it won, in [0, 1]; 0 where it won none."""
-    background: str
-    """The background rule, with `auto` resolved."""
-    settings: SegmenterSettings
-    """The settings, with those that were left to the model resolved."""
-    cosines: PatchMaps = field(repr=False)
-    """Cosines of the patches with the N prompts, values [T, N, h, w]."""
-    ids: tuple[int, ...] = field(repr=False)
-    """Of each prompt: i + 1 of its label, or 0 for the background."""
-
-    def mask(self, label: str | int) -> np.ndarray:
-        """bool [H, W]: the pixels of a label, given by name or position."""
-        return self.index == self._position(label) + 1
-
-    def score_map(self, label: str | int) -> np.ndarray:
-        """float32 [H, W] in [-1, 1]: cosine of a label, the highest of its prompts, upsampled on each call."""
-        wanted = [n for n, i in enumerate(self.ids) if i == self._position(label) + 1]
-        maps = replace(self.cosines, values=self.cosines.values[:, wanted])  # [T, N of the label, h, w]
-        rows = [band.amax(0).cpu() for _, _, band in maps.bands()]  # [rows, W] each
-        return torch.cat(rows).numpy()
-
-    def _position(self, label: str | int) -> int:
-        if isinstance(label, str):
-            if label not in self.labels:
-                raise KeyError(f"no label {label!r}; there are {', '.join(self.labels)}")
-            return self.labels.index(label)
-        return range(len(self.labels))[label]
 
 
 class Segmenter:
@@ -99,7 +60,6 @@ class Segmenter:
         self.templates = get_templates(self.settings.templates)
         self.image: EncodedImage | None = None
         self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
-        self._looked_up: set[str] = set()  # prompts that were warned of, or need no warning
         self._check_patch_size(model.clip.patch)
 
     def _check_patch_size(self, patch: int) -> None:
@@ -114,20 +74,57 @@ class Segmenter:
         if settings.stride is not None and settings.stride > patch:
             raise ArgumentError("stride", settings.stride, f"must be at most the model's patch size of {patch}")
 
-    @torch.inference_mode()
     def set_image(self, image: AnyImage) -> None:
         """Encode an image for the calls of `predict` that follow.
 
         Args:
-            image: uint8 array [H, W, 3] in RGB, tensor [3, H, W] (uint8, or float in [0, 1]), Pillow image, or path.
+            image: A path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1]. A
+                path is read again when results are drawn; others are kept, not copied, so do not change them before.
+
+        Raises:
+            UserError: The file of a path is not a readable image.
+            ArgumentError: ``image`` is none of these, or of a wrong shape, dtype or range.
         """
-        self.image = encode_images([self.model], [image], self.settings)[0][0]
+        (self.image,) = self._encode([image], ["image"])
 
     def reset_image(self) -> None:
         """Forget the image that was set, and free its memory."""
         self.image = None
 
-    def predict(self, labels: Sequence[str | Label] | EncodedQuery) -> Segmentation:
+    def get_image_embedding(self) -> ImageEmbedding:
+        """The patch vectors of the image that was set, to be kept: see `ImageEmbedding.save`.
+
+        Raises:
+            RuntimeError: No image was set.
+        """
+        if self.image is None:
+            raise RuntimeError("call set_image before get_image_embedding")
+        return ImageEmbedding(self.image, made_by(self.model, self.resolved_settings()))
+
+    def set_image_embedding(self, embedding: ImageEmbedding | str | Path) -> None:
+        """Set an image that was encoded before, without encoding it again.
+
+        Args:
+            embedding: Of `get_image_embedding`, or the path of a file that it was saved to.
+
+        Raises:
+            ArgumentError: ``embedding`` was made with another model or other settings than this segmenter's.
+            UserError: The file cannot be read.
+        """
+        if isinstance(embedding, (str, Path)):
+            embedding = ImageEmbedding.load(embedding)
+        if not isinstance(embedding, ImageEmbedding):
+            reason = "must be what get_image_embedding returned, or the path of its file"
+            raise ArgumentError("embedding", f"of type {type(embedding).__name__}", reason)
+        embedding.check(made_by(self.model, self.resolved_settings()))
+        patches, guide = embedding.encoded.patches, embedding.encoded.guide
+        self.image = replace(
+            embedding.encoded,
+            patches=replace(patches, values=patches.values.to(self.model.device)),
+            guide=guide if guide is None else guide.to(self.model.device),
+        )
+
+    def predict(self, labels: Iterable[str | Label] | EncodedQuery) -> Segmentation:
         """Segment the image that was set. All labels compete for every pixel.
 
         Args:
@@ -135,37 +132,61 @@ class Segmenter:
                 single one works: see the background rule `auto`.
 
         Raises:
+            ArgumentError: ``labels`` are not texts, or there are none.
             UserError: The labels make no sense, see `pacl.prompts.check_labels`.
+            RuntimeError: No image was set.
 
         Warns:
-            UnfamiliarWords: Prompts are far from all words that the head was trained on; of each once.
+            UnknownWords: Prompts have words that a model with a closed vocabulary was never taught.
+            UnfamiliarWords: Prompts are far from all words that the head was trained on.
+            SameEmbedding: Prompts of different labels have the same embedding.
         """
         if self.image is None:
             raise RuntimeError("call set_image before predict")
         return self.segment(self.image, self._prepare(labels))
 
     def predict_batch(
-        self, images: Sequence[AnyImage], labels: Sequence[str | Label] | EncodedQuery
+        self, images: Iterable[AnyImage], labels: Iterable[str | Label] | EncodedQuery
     ) -> list[Segmentation]:
-        """Segment several images, of equal or different sizes, with the same labels; see `set_image`, `predict`."""
-        query = self._prepare(labels)
-        with torch.inference_mode():
-            encoded = encode_images([self.model], images, self.settings)[0]
+        """Segment several images with the same labels.
+
+        All images are decoded and encoded together, those of equal size in one pass of the image tower: for thousands
+        of images, call it with some at a time.
+
+        Args:
+            images: Each as for `set_image`; sizes may differ.
+            labels: As for `predict`, and with its warnings, once for all images.
+
+        Returns:
+            A result for each image, in order.
+
+        Raises:
+            ArgumentError: ``images`` is not several; ``images[i]`` is not an image; ``labels`` as for `predict`.
+            UserError: As for `predict` and `set_image`.
+        """
+        if isinstance(images, (str, Path, Image.Image)) or not isinstance(images, Iterable):
+            reason = "must be a list of images; set_image and predict are for a single one"
+            raise ArgumentError("images", f"of type {type(images).__name__}", reason)
+        query, images = self._prepare(labels), list(images)
+        encoded = self._encode(images, [f"images[{i}]" for i in range(len(images))])
         return [self.segment(image, query) for image in encoded]
 
-    def prepare(self, labels: Sequence[str | Label]) -> EncodedQuery:
+    def prepare(self, labels: Iterable[str | Label]) -> EncodedQuery:
         """Check and embed labels once, for many calls of `predict` or `predict_batch`; see `predict`."""
         return self._prepare(labels)
 
     @torch.inference_mode()
-    def _prepare(self, labels: Sequence[str | Label] | EncodedQuery) -> EncodedQuery:
+    def _encode(self, images: Sequence[AnyImage], names: Sequence[str]) -> list[EncodedImage]:
+        """Encode images; their names are those in errors."""
+        pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
+        encoded = encode_images([self.model], pixels, self.settings)[0]
+        return [replace(found, source=image) for found, image in zip(encoded, images, strict=True)]
+
+    @torch.inference_mode()
+    def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
         if isinstance(labels, EncodedQuery):
             return labels
-        labels = [labels] if isinstance(labels, (str, Label)) else list(labels)
-        if wrong := [label for label in labels if not isinstance(label, (str, Label))]:
-            raise TypeError(f"labels are texts or Label, not {type(wrong[0]).__name__}")
-        clip = self.model.clip
-        asked = [label if isinstance(label, Label) else parse_prompt(label) for label in labels]
+        clip, asked = self.model.clip, _as_labels(labels)
         background = [Label(f"background {self.background}", self.background.prompts)] * bool(self.background.prompts)
         check_labels(
             [*asked, *background],
@@ -173,8 +194,26 @@ class Segmenter:
             context_length=clip.context_length,
             templates=self.templates,
         )
-        self._warn_of_unfamiliar([prompt for label in [*asked, *background] for prompt in label.prompts])
-        return self.encode_query(asked)
+        encoded = self.encode_query(asked)
+        prompts = [prompt for label in [*asked, *background] for prompt in label.prompts]
+        for category, message in self._doubts(prompts, encoded):
+            warnings.warn(message, category, stacklevel=4)  # the caller of predict
+        return encoded
+
+    def _doubts(self, prompts: Sequence[str], encoded: EncodedQuery) -> list[tuple[type[Warning], str]]:
+        """What a user should know about prompts that are accepted: kinds of warnings and their messages."""
+        doubts: list[tuple[type[Warning], str]] = []
+        vocabulary = self.model.clip.vocabulary
+        if vocabulary is not None:
+            wordless = [prompt for prompt in prompts if not split_words(prompt)]
+            around = [text for template in self.templates if (text := fill(template, "").strip(" .,"))]
+            if unknown := list(dict.fromkeys([*unknown_words([*prompts, *around], vocabulary), *wordless])):
+                doubts.append((UnknownWords, say_unknown(unknown, len(vocabulary))))
+        if unfamiliar := self.vocabulary.unfamiliar(prompts):
+            doubts.append((UnfamiliarWords, say_unfamiliar(unfamiliar)))
+        if same := equal_prompts(encoded, prompts):
+            doubts.append((SameEmbedding, say_same(same)))
+        return doubts
 
     @torch.inference_mode()
     def encode_query(self, labels: Sequence[Label], background_prompts: Sequence[str] = ()) -> EncodedQuery:
@@ -190,9 +229,9 @@ class Segmenter:
     @torch.inference_mode()
     def segment(self, image: EncodedImage, encoded: EncodedQuery) -> Segmentation:
         """Label the pixels of an encoded image (see `pacl.segmentation.encode.encode_images`)."""
-        query = encoded.query
-        cosines = image.patches.similarity(encoded.texts)  # values [T, N, h, w]
-        index, pixels, confidence = label_image(image, cosines, encoded, self.model, self.settings)
+        query, settings, config = encoded.query, self.resolved_settings(), self.model.config
+        evidence = Evidence.of(image, encoded, self.model, settings)
+        index, pixels, confidence = label_pixels(evidence.probabilities())
         return Segmentation(
             labels=[label.name for label in query.labels],
             prompts=[label.prompts for label in query.labels],
@@ -200,9 +239,10 @@ class Segmenter:
             shares=(pixels[1:] / index.size).tolist(),
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
-            settings=self.resolved_settings(),
-            cosines=cosines,
-            ids=query.ids,
+            settings=settings,
+            model={"clip": config.backbone, "dense": config.dense, "trained": config.trained},
+            evidence=evidence,
+            source=image.source,
         )
 
     def resolved_settings(self) -> SegmenterSettings:
@@ -216,8 +256,26 @@ class Segmenter:
             logit_scale=logit_scale(self.model, settings),
         )
 
-    def _warn_of_unfamiliar(self, prompts: Sequence[str]) -> None:
-        new = [prompt for prompt in prompts if prompt not in self._looked_up]
-        self._looked_up.update(new)
-        if found := self.vocabulary.unfamiliar(new):
-            warnings.warn(say_unfamiliar(found), UnfamiliarWords, stacklevel=5)
+
+def _as_labels(labels: object) -> list[Label]:
+    """What a caller gave as labels, parsed.
+
+    Raises:
+        ArgumentError: ``labels`` are not texts or `Label`s, or there are none; a text is empty.
+    """
+    given = [labels] if isinstance(labels, (str, Label)) else labels
+    if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping, set)):
+        raise ArgumentError("labels", f"of type {type(labels).__name__}", 'must be texts, such as ["a dog", "grass"]')
+    given = list(given)
+    if not given:
+        raise ArgumentError("labels", "[]", 'give at least one text, such as ["a dog"]')
+    found = []
+    for i, label in enumerate(given):
+        if not isinstance(label, (str, Label)):
+            reason = "must be a text or a Label"
+            raise ArgumentError(f"labels[{i}]", f"of type {type(label).__name__}", reason)
+        try:
+            found.append(label if isinstance(label, Label) else parse_prompt(label))
+        except UserError as error:
+            raise ArgumentError(f"labels[{i}]", repr(str(label)), str(error)) from None
+    return found

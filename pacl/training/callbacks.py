@@ -165,7 +165,7 @@ class ImageGrid(Callback):
                 labels = paint_labels(image, found.index, long_side=self.cell)
                 tiles = [Tile(fit(image, self.cell), Path(path).name), Tile(labels, "all prompts")]
                 if len(found.labels) <= MAX_HEAT_MAPS:
-                    maps = [found.score_map(i) for i in range(len(found.labels))]
+                    maps = [found.score_map(label) for label in found.labels]
                     low, high = limits = score_limits(maps)
                     for label, scores in zip(found.labels, maps, strict=True):
                         heat_map = paint_scores(image, scores, limits, long_side=self.cell)

@@ -20,7 +20,7 @@ def test_the_largest_labels_come_first() -> None:
         "label share score box x, y, w, h",
         "■ grass 33.3% 0.500 0, 4, 8, 2",
         "■ a dog 12.5% 0.750 2, 1, 3, 2",
-        "(background) 54.2%",
+        "background 54.2%",
         "absent: a cat",
     ]
     assert record_line(image) == "grass 33.3%, a dog 12.5%"

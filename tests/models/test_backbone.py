@@ -366,7 +366,7 @@ def test_a_head_on_two_towers_is_saved_and_loaded_bit_equal(encoder: str, tmp_pa
     again = PACL.from_pretrained(tmp_path / "head")
     assert again.config == model.config
     images = torch.randn(1, 3, 48, 80)
-    assert torch.equal(model.encode_image(images, stride=8)[0], again.encode_image(images, stride=8)[0])
+    assert torch.equal(model.encode_patches(images, stride=8)[0], again.encode_patches(images, stride=8)[0])
     assert torch.equal(phi(model, images, ["a dog"]), phi(again, images, ["a dog"]))
     other = load_backbone(f"timm:test_vit/random+{save_tiny_encoder(tmp_path / 'other', seed=1)}")
     with pytest.raises(UserError, match="checksum"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,9 +33,28 @@ def test_models_by_name(clip: Backbone, tmp_path: Path) -> None:
         model = load_model(spec)
         assert (model.config.dense, model.config.trained) == ("naclip", False)
     assert load_model(folder, dense="clearclip").config.dense == "clearclip"
+    for name in ("nowhere", "no/such/folder", "photo", "ViT-B-16", "open_clip:vit-b-16/openai", ""):
+        with pytest.raises(ArgumentError) as error:
+            load_model(name)
+        assert error.value.argument == "model"
+
+
+@pytest.mark.parametrize("name", [None, 3, ["photos"]], ids=str)
+def test_what_is_no_name_is_refused(name: Any) -> None:
     with pytest.raises(ArgumentError) as error:
-        load_model("nowhere")
-    assert (error.value.argument, error.value.value) == ("model", "nowhere")
+        load_model(name)
+    assert error.value.argument == "model"
+
+
+@pytest.mark.parametrize("device", ["cuda", "gpu"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(loading, "_load_named", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ArgumentError) as error:
+        load_model("photos", device=device)
+    assert error.value.argument == "device"
 
 
 def test_a_training_free_clip_gets_the_protocols_size(clip: Backbone) -> None:
@@ -85,11 +105,19 @@ def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch:
     assert error.value.argument == "dense"
 
 
-def test_auto_takes_the_photo_model_without_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_a_clip_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "reachable", lambda: False)
+    monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(ArgumentError) as error:
+        load_model()
+    assert (error.value.argument, error.value.value) == ("model", "auto")
+
+
+def test_auto_takes_the_photo_model_without_a_clip_where_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "reachable", lambda: False)
     monkeypatch.setattr(loading, "try_to_load_from_cache", lambda *_: None)
     with pytest.warns(FallbackModel) as caught:
-        model = load_model("auto")
+        model = load_model("auto", fallback=True)
     assert caught[0].filename == __file__
     assert model.clip.name == "timm:tf_efficientnet_lite2.in1k+static:words"
     assert (model.config.start, model.config.trained) == ("conse", True)

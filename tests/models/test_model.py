@@ -28,7 +28,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def test_the_clip_start_is_the_training_free_method(clip: Backbone, dense: str) -> None:
     model = PACL.untrained(clip, dense=dense, start="clip")
     images = torch.randn(2, 3, 40, 56)
-    ours, _ = model.encode_image(images)
+    ours, _ = model.encode_patches(images)
     tokens, _ = clip.patch_tokens(images, dense)
     assert clip.projection is not None
     torch.testing.assert_close(ours, F.normalize(tokens @ clip.projection, dim=-1), rtol=1e-5, atol=1e-6)
@@ -60,7 +60,7 @@ def test_saving_and_loading_is_bit_equal(clip: Backbone, tmp_path: Path, options
     for key, value in model.head_state().items():
         assert torch.equal(value, again.head_state()[key]), key
     images = torch.randn(1, 3, 32, 32)
-    assert torch.equal(model.encode_image(images)[0], again.encode_image(images)[0])
+    assert torch.equal(model.encode_patches(images)[0], again.encode_patches(images)[0])
     assert torch.equal(phi(model, images, ["a dog"]), phi(again, images, ["a dog"]))
     assert sorted(path.name for path in (tmp_path / "head").iterdir()) == [
         "README.md",

@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from pacl import train
-from pacl.errors import UnfamiliarWords, UserError
+from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.distillation import UNKNOWN
 from pacl.models.head import CONFIG, HeadConfig, shipped_folder
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers.static_tower import WORDS, StaticTower, load_static_tower
 from pacl.models.vocabulary import LEAST, LIMIT, NAMED, Unfamiliar, Vocabulary, say_unfamiliar, trained_words
@@ -149,7 +150,7 @@ def test_a_training_writes_them(tower_name: str, tmp_path: Path, nouns: bool) ->
 # --- Where people see it ------------------------------------------------------------------------------------------
 
 
-def test_the_segmenter_warns_of_each_prompt_once(tower_name: str) -> None:
+def test_the_segmenter_warns_once_a_call(tower_name: str) -> None:
     model = PACL.untrained(load_backbone(f"timm:test_resnet/random+{tower_name}"), dense="clip", start="paper")
     model.config.vocabulary = ["dog", "cat"]
     segmenter = Segmenter(model.eval())
@@ -157,11 +158,47 @@ def test_the_segmenter_warns_of_each_prompt_once(tower_name: str) -> None:
     with pytest.warns(UnfamiliarWords, match="whelp") as heard:
         segmenter.predict(["a whelp", "dog"])
     assert [warning.filename for warning in heard] == [__file__]
+    with pytest.warns(UnfamiliarWords) as heard:
+        segmenter.predict_batch([np.zeros((32, 32, 3), np.uint8)] * 3, ["a whelp", "engine"])
+    (warning,) = heard
+    assert "whelp" in str(warning.message)
+    assert "engine" in str(warning.message)
+    assert warning.filename == __file__
+    query = segmenter.prepare(["dog", "cat"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        segmenter.predict(["a whelp", "a puppy"])
-    with pytest.warns(UnfamiliarWords, match="engine"):
-        segmenter.predict(["a whelp", "engine"])
+        segmenter.predict(["dog", "a cat"])
+        segmenter.predict(query)
+
+
+@pytest.mark.parametrize("labels", [["foo", "bar", "a dog"], ["foo=a", "grey", "bar=b"]], ids=str)
+def test_words_that_the_bundled_model_was_never_taught(labels: list[str]) -> None:
+    """All of them have one embedding, so that they are also the same prompt."""
+    segmenter = Segmenter(load_model("bundled", device="cpu"))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        segmenter.predict_batch([np.zeros((32, 32, 3), np.uint8)] * 2, labels)
+    unknown, same = heard
+    assert (unknown.category, same.category) == (UnknownWords, SameEmbedding)
+    for warning in heard:
+        assert "foo" in str(warning.message)
+        assert "bar" in str(warning.message)
+        assert warning.filename == __file__
+    with pytest.warns(UnknownWords, match="😀"):
+        segmenter.predict_batch([], ["😀", "sky"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter.predict_batch([], ["a red fish", "a blue fish;a fish=b", "sky"])
+
+
+def test_synonyms_with_one_embedding_are_no_mistake() -> None:
+    segmenter = Segmenter(load_model("photos", device="cpu"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter.predict_batch([], ["red dog;dog red", "cat"])
+    with pytest.warns(SameEmbedding) as heard:  # the mean of word vectors knows no order
+        segmenter.predict_batch([], ["red dog", "cat black", "dog red;dog", "sky", "black cat"])
+    assert str(heard[0].message).startswith('"red dog" and "dog red"; "cat black" and "black cat":')
 
 
 def test_a_prompt_of_unknown_tokens_is_refused(tower_name: str) -> None:

@@ -31,7 +31,7 @@ def found() -> Any:
     index[1:3, 2:5] = 1
     index[4:] = 2
     maps = np.stack([np.full((6, 8), cosine, np.float32) for cosine in (0.25, 0.5, -0.125)])
-    return SimpleNamespace(
+    found = SimpleNamespace(
         labels=["a dog", "grass/.green", "a cat"],
         prompts=[("a dog", "a puppy"), ("grass",), ("a cat",)],
         index=index,
@@ -39,8 +39,9 @@ def found() -> Any:
         scores=[0.75, 0.5, 0.0],
         background="none",
         settings=SegmenterSettings(),
-        score_map=lambda i: maps[i],
+        score_map=lambda label: maps[found.labels.index(label)],
     )
+    return found
 
 
 @pytest.fixture

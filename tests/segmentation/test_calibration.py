@@ -19,7 +19,7 @@ from pacl.models.model import PACL
 from pacl.segmentation.background import Background
 from pacl.segmentation.calibration import DEVIATIONS, calibrate
 from pacl.segmentation.encode import encode_images
-from pacl.segmentation.scoring import patch_scores
+from pacl.segmentation.scoring import offsets_of
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
@@ -118,7 +118,7 @@ def test_on_average_no_text_has_a_score_any_more(clip: Backbone) -> None:
     with torch.inference_mode():
         for (encoded,) in (encode_images([model], [photo], SegmenterSettings())[0] for photo in PHOTOS):
             cosines = encoded.patches.similarity(texts)
-            scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"))
+            scores = offsets_of(encoded.patches, texts, model).scores(cosines, Background("none"))
             before.append(cosines.values.mean((0, 2, 3)))
             after.append(scores.values.mean((0, 2, 3)))
     assert torch.stack(before).mean(0).abs().min() > 1e-3
@@ -190,7 +190,7 @@ def test_a_calibrated_head_trains_on(clip: Backbone) -> None:
     """The centre is no parameter, is copied with the rest, and takes values like any other tensor of the head."""
     model = calibrate(PACL.untrained(clip, text="linear"), PHOTOS)
     images = model.clip.normalize(torch.from_numpy(noise(32, 40)).permute(2, 0, 1)[None])
-    patches, texts = model.encode_image(images)[0], model.encode_text(["a dog", "a cat"])
+    patches, texts = model.encode_patches(images)[0], model.encode_text(["a dog", "a cat"])
     assert model.centre is not None
     (model.phi(patches, texts) - texts @ model.centre).sum().backward()
     assert "centre" not in dict(model.named_parameters())

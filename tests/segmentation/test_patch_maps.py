@@ -41,7 +41,7 @@ def test_pixel_accumulation_follows_the_published_order() -> None:
     small = resize(torch.from_numpy(image).permute(2, 0, 1), (height, width))
     total, count = torch.zeros(3, height, width), torch.zeros(height, width)
     for y, x in itertools.product([0, 20, 40, 48], [0, 20, 40, 60, 80, 100, 101]):
-        vectors, grid = model.encode_image(small[None, :, y : y + 48, x : x + 48])
+        vectors, grid = model.encode_patches(small[None, :, y : y + 48, x : x + 48])
         cosines = (vectors[0] @ texts.T).T.reshape(1, 3, grid.h, grid.w)
         total[:, y : y + 48, x : x + 48] += F.interpolate(cosines, (48, 48), mode="bilinear")[0]
         count[y : y + 48, x : x + 48] += 1

@@ -15,7 +15,7 @@ from pacl.segmentation.background import Background, parse_background
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.query import Query, make_query
-from pacl.segmentation.scoring import label_pixels, large_enough, patch_scores
+from pacl.segmentation.scoring import class_maps, label_pixels, large_enough, offsets_of
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from pacl.segmentation.windows import plan_layout
 from tests.colours import COLOURS, ColourModel, picture
@@ -101,11 +101,12 @@ def test_labels_with_too_small_an_area_give_way_to_the_next_best() -> None:
 
     logits = PatchMaps(probabilities.log()[None], PatchGrid(1, 10, 1, 1), plan_layout((1, 10), 1, patch=1, stride=1))
     query = Query((Label("a", ("a",)),) * 3, ("x",) * 4, (0, 1, 2, 3), parse_background("none"))
-    assert label_pixels(logits, query, SegmenterSettings())[0].tolist() == [winners.tolist()]
-    assert label_pixels(logits, query, SegmenterSettings(min_area=0.12))[0].tolist() == [[1] * 6 + [2] * 2 + [2, 0]]
+    large = SegmenterSettings(min_area=0.12)
+    assert label_pixels(class_maps(logits, query, SegmenterSettings()))[0].tolist() == [winners.tolist()]
+    assert label_pixels(class_maps(logits, query, large))[0].tolist() == [[1] * 6 + [2] * 2 + [2, 0]]
     # Areas are counted before pixels are rejected; what is left of a rejected label must still pass the threshold.
     unsure = replace(query, background=parse_background("threshold:0.3"))
-    assert label_pixels(logits, unsure, SegmenterSettings(min_area=0.12))[0].tolist() == [[1] * 6 + [2] * 2 + [0, 0]]
+    assert label_pixels(class_maps(logits, unsure, large))[0].tolist() == [[1] * 6 + [2] * 2 + [0, 0]]
 
 
 def test_query_orders_prompts_and_ids() -> None:
@@ -127,7 +128,7 @@ def test_the_prior_adds_phi_to_the_cosines() -> None:
         ((encoded,),) = encode_images([model], [image], settings)  # type: ignore[list-item]
         texts = model.encode_prompts(["red", "blue"])
         cosines = encoded.patches.similarity(texts)
-        scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"), 0.5)  # type: ignore[arg-type]
+        scores = offsets_of(encoded.patches, texts, model, 0.5).scores(cosines, Background("none"))  # type: ignore[arg-type]
     phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
     assert phi[0] > phi[1]  # there is red in the image, and no blue
     torch.testing.assert_close(scores.values, cosines.values + 0.5 * phi[:, None, None])
@@ -157,12 +158,12 @@ def test_under_a_negative_prior_no_phi_counts_as_less_than_presence() -> None:
         ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(precision="fp32"))  # type: ignore[list-item]
         texts = model.encode_prompts(["red", "blue", "grey"])
         cosines = encoded.patches.similarity(texts)
-        plain = patch_scores(cosines, encoded.patches, texts, model, Background("none"), 0.0).values  # type: ignore[arg-type]
+        plain = offsets_of(encoded.patches, texts, model, 0.0).scores(cosines, Background("none")).values  # type: ignore[arg-type]
         phi = model.phi(encoded.patches.values[0].flatten(1).T[None], texts)[0]
     model.config.presence = float(phi[1]) + 0.05
     assert phi[1] < model.config.presence < min(phi[0], phi[2])
     with torch.inference_mode():
-        scores = patch_scores(cosines, encoded.patches, texts, model, Background("none"), -0.5).values  # type: ignore[arg-type]
+        scores = offsets_of(encoded.patches, texts, model, -0.5).scores(cosines, Background("none")).values  # type: ignore[arg-type]
     counted = torch.stack([phi[0], torch.tensor(model.config.presence), phi[2]])
     torch.testing.assert_close(scores, plain - 0.5 * counted[:, None, None])
 
@@ -187,7 +188,7 @@ def scored(model: ColourModel, words: Sequence[str], background: Background, pri
         ((encoded,),) = encode_images([model], [SQUARE], SegmenterSettings(**settings))  # type: ignore[list-item]
         texts = model.encode_prompts(words)
         cosines = encoded.patches.similarity(texts)
-        found = patch_scores(cosines, encoded.patches, texts, model, background, prior)  # type: ignore[arg-type]
+        found = offsets_of(encoded.patches, texts, model, prior).scores(cosines, background)  # type: ignore[arg-type]
         vectors = encoded.patches.values.transpose(0, 1).flatten(1).T[None]  # [1, P of all windows, D]
         return found.values, cosines.values, model.phi(vectors, texts)[0]
 

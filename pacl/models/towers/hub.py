@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import http.client
 import socket
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 from huggingface_hub import constants
 
@@ -34,7 +36,7 @@ def fail_fast(local: bool = False) -> Iterator[None]:
 
 
 def reachable() -> bool:
-    """Whether the hub accepts connections; with a proxy it is assumed to.
+    """Whether the hub's host accepts connections, through the proxy if there is one.
 
     A success is remembered for the process, a failure for `RETRY_SECONDS`.
     """
@@ -51,8 +53,29 @@ def reachable() -> bool:
 @functools.cache  # (which remembers no exceptions)
 def _connect() -> None:
     url = urlparse(constants.ENDPOINT)
-    if not urllib.request.getproxies().keys() & {url.scheme, "all"}:
-        socket.create_connection((url.hostname, url.port or 443), timeout=CONNECT_SECONDS).close()
+    host, port = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(host):
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+        return
+    through = urlparse(proxy if "://" in proxy else f"http://{proxy}")
+    place = (through.hostname or "", through.port or (1080 if through.scheme.startswith("socks") else 80))
+    if through.scheme != "http" or url.scheme != "https":
+        socket.create_connection(place, timeout=CONNECT_SECONDS).close()
+        return
+    connection = http.client.HTTPConnection(*place, timeout=CONNECT_SECONDS)
+    headers = {}
+    if through.username is not None:
+        user = f"{unquote(through.username)}:{unquote(through.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+    connection.set_tunnel(host, port, headers)
+    try:
+        connection.connect()  # the proxy must answer, too
+    except http.client.HTTPException as error:
+        raise OSError(str(error)) from error
+    finally:
+        connection.close()
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import warnings
@@ -126,9 +127,10 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
 
     config = open_clip.get_model_config(architecture)
     if config is None:
-        raise ArgumentError(
-            "model", name, f"open_clip has no architecture {architecture!r}; see open_clip.list_models()"
-        )
+        known = {each.lower(): each for each in open_clip.list_models()}
+        close = [known[each] for each in difflib.get_close_matches(architecture.lower(), known)]
+        hint = f"did you mean {', '.join(close)}?" if close else "pacl.list_models() lists those that there are"
+        raise ArgumentError("model", name, f"open_clip has no architecture {architecture!r}; {hint}")
     flag = bool(config.get("quick_gelu", False))
     known = open_clip.list_pretrained_tags_by_model(architecture)
     if tag in known:
@@ -149,6 +151,31 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
     else:
         clip = _create(name, architecture, pretrained=tag, quick_gelu=flag)
     return LoadedClip(name, clip, _tokenizer(name, architecture), flag)
+
+
+def pretrained_names(architecture: str) -> list[str]:
+    """The names of an architecture's pretrained weights, ``open_clip:NAME/TAG``; none for an unknown one."""
+    import open_clip
+
+    return [f"open_clip:{architecture}/{tag}" for tag in open_clip.list_pretrained_tags_by_model(architecture)]
+
+
+def vit_names(pretrained: bool = True) -> list[str]:
+    """The names of open_clip's own vision transformers with a linear projection.
+
+    Args:
+        pretrained: only those with pretrained weights; otherwise also ``open_clip:NAME/random`` of every architecture.
+    """
+    import open_clip
+
+    names = []
+    for architecture in open_clip.list_models():
+        vision = open_clip.get_model_config(architecture)["vision_cfg"]
+        coca = vision.get("attentional_pool") or vision.get("output_tokens")
+        resnet = isinstance(vision.get("layers"), list)
+        if not (coca or resnet or vision.get("timm_model_name")):
+            names += pretrained_names(architecture) + [f"open_clip:{architecture}/random"] * (not pretrained)
+    return names
 
 
 def _create(

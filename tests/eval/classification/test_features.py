@@ -79,7 +79,7 @@ def test_embeddings_equal_those_of_the_model(photos, model):
     squares, _ = next(load_batches(open_image_set("custom", photos), model, Loading(6, 0)))
     pooled, patches = embed(model, squares)
     assert torch.allclose(pooled, model.clip.encode_image(squares), atol=1e-5)
-    assert torch.allclose(patches, model.encode_image(squares)[0], atol=1e-5)
+    assert torch.allclose(patches, model.encode_patches(squares)[0], atol=1e-5)
     assert pooled.norm(dim=-1).allclose(torch.ones(6))
     low, _ = embed(model, squares, "bf16")
     assert low.dtype == torch.float32
@@ -92,7 +92,7 @@ def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
     assert found["pooled"].shape == (6, model.clip.width)
     projected = F.normalize(found["pooled"] @ model.clip.projection, dim=-1)
     assert torch.allclose(projected, model.clip.encode_image(squares), atol=1e-5)
-    patches, _ = model.encode_image(squares)
+    patches, _ = model.encode_patches(squares)
     assert torch.allclose(found["patches"], F.normalize(patches.mean(1), dim=-1), atol=1e-5)
     assert not model.clip.image.visual.ln_post._forward_hooks  # the hook was removed
 

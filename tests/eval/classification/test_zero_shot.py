@@ -27,7 +27,7 @@ def test_scores_follow_their_formulas(colour_photos, tiny_clip):
     for index in range(len(images)):
         square = preprocessing(model)(Image.open(images.images[index]))[None]
         pooled = model.clip.encode_image(square) @ texts.T
-        phi = model.phi(model.encode_image(square)[0], texts)
+        phi = model.phi(model.encode_patches(square)[0], texts)
         for method, scores in (("pooled", pooled), ("phi", phi), ("mean", (pooled + phi) / 2)):
             right[method] += int(scores.argmax() == images.labels[index])
     assert {method: accuracies(each)["top1"] for method, each in counts.items()} == pytest.approx(

@@ -107,7 +107,7 @@ def test_the_command_trains_on_scenes_and_saves_a_head(tiny_clip: str, tmp_path:
     assert changed == [True, True]
     assert not torch.equal(own.embedder.skip.weight, usual.embedder.skip.weight)
     images = own.clip.normalize(torch.rand(2, 3, 32, 32))
-    torch.testing.assert_close(own.encode_image(images)[0].norm(dim=-1), torch.ones(2, 16))
+    torch.testing.assert_close(own.encode_patches(images)[0].norm(dim=-1), torch.ones(2, 16))
 
 
 def test_mistakes_are_one_line(tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,7 +230,7 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
     with torch.inference_mode():
         for y in sorted({min(i, height - 32) for i in range(0, height - 16, 16)}):
             for x in sorted({min(i, width - 32) for i in range(0, width - 16, 16)}):
-                patches, _ = model.encode_image(resized[None, :, y : y + 32, x : x + 32])  # [1, 16, D]
+                patches, _ = model.encode_patches(resized[None, :, y : y + 32, x : x + 32])  # [1, 16, D]
                 cosines = (patches @ texts.T).mT.unflatten(2, (4, 4))  # [1, N, 4, 4]
                 total[:, y : y + 32, x : x + 32] += F.interpolate(cosines, (32, 32), mode="bilinear")[0]
                 count[:, y : y + 32, x : x + 32] += 1
@@ -438,7 +438,7 @@ def test_with_only_what_the_mask_shows_the_level_of_peak_is_that_of_the_prompts_
     ((_, labels),) = next(iter(Bench(folder, [row], Extras()).predict([image], [target])))
     segmenter = Segmenter(model, SegmenterSettings(background="peak:0.6", accumulate=PLAIN.settings.accumulate))  # type: ignore
     segmenter.set_image(image)
-    expected = segmenter.predict(["blue"]).mask(0)
+    expected = segmenter.predict(["blue"]).mask(1)
     assert expected.any()
     np.testing.assert_array_equal(labels == 2, expected)
 

@@ -205,7 +205,7 @@ def test_a_head_on_a_proxied_backbone_comes_back_bit_for_bit(tmp_path: Path) -> 
     model.save_pretrained(tmp_path / "head")
     loaded = PACL.from_pretrained(tmp_path / "head")
     image = torch.randn(1, 3, 40, 40)
-    assert torch.equal(loaded.encode_image(image)[0], model.encode_image(image)[0])
+    assert torch.equal(loaded.encode_patches(image)[0], model.encode_patches(image)[0])
     save_tiny_clip(tmp_path / "proxy", seed=2, image_size=28, patch_size=7, layers=2)
     with pytest.raises(UserError, match="checksum"):
         PACL.from_pretrained(tmp_path / "head")

@@ -1,0 +1,118 @@
+"""The image files of a folder, by suffix, and those in formats that are not read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pacl.errors import UserError
+
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+IMAGE_SUFFIXES = _suffixes(
+    "jpg jpeg jpe jfif jif pjpeg pjp png apng webp gif bmp dib tif tiff mpo ppm pgm pbm pnm pfm "
+    "jp2 j2k j2c jpc jpf jpx avif avifs ico tga icb vda vst qoi"
+)
+UNREAD_SUFFIXES = _suffixes(
+    "heic heif hif heics jxl jxr wdp svg svgz eps psd psb xcf exr hdr dds pcx sgi cur icns "
+    "dng cr2 cr3 crw nef nrw arw srf sr2 orf rw2 raf pef srw x3f 3fr iiq erf kdc dcr mrw rwl raw"
+)
+"""Of image files in formats that are not read: phones' HEIC, JPEG XL, camera raw and files of drawing programs."""
+READABLE = "ordinary JPEG, PNG, WebP, GIF, BMP and TIFF files work"
+
+
+@dataclass
+class FolderContent:
+    """What `search_folder` found, each sorted by path.
+
+    Attributes:
+        images: Files with a suffix of `IMAGE_SUFFIXES`.
+        unread: Image files in other formats, image files whose suffix does not say so, and folders that cannot be
+            opened.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
+
+
+def search_folder(folder: str | Path, recursive: bool = False) -> FolderContent:
+    """The image files of a folder; hidden ones and those in hidden folders are left out.
+
+    Links to files and folders are followed, except where a folder would then contain itself.
+
+    Raises:
+        UserError: The folder is missing or not a folder.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise UserError(f"{folder} does not exist")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    found = FolderContent()
+    _search(folder, recursive, found, frozenset())
+    return FolderContent(sorted(found.images), sorted(found.unread))
+
+
+def _search(folder: Path, recursive: bool, found: FolderContent, above: frozenset[str]) -> None:
+    """Add the files of a folder to ``found``; ``above`` are the real paths of the folders that lead to it."""
+    above |= {os.path.realpath(folder)}
+    try:
+        with os.scandir(folder) as entries:
+            files = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        found.unread.append(folder)
+        return
+    for entry in files:
+        path, suffix = folder / entry.name, os.path.splitext(entry.name)[1].lower()
+        if entry.is_dir():
+            if recursive and os.path.realpath(path) not in above:
+                _search(path, recursive, found, above)
+        elif not entry.is_file():
+            continue
+        elif suffix in IMAGE_SUFFIXES:
+            found.images.append(path)
+        elif suffix in UNREAD_SUFFIXES or _starts_like_an_image(path):
+            found.unread.append(path)
+
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+
+
+def _starts_like_an_image(path: Path) -> bool:
+    """Whether a file of an unknown suffix starts as JPEG, PNG, GIF, WebP, AVIF and HEIC files do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    in_box = start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"heic", b"heix", b"mif1")
+    return start.startswith(_SIGNATURES) or (start[:4], start[8:]) == (b"RIFF", b"WEBP") or in_box
+
+
+def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """The image files of a folder, by suffix (see `IMAGE_SUFFIXES`), sorted by path; see `search_folder`.
+
+    Raises:
+        UserError: The folder is missing, not a folder, or has no images that can be read.
+    """
+    found = search_folder(folder, recursive)
+    if not found.images:
+        raise no_images(folder, found.unread)
+    return found.images
+
+
+def no_images(folder: str | Path, unread: list[Path]) -> UserError:
+    """The error for a folder that has none that can be read."""
+    if unread:
+        return UserError(f"{folder} has no images that can be read, {say_unread(unread)}")
+    return UserError(f"{folder} has no images: {READABLE}")
+
+
+def say_unread(unread: list[Path]) -> str:
+    """How many files look like images and are not read, the names of some, and what would work."""
+    names = ", ".join(path.name for path in unread[:5]) + ("" if len(unread) <= 5 else ", ...")
+    return f"{len(unread)} that cannot: {names}; convert them to JPEG or PNG, with such a suffix"

@@ -1,0 +1,132 @@
+"""`ImageEmbedding`: an encoded image that can be kept on disk and used again by the same model and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pacl.errors import ArgumentError, UserError
+from pacl.files import atomic_write
+from pacl.models.backbone import weights_checksum
+from pacl.models.towers.grid import PatchGrid
+from pacl.segmentation.encode import EncodedImage
+from pacl.segmentation.patch_maps import PatchMaps
+from pacl.segmentation.windows import WindowLayout
+
+if TYPE_CHECKING:
+    from pacl.models.model import PACL
+    from pacl.segmentation.settings import SegmenterSettings
+
+FORMAT = "pacl-image-embedding"
+PREDICT_SETTINGS = frozenset(
+    ("background", "min_area", "logit_scale", "prior", "templates", "refine", "refine_on", "dilations")
+)
+"""The settings that act in `Segmenter.predict`. What patch vectors depend on are all others but `SPEED_SETTINGS`."""
+SPEED_SETTINGS = frozenset(("window_batch", "precision"))
+"""The settings that change the last digits of patch vectors at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """The patch vectors of one image, with what they depend on.
+
+    Attributes:
+        encoded: the image as `Segmenter` keeps it.
+        made_by: the model and the settings, see `made_by`.
+    """
+
+    encoded: EncodedImage
+    made_by: dict[str, Any]
+
+    @property
+    def vectors(self) -> Tensor:
+        """Patch vectors, float32 [T, D, h, w]: T windows (1 without sliding windows), D numbers for each patch."""
+        return self.encoded.patches.values
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image, in pixels."""
+        return self.encoded.patches.layout.size
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, atomically. Of the image itself, only its path is kept, where it was given as one.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        patches, source = self.encoded.patches, self.encoded.source
+        tensors = {"patches": patches.values}
+        if self.encoded.guide is not None:
+            tensors["guide"] = self.encoded.guide
+        about = {
+            "format": FORMAT,
+            "grid": vars(patches.grid),
+            "layout": vars(patches.layout),
+            "source": str(source) if isinstance(source, (str, Path)) else None,
+            "made_by": self.made_by,
+        }
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={"pacl": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> ImageEmbedding:
+        """Read a file written by `save`; its tensors are in host memory.
+
+        Raises:
+            UserError: there is no such file, or it is none of these.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get("pacl", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read as an image embedding ({error})") from None
+        if about.get("format") != FORMAT:
+            raise UserError(f"{path} is not an image embedding that ImageEmbedding.save wrote")
+        layout = {key: tuple(value) if isinstance(value, list) else value for key, value in about["layout"].items()}
+        patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
+        return cls(EncodedImage(patches, tensors.get("guide"), about["source"]), about["made_by"])
+
+    def check(self, expected: dict[str, Any]) -> None:
+        """Refuse the embedding where another model or other settings are in use.
+
+        Args:
+            expected: `made_by` of these.
+
+        Raises:
+            ArgumentError: ``embedding``: it differs, and in what.
+        """
+        for key, value in expected.items():
+            own = self.made_by.get(key)
+            if own == value or (key == "guide" and value is None):  # a guide that is not needed does no harm
+                continue
+            checksum = isinstance(own, str) and len(own) == 64
+            shown = "other weights" if checksum else f"{key} {own}, not {value}"
+            which = f" of the {key}" if checksum else ""
+            raise ArgumentError("embedding", "of an image", f"was made with {shown}{which}; encode the image again")
+
+
+def made_by(model: PACL, settings: SegmenterSettings) -> dict[str, Any]:
+    """What patch vectors depend on, JSON-serialisable.
+
+    Args:
+        model: checksums of its backbone and its head are taken.
+        settings: with those that were left to the model resolved, see `Segmenter.resolved_settings`.
+    """
+    skipped = PREDICT_SETTINGS | SPEED_SETTINGS
+    own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
+    return {
+        "backbone": model.clip.checksum(),
+        "head": weights_checksum(model.head_state()),
+        "dense": model.config.dense,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in own.items()},
+        "guide": settings.refine_on if settings.refine else None,
+    }

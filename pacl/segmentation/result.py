@@ -1,0 +1,279 @@
+"""`Segmentation`: the labels of one image, and what can be drawn and written of them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pacl.errors import ArgumentError
+from pacl.files import make_folder
+from pacl.results import coco
+from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
+from pacl.results.result import score_maps
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
+from pacl.segmentation.encode import AnyImage, as_array
+from pacl.segmentation.patch_maps import PatchMaps
+from pacl.segmentation.scoring import Evidence
+from pacl.segmentation.settings import SegmenterSettings
+
+NOTEBOOK_SIDE = 900  # long side, in pixels, of the image that a notebook shows
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The labels of one image.
+
+    A label is asked for by its name or by its id, the number that stands in `index`: 0 is the background, 1 the first
+    label. The lists `labels`, `prompts`, `shares` and `scores` have an entry for each label and none for the
+    background, so that id i belongs to their entry i - 1.
+
+    Nothing here holds the model. Maps are computed when they are asked for, at each call.
+    """
+
+    labels: list[str]
+    """Names, C of them; `labels[i]` has id i + 1."""
+    prompts: list[tuple[str, ...]]
+    """The prompts of each label."""
+    index: np.ndarray = field(repr=False)
+    """[H, W], uint8 (uint16 above 255 labels): 0 is background, i + 1 is `labels[i]`."""
+    shares: list[float]
+    """Share of the image's pixels that each label won, in [0, 1]; the rest is background."""
+    scores: list[float]
+    """Mean probability of each label over the pixels it won, in [0, 1]; 0 where it won none."""
+    background: str
+    """The background rule, with `auto` resolved."""
+    settings: SegmenterSettings = field(repr=False)
+    """The settings, with those that were left to the model resolved."""
+    model: dict[str, Any] = field(repr=False)
+    """What describes the model in records: its backbone `clip`, its `dense` variant, whether it is `trained`."""
+    evidence: Evidence = field(repr=False)
+    """What the labels were decided from."""
+    source: AnyImage | None = field(default=None, repr=False)
+    """The image as it was given: a path is read again for drawing, others are kept, not copied."""
+
+    @property
+    def cosines(self) -> PatchMaps:
+        """Cosines of the patches with the N prompts, values [T, N, h, w]."""
+        return self.evidence.cosines
+
+    # --- Labels and maps ------------------------------------------------------------------------------------------
+
+    def id_of(self, label: str | int) -> int:
+        """The id of a label in `index`.
+
+        Args:
+            label: A name in `labels`, or an id from 0 (the background) to C.
+
+        Raises:
+            ArgumentError: ``label``: there is no such name or id.
+        """
+        if isinstance(label, str):
+            if label not in self.labels:
+                raise ArgumentError("label", repr(label), f"there are only {', '.join(map(repr, self.labels))}")
+            return self.labels.index(label) + 1
+        try:
+            number = operator.index(label)
+        except TypeError:
+            kind = type(label).__name__
+            raise ArgumentError("label", repr(label), f"must be a name or an id, not {kind}") from None
+        if not 0 <= number <= len(self.labels):
+            raise ArgumentError("label", number, f"ids are 0 (background) to {len(self.labels)}")
+        return number
+
+    def mask(self, label: str | int) -> np.ndarray:
+        """The pixels of a label, bool [H, W]: those where `index` is its id.
+
+        Args:
+            label: A name or an id; 0 is the background.
+
+        Raises:
+            ArgumentError: ``label``: there is no such name or id.
+        """
+        return self.index == self.id_of(label)
+
+    def score_map(self, label: str | int) -> np.ndarray:
+        """Cosine of every pixel with a label, the highest of its prompts: float32 [H, W] in [-1, 1].
+
+        Args:
+            label: A name or an id from 1.
+
+        Raises:
+            ArgumentError: ``label``: there is no such name or id.
+        """
+        wanted = self._id_of_label(label)
+        prompts = [n for n, i in enumerate(self.evidence.query.ids) if i == wanted]
+        maps = replace(self.cosines, values=self.cosines.values[:, prompts])  # [T, N of the label, h, w]
+        rows = [band.amax(0).cpu() for _, _, band in maps.bands()]  # [rows, W] each
+        return torch.cat(rows).numpy()
+
+    def probability_map(self, label: str | int) -> np.ndarray:
+        """Probability of a label at every pixel, float32 [H, W] in [0, 1]; see `probabilities`.
+
+        Args:
+            label: A name or an id from 1.
+
+        Raises:
+            ArgumentError: ``label``: there is no such name or id.
+        """
+        return self._probabilities([self._id_of_label(label)])[0]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probability of every label at every pixel, float32 [C, H, W] in [0, 1].
+
+        This is what the labels were decided by: after refinement, and with 0 for labels that `min_area` dropped. The
+        sum over the labels is below 1 where a background competes or where labels have synonyms. It takes 4 C H W
+        bytes and is computed at each access; `probability_map` gives that of one label.
+        """
+        return self._probabilities(range(1, len(self.labels) + 1))
+
+    def _probabilities(self, ids: Sequence[int]) -> np.ndarray:
+        found = np.zeros((len(ids), *self.index.shape), np.float32)
+        with torch.inference_mode():
+            maps = self.evidence.probabilities()
+            channel = {i: k for k, i in enumerate(maps.query.classes)}
+            for start, stop, band in maps.bands():
+                for row, i in enumerate(ids):
+                    if i in channel:  # labels that did not compete have 0
+                        found[row, start:stop] = band[channel[i]].cpu().numpy()
+        return found
+
+    def _id_of_label(self, label: str | int) -> int:
+        number = self.id_of(label)
+        if number == 0:
+            raise ArgumentError("label", 0, "the background has no map; labels have ids from 1")
+        return number
+
+    # --- Drawn and written ----------------------------------------------------------------------------------------
+
+    def overlay(
+        self, image: AnyImage | None = None, *, opacity: float = 0.5, legend: bool = True, long_side: int = 2000
+    ) -> Image.Image:
+        """Draw the labels on the image.
+
+        Args:
+            image: What to draw on, of the same height and width; None is the image that was segmented.
+            opacity: Of the fill, 0 to 1.
+            legend: Whether a legend with the shares of the labels is added below or beside.
+            long_side: Larger images are scaled down to it, in pixels; small ones are enlarged to 800 or to it.
+
+        Returns:
+            An RGB image; `numpy.asarray` makes it an array.
+
+        Raises:
+            ArgumentError: ``image``: it is not known, not an image, or of another size.
+        """
+        pixels = self._pixels(image)
+        if legend:
+            return Image.fromarray(overlay(pixels, self.index, self.labels, opacity=opacity, long_side=long_side))
+        return Image.fromarray(paint_labels(pixels, self.index, opacity=opacity, long_side=long_side))
+
+    def heatmap(
+        self, label: str | int, image: AnyImage | None = None, *, limits: tuple[float, float] | None = None
+    ) -> Image.Image:
+        """Draw the cosines of one label as colours over the image.
+
+        Args:
+            label: A name or an id from 1.
+            image: As for `overlay`.
+            limits: Cosines at the ends of the colours; None is the lowest and the highest of all labels, so that the
+                heat maps of one result can be compared.
+
+        Returns:
+            An RGB image with a colour bar.
+
+        Raises:
+            ArgumentError: ``label`` or ``image``, as for `mask` and `overlay`.
+        """
+        pixels, number = self._pixels(image), self._id_of_label(label)
+        scores, name = self.score_map(number), self.labels[number - 1]
+        return Image.fromarray(heat_map(pixels, scores, name, limits=limits or self.score_limits))
+
+    @cached_property
+    def score_limits(self) -> tuple[float, float]:
+        """The lowest and the highest cosine of all labels with the pixels of the image."""
+        return score_limits(score_maps(self))
+
+    def save(
+        self,
+        folder: str | Path,
+        name: str | None = None,
+        *,
+        formats: str | Sequence[str] = DEFAULT_FORMATS,
+        image: AnyImage | None = None,
+    ) -> dict[str, Any]:
+        """Write the results as `pacl segment` does; files that exist are replaced.
+
+        Args:
+            folder: Made if it is missing.
+            name: Of the files, without a suffix; None is the name of the image's file, or `image` without one.
+            formats: Some of overlay, mask, heat, rle, polygons, coco (one file of all results that are saved to the
+                folder with the same labels) and npz, see `pacl.results.writer.FORMATS`.
+            image: As for `overlay`.
+
+        Returns:
+            The record, as in the JSON file: shares, scores and boxes of the labels, the settings, and under `files` the
+            paths that were written.
+
+        Raises:
+            ArgumentError: ``folder`` cannot be written to, ``formats`` has an unknown name, or ``image`` does not fit.
+        """
+        chosen, pixels = check_formats(formats), self._pixels(image)
+        given = self.source if image is None else image
+        path = Path(given) if isinstance(given, (str, Path)) else None
+        name = name or (path.stem if path else "image")
+        writer = Writer(make_folder(folder, "folder"), chosen, self.model)
+        path = path or Path(name)
+        writer.start(self.labels, [path.name])
+        record = writer.write(name, path, pixels, self)
+        run_files = [str(file) for file in writer.finish()]
+        return {**record, "files": {**record["files"], **({"coco": run_files} if run_files else {})}}
+
+    def to_coco(
+        self, file_name: str | None = None, *, image_id: int = 1, first_id: int = 1, masks: coco.Masks = "rle"
+    ) -> dict[str, list[dict[str, Any]]]:
+        """The labels in COCO's format for instances, see `pacl.results.coco.dataset`.
+
+        Args:
+            file_name: Of the image, as it is to stand there; None is the name of the image's file, or `image`.
+            image_id: Id of the image.
+            first_id: Id of its first annotation.
+            masks: `rle`, exact run lengths, or `polygons`.
+
+        Returns:
+            `images`, `annotations` and `categories`, JSON-serialisable.
+
+        Raises:
+            ArgumentError: ``masks`` is neither.
+        """
+        known = Path(self.source).name if isinstance(self.source, (str, Path)) else "image"
+        name = file_name or known
+        return coco.dataset(self.index, self.labels, name, image_id=image_id, first_id=first_id, masks=masks)
+
+    def _pixels(self, image: AnyImage | None) -> np.ndarray:
+        """RGB uint8 [H, W, 3] to draw on."""
+        given = self.source if image is None else image
+        if given is None:
+            raise ArgumentError("image", "None", "the embedding does not hold the image; give it to draw on")
+        pixels = as_array(given)
+        if pixels.shape[:2] != self.index.shape:
+            reason = f"must be that of the labels, {self.index.shape}"
+            raise ArgumentError("image", f"of height and width {pixels.shape[:2]}", reason)
+        return pixels
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the overlay; without an image, None lets it show the text."""
+        if self.source is None:
+            return None
+        buffer = BytesIO()
+        self.overlay(long_side=NOTEBOOK_SIDE).save(buffer, format="PNG")
+        return buffer.getvalue()

@@ -1,0 +1,111 @@
+"""Embeddings of images: kept on disk, set again, and refused by another model or other settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pacl.errors import ArgumentError, UserError
+from pacl.images import save_image
+from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.model import PACL
+from pacl.segmentation.embedding import ImageEmbedding
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from tests.colours import noise
+from tests.tiny import save_tiny_clip, trained_head
+
+LABELS = ["a dog", "grass", "sky"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"size": 64, "window": 32, "accumulate": "pixel"}, {"refine": 2}, {"scales": (1.0, 2.0)}], ids=str
+)
+def test_an_embedding_gives_the_same_labels_from_disk(settings: dict, clip: Backbone, tmp_path: Path) -> None:
+    model = PACL.untrained(clip)
+    first, second = (Segmenter(model, SegmenterSettings(**settings)) for _ in range(2))
+    first.set_image(noise(40, 56))
+    embedding = first.get_image_embedding()
+    embedding.save(tmp_path / "image.safetensors")
+    second.set_image_embedding(tmp_path / "image.safetensors")
+    expected, found = first.predict(LABELS), second.predict(LABELS)
+    assert np.array_equal(found.index, expected.index)
+    assert np.array_equal(found.score_map("a dog"), expected.score_map("a dog"))
+    assert embedding.size == (40, 56)
+    assert embedding.vectors.shape == second.get_image_embedding().vectors.shape
+    second.reset_image()
+    second.set_image_embedding(embedding)
+    assert np.array_equal(second.predict(LABELS).index, expected.index)
+
+
+def test_the_image_itself_is_not_kept_but_its_path_is(clip: Backbone, tmp_path: Path) -> None:
+    save_image(tmp_path / "image.png", noise(40, 56))
+    segmenter = Segmenter(PACL.untrained(clip))
+    for image in (tmp_path / "image.png", noise(40, 56)):
+        segmenter.set_image(image)
+        segmenter.get_image_embedding().save(tmp_path / "image.safetensors")
+        segmenter.set_image_embedding(str(tmp_path / "image.safetensors"))
+        found = segmenter.predict(LABELS)
+        assert found.overlay(noise(40, 56)).size == found.overlay(noise(40, 56), legend=True).size
+        if isinstance(image, Path):
+            assert np.array_equal(found.overlay(), found.overlay(noise(40, 56)))
+        else:
+            assert found._repr_png_() is None
+            with pytest.raises(ArgumentError) as error:
+                found.overlay()
+            assert error.value.argument == "image"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"stride": 4}, {"size": 48}, {"scales": (1.0, 2.0)}, {"window": 32}, {"interpolation": "bilinear"}, {"refine": 1}],
+    ids=str,
+)
+def test_other_settings_are_refused(settings: dict, clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model)
+    segmenter.set_image(noise(40, 56))
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(model, SegmenterSettings(**settings)).set_image_embedding(segmenter.get_image_embedding())
+    assert error.value.argument == "embedding"
+
+
+def test_settings_of_predict_may_differ(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model, SegmenterSettings(refine=2))
+    segmenter.set_image(noise(40, 56))
+    other = Segmenter(model, SegmenterSettings(templates="photo", background="contrast", min_area=0.1))
+    other.set_image_embedding(segmenter.get_image_embedding())
+    assert other.predict(["a dog"]).index.shape == (40, 56)
+
+
+def test_other_weights_are_refused(clip: Backbone, tmp_path: Path) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(40, 56))
+    embedding = segmenter.get_image_embedding()
+    other_clip = load_backbone(save_tiny_clip(tmp_path / "other", seed=1))
+    for model in (trained_head(clip), PACL.untrained(other_clip), PACL.untrained(clip, dense="clearclip")):
+        with pytest.raises(ArgumentError) as error:
+            Segmenter(model).set_image_embedding(embedding)
+        assert error.value.argument == "embedding"
+
+
+def test_what_is_no_embedding_is_refused(clip: Backbone, tmp_path: Path) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    with pytest.raises(RuntimeError):
+        segmenter.get_image_embedding()
+    (tmp_path / "text").write_text("no tensors")
+    model = save_tiny_clip(tmp_path / "clip").removeprefix("local-dir:")
+    for path in (tmp_path / "missing", tmp_path / "text", Path(model) / "open_clip_model.safetensors"):
+        with pytest.raises(UserError):
+            ImageEmbedding.load(path)
+    with pytest.raises(ArgumentError) as error:
+        segmenter.set_image_embedding(torch.zeros(3))  # type: ignore[arg-type]
+    assert error.value.argument == "embedding"

@@ -1,0 +1,236 @@
+"""What can be asked of a result, drawn and written."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from pacl.errors import ArgumentError
+from pacl.images import save_image
+from pacl.results.writer import FORMATS
+from pacl.segmentation.result import Segmentation
+from pacl.segmentation.segmenter import Segmenter
+from tests.colours import ColourModel, noise
+from tests.segmentation.red_square import SQUARE, run
+
+LABELS = ["grey", "red", "blue"]
+
+
+@pytest.fixture
+def found() -> Segmentation:
+    """A red square on grey; no blue."""
+    return run(SQUARE, LABELS)
+
+
+# --- Names and ids ------------------------------------------------------------------------------------------------
+
+
+def test_a_label_is_asked_for_by_name_or_by_its_id_in_index(found: Segmentation) -> None:
+    for i, label in enumerate(found.labels, start=1):
+        assert found.id_of(label) == found.id_of(i) == found.id_of(np.uint8(i)) == i  # type: ignore[arg-type]
+        assert np.array_equal(found.mask(label), found.index == i)
+        assert np.array_equal(found.mask(i), found.mask(label))
+        assert np.array_equal(found.score_map(i), found.score_map(label))
+        assert found.mask(label).mean() == pytest.approx(found.shares[i - 1])
+    assert found.mask(2)[32, 32]
+    single = run(SQUARE, ["red"])
+    assert np.array_equal(single.mask(0), single.index == 0)
+    assert single.mask(0).any()
+
+
+@pytest.mark.parametrize("label", ["teal", "", 4, -1, None, 1.0, ["red"]], ids=str)
+def test_a_label_that_there_is_not_is_refused(label: Any, found: Segmentation) -> None:
+    for ask in (found.id_of, found.mask, found.score_map, found.probability_map, found.heatmap):
+        with pytest.raises(ArgumentError) as error:
+            ask(label)
+        assert error.value.argument == "label"
+
+
+def test_the_background_has_a_mask_but_no_map(found: Segmentation) -> None:
+    assert not found.mask(0).any()
+    for ask in (found.score_map, found.probability_map, found.heatmap):
+        with pytest.raises(ArgumentError):
+            ask(0)
+
+
+# --- Probabilities ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"refine": 3},
+        {"refine": 3, "refine_on": "cosines"},
+        {"size": 96, "window": 48, "accumulate": "pixel"},
+        {"logit_scale": 5.0},
+        {"min_area": 0.3},
+    ],
+    ids=str,
+)
+def test_probabilities_are_what_the_labels_were_decided_by(settings: dict[str, Any]) -> None:
+    found = run(noise(60, 80), LABELS, **settings)
+    probabilities = found.probabilities
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (3, 60, 80)
+    assert 0 <= probabilities.min() <= probabilities.max() <= 1 + 1e-5
+    assert np.array_equal(probabilities.argmax(0) + 1, found.index)
+    if "min_area" not in settings:
+        np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    for i in range(3):
+        assert np.array_equal(found.probability_map(i + 1), probabilities[i])
+        mask = found.mask(i + 1)
+        assert found.scores[i] == pytest.approx(probabilities[i][mask].mean() if mask.any() else 0, abs=1e-5)
+
+
+def test_probabilities_beside_a_background() -> None:
+    found = run(SQUARE, ["red;teal=thing", "blue"], background="prompt:grey")
+    assert found.probabilities.sum(0).max() < 1 + 1e-5
+    assert found.probabilities[:, 2, 2].sum() < 0.1
+    assert found.probability_map("thing")[32, 32] > 0.9
+
+
+def test_a_result_holds_no_model() -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(SQUARE)
+    found = segmenter.predict(LABELS)
+    again = pickle.loads(pickle.dumps(found))
+    assert np.array_equal(again.probabilities, found.probabilities)
+    assert b"ColourModel" not in pickle.dumps(found)
+
+
+# --- Drawn --------------------------------------------------------------------------------------------------------
+
+
+def test_overlays_show_the_labels(found: Segmentation) -> None:
+    plain = np.asarray(found.overlay(legend=False))
+    assert plain.shape == (800, 800, 3)
+    legend = found.overlay()
+    assert legend.height > 800 < legend.width
+    assert (plain != np.asarray(found.overlay(legend=False, opacity=0.1))).any()
+    assert found.overlay(long_side=100, legend=False).size == (100, 100)
+    white = np.full((64, 64, 3), 255, np.uint8)
+    assert np.asarray(found.overlay(white, legend=False)).mean() > plain.mean()
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 3), np.uint8), "missing.png", 3, np.full((64, 64, 3), 2.0)], ids=str)
+def test_only_an_image_of_the_size_can_be_drawn_on(image: Any, found: Segmentation) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 (a missing file is a UserError)
+        found.overlay(image)
+
+
+def test_the_heat_maps_of_a_result_have_one_scale(found: Segmentation) -> None:
+    low, high = found.score_limits
+    assert (low, high) == (
+        min(found.score_map(label).min() for label in LABELS),
+        max(found.score_map(label).max() for label in LABELS),
+    )
+    assert np.array_equal(found.heatmap("red"), found.heatmap(2, limits=(low, high)))
+    assert (np.asarray(found.heatmap("red")) != np.asarray(found.heatmap("red", limits=(0, 0.5)))).any()
+
+
+def test_a_notebook_shows_the_overlay(found: Segmentation) -> None:
+    shown = found._repr_png_()
+    assert shown is not None
+    assert Image.open(io.BytesIO(shown)).format == "PNG"
+    assert len(repr(found)) < 500
+
+
+@pytest.mark.parametrize("form", ["path", "pillow", "array", "float array", "tensor", "float tensor"])
+def test_every_form_of_an_image_is_drawn_alike(form: str, tmp_path: Path) -> None:
+    image = noise(40, 56)
+    save_image(tmp_path / "image.png", image)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    forms = {
+        "path": tmp_path / "image.png",
+        "pillow": Image.fromarray(image),
+        "array": image,
+        "float array": image / 255,
+        "tensor": tensor,
+        "float tensor": tensor / 255,
+    }
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(forms[form])
+    found = segmenter.predict(LABELS)
+    assert np.array_equal(found.overlay(), found.overlay(image))
+
+
+# --- Written ------------------------------------------------------------------------------------------------------
+
+
+def test_save_writes_what_the_command_writes(found: Segmentation, tmp_path: Path) -> None:
+    record = found.save(tmp_path / "new" / "folder", "square", formats=tuple(FORMATS))
+    assert Path(record["files"].pop("coco")[0]).name == "annotations.json"
+    assert json.loads((tmp_path / "new" / "folder" / "square.json").read_text()) == json.loads(json.dumps(record))
+    assert [label["share"] for label in record["labels"]] == found.shares
+    assert set(record["files"]) == {"overlay", "mask", "heat", "npz", "json"}
+    for files in record["files"].values():
+        assert all(Path(file).is_file() for file in files)
+    overlay = Image.open(tmp_path / "new" / "folder" / "square.overlay.png")
+    assert np.array_equal(overlay, found.overlay())
+    heat = Image.open(tmp_path / "new" / "folder" / "square.heat-2-red.png")
+    assert np.array_equal(heat, found.heatmap("red"))
+
+
+def test_the_files_have_the_name_of_the_image(tmp_path: Path) -> None:
+    save_image(tmp_path / "a photo.png", SQUARE)
+    segmenter = Segmenter(ColourModel())
+    named, nameless = segmenter.predict_batch([tmp_path / "a photo.png", SQUARE], LABELS)
+    assert Path(named.save(tmp_path, formats="mask")["files"]["mask"][0]).name == "a photo.mask.png"
+    assert Path(nameless.save(tmp_path, formats="mask")["files"]["mask"][0]).name == "image.mask.png"
+    assert named.to_coco()["images"][0]["file_name"] == "a photo.png"
+
+
+@pytest.mark.parametrize("formats", ["", (), "overlays", ("mask", "tiff"), ","], ids=str)
+def test_unknown_formats_are_refused_before_anything_is_written(
+    formats: Any, found: Segmentation, tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path / "out", formats=formats)
+    assert error.value.argument == "formats"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder(found: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path / "file")
+    assert error.value.argument == "folder"
+
+
+@pytest.mark.parametrize("masks", ["rle", "polygons"])
+def test_pycocotools_reads_the_dataset(masks: Any, found: Segmentation, tmp_path: Path) -> None:
+    dataset = found.to_coco("square.png", image_id=7, first_id=20, masks=masks)
+    (tmp_path / "coco.json").write_text(json.dumps(dataset))
+    coco = COCO(tmp_path / "coco.json")
+    assert coco.loadImgs([7])[0] == {"id": 7, "file_name": "square.png", "width": 64, "height": 64}
+    assert [category["name"] for category in coco.loadCats([1, 2, 3])] == LABELS
+    assert sorted(coco.anns) == [20, 21]  # nothing is blue
+    for annotation in coco.anns.values():
+        mask = found.mask(annotation["category_id"])
+        drawn = coco.annToMask(annotation).astype(bool)
+        assert (drawn & mask).sum() / (drawn | mask).sum() > (0.98 if masks == "polygons" else 1 - 1e-9)
+        assert annotation["area"] == mask.sum()
+        assert coco_mask.toBbox(coco.annToRLE(annotation)).tolist() == annotation["bbox"]
+
+
+def test_unknown_kinds_of_masks_are_refused(found: Segmentation) -> None:
+    with pytest.raises(ArgumentError) as error:
+        found.to_coco(masks="png")  # type: ignore[arg-type]
+    assert error.value.argument == "masks"
+
+
+def test_probabilities_do_not_depend_on_the_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(noise(60, 80), LABELS).probabilities
+    monkeypatch.setattr("pacl.segmentation.patch_maps.BAND_BYTES", 1)  # single rows
+    np.testing.assert_allclose(run(noise(60, 80), LABELS).probabilities, whole, atol=1e-5)
