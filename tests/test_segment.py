@@ -398,8 +398,8 @@ def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
     code, _, err = run(*names, *words)
     assert (code, err.splitlines()[-1]) == (130, "pacl segment: interrupted")
     assert Path("out/a.mask.png").exists()
-    assert [image["file_name"] for image in COCO("out/annotations.json").dataset["images"]] == ["a.png"]
-    monkeypatch.undo()
+    kept = {image["file_name"] for image in COCO("out/annotations.json").dataset["images"]}
+    assert kept == {path.name.replace(".mask", "") for path in Path("out").glob("*.mask.png")} >= {"a.png"}
     monkeypatch.setattr(Segmenter, "predict_batch", predict)
     assert run(*names[1:], *words)[0] == 0
     data = COCO("out/annotations.json")
@@ -454,7 +454,7 @@ def test_images_that_are_not_read_are_counted_and_fail(run: Run) -> None:
 
 def test_results_of_an_earlier_run_are_not_segmented(run: Run, here: Path) -> None:
     run(".", "a dog", "grass")
-    code, out, err = run(".", "a dog", "grass", "--out", "second")
+    code, _, err = run(".", "a dog", "grass", "--out", "second")
     assert (code, len(err.splitlines())) == (0, 1)
     assert "2 results of earlier runs are left out" in err
     assert {path.name for path in Path("second").iterdir()} == {"photo.overlay.png", "photo.mask.png", "photo.json"}
