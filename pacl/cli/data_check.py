@@ -20,8 +20,8 @@ import numpy as np
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.data.crop import SquareCrop
+from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import SHORT, Source
-from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder, save_json
 
@@ -248,13 +248,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.markup import escape
     from rich.progress import track
 
-    from pacl.data.sheet import SourceImages, source_sheet
+    from pacl.data.source_sheet import SourceImages, source_sheet
     from pacl.images import save_image
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     all_statistics: list[Statistics] = []
     records: list[dict[str, Any]] = []
-    for entry, (items, total) in zip(entries, streams, strict=True):
+    for entry, (items, total, unused) in zip(entries, streams, strict=True):
         statistics = Statistics(args.seed)
         inspected = inspect_all(items, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
@@ -265,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "role": entry.role,
             "title": entry.title,
             "total": total,
+            "unused": unused,
             **statistics.figures(entry.side),
             "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
@@ -287,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         share = f"{record['bad']:,} of {record['pictures']:,} images are bad"
         console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
     if not bad:
-        console.print("fine", style="green")
+        spare = any(record["unused"] for record in records)
+        console.print("fine, apart from what is not used" if spare else "fine", style="green")
     return 1 if bad else 0
 
 
@@ -324,6 +326,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         ("without caption", f"{record['without_caption']:,}"),
         ("missing", f"{record['missing']:,}"),
         ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
+        *(("not used", f"{count:,} {kind}") for kind, count in record["unused"].items()),
         ("broken shards", f"{record['broken_shards']:,}" if record["broken_shards"] else None),
         ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in repeated.items() if v is not None)),
         ("also in training", _percent(record["in_training"])),

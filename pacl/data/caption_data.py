@@ -136,10 +136,18 @@ class CaptionData(LightningDataModule):
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
         if self.streams:
-            return [], [source.read() for source in self.val]
-        splits = [source.split(self._with_nouns(source.read())) for source in self.train]
-        val = [held for _, held in splits if len(held)] + [source.read() for source in self.val]
+            return [], [self._read(source) for source in self.val]
+        splits = [source.split(self._with_nouns(self._read(source))) for source in self.train]
+        val = [held for _, held in splits if len(held)] + [self._read(source) for source in self.val]
         return [kept for kept, _ in splits], val
+
+    def _read(self, source: Source) -> FilePairs:
+        """Read a source, and warn of what it does not use."""
+        pairs = source.read()
+        if pairs.unused:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in pairs.unused.items())
+            rank_zero_warn(f"{source.pairs}: not used: {kinds}")
+        return pairs
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""

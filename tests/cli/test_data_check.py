@@ -22,9 +22,9 @@ from PIL import Image
 from pacl.cli.data_check import build_parser, read_config
 from pacl.data import __main__ as dispatcher
 from pacl.data.crop import SquareCrop
-from pacl.data.sheet import COLUMNS, TILE, SourceImages, source_sheet
+from pacl.data.inspection import Finding, Item, Reservoir, Statistics, inspect_all, read_items
+from pacl.data.source_sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data.sources import Source
-from pacl.data.survey import Finding, Item, Reservoir, Statistics, inspect_all, read_items
 from pacl.errors import UserError
 from pacl.results.contact_sheet import GAP
 from tests.paths import ROOT, SHARED
@@ -388,7 +388,7 @@ def test_nothing_readable_still_has_figures() -> None:
 
 
 def test_held_out_pictures_are_looked_at() -> None:
-    pictures, total = read_items(Source("pairs.csv", hold_out=3))
+    pictures, total, _ = read_items(Source("pairs.csv", hold_out=3))
     assert total == 8
     assert len({picture.name for picture in pictures}) == 8
 

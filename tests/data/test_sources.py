@@ -27,7 +27,7 @@ def here(tmp_path, monkeypatch):
         ("t.csv", "table"),
         ("t.tsv", "table"),
         ("t.token.txt", "table"),
-        ("t.json", "coco"),
+        ("t.json", "json"),
         ("pictures", "folders"),
         ("pictures/", "folders"),
         ("data/{000..331}.tar", "shards"),
@@ -38,7 +38,7 @@ def here(tmp_path, monkeypatch):
 )
 def test_the_format_goes_by_the_name(here, pairs, kind):
     assert Source(pairs).kind == kind
-    assert Source(pairs, format="coco").kind == "coco"
+    assert Source(pairs, format="json").kind == "json"
 
 
 def captions(part):

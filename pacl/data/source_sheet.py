@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 
 from pacl.data.crop import SquareCrop
-from pacl.data.survey import Item
+from pacl.data.inspection import Item
 from pacl.results.contact_sheet import GAP, Row, Tile, contact_sheet
 
 TILE = 224  # side of an image, in pixels
