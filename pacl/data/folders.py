@@ -168,10 +168,11 @@ def folder_format(path: str | Path) -> FolderFormat:
 def _table(path: Path, contents: Contents) -> Path | None:
     """A table in a folder that has captions of its images."""
     texts = [name for files in contents.texts.values() for name in files.values()]
+    folders = dict.fromkeys(path / PurePosixPath(image).parts[0] for image in contents.images if "/" in image)
     for name in [name for name in texts + contents.others if name.count("/") < 2][:TABLES]:
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in (*TABLE_SUFFIXES, ".json"):
-            for images in (None, path):
+            for images in (None, path, *list(folders)[:TABLES]):
                 with suppress(UserError):
                     pairs = (read_json if suffix == ".json" else read_table)(path / name, images)
                     if any((pairs.root / pairs.paths[i]).is_file() for i in range(min(len(pairs), EXAMPLES))):

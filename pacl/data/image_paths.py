@@ -27,7 +27,7 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     """Find the folder of a table's images, and their paths in it.
 
     Paths are tried as they are; with ``/`` for ``\\``; without their first folders, which another computer may have
-    had; and, where they have no suffix of an image, with the suffix of the file of that name. What finds one of some
+    had; and, where they have no suffix of an image, with the suffix of the file of that name. What finds most of some
     examples is done to all.
 
     Args:
@@ -47,18 +47,23 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     folders = [Path(images)] if images is not None else [path.parent / folder for folder in IMAGE_FOLDERS]
     names = list(captions)
     examples = names[:: max(1, len(names) // EXAMPLES)]
+    best: tuple[int, Path, Rename] = (0, folders[0], str)
     for rename in _renames(examples):
         for folder in folders:
-            if any((folder / rename(name)).is_file() for name in examples):
-                return folder, _renamed(path, captions, rename)
-    if not any(map(_has_suffix, examples)):
+            found = sum((folder / rename(name)).is_file() for name in examples)
+            best = max(best, (found, folder, rename), key=lambda each: each[0])  # the earlier one if both find as many
+        if best[0] == len(examples):
+            break
+    if best[0] == 0 and not any(map(_has_suffix, examples)):
         for folder in folders:
             rename = partial(_with_suffix, by_stem=_by_stem(folder))
-            if any((folder / rename(name)).is_file() for name in examples):
-                return folder, _renamed(path, captions, rename)
+            found = sum((folder / rename(name)).is_file() for name in examples)
+            best = max(best, (found, folder, rename), key=lambda each: each[0])
+    if best[0]:
+        return best[1], _renamed(path, captions, best[2])
     if images is not None:
         return Path(images), captions
-    similar = next((found for folder in folders if (found := similar_file(folder / examples[0]))), None)
+    similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
     advice = f"there is {similar}" if similar else f"{examples[0]} is not in the same folder"
     download = "; nothing is downloaded: fetch the URLs first" if is_url(examples[0]) else ""
     raise UserError(f"{path}: its images were not found ({advice}); set images to their folder{download}")

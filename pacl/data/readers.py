@@ -181,9 +181,12 @@ def read_json(
         elif _is_karpathy(content):
             rows = rows_of([_karpathy_record(image) for image in content["images"]], path)
         elif isinstance(content, dict) and content and "annotations" not in content:
-            records = next(iter(content.values()))
-            if len(content) == 1 and isinstance(records, list) and not _is_image(next(iter(content))):
-                rows = rows_of(records, path)  # {"data": [...]}
+            fields = {name.lower() for name in content}
+            only = next(iter(content.values()))
+            if fields & set(IMAGE_COLUMNS) and fields & set(CAPTION_COLUMNS):
+                rows = rows_of([content], path)  # a single object
+            elif len(content) == 1 and only and isinstance(only, list) and not _is_image(next(iter(content))):
+                rows = rows_of(only, path)  # {"data": [...]}
             elif any(captions_in(value, name) for name, value in content.items()):
                 rows = [["image", "caption"], *map(list, content.items())]
                 image_column = caption_column = None

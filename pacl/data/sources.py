@@ -17,6 +17,17 @@ from pacl.errors import ArgumentError, UserError
 SHORT = ("images", "image_column", "caption_column", "hold_out")
 """Settings of `Source` that a data module also has itself, for its first training source."""
 
+_COLUMNS = ("image_column", "caption_column")
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "table": ("images", *_COLUMNS),
+    "json": ("images", *_COLUMNS),
+    "metadata": _COLUMNS,
+    "caption_files": (),
+    "folders": ("names",),
+    "shards": (),
+}
+"""Which settings act on a source of each kind."""
+
 
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
     """The training sources of a data module: that of its settings ``pairs`` and `SHORT`, then ``train``."""
@@ -66,7 +77,8 @@ class Source:
         """
         if self.format != "auto":
             return self.format
-        if "://" in self.pairs or "::" in self.pairs or self.pairs.endswith(SHARD_SUFFIXES):
+        name = self.pairs.rpartition("/")[2]
+        if "://" in self.pairs or "::" in self.pairs or name.endswith(SHARD_SUFFIXES) or ".tar*" in name:
             return "shards"
         if Path(self.pairs).is_dir():
             return folder_format(self.pairs)
@@ -76,8 +88,12 @@ class Source:
         """Read all pairs.
 
         Raises:
+            ArgumentError: a setting that does not act on a source of this kind.
             UserError: the source is shards, or an error of `pacl.data.readers` or `pacl.data.folders`.
         """
+        for setting in ("images", "image_column", "caption_column", "names"):
+            if getattr(self, setting) is not None and setting not in _SETTINGS[self.kind]:
+                raise ArgumentError(setting, getattr(self, setting), f"not for {self.pairs}, read as {self.kind}")
         columns = self.image_column, self.caption_column
         if self.kind == "table":
             return read_table(self.pairs, self.images, *columns)

@@ -98,10 +98,28 @@ def test_every_defect_is_counted_and_named(check: Check) -> None:
         "names": pytest.approx(1 / 8),
         "pictures": pytest.approx(1 / 5),
         "captions": pytest.approx(1 / 7),
+        "pairs": 0,
     }
     for told in ("missing: images/e.jpg does not exist", "images/d.jpg is broken", "images/g.jpg is empty (0 bytes)"):
         assert told in out
     assert "4 of 8 images are bad" in out
+
+
+def test_what_is_not_used_is_counted(check: Check) -> None:
+    Path("spare.csv").write_text("index,image,caption\n0,a.jpg,a cat\n1,a.jpg,a cat\n2,b.jpg,a dog\n")
+    Path("only.txt").write_text("a.jpg\n")
+    code, out, report = check("spare.csv", "--only", "only.txt")
+    (record,) = report["sources"]
+    assert (code, record["pictures"], record["repeated"]["pairs"]) == (0, 1, 0.5)
+    assert record["unused"] == {"columns (index)": 1, "images that only.txt does not list": 1}
+    assert all(f"{count} {kind}" in out for kind, count in record["unused"].items())
+
+
+def test_a_missing_file_is_compared_with_what_is_there(check: Check) -> None:
+    Path("other.csv").write_text("image,caption\na.jpg,a cat\nB.PNG,a dog\n")
+    code, _, report = check("other.csv")
+    assert code == 1
+    assert "images/b.jpg" in report["sources"][0]["problems"][0]["message"]
 
 
 def test_lengths_sizes_and_words(check: Check) -> None:

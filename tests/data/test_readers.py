@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pacl.data.folders import read_folders
-from pacl.data.readers import read_coco, read_list, read_table
+from pacl.data.readers import read_coco, read_json, read_list, read_table
 from pacl.errors import ArgumentError, UserError
 from tests.paths import SHARED
 
@@ -96,6 +96,31 @@ def test_columns_by_name(folder):
     assert captions(read_table(table, caption_column="French")) == {"a.jpg": ["un chat"]}
 
 
+@pytest.mark.parametrize(
+    ("content", "expected", "unused"),
+    [
+        (",image,caption\n0,a.jpg,a cat\n", {"a.jpg": ["a cat"]}, {"columns (without a name)": 1}),
+        ("0,a.jpg,a cat,0.31\n1,b.jpg,a dog,0.2\n", {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}, {"columns (1, 4)": 2}),
+        ("a.jpg,train,a cat\nb.jpg,test,a dog\n", {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}, {"columns (2)": 1}),
+        ("image,caption_1,caption_2\na.jpg,a cat,nan\nb.jpg,a,b\n", {"a.jpg": ["a cat"], "b.jpg": ["a", "b"]}, {}),
+        ("image,title,description\na.jpg,a cat,a dog\n", {"a.jpg": ["a cat"]}, {"columns (description)": 1}),
+        ("image,caption\na.jpg,\"['a cat', 'a dog']\"\n", {"a.jpg": ["a cat", "a dog"]}, {}),
+        ("image,caption\na.jpg,nan\nb.jpg,b.jpg\n", {"a.jpg": [], "b.jpg": []}, {}),
+        ("Bild;Beschreibung\na.jpg;eine Katze\n", {"a.jpg": ["eine Katze"]}, {}),
+        ('{"file_name": "a.jpg", "text": "a cat"}\n', {"a.jpg": ["a cat"]}, {}),
+        (
+            "url,caption,key,status\nhttp://x/1.jpg,a cat,a,success\nhttp://x/2.jpg,a dog,b,failed_to_download\n",
+            {"a.jpg": ["a cat"]},  # img2dataset names files by the key
+            {"columns (url)": 1, "rows of failed downloads": 1},
+        ),
+    ],
+)
+def test_columns_are_found_and_others_counted(folder, content, expected, unused):
+    pairs = read_table(write(folder / "table.csv", content))
+    assert captions(pairs) == expected
+    assert pairs.unused == unused
+
+
 @pytest.mark.parametrize("place", ["", "images", "Images"])
 def test_pictures_beside_the_table(tmp_path, place):
     draw(tmp_path / place / "a.png", 9)
@@ -135,6 +160,10 @@ def test_pictures_elsewhere(folder):
             "x/1/a.jpg and http://x/2/a.jpg",
         ),
         ("image,caption\na.jpg,Größe\n".encode("latin-1"), "UTF-8"),
+        (b"a.jpg,a cat, on a mat\nb.jpg,a dog, in grass\n", "header"),  # commas in captions
+        (b"image,caption\na.jpg,3\nb.jpg,4\n", "numbers"),
+        (b"url,caption,key,status\nhttp://x/a.jpg,a cat,a,failed_to_download\n", "downloaded"),
+        (b'[{"image": {"bytes": ""}, "caption": "a cat"}]', "images themselves"),
     ],
 )
 def test_tables_that_are_none(folder, content, message):
@@ -203,6 +232,57 @@ def test_json_that_is_none_of_coco(folder, content, message):
     with pytest.raises(UserError, match=message) as error:
         read_coco(path)
     assert str(error.value).startswith(str(path))
+
+
+# --- Other JSON ---------------------------------------------------------------------------------------------------
+
+RECORD = {"image": "a.jpg", "caption": "a cat"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([RECORD, RECORD | {"caption": ["one", "two"]}], ["a cat", "one", "two"]),
+        (RECORD, ["a cat"]),
+        ({"data": [RECORD]}, ["a cat"]),
+        ({"a.jpg": "a cat"}, ["a cat"]),
+        ({"a.jpg": ["a cat", "one"], "b.jpg": None}, ["a cat", "one"]),
+        ({"a": {"caption": "a cat", "tags": "cat, mat"}}, ["a cat"]),
+        ({"images": [{"filename": "a.jpg", "sentences": [{"raw": "a cat", "tokens": ["a", "cat"]}]}]}, ["a cat"]),
+        (
+            {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": "a cat"}]},
+            ["a cat"],
+        ),
+    ],
+)
+def test_other_json(folder, content, expected):
+    assert captions(read_json(write(folder / "c.json", json.dumps(content))))["a.jpg"] == expected
+
+
+def test_json_lines_in_a_file_named_json(folder):
+    path = write(folder / "c.json", f"{json.dumps(RECORD)}\n{json.dumps(RECORD | {'caption': None})}\n")
+    assert captions(read_json(path)) == {"a.jpg": ["a cat"]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"shapes": [], "imagePath": "a.jpg"},
+        {"shapes": []},
+        {},
+        [],
+        3,
+        [{"image": "a.jpg", "conversations": [{"value": "hi"}]}],
+        {"image": {"0": "a.jpg"}, "caption": {"0": "a cat"}},  # pandas
+        {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]},
+    ],
+)
+def test_json_without_captions_is_one_line(folder, content):
+    path = write(folder / "c.json", json.dumps(content))
+    with pytest.raises(UserError) as error:
+        read_json(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
 
 
 # --- Folders by class ---------------------------------------------------------------------------------------------

@@ -32,6 +32,9 @@ def here(tmp_path, monkeypatch):
         ("pictures/", "folders"),
         ("data/{000..331}.tar", "shards"),
         ("data/0.tar.gz", "shards"),
+        ("data/*.tar", "shards"),
+        ("data/*.tar*", "shards"),
+        ("t.jsonl", "table"),
         ("s3://bucket/x", "shards"),
         ("https://x.org/{0..9}.json", "shards"),
     ],
@@ -95,3 +98,21 @@ def test_splits_that_leave_nothing(here):
     for count in (-1, 6, 7):
         with pytest.raises(ArgumentError, match=f"hold_out {count}"):
             Source("t.csv", "pictures", hold_out=count).split(Source("t.csv", "pictures").read())
+
+
+def test_folders_are_read_by_what_is_in_them(here):
+    Path("pictures/x/0.txt").write_text("zero")
+    assert captions(Source("pictures").read()) == ["zero"]
+    assert captions(Source("pictures", format="folders").read()) == ["a photo of a x."] * 6
+    Path("pictures/metadata.csv").write_text("file_name,text,german\nx/1.png,one,eins\n")
+    assert captions(Source("pictures", caption_column="german").read()) == ["eins"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "setting"),
+    [("pictures", "images"), ("pictures", "caption_column"), ("t.csv", "names"), ("t.json", "names")],
+)
+def test_settings_that_do_not_act_are_refused(here, pairs, setting):
+    with pytest.raises(ArgumentError) as error:
+        Source(pairs, **{setting: "x"}).read()
+    assert error.value.argument == setting
