@@ -1,7 +1,7 @@
 """Check image-caption data before training: ``python -m pacl.data check WHAT [options]``.
 
-WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source: a table, a captions JSON in COCO's format, a
-folder by class or shards.
+WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source: a table, a captions JSON, a folder with
+caption files or by class, or shards.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ examples:
   pacl data check captions.csv --images photos           a table of images and captions
   pacl data check captions_val2017.json --images val2017
   pacl data check train --names words.txt --limit 2000   a folder by class; some of its images
+  pacl data check photos                                 a folder with caption files beside its images
   pacl data check "shards/{{000..331}}.tar" --quick
 
 Every image is decoded at full size; for large sources, --quick checks that all files exist and decodes about {QUICK}.

@@ -38,7 +38,7 @@ class CaptionData(LightningDataModule):
     """Images with captions, from files.
 
     Args:
-        pairs: training data: a table, a captions JSON, a folder by class or a pattern of shards.
+        pairs: training data: a table, a captions JSON, a folder with captions or by class, or shards; see `Source`.
         images: folder of its images; null searches the folder of the table and images/ in it.
         image_column: of a table, name of the column with the images; null detects it.
         caption_column: of a table, name of the column with the captions; null detects it.

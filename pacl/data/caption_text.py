@@ -37,6 +37,7 @@ NO_CAPTION = frozenset(
 _STRING = re.compile(r"""u?'(?:[^'\\]|\\.)*'|u?"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _BRACKETS = ("[]", "()", "{}")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 
 
@@ -110,22 +111,27 @@ def is_caption(text: str, image: str = "") -> bool:
     """Whether a text without line breaks says something about an image."""
     if text.lower() in NO_CAPTION or is_image_name(text) or _URL.fullmatch(text):
         return False
-    own = PurePosixPath(image)
-    if text == own.name or (text == own.stem and any(map(str.isdigit, text))):  # IMG_0001; but cat.jpg may show a cat
-        return False
+    if text in image:
+        own = PurePosixPath(image)
+        if text == own.name or (text == own.stem and any(map(str.isdigit, text))):  # cat.jpg may show a cat
+            return False
     return has_words(text) or _NUMBER.fullmatch(text) is not None
 
 
 def has_words(text: str) -> bool:
     """Whether a text has a letter or a symbol such as an emoji, apart from numbers."""
-    return any(unicodedata.category(sign) in ("So", "Cs") or sign.isalpha() for sign in _NUMBER.sub("", text))
+    if _LETTERS.search(text):
+        return True
+    return any(sign.isalpha() or unicodedata.category(sign) in ("So", "Cs") for sign in _NUMBER.sub("", text))
 
 
 def is_image_name(text: str) -> bool:
     """Whether a text is the name or URL of an image file: one word with the suffix of an image format."""
     text = text.strip()
+    if re.search(r"\s", text) or "." not in text:
+        return False
     path = text.partition("?")[0].partition("#")[0] if _URL.fullmatch(text) else text
-    return not re.search(r"\s", text) and PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_url(text: str) -> bool:

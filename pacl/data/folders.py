@@ -25,25 +25,21 @@ FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 TABLES = 20  # files of a folder that are tried as tables
 
-NO_CLASSES = frozenset(
+SPLITS = frozenset(
     (
-        *("train", "training", "val", "valid", "validation", "test", "testing", "dev", "train2014", "train2017"),
-        *(
-            "val2014",
-            "val2017",
-            "images",
-            "image",
-            "imgs",
-            "img",
-            "photos",
-            "pictures",
-            "jpegimages",
-            "data",
-            "dataset",
-        ),
+        *("train", "training", "val", "valid", "validation", "test", "testing", "dev", "data", "dataset"),
+        *("train2014", "train2017", "val2014", "val2017", "photos", "pictures"),
     )
 )
-"""Folders of images with these names are parts of a data set; where there are no others, they are not its classes."""
+"""Folders of images with these names are parts of a data set, unless there are others beside them: train, car, bus."""
+
+NO_CLASSES = frozenset(
+    (
+        *("images", "image", "imgs", "img", "jpegimages", "captions", "imagesets", "annotations", "annotation"),
+        *("masks", "mask", "labels", "label", "gt", "segmentationclass", "segmentationobject"),
+    )
+)
+"""Folders of images with these names are never classes."""
 
 _PREFIX = re.compile(r"(\d+[._]\s*|n\d{8}[ _-])(?=.*[^\W\d_])")  # 001.Laysan_Albatross, 10_dog, n01440764_tench
 _CODE = re.compile(r"\d+|n\d{8}")
@@ -301,9 +297,10 @@ def _check_classes(path: Path, members: dict[str, list[str]]) -> None:
     """
     listed = ", ".join(list(members)[:3])
     advice = f"to read its folders as classes, give their names (names: a file with lines {listed.split(',')[0]}: name)"
-    if members and all(folder.lower() in NO_CLASSES for folder in members):
-        inner = f"name one of them, such as {path / next(iter(members))}" if len(members) > 1 else "name what is in it"
-        raise UserError(f"{path}: its folders ({listed}) are no classes; {inner}, or {advice}")
+    lower = {folder.lower() for folder in members}
+    if lower & NO_CLASSES or (lower and lower <= SPLITS):
+        inner = f"name one of them, such as {path / next(iter(members))}, or " if lower <= SPLITS else ""
+        raise UserError(f"{path}: its folders ({listed}) are no classes, and it has no captions; {inner}{advice}")
     if members and all(_CODE.fullmatch(folder) for folder in members):
         raise UserError(f"{path}: its folders ({listed}) have numbers for names; {advice}")
     for folder, images in members.items():

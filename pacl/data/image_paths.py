@@ -47,26 +47,30 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     folders = [Path(images)] if images is not None else [path.parent / folder for folder in IMAGE_FOLDERS]
     names = list(captions)
     examples = names[:: max(1, len(names) // EXAMPLES)]
-    best: tuple[int, Path, Rename] = (0, folders[0], str)
-    for rename in _renames(examples):
-        for folder in folders:
-            found = sum((folder / rename(name)).is_file() for name in examples)
-            best = max(best, (found, folder, rename), key=lambda each: each[0])  # the earlier one if both find as many
-        if best[0] == len(examples):
-            break
-    if best[0] == 0 and not any(map(_has_suffix, examples)):
-        for folder in folders:
-            rename = partial(_with_suffix, by_stem=_by_stem(folder))
-            found = sum((folder / rename(name)).is_file() for name in examples)
-            best = max(best, (found, folder, rename), key=lambda each: each[0])
-    if best[0]:
-        return best[1], _renamed(path, captions, best[2])
+    ways = ((folder, rename) for rename in _renames(examples) for folder in folders)
+    best = _best(ways, examples)
+    if best is None and not any(map(_has_suffix, examples)):
+        best = _best(((folder, partial(_with_suffix, by_stem=_by_stem(folder))) for folder in folders), examples)
+    if best is not None:
+        return best[0], _renamed(path, captions, best[1])
     if images is not None:
         return Path(images), captions
     similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
     advice = f"there is {similar}" if similar else f"{examples[0]} is not in the same folder"
     download = "; nothing is downloaded: fetch the URLs first" if is_url(examples[0]) else ""
     raise UserError(f"{path}: its images were not found ({advice}); set images to their folder{download}")
+
+
+def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple[Path, Rename] | None:
+    """The folder and change of names that find most of the examples, the first of those; None if none finds any."""
+    most, best = 0, None
+    for folder, rename in ways:
+        found = sum((folder / rename(name)).is_file() for name in examples)
+        if found > most:
+            most, best = found, (folder, rename)
+        if most == len(examples):
+            break
+    return best
 
 
 def similar_file(path: Path) -> Path | None:

@@ -122,6 +122,16 @@ def test_several_sources_and_those_to_validate_on(here):
     assert CaptionData("few.csv", val=[Source("t.csv")]).validates
 
 
+def test_what_a_source_does_not_use_is_a_warning(here):
+    data = CaptionData("t.csv", batch_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.parts()
+    Path("spare.csv").write_text(Path("t.csv").read_text().replace("image,", "image,text,").replace(".png,", ".png,x,"))
+    with pytest.warns(UserWarning, match=r"spare\.csv: .*1 columns \(text\)"):
+        CaptionData("spare.csv", batch_size=4).parts()
+
+
 def test_shards_and_files_do_not_mix(here):
     with pytest.raises(UserError, match="train"):
         CaptionData(train=[Source("0.tar"), Source("t.csv")]).parts()

@@ -124,6 +124,7 @@ def test_what_is_outside_the_classes_is_counted(tmp_path, draw, write):
     [
         (["train/cat/1.jpg", "val/cat/1.jpg"], "train"),  # splits
         (["images/1.jpg"], "images"),
+        (["JPEGImages/1.jpg", "SegmentationClass/1.png"], "JPEGImages"),  # images and masks
         (["00000/1.jpg", "00001/2.jpg"], "00000"),
         (["n02123045/1.jpg"], "n02123045"),
         (["wrapped/cat/1.jpg", "wrapped/dog/1.jpg"], "wrapped"),
