@@ -181,9 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.0,
         help="exit with 1 if a larger share of the images of a source is bad (default: 0.0, not a single one)",
     )
-    how.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="of the choice of images on the sheet (default: 0)"
-    )
+    how.add_argument("--seed", metavar="N", type=int, default=0, help="which images the sheet shows (default: 0)")
     results = parser.add_argument_group("results")
     results.add_argument(
         "--sheet",
@@ -270,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **statistics.figures(entry.side),
             "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
-                {"picture": _printable(name), "problem": problem, "message": _printable(message)}
+                {"image": _printable(name), "problem": problem, "message": _printable(message)}
                 for name, problem, message in statistics.problems
             ],
         }
@@ -280,13 +278,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in lines(record):
             console.print(line, markup=False)
         console.print()
-    bad = [record for record in records if record["bad"] > args.max_bad * max(record["pictures"], 1)]
+    bad = [record for record in records if record["bad"] > args.max_bad * max(record["images"], 1)]
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
     console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
     for record in bad:
-        share = f"{record['bad']:,} of {record['pictures']:,} images are bad"
+        share = f"{record['bad']:,} of {record['images']:,} images are bad"
         console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
     if not bad:
         spare = any(record["unused"] for record in records)
@@ -318,18 +316,17 @@ def _shared(statistics: Statistics, before: Sequence[Statistics], entries: Seque
 
 def lines(record: dict[str, Any]) -> Iterator[str]:
     """The figures of one source, one per line."""
-    of = f" of {record['total']:,}" if record["total"] not in (None, record["pictures"]) else ""
-    repeated = {name.replace("pictures", "images"): share for name, share in record["repeated"].items()}
+    of = f" of {record['total']:,}" if record["total"] not in (None, record["images"]) else ""
     rows: list[tuple[str, str | None]] = [
-        ("images", f"{record['pictures']:,}{of}"),
+        ("images", f"{record['images']:,}{of}"),
         ("pairs", f"{record['pairs']:,}"),
-        ("captions per image", _range(record["captions_per_picture"])),
+        ("captions per image", _range(record["captions_per_image"])),
         ("without caption", f"{record['without_caption']:,}"),
         ("missing", f"{record['missing']:,}"),
         ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
         *(("not used", f"{count:,} {kind}") for kind, count in record["unused"].items()),
         ("broken shards", f"{record['broken_shards']:,}" if record["broken_shards"] else None),
-        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in repeated.items() if v is not None)),
+        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
         ("also in training", _percent(record["in_training"])),
         ("words per caption", _range(record["caption_words"])),
         ("CLIP tokens", _tokens(record["caption_tokens"])),

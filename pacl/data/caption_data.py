@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pacl.data.batches import Batch, Batches, with_person
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource
-from pacl.data.sampling import DrawSampler, EpochLoader
+from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
 from pacl.data.token_cache import cached_tokens
@@ -291,7 +291,7 @@ class CaptionData(LightningDataModule):
                 f"batch_size {batch_size}: there are only {sum(sizes)} images, so every step uses all of them"
             )
             batch_size = sum(sizes)
-        order = DrawSampler(
+        order = StepSampler(
             sizes,
             weights,
             batch_size,

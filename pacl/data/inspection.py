@@ -311,9 +311,9 @@ class Statistics:
         sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
         problems = Counter(problem for _, problem, _ in self.problems)
         return {
-            "pictures": self.images,
+            "images": self.images,
             "pairs": len(self._captions),
-            "captions_per_picture": _spread(self._counts),
+            "captions_per_image": _spread(self._counts),
             "bad": self.bad,
             "missing": problems["missing"],
             "unreadable": problems["unreadable"],
@@ -321,7 +321,7 @@ class Statistics:
             "broken_shards": problems["broken shard"],
             "repeated": {
                 "names": _repeated(self._names),
-                "pictures": _repeated(self.pixels),
+                "images": _repeated(self.pixels),
                 "captions": _repeated(self._captions),
                 "pairs": self._repeated_pairs / len(self._captions) if self._captions else None,
             },
@@ -347,7 +347,7 @@ class Statistics:
         return spread and {**spread, "cut": float((np.array(lengths) > CONTEXT).mean())}
 
     def _nouns(self) -> dict[str, int] | None:
-        """The most frequent nouns: those of the source if it has any, else those of the tagger, if it is installed."""
+        """The most frequent nouns. The tagger finds them, if it is installed, where the source has none itself."""
         sample = self._sample.items()
         find: Callable[[Description], Iterable[str]] = lambda described: described[1]  # noqa: E731
         if not any(own for _, own in sample):

@@ -1,7 +1,7 @@
 """Image-caption pairs: the interface `PairSource`, image files with captions, subsets and the hold-out split.
 
-Each caption comes with its noun phrases: those that the source itself knows (class names, the drawn scenes), or those
-that a part-of-speech tagger finds (`pacl.data.nouns`).
+Each caption comes with its noun phrases. Some sources know them (class names, rendered scenes); for the others, a
+part-of-speech tagger finds them (`pacl.data.nouns`).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Sample:
         captions: any number, possibly none.
         nouns: the noun phrases of each caption, if the shard has them.
         shard: index of its shard in the pattern.
-        index: its index among the images of the shard.
+        index: index of the image in its shard.
     """
 
     name: str
@@ -114,7 +114,7 @@ def samples(pairs: str, failed: list[str] | None = None) -> Iterator[Sample]:
 
 
 def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
-    """The samples of one shard; of a damaged shard, those before the damage. Arguments as of `samples`."""
+    """The samples of one shard; if it is damaged, the samples before the damage. Arguments: see `samples`."""
     tars, errors, index = webdataset().tariterators, list[Exception](), 0
 
     def stop(error: Exception) -> bool:  # webdataset's handlers return whether to continue

@@ -32,11 +32,11 @@ class SourceImages:
 
 
 def source_sheet(sources: Sequence[SourceImages], seed: int = 0) -> np.ndarray:
-    """Draw the images of each source with a random caption each.
+    """Lay out the images of each source, each with one of its captions.
 
     Args:
         sources: from top to bottom.
-        seed: of the crops and of the choice of captions.
+        seed: decides the crops and which captions are shown.
 
     Returns:
         RGB uint8 [H, W, 3].

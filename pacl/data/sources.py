@@ -30,7 +30,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
-    """The training sources of a data module: that of its settings ``pairs`` and `SHORT`, then ``train``."""
+    """The training sources of a data module: the one that ``pairs`` and `SHORT` describe, then ``train``."""
     return [*([Source(pairs, **short)] if pairs else []), *train]
 
 

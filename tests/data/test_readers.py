@@ -16,7 +16,7 @@ coco = pytest.mark.skipif(not (DATA / "coco/annotations").is_dir(), reason="COCO
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with small pictures a.jpg, b.jpg and sub/c.png, of 1, 2 and 3 grey values."""
+    """A folder with small images a.jpg, b.jpg and sub/c.png, of 1, 2 and 3 grey values."""
     for value, name in enumerate(("a.jpg", "b.jpg", "sub/c.png"), 1):
         draw(tmp_path / name, value)
     return tmp_path
@@ -28,7 +28,7 @@ def draw(path, value=0):
 
 
 def captions(pairs):
-    """Every picture's path from the root, and its captions."""
+    """Every image's path from the root, and its captions."""
     root = f"{pairs.root}/"
     return {
         pairs.name(i).removeprefix(root): [caption for caption, _ in pairs.descriptions(i)] for i in range(len(pairs))
@@ -54,7 +54,7 @@ TWO = {"a.jpg": ["a cat", "one, two"], "b.jpg": ["a dog"]}
         pytest.param("image|caption\na.jpg|a cat\nb.jpg|a dog\na.jpg|one, two\n", TWO, id="bars"),
         pytest.param("a.jpg;one, two\n", {"a.jpg": ["one, two"]}, id="semicolons, commas in the first caption"),
         pytest.param("a.jpg|one, two; three\n", {"a.jpg": ["one, two; three"]}, id="bars, others in the first caption"),
-        pytest.param('"one, two",a.jpg\n', {"a.jpg": ["one, two"]}, id="pictures last"),
+        pytest.param('"one, two",a.jpg\n', {"a.jpg": ["one, two"]}, id="images last"),
         pytest.param("FileName,n, Title \na.jpg,1,a cat\n", {"a.jpg": ["a cat"]}, id="names in any case"),
         pytest.param("\ufeffimage,caption\na.jpg,a cat\n", {"a.jpg": ["a cat"]}, id="byte order mark"),
         pytest.param("image,caption\r\na.jpg,a cat\r\n", {"a.jpg": ["a cat"]}, id="CRLF"),
@@ -122,14 +122,14 @@ def test_columns_are_found_and_others_counted(folder, content, expected, unused)
 
 
 @pytest.mark.parametrize("place", ["", "images", "Images"])
-def test_pictures_beside_the_table(tmp_path, place):
+def test_images_beside_the_table(tmp_path, place):
     draw(tmp_path / place / "a.png", 9)
     pairs = read_table(write(tmp_path / "t.csv", "image,caption\na.png,a cat\n"))
     assert pairs.root == tmp_path / place
     assert (pairs.image(0) == 9).all()
 
 
-def test_pictures_elsewhere(folder):
+def test_images_elsewhere(folder):
     (folder / "tables").mkdir()
     table = write(folder / "tables" / "t.csv", "image,caption\na.jpg,a cat\nnone.jpg,a dog\n")
     with pytest.raises(UserError, match=r"a\.jpg"):
@@ -149,7 +149,7 @@ def test_pictures_elsewhere(folder):
         (b"\n\n", "two columns"),
         (b"a.jpg\nb.jpg\n", "two columns"),
         (b"image,caption\n", "has a header and no rows"),
-        (b"picture,words\na.jpg,a cat\n", "picture, words"),
+        (b"image,words\na.jpg,a cat\n", "image, words"),
         (b"image,words\na.jpg,a cat\n", "table.csv"),
         (b"image,caption\na.jpg,a cat\n\nb.jpg\n", "line 4"),
         (b'image,caption\na.jpg,"a\ncat"\nb.jpg,one, two\n', "line 4"),
@@ -293,7 +293,7 @@ def classes(tmp_path):
     """Folders polar_bear, n1 (with one more in it), n2 and a hidden one."""
     for name in ("polar_bear/1.png", "n1/1.png", "n1/images/2.png", "n2/1.png", ".thumbs/1.png"):
         draw(tmp_path / "train" / name)
-    write(tmp_path / "train" / "readme.txt", "no picture")
+    write(tmp_path / "train" / "readme.txt", "no image")
     return tmp_path / "train"
 
 

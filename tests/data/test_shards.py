@@ -104,7 +104,7 @@ PADDED = {f"{i}.{suffix}": bytes([i]) * 3000 for i in range(1, 5) for suffix in 
 @pytest.mark.parametrize(
     ("damage", "whole"),
     [
-        (lambda tar: tar[: 6 * 3584 + 900], 3),  # in a picture
+        (lambda tar: tar[: 6 * 3584 + 900], 3),  # in a image
         (lambda tar: tar[: 4 * 3584] + b"\1" * 512 + tar[4 * 3584 + 512 :], 2),  # a header
         (lambda tar: tar[: 4 * 3584], 2),  # between two samples
         (lambda tar: b"<html>not found</html>" * 100, 0),
