@@ -34,6 +34,9 @@ NO_CAPTION = frozenset(
 )
 """Words that pandas, img2dataset and spreadsheets write where there is no caption."""
 
+BOX = 4
+"""So many numbers and no word are a box or another label, not a caption such as "1984"."""
+
 _STRING = re.compile(r"""u?'(?:[^'\\]|\\.)*'|u?"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _BRACKETS = ("[]", "()", "{}")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
@@ -115,7 +118,8 @@ def is_caption(text: str, image: str = "") -> bool:
         own = PurePosixPath(image)
         if text == own.name or (text == own.stem and any(map(str.isdigit, text))):  # cat.jpg may show a cat
             return False
-    return has_words(text) or _NUMBER.fullmatch(text) is not None
+    words = text.split()
+    return has_words(text) or (0 < len(words) < BOX and all(map(_NUMBER.fullmatch, words)))
 
 
 def has_words(text: str) -> bool:
