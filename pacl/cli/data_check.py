@@ -1,7 +1,7 @@
 """Check image-caption data before training: ``python -m pacl.data check WHAT [options]``.
 
-WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source: a table, a captions JSON in COCO's format, a
-folder by class or shards.
+WHAT is a configuration of `pacl.train` or `pacl.pretrain`, or one source: a table, a captions JSON, a folder with
+caption files or by class, or shards.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.data.crop import SquareCrop
+from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import SHORT, Source
-from pacl.data.survey import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder, save_json
 
@@ -37,6 +37,7 @@ examples:
   pacl data check captions.csv --images photos           a table of images and captions
   pacl data check captions_val2017.json --images val2017
   pacl data check train --names words.txt --limit 2000   a folder by class; some of its images
+  pacl data check photos                                 a folder with caption files beside its images
   pacl data check "shards/{{000..331}}.tar" --quick
 
 Every image is decoded at full size; for large sources, --quick checks that all files exist and decodes about {QUICK}.
@@ -180,9 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.0,
         help="exit with 1 if a larger share of the images of a source is bad (default: 0.0, not a single one)",
     )
-    how.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="of the choice of images on the sheet (default: 0)"
-    )
+    how.add_argument("--seed", metavar="N", type=int, default=0, help="which images the sheet shows (default: 0)")
     results = parser.add_argument_group("results")
     results.add_argument(
         "--sheet",
@@ -248,13 +247,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.markup import escape
     from rich.progress import track
 
-    from pacl.data.sheet import SourceImages, source_sheet
+    from pacl.data.source_sheet import SourceImages, source_sheet
     from pacl.images import save_image
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
     all_statistics: list[Statistics] = []
     records: list[dict[str, Any]] = []
-    for entry, (items, total) in zip(entries, streams, strict=True):
+    for entry, (items, total, unused) in zip(entries, streams, strict=True):
         statistics = Statistics(args.seed)
         inspected = inspect_all(items, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
@@ -265,10 +264,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             "role": entry.role,
             "title": entry.title,
             "total": total,
+            "unused": unused,
             **statistics.figures(entry.side),
             "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
-                {"picture": _printable(name), "problem": problem, "message": _printable(message)}
+                {"image": _printable(name), "problem": problem, "message": _printable(message)}
                 for name, problem, message in statistics.problems
             ],
         }
@@ -278,16 +278,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in lines(record):
             console.print(line, markup=False)
         console.print()
-    bad = [record for record in records if record["bad"] > args.max_bad * max(record["pictures"], 1)]
+    bad = [record for record in records if record["bad"] > args.max_bad * max(record["images"], 1)]
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
     console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
     for record in bad:
-        share = f"{record['bad']:,} of {record['pictures']:,} images are bad"
+        share = f"{record['bad']:,} of {record['images']:,} images are bad"
         console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
     if not bad:
-        console.print("fine", style="green")
+        spare = any(record["unused"] for record in records)
+        console.print("fine, apart from what is not used" if spare else "fine", style="green")
     return 1 if bad else 0
 
 
@@ -315,17 +316,17 @@ def _shared(statistics: Statistics, before: Sequence[Statistics], entries: Seque
 
 def lines(record: dict[str, Any]) -> Iterator[str]:
     """The figures of one source, one per line."""
-    of = f" of {record['total']:,}" if record["total"] not in (None, record["pictures"]) else ""
-    repeated = {name.replace("pictures", "images"): share for name, share in record["repeated"].items()}
+    of = f" of {record['total']:,}" if record["total"] not in (None, record["images"]) else ""
     rows: list[tuple[str, str | None]] = [
-        ("images", f"{record['pictures']:,}{of}"),
+        ("images", f"{record['images']:,}{of}"),
         ("pairs", f"{record['pairs']:,}"),
-        ("captions per image", _range(record["captions_per_picture"])),
+        ("captions per image", _range(record["captions_per_image"])),
         ("without caption", f"{record['without_caption']:,}"),
         ("missing", f"{record['missing']:,}"),
         ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
+        *(("not used", f"{count:,} {kind}") for kind, count in record["unused"].items()),
         ("broken shards", f"{record['broken_shards']:,}" if record["broken_shards"] else None),
-        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in repeated.items() if v is not None)),
+        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
         ("also in training", _percent(record["in_training"])),
         ("words per caption", _range(record["caption_words"])),
         ("CLIP tokens", _tokens(record["caption_tokens"])),

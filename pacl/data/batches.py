@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import Description, PairSource
-from pacl.data.sampling import Draw
+from pacl.data.sampling import StepIndices
 from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
 from pacl.prompts import fill
@@ -94,15 +94,15 @@ def pair_texts(
 
 
 class Batches(Dataset[Batch]):
-    """Turns draws into batches. All randomness depends on (seed, epoch, slot) only, so every process gets the same.
+    """Makes the batch of each step. All randomness depends on (seed, epoch, slot) only, so every process gets the same.
 
     Args:
-        sources: the sources that the draws index.
+        sources: the sources that the steps index.
         size: side of the square images.
         crop: how images are cropped.
         stores: frozen tokens of each source; the images are then not read. None reads the images.
-        seed: of crops, captions and templates.
-        templates: for noun phrases, which are then texts beside the captions; none leaves the noun phrases out.
+        seed: decides crops, captions and templates.
+        templates: noun phrases are put into these, and become texts beside the captions; none leaves them out.
         all_captions: use every caption of an image, instead of a random one.
     """
 
@@ -119,13 +119,13 @@ class Batches(Dataset[Batch]):
         self.sources, self.size, self.crop, self.stores = sources, size, crop, stores
         self.seed, self.templates, self.all_captions = seed, templates, all_captions
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitem__(self, step: StepIndices) -> Batch:
         skipped: list[str] = []
-        kept: list[int] = []  # positions in the draw
+        kept: list[int] = []  # positions in the step
         described: list[Sequence[Description]] = []
         images: list[np.ndarray] = []
-        for position, (slot, k, i) in enumerate(zip(draw.slots, draw.sources, draw.indices, strict=True)):
-            rng = Random(f"{self.seed}/{draw.epoch}/{slot}")
+        for position, (slot, k, i) in enumerate(zip(step.slots, step.sources, step.indices, strict=True)):
+            rng = Random(f"{self.seed}/{step.epoch}/{slot}")
             try:
                 described_as = self._describe(self.sources[k], int(i), rng)
                 if self.stores is None:
@@ -137,13 +137,13 @@ class Batches(Dataset[Batch]):
                 continue
             kept.append(position)
             described.append(described_as)
-        texts, positives = pair_texts(described, self.wrapper(f"{draw.epoch}/{draw.step}"))
+        texts, positives = pair_texts(described, self.wrapper(f"{step.epoch}/{step.step}"))
         vision = (
             {"images": stack_images(images, self.size)}
             if self.stores is None
-            else {"tokens": self._tokens(draw.sources[kept], draw.indices[kept])}
+            else {"tokens": self._tokens(step.sources[kept], step.indices[kept])}
         )
-        key = f"{self.seed}/{draw.epoch}/{draw.step}/{draw.slots[:1]}"  # the first slot differs between processes
+        key = f"{self.seed}/{step.epoch}/{step.step}/{step.slots[:1]}"  # the first slot differs between processes
         seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest(), "big")
         return {**vision, "texts": texts, "positives": positives, "skipped": skipped, "seed": seed}
 
@@ -154,7 +154,7 @@ class Batches(Dataset[Batch]):
         return described if self.all_captions else [rng.choice(described)]
 
     def _tokens(self, sources: np.ndarray, indices: np.ndarray) -> Tensor:
-        """Tokens [B, P, W] from the stores, in the order of the draw."""
+        """Tokens [B, P, W] from the stores, in the order of the step."""
         assert self.stores is not None
         tokens = torch.empty(len(indices), *self.stores[0].shape, dtype=self.stores[0].stamp.torch_dtype)
         for k, store in enumerate(self.stores):

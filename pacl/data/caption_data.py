@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pacl.data.batches import Batch, Batches, with_person
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource
-from pacl.data.sampling import DrawSampler, EpochLoader
+from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
 from pacl.data.token_cache import cached_tokens
@@ -38,7 +38,7 @@ class CaptionData(LightningDataModule):
     """Images with captions, from files.
 
     Args:
-        pairs: training data: a table, a captions JSON, a folder by class or a pattern of shards.
+        pairs: training data: a table, a captions JSON, a folder with captions or by class, or shards; see `Source`.
         images: folder of its images; null searches the folder of the table and images/ in it.
         image_column: of a table, name of the column with the images; null detects it.
         caption_column: of a table, name of the column with the captions; null detects it.
@@ -136,10 +136,18 @@ class CaptionData(LightningDataModule):
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
         if self.streams:
-            return [], [source.read() for source in self.val]
-        splits = [source.split(self._with_nouns(source.read())) for source in self.train]
-        val = [held for _, held in splits if len(held)] + [source.read() for source in self.val]
+            return [], [self._read(source) for source in self.val]
+        splits = [source.split(self._with_nouns(self._read(source))) for source in self.train]
+        val = [held for _, held in splits if len(held)] + [self._read(source) for source in self.val]
         return [kept for kept, _ in splits], val
+
+    def _read(self, source: Source) -> FilePairs:
+        """Read a source, and warn of what it does not use."""
+        pairs = source.read()
+        if pairs.unused:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in pairs.unused.items())
+            rank_zero_warn(f"{source.pairs}: not used: {kinds}")
+        return pairs
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""
@@ -283,7 +291,7 @@ class CaptionData(LightningDataModule):
                 f"batch_size {batch_size}: there are only {sum(sizes)} images, so every step uses all of them"
             )
             batch_size = sum(sizes)
-        order = DrawSampler(
+        order = StepSampler(
             sizes,
             weights,
             batch_size,

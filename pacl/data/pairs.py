@@ -1,13 +1,13 @@
 """Image-caption pairs: the interface `PairSource`, image files with captions, subsets and the hold-out split.
 
-Each caption comes with its noun phrases: those that the source itself knows (class names, the drawn scenes), or those
-that a part-of-speech tagger finds (`pacl.data.nouns`).
+Each caption comes with its noun phrases. Some sources know them (class names, rendered scenes); for the others, a
+part-of-speech tagger finds them (`pacl.data.nouns`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -71,17 +71,26 @@ class FilePairs:
         root: folder that the paths are relative to.
         captions: the captions of each path.
         nouns: the noun phrases of each caption, if the source knows them.
+        unused: what else lies in the source and is not read: how many of each kind.
 
     Attributes:
         root: as above.
+        unused: as above, without kinds that do not occur.
         paths: n paths.
         captions: the captions of all images, in the order of the paths.
         first: int64 [n + 1]; image i has captions first[i] to first[i + 1] - 1.
         nouns: the noun phrases of each caption, tab-separated; None if they have not been computed yet.
     """
 
-    def __init__(self, root: Path, captions: dict[str, list[str]], nouns: dict[str, Sequence[str]] | None = None):
+    def __init__(
+        self,
+        root: Path,
+        captions: dict[str, list[str]],
+        nouns: dict[str, Sequence[str]] | None = None,
+        unused: Mapping[str, int] | None = None,
+    ) -> None:
         self.root = root
+        self.unused = {kind: count for kind, count in (unused or {}).items() if count}
         self.paths = PackedStrings(captions)
         self.captions = PackedStrings(caption for own in captions.values() for caption in own)
         self.first = np.cumsum([0, *(len(own) for own in captions.values())], dtype=np.int64)

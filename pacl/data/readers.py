@@ -1,35 +1,32 @@
-"""Readers of image-caption files: tables (CSV, TSV), COCO captions JSON and folders by class."""
+"""Readers of image-caption files: tables, captions JSON and lists of images. Folders: `pacl.data.folders`."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from typing import Any
 
+from pacl.data.caption_text import CAPTION_COLUMNS, IMAGE_COLUMNS, captions_in, has_words, is_url
+from pacl.data.image_paths import locate
 from pacl.data.pairs import FilePairs
-from pacl.errors import ArgumentError, UserError
-from pacl.image_folders import IMAGE_SUFFIXES, list_images
-
-IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file", "path", "image_path", "image_name", "url")
-CAPTION_COLUMNS = ("caption", "captions", "text", "title", "description", "comment", "sentence", "raw")
-IMAGE_FOLDERS = ("", "images", "Images")
-"""Where the images of a table are searched for, relative to its own folder."""
-
-EXAMPLES = 100
-"""Number of file names that are searched for there: the first ones may be missing."""
+from pacl.data.tables import read_rows, rows_of
+from pacl.errors import UserError
+from pacl.image_folders import IMAGE_SUFFIXES
 
 COCO_JSON = (
     'captions in COCO\'s format: {"images": [{"id": 1, "file_name": "a.jpg"}], '
     '"annotations": [{"image_id": 1, "caption": "a cat"}]}'
 )
+CAPTIONS_JSON = (
+    'captions in COCO\'s or Karpathy\'s format, a list of objects such as {"image": "a.jpg", "caption": "a cat"}, '
+    'or one object {"a.jpg": "a cat"}'
+)
 
 _NUMBER = re.compile(r"#\d+$")
+_COUNT = re.compile(r"[\s_.-]*\d+$")
 
 
 def read_list(path: str | Path) -> list[str]:
@@ -55,15 +52,17 @@ def read_table(
     image_column: str | None = None,
     caption_column: str | None = None,
 ) -> FilePairs:
-    """Read a CSV or TSV table of images and captions; several rows with the same image are several captions of it.
+    """Read a table of images and captions; several rows with the same image are several captions of it.
 
-    Columns are separated by commas, tabs, semicolons or bars; the first line may be a header. Without a header, the
-    column that looks like image files (or URLs) has the images, and the last of the others the captions.
-    ``name.jpg#3``, the numbering of captions in Flickr's token files, means ``name.jpg``. A URL means a local file of
-    the same name: nothing is downloaded.
+    The first line may be a header. Columns whose names differ only in a number at the end (``caption_1``,
+    ``caption_2``) are all read as captions. Without a header, the column that looks like image files (or URLs) has the
+    images, and the only other column with words has the captions. ``name.jpg#3``, the numbering of captions in
+    Flickr's token files, means ``name.jpg``. A URL means a local file of the same name: nothing is downloaded. What
+    counts as a caption: `pacl.data.caption_text.captions_in`. Where images are searched for:
+    `pacl.data.image_paths.locate`.
 
     Args:
-        path: the table, in UTF-8.
+        path: the table, see `pacl.data.tables.read_rows`.
         images: folder of the images; None searches the folder of the table and ``images/`` in it.
         image_column: name of the column with the images; None detects it.
         caption_column: name of the column with the captions; None detects it.
@@ -72,24 +71,55 @@ def read_table(
         UserError: the file or a column does not exist, there are no rows, or rows differ in their number of columns.
     """
     path = Path(path)
-    rows = _rows(path)
-    image, caption, header = _columns(path, rows, image_column, caption_column)
+    return _from_rows(path, read_rows(path), images, image_column, caption_column)
+
+
+def _from_rows(
+    path: Path,
+    rows: list[list[Any]],
+    images: str | Path | None,
+    image_column: str | None,
+    caption_column: str | None,
+) -> FilePairs:
+    image, texts, header = _columns(path, rows, image_column, caption_column)
+    names = [str(cell).strip() for cell in rows[0]] if header else [str(i + 1) for i in range(len(rows[0]))]
+    lower = [name.lower() for name in names]
+    # img2dataset names its files by the key, and lists what it could not download.
+    status = lower.index("status") if {"status", "key"} <= set(lower) else None
+    if status is not None and image_column is None and is_url(str(rows[-1][image])):
+        image = lower.index("key")
     captions: dict[str, list[str]] = {}
-    urls: dict[str, str] = {}  # of each name
+    failed = 0
     for row in rows[header:]:
-        name = _NUMBER.sub("", row[image].strip())
-        if "://" in name:
-            url, name = name, PurePosixPath(urlsplit(name).path).name
-            if urls.setdefault(name, url) != url:
-                raise UserError(
-                    f"{path}: {urls[name]} and {url} both mean the file {name}; use names of local files instead"
-                )
-        if not name:
-            raise UserError(f"{path}: a row without an image: {' '.join(row)[:80]!r}")
-        name = str(PurePosixPath(name))  # ./a.jpg is a.jpg
-        text = " ".join(row[caption].split())
-        captions.setdefault(name, []).extend([text] if text else [])
-    return FilePairs(_image_folder(path, images, captions), captions)
+        if status is not None and row[status] != "success":
+            failed += 1
+            continue
+        name = _image_name(path, row[image], " ".join(map(str, row)))
+        captions.setdefault(name, []).extend(each for i in texts for each in captions_in(row[i], name))
+    if not captions:
+        raise UserError(f"{path}: none of its {failed} images was downloaded")
+    found = [caption for own in captions.values() for caption in own]
+    if sum(map(has_words, found)) < len(found) / 2:
+        shown = ", ".join(names[i] for i in texts)
+        raise UserError(f"{path}: column {shown} holds numbers, such as {found[0]}; set caption_column")
+    spare = [name or "without a name" for i, name in enumerate(names) if i not in (image, *texts, status)]
+    folder, captions = locate(path, images, captions)
+    unused = {f"columns ({', '.join(spare)[:80]})": len(spare), "rows of failed downloads": failed}
+    return FilePairs(folder, captions, unused=unused)
+
+
+def _image_name(path: Path, cell: Any, row: str) -> str:
+    """The name of an image in a cell.
+
+    Raises:
+        UserError: the cell is empty or holds something else than a name.
+    """
+    if isinstance(cell, (bytes, Mapping)):
+        raise UserError(f"{path}: holds images themselves, not their names; write them to files or to shards")
+    name = _NUMBER.sub("", str(cell).strip())
+    if not name:
+        raise UserError(f"{path}: a row without an image: {row[:80]!r}")
+    return name if is_url(name) else str(PurePosixPath(name))  # ./a.jpg is a.jpg
 
 
 def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
@@ -104,15 +134,77 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
     """
     path = Path(path)
     with parsing(path, COCO_JSON):
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return _from_coco(path, json.loads(path.read_text(encoding="utf-8-sig")), images)
+
+
+def _from_coco(path: Path, content: Any, images: str | Path | None) -> FilePairs:
+    with parsing(path, COCO_JSON):
         names = {image["id"]: str(image["file_name"]) for image in content["images"]}
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
         for annotation in content["annotations"]:
-            text = " ".join(annotation["caption"].split())
-            captions[names[annotation["image_id"]]].extend([text] if text else [])
+            name = names[annotation["image_id"]]
+            captions[name].extend(captions_in(str.strip(annotation["caption"]), name))
     if not captions:
         raise UserError(f"{path}: has no images")
-    return FilePairs(_image_folder(path, images, captions), captions)
+    folder, captions = locate(path, images, captions)
+    return FilePairs(folder, captions)
+
+
+def read_json(
+    path: str | Path,
+    images: str | Path | None = None,
+    image_column: str | None = None,
+    caption_column: str | None = None,
+) -> FilePairs:
+    """Read a captions JSON: COCO's or Karpathy's format, a list of objects, JSON lines, or captions by image name.
+
+    Args:
+        path: the file.
+        images: folder of the images; None searches the folder of the file and ``images/`` in it.
+        image_column: field of an object that has the image; None detects it. Not for COCO's format.
+        caption_column: field of an object that has the captions; None detects it. Not for COCO's format.
+
+    Raises:
+        UserError: the file does not exist or has another format.
+    """
+    path = Path(path)
+    with parsing(path, CAPTIONS_JSON):
+        text = path.read_text(encoding="utf-8-sig")
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            if not error.msg.startswith("Extra data"):
+                raise
+            return read_table(path, images, image_column, caption_column)  # JSON lines
+        if isinstance(content, list) and content:
+            rows = rows_of(content, path)
+        elif _is_karpathy(content):
+            rows = rows_of([_karpathy_record(image) for image in content["images"]], path)
+        elif isinstance(content, dict) and content and "annotations" not in content:
+            fields = {name.lower() for name in content}
+            only = next(iter(content.values()))
+            if fields & set(IMAGE_COLUMNS) and fields & set(CAPTION_COLUMNS):
+                rows = rows_of([content], path)  # a single object
+            elif len(content) == 1 and only and isinstance(only, list) and not _is_image(next(iter(content))):
+                rows = rows_of(only, path)  # {"data": [...]}
+            elif any(captions_in(value, name) for name, value in content.items()):
+                rows = [["image", "caption"], *map(list, content.items())]
+                image_column = caption_column = None
+            else:
+                return _from_coco(path, content, images)
+        else:
+            return _from_coco(path, content, images)
+    return _from_rows(path, rows, images, image_column, caption_column)
+
+
+def _is_karpathy(content: Any) -> bool:
+    images = content.get("images") if isinstance(content, dict) else None
+    return bool(images) and isinstance(images, list) and isinstance(images[0], dict) and "sentences" in images[0]
+
+
+def _karpathy_record(image: Mapping[str, Any]) -> dict[str, Any]:
+    name = PurePosixPath(image.get("filepath", ""), image["filename"])
+    return {"image": str(name), "caption": [sentence["raw"] for sentence in image["sentences"]]}
 
 
 @contextmanager
@@ -125,6 +217,8 @@ def parsing(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except KeyError as error:
@@ -137,137 +231,49 @@ def parsing(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{path}: is not {what}; its structure is different") from None
 
 
-def read_folders(path: str | Path, names: str | Path | None = None, template: str = "a photo of a {}.") -> FilePairs:
-    """Read a folder that has one folder of images (at any depth) per class; the captions name the class.
+def _columns(path: Path, rows: list[list[Any]], image: str | None, caption: str | None) -> tuple[int, list[int], int]:
+    """Index of the image column, indices of the caption columns, and the number of header lines (0 or 1)."""
+    header = [str(cell).strip().lower() for cell in rows[0]]
+    shown = ", ".join(map(str, rows[0]))[:80]
 
-    Args:
-        path: the folder.
-        names: file of class names, with lines ``folder: name; other name``, or in WordNet's format
-            (``n02123045<TAB>tabby, tabby cat``, as ``words.txt`` of Tiny-ImageNet). Folders without a line are left
-            out. None uses the folder names.
-        template: sentence for the captions, with one ``{}`` for the class name.
-
-    Raises:
-        UserError: the folder does not exist or has no images, or the names file is invalid.
-        ArgumentError: ``template``: not exactly one ``{}``.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder")
-    if template.count("{}") != 1:
-        raise ArgumentError("template", repr(template), "must have exactly one {}, for the class name")
-    known = _read_names(Path(names)) if names is not None else None
-    captions: dict[str, list[str]] = {}
-    nouns: dict[str, Sequence[str]] = {}
-    for folder in sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith(".")):
-        own = [folder.name.replace("_", " ")] if known is None else known.get(folder.name, [])
-        texts = [template.replace("{}", name) for name in own]
-        # When classes share a name (WordNet has two cranes), only the names that all of them have are certain.
-        nouns.update({text: [name for name in own if name in nouns.get(text, own)] for text in texts})
-        if texts:
-            with contextlib.suppress(UserError):  # classes without images are skipped
-                captions.update({str(file.relative_to(path)): texts for file in list_images(folder, recursive=True)})
-    if not captions:
-        raise UserError(f"{path}: has no folder of images" + (f" that is listed in {names}" if names else ""))
-    return FilePairs(path, captions, nouns)
-
-
-def _rows(path: Path) -> list[list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            line = next((line for line in file if line.strip()), "")
-            file.seek(0)
-            delimiter = max(
-                "\t,;|", key=lambda sign: (sign in line, sign == "\t", _has_image(line, sign), line.count(sign))
-            )
-            # In tab-separated files, quotation marks are part of the captions.
-            quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-            csv.field_size_limit(1 << 24)
-            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
-            rows: list[list[str]] = []
-            for row in filter(any, reader):
-                if rows and len(row) != len(rows[0]):
-                    advice = (
-                        "" if delimiter == "\t" else f"; put captions that contain {delimiter!r} in quotation marks"
-                    )
-                    raise UserError(
-                        f"{path} line {reader.line_num}: {len(row)} columns, but the first line has {len(rows[0])}"
-                        f"{advice}"
-                    )
-                rows.append(row)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: unbalanced quotation marks ({error})") from None
-    if not rows or len(rows[0]) < 2:
-        raise UserError(f"{path}: a table of images and captions needs at least two columns and one row")
-    return rows
-
-
-def _columns(path: Path, rows: list[list[str]], image: str | None, caption: str | None) -> tuple[int, int, int]:
-    """Indices of the image and caption columns, and the number of header lines (0 or 1)."""
-    header = [cell.strip().lower() for cell in rows[0]]
-
-    def named(wanted: str | None, known: Sequence[str]) -> int | None:
+    def named(wanted: str | None, known: Sequence[str]) -> list[int]:
         if wanted is not None and wanted.lower() not in header:
-            raise UserError(f"{path}: has no column {wanted!r}; its first line is {', '.join(rows[0])}")
+            raise UserError(f"{path}: has no column {wanted!r}; its first line is {shown}")
         names = known if wanted is None else [wanted.lower()]
-        return next((header.index(name) for name in names if name in header), None)
+        exact = next(([header.index(name)] for name in names if name in header), [])
+        if exact or wanted is not None:
+            return exact
+        bases = [_COUNT.sub("", name) for name in header]
+        return next(([i for i, base in enumerate(bases) if base == name] for name in names if name in bases), [])
 
-    places = named(image, IMAGE_COLUMNS), named(caption, CAPTION_COLUMNS)
-    if places[0] is not None and places[1] is not None:
+    places, texts = named(image, IMAGE_COLUMNS), named(caption, CAPTION_COLUMNS)
+    if places and texts:
         if len(rows) == 1:
             raise UserError(f"{path}: has a header and no rows")
-        return places[0], places[1], 1
-    if image is None and caption is None:
-        images = [i for i, cell in enumerate(rows[0]) if _is_image(cell)]
-        others = [i for i in range(len(rows[0])) if i not in images]
-        if images and others:
-            return images[0], others[-1], 0
-    raise UserError(
-        f"{path}: cannot find the image and caption columns in its first line ({', '.join(rows[0])[:80]}); "
-        "add a header such as image,caption, or set image_column and caption_column"
-    )
+        if caption is None:  # caption, caption_2
+            base = _COUNT.sub("", header[texts[0]])
+            texts = [i for i, name in enumerate(header) if _COUNT.sub("", name) == base]
+        return places[0], texts, 1
+    advice = "add a header such as image,caption, or set image_column and caption_column"
+    if image is None and caption is None and not places and not texts:
+        found = [i for i, cell in enumerate(rows[0]) if _is_image(str(cell))]
+        if found:
+            texts = _text_columns(rows, [i for i in range(len(header)) if i not in found])
+            if len(texts) == 1:
+                return next((i for i in found if not is_url(str(rows[0][i]))), found[0]), texts, 0
+            if texts:
+                raise UserError(f"{path}: has no header, and {len(texts)} columns may be captions ({shown}); {advice}")
+    raise UserError(f"{path}: cannot find the image and caption columns in its first line ({shown}); {advice}")
+
+
+def _text_columns(rows: list[list[Any]], candidates: list[int]) -> list[int]:
+    """The columns that hold captions in one of the first rows; if there are several, those with more than one word."""
+    some = rows[:100]
+    texts = [i for i in candidates if any(captions_in(row[i]) for row in some)]
+    longer = [i for i in texts if any(" " in text for row in some for text in captions_in(row[i]))]
+    return longer or texts
 
 
 def _is_image(cell: str) -> bool:
     cell = _NUMBER.sub("", cell.strip())
-    return "://" in cell or PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _has_image(line: str, sign: str) -> bool:
-    """Whether a line, split at a delimiter, has a column of images."""
-    return any(_is_image(cell) or cell.strip().lower() in IMAGE_COLUMNS for cell in line.split(sign))
-
-
-def _image_folder(path: Path, images: str | Path | None, names: Iterable[str]) -> Path:
-    if images is not None:
-        if not Path(images).is_dir():
-            raise UserError(f"{images}: no such folder (the images of {path})")
-        return Path(images)
-    examples = list(islice(names, EXAMPLES))
-    for folder in IMAGE_FOLDERS:
-        if any((path.parent / folder / example).is_file() for example in examples):
-            return path.parent / folder
-    raise UserError(
-        f"{path}: its images were not found ({examples[0]} is not in the same folder); set images to their folder"
-    )
-
-
-def _read_names(path: Path) -> dict[str, list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as class names ({error})") from None
-    named = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
-            between, comma = ("\t", ",") if "\t" in line else (":", ";")
-            folder, found, rest = line.partition(between)
-            own = [name.strip() for name in rest.split(comma) if name.strip()]
-            if not found or not own:
-                raise UserError(f"{path} line {number}: {line.strip()[:60]!r} is not 'folder: name; other name'")
-            named[folder.strip()] = own
-    return named
+    return is_url(cell) or PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES

@@ -1,7 +1,7 @@
 """Which images each training step loads, as a function of the seed, and a data loader that can resume mid-epoch.
 
-Neither this module nor the batches use a global random state: a resumed run makes exactly the draws that it would have
-made without the interruption, with any number of processes and workers.
+Neither this module nor the batches use a global random state: a resumed run makes exactly the choices that it would
+have made without the interruption, with any number of processes and workers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pacl.errors import UserError
 
 
 @dataclass(frozen=True)
-class Draw:
+class StepIndices:
     """What one process loads in one step.
 
     Attributes:
@@ -40,7 +40,7 @@ class Draw:
 
 
 def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
-    """How many images of each source an epoch draws.
+    """How many images of each source an epoch takes.
 
     Without weights, every image once. With weights, the total number of images is divided among the sources in
     proportion to the weights (None counts as 1).
@@ -59,20 +59,20 @@ def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[
     return np.diff(ends, prepend=0).tolist()
 
 
-class DrawSampler(Sampler[Draw]):
-    """The draws of one process; each iteration is one epoch.
+class StepSampler(Sampler[StepIndices]):
+    """What one process loads in each step; each iteration is one epoch.
 
     If an epoch takes only a part of a source, or more than all of it, the next epoch continues where this one stopped:
     all images of the source are seen before one is repeated.
 
     Args:
         sizes: number of images of each source.
-        weights: of the sources, see `epoch_counts`.
+        weights: weight of each source, see `epoch_counts`.
         batch: images per step, over all processes.
-        seed: of every order.
+        seed: decides every order.
         shuffle: False yields all sources in their own order.
         drop_last: leave out an incomplete last step.
-        rank: of this process; it takes items rank, rank + ranks, rank + 2 ranks, ... of a step.
+        rank: rank of this process; it takes items rank, rank + ranks, rank + 2 ranks, ... of a step.
         ranks: number of processes.
 
     Attributes:
@@ -104,14 +104,14 @@ class DrawSampler(Sampler[Draw]):
         """Yield that epoch next, from its first step."""
         self.epoch, self.start = epoch, 0
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[StepIndices]:
         epoch, start = self.epoch, self.start
         self.set_epoch(epoch + 1)  # at once: Lightning takes a number of steps and never exhausts the iterator
         sources, indices = self.order(epoch)
         for step in range(start, self.steps):
             end = min((step + 1) * self.batch, len(indices))
             slots = np.arange(step * self.batch + self.rank, end, self.ranks)
-            yield Draw(epoch, step, slots, sources[slots], indices[slots])
+            yield StepIndices(epoch, step, slots, sources[slots], indices[slots])
 
     def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Source and index of every image of an epoch, int64 [n] each."""
@@ -142,16 +142,16 @@ class EpochLoader:
     It has a length, so Lightning does not prefetch: every batch that was yielded has been trained on.
 
     Args:
-        batches: maps draws to batches.
-        order: the draws.
+        batches: maps steps to batches.
+        order: the images of each step.
         workers: processes that make batches; 0 makes them in this one.
     """
 
-    def __init__(self, batches: Dataset[Any], order: DrawSampler, workers: int = 0) -> None:
+    def __init__(self, batches: Dataset[Any], order: StepSampler, workers: int = 0) -> None:
         self.order = order  # not named "sampler": Lightning would set its epoch
         self.loader = DataLoader(
             batches,
-            batch_size=None,  # a draw is a whole batch
+            batch_size=None,  # a step is a whole batch
             sampler=order,
             num_workers=workers,
             persistent_workers=workers > 0,

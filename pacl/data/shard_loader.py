@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pacl.data.batches import Batch, Batches
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import Description
-from pacl.data.sampling import Draw, as_is, epoch_counts
+from pacl.data.sampling import StepIndices, as_is, epoch_counts
 from pacl.data.shards import Sample, count_pairs, read_shard, shard_urls, webdataset
 from pacl.data.sources import Source
 from pacl.distributed import rank_count
@@ -149,7 +149,7 @@ class Request:
 
 @dataclass
 class StreamBatches(Dataset[Batch]):
-    """Turns requests into batches as of `Batches`, with the new state of the stream under "state".
+    """Turns requests into batches (see `Batches`), each with the new state of the stream under "state".
 
     Attributes:
         urls: the shards of each source.
@@ -158,7 +158,7 @@ class StreamBatches(Dataset[Batch]):
         steps: steps per epoch.
         workers: streams per process.
         streams: streams of all processes.
-        seed: of everything random.
+        seed: decides everything random.
         shuffle: number of samples in the shuffle buffer of each source.
         make: makes `Batches` from pair sources.
     """
@@ -179,14 +179,14 @@ class StreamBatches(Dataset[Batch]):
             if request.starts:
                 self.readers = [self._open(k, request) for k in range(len(self.urls))]
                 self.stream = self._mixed(request)
-            drawn = [next(self.stream) for _ in range(self.share)]
-            source = _SampleSource(drawn, bool(self.make.keywords["templates"]))
+            chosen = [next(self.stream) for _ in range(self.share)]
+            source = _SampleSource(chosen, bool(self.make.keywords["templates"]))
         except UserError as error:  # raised in a worker, it would come with the worker's traceback
             return {"error": str(error)}
         # Names take the place of slots as seeds: they do not depend on the numbers of processes and workers.
-        names = np.array([sample.name for sample in drawn], dtype=object)
-        draw = Draw(request.epoch, request.step, names, np.zeros(self.share, np.int64), np.arange(self.share))
-        batch = self.make([source])[draw]
+        names = np.array([sample.name for sample in chosen], dtype=object)
+        step = StepIndices(request.epoch, request.step, names, np.zeros(self.share, np.int64), np.arange(self.share))
+        batch = self.make([source])[step]
         batch["skipped"] += self.failed
         self.failed.clear()
         return {**batch, "state": [reader.state() for reader in self.readers]}
@@ -212,18 +212,18 @@ class StreamBatches(Dataset[Batch]):
 class _SampleSource:
     """The samples of one batch. A `pacl.data.pairs.PairSource`."""
 
-    def __init__(self, drawn: Sequence[Sample], nouns: bool) -> None:
-        self.drawn = drawn
-        self.described = [_describe(sample) if nouns else [(each, ()) for each in sample.captions] for sample in drawn]
+    def __init__(self, chosen: Sequence[Sample], nouns: bool) -> None:
+        self.chosen = chosen
+        self.described = [_describe(sample) if nouns else [(each, ()) for each in sample.captions] for sample in chosen]
 
     def __len__(self) -> int:
-        return len(self.drawn)
+        return len(self.chosen)
 
     def name(self, index: int) -> str:
-        return self.drawn[index].name
+        return self.chosen[index].name
 
     def image(self, index: int, short_side: int | None = None) -> np.ndarray:
-        return decode_image(self.drawn[index].image, self.drawn[index].name, short_side=short_side)
+        return decode_image(self.chosen[index].image, self.chosen[index].name, short_side=short_side)
 
     def descriptions(self, index: int) -> Sequence[Description]:
         return self.described[index]
@@ -285,16 +285,16 @@ class ShardLoader:
 
     Args:
         sources: the shards. Without weights, every image comes once per epoch if the numbers of images are divisible
-            by those of processes, workers and steps; otherwise some streams leave out or repeat a few.
+            by the numbers of processes, workers and steps; otherwise some streams leave out or repeat a few.
         batch: images per step, over all processes.
         size: side of the square images.
         crop: how images are cropped.
-        seed: of the order of shards and images, of crops, captions and templates.
-        templates: for noun phrases, which are then texts beside the captions: those of the shard ("nouns" in the
-            JSON), else those that `pacl.data.nouns` finds. None leaves the noun phrases out.
+        seed: decides the order of shards and images, the crops, captions and templates.
+        templates: noun phrases are put into these, and become texts beside the captions. The noun phrases come from
+            the shard ("nouns" in the JSON) or, without any there, from `pacl.data.nouns`. None leaves them out.
         shuffle: number of images (not decoded) in the shuffle buffer of each worker and source.
         workers: processes that make batches; 0 makes them in this one.
-        rank: of this process.
+        rank: rank of this process.
         ranks: number of processes.
 
     Raises:

@@ -5,7 +5,7 @@ webdataset opens the shards, reads the tars and groups their files.
 
 from __future__ import annotations
 
-import json
+import glob
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, decode_text, json_object
 from pacl.errors import UserError
+from pacl.image_folders import IMAGE_SUFFIXES
 
-IMAGES = ("jpg", "png", "jpeg", "webp")
-"""Suffixes that img2dataset writes, in the order in which open_clip tries them."""
+IMAGES = tuple(dict.fromkeys(("jpg", "png", "jpeg", "webp", *sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))))
+"""Suffixes of images: first those that img2dataset writes, in the order in which open_clip tries them."""
 
-TEXTS = ("txt", "caption", "json")
-CAPTION_FIELDS = ("caption", "captions", "text")
-"""Fields of the JSON that may have the caption."""
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sample:
         captions: any number, possibly none.
         nouns: the noun phrases of each caption, if the shard has them.
         shard: index of its shard in the pattern.
-        index: its index among the images of the shard.
+        index: index of the image in its shard.
     """
 
     name: str
@@ -52,19 +52,41 @@ def shard_urls(pairs: str) -> list[str]:
 
     Args:
         pairs: a path or URL in webdataset's notation, with braces ("data/{000..331}.tar"); several are joined by "::".
-            "pipe:COMMAND" reads the output of a command.
+            "pipe:COMMAND" reads the output of a command. Local paths may have wildcards ("data/*.tar"), or be folders
+            of shards.
 
     Raises:
         UserError: webdataset is not installed, the pattern is invalid, or local files are missing.
     """
     try:
-        urls: list[str] = webdataset().shardlists.expand_urls(pairs)
+        expanded: list[str] = webdataset().shardlists.expand_urls(pairs)
     except (ValueError, AssertionError) as error:
         raise UserError(f"{pairs}: invalid pattern of shards ({error}); an example is data/{{000..331}}.tar") from None
+    urls = [found for url in expanded for found in _local_shards(url)]
     missing = [str(path) for path in map(local_path, urls) if path is not None and not path.is_file()]
     if missing:
         raise UserError(f"{missing[0]}: no such shard; {len(missing)} of the {len(urls)} of {pairs} are missing")
     return urls
+
+
+def _local_shards(url: str) -> list[str]:
+    """The shards that a local path with wildcards matches, or that lie in a folder; other URLs as they are.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = local_path(url)
+    if path is None or path.is_file():
+        return [url]
+    if path.is_dir():
+        found = [str(file) for file in sorted(path.rglob("*")) if file.name.endswith(SHARD_SUFFIXES)]
+    elif glob.has_magic(str(path)):
+        found = sorted(glob.glob(str(path), recursive=True))
+    else:
+        return [url]
+    if not found:
+        raise UserError(f"{url}: no shard matches; an example is data/{{000..331}}.tar")
+    return found
 
 
 def local_path(url: str) -> Path | None:
@@ -78,9 +100,9 @@ def local_path(url: str) -> Path | None:
 def samples(pairs: str, failed: list[str] | None = None) -> Iterator[Sample]:
     """All samples of some shards, in order.
 
-    The caption is read from ``key.txt`` (or ``.caption``), else from the field "caption", "captions" or "text" of
-    ``key.json``; img2dataset writes both. The field "nouns" may have the noun phrases, as one list for a single
-    caption or as one list per caption.
+    The caption is read from ``key.txt`` (or ``.caption``), else from a field such as "caption" of ``key.json``;
+    img2dataset writes both. The field "nouns" may have the noun phrases, as one list for a single caption or as one
+    list per caption.
 
     Args:
         pairs: see `shard_urls`.
@@ -92,7 +114,7 @@ def samples(pairs: str, failed: list[str] | None = None) -> Iterator[Sample]:
 
 
 def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
-    """The samples of one shard; of a damaged shard, those before the damage. Arguments as of `samples`."""
+    """The samples of one shard; if it is damaged, the samples before the damage. Arguments: see `samples`."""
     tars, errors, index = webdataset().tariterators, list[Exception](), 0
 
     def stop(error: Exception) -> bool:  # webdataset's handlers return whether to continue
@@ -112,7 +134,7 @@ def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
             if image is not None:
                 yield Sample(name, image, *_captions(found), number, index)
                 index += 1
-            elif any(suffix in found for suffix in TEXTS):
+            elif _texts(found):
                 failed.append(f"{name} has no image")
         if stream.is_truncated:
             stop(tarfile.ReadError("truncated tar file"))
@@ -150,17 +172,16 @@ class _EndOfTar:
         return self.head[257:262] == b"ustar" and any(self.tail)
 
 
+def _texts(found: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a sample that may hold captions, by the last part of their suffix: key.caption.txt is text, too."""
+    return {suffix.rpartition(".")[2]: found[suffix] for suffix in found if suffix.rpartition(".")[2] in TEXT_SUFFIXES}
+
+
 def _captions(found: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...] | None]:
     """Captions of a sample's files, and their noun phrases if there are any."""
-    try:
-        fields = json.loads(found.get("json", b"{}"))
-        fields = fields if isinstance(fields, dict) else {}
-    except (ValueError, RecursionError):
-        fields = {}
-    plain = next((found[suffix].decode(errors="replace") for suffix in TEXTS[:2] if suffix in found), None)
-    texts = plain or next((fields[field] for field in CAPTION_FIELDS if fields.get(field)), ())
-    texts = [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else []
-    captions = tuple(" ".join(str(text).split()) for text in texts if text and str(text).strip())
+    texts = _texts(found)
+    captions = tuple(captions_of_files(texts, found["__key__"]))
+    fields = json_object(decode_text(texts.get("json", b"")))
     nouns = fields.get("nouns")
     if isinstance(nouns, list) and all(isinstance(phrase, str) for phrase in nouns):
         nouns = [nouns]
@@ -180,12 +201,17 @@ def count_pairs(pairs: str) -> int:
         path = local_path(url)
         if path is None:
             raise UserError(f"{url}: remote shards are not counted; set size to the number of pairs")
+        keys = set()
         try:
             with tarfile.open(path) as tar:
                 for entry in tar:
-                    total += entry.isreg() and entry.name.rpartition("/")[2].partition(".")[2].lower() in IMAGES
+                    folder, slash, name = entry.name.rpartition("/")
+                    key, _, suffix = name.partition(".")
+                    if entry.isreg() and suffix.lower() in IMAGES:
+                        keys.add(folder + slash + key)
         except (tarfile.TarError, OSError, EOFError):
-            continue  # counted up to the damage, which is reported when the shard is read
+            pass  # counted up to the damage, which is reported when the shard is read
+        total += len(keys)
     return total
 
 

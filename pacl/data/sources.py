@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from pacl.data.folders import folder_format, read_caption_files, read_folders, read_metadata
 from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.pairs import hold_out as hold_out_of
-from pacl.data.readers import read_coco, read_folders, read_list, read_table
+from pacl.data.readers import read_json, read_list, read_table
+from pacl.data.shards import SHARD_SUFFIXES
 from pacl.errors import ArgumentError, UserError
 
 SHORT = ("images", "image_column", "caption_column", "hold_out")
 """Settings of `Source` that a data module also has itself, for its first training source."""
 
+_COLUMNS = ("image_column", "caption_column")
+_SETTINGS: dict[str, tuple[str, ...]] = {
+    "table": ("images", *_COLUMNS),
+    "json": ("images", *_COLUMNS),
+    "metadata": _COLUMNS,
+    "caption_files": (),
+    "folders": ("names",),
+    "shards": (),
+}
+"""Which settings act on a source of each kind."""
+
 
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
-    """The training sources of a data module: that of its settings ``pairs`` and `SHORT`, then ``train``."""
+    """The training sources of a data module: the one that ``pairs`` and `SHORT` describe, then ``train``."""
     return [*([Source(pairs, **short)] if pairs else []), *train]
 
 
@@ -25,11 +39,13 @@ class Source:
     """Images with captions.
 
     Attributes:
-        pairs: a table of images and captions (CSV, TSV, Flickr's token file), a captions JSON in COCO's format, a
-            folder with one folder per class, or WebDataset shards ("data/{000..331}.tar", several joined by "::", or
-            any URL that webdataset opens).
+        pairs: a table of images and captions (CSV, TSV, Flickr's token file, JSON lines, parquet), a captions JSON
+            (COCO's format and others), a folder with caption files beside its images, with metadata.jsonl or with one
+            folder per class, or WebDataset shards ("data/{000..331}.tar", "data/*.tar", a folder of them, several
+            joined by "::", or any URL that webdataset opens).
         images: folder of the images; null searches the folder of the table and images/ in it.
-        format: "auto" depends on the name: .json is coco, a folder is folders, .tar or a URL is shards, else table.
+        format: "auto" depends on the name, and of a folder on what is in it: .json is json, .tar or a URL is shards,
+            other files are tables; folders has classes, metadata is Hugging Face's imagefolder.
         image_column: name of the column with the images; null detects it.
         caption_column: name of the column with the captions; null detects it.
         names: for a folder by class, a file with lines "folder: name; other name"; null uses the folder names.
@@ -42,7 +58,7 @@ class Source:
 
     pairs: str
     images: str | None = None
-    format: Literal["auto", "table", "coco", "folders", "shards"] = "auto"
+    format: Literal["auto", "table", "json", "folders", "caption_files", "metadata", "shards"] = "auto"
     image_column: str | None = None
     caption_column: str | None = None
     names: str | None = None
@@ -52,27 +68,41 @@ class Source:
     weight: float | None = None
     size: int | None = None
 
-    @property
+    @cached_property
     def kind(self) -> str:
-        """The format; detected if it is "auto"."""
+        """The format; detected if it is "auto".
+
+        Raises:
+            UserError: an error of `folder_format`.
+        """
         if self.format != "auto":
             return self.format
-        if "://" in self.pairs or self.pairs.endswith((".tar", ".tar.gz", ".tgz")):
+        name = self.pairs.rpartition("/")[2]
+        if "://" in self.pairs or "::" in self.pairs or name.endswith(SHARD_SUFFIXES) or ".tar*" in name:
             return "shards"
         if Path(self.pairs).is_dir():
-            return "folders"
-        return "coco" if self.pairs.endswith(".json") else "table"
+            return folder_format(self.pairs)
+        return "json" if self.pairs.lower().endswith(".json") else "table"
 
     def read(self) -> FilePairs:
         """Read all pairs.
 
         Raises:
-            UserError: the source is shards, or an error of `pacl.data.readers`.
+            ArgumentError: a setting that does not act on a source of this kind.
+            UserError: the source is shards, or an error of `pacl.data.readers` or `pacl.data.folders`.
         """
+        for setting in ("images", "image_column", "caption_column", "names"):
+            if getattr(self, setting) is not None and setting not in _SETTINGS[self.kind]:
+                raise ArgumentError(setting, getattr(self, setting), f"not for {self.pairs}, read as {self.kind}")
+        columns = self.image_column, self.caption_column
         if self.kind == "table":
-            return read_table(self.pairs, self.images, self.image_column, self.caption_column)
-        if self.kind == "coco":
-            return read_coco(self.pairs, self.images)
+            return read_table(self.pairs, self.images, *columns)
+        if self.kind == "json":
+            return read_json(self.pairs, self.images, *columns)
+        if self.kind == "metadata":
+            return read_metadata(self.pairs, *columns)
+        if self.kind == "caption_files":
+            return read_caption_files(self.pairs)
         if self.kind == "folders":
             return read_folders(self.pairs, self.names, self.template)
         raise UserError(f"{self.pairs}: shards can only be training data, without sources of another format")

@@ -47,8 +47,8 @@ def cached_tokens(
     """The frozen tokens of all images of some sources.
 
     Args:
-        trainer: of the run; the image tower of its module computes the tokens, at the precision of the training.
-        sources: the sources.
+        trainer: the run's trainer; the image tower of its module computes the tokens, at the precision of the training.
+        sources: the images.
         crop: how images are cropped; must not be random.
         size: side of the square images.
         where: path of the folders WHERE-0, WHERE-1, ..., one per source, which the first process fills; None keeps the

@@ -38,23 +38,23 @@ class Stamp:
     """What the tokens of a store depend on; made by `of`. The names of the fields are those in ``stamp.json``.
 
     Attributes:
-        version: of the file format.
+        version: version of the file format.
         backbone: name of the image tower, `Backbone.image_name`; backbones that differ only in their text tower share
             a store.
         weights: checksum of the image tower, `Backbone.image_checksum`.
-        quick_gelu: whether it uses QuickGELU.
-        mean: of the normalisation of images.
-        std: of the normalisation of images.
+        quick_gelu: whether the image tower uses QuickGELU.
+        mean: per colour, subtracted from the image.
+        std: per colour, the image is divided by it.
         dense: dense variant of the last block.
         layers: earlier layers whose features are part of a token.
         size: side of the square images in pixels.
-        cut: how they were cropped, a `SquareCrop.mode`.
-        dtype: of the stored tokens, "bfloat16" or "float16".
-        precision: that the tower computed in, "fp32", "bf16" or "fp16".
-        pictures: number of images.
+        cut: how images were cropped, a `SquareCrop.mode`.
+        dtype: type of the stored tokens, "bfloat16" or "float16".
+        precision: precision that the tower computed in, "fp32", "bf16" or "fp16".
+        images: number of images.
         source: `source_digest` of the images.
-        patches: P.
-        width: W.
+        patches: P, the number of patches of an image.
+        width: W, the length of a token.
     """
 
     version: int = VERSION
@@ -69,7 +69,7 @@ class Stamp:
     cut: str
     dtype: str
     precision: str = "fp32"
-    pictures: int
+    images: int
     source: str
     patches: int
     width: int
@@ -110,7 +110,7 @@ class Stamp:
             cut=crop.mode,
             dtype=dtype,
             precision=precision,
-            pictures=len(source),
+            images=len(source),
             source=source_digest(source),
             patches=PatchGrid.cover(size, size, clip.patch, clip.patch).patches,
             width=clip.width,
@@ -131,11 +131,11 @@ class Stamp:
 
     @property
     def shards(self) -> int:
-        return -(-self.pictures // self.shard_size)
+        return -(-self.images // self.shard_size)
 
     def shard(self, k: int) -> range:
         """The images of shard k."""
-        return range(k * self.shard_size, min((k + 1) * self.shard_size, self.pictures))
+        return range(k * self.shard_size, min((k + 1) * self.shard_size, self.images))
 
     def to_json(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self)))  # tuples become lists, as in a file that was read

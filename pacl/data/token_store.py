@@ -55,7 +55,7 @@ class TokenStore:
         self._shards, self._folder = shards, folder
 
     def __len__(self) -> int:
-        return self.stamp.pictures
+        return self.stamp.images
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -174,7 +174,7 @@ def _encode(
     wanted = [index for own in images for index in own]
     rows = _rows(stamp, wanted, encode) if wanted else iter(())
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("frozen tokens", total=stamp.pictures, completed=stamp.pictures - len(wanted))
+        task = progress.add_task("frozen tokens", total=stamp.images, completed=stamp.images - len(wanted))
         for shard, own in zip(shards, images, strict=True):
             tokens = torch.zeros(len(own), stamp.patches, stamp.width, dtype=stamp.torch_dtype)  # [n, P, W]
             missing: dict[int, str] = {}

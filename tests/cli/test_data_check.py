@@ -22,9 +22,9 @@ from PIL import Image
 from pacl.cli.data_check import build_parser, read_config
 from pacl.data import __main__ as dispatcher
 from pacl.data.crop import SquareCrop
-from pacl.data.sheet import COLUMNS, TILE, SourceImages, source_sheet
+from pacl.data.inspection import Finding, Item, Reservoir, Statistics, inspect_all, read_items
+from pacl.data.source_sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data.sources import Source
-from pacl.data.survey import Finding, Item, Reservoir, Statistics, inspect_all, read_items
 from pacl.errors import UserError
 from pacl.results.contact_sheet import GAP
 from tests.paths import ROOT, SHARED
@@ -41,7 +41,7 @@ def jpeg(seed: int, width: int = 40, height: int = 30) -> bytes:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test runs in a folder of its own, with a table of eight pictures, four of them good.
+    """Every test runs in a folder of its own, with a table of eight images, four of them good.
 
     a and b are fine, and so are c, whose pixels are a's, and sub/a.jpg, which has a's name. d is cut short, e is
     missing, f has no caption, g is empty and has no caption either.
@@ -83,25 +83,43 @@ def test_every_defect_is_counted_and_named(check: Check) -> None:
     code, out, report = check("pairs.csv")
     (record,) = report["sources"]
     assert (code, report["fine"]) == (1, False)
-    assert (record["pictures"], record["total"], record["pairs"], record["bad"]) == (8, 8, 7, 4)
+    assert (record["images"], record["total"], record["pairs"], record["bad"]) == (8, 8, 7, 4)
     assert (record["missing"], record["unreadable"], record["without_caption"]) == (1, 2, 2)
-    assert {(each["picture"], each["problem"]) for each in record["problems"]} == {
+    assert {(each["image"], each["problem"]) for each in record["problems"]} == {
         ("images/d.jpg", "unreadable"),
         ("images/e.jpg", "missing"),
         ("images/f.jpg", "no caption"),
         ("images/g.jpg", "unreadable"),
         ("images/g.jpg", "no caption"),
     }
-    assert record["captions_per_picture"] == {"min": 0, "median": 1, "mean": 7 / 8, "max": 2}
+    assert record["captions_per_image"] == {"min": 0, "median": 1, "mean": 7 / 8, "max": 2}
     assert record["decoded"] == 5
     assert record["repeated"] == {  # sub/a.jpg of 8; c of the 5 decoded; "a red cat" of 7
         "names": pytest.approx(1 / 8),
-        "pictures": pytest.approx(1 / 5),
+        "images": pytest.approx(1 / 5),
         "captions": pytest.approx(1 / 7),
+        "pairs": 0,
     }
     for told in ("missing: images/e.jpg does not exist", "images/d.jpg is broken", "images/g.jpg is empty (0 bytes)"):
         assert told in out
     assert "4 of 8 images are bad" in out
+
+
+def test_what_is_not_used_is_counted(check: Check) -> None:
+    Path("spare.csv").write_text("index,image,caption\n0,a.jpg,a cat\n1,a.jpg,a cat\n2,b.jpg,a dog\n")
+    Path("only.txt").write_text("a.jpg\n")
+    code, out, report = check("spare.csv", "--only", "only.txt")
+    (record,) = report["sources"]
+    assert (code, record["images"], record["repeated"]["pairs"]) == (0, 1, 0.5)
+    assert record["unused"] == {"columns (index)": 1, "images that only.txt does not list": 1}
+    assert all(f"{count} {kind}" in out for kind, count in record["unused"].items())
+
+
+def test_a_missing_file_is_compared_with_what_is_there(check: Check) -> None:
+    Path("other.csv").write_text("image,caption\na.jpg,a cat\nB.PNG,a dog\n")
+    code, _, report = check("other.csv")
+    assert code == 1
+    assert "images/b.jpg" in report["sources"][0]["problems"][0]["message"]
 
 
 def test_lengths_sizes_and_words(check: Check) -> None:
@@ -164,7 +182,7 @@ def test_shards(check: Check) -> None:
     for number, names in enumerate(("ab", "cd")):
         with tarfile.open(f"{number}.tar", "w") as tar:
             for name in names:
-                content = {"b": b"no picture"}.get(name, jpeg(ord(name)))
+                content = {"b": b"no image"}.get(name, jpeg(ord(name)))
                 for suffix, data in (("jpg", content), ("txt", b"" if name == "c" else f"letter {name}".encode())):
                     entry = tarfile.TarInfo(f"{name}.{suffix}")
                     entry.size = len(data)
@@ -172,8 +190,8 @@ def test_shards(check: Check) -> None:
     code, _, report = check("{0..1}.tar")
     (record,) = report["sources"]
     assert code == 1
-    assert (record["pictures"], record["pairs"], record["bad"]) == (4, 3, 2)
-    assert [(each["picture"], each["problem"]) for each in record["problems"]] == [
+    assert (record["images"], record["pairs"], record["bad"]) == (4, 3, 2)
+    assert [(each["image"], each["problem"]) for each in record["problems"]] == [
         ("0.tar/b", "unreadable"),
         ("1.tar/c", "no caption"),
     ]
@@ -196,16 +214,16 @@ def test_exit_code_follows_max_bad(check: Check) -> None:
     assert check("pairs.csv", "--max_bad", "0.49")[0] == 1
 
 
-def test_limit_takes_pictures_from_all_over(check: Check) -> None:
+def test_limit_takes_images_from_all_over(check: Check) -> None:
     record = check("pairs.csv", "--limit", "4")[2]["sources"][0]  # a, c, e and g
-    assert (record["pictures"], record["total"], record["missing"], record["unreadable"]) == (4, 8, 1, 1)
+    assert (record["images"], record["total"], record["missing"], record["unreadable"]) == (4, 8, 1, 1)
 
 
 def test_quick_sees_every_file_and_decodes_a_few(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pacl.cli.data_check.QUICK", 2)
     record = check("pairs.csv", "--quick")[2]["sources"][0]
     assert record["decoded"] == 1  # a; the other one would have been e
-    assert (record["pictures"], record["missing"]) == (8, 1)
+    assert (record["images"], record["missing"]) == (8, 1)
     assert [each["message"] for each in record["problems"] if each["problem"] == "unreadable"] == [
         "images/g.jpg is empty (0 bytes)"
     ]
@@ -233,7 +251,7 @@ def test_a_configuration(check: Check) -> None:
         "train[1] pairs.csv (table)",
         "val[0] fine.csv (table)",
     ]
-    assert [record["pictures"] for record in report["sources"]] == [3, 8, 3]  # held-out ones too
+    assert [record["images"] for record in report["sources"]] == [3, 8, 3]  # held-out ones too
     assert [record["in_training"] for record in report["sources"]] == [None, None, 1]
     assert report["sources"][0]["small"]["side"] == 64
     assert "train[1] pairs.csv (table): 4 of 8 images are bad" in out
@@ -369,8 +387,8 @@ def test_looks_never_runs_far_ahead() -> None:
             yield Item("nowhere.jpg", [])
 
     found = inspect_all(endless(), 1)
-    picture, look = next(found)
-    assert (picture.name, look.problem) == ("nowhere.jpg", "missing")
+    image, look = next(found)
+    assert (image.name, look.problem) == ("nowhere.jpg", "missing")
     assert taken < 200
     found.close()  # type: ignore[attr-defined]
 
@@ -387,16 +405,16 @@ def test_nothing_readable_still_has_figures() -> None:
     )
 
 
-def test_held_out_pictures_are_looked_at() -> None:
-    pictures, total = read_items(Source("pairs.csv", hold_out=3))
+def test_held_out_images_are_looked_at() -> None:
+    images, total, _ = read_items(Source("pairs.csv", hold_out=3))
     assert total == 8
-    assert len({picture.name for picture in pictures}) == 8
+    assert len({image.name for image in images}) == 8
 
 
 # --- the sheet ------------------------------------------------------------------------------------------
 
 
-def test_the_sheet_shows_pictures_as_they_are_cut(check: Check) -> None:
+def test_the_sheet_shows_images_as_they_are_cut(check: Check) -> None:
     check("fine.csv", "--sheet", "deep/sheet.png")
     sheet = np.asarray(Image.open("deep/sheet.png"))
     assert sheet.shape[1] == GAP + COLUMNS * (TILE + GAP)
@@ -409,11 +427,11 @@ def test_the_sheet_shows_pictures_as_they_are_cut(check: Check) -> None:
 
 
 def test_rows_and_strips_add_up() -> None:
-    picture = Item("images/a.jpg", [("a", ())])
-    heights = [len(source_sheet([SourceImages("t", [picture] * n, SquareCrop())])) for n in (0, 1, 6, 7, 13)]
+    image = Item("images/a.jpg", [("a", ())])
+    heights = [len(source_sheet([SourceImages("t", [image] * n, SquareCrop())])) for n in (0, 1, 6, 7, 13)]
     assert heights[1] == heights[2] > heights[0] + TILE
     assert heights[4] - heights[3] == heights[3] - heights[2] > TILE
-    both = source_sheet([SourceImages("t", [picture], SquareCrop()), SourceImages("u", [picture], SquareCrop())])
+    both = source_sheet([SourceImages("t", [image], SquareCrop()), SourceImages("u", [image], SquareCrop())])
     assert len(both) == 2 * heights[1] - GAP
 
 
@@ -422,8 +440,8 @@ def test_rows_and_strips_add_up() -> None:
     ["", "猫が座っている" * 20, "قطة على السجادة", "a\ud800b", "🙂 " * 300, "x" * 3000, "two\nlines\tand\x07 a bell"],
 )
 def test_any_caption_can_be_drawn(caption: str) -> None:
-    picture = Item("images/a.jpg", [(caption, ())] if caption else [])
-    sheet = source_sheet([SourceImages("t", [picture], SquareCrop())])
+    image = Item("images/a.jpg", [(caption, ())] if caption else [])
+    sheet = source_sheet([SourceImages("t", [image], SquareCrop())])
     below = sheet[-60:, GAP : GAP + TILE]
     assert (below < 200).any()  # something is written there
     assert len(sheet) < 2 * TILE
@@ -433,11 +451,11 @@ def test_any_caption_can_be_drawn(caption: str) -> None:
 
 
 @pytest.mark.skipif(not (SHARED / "data/coco").is_dir(), reason="the samples of COCO are not here")
-def test_coco_with_most_pictures_missing(check: Check) -> None:
+def test_coco_with_most_images_missing(check: Check) -> None:
     data = SHARED / "data/coco"
     words = [str(data / "annotations/captions_val2017.json"), "--images", str(data / "images/val2017"), "--quick"]
     code, out, report = check(*words)
     (record,) = report["sources"]
-    assert (code, record["pictures"], record["pairs"], record["missing"]) == (1, 5000, 25014, 4975)
+    assert (code, record["images"], record["pairs"], record["missing"]) == (1, 5000, 25014, 4975)
     assert len(record["problems"]) == 4975
     assert "and 4,970 more, all in the report" in out

@@ -7,7 +7,7 @@ import torch
 
 from pacl.data.batches import Batches, ImageBatches, pair_texts, stack_images
 from pacl.data.crop import SquareCrop
-from pacl.data.sampling import DrawSampler
+from pacl.data.sampling import StepSampler
 from pacl.data.token_stamp import Stamp
 from pacl.data.token_store import TokenStore
 from pacl.errors import UserError
@@ -22,7 +22,7 @@ STAMP = Stamp(
     size=8,
     cut="centre",
     dtype="float16",
-    pictures=0,
+    images=0,
     source="",
     patches=2,
     width=3,
@@ -31,7 +31,7 @@ TEMPLATES = ("1 {}", "2 {}", "3 {}", "4 {}")
 
 
 class Pairs:
-    """Even pictures whose red and green say source and number; three captions each, of few words and nouns."""
+    """Even images whose red and green say source and number; three captions each, of few words and nouns."""
 
     def __init__(self, number, count, broken=(), silent=()):
         self.number, self.count, self.broken, self.silent = number, count, broken, silent
@@ -60,7 +60,7 @@ CENTRE = SquareCrop()
 
 
 def draws(sources, batch=8, **settings):
-    return DrawSampler([len(source) for source in sources], [None] * len(sources), batch, **settings)
+    return StepSampler([len(source) for source in sources], [None] * len(sources), batch, **settings)
 
 
 def epoch(sources=SOURCES, batch=8, crop=CENTRE, number=0, seed=0, sampler=None, **settings):
@@ -71,19 +71,19 @@ def epoch(sources=SOURCES, batch=8, crop=CENTRE, number=0, seed=0, sampler=None,
     return [made[draw] for draw in order]
 
 
-def pictures(batch):
-    """Source and number of every picture of a batch."""
+def images(batch):
+    """Source and number of every image of a batch."""
     return [(int(k), int(i)) for k, i in batch["images"][:, :2, 0, 0]]
 
 
 def right(batch):
-    """The right texts of every picture of a batch."""
+    """The right texts of every image of a batch."""
     texts = batch["texts"]
     return [{texts[t] for t in row.nonzero().flatten().tolist()} for row in batch["positives"]]
 
 
 def explains(own, described, wrapped):
-    """Whether a picture's right texts are one of its captions and that caption's phrases in their templates."""
+    """Whether a image's right texts are one of its captions and that caption's phrases in their templates."""
     return any(own == {caption, *(wrapped.get(phrase) for phrase in phrases)} for caption, phrases in described)
 
 
@@ -105,11 +105,11 @@ def test_batches_hold_what_modules_take():
         assert batch["skipped"] == []
 
 
-def test_without_templates_every_picture_has_one_of_its_captions():
+def test_without_templates_every_image_has_one_of_its_captions():
     seen = set()
     for number in range(4):
         for batch in epoch(number=number):
-            for (k, i), own in zip(pictures(batch), right(batch), strict=True):
+            for (k, i), own in zip(images(batch), right(batch), strict=True):
                 (caption,) = own
                 assert caption in {text for text, _ in SOURCES[k].descriptions(i)}
                 seen.add((k, i, caption))
@@ -124,7 +124,7 @@ def test_right_texts_are_a_caption_and_its_phrases_each_in_one_template_a_step()
             phrases = [text for text in batch["texts"] if text not in captions]
             wrapped = {text[2:]: text for text in phrases}
             assert len(wrapped) == len(phrases)
-            for (k, i), own in zip(pictures(batch), right(batch), strict=True):
+            for (k, i), own in zip(images(batch), right(batch), strict=True):
                 assert explains(own, SOURCES[k].descriptions(i), wrapped)
             for phrase, text in wrapped.items():
                 ways.setdefault(phrase, set()).add(text)
@@ -133,9 +133,9 @@ def test_right_texts_are_a_caption_and_its_phrases_each_in_one_template_a_step()
     )
 
 
-def test_all_captions_are_right_for_their_picture():
+def test_all_captions_are_right_for_their_image():
     for batch in epoch(all_captions=True, sampler={"shuffle": False, "drop_last": False}):
-        for (k, i), own in zip(pictures(batch), right(batch), strict=True):
+        for (k, i), own in zip(images(batch), right(batch), strict=True):
             assert own == {text for text, _ in SOURCES[k].descriptions(i)}
 
 
@@ -175,7 +175,7 @@ def test_batches_are_made_again_and_not_touched_by_global_chance():
 
 
 class Same(Pairs):
-    """One picture and its ten captions, over and over."""
+    """One image and its ten captions, over and over."""
 
     def image(self, index, short_side=None):
         return np.full((8, 8, 3), 100, np.uint8)
@@ -199,12 +199,12 @@ REASONS = ["0/2.png is broken", "0/5.png is broken", "1/0.png has no caption", "
 def test_bad_samples_are_left_out_and_named():
     batches = epoch(FLAWED, 4)
     assert sorted(reason for batch in batches for reason in batch["skipped"]) == REASONS
-    good = [picture for batch in batches for picture in pictures(batch)]
+    good = [image for batch in batches for image in images(batch)]
     assert sorted(good) == [(0, i) for i in range(10) if i not in (2, 5)] + [(1, i) for i in range(1, 5)]
     for batch in batches:
         assert len(batch["images"]) + len(batch["skipped"]) == 4
         assert len(batch["positives"]) == len(batch["images"])
-        for (k, i), own in zip(pictures(batch), right(batch), strict=True):
+        for (k, i), own in zip(images(batch), right(batch), strict=True):
             assert len(own) == 1
             assert own <= {text for text, _ in FLAWED[k].descriptions(i)}
 
@@ -232,29 +232,29 @@ def store(source):
         tokens = torch.tensor([[[source.number, i, patch] for patch in range(2)] for i in good]).view(-1, 2, 3)
         yield tokens.half(), {i: f"{source.name(i)} is broken" for i in indices if i in source.broken}
 
-    return TokenStore.in_memory(replace(STAMP, pictures=len(source)), encode)
+    return TokenStore.in_memory(replace(STAMP, images=len(source)), encode)
 
 
 @pytest.mark.parametrize("templates", [(), TEMPLATES])
-def test_tokens_stand_where_the_pictures_would(templates):
+def test_tokens_stand_where_the_images_would(templates):
     kept = epoch(FLAWED, 5, stores=[store(source) for source in FLAWED], templates=templates)
     read = epoch(FLAWED, 5, templates=templates)
-    for with_tokens, with_pictures in zip(kept, read, strict=True):
+    for with_tokens, with_images in zip(kept, read, strict=True):
         assert set(with_tokens) == {"tokens", "texts", "positives", "skipped", "seed"}
         tokens = with_tokens["tokens"]
-        assert tokens.shape == (len(with_pictures["images"]), 2, 3)
+        assert tokens.shape == (len(with_images["images"]), 2, 3)
         assert tokens.dtype == torch.float16
-        assert [(int(k), int(i)) for k, i in tokens[:, 0, :2]] == pictures(with_pictures)
+        assert [(int(k), int(i)) for k, i in tokens[:, 0, :2]] == images(with_images)
         assert tokens[:, :, 2].tolist() == [[0, 1]] * len(tokens)
-        assert with_tokens["texts"] == with_pictures["texts"]
-        assert torch.equal(with_tokens["positives"], with_pictures["positives"])
-        assert with_tokens["skipped"] == with_pictures["skipped"]
+        assert with_tokens["texts"] == with_images["texts"]
+        assert torch.equal(with_tokens["positives"], with_images["positives"])
+        assert with_tokens["skipped"] == with_images["skipped"]
 
 
 # --- Images of one source -----------------------------------------------------------------------------------------
 
 
-def test_pictures_come_as_asked_for_with_what_is_wrong():
+def test_images_come_as_asked_for_with_what_is_wrong():
     found = ImageBatches(FLAWED[0], [[0, 1], [5, 4, 2], [2]], SquareCrop("pad"), 6)
     assert len(found) == 3
     images, reasons = zip(*(found[batch] for batch in range(3)), strict=True)

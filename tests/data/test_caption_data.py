@@ -22,11 +22,11 @@ TEMPLATES = {"nouns": True, "templates": "photo"}
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The current folder, with a table of 14 even pictures, each of its own grey and with two captions."""
+    """The current folder, with a table of 14 even images, each of its own grey and with two captions."""
     monkeypatch.chdir(tmp_path)
     for n in range(COUNT):
         Image.fromarray(np.full((10, 12, 3), 10 * n, np.uint8)).save(f"{n}.png")
-    rows = [f"{n}.png,picture {n} has a word{c}" for n in range(COUNT) for c in range(2)]
+    rows = [f"{n}.png,image {n} has a word{c}" for n in range(COUNT) for c in range(2)]
     Path("t.csv").write_text("\n".join(["image,caption", *rows]))
     return tmp_path
 
@@ -90,7 +90,7 @@ def captions(batches):
 
 
 def numbers(batch):
-    """Which pictures are in a batch, by their grey."""
+    """Which images are in a batch, by their grey."""
     grey = batch["tokens"][:, 0, 0] if "tokens" in batch else batch["images"][:, 0, 0, 0]
     return (grey / 10).int().tolist()
 
@@ -122,6 +122,16 @@ def test_several_sources_and_those_to_validate_on(here):
     assert CaptionData("few.csv", val=[Source("t.csv")]).validates
 
 
+def test_what_a_source_does_not_use_is_a_warning(here):
+    data = CaptionData("t.csv", batch_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.parts()
+    Path("spare.csv").write_text(Path("t.csv").read_text().replace("image,", "image,text,").replace(".png,", ".png,x,"))
+    with pytest.warns(UserWarning, match=r"spare\.csv: .*1 columns \(text\)"):
+        CaptionData("spare.csv", batch_size=4).parts()
+
+
 def test_shards_and_files_do_not_mix(here):
     with pytest.raises(UserError, match="train"):
         CaptionData(train=[Source("0.tar"), Source("t.csv")]).parts()
@@ -134,7 +144,7 @@ def test_the_vocabulary_is_of_words_and_signs(here):
 
 
 def test_the_vocabulary_is_what_comes_three_times(here):
-    assert CaptionData("t.csv").vocabulary == ("a", "has", "picture", "word0", "word1")
+    assert CaptionData("t.csv").vocabulary == ("a", "has", "image", "word0", "word1")
 
 
 def test_nouns_are_counted(here):
@@ -168,7 +178,7 @@ def test_nouns_are_looked_for_once_and_kept_with_the_cache(here, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_every_picture_comes_once_an_epoch_with_a_caption_of_its_own(here, workers):
+def test_every_image_comes_once_an_epoch_with_a_caption_of_its_own(here, workers):
     module = fit(CaptionData("t.csv", batch_size=7, workers=workers), epochs=2)
     assert len(module.seen) == 4
     for epoch in (module.seen[:2], module.seen[2:]):
@@ -179,7 +189,7 @@ def test_every_picture_comes_once_an_epoch_with_a_caption_of_its_own(here, worke
         assert set(batch) == {"images", "positives", "seed", "skipped", "texts"}
         assert torch.equal(batch["positives"], torch.eye(7, dtype=torch.bool))
         for number, text in zip(numbers(batch), batch["texts"], strict=True):
-            assert text.startswith(f"picture {number} has")
+            assert text.startswith(f"image {number} has")
 
 
 def test_the_run_s_seed_decides_and_nothing_else(here):
@@ -191,7 +201,7 @@ def test_the_run_s_seed_decides_and_nothing_else(here):
 
 
 @pytest.mark.parametrize("cache", ["memory", "folder"])
-def test_kept_tokens_come_where_pictures_would(here, cache):
+def test_kept_tokens_come_where_images_would(here, cache):
     plain = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=SquareCrop("pad")), epochs=2)
     for again in range(2):
         kept = fit(CaptionData("t.csv", batch_size=5, hold_out=4, cut=SquareCrop("pad"), cache=cache), epochs=2)
@@ -221,13 +231,13 @@ def test_validation_has_all_captions_of_what_was_held_out(here):
     data = CaptionData(train=[Source("t.csv", hold_out=5)], val=[Source("few.csv")], batch_size=4, cut=cut)
     module = fit(data)
     assert [len(batch["images"]) for batch in module.validated[-2:]] == [4, 3]  # after two of the sanity check
-    pictures = [n for batch in module.validated[-2:] for n in numbers(batch)]
-    held = pictures[:5]
-    assert pictures[5:] == [0, 1]
+    images = [n for batch in module.validated[-2:] for n in numbers(batch)]
+    held = images[:5]
+    assert images[5:] == [0, 1]
     trained = {int(text.split()[1]) for text in captions(module.seen)}
     assert len(trained) == 8  # two steps of four of the other nine
     assert not trained & set(held)
-    expected = [f"picture {n} has a word{c}" for n in held for c in range(2)] + ["one", "two", "three"]
+    expected = [f"image {n} has a word{c}" for n in held for c in range(2)] + ["one", "two", "three"]
     assert captions(module.validated[-2:]) == expected
     assert sum(int(batch["positives"].sum()) for batch in module.validated[-2:]) == len(expected)
 
@@ -265,7 +275,7 @@ def test_settings_that_make_no_sense(here, settings, message, monkeypatch):
 
 def spoil(*which):
     for n in which:
-        Path(f"{n}.png").write_bytes(b"no picture")
+        Path(f"{n}.png").write_bytes(b"no image")
 
 
 def test_bad_samples_are_skipped_named_and_counted(here):

@@ -19,14 +19,14 @@ def square(image, crop, size=32, seed=0):
 
 @cache
 def place(height, width):
-    """A picture whose red says the row and whose green says the column, from 0 to 250."""
+    """A image whose red says the row and whose green says the column, from 0 to 250."""
     y, x = np.mgrid[0:height, 0:width]
     red, green = 250 * y / max(1, height - 1), 250 * x / max(1, width - 1)
     return np.stack([red, green, np.zeros_like(red)], -1).round().astype(np.uint8)
 
 
 def spans(crop, height, width, seed):
-    """Which part of a picture a crop takes: height and width in its pixels, by the first and last row and column."""
+    """Which part of a image a crop takes: height and width in its pixels, by the first and last row and column."""
     found = square(place(height, width), crop, 40, seed).astype(float)
     # Of size s the centres of the outer pixels lie (1 - 1 / s) of the part apart.
     rows = (found[-1, :, 0].mean() - found[0, :, 0].mean()) / 250 * (height - 1) / (1 - 1 / 40)
@@ -37,7 +37,7 @@ def spans(crop, height, width, seed):
 @pytest.mark.parametrize("mode", ["random", "centre", "pad", "squash"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("size", [1, 32])
-def test_every_picture_becomes_a_square(mode, shape, size):
+def test_every_image_becomes_a_square(mode, shape, size):
     for seed in range(3):
         found = square(noise(*shape), SquareCrop(mode, flip=0.5, colour=0.3), size, seed)
         assert found.shape == (size, size, 3)
@@ -66,7 +66,7 @@ def test_centre_is_the_middle_square(shape):
 
 
 @pytest.mark.parametrize(("shape", "inner"), [((20, 40), (16, 32)), ((40, 20), (32, 16)), ((16, 64), (8, 32))])
-def test_pad_keeps_the_whole_picture_in_the_middle_of_grey(shape, inner):
+def test_pad_keeps_the_whole_image_in_the_middle_of_grey(shape, inner):
     image = noise(*shape)
     found = square(image, SquareCrop("pad"))
     y, x = (32 - inner[0]) // 2, (32 - inner[1]) // 2

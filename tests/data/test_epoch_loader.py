@@ -4,21 +4,21 @@ from itertools import islice
 import pytest
 from torch.utils.data import Dataset
 
-from pacl.data.sampling import DrawSampler, EpochLoader
+from pacl.data.sampling import EpochLoader, StepSampler
 
 
 class Echo(Dataset):
     """Batches that say which draw they were made from."""
 
     def __getitem__(self, draw):
-        return {"at": (draw.epoch, draw.step), "from": draw.sources.tolist(), "pictures": draw.indices.tolist()}
+        return {"at": (draw.epoch, draw.step), "from": draw.sources.tolist(), "images": draw.indices.tolist()}
 
 
 STEPS = 5
 
 
 def order(epoch=0):
-    draws = DrawSampler([7, 9], [2.0, 1.0], 3, seed=4)
+    draws = StepSampler([7, 9], [2.0, 1.0], 3, seed=4)
     draws.set_epoch(epoch)
     return draws
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.data.readers import read_coco, read_folders, read_list, read_table
+from pacl.data.folders import read_folders
+from pacl.data.readers import read_coco, read_json, read_list, read_table
 from pacl.errors import ArgumentError, UserError
 from tests.paths import SHARED
 
@@ -15,7 +16,7 @@ coco = pytest.mark.skipif(not (DATA / "coco/annotations").is_dir(), reason="COCO
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with small pictures a.jpg, b.jpg and sub/c.png, of 1, 2 and 3 grey values."""
+    """A folder with small images a.jpg, b.jpg and sub/c.png, of 1, 2 and 3 grey values."""
     for value, name in enumerate(("a.jpg", "b.jpg", "sub/c.png"), 1):
         draw(tmp_path / name, value)
     return tmp_path
@@ -27,7 +28,7 @@ def draw(path, value=0):
 
 
 def captions(pairs):
-    """Every picture's path from the root, and its captions."""
+    """Every image's path from the root, and its captions."""
     root = f"{pairs.root}/"
     return {
         pairs.name(i).removeprefix(root): [caption for caption, _ in pairs.descriptions(i)] for i in range(len(pairs))
@@ -53,7 +54,7 @@ TWO = {"a.jpg": ["a cat", "one, two"], "b.jpg": ["a dog"]}
         pytest.param("image|caption\na.jpg|a cat\nb.jpg|a dog\na.jpg|one, two\n", TWO, id="bars"),
         pytest.param("a.jpg;one, two\n", {"a.jpg": ["one, two"]}, id="semicolons, commas in the first caption"),
         pytest.param("a.jpg|one, two; three\n", {"a.jpg": ["one, two; three"]}, id="bars, others in the first caption"),
-        pytest.param('"one, two",a.jpg\n', {"a.jpg": ["one, two"]}, id="pictures last"),
+        pytest.param('"one, two",a.jpg\n', {"a.jpg": ["one, two"]}, id="images last"),
         pytest.param("FileName,n, Title \na.jpg,1,a cat\n", {"a.jpg": ["a cat"]}, id="names in any case"),
         pytest.param("\ufeffimage,caption\na.jpg,a cat\n", {"a.jpg": ["a cat"]}, id="byte order mark"),
         pytest.param("image,caption\r\na.jpg,a cat\r\n", {"a.jpg": ["a cat"]}, id="CRLF"),
@@ -95,15 +96,40 @@ def test_columns_by_name(folder):
     assert captions(read_table(table, caption_column="French")) == {"a.jpg": ["un chat"]}
 
 
+@pytest.mark.parametrize(
+    ("content", "expected", "unused"),
+    [
+        (",image,caption\n0,a.jpg,a cat\n", {"a.jpg": ["a cat"]}, {"columns (without a name)": 1}),
+        ("0,a.jpg,a cat,0.31\n1,b.jpg,a dog,0.2\n", {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}, {"columns (1, 4)": 2}),
+        ("a.jpg,train,a cat\nb.jpg,test,a dog\n", {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}, {"columns (2)": 1}),
+        ("image,caption_1,caption_2\na.jpg,a cat,nan\nb.jpg,a,b\n", {"a.jpg": ["a cat"], "b.jpg": ["a", "b"]}, {}),
+        ("image,title,description\na.jpg,a cat,a dog\n", {"a.jpg": ["a cat"]}, {"columns (description)": 1}),
+        ("image,caption\na.jpg,\"['a cat', 'a dog']\"\n", {"a.jpg": ["a cat", "a dog"]}, {}),
+        ("image,caption\na.jpg,nan\nb.jpg,b.jpg\n", {"a.jpg": [], "b.jpg": []}, {}),
+        ("Bild;Beschreibung\na.jpg;eine Katze\n", {"a.jpg": ["eine Katze"]}, {}),
+        ('{"file_name": "a.jpg", "text": "a cat"}\n', {"a.jpg": ["a cat"]}, {}),
+        (
+            "url,caption,key,status\nhttp://x/1.jpg,a cat,a,success\nhttp://x/2.jpg,a dog,b,failed_to_download\n",
+            {"a.jpg": ["a cat"]},  # img2dataset names files by the key
+            {"columns (url)": 1, "rows of failed downloads": 1},
+        ),
+    ],
+)
+def test_columns_are_found_and_others_counted(folder, content, expected, unused):
+    pairs = read_table(write(folder / "table.csv", content))
+    assert captions(pairs) == expected
+    assert pairs.unused == unused
+
+
 @pytest.mark.parametrize("place", ["", "images", "Images"])
-def test_pictures_beside_the_table(tmp_path, place):
+def test_images_beside_the_table(tmp_path, place):
     draw(tmp_path / place / "a.png", 9)
     pairs = read_table(write(tmp_path / "t.csv", "image,caption\na.png,a cat\n"))
     assert pairs.root == tmp_path / place
     assert (pairs.image(0) == 9).all()
 
 
-def test_pictures_elsewhere(folder):
+def test_images_elsewhere(folder):
     (folder / "tables").mkdir()
     table = write(folder / "tables" / "t.csv", "image,caption\na.jpg,a cat\nnone.jpg,a dog\n")
     with pytest.raises(UserError, match=r"a\.jpg"):
@@ -123,7 +149,7 @@ def test_pictures_elsewhere(folder):
         (b"\n\n", "two columns"),
         (b"a.jpg\nb.jpg\n", "two columns"),
         (b"image,caption\n", "has a header and no rows"),
-        (b"picture,words\na.jpg,a cat\n", "picture, words"),
+        (b"image,words\na.jpg,a cat\n", "image, words"),
         (b"image,words\na.jpg,a cat\n", "table.csv"),
         (b"image,caption\na.jpg,a cat\n\nb.jpg\n", "line 4"),
         (b'image,caption\na.jpg,"a\ncat"\nb.jpg,one, two\n', "line 4"),
@@ -134,7 +160,10 @@ def test_pictures_elsewhere(folder):
             "x/1/a.jpg and http://x/2/a.jpg",
         ),
         ("image,caption\na.jpg,Größe\n".encode("latin-1"), "UTF-8"),
-        ("image,caption\na.jpg,Größe\n".encode("utf-16"), "UTF-8"),
+        (b"a.jpg,a cat, on a mat\nb.jpg,a dog, in grass\n", "header"),  # commas in captions
+        (b"image,caption\na.jpg,3\nb.jpg,4\n", "numbers"),
+        (b"url,caption,key,status\nhttp://x/a.jpg,a cat,a,failed_to_download\n", "downloaded"),
+        (b'[{"image": {"bytes": ""}, "caption": "a cat"}]', "images themselves"),
     ],
 )
 def test_tables_that_are_none(folder, content, message):
@@ -205,6 +234,57 @@ def test_json_that_is_none_of_coco(folder, content, message):
     assert str(error.value).startswith(str(path))
 
 
+# --- Other JSON ---------------------------------------------------------------------------------------------------
+
+RECORD = {"image": "a.jpg", "caption": "a cat"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ([RECORD, RECORD | {"caption": ["one", "two"]}], ["a cat", "one", "two"]),
+        (RECORD, ["a cat"]),
+        ({"data": [RECORD]}, ["a cat"]),
+        ({"a.jpg": "a cat"}, ["a cat"]),
+        ({"a.jpg": ["a cat", "one"], "b.jpg": None}, ["a cat", "one"]),
+        ({"a": {"caption": "a cat", "tags": "cat, mat"}}, ["a cat"]),
+        ({"images": [{"filename": "a.jpg", "sentences": [{"raw": "a cat", "tokens": ["a", "cat"]}]}]}, ["a cat"]),
+        (
+            {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": "a cat"}]},
+            ["a cat"],
+        ),
+    ],
+)
+def test_other_json(folder, content, expected):
+    assert captions(read_json(write(folder / "c.json", json.dumps(content))))["a.jpg"] == expected
+
+
+def test_json_lines_in_a_file_named_json(folder):
+    path = write(folder / "c.json", f"{json.dumps(RECORD)}\n{json.dumps(RECORD | {'caption': None})}\n")
+    assert captions(read_json(path)) == {"a.jpg": ["a cat"]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"shapes": [], "imagePath": "a.jpg"},
+        {"shapes": []},
+        {},
+        [],
+        3,
+        [{"image": "a.jpg", "conversations": [{"value": "hi"}]}],
+        {"image": {"0": "a.jpg"}, "caption": {"0": "a cat"}},  # pandas
+        {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]},
+    ],
+)
+def test_json_without_captions_is_one_line(folder, content):
+    path = write(folder / "c.json", json.dumps(content))
+    with pytest.raises(UserError) as error:
+        read_json(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
 # --- Folders by class ---------------------------------------------------------------------------------------------
 
 
@@ -213,7 +293,7 @@ def classes(tmp_path):
     """Folders polar_bear, n1 (with one more in it), n2 and a hidden one."""
     for name in ("polar_bear/1.png", "n1/1.png", "n1/images/2.png", "n2/1.png", ".thumbs/1.png"):
         draw(tmp_path / "train" / name)
-    write(tmp_path / "train" / "readme.txt", "no picture")
+    write(tmp_path / "train" / "readme.txt", "no image")
     return tmp_path / "train"
 
 

@@ -5,19 +5,19 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from pacl.data.sampling import DrawSampler, epoch_counts
+from pacl.data.sampling import StepSampler, epoch_counts
 from pacl.errors import UserError
 
 
 def epoch(number=0, sizes=(7, 30), weights=(None, None), batch=5, **settings):
-    sampler = DrawSampler(sizes, weights, batch, **settings)
+    sampler = StepSampler(sizes, weights, batch, **settings)
     sampler.set_epoch(number)
     draws = list(sampler)
     assert len(draws) == len(sampler)
     return draws
 
 
-def pictures(draws):
+def images(draws):
     return [(int(k), int(i)) for draw in draws for k, i in zip(draw.sources, draw.indices, strict=True)]
 
 
@@ -32,33 +32,33 @@ def same(draws, others):
 ALL = list(itertools.product((0,), range(7))) + list(itertools.product((1,), range(30)))
 
 
-def test_every_picture_comes_once_an_epoch():
+def test_every_image_comes_once_an_epoch():
     draws = epoch(drop_last=False)
     assert [len(draw) for draw in draws] == [5] * 7 + [2]
     assert [draw.step for draw in draws] == list(range(8))
-    assert sorted(pictures(draws)) == ALL
+    assert sorted(images(draws)) == ALL
     assert np.concatenate([draw.slots for draw in draws]).tolist() == list(range(37))
 
 
 def test_an_incomplete_last_step_is_left_out():
     draws = epoch()
     assert [len(draw) for draw in draws] == [5] * 7
-    assert len(set(pictures(draws))) == 35
+    assert len(set(images(draws))) == 35
     assert epoch(batch=38) == []
     assert len(epoch(batch=37)) == 1
 
 
 def test_every_epoch_and_every_seed_has_its_order():
-    orders = [pictures(epoch(number, seed=seed)) for number, seed in ((0, 0), (1, 0), (2, 0), (0, 1))]
+    orders = [images(epoch(number, seed=seed)) for number, seed in ((0, 0), (1, 0), (2, 0), (0, 1))]
     assert len({tuple(order) for order in orders}) == 4
     assert {draw.epoch for draw in epoch(3)} == {3}
-    # Of the first pictures as many are of the large source as chance wants: mixed, not one after the other.
+    # Of the first images as many are of the large source as chance wants: mixed, not one after the other.
     assert 20 < sum(k for k, _ in orders[0][:31]) < 31
 
 
 def test_without_shuffling_the_order_is_the_sources():
     for number in (0, 3):
-        assert pictures(epoch(number, shuffle=False, drop_last=False)) == ALL
+        assert images(epoch(number, shuffle=False, drop_last=False)) == ALL
 
 
 def test_a_draw_is_a_function_of_the_arguments_alone():
@@ -66,7 +66,7 @@ def test_a_draw_is_a_function_of_the_arguments_alone():
     first = epoch(**settings)
     np.random.seed(1)  # noqa: NPY002
     assert same(first, epoch(**settings))
-    sampler = DrawSampler((7, 30), (2.0, 1.0), 5, seed=3)
+    sampler = StepSampler((7, 30), (2.0, 1.0), 5, seed=3)
     list(sampler)
     sampler.set_epoch(4)
     assert same(first, list(sampler))
@@ -91,7 +91,7 @@ def test_processes_divide_every_step(ranks, weights):
 
 @pytest.mark.parametrize("start", [0, 1, 6, 7])
 def test_an_epoch_can_start_anywhere_and_the_next_is_whole_again(start):
-    sampler = DrawSampler((7, 30), (None, None), 5)
+    sampler = StepSampler((7, 30), (None, None), 5)
     sampler.epoch, sampler.start = 1, start
     assert same(list(sampler), epoch(1)[start:])
     sampler.set_epoch(2)
@@ -100,7 +100,7 @@ def test_an_epoch_can_start_anywhere_and_the_next_is_whole_again(start):
 
 @pytest.mark.parametrize("steps", [1, 4, 7])
 def test_the_next_iteration_is_the_next_epoch_wherever_one_stopped(steps):
-    sampler = DrawSampler((7, 30), (None, None), 5)
+    sampler = StepSampler((7, 30), (None, None), 5)
     for number in range(3):
         assert same(list(islice(sampler, steps)), epoch(number)[:steps])
 
@@ -120,7 +120,7 @@ def test_the_next_iteration_is_the_next_epoch_wherever_one_stopped(steps):
 def test_an_epoch_is_divided_by_the_weights(sizes, weights, counts):
     assert epoch_counts(sizes, weights) == counts
     assert sum(counts) == sum(sizes)
-    drawn = Counter(k for k, _ in pictures(epoch(3, sizes, weights, batch=1)))
+    drawn = Counter(k for k, _ in images(epoch(3, sizes, weights, batch=1)))
     assert [drawn[k] for k in range(len(sizes))] == counts
 
 
@@ -131,13 +131,13 @@ def test_weights_that_divide_nothing(weights):
 
 
 def test_every_pass_over_a_source_has_its_order():
-    halves = [pictures(epoch(number, (8, 8), (1.0, 3.0), 16)) for number in range(0, 12, 2)]
+    halves = [images(epoch(number, (8, 8), (1.0, 3.0), 16)) for number in range(0, 12, 2)]
     assert len({frozenset(index for k, index in half if k == 0) for half in halves}) > 2
 
 
-def test_no_picture_comes_again_before_all_of_its_source_were_seen():
+def test_no_image_comes_again_before_all_of_its_source_were_seen():
     weights = (5.0, 1.0)  # of 37 a step 31 and 6: the small source comes four times an epoch, a fifth of the other
-    row = [picture for number in range(12) for picture in pictures(epoch(number, weights=weights, batch=37))]
+    row = [image for number in range(12) for image in images(epoch(number, weights=weights, batch=37))]
     for k, size in enumerate((7, 30)):
         own = [index for source, index in row if source == k]
         assert len(own) >= 2 * size

@@ -20,7 +20,7 @@ from pacl.errors import UserError
 SIDE = 8
 
 
-def picture(number):
+def image(number):
     file = io.BytesIO()
     Image.fromarray(np.full((SIDE, SIDE + 2, 3), number, np.uint8)).save(file, "png")
     return file.getvalue()
@@ -36,7 +36,7 @@ def write_shard(path, numbers, **other):
 
 
 def files_of(number):
-    return {"png": picture(number % 256), "txt": str(number).encode()}
+    return {"png": image(number % 256), "txt": str(number).encode()}
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +168,9 @@ def test_nouns_of_the_shard_stand_beside_the_captions(tmp_path):
         tmp_path / "0.tar",
         [],
         **{
-            "0.png": picture(0),
+            "0.png": image(0),
             "0.json": json.dumps({"caption": "a dog on grass", "nouns": ["dog", "grass"]}).encode(),
-            "1.png": picture(1),
+            "1.png": image(1),
             "1.json": json.dumps({"caption": "green grass", "nouns": ["grass"]}).encode(),
         },
     )
@@ -183,7 +183,7 @@ def test_nouns_of_the_shard_stand_beside_the_captions(tmp_path):
 
 def test_nouns_are_found_where_the_shard_has_none(tmp_path, monkeypatch):
     monkeypatch.setattr("pacl.data.nouns.nouns", lambda caption: tuple(caption.split()[1:]))
-    write_shard(tmp_path / "0.tar", [], **{"0.png": picture(0), "0.txt": b"shaggy dog"})
+    write_shard(tmp_path / "0.tar", [], **{"0.png": image(0), "0.txt": b"shaggy dog"})
     (batch,) = load(f"{tmp_path}/0.tar", batch=1, templates=["the {}"])
     assert batch["texts"] == ["shaggy dog", "the dog"]
 
@@ -193,7 +193,7 @@ def test_nouns_are_found_where_the_shard_has_none(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_samples_and_broken_shards_are_skipped_and_listed(folder, tmp_path, workers):
-    write_shard(tmp_path / "0.tar", range(10), **{"bad.png": b"no picture", "bad.txt": b"x", "mute.png": picture(3)})
+    write_shard(tmp_path / "0.tar", range(10), **{"bad.png": b"no image", "bad.txt": b"x", "mute.png": image(3)})
     content = (folder / "1.tar").read_bytes()
     (tmp_path / "1.tar").write_bytes(content[: len(content) // 3])
     batches = list(load(f"{tmp_path}/{{0..1}}.tar", batch=4, size=24, workers=workers, shuffle=0))
@@ -207,7 +207,7 @@ def test_bad_samples_and_broken_shards_are_skipped_and_listed(folder, tmp_path, 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_shards_without_any_picture_end_in_one_line(tmp_path, workers):
+def test_shards_without_any_image_end_in_one_line(tmp_path, workers):
     write_shard(tmp_path / "0.tar", [], **{"0.txt": b"a caption"})
     with pytest.raises(UserError, match=r"no image in any shard") as error:
         list(load(f"{tmp_path}/0.tar", batch=2, size=4, workers=workers))

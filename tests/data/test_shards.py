@@ -60,6 +60,27 @@ def test_braces_and_double_colons_name_shards(tmp_path):
     assert [(s.shard, s.captions) for s in samples(pattern)] == [(0, ("0",)), (1, ("1",)), (2, ("x",)), (3, ("0",))]
 
 
+def test_wildcards_and_folders_name_shards(tmp_path):
+    for name in ("0.tar", "1.tar", "x/2.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, {"k.jpg": b"", "k.txt": b"a cat"})
+    (tmp_path / "0.parquet").touch()
+    names = [str(tmp_path / name) for name in ("0.tar", "1.tar", "x/2.tar")]
+    assert shard_urls(f"{tmp_path}/*.tar") == names[:2]
+    assert shard_urls(f"{tmp_path}/**/*.tar") == shard_urls(str(tmp_path)) == names
+    assert shard_urls(f"{tmp_path}/{{0..1}}.tar::{tmp_path}/x/*.tar") == names
+    with pytest.raises(UserError, match="no shard"):
+        shard_urls(f"{tmp_path}/y*.tar")
+
+
+def test_what_is_no_caption_is_left_out_of_samples(tmp_path):
+    boxes = b"0 0.5 0.5 0.1 0.1\n"
+    files = {"1.jpg": b"", "1.txt": b"nan", "2.bmp": b"", "2.txt": boxes, "3.gif": b"", "3.caption.txt": b"a cat"}
+    path = write(tmp_path / "0.tar", files | {"3.png": b"", "4.jpg": b"", "4.json": b'{"caption": "NaN"}'})
+    assert [sample.captions for sample in samples(path)] == [(), (), ("a cat",), ()]
+    assert count_pairs(path) == 4  # 3 has two images
+
+
 def test_missing_shards_are_one_line(tmp_path):
     write(tmp_path / "0.tar", {})
     with pytest.raises(UserError, match=r"1\.tar: .*2 of the 3 "):
@@ -83,7 +104,7 @@ PADDED = {f"{i}.{suffix}": bytes([i]) * 3000 for i in range(1, 5) for suffix in 
 @pytest.mark.parametrize(
     ("damage", "whole"),
     [
-        (lambda tar: tar[: 6 * 3584 + 900], 3),  # in a picture
+        (lambda tar: tar[: 6 * 3584 + 900], 3),  # in a image
         (lambda tar: tar[: 4 * 3584] + b"\1" * 512 + tar[4 * 3584 + 512 :], 2),  # a header
         (lambda tar: tar[: 4 * 3584], 2),  # between two samples
         (lambda tar: b"<html>not found</html>" * 100, 0),

@@ -10,10 +10,10 @@ from pacl.errors import ArgumentError, UserError
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The current folder: six pictures in pictures/x, and a table of them with a caption each."""
+    """The current folder: six images in images/x, and a table of them with a caption each."""
     monkeypatch.chdir(tmp_path)
     for n in range(6):
-        path = Path(f"pictures/x/{n}.png")
+        path = Path(f"images/x/{n}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((2, 2, 3), n, np.uint8)).save(path)
     Path("t.csv").write_text("image,caption,french\n" + "".join(f"x/{n}.png,caption {n},mot {n}\n" for n in range(6)))
@@ -27,18 +27,21 @@ def here(tmp_path, monkeypatch):
         ("t.csv", "table"),
         ("t.tsv", "table"),
         ("t.token.txt", "table"),
-        ("t.json", "coco"),
-        ("pictures", "folders"),
-        ("pictures/", "folders"),
+        ("t.json", "json"),
+        ("images", "folders"),
+        ("images/", "folders"),
         ("data/{000..331}.tar", "shards"),
         ("data/0.tar.gz", "shards"),
+        ("data/*.tar", "shards"),
+        ("data/*.tar*", "shards"),
+        ("t.jsonl", "table"),
         ("s3://bucket/x", "shards"),
         ("https://x.org/{0..9}.json", "shards"),
     ],
 )
 def test_the_format_goes_by_the_name(here, pairs, kind):
     assert Source(pairs).kind == kind
-    assert Source(pairs, format="coco").kind == "coco"
+    assert Source(pairs, format="json").kind == "json"
 
 
 def captions(part):
@@ -48,10 +51,10 @@ def captions(part):
 @pytest.mark.parametrize(
     ("source", "first"),
     [
-        (Source("t.csv", "pictures"), "caption 0"),
-        (Source("t.csv", "pictures", caption_column="french"), "mot 0"),
-        (Source("pictures", template="a {}"), "a x"),
-        (Source("t.csv", "pictures", format="table"), "caption 0"),
+        (Source("t.csv", "images"), "caption 0"),
+        (Source("t.csv", "images", caption_column="french"), "mot 0"),
+        (Source("images", template="a {}"), "a x"),
+        (Source("t.csv", "images", format="table"), "caption 0"),
     ],
 )
 def test_settings_reach_the_reader(here, source, first):
@@ -61,9 +64,9 @@ def test_settings_reach_the_reader(here, source, first):
 
 
 def test_coco_and_names(here):
-    assert len(Source("t.json", "pictures").read()) == 1
+    assert len(Source("t.json", "images").read()) == 1
     Path("names.txt").write_text("x: cross; ex")
-    assert captions(Source("pictures", names="names.txt").read())[:2] == ["a photo of a cross.", "a photo of a ex."]
+    assert captions(Source("images", names="names.txt").read())[:2] == ["a photo of a cross.", "a photo of a ex."]
 
 
 def test_shards_are_no_list(here):
@@ -73,17 +76,17 @@ def test_shards_are_no_list(here):
 
 def test_a_split_divides_what_the_list_names(here):
     Path("only.txt").write_text("4.png\n1.png\n0.png\nlost.png\n")
-    source = Source("t.csv", "pictures", only="only.txt", hold_out=1)
+    source = Source("t.csv", "images", only="only.txt", hold_out=1)
     train, val = source.split(source.read())
     assert len(val) == 1
     assert sorted(captions(train) + captions(val)) == ["caption 0", "caption 1", "caption 4"]
     assert captions(train) == sorted(captions(train))  # in the table's order
-    everything, nothing = Source("t.csv", "pictures").split(source.read())
+    everything, nothing = Source("t.csv", "images").split(source.read())
     assert (len(everything), len(nothing)) == (6, 0)
 
 
-def test_the_same_pictures_are_held_out_of_two_sources(here):
-    table, folders = Source("t.csv", "pictures", hold_out=2), Source("pictures", hold_out=2)
+def test_the_same_images_are_held_out_of_two_sources(here):
+    table, folders = Source("t.csv", "images", hold_out=2), Source("images", hold_out=2)
     held = [source.split(source.read())[1] for source in (table, folders)]
     assert [held[0].name(i) for i in range(2)] == [held[1].name(i) for i in range(2)]
 
@@ -91,7 +94,25 @@ def test_the_same_pictures_are_held_out_of_two_sources(here):
 def test_splits_that_leave_nothing(here):
     Path("only.txt").write_text("none.png\n")
     with pytest.raises(UserError, match=r"only.txt.*t\.csv"):
-        Source("t.csv", "pictures", only="only.txt").split(Source("t.csv", "pictures").read())
+        Source("t.csv", "images", only="only.txt").split(Source("t.csv", "images").read())
     for count in (-1, 6, 7):
         with pytest.raises(ArgumentError, match=f"hold_out {count}"):
-            Source("t.csv", "pictures", hold_out=count).split(Source("t.csv", "pictures").read())
+            Source("t.csv", "images", hold_out=count).split(Source("t.csv", "images").read())
+
+
+def test_folders_are_read_by_what_is_in_them(here):
+    Path("images/x/0.txt").write_text("zero")
+    assert captions(Source("images").read()) == ["zero"]
+    assert captions(Source("images", format="folders").read()) == ["a photo of a x."] * 6
+    Path("images/metadata.csv").write_text("file_name,text,german\nx/1.png,one,eins\n")
+    assert captions(Source("images", caption_column="german").read()) == ["eins"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "setting"),
+    [("images", "images"), ("images", "caption_column"), ("t.csv", "names"), ("t.json", "names")],
+)
+def test_settings_that_do_not_act_are_refused(here, pairs, setting):
+    with pytest.raises(ArgumentError) as error:
+        Source(pairs, **{setting: "x"}).read()
+    assert error.value.argument == setting

@@ -43,7 +43,7 @@ STAMP = Stamp(
     size=32,
     cut="centre",
     dtype="bfloat16",
-    pictures=150,
+    images=150,
     source="fedcba9876543210",
     patches=4,
     width=6,
@@ -54,7 +54,7 @@ KEPT = TOKENS.bfloat16()
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three shards: 64, 64 and 22 pictures."""
+    """Three shards: 64, 64 and 22 images."""
     monkeypatch.setattr(token_stamp, "SHARD_BYTES", 64 * STAMP.image_bytes)
 
 
@@ -94,7 +94,7 @@ def test_what_is_kept_comes_back(tmp_path: Path, dtype: torch.dtype, size: int) 
     opened = TokenStore.open(tmp_path / "new", stamp, verify=True)
     in_memory = TokenStore.in_memory(stamp, Encoder(size))
     sizes = [path.stat().st_size for path in sorted((tmp_path / "new").glob("*.bin"))]
-    assert sizes == [48 * pictures for pictures in (64, 64, 22)]
+    assert sizes == [48 * images for images in (64, 64, 22)]
     for store in (built, opened, in_memory):
         assert (len(store), store.shape, store.missing, store.stamp) == (150, (4, 6), {}, stamp)
         assert torch.equal(store.rows(range(150)), TOKENS.to(dtype))
@@ -133,7 +133,7 @@ OTHER: dict[str, Any] = {
     "cut": "pad",
     "dtype": "float16",
     "precision": "bf16",
-    "pictures": 149,
+    "images": 149,
     "source": "0",
     "patches": 3,
     "width": 8,
@@ -243,8 +243,8 @@ def test_workers_that_outlive_a_build_hold_no_lock(tmp_path: Path) -> None:
         worker.join()
 
 
-def test_pictures_that_cannot_be_read_are_rows_of_0_with_a_reason(tmp_path: Path) -> None:
-    unreadable = {0: "a.jpg: no such file", 63: "b.jpg: cut short", 64: "c.jpg: not a picture", 149: "d.jpg: empty"}
+def test_images_that_cannot_be_read_are_rows_of_0_with_a_reason(tmp_path: Path) -> None:
+    unreadable = {0: "a.jpg: no such file", 63: "b.jpg: cut short", 64: "c.jpg: not a image", 149: "d.jpg: empty"}
     unreadable |= dict.fromkeys(range(70, 80), "all of a batch")
     TokenStore.build(tmp_path, STAMP, Encoder(unreadable=unreadable))
     expected = KEPT.clone()
@@ -299,7 +299,7 @@ def test_folders_that_hold_no_store(tmp_path: Path) -> None:
 def test_too_small_a_disk_is_known_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12_000_000_000))
-    large = replace(STAMP, pictures=118_000, patches=196, width=768)
+    large = replace(STAMP, images=118_000, patches=196, width=768)
     with pytest.raises(UserError, match=r"35\.5 GB.* 12\.0 GB"):
         TokenStore.build(tmp_path, large, NotAsked())
     assert contents(tmp_path) == {}
@@ -392,7 +392,7 @@ def test_other_processes_read_the_same(tmp_path: Path, kind: str) -> None:
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="asks Linux which pages are in memory")
 def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_stamp, "SHARD_BYTES", 256 * 2**20)
-    large = replace(STAMP, pictures=256, patches=256, width=512)  # 64 MiB in one shard
+    large = replace(STAMP, images=256, patches=256, width=512)  # 64 MiB in one shard
     one = torch.ones(64, 256, 512)
     store = TokenStore.build(tmp_path, large, lambda wanted: ((one, {}) for _ in range(4)))
     store = pickle.loads(pickle.dumps(store))  # mapped anew, its checksum not read
@@ -411,7 +411,7 @@ def test_the_stamp_of_a_source(tmp_path: Path, tiny_clip: str, photo: Path) -> N
     stamp = Stamp.of(clip, "value", 32, SquareCrop("pad"), source, "bfloat16")
     tokens, grid = clip.patch_tokens(torch.zeros(1, 3, 32, 32), "value")
     assert (stamp.patches, stamp.width) == (grid.patches, clip.width) == tokens.shape[1:]
-    assert (stamp.backbone, stamp.cut, stamp.size, stamp.pictures) == (tiny_clip, "pad", 32, 1)
+    assert (stamp.backbone, stamp.cut, stamp.size, stamp.images) == (tiny_clip, "pad", 32, 1)
     assert clip.checksum().startswith(stamp.weights)
     assert stamp.layers == ()
     layered = load_backbone(tiny_clip, layers=[-2])
@@ -428,7 +428,7 @@ def test_the_stamp_of_a_source(tmp_path: Path, tiny_clip: str, photo: Path) -> N
 
 
 def tokens_of(clip: Backbone) -> Tensor:
-    """Of three pictures, [3, P, W]."""
+    """Of three images, [3, P, W]."""
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     return clip.patch_tokens(clip.normalize(images), "clip")[0]
 
@@ -504,16 +504,16 @@ def test_a_source_is_known_by_names_sizes_and_content(tmp_path: Path) -> None:
             (tmp_path / folder / name).write_bytes(content)
         return source_digest(FilePairs(tmp_path / folder, {name: ["x"] for name in contents}))
 
-    pictures = {"a.jpg": b"123", "b.jpg": b"45"}
-    digest = files("here", pictures)
+    images = {"a.jpg": b"123", "b.jpg": b"45"}
+    digest = files("here", images)
     assert len(digest) == 16
-    assert files("there", pictures) == digest  # the folder may move
-    assert files("order", dict(reversed(pictures.items()))) != digest
+    assert files("there", images) == digest  # the folder may move
+    assert files("order", dict(reversed(images.items()))) != digest
     assert files("name", {"a.jpg": b"123", "c.jpg": b"45"}) != digest
     assert files("size", {"a.jpg": b"123", "b.jpg": b"456"}) != digest
     assert files("content", {"a.jpg": b"124", "b.jpg": b"45"}) != digest
     (tmp_path / "here" / "b.jpg").unlink()
-    assert source_digest(FilePairs(tmp_path / "here", {name: ["x"] for name in pictures})) != digest
+    assert source_digest(FilePairs(tmp_path / "here", {name: ["x"] for name in images})) != digest
 
     def of_names(*names: str) -> str:
         return source_digest(Named(*names))  # type: ignore[arg-type]

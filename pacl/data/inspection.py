@@ -21,12 +21,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from pacl.data.image_paths import similar_file
 from pacl.data.pairs import Description
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
@@ -110,10 +111,22 @@ class Reservoir(Generic[T]):
 # --- Reading ----------------------------------------------------------------------------------------
 
 
-def read_items(
-    source: Source, limit: int | None = None, decoded: int | None = None
-) -> tuple[Iterator[Item], int | None]:
-    """The images of a source, held-out ones included, and their total number (None: unknown for shards without size).
+class Items(NamedTuple):
+    """The images of a source.
+
+    Attributes:
+        stream: the images, or some of them.
+        total: the number of all images; None if it is unknown, for shards without ``size``.
+        unused: what else lies in the source and is not read, see `FilePairs`; not known of shards.
+    """
+
+    stream: Iterator[Item]
+    total: int | None
+    unused: dict[str, int]
+
+
+def read_items(source: Source, limit: int | None = None, decoded: int | None = None) -> Items:
+    """The images of a source, held-out ones included.
 
     Args:
         source: any source.
@@ -130,8 +143,9 @@ def read_items(
         shard_urls(source.pairs)  # raises an error if shards are missing
         known = limit if source.size is None else min(source.size, limit or source.size)
         step = 1 if decoded is None else 20 if known is None else max(1, known // decoded)
-        return islice(_shards(source, step), limit), source.size
-    parts = source.split(source.read())
+        return Items(islice(_shards(source, step), limit), source.size, {})
+    pairs = source.read()
+    parts = source.split(pairs)
     total = sum(map(len, parts))
     count = min(limit or total, total)
     step = 1 if decoded is None else max(1, count // decoded)
@@ -142,7 +156,8 @@ def read_items(
             part, index = (parts[0], index) if index < len(parts[0]) else (parts[1], index - len(parts[0]))
             yield Item(part.name(index), part.descriptions(index), decode=number % step == 0)
 
-    return items(), total
+    unused = pairs.unused | {f"images that {source.only} does not list": len(pairs) - total}
+    return Items(items(), total, {kind: number for kind, number in unused.items() if number})
 
 
 def _shards(source: Source, step: int) -> Iterator[Item]:
@@ -171,7 +186,8 @@ def _inspect(item: Item) -> Finding:
     if item.error is not None:
         return Finding("broken shard", item.error)
     if item.content is None and not os.path.exists(item.name):
-        return Finding("missing", f"{item.name} does not exist")
+        similar = similar_file(Path(item.name))
+        return Finding("missing", f"{item.name} does not exist" + (f"; there is {similar}" if similar else ""))
     if not item.decode and (item.content is not None or os.path.getsize(item.name)):
         return Finding()
     start = time.perf_counter()
@@ -254,6 +270,7 @@ class Statistics:
         self._sizes = array("l")  # width, height, width, height, ...
         self._names = array("q")
         self._captions = array("q")
+        self._repeated_pairs = 0
         self._counts = array("l")  # captions of each image
         self._lengths = array("l")  # words of each caption
         self._words: Counter[str] = Counter()
@@ -272,6 +289,7 @@ class Statistics:
         # The path of a file is ignored, as its folder may move; keys of shards may repeat in other shards.
         self._names.append(hash(item.name if item.content is not None else PurePosixPath(item.name).name))
         self._counts.append(len(item.descriptions))
+        self._repeated_pairs += len(item.descriptions) - len({caption for caption, _ in item.descriptions})
         for caption, nouns in item.descriptions:
             words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", caption.lower())
             self._captions.append(hash(caption))
@@ -293,9 +311,9 @@ class Statistics:
         sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 2)
         problems = Counter(problem for _, problem, _ in self.problems)
         return {
-            "pictures": self.images,
+            "images": self.images,
             "pairs": len(self._captions),
-            "captions_per_picture": _spread(self._counts),
+            "captions_per_image": _spread(self._counts),
             "bad": self.bad,
             "missing": problems["missing"],
             "unreadable": problems["unreadable"],
@@ -303,8 +321,9 @@ class Statistics:
             "broken_shards": problems["broken shard"],
             "repeated": {
                 "names": _repeated(self._names),
-                "pictures": _repeated(self.pixels),
+                "images": _repeated(self.pixels),
                 "captions": _repeated(self._captions),
+                "pairs": self._repeated_pairs / len(self._captions) if self._captions else None,
             },
             "caption_words": _spread(self._lengths),
             "caption_tokens": self._tokens(),
@@ -328,7 +347,7 @@ class Statistics:
         return spread and {**spread, "cut": float((np.array(lengths) > CONTEXT).mean())}
 
     def _nouns(self) -> dict[str, int] | None:
-        """The most frequent nouns: those of the source if it has any, else those of the tagger, if it is installed."""
+        """The most frequent nouns. The tagger finds them, if it is installed, where the source has none itself."""
         sample = self._sample.items()
         find: Callable[[Description], Iterable[str]] = lambda described: described[1]  # noqa: E731
         if not any(own for _, own in sample):

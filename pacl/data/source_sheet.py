@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 
 from pacl.data.crop import SquareCrop
-from pacl.data.survey import Item
+from pacl.data.inspection import Item
 from pacl.results.contact_sheet import GAP, Row, Tile, contact_sheet
 
 TILE = 224  # side of an image, in pixels
@@ -32,11 +32,11 @@ class SourceImages:
 
 
 def source_sheet(sources: Sequence[SourceImages], seed: int = 0) -> np.ndarray:
-    """Draw the images of each source with a random caption each.
+    """Lay out the images of each source, each with one of its captions.
 
     Args:
         sources: from top to bottom.
-        seed: of the crops and of the choice of captions.
+        seed: decides the crops and which captions are shown.
 
     Returns:
         RGB uint8 [H, W, 3].

@@ -1,0 +1,335 @@
+"""Readers of folders: one folder of images per class, caption files beside images, and Hugging Face's imagefolder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
+from pacl.data.image_paths import EXAMPLES
+from pacl.data.pairs import FilePairs
+from pacl.data.readers import read_json, read_table
+from pacl.data.shards import SHARD_SUFFIXES
+from pacl.data.tables import TABLE_SUFFIXES
+from pacl.errors import ArgumentError, UserError
+from pacl.image_folders import IMAGE_SUFFIXES
+
+FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+TABLES = 20  # files of a folder that are tried as tables
+
+SPLITS = frozenset(
+    (
+        *("train", "training", "val", "valid", "validation", "test", "testing", "dev", "data", "dataset"),
+        *("train2014", "train2017", "val2014", "val2017", "photos", "pictures"),
+    )
+)
+"""Folders of images with these names are parts of a data set, unless there are others beside them: train, car, bus."""
+
+NO_CLASSES = frozenset(
+    (
+        *("images", "image", "imgs", "img", "jpegimages", "captions", "imagesets", "annotations", "annotation"),
+        *("masks", "mask", "labels", "label", "gt", "segmentationclass", "segmentationobject"),
+    )
+)
+"""Folders of images with these names are never classes."""
+
+_PREFIX = re.compile(r"(\d+[._]\s*|n\d{8}[ _-])(?=.*[^\W\d_])")  # 001.Laysan_Albatross, 10_dog, n01440764_tench
+_CODE = re.compile(r"\d+|n\d{8}")
+
+
+@dataclass
+class Contents:
+    """The files of a folder and of the folders in it, by their paths relative to it; hidden ones are left out.
+
+    Attributes:
+        images: images, sorted.
+        texts: the files that may hold captions of images, each by its path in lower case without suffix, then by its
+            suffix.
+        tables: tables of images and captions as Hugging Face names them, sorted.
+        others: other files, sorted.
+    """
+
+    images: list[str] = field(default_factory=list)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, path: Path) -> Contents:
+        """List a folder; links to folders are followed, but not into a folder that they lie in.
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder")
+        contents = cls()
+        for name in _files(path, (os.path.realpath(path),)):
+            file = PurePosixPath(name)
+            suffix = file.suffix.lower()
+            if suffix in IMAGE_SUFFIXES:
+                contents.images.append(name)
+            elif file.name.lower() in METADATA:
+                contents.tables.append(name)
+            elif suffix[1:] in TEXT_SUFFIXES:
+                contents.texts.setdefault(str(file.with_suffix("")).casefold(), {})[suffix[1:]] = name
+            else:
+                contents.others.append(name)
+        contents.images.sort(key=lambda name: PurePosixPath(name).parts)
+        contents.tables.sort()
+        return contents
+
+    def beside(self, image: str) -> dict[str, str]:
+        """The caption files of an image, by suffix: a.txt or a.jpg.txt beside a.jpg."""
+        path = PurePosixPath(image)
+        return self.texts.get(str(path.with_suffix("")).casefold()) or self.texts.get(str(path).casefold()) or {}
+
+    def in_parallel(self) -> dict[str, dict[str, str]]:
+        """The caption files of each image, where they lie in folders of their own: captions/a.txt for images/a.jpg."""
+        tops = {PurePosixPath(image).parts[0] for image in self.images}
+        apart: dict[str, dict[str, str]] = {}
+        for key, files in self.texts.items():
+            first, _, rest = next(iter(files.values())).partition("/")
+            if rest and first not in tops:
+                apart[key.partition("/")[2]] = files
+        pairs = (
+            (image, str(PurePosixPath(image).with_suffix("")).casefold().partition("/")[2]) for image in self.images
+        )
+        return {image: apart[key] for image, key in pairs if key in apart}
+
+    def unused(self, used: set[str]) -> dict[str, int]:
+        """The number of caption files that are not among the used ones, and of other files."""
+        texts = [name for files in self.texts.values() for name in files.values() if name not in used]
+        spare = Counter(PurePosixPath(name).suffix or "without a suffix" for name in texts + self.others)
+        names = ", ".join(f"{suffix} {count}" for suffix, count in spare.most_common(5))
+        return {f"files that are no images ({names})": spare.total()}
+
+
+def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[str]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if not entry.is_dir():
+            yield prefix + entry.name
+        elif not entry.is_symlink():
+            yield from _files(Path(entry.path), above, f"{prefix}{entry.name}/")
+        elif (real := os.path.realpath(entry.path)) not in above:
+            yield from _files(Path(entry.path), (*above, real), f"{prefix}{entry.name}/")
+
+
+def folder_format(path: str | Path) -> FolderFormat:
+    """How a folder is read, by what lies in it.
+
+    Raises:
+        UserError: the folder holds shards and images, text files beside its images that hold no captions, or a table
+            of images and captions.
+    """
+    path = Path(path)
+    contents = Contents.of(path)
+    if any(name.endswith(SHARD_SUFFIXES) for name in contents.others):
+        if contents.images:
+            raise UserError(f"{path}: holds shards and images; name the shards, such as {path}/*.tar")
+        return "shards"
+    if contents.tables:
+        return "metadata"
+    beside = [(image, files) for image in contents.images if (files := contents.beside(image))]
+    beside = beside or list(contents.in_parallel().items())
+    for image, files in beside:
+        if _captions(path, image, files):
+            return "caption_files"
+    texts = [files for _, files in beside if set(files) - {"json"}]
+    if texts:
+        name = next(file for suffix, file in texts[0].items() if suffix != "json")
+        raise UserError(
+            f"{path}: the text files of its images, such as {name}, hold no captions; format folders reads the folders "
+            "as classes"
+        )
+    if table := _table(path, contents):
+        raise UserError(f"{path}: {table} has captions of its images; name that, with images set to their folder")
+    return "folders"
+
+
+def _table(path: Path, contents: Contents) -> Path | None:
+    """A table in a folder that has captions of its images."""
+    texts = [name for files in contents.texts.values() for name in files.values()]
+    folders = dict.fromkeys(path / PurePosixPath(image).parts[0] for image in contents.images if "/" in image)
+    for name in [name for name in texts + contents.others if name.count("/") < 2][:TABLES]:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in (*TABLE_SUFFIXES, ".json"):
+            for images in (None, path, *list(folders)[:TABLES]):
+                with suppress(UserError):
+                    pairs = (read_json if suffix == ".json" else read_table)(path / name, images)
+                    if any((pairs.root / pairs.paths[i]).is_file() for i in range(min(len(pairs), EXAMPLES))):
+                        return path / name
+    return None
+
+
+def _captions(path: Path, image: str, files: dict[str, str]) -> list[str]:
+    """The captions in the files of an image; a text file has one in each line.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    try:
+        contents = {suffix: (path / name).read_bytes() for suffix, name in files.items()}
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return captions_of_files(contents, image, by_line=True)
+
+
+def read_caption_files(path: str | Path) -> FilePairs:
+    """Read a folder whose images have a caption file each, in any folders below: ``a.txt``, ``.caption`` or ``.json``.
+
+    The files lie beside the images, or in a folder of their own with the same folders in it (``captions/x/a.txt`` for
+    ``images/x/a.jpg``). Each line of a text file is a caption; a JSON has captions in a field such as "caption".
+    Images without a caption file are kept, without a caption.
+
+    Raises:
+        UserError: the folder does not exist, has no images, or a file cannot be read.
+    """
+    path = Path(path)
+    contents = Contents.of(path)
+    if not contents.images:
+        raise UserError(f"{path}: has no images")
+    apart = {} if any(map(contents.beside, contents.images)) else contents.in_parallel()
+    files = {image: contents.beside(image) or apart.get(image, {}) for image in contents.images}
+    captions = {image: _captions(path, image, own) for image, own in files.items()}
+    used = {name for own in files.values() for name in own.values()}
+    return FilePairs(path, captions, unused=contents.unused(used))
+
+
+def read_metadata(path: str | Path, image_column: str | None = None, caption_column: str | None = None) -> FilePairs:
+    """Read a folder with ``metadata.jsonl``, ``.csv`` or ``.parquet`` in it or below it (Hugging Face's imagefolder).
+
+    Args:
+        path: the folder; file names in a table are relative to the table's own folder.
+        image_column: name of the column with the images; None detects it.
+        caption_column: name of the column with the captions; None detects it.
+
+    Raises:
+        UserError: an error of `pacl.data.readers.read_table`.
+    """
+    path = Path(path)
+    contents = Contents.of(path)
+    captions: dict[str, list[str]] = {}
+    unused: Counter[str] = Counter()
+    for table in contents.tables:
+        folder = (path / table).parent
+        pairs = read_table(path / table, folder, image_column, caption_column)
+        for i in range(len(pairs)):
+            name = str(PurePosixPath(table).parent / pairs.paths[i])
+            captions.setdefault(name, []).extend(caption for caption, _ in pairs.descriptions(i))
+        unused.update(pairs.unused)
+    unused["images without a row in the metadata"] = len(set(contents.images) - captions.keys())
+    return FilePairs(path, captions, unused={**unused, **contents.unused(set())})
+
+
+def read_folders(path: str | Path, names: str | Path | None = None, template: str = "a photo of a {}.") -> FilePairs:
+    """Read a folder that has one folder of images (at any depth) per class; the captions name the class.
+
+    A number or a WordNet ID at the beginning of all folder names, as in ``001.Laysan_Albatross``, is no part of the
+    class names.
+
+    Args:
+        path: the folder.
+        names: file of class names, with lines ``folder: name; other name``, or in WordNet's format
+            (``n02123045<TAB>tabby, tabby cat``, as ``words.txt`` of Tiny-ImageNet). Folders without a line are left
+            out. None uses the folder names.
+        template: sentence for the captions, with one ``{}`` for the class name.
+
+    Raises:
+        UserError: the folder does not exist or has no images, its folders are no classes, or the names file is invalid.
+        ArgumentError: ``template``: not exactly one ``{}``.
+    """
+    path = Path(path)
+    contents = Contents.of(path)
+    if template.count("{}") != 1:
+        raise ArgumentError("template", repr(template), "must have exactly one {}, for the class name")
+    known = _read_names(Path(names)) if names is not None else None
+    members: dict[str, list[str]] = {}
+    loose: list[str] = []
+    for image in contents.images:
+        folder, _, rest = image.partition("/")
+        (members.setdefault(folder, []) if rest else loose).append(image)
+    if known is None:
+        _check_classes(path, members)
+        known = _class_names(members)
+    captions: dict[str, list[str]] = {}
+    nouns: dict[str, Sequence[str]] = {}
+    for folder, images in members.items():
+        own = known.get(folder, [])
+        texts = [template.replace("{}", name) for name in own]
+        # When classes share a name (WordNet has two cranes), only the names that all of them have are certain.
+        nouns.update({text: [name for name in own if name in nouns.get(text, own)] for text in texts})
+        captions.update(dict.fromkeys(images, texts) if texts else {})
+    if not captions:
+        listed = f" that is listed in {names}" if names else ""
+        advice = f"; its {len(loose)} images need caption files beside them, or a table" if loose else ""
+        raise UserError(f"{path}: has no folder of images{listed}{advice}")
+    unnamed = sum(len(images) for folder, images in members.items() if not known.get(folder))
+    empty = [entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name not in members]
+    unused = {
+        "images outside the class folders": len(loose),
+        f"images in folders that {names} does not list": unnamed,
+        "folders without images": len(empty),
+        **contents.unused(set()),
+    }
+    return FilePairs(path, captions, nouns, unused)
+
+
+def _check_classes(path: Path, members: dict[str, list[str]]) -> None:
+    """Refuse folders that look like another layout than one folder per class.
+
+    Raises:
+        UserError: the names of the folders say nothing about what is in them.
+    """
+    listed = ", ".join(list(members)[:3])
+    advice = f"to read its folders as classes, give their names (names: a file with lines {listed.split(',')[0]}: name)"
+    lower = {folder.lower() for folder in members}
+    if lower & NO_CLASSES or (lower and lower <= SPLITS):
+        inner = f"name one of them, such as {path / next(iter(members))}, or " if lower <= SPLITS else ""
+        raise UserError(f"{path}: its folders ({listed}) are no classes, and it has no captions; {inner}{advice}")
+    if members and all(_CODE.fullmatch(folder) for folder in members):
+        raise UserError(f"{path}: its folders ({listed}) have numbers for names; {advice}")
+    for folder, images in members.items():
+        inside = dict.fromkeys(PurePosixPath(image).parts[1] for image in images)
+        if len(inside) > 1 and not any(len(PurePosixPath(image).parts) == 2 for image in images):
+            raise UserError(
+                f"{path}: {folder} has no images of its own but several folders of them "
+                f"({', '.join(list(inside)[:3])}); name {path / folder}, or {advice}"
+            )
+
+
+def _class_names(folders: dict[str, list[str]]) -> dict[str, list[str]]:
+    numbered = all(_PREFIX.match(folder) for folder in folders)
+    bare = {folder: _PREFIX.sub("", folder, count=1) if numbered else folder for folder in folders}
+    return {folder: [name.replace("_", " ")] for folder, name in bare.items()}
+
+
+def _read_names(path: Path) -> dict[str, list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as class names ({error})") from None
+    named = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            between, comma = ("\t", ",") if "\t" in line else (":", ";")
+            folder, found, rest = line.partition(between)
+            own = [name.strip() for name in rest.split(comma) if name.strip()]
+            if not found or not own:
+                raise UserError(f"{path} line {number}: {line.strip()[:60]!r} is not 'folder: name; other name'")
+            named[folder.strip()] = own
+    return named

@@ -1,0 +1,143 @@
+"""Where the images of a table are: names that were written on another computer, as URLs or without a suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from pacl.data.caption_text import is_url
+from pacl.errors import UserError
+from pacl.image_folders import IMAGE_SUFFIXES
+
+IMAGE_FOLDERS = ("", "images", "Images")
+"""Where the images of a table are searched for, relative to its own folder."""
+
+EXAMPLES = 100
+"""Number of file names that are searched for there, spread over the table: some images may be missing."""
+
+DEPTH = 6  # folders that may be dropped from the beginning of a path
+
+Rename = Callable[[str], str]
+
+
+def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]) -> tuple[Path, dict[str, list[str]]]:
+    """Find the folder of a table's images, and their paths in it.
+
+    Paths are tried as they are; with ``/`` for ``\\``; without their first folders, which another computer may have
+    had; and, where they have no suffix of an image, with the suffix of the file of that name. What finds most of some
+    examples is done to all.
+
+    Args:
+        path: the table.
+        images: folder of the images; None tries `IMAGE_FOLDERS` beside the table.
+        captions: the captions of each name in the table.
+
+    Returns:
+        The folder, and the captions of each path relative to it (or absolute).
+
+    Raises:
+        UserError: the folder does not exist, no image was found though ``images`` is None, or two names would mean
+            the same file.
+    """
+    if images is not None and not Path(images).is_dir():
+        raise UserError(f"{images}: no such folder (the images of {path})")
+    folders = [Path(images)] if images is not None else [path.parent / folder for folder in IMAGE_FOLDERS]
+    names = list(captions)
+    examples = names[:: max(1, len(names) // EXAMPLES)]
+    ways = ((folder, rename) for rename in _renames(examples) for folder in folders)
+    best = _best(ways, examples)
+    if best is None and not any(map(_has_suffix, examples)):
+        best = _best(((folder, partial(_with_suffix, by_stem=_by_stem(folder))) for folder in folders), examples)
+    if best is not None:
+        return best[0], _renamed(path, captions, best[1])
+    if images is not None:
+        return Path(images), captions
+    similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
+    advice = f"there is {similar}" if similar else f"{examples[0]} is not in the same folder"
+    download = "; nothing is downloaded: fetch the URLs first" if is_url(examples[0]) else ""
+    raise UserError(f"{path}: its images were not found ({advice}); set images to their folder{download}")
+
+
+def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple[Path, Rename] | None:
+    """The folder and change of names that find most of the examples, the first of those; None if none finds any."""
+    most, best = 0, None
+    for folder, rename in ways:
+        found = sum((folder / rename(name)).is_file() for name in examples)
+        if found > most:
+            most, best = found, (folder, rename)
+        if most == len(examples):
+            break
+    return best
+
+
+def similar_file(path: Path) -> Path | None:
+    """A file in the same folder whose name differs in its suffix or its case only."""
+    name = _listing(str(path.parent)).get(PurePosixPath(path.name).stem.casefold())
+    return path.parent / name if name else None
+
+
+@lru_cache(8)
+def _listing(folder: str) -> dict[str, str]:
+    """The name of each image file in a folder, by its stem in lower case."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    return {PurePosixPath(name).stem.casefold(): name for name in names if _has_suffix(name)}
+
+
+def _has_suffix(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _without_first(name: str, dropped: int) -> str:
+    parts = PurePosixPath(_slashes(name)).parts
+    return str(PurePosixPath(*parts[min(dropped, len(parts) - 1) :]))
+
+
+def _with_suffix(name: str, by_stem: dict[str, str]) -> str:
+    return by_stem.get(_slashes(name), name)
+
+
+def _of_url(name: str, quoted: bool) -> str:
+    last = PurePosixPath(urlsplit(name).path).name if is_url(name) else name
+    return last if quoted else unquote(last)
+
+
+def _renames(examples: Sequence[str]) -> Iterable[Rename]:
+    if any(map(is_url, examples)):
+        return [partial(_of_url, quoted=True), partial(_of_url, quoted=False)]
+    deepest = max((len(PurePosixPath(_slashes(name)).parts) for name in examples), default=1)
+    dropped = [partial(_without_first, dropped=count) for count in range(1, min(deepest, DEPTH))]
+    last = partial(_without_first, dropped=deepest)
+    return [str, _slashes, *dropped, last]
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """The path of each image file below a folder, by its path without suffix and, if no other has it, by its stem."""
+    paths: dict[str, str] = {}
+    stems: dict[str, list[str]] = {}
+    for place, _, names in os.walk(folder):
+        for name in filter(_has_suffix, names):
+            file = PurePosixPath(os.path.relpath(os.path.join(place, name), folder))
+            paths[str(file.with_suffix(""))] = str(file)
+            stems.setdefault(file.stem, []).append(str(file))
+    return {stem: files[0] for stem, files in stems.items() if len(files) == 1} | paths
+
+
+def _renamed(path: Path, captions: dict[str, list[str]], rename: Rename) -> dict[str, list[str]]:
+    renamed: dict[str, list[str]] = {}
+    sources: dict[str, str] = {}
+    for name, own in captions.items():
+        new = rename(name)
+        if (other := sources.setdefault(new, name)) != name:
+            raise UserError(f"{path}: {other} and {name} both mean the file {new}; use names of local files instead")
+        renamed[new] = own
+    return renamed

@@ -1,0 +1,166 @@
+import json
+
+import pytest
+
+from pacl.data.folders import folder_format, read_caption_files, read_folders, read_metadata
+from pacl.errors import UserError
+from tests.data.conftest import captions
+
+COCO = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": "a cat"}]}
+
+# --- Which kind of folder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "files", "kind"),
+    [
+        (["cat/1.jpg", "dog/1.jpg"], {}, "folders"),
+        (["cat/1.jpg"], {"README.txt": "a cat", "cat/notes.txt": "x"}, "folders"),
+        (["cat/1.jpg"], {"cat/1.json": '{"shapes": []}'}, "folders"),  # outlines
+        (["cat/1.jpg"], {"labels.csv": "image,label\ncat/1.jpg,cat\n"}, "folders"),
+        (["1.jpg"], {"1.txt": "a cat"}, "caption_files"),
+        (["00000/1.jpg"], {"00000/1.json": '{"caption": "a cat"}', "00000/1.txt": "a cat"}, "caption_files"),
+        (["10_dog/1.JPG"], {"10_dog/1.caption": "a dog"}, "caption_files"),
+        (["images/x/1.jpg"], {"text/x/1.txt": "a cat"}, "caption_files"),
+        (["train/1.jpg"], {"train/metadata.jsonl": ""}, "metadata"),
+        ([], {"0.tar": "", "0.parquet": "", "0_stats.json": "{}"}, "shards"),
+    ],
+)
+def test_the_format_of_a_folder(tmp_path, draw, write, images, files, kind):
+    draw(*images)
+    write(files)
+    assert folder_format(tmp_path) == kind
+
+
+@pytest.mark.parametrize(
+    ("images", "files", "message"),
+    [
+        (["cat/1.jpg"], {"cat/1.txt": "0 0.5 0.5 0.1 0.1\n"}, r"cat/1\.txt"),
+        (["1.jpg"], {"0.tar": ""}, "shards"),
+        (["cat/1.jpg"], {"captions.csv": "image,caption\ncat/1.jpg,a black cat\n"}, r"captions\.csv"),
+        (["Images/1.jpg"], {"captions.txt": "1.jpg#0\ta black cat\n"}, r"captions\.txt"),
+        (["train2017/1.jpg"], {"annotations/captions.json": json.dumps(COCO)}, r"captions\.json"),
+    ],
+)
+def test_captions_that_would_be_passed_over_stop_it(tmp_path, draw, write, images, files, message):
+    draw(*images)
+    write(files)
+    with pytest.raises(UserError, match=message):
+        folder_format(tmp_path)
+
+
+# --- Caption files ------------------------------------------------------------------------------------------------
+
+
+def test_caption_files(tmp_path, draw, write):
+    draw("a.jpg", "x/b.PNG", "x/c.jpg", "x/d.jpg", "e.jpg")
+    write(
+        {
+            "a.txt": "a cat\n\nnan\none cat\n",
+            "a.json": '{"caption": "not used"}',
+            "x/B.caption": "a dog",
+            "x/c.jpg.txt": "a cow",
+            "x/d.json": '{"captions": ["a hen", "one hen"]}',
+            "x/f.txt": "without an image",
+            "stats.csv": "",
+        }
+    )
+    pairs = read_caption_files(tmp_path)
+    assert captions(pairs) == {
+        "a.jpg": ["a cat", "one cat"],
+        "e.jpg": [],
+        "x/b.PNG": ["a dog"],
+        "x/c.jpg": ["a cow"],
+        "x/d.jpg": ["a hen", "one hen"],
+    }
+    assert pairs.unused == {"files that are no images (.txt 1, .csv 1)": 2}
+
+
+def test_caption_files_in_folders_of_their_own(tmp_path, draw, write):
+    draw("images/x/1.jpg", "images/2.jpg")
+    write({"text/x/1.txt": "a cat", "text/2.txt": "a dog", "text/1.txt": "of no image"})
+    pairs = read_caption_files(tmp_path)
+    assert captions(pairs) == {"images/2.jpg": ["a dog"], "images/x/1.jpg": ["a cat"]}
+    assert list(pairs.unused.values()) == [1]
+
+
+# --- Hugging Face's imagefolder -----------------------------------------------------------------------------------
+
+
+def test_metadata_in_folders_below(tmp_path, draw, write):
+    draw("train/1.jpg", "train/x/2.jpg", "train/3.jpg", "test/1.jpg")
+    write(
+        {
+            "train/metadata.jsonl": '{"file_name": "1.jpg", "text": "a cat"}\n'
+            '{"file_name": "x/2.jpg", "text": ["b", "c"]}',
+            "test/metadata.csv": "file_name,text,id\n1.jpg,a dog,7\n",
+        }
+    )
+    pairs = read_metadata(tmp_path)
+    assert captions(pairs) == {"test/1.jpg": ["a dog"], "train/1.jpg": ["a cat"], "train/x/2.jpg": ["b", "c"]}
+    assert pairs.unused == {"columns (id)": 1, "images without a row in the metadata": 1}
+    assert pairs.image(1).max() == 1
+
+
+# --- Folders by class ---------------------------------------------------------------------------------------------
+
+
+def test_what_is_outside_the_classes_is_counted(tmp_path, draw, write):
+    draw("1.jpg", "2.jpg", "beach/1.jpg", "hill/1.jpg", ".thumbs/1.jpg")
+    write({"sea/1.heic": "", "words.txt": "beach: beach\n"})
+    pairs = read_folders(tmp_path)
+    assert len(pairs) == 2
+    assert pairs.unused == {
+        "images outside the class folders": 2,
+        "folders without images": 1,
+        "files that are no images (.txt 1, .heic 1)": 2,
+    }
+    named = read_folders(tmp_path, tmp_path / "words.txt")
+    assert (len(named), named.unused[f"images in folders that {tmp_path}/words.txt does not list"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["train/cat/1.jpg", "val/cat/1.jpg"], "train"),  # splits
+        (["images/1.jpg"], "images"),
+        (["JPEGImages/1.jpg", "SegmentationClass/1.png"], "JPEGImages"),  # images and masks
+        (["00000/1.jpg", "00001/2.jpg"], "00000"),
+        (["n02123045/1.jpg"], "n02123045"),
+        (["wrapped/cat/1.jpg", "wrapped/dog/1.jpg"], "wrapped"),
+        (["animals/cat/1.jpg", "animals/dog/1.jpg", "sea/1.jpg"], "animals"),
+        (["1.jpg"], "1 image"),
+    ],
+)
+def test_folders_that_are_no_classes(tmp_path, draw, write, images, message):
+    draw(*images)
+    with pytest.raises(UserError, match=message) as error:
+        read_folders(tmp_path)
+    assert "\n" not in str(error.value)
+    if "/" in images[0]:
+        first = images[0].partition("/")[0]
+        write({"names.txt": f"{first}: cat\n"})  # names say that they are
+        assert captions(read_folders(tmp_path, tmp_path / "names.txt"))[images[0]] == ["a photo of a cat."]
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (["001.Black_Bird", "002.Red_Bird"], ["Black Bird", "Red Bird"]),
+        (["10_cat", "5_dog"], ["cat", "dog"]),
+        (["n01440764_tench"], ["tench"]),
+        (["3_wheeler", "car"], ["3 wheeler", "car"]),
+        (["train", "car"], ["car", "train"]),
+    ],
+)
+def test_numbers_before_class_names(tmp_path, draw, folders, names):
+    draw(*(f"{folder}/1.jpg" for folder in folders))
+    found = [caption for own in captions(read_folders(tmp_path)).values() for caption in own]
+    assert sorted(found) == sorted(f"a photo of a {name}." for name in names)
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path, draw):
+    draw("data/cat/1.jpg", "elsewhere/1.jpg")
+    (tmp_path / "data" / "dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "data" / "cat" / "up").symlink_to(tmp_path / "data", target_is_directory=True)
+    assert list(captions(read_folders(tmp_path / "data"))) == ["cat/1.jpg", "dog/1.jpg"]

@@ -1,0 +1,48 @@
+import pytest
+
+from pacl.data.image_paths import locate, similar_file
+from pacl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["a.jpg", "x/b.png"], ["a.jpg", "x/b.png"]),
+        (["x\\b.png", "a.jpg"], ["x/b.png", "a.jpg"]),
+        (["C:\\data\\photos\\x\\b.png", "C:\\data\\photos\\a.jpg"], ["x/b.png", "a.jpg"]),
+        (["/home/me/photos/x/b.png", "/home/me/photos/lost.png"], ["x/b.png", "lost.png"]),
+        (["photos/a.jpg"], ["a.jpg"]),
+        (["a", "x/b", "lost"], ["a.jpg", "x/b.png", "lost"]),
+        (["b"], ["x/b.png"]),
+        (["https://x.org/p/a.jpg?w=9#top", "https://x.org/c%20d.jpg"], ["a.jpg", "c d.jpg"]),
+        (["https://x.org/c%20d.jpg"], ["c d.jpg"]),
+    ],
+)
+def test_names_written_elsewhere(tmp_path, draw, names, found):
+    draw("a.jpg", "x/b.png", "c d.jpg")
+    folder, captions = locate(tmp_path / "t.csv", None, {name: [name] for name in names})
+    assert folder == tmp_path
+    assert captions == dict(zip(found, ([name] for name in names), strict=True))
+
+
+def test_absolute_paths(tmp_path, draw):
+    draw("deep/a.jpg")
+    path = str(tmp_path / "deep" / "a.jpg")
+    assert locate(tmp_path / "t.csv", None, {path: ["x"]})[1] == {path: ["x"]}
+
+
+def test_two_names_of_one_file_are_refused(tmp_path, draw):
+    draw("a.jpg")
+    with pytest.raises(UserError, match=r"p/a\.jpg and q/a\.jpg"):
+        locate(tmp_path / "t.csv", None, {"p/a.jpg": ["x"], "q/a.jpg": ["y"]})
+
+
+def test_another_suffix_or_case_is_named(tmp_path, draw):
+    draw("a.jpg")
+    for name in ("a.png", "A.JPG"):
+        assert similar_file(tmp_path / name) == tmp_path / "a.jpg"
+        with pytest.raises(UserError, match=r"a\.jpg"):
+            locate(tmp_path / "t.csv", None, {name: ["x"]})
+    assert similar_file(tmp_path / "b.jpg") is None
+    with pytest.raises(UserError, match="download"):
+        locate(tmp_path / "t.csv", None, {"https://x.org/b.jpg": ["x"]})
