@@ -67,7 +67,8 @@ def test_the_python_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("pacl/photos/demo.jpg", "pacl/bundled/demo.jpg"):
         (tmp_path / name).parent.mkdir(parents=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "pacl/photos/demo.jpg", tmp_path / "photo.jpg")
+    for name in ("photo.jpg", "cat.jpg"):
+        shutil.copy(ROOT / "pacl/photos/demo.jpg", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for code in blocks(path.read_text(encoding="utf-8"), "python"):
