@@ -7,6 +7,7 @@ replaced by attention whose weights come from that second tower, the proxy. Noth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,10 @@ class ProxyTower(ImageTower):
         own_mean, own_std = _mean_and_std(proxy)
         self.register_buffer("scale", std / own_std, persistent=False)  # CLIP's normalisation -> the proxy's
         self.register_buffer("shift", (mean - own_mean) / own_std, persistent=False)
+
+    def sampled_positions(self, how: str) -> AbstractContextManager[None]:
+        """Of CLIP; the proxy's are sampled as its own library does it."""
+        return self.clip.sampled_positions(how)
 
     @property
     def projection(self) -> Tensor | None:
