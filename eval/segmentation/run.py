@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING
 from eval.common.command import add_model, check_least, load, new_parser
 from eval.common.folders import own_folder
 from eval.common.processes import Processes, processes
+from eval.common.progress import tracked
 from eval.segmentation.arguments import add_data
 from eval.segmentation.protocol import PROTOCOLS
-from eval.segmentation.registry import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.selection import ARITHMETIC, Selection, select
 from pacl.cli.messages import memory_advice
 from pacl.cli.settings import add_settings, given_settings
@@ -103,6 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with processes() as ranks:
         args.device = ranks.device(args.device)
         with ranks.together():
+            if ranks.rank == 0:
+                for selection in selections:
+                    check_labels(selection, args.workers)
             models = methods(load(args), args.method)
         for selection in selections:
             measure_benchmark(selection, models, args, ranks)
@@ -179,6 +184,26 @@ def measure_benchmark(
         )  # fmt: skip
     if ranks.rank == 0:
         report(selection, out, bench, gather(bench, out / PARTS), args.model, ranks.count, figures=not args.no_figures)
+
+
+def check_labels(selection: Selection, workers: int) -> None:
+    """Read all masks, and warn of what is odd about them.
+
+    Raises:
+        UserError: a mask or an image's header cannot be read, sizes differ, or a value is no class.
+    """
+    from eval.common.command import warn
+    from eval.segmentation.label_check import check, problems, warnings
+
+    folder = selection.folders[0]
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        title, total = f"masks of {selection.name}", len(folder)
+        findings = check(folder, lambda one, files: tracked(pool.map(one, files), title, total))
+    if found := problems(folder, findings):
+        more = f" (and {len(found) - 1:,} more problems)" if len(found) > 1 else ""
+        raise UserError(f"{selection.name}: {found[0]}{more}")
+    for line in warnings(folder, findings, own=selection.benchmark.name == CUSTOM):
+        warn(PROG, f"{selection.name}: {line}")
 
 
 def warn_of_names(models: dict[str, PACL], selection: Selection) -> None:

@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-
 PUBLISHED_MARGIN = 0.1
 """Patches that SCLIP, NACLIP, ClearCLIP and ProxyCLIP add to the n of a grid before they interpolate position
-embeddings by the factor (n + 0.1) / native n. They do so against rounding; it shifts the last patch by up to a tenth."""
+embeddings by the factor (n + 0.1) / native n, against rounding. The last patch moves by up to a tenth."""
 
 
 @dataclass(frozen=True)
