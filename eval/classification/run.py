@@ -15,7 +15,7 @@ data sets: imagenet, imagenet_v2, imagenet_a, imagenet_r, imagenet_sketch, food1
 eurosat, caltech101, cifar10, cifar100, and custom: a folder for each class, in test/ and train/ if there are such
 parts. A file of names has a line for each class: "words=folder", or words alone in the order of the folders.
 
-Without --out each command has folders of its own, out/classification/DATASET-DIGEST, and the same command again
+Without --out each command has folders of its own, out/classification/DATASET-MODEL, and the same command again
 replaces its results. Features for probes are cached for all of them in out/classification/features (with --out: in
 DIR/features).
 """

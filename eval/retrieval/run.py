@@ -9,7 +9,7 @@ captions are used without a template. A negative with the score of a positive ra
     python -m eval.retrieval coco --data coco --first_stage 128
     python -m eval.retrieval custom --data captions.csv
 
-Without --out each command has a folder of its own, out/retrieval/DATASET-DIGEST, and the same command again replaces
+Without --out each command has a folder of its own, out/retrieval/DATASET-MODEL, and the same command again replaces
 its results.
 
 Memory beyond the model: patch embeddings are in a temporary file in that folder (half precision: 1 GB for 5,000
