@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from eval.common.command import warn
+from eval.common.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError
 
@@ -109,6 +112,29 @@ Mapper = Callable[[Callable[[tuple[str, Path, Path]], Finding], Sequence[tuple[s
 def check(folder: MaskFolder, run: Mapper = map, *, decode: bool = False) -> list[Finding]:
     """Check all files of a folder; ``run`` is a ``map``, in several processes or with a progress bar."""
     return list(run(partial(check_one, folder=folder, decode=decode), folder.files))
+
+
+def inspect(prog: str, name: str, folder: MaskFolder, *, own: bool, workers: int = 1) -> None:
+    """Check the labels of a benchmark before a command measures it, and print its `warnings`.
+
+    Args:
+        prog: the command.
+        name: the benchmark.
+        folder: its images and masks.
+        own: see `warnings`.
+        workers: threads that read masks.
+
+    Raises:
+        UserError: a mask or an image's header cannot be read, sizes differ, or a value is no class.
+    """
+    title, total = f"masks of {name}", len(folder)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        findings = check(folder, lambda one, files: tracked(pool.map(one, files), title, total))
+    if found := problems(folder, findings):
+        more = f" (and {len(found) - 1:,} more problems)" if len(found) > 1 else ""
+        raise UserError(f"{name}: {found[0]}{more}")
+    for line in warnings(folder, findings, own=own):
+        warn(prog, f"{name}: {line}")
 
 
 def problems(folder: MaskFolder, findings: Sequence[Finding]) -> list[str]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from eval.common.folders import own_folder
 from eval.common.processes import Processes, processes
 from eval.common.progress import tracked
 from eval.segmentation.arguments import add_data
+from eval.segmentation.label_check import inspect
 from eval.segmentation.protocol import PROTOCOLS
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.selection import ARITHMETIC, Selection, select
@@ -108,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ranks.together():
             if ranks.rank == 0:
                 for selection in selections:
-                    check_labels(selection, args.workers)
+                    own = selection.benchmark.name == CUSTOM
+                    inspect(PROG, selection.name, selection.folders[0], own=own, workers=args.workers)
             models = methods(load(args), args.method)
         for selection in selections:
             measure_benchmark(selection, models, args, ranks)
@@ -195,26 +196,6 @@ def folder_of(selection: Selection, args: argparse.Namespace, settings: dict[str
         return Path(args.out / selection.name)
     few = [f"{len(selection.folders[0])}-images"] if args.limit else []
     return own_folder(OUT, [selection.name, Path(selection.protocols[0].name).stem, args.model, *few], settings)
-
-
-def check_labels(selection: Selection, workers: int) -> None:
-    """Read all masks, and warn of what is odd about them.
-
-    Raises:
-        UserError: a mask or an image's header cannot be read, sizes differ, or a value is no class.
-    """
-    from eval.common.command import warn
-    from eval.segmentation.label_check import check, problems, warnings
-
-    folder = selection.folders[0]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        title, total = f"masks of {selection.name}", len(folder)
-        findings = check(folder, lambda one, files: tracked(pool.map(one, files), title, total))
-    if found := problems(folder, findings):
-        more = f" (and {len(found) - 1:,} more problems)" if len(found) > 1 else ""
-        raise UserError(f"{selection.name}: {found[0]}{more}")
-    for line in warnings(folder, findings, own=selection.benchmark.name == CUSTOM):
-        warn(PROG, f"{selection.name}: {line}")
 
 
 def embed_names(models: dict[str, PACL], selection: Selection) -> None:

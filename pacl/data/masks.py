@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from pacl.data.mask_names import missing_masks
 from pacl.data.mask_palette import classes_of, packed, read_palette, unpacked
@@ -126,13 +127,13 @@ class MaskFolder:
         if missing := [name for name in names if name not in images]:
             raise UserError(f"{self.images} lacks {_some(missing, 'image')} that {self.only} lists")
         files = [(name, images[name], self._mask(name)) for name in names[: self.limit]]
-        if missing := {name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not mask.is_file()}:
-            some = len(missing) < len(files)
-            why = self._why_missing({name: images[name] for name in missing})
+        if lost := {name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not mask.is_file()}:
+            some = len(lost) < len(files)
+            why = self._why_missing({name: images[name] for name in lost})
             if why is not None and not some:
                 raise why
             raise UserError(
-                f"{self.masks} lacks {_some(list(missing.values()), 'mask')} of images in {self.images}"
+                f"{self.masks} lacks {_some(list(lost.values()), 'mask')} of images in {self.images}"
                 + (f" ({why})" if why else "")
                 + ("; to use only the others, set partial" if some else "")
             )
@@ -255,13 +256,12 @@ def read_colours(path: str | Path) -> np.ndarray:
         UserError: the file is missing, broken, or not a PNG.
     """
     with _opened(path) as image:
-        if image.mode == "P":
-            image = image.convert("RGBA")
-        return np.asarray(image.convert("RGB"))
+        plain = image.convert("RGBA") if image.mode == "P" else image
+        return np.asarray(plain.convert("RGB"))
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _opened(path: str | Path) -> Iterator[ImageFile]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
             yield image
