@@ -78,7 +78,7 @@ def measured(
         recall, scoring = found[plan.method]
         scores = {f"i2t R@{k}": 100 * value for k, value in recall.image_to_text.items()}
         scores |= {f"t2i R@{k}": 100 * value for k, value in recall.text_to_image.items()}
-        details = {
+        details: dict[str, Any] = {
             "captions": len(texts),
             "captions longer than the text tower reads": too_long,
             "pictures without a caption": sum(not own for own in captions.captions),
