@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,8 @@ class ColourModel(nn.Module):
         self.centre = None  # not calibrated
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
-            device=self.device, image=SimpleNamespace(bf16_on_cpu=False), patch_tokens_of=self.patch_tokens_of,
+            device=self.device, image=SimpleNamespace(bf16_on_cpu=False, sampled_positions=nullcontext),
+            patch_tokens_of=self.patch_tokens_of,
             text=SimpleNamespace(familiar=None), vocabulary=None,
         )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []

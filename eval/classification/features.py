@@ -9,10 +9,9 @@ the square images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.classification.image_sets import ImageSet
+from eval.common.progress import tracked
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.model import PACL
@@ -33,7 +33,6 @@ from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.open_clip_towers import ViTTower
 from pacl.prompts import fill
 
-Item = TypeVar("Item")
 KINDS = ("pooled", "patches")
 TEXT_BATCH = 640  # texts (prompts in templates) that are encoded at a time
 
@@ -126,15 +125,6 @@ def load_squares(squares: SquareImages, model: PACL, loading: Loading, name: str
         if error := next(filter(None, errors), None):
             raise UserError(f"{name}: {error}")
         yield pixels.to(model.device)
-
-
-def tracked(items: Iterable[Item], title: str) -> Iterable[Item]:
-    """Iterate over the items; shows a progress bar if standard error is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, title, console=console, transient=True, disable=not console.is_terminal)
 
 
 @torch.inference_mode()

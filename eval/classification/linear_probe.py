@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.classification.features import cached_features, tracked
+from eval.classification.features import cached_features
 from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, Setup
+from eval.common.progress import tracked
 from eval.common.result import Result
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.accuracy import accuracies, count_ranks

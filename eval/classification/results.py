@@ -110,6 +110,8 @@ def summary(results: Sequence[Result]) -> Table:
     names = [result.dataset for result in results]
     sections = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
     caption = f"percent; bold: the score that the literature reports, {INTERVALS}"
+    models = dict.fromkeys(f"model {model_text(result.model)}" for result in results)
+    caption = "\n".join([caption, *models])
     return terminal_table(HEADER, rows, NUMERIC, caption=caption, sections=sections)
 
 

@@ -16,9 +16,9 @@ eurosat, caltech101, cifar10, cifar100 and custom, which is one folder per class
 ROOT/test and ROOT/train. The file for --names has one line per class: "words=folder", or only words, in the order of
 the folders.
 
-Results go to out/classification/DATASET-DIGEST, where the digest depends on the settings, or with --out to DIR/DATASET.
-Running the same command again replaces its results. The features for probes are cached in out/classification/features,
-or with --out in DIR/features.
+Without --out each command has folders of its own, out/classification/DATASET-MODEL, and the same command again
+replaces its results. Features for probes are cached for all of them in out/classification/features (with --out: in
+DIR/features).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def add_folder(parser: argparse.ArgumentParser, base: Path) -> None:
     """``--out`` and ``--overwrite``, see `eval.common.folders.results_folder`."""
     parser.add_argument(
         "--out", metavar="DIR", type=Path,
-        help=f"results go to DIR/DATASET (default: to a folder of this command's own, {base}/DATASET-DIGEST)",
+        help=f"results go to DIR/DATASET (default: to a folder of this command's own, {base}/DATASET-MODEL)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
 

@@ -1,16 +1,20 @@
 """Output folders of the evaluation commands, and how they keep results of different settings apart.
 
-Without ``--out`` each command has a folder of its own, whose name ends in a digest of all settings that decide the
-numbers: the same command finds its folder again. In a folder of ``--out``, results of other settings are never replaced
-unless the user says so.
+Without ``--out`` each command has a folder of its own, such as ``voc20-sclip-bundled``. A file in it states all
+settings that decide the numbers: the same command finds its folder again, and other settings get
+``voc20-sclip-bundled-2``. In a folder of ``--out``, results of other settings are never replaced unless the user says
+so.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,27 +23,61 @@ from eval.common.result import RESULTS, Result, read_results
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder
 
-DIGITS = 8  # hexadecimal digits in a folder's name
+OWNER = ".settings.json"  # settings that a folder belongs to
+LONGEST = 40  # characters of a word in a folder's name
 RUN = "run.json"
 PARTS = "parts"
 SHOWN = 4  # differences in a message
 BRIEF = 40  # characters of a value in a message
 
 
-def own_folder(base: Path, name: str, settings: dict[str, Any]) -> Path:
-    """The folder of one command's results, ``base/NAME-1a2b3c4d``; it is not created.
+def own_folder(base: Path, words: Sequence[str], settings: dict[str, Any]) -> Path:
+    """Find or create the folder of one command's results: the first of ``base/WORDS``, ``base/WORDS-2``, ... that
+    belongs to these settings or does not exist.
 
     Args:
-        base: parent of the folders of all such commands.
-        name: the data set.
+        base: parent of the folders of all such commands; it is created, too.
+        words: what tells the settings to a reader, such as the data set and the model.
         settings: everything that decides the numbers, in any order, as JSON values and paths; file names need not be
             UTF-8.
 
     Raises:
         TypeError: a value is neither.
+        ArgumentError: ``out``: the folder cannot be created.
     """
-    text = json.dumps(settings, sort_keys=True, default=_path)  # (ASCII, so that any file name can be hashed)
-    return base / f"{name}-{hashlib.sha256(text.encode('ascii')).hexdigest()[:DIGITS]}"
+    text = json.dumps(settings, sort_keys=True, indent=1, default=_path)  # (ASCII, for any file name)
+    make_folder(base)
+    name = readable(words)
+    for number in itertools.count(1):
+        folder = base / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            _claim(folder, text)
+        try:
+            if (folder / OWNER).read_text(encoding="ascii") == text:
+                return folder
+        except (OSError, UnicodeDecodeError):
+            pass  # of somebody else
+    raise AssertionError("unreachable")
+
+
+def readable(words: Sequence[str]) -> str:
+    """Words, such as names of models, as a folder's name: ``voc20-sclip-ViT-B-16-openai``."""
+    short = (str(word).rpartition(":")[2] if ":" in str(word) else str(word) for word in words)
+    plain = (re.sub(r"[^A-Za-z0-9_.+]+", "-", word).strip("-.") for word in short)
+    return "-".join(word[-LONGEST:].strip("-.") for word in plain if word) or "results"
+
+
+def _claim(folder: Path, text: str) -> None:
+    """Create a folder with its `OWNER` in one step, so that two processes never share one; it may come too late."""
+    try:
+        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+        aside.chmod(0o755)
+        (aside / OWNER).write_text(text, encoding="ascii")
+        aside.rename(folder)
+    except OSError as error:
+        if not folder.exists():
+            raise ArgumentError("out", folder, f"cannot be created ({error.strerror})") from None
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _path(value: object) -> str:
@@ -62,7 +100,9 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
     """
     name, settings = planned[0].dataset, [_settings(result) for result in planned]
     if out is None:
-        return make_folder(own_folder(base, name, {"results": settings}))
+        first = planned[0]
+        words = [name, str(first.model.get("name", "")), *([f"{first.images}-images"] if first.partial else [])]
+        return own_folder(base, words, {"results": settings})
     folder = make_folder(out / name)
     if (folder / RESULTS).is_file() and not overwrite:
         old = [_settings(result) for result in read_results(folder / RESULTS)]

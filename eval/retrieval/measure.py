@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.classification.features import Loading, SquareImages, embed, load_squares, tracked
+from eval.classification.features import Loading, SquareImages, embed, load_squares
+from eval.common.progress import tracked
 from eval.retrieval import RERANKED
 from eval.retrieval.caption_sets import CaptionSet
 from pacl.errors import UserError
@@ -24,6 +25,7 @@ from pacl.metrics.retrieval import Recalls, recalls, reranked_recalls, score_all
 from pacl.models.model import PACL
 
 KS = (1, 5, 10)
+TEXTS = 640  # captions between two steps of the progress bar
 ROWS = 64  # images whose phi with all captions is computed at a time
 
 
@@ -70,6 +72,8 @@ def encode(model: PACL, captions: CaptionSet, methods: Sequence[str], loading: L
                 shape = tuple(patches.shape[1:])
                 scratch.write(patches.half().cpu().numpy().tobytes())
         texts = captions.texts()[0]
+        for start in tracked(range(0, len(texts), TEXTS), "captions"):
+            model.clip.encode_text(texts[start : start + TEXTS])  # kept, for the two lines that follow
         return Encoded(
             torch.cat(pooled),
             model.clip.encode_text(texts).cpu(),

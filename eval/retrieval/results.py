@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def measured(
     results = []
     for plan in plans:
         recall, scoring = found[plan.method]
-        details = {
+        details: dict[str, Any] = {
             "captions": len(texts),
             "captions longer than the text tower reads": too_long,
             "pictures without a caption": sum(not own for own in captions.captions),
@@ -98,8 +99,28 @@ def measured(
             "scoring_seconds": scoring,
             "peak_memory_mb": peak_memory(model.device) / 2**20,  # memory-mapped files included
         }
+        details["chance"] = chance(captions.texts()[1], len(captions.source), list(recall.image_to_text))
         results.append(dataclasses.replace(plan, scores=recall.percent(), details=details, speed=speed))
     return results
+
+
+def chance(owners: Sequence[int], images: int, ks: Sequence[int]) -> dict[str, float]:
+    """Expected scores of a random order, in percent, under the names of the scores.
+
+    Args:
+        owners: the image of each caption.
+        images: number of images.
+        ks: of the recalls.
+    """
+    texts, each = len(owners), Counter(owners)  # images without a caption are no queries
+
+    def missed(own: int, k: int) -> float:
+        """Probability that none of an image's captions is among the k best."""
+        return math.comb(texts - own, k) / math.comb(texts, k) if k <= texts else 0.0
+
+    found = {f"i2t R@{k}": 100 * sum(1 - missed(own, k) for own in each.values()) / len(each) for k in ks}
+    found |= {f"t2i R@{k}": 100 * min(1.0, k / images) for k in ks}
+    return {**found, "mean recall": sum(found.values()) / len(found)}
 
 
 # --- Tables -------------------------------------------------------------------------------------------
@@ -107,10 +128,12 @@ def measured(
 
 def headline(result: Result) -> str:
     """Data set and model of the results, in one line."""
+    name, clip = result.model["name"], result.model["clip"]
+    named = name if clip == name else f"{name} ({clip})"
     whole = "" if not result.partial else f" of {result.full}"
     return (
         f"{result.dataset} {result.split}, {result.images}{whole} images, {result.details['captions']} captions "
-        f"({result.protocol['annotations']}), {result.model['clip']}, dense variant {result.model['dense']}"
+        f"({result.protocol['annotations']}), model {named}, dense variant {result.model['dense']}"
     )
 
 
@@ -132,11 +155,14 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result]) -> list[list[str]]:
-    """Cells of the table: the header, and one row per method."""
+    """Cells of the table: the header, one row per method, and what a random order would score."""
     rows = [["method", *results[0].scores, *RANKS]]
     for result in results:
         candidates = result.protocol.get("first_stage")
         title = result.method if candidates is None else f"{result.method} ({candidates} candidates)"
         scores = (f"{value:.1f}" for value in result.scores.values())
         rows.append([title, *scores, *(f"{result.details[rank]:g}" for rank in RANKS)])
+    level = results[0].details.get("chance") or {}
+    if level:
+        rows.append(["chance", *(f"{level[score]:.1f}" for score in results[0].scores), *("" for _ in RANKS)])
     return rows

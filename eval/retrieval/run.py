@@ -11,8 +11,8 @@ captions. Captions are used without templates. A negative with the same score as
     python -m eval.retrieval coco --data coco --first_stage 128
     python -m eval.retrieval custom --data captions.csv
 
-Results go to out/retrieval/DATASET-DIGEST, where the digest depends on the settings, or with --out to DIR/DATASET.
-Running the same command again replaces its results.
+Without --out each command has a folder of its own, out/retrieval/DATASET-MODEL, and the same command again replaces
+its results.
 
 Memory: patch embeddings are written to a temporary file in this folder in half precision (1 GB for 5,000 images with
 ViT-B/16). The scores of all images with all captions are in memory (0.5 GB for 5,000 images with 25,000 captions).

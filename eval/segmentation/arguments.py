@@ -30,6 +30,17 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="mask values to ignore (default: 255)",
     )
     group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first class (default: 0)")
+    group.add_argument(
+        "--image_ending", metavar="TEXT", help="end of the images' names, such as _img.jpg (default: any suffix)"
+    )
+    group.add_argument(
+        "--mask_ending", metavar="TEXT", default=".png",
+        help="end of the masks' names in its place, such as _mask.png (default: .png)",
+    )  # fmt: skip
+    group.add_argument(
+        "--palette", metavar="FILE",
+        help="names and colours, such as CVAT's labelmap.txt, of masks whose colours stand for classes",
+    )  # fmt: skip
     group.add_argument("--has_background", action="store_true", help='the first name is "none of the other classes"')
 
 
@@ -50,6 +61,9 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
             ignore=tuple(args.ignore),
             offset=args.offset,
             background=args.has_background,
+            image_ending=args.image_ending,
+            mask_ending=args.mask_ending,
+            palette=args.palette,
         )
     if name not in BENCHMARKS:
         raise UserError(f"no benchmark {name}: choose from {', '.join((*BENCHMARKS, CUSTOM))}")

@@ -33,6 +33,7 @@ class Benchmark:
         label_map: table of `eval.segmentation.label_maps` that converts the published labels to masks; None: the
             published labels are scored.
         names: file of class names that replaces the lists in ``eval/segmentation/names``.
+        palette: file with the colours of the classes; None: masks hold class indices.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Benchmark:
     offset: int = 0
     label_map: np.ndarray | None = field(default=None, repr=False, compare=False)
     names: str | None = None
+    palette: str | None = None
 
     def open(
         self,
@@ -85,13 +87,16 @@ class Benchmark:
             image_ending=self.layout.image_ending,
             mask_ending=self.layout.mask_ending,
             partial=partial,
+            palette=self.palette,
         )
         if self.classes is not None and len(folder.labels) != self.classes:
             first = ", the background first" if self.background else ""
             raise UserError(f"{folder.names} has {len(folder.labels)} classes, {self.name} has {self.classes}{first}")
         try:
-            _ = folder.files
+            _ = folder.files, folder.classes
         except UserError as error:
+            if not self.source:  # of the user's own: an error that names an argument stays one
+                raise
             raise UserError(f"{self.name}: {error}{self._advice_about_masks(data, split, found)}") from None
         return folder
 

@@ -26,7 +26,11 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
     made = made_with(bench.device.type)
     return {
         "pictures": files_digest(path for _, image, mask in folder.files for path in (image, mask)),
-        "masks": {"ignore": list(folder.ignore), "offset": folder.offset},
+        "masks": {
+            "ignore": list(folder.ignore),
+            "offset": folder.offset,
+            **({"palette": {name: list(colour) for colour, name in folder.colours.items()}} if folder.palette else {}),
+        },
         "rows": [
             {
                 "method": row.method,

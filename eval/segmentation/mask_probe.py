@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from eval.common.command import add_model, load, new_parser
 from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.label_check import inspect
 from eval.segmentation.patch_labels import majorities
-from eval.segmentation.registry import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import run_verb
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
@@ -116,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
     if len(folder) < 2:
         raise UserError(f"{args.benchmark}: {len(folder)} photos; a probe needs two halves")
+    inspect("eval.segmentation.mask_probe", args.benchmark, folder, own=args.benchmark == CUSTOM)
     model = load(args)
     found = scores(measure(model, folder, SegmenterSettings(size=args.size, scales=(1.0,), precision=args.precision)))
     print(

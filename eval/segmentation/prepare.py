@@ -11,7 +11,8 @@ it stopped. With --out, masks are written to the same layout in another folder, 
 with --data ROOT2.
 
 Checks: the number of images; that every image and mask can be read and they have the same size; that masks hold only
-values of the data set. The exit code is 1 if something is wrong, else 0.
+values of the data set. Lines with "wrong:" are mistakes, and the exit code is then 1, else 0. Lines with "odd:" say
+what may be a mistake, such as a class that no mask shows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -29,9 +30,13 @@ import numpy as np
 from PIL import Image
 
 from eval.common.command import new_parser
+from eval.common.tables import terminal_table
 from eval.segmentation import label_maps
 from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.benchmark import Benchmark
+from eval.segmentation.label_check import Finding, check_one
+from eval.segmentation.label_check import problems as find_problems
+from eval.segmentation.label_check import warnings as find_warnings
 from eval.segmentation.layout import FileLayout, Locations, make_writable_folder
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import one_line, run_verb
@@ -87,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UserError:
             raise error from None
         problems.append(lacking or str(error))
-    findings = check(folder, args.workers)
-    problems += [finding.problem for finding in findings if finding.problem]
+    findings = check_all(folder, args.workers)
+    problems += find_problems(folder, findings)
     full = benchmark.full.get(split)
     if full is not None and len(findings) > full:
         problems.append(f"{folder.images} has {len(findings):,} images with masks, {split} has {full:,}")
@@ -97,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wrong: {problem}")
     if len(problems) > SHOWN:
         print(f"wrong: and {len(problems) - SHOWN:,} more")
+    for warning in find_warnings(folder, findings, own=benchmark.name == CUSTOM):
+        print(f"odd: {warning}")
     return 1 if problems else 0
 
 
@@ -224,65 +231,35 @@ def _convert_one(pair: tuple[Path, Path], table: np.ndarray) -> str | None:
 # --- Check ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Result of the check of one image and its mask.
-
-    Attributes:
-        size: width and height of the mask.
-        pixels: int64 [C + 1]: number of pixels of each class, and of pixels that are not scored.
-        problem: description of the problem, or None; with a problem, the others are not set.
-    """
-
-    size: tuple[int, int] = (0, 0)
-    pixels: np.ndarray | None = None
-    problem: str | None = None
-
-
-def _check_one(file: tuple[str, Path, Path], folder: MaskFolder) -> Finding:
-    try:
-        item = folder.read(*file)
-        item.image()
-    except UserError as error:
-        return Finding(problem=str(error))
-    classes = len(folder.labels)
-    counted = np.where(item.mask < 0, classes, item.mask)  # [H, W]
-    height, width = item.mask.shape
-    return Finding((width, height), np.bincount(counted.ravel(), minlength=classes + 1))
-
-
-def check(folder: MaskFolder, workers: int) -> list[Finding]:
+def check_all(folder: MaskFolder, workers: int) -> list[Finding]:
     """Read every image and mask of a folder."""
     bare = replace(folder)  # without the cached list of files, which is long and would be sent with every item
-    return list(track(partial(_check_one, folder=bare), folder.files, workers, "Checking"))
+    return list(track(partial(check_one, folder=bare, decode=True), folder.files, workers, "Checking"))
 
 
 def report(benchmark: Benchmark, split: str, folder: MaskFolder, findings: Sequence[Finding]) -> None:
     """Print a summary of a folder."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{benchmark.name} {split}: {benchmark.title}", title_justify="left", show_header=False)
     full = benchmark.full.get(split)
     number = f"{len(findings):,}"
     if full is not None:
         number += f" of {full:,}" + (": a sample" if len(findings) < full else "")
-    table.add_row("images", number)
+    rows = [("images", number)]
     good = [finding for finding in findings if finding.pixels is not None]
     if good:
         widths, heights = zip(*(finding.size for finding in good), strict=True)
-        table.add_row("width", f"{min(widths)} to {max(widths)}")
-        table.add_row("height", f"{min(heights)} to {max(heights)}")
+        rows += [("width", f"{min(widths)} to {max(widths)}"), ("height", f"{min(heights)} to {max(heights)}")]
         pixels = np.sum([x for finding in good if (x := finding.pixels) is not None], axis=0)  # [C + 1]
         scored = pixels[:-1].sum()
-        table.add_row("not scored", f"{pixels[-1] / pixels.sum():.1%} of the pixels")
+        rows.append(("not scored", f"{pixels[-1] / max(1, pixels.sum()):.1%} of the pixels"))
         names = [label.name for label in folder.labels]
-        table.add_row("classes", f"{np.count_nonzero(pixels[:-1])} of {len(names)} occur")
+        rows.append(("classes", f"{np.count_nonzero(pixels[:-1])} of {len(names)} occur"))
         most = [i for i in np.argsort(-pixels[:-1], kind="stable")[:MOST] if pixels[i]]
-        table.add_row("most", ", ".join(f"{names[i]} {pixels[i] / scored:.1%}" for i in most))
+        rows.append(("most", ", ".join(f"{names[i]} {pixels[i] / scored:.1%}" for i in most)))
         if absent := [name for name, count in zip(names, pixels, strict=False) if not count]:
-            table.add_row("absent", ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else ""))
-    Console().print(table)
+            rows.append(("absent", ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")))
+    Console(highlight=False).print(terminal_table(("", ""), rows, title=f"{benchmark.name} {split}: {benchmark.title}"))
 
 
 if __name__ == "__main__":

@@ -126,6 +126,8 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     changes = {key: value for key, value in (changes or {}).items() if background or key != "background"}
     if changes.get("window") is not None and "window_step" not in changes:
         changes["window_step"] = None  # the protocol's step belongs to its own window
+    if changes.get("accumulate") == "patch" and "remainder" not in changes:
+        changes["remainder"] = "resize"  # one patch grid has no remainder
     before = {**vars(protocol), **vars(protocol.settings)}
     changed = tuple(sorted(key for key, value in changes.items() if key != "names" and before[key] != value))
     return _build({**before, **changes, "changed": changed})

@@ -193,6 +193,7 @@ def custom(
     background: bool = False,
     image_ending: str | None = None,
     mask_ending: str = ".png",
+    palette: str | Path | None = None,
 ) -> Benchmark:
     """A benchmark of your own: a folder of images, a folder of masks and a file of class names. Open it with ".".
 
@@ -206,6 +207,7 @@ def custom(
         background: Whether the first name is "none of the other classes".
         image_ending: End of the images' file names; None: a dot and any suffix.
         mask_ending: What replaces it in the masks' file names.
+        palette: File with the colours of the classes, for colour masks (see `pacl.data.mask_palette`).
     """
     return Benchmark(
         name=CUSTOM,
@@ -226,4 +228,5 @@ def custom(
         ignore=ignore,
         offset=offset,
         names=str(names),
+        palette=None if palette is None else str(palette),
     )

@@ -18,14 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eval.common.command import add_model, check_least, load, new_parser
 from eval.common.folders import own_folder
 from eval.common.processes import Processes, processes
+from eval.common.progress import tracked
 from eval.segmentation.arguments import add_data
+from eval.segmentation.label_check import inspect
 from eval.segmentation.protocol import PROTOCOLS
-from eval.segmentation.registry import BENCHMARKS
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.selection import ARITHMETIC, Selection, select
 from pacl.cli.messages import memory_advice
 from pacl.cli.settings import add_settings, given_settings
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 PROG = "eval.segmentation"
 OUT = Path("out/segmentation")
+TEXTS = 640  # texts between two steps of a progress bar
 TRAINED = "pacl"
 """The method that is the model's own head, where it was trained; all others are CLIP's projection without training."""
 
@@ -102,6 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with processes() as ranks:
         args.device = ranks.device(args.device)
         with ranks.together():
+            if ranks.rank == 0:
+                for selection in selections:
+                    own = selection.benchmark.name == CUSTOM
+                    inspect(PROG, selection.name, selection.folders[0], own=own, workers=args.workers)
             models = methods(load(args), args.method)
         for selection in selections:
             measure_benchmark(selection, models, args, ranks)
@@ -158,15 +165,17 @@ def measure_benchmark(
             doing = f"{len(folder):,} images, {texts:,} names in templates {templates}"
             print(f"{selection.name}: {doing}", file=sys.stderr)
             warn_of_names(models, selection)
+        embed_names(models, selection)
         bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
         bench.run = run_digest(settings)
-        out = args.out / selection.name if args.out else own_folder(OUT, selection.name, settings)
         if ranks.rank == 0:
+            out = folder_of(selection, args, settings)
             make_folder(out)
             start_run(out, settings, args.overwrite)
             if any((out / PARTS).glob("*.npz")):
                 print(f"{selection.name}: resumes from the counts of this run in {out}", file=sys.stderr)
+    out = folder_of(selection, args, settings)  # the first process has created it
     with (
         ranks.together(),
         memory(),
@@ -178,6 +187,27 @@ def measure_benchmark(
         )  # fmt: skip
     if ranks.rank == 0:
         report(selection, out, bench, gather(bench, out / PARTS), args.model, ranks.count, figures=not args.no_figures)
+
+
+def folder_of(selection: Selection, args: argparse.Namespace, settings: dict[str, Any]) -> Path:
+    """The folder of a benchmark's results, see `eval.common.folders`."""
+    if args.out:
+        return Path(args.out / selection.name)
+    few = [f"{len(selection.folders[0])}-images"] if args.limit else []
+    return own_folder(OUT, [selection.name, Path(selection.protocols[0].name).stem, args.model, *few], settings)
+
+
+def embed_names(models: dict[str, PACL], selection: Selection) -> None:
+    """Embed the names in all templates, with a progress bar: there may be 80,000 texts. Embeddings are kept."""
+    from pacl.prompts import fill, get_templates
+
+    clip = next(iter(models.values())).clip
+    for protocol, folder in zip(selection.protocols, selection.folders, strict=True):
+        templates = get_templates(protocol.settings.templates)
+        prompts = list(dict.fromkeys(prompt for label in folder.labels for prompt in label.prompts))
+        step = max(1, TEXTS // len(templates))
+        for start in tracked(range(0, len(prompts), step), f"names of {selection.name}"):
+            clip.encode_text([fill(template, p) for p in prompts[start : start + step] for template in templates])
 
 
 def warn_of_names(models: dict[str, PACL], selection: Selection) -> None:

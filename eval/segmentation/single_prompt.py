@@ -27,8 +27,10 @@ from rich.console import Console
 from rich.progress import track
 
 from eval.common.command import add_model, load, new_parser
+from eval.common.tables import terminal_table
 from eval.segmentation.arguments import add_data, find_benchmark
-from eval.segmentation.registry import BENCHMARKS
+from eval.segmentation.label_check import inspect
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
@@ -123,21 +125,20 @@ def measure(
 
 def print_photos(found: Sequence[Found]) -> None:
     """A line for each rule and name, and the mean of each rule over the names that some image shows."""
-    print(f"{'background':<14} {'name':<16} photos  IoU >= 0.5  mean IoU  others  under {ABSENT:.0%}")
+    header = ("background", "name", "photos", "IoU >= 0.5", "mean IoU", "others", f"under {ABSENT:.0%}")
+    table: list[tuple[str, ...]] = []
     for rule in dict.fromkeys(each.background for each in found):
         rows = [each for each in found if each.background == rule and each.ious]
         for each in rows:
-            print(
-                f"{rule:<14} {each.name:<16} {len(each.ious):6}  {each.reached:10.0%}  {np.mean(each.ious):8.2f}"
-                f"  {len(each.shares):6}  {each.kept_out:9.0%}"
-            )
+            kept_out = f"{each.kept_out:.0%}"
+            figures = (f"{len(each.ious)}", f"{each.reached:.0%}", f"{np.mean(each.ious):.2f}", f"{len(each.shares)}")
+            table.append((rule, each.name, *figures, kept_out))
         if rows:
             reached, iou = np.mean([each.reached for each in rows]), np.mean([np.mean(each.ious) for each in rows])
             kept = [each.kept_out for each in rows if each.shares]
-            print(
-                f"{rule:<14} {'mean':<16} {'':6}  {reached:10.0%}  {iou:8.2f}  {'':6}"
-                f"  {np.mean(kept) if kept else float('nan'):9.0%}"
-            )
+            mean = f"{np.mean(kept):.0%}" if kept else "-"
+            table.append((rule, "mean", "", f"{reached:.0%}", f"{iou:.2f}", "", mean))
+    Console(highlight=False).print(terminal_table(header, table, range(2, 7)))
 
 
 def on_photos(args: argparse.Namespace) -> None:
@@ -160,6 +161,7 @@ def on_photos(args: argparse.Namespace) -> None:
     settings = [SegmenterSettings(background=rule) for rule in dict.fromkeys(args.backgrounds)]
     if args.out:
         make_folder(args.out.parent)
+    inspect("eval.segmentation.single_prompt", args.benchmark, folder, own=args.benchmark == CUSTOM)
     found = measure_photos(load(args), folder, names, settings)
     print_photos(found)
     if args.out:
@@ -170,16 +172,20 @@ def on_scenes(args: argparse.Namespace) -> None:
     """Measure drawn scenes and print."""
     model = load(args)
     margins = args.margins or [model.config.contrast_margin]
-    print("pairs     margin   IoU there   IoU >= 0.5   share absent   absent > 2 %")
+    header = ("pairs", "margin", "IoU there", "IoU >= 0.5", "share absent", f"absent > {ABSENT:.0%}")
+    table = []
     for pairs, name in (("seen", "seen"), ("held_out", "new")):
         for margin, (ious, shares) in measure(model, margins, args.split or "val", pairs, args.scenes).items():
             reach = statistics.mean(iou >= 0.5 for iou in ious)
             beyond = statistics.mean(share > ABSENT for share in shares)
-            print(
-                f"{name:<8} {margin:7.2f}   {statistics.mean(ious):9.3f}   {reach:10.0%}"
-                f"   {statistics.mean(shares):12.2%}   {beyond:12.0%}",
-                flush=True,
+            figures = (
+                f"{statistics.mean(ious):.3f}",
+                f"{reach:.0%}",
+                f"{statistics.mean(shares):.2%}",
+                f"{beyond:.0%}",
             )
+            table.append((name, f"{margin:.2f}", *figures))
+    Console(highlight=False).print(terminal_table(header, table, range(1, 6)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

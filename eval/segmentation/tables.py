@@ -19,6 +19,7 @@ from pacl.files import atomic_write
 if TYPE_CHECKING:
     from rich.console import Group
 
+# Titles of scores in the order of their columns. One that lacks a title here comes last, under its own name.
 SCORES = {
     "miou": "mIoU",
     "pixel_accuracy": "pixel acc.",
@@ -29,6 +30,10 @@ SCORES = {
 }
 INTERVAL, NONE = "95% interval", "-"
 WORDS = ("method", "names", "class")
+BOOTSTRAP = (
+    "percentile bootstrap over the images; where few images show a class, some samples lack it, so the interval may "
+    "start at the score or lie above it"
+)
 
 
 def titles_of(results: Sequence[Result]) -> list[str]:
@@ -51,9 +56,10 @@ def summary(results: Sequence[Result]) -> Group:
     from rich.text import Text
 
     header, rows = _rows(results)
-    remarks = [line for fact in (extent, _counted, _protocol_name, _pace) for line in _told(results, fact)]
+    remarks = [line for fact in (extent, _counted) for line in _told(results, fact)] + _other_means(results)
+    remarks += [line for fact in (_model_name, _protocol_name, _pace) for line in _told(results, fact)]
     if INTERVAL in header:
-        remarks.append(f"{INTERVAL}: bootstrap over the images")
+        remarks.append(f"{INTERVAL}: {BOOTSTRAP}")
     head = [name.replace(" ", "\n").replace("/", "\n/") for name in header]
     table = terminal_table(head, rows, _figures(header), title=_name(results))
     return Group(table, Text("\n".join(remarks)))
@@ -66,7 +72,8 @@ def markdown(results: Sequence[Result]) -> str:
     for row, result in zip(rows, results, strict=True):
         if len(results) > 1 and result.scores["miou"] == best:
             row[header.index(SCORES["miou"])] = f"**{_figure(best)}**"
-    remarks = [line for fact in (extent, _counted, _protocol, _model, _speed, _made) for line in _told(results, fact)]
+    remarks = [line for fact in (extent, _counted) for line in _told(results, fact)] + _other_means(results)
+    remarks += [line for fact in (_protocol, _model, _speed, _made) for line in _told(results, fact)]
     titles = titles_of(results)
     for title, result in list(zip(titles, results, strict=True))[1:]:
         if (ahead := result.details.get("miou_beyond_first_row")) and None not in ahead:
@@ -80,8 +87,7 @@ def markdown(results: Sequence[Result]) -> str:
         f"## {_name(results)}",
         markdown_table(header, rows, right=_figures(header)),
         "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
-        "but in no label counts 0. Intervals: percentile bootstrap over the images; where few images show a class, "
-        "some samples lack it, and the interval may not contain the score.",
+        f"but in no label counts 0. Intervals: {BOOTSTRAP}.",
         "\n".join(f"- {line}" for line in remarks),
         "### IoU by class",
         markdown_table(by_class[0], by_class[1:], right=_figures(by_class[0])),
@@ -117,7 +123,19 @@ def extent(result: Result) -> str:
 
 
 def _counted(result: Result) -> str:
-    return f"the mean covers {result.details['classes_counted']} of {len(result.details['classes'])} classes"
+    """How many classes the labels show, and how many the mean covers: those and what is only predicted."""
+    total = len(result.details["classes"])
+    shown = sum(value is not None and math.isfinite(value) for value in result.details["accuracy"])
+    covered = result.details["classes_counted"]
+    more = f", {covered - shown} of them predicted only, with IoU 0" if covered > shown else ""
+    return f"the labels show {shown} of {total} classes; the mean covers {covered}{more}"
+
+
+def _other_means(results: Sequence[Result]) -> list[str]:
+    """A remark where the means of rows cover different classes."""
+    covered = {tuple(v is not None and math.isfinite(v) for v in result.details["iou"]) for result in results}
+    remark = "the means of the rows cover different classes: a row also counts what only it predicts, with IoU 0"
+    return [remark] if len(covered) > 1 else []
 
 
 def _protocol_name(result: Result) -> str:
@@ -130,6 +148,13 @@ def _protocol(result: Result) -> str:
     told = ("name", "names", "changed")
     rest = "; ".join(f"{key} {_value(value)}" for key, value in result.protocol.items() if key not in told)
     return f"{_protocol_name(result)}" + (f"; {rest}" if rest else "")
+
+
+def _model_name(result: Result) -> str:
+    """The model in a few words, for the terminal."""
+    name, clip = result.model.get("name", NONE), result.model.get("clip")
+    kind = "trained head" if result.model.get("trained") else "no trained head"
+    return f"model {name} ({kind}" + ("" if clip in (None, name) else f" on {clip}") + ")"
 
 
 def _model(result: Result) -> str:
@@ -186,12 +211,13 @@ def _name(results: Sequence[Result]) -> str:
 def _rows(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the table; scores that no row has get no column."""
     there = [key for key in SCORES if any(key in result.scores for result in results)]
+    there += dict.fromkeys(key for result in results for key in result.scores if key not in SCORES)
     intervals = any("miou" in result.intervals for result in results)
     names = [Path(str(result.protocol.get("names", ""))).stem for result in results]
     several = len(set(names)) > 1
     header = ["method", *(["names"] if several else [])]
     for key in there:
-        header += [SCORES[key], *([INTERVAL] if key == "miou" and intervals else [])]
+        header += [SCORES.get(key, key.replace("_", " ")), *([INTERVAL] if key == "miou" and intervals else [])]
     rows = []
     for name, result in zip(names, results, strict=True):
         row = [result.method, *([name] if several else [])]

@@ -26,8 +26,9 @@ def record_table(record: dict[str, Any]) -> Iterator[Text]:
     for label in shown:
         row = Text("  ")
         row.append("■ ", style="rgb({},{},{})".format(*colours[label["id"]]))
-        box = ", ".join(map(str, label["box"]))
-        row.append(f"{_shorten(label['label'], width):<{width}}  {label['share']:7.1%}   {label['score']:.3f}  {box}")
+        box = "-" if label["box"] is None else ", ".join(map(str, label["box"]))
+        score = "-    " if label["score"] is None else f"{label['score']:.3f}"
+        row.append(f"{_shorten(label['label'], width):<{width}}  {label['share']:7.1%}   {score}  {box}")
         yield row
     if record["background"]["share"] > 0:
         yield Text(f"    {'background':<{width}}  {record['background']['share']:7.1%}", style="dim")

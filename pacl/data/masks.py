@@ -1,7 +1,9 @@
 """Segmentation data sets: a folder of images, a folder of index masks and a file of class names.
 
-A mask is a PNG of the size of its image whose values are class indices: 8- or 16-bit grey, or palette (the colours are
-ignored). Class numbers, here and everywhere else: class c in 0..C-1 is line c of the names file, counted from 0. Only
+A mask is a PNG of the size of its image whose values are class indices: 8- or 16-bit grey, palette (the colours are
+ignored), or colour with equal channels. With a palette file, colours stand for classes instead.
+
+Class numbers, here and everywhere else: class c in 0..C-1 is line c of the names file, counted from 0. Only
 files have other numbers: class c has the value ``c + offset`` in the mask files of a `MaskFolder`.
 
     Pascal VOC with background      names of 21 lines, "background" on top    offset 0, ignore [255]
@@ -12,14 +14,18 @@ files have other numbers: class c has the value ``c + offset`` in the mask files
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
+from pacl.data.mask_names import missing_masks
+from pacl.data.mask_palette import classes_of, packed, read_palette, unpacked
 from pacl.data.readers import read_list
 from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import list_images
@@ -58,9 +64,7 @@ class MaskedImage:
             UserError: it cannot be read, or its size is not that of the mask.
         """
         image = open_image(self.path)
-        if image.shape[:2] != self.mask.shape:
-            (height, width), (rows, columns) = image.shape[:2], self.mask.shape
-            raise UserError(f"{self.path} is {width} x {height} pixels but its mask is {columns} x {rows} pixels")
+        check_size(self.path, (image.shape[0], image.shape[1]), self.mask.shape)
         return image
 
 
@@ -82,6 +86,8 @@ class MaskFolder:
         mask_ending: ending of the mask file names instead. Cityscapes needs "_gtFine_labelTrainIds.png".
         partial: skip images of ``only`` that do not exist and images without a mask, instead of raising an error. For
             an incomplete data set.
+        palette: file with the colour of every class, see `pacl.data.mask_palette`: masks are then read as colours, and
+            those of no class are not scored. ``offset`` and ``ignore`` have no effect.
     """
 
     images: str
@@ -94,6 +100,7 @@ class MaskFolder:
     image_ending: str | None = None
     mask_ending: str = ".png"
     partial: bool = False
+    palette: str | None = None
 
     @cached_property
     def labels(self) -> list[Label]:
@@ -117,16 +124,32 @@ class MaskFolder:
         if self.partial:
             names = [name for name in names if name in images and self._mask(name).is_file()]
             if not names:
-                raise UserError(f"{self.masks} has no mask of an image in {self.images}")
+                raise self._why_missing(images) or UserError(f"{self.masks} has no mask of an image in {self.images}")
         if missing := [name for name in names if name not in images]:
             raise UserError(f"{self.images} lacks {_some(missing, 'image')} that {self.only} lists")
         files = [(name, images[name], self._mask(name)) for name in names[: self.limit]]
-        if missing := [mask.relative_to(self.masks).as_posix() for _, _, mask in files if not mask.is_file()]:
+        if lost := {name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not mask.is_file()}:
+            some = len(lost) < len(files)
+            why = self._why_missing({name: images[name] for name in lost})
+            if why is not None and not some:
+                raise why
             raise UserError(
-                f"{self.masks} lacks {_some(missing, 'mask')} of images in {self.images}; "
-                "to use only the others, set partial"
+                f"{self.masks} lacks {_some(list(lost.values()), 'mask')} of images in {self.images}"
+                + (f" ({why})" if why else "")
+                + ("; to use only the others, set partial" if some else "")
             )
         return files
+
+    def _why_missing(self, images: Mapping[str, Path]) -> UserError | None:
+        return missing_masks(images, Path(self.masks), self.image_ending, self.mask_ending)
+
+    def orphans(self) -> list[str]:
+        """Masks without an image, as paths below ``masks``: files there with the ending of masks."""
+        if self.only is not None or Path(self.masks).resolve() == Path(self.images).resolve():
+            return []
+        used = {self._mask(name) for name in self._images()}
+        found = sorted(path for path in Path(self.masks).rglob(f"*{self.mask_ending}") if path not in used)
+        return [path.relative_to(self.masks).as_posix() for path in found]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -141,8 +164,8 @@ class MaskFolder:
         Raises:
             UserError: the mask cannot be read, is not an index PNG, or has a value that is neither a class nor ignored.
         """
-        values = read_mask(file)
-        mask = self._classes[values]  # [H, W]
+        values = self.values(file)
+        mask = self.classes[values]  # [H, W]
         if (outside := mask == OUTSIDE).any():
             last = self.offset + len(self.labels) - 1
             raise UserError(
@@ -151,9 +174,31 @@ class MaskFolder:
             )
         return MaskedImage(name, path, mask)
 
+    def values(self, file: Path) -> np.ndarray:
+        """What a mask file holds, int32 [H, W]: its values, or with ``palette`` the numbers of its colours there.
+
+        Raises:
+            UserError: the mask cannot be read, is not an index PNG, or has a colour that the palette lacks.
+        """
+        if self.palette is None:
+            return read_mask(file)
+        colours = packed(read_colours(file))
+        found, index = np.unique(colours, return_inverse=True)
+        numbers = {int(packed(np.array(colour))): i for i, colour in enumerate(self.colours)}
+        if lacking := [unpacked(int(colour)) for colour in found if int(colour) not in numbers]:
+            raise UserError(f"{file} has {_some(lacking, 'colour')} that {self.palette} lacks: add a line for each")
+        return np.array([numbers[int(colour)] for colour in found], np.int32)[index.reshape(colours.shape)]
+
     @cached_property
-    def _classes(self) -> np.ndarray:
-        """The class, `IGNORED` or `OUTSIDE` of each of the 65,536 possible mask values."""
+    def colours(self) -> dict[tuple[int, int, int], str]:
+        """The names of the palette's colours; empty without a palette."""
+        return {} if self.palette is None else read_palette(self.palette)
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """The class, `IGNORED` or `OUTSIDE` of each of the 65,536 possible mask values, or of the palette's colours."""
+        if self.palette is not None:
+            return np.array(classes_of(self.colours, self.labels, self.palette, IGNORED), np.int32)
         if self.offset < 0 or not all(0 <= value < 2**16 for value in self.ignore):
             raise UserError(f"offset {self.offset}, ignore {list(self.ignore)}: mask values are from 0 to 65535")
         classes = np.full(2**16, OUTSIDE, np.int32)
@@ -183,16 +228,44 @@ class MaskFolder:
 def read_mask(path: str | Path) -> np.ndarray:
     """The values of an index PNG as they are stored: int [H, W], 0 to 65535.
 
+    Colour images whose channels are equal are read as grey; transparency is ignored.
+
     Raises:
         UserError: the file is missing, broken, not a PNG, or has colours instead of indices.
     """
+    with _opened(path) as image:
+        # Pillow scales 2- and 4-bit grey values to 0..255; undo that.
+        step = {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3]), 1)
+        if image.mode in ("1", "L", "P", "I;16", "I"):
+            return np.asarray(image).astype(np.int32) // step
+        if image.mode == "LA":
+            return np.asarray(image)[..., 0].astype(np.int32)
+        colours = np.asarray(image)[..., :3]  # RGB or RGBA
+        if (colours == colours[..., :1]).all():
+            return colours[..., 0].astype(np.int32)
+        some = ", ".join(unpacked(int(colour)) for colour in np.unique(packed(colours))[:SHOWN])
+        raise UserError(
+            f"{path} is a colour image ({image.mode}; {some}, ...), not one of class indices: set palette to a file "
+            'with a line such as "road:128,64,128" for each class'
+        )
+
+
+def read_colours(path: str | Path) -> np.ndarray:
+    """The colours of a PNG, RGB uint8 [H, W, 3]; a palette is applied, transparency is ignored.
+
+    Raises:
+        UserError: the file is missing, broken, or not a PNG.
+    """
+    with _opened(path) as image:
+        plain = image.convert("RGBA") if image.mode == "P" else image
+        return np.asarray(plain.convert("RGB"))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[ImageFile]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            # Pillow scales 2- and 4-bit grey values to 0..255; undo that.
-            step = {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3]), 1)
-            if image.mode not in ("1", "L", "P", "I;16", "I"):
-                raise UserError(f"{path} is a colour image ({image.mode}): a mask has one class index per pixel")
-            return np.asarray(image).astype(np.int32) // step
+            yield image
     except UserError:
         raise
     except FileNotFoundError:
@@ -201,6 +274,34 @@ def read_mask(path: str | Path) -> np.ndarray:
         raise UserError(f"{path} is not a PNG file: other formats lose or recolour class indices") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and others
         raise UserError(f"{path} is broken or cannot be read ({error}): save or download it again") from None
+
+
+def check_size(path: Path, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Check that an image, as a viewer shows it, and its mask have the same (height, width).
+
+    Raises:
+        UserError: they differ; it names EXIF where that turned the image.
+    """
+    if tuple(image) == tuple(mask):
+        return
+    (height, width), (rows, columns) = image, mask
+    what = f"{path} is {width} x {height} pixels but its mask is {columns} x {rows} pixels"
+    if (height, width) == (columns, rows) and orientation(path) >= 5:
+        what += (
+            ": its EXIF orientation turns it by 90 degrees, and the mask is not turned; turn the mask, or remove the "
+            "orientation from the image"
+        )
+    raise UserError(what)
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation of an image file, 1 to 8: 1 is upright, 5 and above swap width and height."""
+    try:
+        with Image.open(path) as image:
+            found = image.getexif().get(0x0112, 1)
+    except Exception:  # reported when the image is read
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def _some(names: Sequence[str], what: str) -> str:

@@ -89,11 +89,14 @@ class ImageEmbedding:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read as an image embedding ({error})") from None
-        if about.get("format") != FORMAT:
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise UserError(f"{path} is not an image embedding that ImageEmbedding.save wrote")
-        layout = {key: tuple(value) if isinstance(value, list) else value for key, value in about["layout"].items()}
-        patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
-        return cls(EncodedImage(patches, tensors.get("guide"), about["source"]), about["made_by"])
+        try:
+            layout: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["layout"].items()}
+            patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
+            return cls(EncodedImage(patches, tensors.get("guide"), about["source"]), about["made_by"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged, or of another version of this package ({error!r})") from None
 
     def check(self, expected: dict[str, Any]) -> None:
         """Refuse the embedding where another model or other settings are in use.

@@ -114,6 +114,8 @@ def encode_scale(
             window=settings.window,
             step=settings.window_step,
             aligned=settings.accumulate == "patch",
+            cut=settings.remainder == "cut",
+            two_steps=settings.upsampling == "twice",
         )
         for image in images
     ]
@@ -143,7 +145,7 @@ def encode_scale(
 def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSettings) -> tuple[list[Tensor], PatchGrid]:
     """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, float32, and their grid."""
     clip = models[0].clip
-    with tower_autocast(settings.precision, clip):
+    with tower_autocast(settings.precision, clip), clip.image.sampled_positions(settings.positions):
         tokens, grid = clip.patch_tokens_of(crops, [model.config.dense for model in models], settings.stride)
     return [model.patch_vectors(part.float()) for model, part in zip(models, tokens, strict=True)], grid
 

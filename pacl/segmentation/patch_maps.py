@@ -85,22 +85,24 @@ class PatchMaps:
     def _weights(self, axis: int, pixels: int) -> Tensor:
         """Weight of each patch of the windows along one axis in each output pixel: [pixels, t * n]."""
         n = (self.grid.h, self.grid.w)[axis]
-        resized = self.layout.resized[axis]
-        scale = (resized / pixels, 1.0)
+        resized, window = self.layout.resized[axis], self.layout.window[axis]
+        starts = (self.layout.ys, self.layout.xs)[axis]
         column = PatchGrid(n, 1, self.grid.patch, self.grid.stride)
         each = torch.eye(n)[:, :, None]  # [n, n, 1]: maps in which one patch is 1
-        if len(self.values) == 1:
-            return upsample(each, column, (pixels, 1), scale)[:, :, 0].T  # [pixels, n]
-        window = self.layout.window[axis]
-        starts = (self.layout.ys, self.layout.xs)[axis]
-        in_window = upsample(each, column, (window, 1))[:, :, 0].T  # [window, n]
+        if len(self.values) == 1 and not self.layout.two_steps:
+            return upsample(each, column, (pixels, 1), (window / pixels, 1.0))[:, :, 0].T  # [pixels, n]
+        seen = window
+        if len(starts) == 1:  # a single window stands for the whole side, also where its rest was cut off
+            window = resized
+        in_window = upsample(each, column, (window, 1), (seen / window, 1.0))[:, :, 0].T  # [window, n]
         total = each.new_zeros(resized, len(starts), n)
         count = each.new_zeros(resized, 1, 1)
         for t, start in enumerate(starts):
             total[start : start + window, t] = in_window
             count[start : start + window] += 1
         mean = rearrange(total / count, "y t n -> (t n) y 1")
-        return upsample(mean, PatchGrid(resized, 1, patch=1, stride=1), (pixels, 1), scale)[:, :, 0].T
+        pixel = PatchGrid(resized, 1, patch=1, stride=1)
+        return upsample(mean, pixel, (pixels, 1), (resized / pixels, 1.0))[:, :, 0].T
 
 
 def split_rows(height: int, row_bytes: int, budget: int) -> Iterator[tuple[int, int]]:

@@ -29,6 +29,8 @@ class WindowLayout:
     """First resized row of every row of windows."""
     xs: tuple[int, ...]
     """First resized column of every column of windows."""
+    two_steps: bool = False
+    """Whether a single window is upsampled to the resized image first, and then to the image; several always are."""
 
     @property
     def corners(self) -> list[tuple[int, int]]:
@@ -74,6 +76,8 @@ def plan_layout(
     window: int | None = None,
     step: int | None = None,
     aligned: bool = False,
+    cut: bool = False,
+    two_steps: bool = False,
 ) -> WindowLayout:
     """Decide the resized size and the windows of one image.
 
@@ -86,21 +90,28 @@ def plan_layout(
         step: From one window to the next; None is half a window.
         aligned: Windows start on multiples of the stride, so that the patches of all windows lie on one global
             grid. The resized size and the step are rounded for it, by half a stride at most.
+        cut: Where a single window covers a side, that window has as many whole patches as fit and the rest of the
+            resized side is not seen. Not with ``aligned``.
+        two_steps: See `WindowLayout`.
 
-    Sides that a single window covers are rounded to whole patches, by half a stride at most: no pixel goes unseen.
+    Unless ``cut``, sides that a single window covers are rounded to whole patches, by half a stride at most: no pixel
+    goes unseen.
     """
     resized: list[int] = []
     crops: list[int] = []
     starts: list[tuple[int, ...]] = []
     for side in resized_size(size, short, patch):
         crop = math.inf if window is None else snap(window, patch, stride)
-        if crop >= side or aligned:
+        single = crop >= side
+        if (single and not cut) or aligned:
             side = snap(side, patch, stride)
         crop = int(min(crop, side))
+        if single and cut:
+            crop = patch + (side - patch) // stride * stride
         hop = min(step or max(1, crop // 2), crop)
         if aligned:  # at most as many strides as a window has patches: each patch of the global grid is in a window
             hop = min(max(1, math.floor(hop / stride + 0.5)), (crop - patch) // stride + 1) * stride
         resized.append(side)
         crops.append(crop)
-        starts.append(window_starts(side, crop, hop))
-    return WindowLayout(size, (resized[0], resized[1]), (crops[0], crops[1]), starts[0], starts[1])
+        starts.append((0,) if single and cut else window_starts(side, crop, hop))
+    return WindowLayout(size, (resized[0], resized[1]), (crops[0], crops[1]), starts[0], starts[1], two_steps)

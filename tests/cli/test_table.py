@@ -28,6 +28,12 @@ def test_the_largest_labels_come_first() -> None:
     assert record_line(record()) == "nothing found"
 
 
+def test_a_score_that_is_null() -> None:
+    """A record of another tool, or of a score that was not finite, has null there."""
+    (_, row) = record_table(record({"label": "a dog", "share": 0.5, "score": None, "box": None}))
+    assert " ".join(row.plain.split()) == "■ a dog 50.0% - -"
+
+
 def test_many_long_labels_with_control_characters() -> None:
     label = {"label": f"label \x1b[31m {'long ' * 20}", "share": 1 / 48, "score": 0.5, "box": [0, 0, 1, 1]}
     rows = [row.plain for row in record_table(record(*[label] * 48))]

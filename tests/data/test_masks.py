@@ -150,7 +150,7 @@ def test_few_bits_of_grey_are_not_spread_over_255(bits, tmp_path):
 
 
 def test_masks_that_cannot_be_read(tmp_path):
-    save(tmp_path / "rgb.png", np.zeros((3, 4, 3)))
+    save(tmp_path / "rgb.png", [[[128, 64, 128], [0, 0, 0]]])
     save(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 9, (30, 40)))
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:300])
     Image.new("L", (4, 3)).save(tmp_path / "m.jpg")

@@ -49,6 +49,45 @@ def test_pixel_accumulation_follows_the_published_order() -> None:
     torch.testing.assert_close(upsampled(maps), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("two_steps", [False, True])
+@pytest.mark.parametrize("size", [(131, 203), (203, 131), (100, 100), (96, 96)])
+def test_a_whole_image_cut_to_whole_patches(size: tuple[int, int], two_steps: bool) -> None:
+    """The tower sees 8 x 8 patches from the top left; their scores are stretched over the whole image."""
+    image, model = noise(*size), ColourModel()
+    how = "twice" if two_steps else "once"
+    settings = SegmenterSettings(size=100, accumulate="pixel", remainder="cut", upsampling=how)
+    texts = model.encode_prompts(["red", "green", "blue"])
+    maps = encode_images([model], [image], settings)[0][0].patches.similarity(texts)
+    height, width = (round(side * 100 / min(size)) for side in size)
+
+    small = resize(torch.from_numpy(image).permute(2, 0, 1), (height, width))
+    vectors, grid = model.encode_image(small[None, :, : height // 8 * 8, : width // 8 * 8])
+    cosines = (vectors[0] @ texts.T).T.reshape(1, 3, grid.h, grid.w)
+    steps = [(height, width), size] if two_steps else [size]
+    for step in steps:
+        cosines = F.interpolate(cosines, step, mode="bilinear")
+    assert (maps.layout.resized, maps.layout.window) == ((height, width), (height // 8 * 8, width // 8 * 8))
+    torch.testing.assert_close(upsampled(maps), cosines[0], atol=1e-5, rtol=0)
+
+
+def test_upsampling_in_two_steps() -> None:
+    """To the resized image, then to the image; several windows are upsampled so in any case."""
+    image, model = noise(131, 203), ColourModel()
+    texts = model.encode_prompts(["red", "green", "blue"])
+    found = {}
+    for window in (None, 48):
+        for how in ("once", "twice"):
+            settings = SegmenterSettings(size=64, window=window, accumulate="pixel", upsampling=how)
+            maps = encode_images([model], [image], settings)[0][0].patches.similarity(texts)
+            found[window, how] = upsampled(maps)
+            if window is None:
+                step = maps.layout.resized if how == "twice" else (131, 203)
+                expected = F.interpolate(F.interpolate(maps.values, step, mode="bilinear"), (131, 203), mode="bilinear")
+                torch.testing.assert_close(found[window, how], expected[0], atol=1e-5, rtol=0)
+    assert torch.equal(found[48, "once"], found[48, "twice"])
+    assert (found[None, "once"] - found[None, "twice"]).abs().max() > 1e-3
+
+
 def test_windows_go_through_the_tower_in_batches() -> None:
     model = ColourModel()
     settings = SegmenterSettings(size=96, window=48, window_batch=4)

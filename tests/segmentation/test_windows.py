@@ -91,6 +91,14 @@ def test_a_side_shorter_than_the_window_shortens_it() -> None:
     assert layout.xs == (0, 76)
 
 
+def test_a_side_that_one_window_covers_may_be_cut() -> None:
+    layout = plan_layout((100, 300), 50, patch=16, stride=16, window=64, step=32, cut=True)
+    assert (layout.resized, layout.window) == ((50, 150), (48, 64))  # the long side has windows, which are never cut
+    assert (layout.ys, layout.xs) == ((0,), (0, 32, 64, 86))
+    whole = plan_layout((50, 75), 50, patch=16, stride=8, cut=True)
+    assert (whole.resized, whole.window) == ((50, 75), (48, 72))
+
+
 def test_whole() -> None:
     layout = plan_layout((100, 300), 200, patch=8, stride=8, window=64, aligned=True)
     assert layout.whole() == WindowLayout((100, 300), (200, 600), (200, 600), (0,), (0,))

@@ -63,6 +63,16 @@ class ImageTower(nn.Module, ABC):
     quick_gelu: bool = False
     classifier: Classifier | None = None
 
+    @contextmanager
+    def sampled_positions(self, how: str) -> Iterator[None]:
+        """Within it, a CLIP's position embeddings are sampled as `SegmenterSettings.positions` says.
+
+        Args:
+            how: ``centres``, as outside of it, or ``published``, see `pacl.models.towers.grid.PUBLISHED_MARGIN`. Other
+                towers have no such embeddings, or leave them to the library that they come from: nothing changes.
+        """
+        yield
+
     @property
     def projection(self) -> Tensor | None:
         """Linear map ``[W, D]`` from tokens to the space shared with the texts; ``None`` without one."""

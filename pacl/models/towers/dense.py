@@ -43,15 +43,24 @@ NAMES = (*VARIANTS, PROXY)  # all dense variants
 ATTENTION_ONLY = frozenset({"value", "clearclip", "naclip"})  # no residual, no MLP
 NEIGHBOURHOOD_STD = 5.0  # NACLIP's, in patches
 
+_WEIGHTS = {"in_proj_weight", "out_proj.weight"}
+PLAIN = ({*_WEIGHTS, "in_proj_bias", "out_proj.bias"}, {*_WEIGHTS, "out_proj.bias"}, _WEIGHTS)
+"""Names of the parameters of attention without options."""
+
 
 def supports_variants(block: Any) -> bool:
-    """Whether the block is a standard pre-norm block with ``nn.MultiheadAttention``."""
+    """Whether the block is a standard pre-norm block whose attention is plain: projections and a softmax.
+
+    This holds for ``nn.MultiheadAttention`` and for open_clip's own ``Attention``, which newer versions use instead.
+    Both have further options (normalised queries and keys, scaled cosines, scaled heads, an inner norm, extra keys);
+    all but ``add_zero_attn`` come with parameters of their own, so any other parameter refuses the block.
+    """
     attention = getattr(block, "attn", None)
     return (
-        isinstance(attention, nn.MultiheadAttention)
-        and attention.in_proj_weight is not None
-        and attention.bias_k is None
-        and not attention.add_zero_attn
+        isinstance(attention, nn.Module)
+        and {name for name, _ in attention.named_parameters()} in PLAIN
+        and not any(getattr(attention, option, False) for option in ("add_zero_attn", "scaled_cosine", "scale_heads"))
+        and not list(getattr(block, "ln_attn", nn.Identity()).parameters())
         and all(hasattr(block, part) for part in ("ln_1", "ls_1", "ln_2", "mlp", "ls_2"))
     )
 
@@ -88,7 +97,7 @@ def dense_block(block: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
         return residual_block(block, x)[:, 1:]
     if variant not in VARIANTS:
         raise ValueError(f"unknown dense variant {variant!r}: choose from {', '.join(VARIANTS)}")
-    attention: nn.MultiheadAttention = block.attn
+    attention = block.attn
     attended = _attend(attention, block.ln_1(x), grid, variant)  # [B, P, W]
     if variant in ATTENTION_ONLY:
         return block.ls_1(attention.out_proj(attended))
@@ -101,7 +110,7 @@ def _residual(block: Any, x: Tensor, attended: Tensor) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _project(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+def _project(attention: Any, x: Tensor) -> Tensor:
     """Queries, keys and values of tokens: ``[B, L, W]`` -> ``[3, B, heads, L, W / heads]``."""
     return rearrange(
         F.linear(x, attention.in_proj_weight, attention.in_proj_bias),
@@ -116,11 +125,11 @@ def _merge(mixed: Tensor) -> Tensor:
     return rearrange(mixed, "b heads l d -> b l (heads d)")
 
 
-def _attend(attention: nn.MultiheadAttention, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
+def _attend(attention: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
     """Attention output of the patches before the output projection: ``[B, 1+P, W]`` -> ``[B, P, W]``."""
     if variant in ("value", "maskclip"):  # identity weights: queries and keys are not needed
         bias = attention.in_proj_bias
-        width = attention.embed_dim
+        width = attention.out_proj.in_features
         return F.linear(x[:, 1:], attention.in_proj_weight[-width:], None if bias is None else bias[-width:])
     q, k, v = _project(attention, x)
     # Only patches are queries; the class token remains a key.

@@ -7,7 +7,8 @@ variants. `FeatureTower` uses open_clip's intermediate features for other image 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from pacl.errors import ArgumentError
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, layer_indices, pad_to, size_errors
-from pacl.models.towers.grid import PatchGrid, resample_positions
+from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
 from pacl.models.towers.timm_tower import accept_any_size
 
@@ -75,7 +76,17 @@ class ViTTower(ImageTower):
         self.layers = layer_indices(layers, len(blocks), f"the ViT's {len(blocks)} blocks", usable=len(blocks) - 1)
         self.width = int(visual.conv1.out_channels) * (1 + len(self.layers))
         self.variants = dense.VARIANTS if dense.supports_variants(blocks[-1]) else ("clip",)
-        self._positions: dict[tuple[PatchGrid, torch.device, torch.dtype], Tensor] = {}
+        self.margin = 0.0  # see `sampled_positions`
+        self._positions: dict[tuple[PatchGrid, float, torch.device, torch.dtype], Tensor] = {}
+
+    @contextmanager
+    def sampled_positions(self, how: str) -> Iterator[None]:
+        """As in `ImageTower`; grids of the native size keep the native embedding in either way."""
+        before, self.margin = self.margin, PUBLISHED_MARGIN if how == "published" else 0.0
+        try:
+            yield
+        finally:
+            self.margin = before
 
     @property
     def projection(self) -> Tensor | None:
@@ -167,11 +178,11 @@ class ViTTower(ImageTower):
         rows, columns = self.visual.grid_size
         if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
             return native
-        key = (grid, native.device, native.dtype)
+        key = (grid, self.margin, native.device, native.dtype)
         if key not in self._positions:
             if len(self._positions) >= POSITIONS_KEPT:
                 self._positions.pop(next(iter(self._positions)))
-            sampled = resample_positions(native[1:].detach(), (rows, columns), grid)
+            sampled = resample_positions(native[1:].detach(), (rows, columns), grid, self.margin)
             self._positions[key] = torch.cat([native[:1].detach(), sampled])
         return self._positions[key]
 

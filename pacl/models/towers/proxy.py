@@ -6,7 +6,8 @@ replaced by attention whose weights come from that second tower, the proxy. Noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,12 @@ class ProxyTower(ImageTower):
         own_mean, own_std = _mean_and_std(proxy)
         self.register_buffer("scale", std / own_std, persistent=False)  # CLIP's normalisation -> the proxy's
         self.register_buffer("shift", (mean - own_mean) / own_std, persistent=False)
+
+    @contextmanager
+    def sampled_positions(self, how: str) -> Iterator[None]:
+        """Of CLIP; the proxy's are sampled as its own library does it."""
+        with self.clip.sampled_positions(how):
+            yield
 
     @property
     def projection(self) -> Tensor | None:

@@ -95,6 +95,7 @@ def test_the_table_for_the_terminal():
     text = console.file.getvalue()
     assert "Oxford-IIIT Pet test" in text
     assert "6/12" in text
+    assert "model bundled" in text
     assert "3.0 (2.0-4.0)" in text
     assert "3.0 ± 0.3" in text
     assert "95 % confidence interval over images, or ± the standard deviation over seeds" in " ".join(text.split())

@@ -121,7 +121,7 @@ def test_every_setting_has_its_own_folder(colour_photos, tiny_clip, tmp_path, mo
         words = ["custom", "--data", str(data), "--model", tiny_clip, "--workers", "0", "--templates", "none", *more]
         assert main(words) == 0
         found = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("results in "))
-        assert {"results.json", "results.md"} == {path.name for path in found.iterdir()}
+        assert {"results.json", "results.md", ".settings.json"} == {path.name for path in found.iterdir()}
         return found
 
     first = folder()

@@ -6,35 +6,49 @@ from pathlib import Path
 
 import pytest
 
-from eval.common.folders import PARTS, RUN, own_folder, start_run
+from eval.common.folders import PARTS, RUN, own_folder, readable, start_run
 from pacl.errors import ArgumentError
 
 SETTINGS = {"dataset": "imagenet", "limit": 50, "names": ["dog", "cat"], "windows": None}
 
 
-def test_the_name_is_the_first_digits_of_sha256():
-    # printf %s '{"a": 1, "b": "x"}' | sha256sum
-    assert own_folder(Path("out"), "imagenet", {"b": "x", "a": 1}) == Path("out/imagenet-ce5c626f")
+def test_the_name_tells_what_is_in_it(tmp_path):
+    words = ["voc20", "sclip", "open_clip:ViT-B-16/openai", "24-images"]
+    folder = own_folder(tmp_path / "out", words, SETTINGS)
+    assert folder == tmp_path / "out/voc20-sclip-ViT-B-16-openai-24-images"
+    assert folder.is_dir()
+    assert readable(["voc20", "/home/me/runs/" + 60 * "x"]) == "voc20-" + 40 * "x"
+    assert readable([".", "caf\udce9"]) == "caf"
 
 
-def test_the_order_of_settings_does_not_count():
-    backwards = dict(reversed(SETTINGS.items()))
-    assert own_folder(Path("out"), "x", SETTINGS) == own_folder(Path("out"), "x", backwards)
+def test_the_same_settings_in_any_order_find_their_folder_again(tmp_path):
+    own = own_folder(tmp_path, ["x"], SETTINGS)
+    assert own_folder(tmp_path, ["x"], dict(reversed(SETTINGS.items()))) == own
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.parametrize("change", [{"limit": 100}, {"limit": None}, {"names": ["cat", "dog"]}, {"more": True}])
-def test_any_other_setting_is_another_folder(change):
-    assert own_folder(Path("out"), "x", SETTINGS) != own_folder(Path("out"), "x", {**SETTINGS, **change})
+def test_any_other_setting_is_another_folder(change, tmp_path):
+    own = own_folder(tmp_path, ["x"], SETTINGS)
+    assert own_folder(tmp_path, ["x"], {**SETTINGS, **change}).name == "x-2"
+    assert own_folder(tmp_path, ["x"], SETTINGS) == own
 
 
-def test_file_names_of_all_kinds():
-    found = {own_folder(Path("out"), "x", {"data": path}) for path in (Path("caf\udce9"), Path("café"), "cafe")}
-    assert len(found) == 3
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x-2").write_text("a file")
+    assert own_folder(tmp_path, ["x"], SETTINGS).name == "x-3"
+    assert not list((tmp_path / "x").iterdir())
 
 
-def test_what_json_does_not_know_is_a_mistake_of_the_program():
+def test_file_names_of_all_kinds(tmp_path):
+    paths = (Path("caf\udce9"), Path("café"), "cafe")
+    assert len({own_folder(tmp_path, ["x"], {"data": path}) for path in paths}) == 3
+
+
+def test_what_json_does_not_know_is_a_mistake_of_the_program(tmp_path):
     with pytest.raises(TypeError, match="object"):
-        own_folder(Path("out"), "x", {"model": object()})
+        own_folder(tmp_path, ["x"], {"model": object()})
 
 
 def test_partial_results_without_settings_are_never_deleted_unasked(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from eval.common.result import write_results
+from eval.common.result import read_results, write_results
 from eval.report import run as report
 from pacl.errors import UserError
 from tests.eval.results import a_result, classified
@@ -16,6 +18,16 @@ def section(text: str, title: str) -> list[str]:
     start = lines.index(title) + 1
     end = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
     return [line for line in lines[start:end] if line]
+
+
+def test_scores_that_are_null(tmp_path):
+    """A figure that was not finite is null in the file; it becomes a dash."""
+    blank = a_result(scores={"miou": math.nan}, intervals={"miou": [math.nan, math.nan]})
+    write_results(tmp_path, [blank, a_result()])
+    text = report.page(read_results(tmp_path))
+    assert "41.2" in text
+    assert "nan" not in text
+    assert "None" not in text
 
 
 def test_a_table_for_each_kind_of_figure_there_is():

@@ -42,6 +42,25 @@ def run(photos: Path, clip: str, *words: str, data: str = "captions.txt") -> dic
     return {result["method"]: result for result in results}
 
 
+def test_chance_is_beside_every_recall(photos, tiny_clip, capsys):
+    """What random orders find on average, counted."""
+    found = run(photos, tiny_clip, "--limit", "6")["pooled"]
+    rng, ranks = np.random.default_rng(0), []
+    owners = np.repeat(np.arange(6), EACH)
+    for _ in range(4000):
+        order = owners[rng.permutation(len(owners))]
+        ranks.append([np.flatnonzero(order == i)[0] + 1 for i in range(6)])
+    chance = found["details"]["chance"]
+    assert set(chance) == set(found["scores"])
+    for k in (1, 5, 10):
+        assert chance[f"i2t R@{k}"] == pytest.approx(100 * (np.array(ranks) <= k).mean(), abs=1)
+        assert chance[f"t2i R@{k}"] == pytest.approx(100 * min(1, k / 6))
+    printed = capsys.readouterr().out
+    assert "chance" in printed
+    assert "16.7" in printed
+    assert tiny_clip in printed
+
+
 def test_recalls_equal_a_direct_computation(photos, tiny_clip):
     """Ranks are computed from the model's score of each image and caption, in full precision."""
     found = run(photos, tiny_clip, "--batch", "4")

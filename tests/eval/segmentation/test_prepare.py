@@ -146,7 +146,7 @@ def test_the_summary_of_a_check(tmp_path, capsys):
     for words in ("1 of 2,000: a sample", "20 to 20", "10 to 10", "20.0% of the pixels", "2 of 150 occur"):
         assert words in out
     assert "wall 75.0%, sky 25.0%" in out
-    assert "absent │ building, floor, tree" in out
+    assert "absent building, floor, tree" in out
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -114,6 +114,26 @@ def test_the_settings_are_the_segmenters():
     assert (settings.refine, settings.refine_on) == (10, "cosines")
 
 
+def test_what_the_published_codes_do_otherwise():
+    """Position embeddings as if of n + 0.1 patches, two steps of upsampling, whole images cut to whole patches."""
+
+    def switches(name: str, benchmark: str, **changes: object) -> tuple[str, str, str]:
+        settings = read(name, benchmark, **changes).settings
+        return settings.positions, settings.remainder, settings.upsampling
+
+    ours = ("centres", "resize", "once")
+    assert switches("pacl", "voc20") == switches("tcl", "voc20") == ours
+    assert switches("sclip", "voc20") == switches("sclip", "coco_stuff") == ("published", "resize", "once")
+    assert switches("clearclip", "voc20") == switches("proxyclip", "voc21") == ("published", "resize", "twice")
+    assert switches("naclip", "ade150") == ("published", "resize", "twice")
+    assert switches("naclip", "voc20") == switches("naclip", "voc21") == ("published", "cut", "twice")
+    changes = {"positions": "centres", "remainder": "resize", "upsampling": "once"}
+    assert switches("naclip", "voc20", **changes) == ours
+    assert read("naclip", "voc20", **changes).changed == tuple(sorted(changes))
+    merged = read("naclip", "voc20", accumulate="patch")  # one patch grid has no remainder to cut
+    assert (merged.settings.remainder, merged.changed) == ("resize", ("accumulate", "remainder"))
+
+
 def test_the_prior_is_off_in_published_protocols_and_a_change_reaches_the_segmenter(tmp_path):
     assert {read(name, "voc20").settings.prior for name in PROTOCOLS} == {0.0}
     protocol = read("sclip", "voc20", prior=0.3)

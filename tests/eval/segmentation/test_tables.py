@@ -53,9 +53,10 @@ def test_terminal():
     assert "naclip 33.0 31.0-34.5 81.2 -" in found
     assert "clip 13.0 11.0-14.6 81.2 -" in found
     assert "3.21 images/s, peak memory 12,346 MB" in found
-    assert "95% interval: bootstrap over the images" in found
+    assert any(line.startswith("95% interval: percentile bootstrap") for line in found)
+    assert "model bundled (no trained head)" in found
     assert "43 of 1,449 images: a subset" in found
-    assert "the mean covers 2 of 3 classes" in found
+    assert "the labels show 2 of 3 classes; the mean covers 2" in found
     assert "protocol naclip (changed: size), names sclip" in found
 
 
@@ -77,7 +78,7 @@ def test_markdown():
         "| naclip | **33.0** | 31.0-34.5 | 81.2 | - |",
         "| clip | 13.0 | 11.0-14.6 | 81.2 | - |",
     ]
-    assert "- 43 of 1,449 images: a subset\n- the mean covers 2 of 3 classes\n" in text
+    assert "- 43 of 1,449 images: a subset\n- the labels show 2 of 3 classes; the mean covers 2\n" in text
     assert "- protocol naclip (changed: size), names sclip; size 336; window none; dilations 8/16\n" in text
     assert "- model bundled; trained no\n" in text  # the dense variant is the method
     assert "- images per second 3.21; peak memory mb 12,346\n" in text
@@ -98,6 +99,19 @@ def test_optional_scores_have_columns_where_a_row_has_them():
     assert markdown([bare]).splitlines()[2] == "| method | mIoU | pixel acc. | mean acc. |"
 
 
+def test_a_score_without_a_title_is_shown_under_its_own_name():
+    more = result("naclip", 33.0, scores={"weighted_iou": 44.44, "miou": 33.0})
+    assert markdown([more]).splitlines()[2] == "| method | mIoU | 95% interval | weighted iou |"
+    assert "44.4" in printed([more])
+
+
+def test_means_over_different_classes_are_named():
+    other = {**result("clip", 1.0).details, "iou": [1.0, 0.0, 1.0], "classes_counted": 3}
+    remark = "cover different classes"
+    assert remark in printed([result("naclip", 33.0), result("clip", 1.0, details=other)], width=200)
+    assert remark not in printed([result("naclip", 33.0), result("clip", 1.0)], width=200)
+
+
 def test_what_differs_is_said_with_its_rows():
     details = {**result("pacl", 1.0).details, "classes_counted": 3}
     text = markdown(
@@ -107,8 +121,9 @@ def test_what_differs_is_said_with_its_rows():
             result("pacl", 20.0, details=details),
         ]
     )
-    assert "- naclip (sclip names), clip (plain names): the mean covers 2 of 3 classes\n" in text
-    assert "- pacl (sclip names): the mean covers 3 of 3 classes\n" in text
+    assert "- naclip (sclip names), clip (plain names): the labels show 2 of 3 classes; the mean covers 2\n" in text
+    pacl = "the labels show 2 of 3 classes; the mean covers 3, 1 of them predicted only, with IoU 0"
+    assert f"- pacl (sclip names): {pacl}\n" in text
     assert "- clip (plain names): protocol naclip (changed: size), names plain; size 336" in text
 
 

@@ -85,6 +85,54 @@ def test_a_standard_block_equals_the_librarys(activation: type[nn.Module], layer
     assert 0 < (rounded - found).abs().max() < 0.1 * found.abs().max()
 
 
+class OwnAttention(nn.Module):
+    """As newer open_clip versions have it in place of `nn.MultiheadAttention`, options left out."""
+
+    def __init__(self, like: nn.MultiheadAttention, **more: Any) -> None:
+        super().__init__()
+        self.num_heads, self.out_proj = like.num_heads, like.out_proj
+        self.in_proj_weight, self.in_proj_bias = like.in_proj_weight, like.in_proj_bias
+        for name, value in more.items():
+            setattr(self, name, value)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_both_kinds_of_attention_give_the_same(variant: str) -> None:
+    block = ResidualAttentionBlock(32, 4).eval().requires_grad_(False)
+    x = torch.randn(2, 1 + GRID.patches, 32, generator=torch.Generator().manual_seed(0))
+    expected = dense_block(block, x, GRID, variant)
+    block.attn = OwnAttention(block.attn)
+    assert supports_variants(block)
+    assert torch.equal(dense_block(block, x, GRID, variant), expected)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"ln_q": nn.LayerNorm(8), "ln_k": nn.LayerNorm(8)},  # qk_norm
+        {"logit_scale": nn.Parameter(torch.ones(4, 1, 1)), "scaled_cosine": True},
+        {"scaled_cosine": True},
+        {"head_scale": nn.Parameter(torch.ones(4, 1, 1)), "scale_heads": True},
+        {"ln_inner": nn.LayerNorm(32)},  # inner_norm
+        {"bias_k": nn.Parameter(torch.ones(1, 1, 32))},
+        {"add_zero_attn": True},
+    ],
+)
+def test_attention_with_options_is_refused(option: dict[str, Any]) -> None:
+    block = ResidualAttentionBlock(32, 4)
+    block.attn = OwnAttention(block.attn, **option)
+    assert not supports_variants(block)
+
+
+def test_the_librarys_own_attention() -> None:
+    plain = CustomResidualAttentionBlock(32, 4).eval().requires_grad_(False)
+    assert supports_variants(plain)
+    x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(residual_block(plain, x), plain(x), rtol=1e-5, atol=1e-5)
+    for option in ("qk_norm", "scale_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn"):
+        assert not supports_variants(CustomResidualAttentionBlock(32, 4, **{option: True})), option
+
+
 def test_blocks_that_are_built_otherwise_run_by_themselves() -> None:
     block = CustomResidualAttentionBlock(32, 4, qk_norm=True).eval()
     x = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))

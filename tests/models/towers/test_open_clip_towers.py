@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
+from pacl.models.loading import load_model
+from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.open_clip_towers import ViTTower
+from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from tests.colours import noise
 
 
 def tiny(**options: Any) -> tuple[ViTTower, Tensor]:
@@ -47,6 +53,36 @@ def test_the_pooled_embedding_is_the_librarys(options: dict[str, Any]) -> None:
         images, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NLC"
     )["image_intermediates"][0]
     torch.testing.assert_close(tokens, own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("patches", [(6, 9), (3, 4), (4, 4)])
+def test_positions_as_published(patches: tuple[int, int]) -> None:
+    """torch's bicubic interpolation by a factor of (n + 0.1) / native n; the native grid is left alone."""
+    tower, _ = tiny()
+    grid = PatchGrid(*patches, patch=8, stride=8)
+    native = tower.visual.positional_embedding
+    table = rearrange(native[1:], "(h w) c -> 1 c h w", h=4)
+    factors = [(n + 0.1) / 4 for n in patches]
+    direct = rearrange(F.interpolate(table, scale_factor=factors, mode="bicubic"), "1 c h w -> (h w) c")
+    centres = tower.positions(grid)
+    with tower.sampled_positions("published"):
+        found = tower.positions(grid)
+    expected = native if patches == (4, 4) else torch.cat([native[:1], direct])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(tower.positions(grid), centres)  # afterwards as before
+    assert torch.equal(found, centres) == (patches == (4, 4))
+
+
+def test_a_segmenters_setting_reaches_the_positions(tiny_clip: str) -> None:
+    model, image = load_model(tiny_clip), noise(70, 90)
+    either = []
+    for how in ("centres", "published", "centres"):
+        segmenter = Segmenter(model, SegmenterSettings(size=64, positions=how))  # type: ignore[arg-type]
+        segmenter.set_image(image)
+        assert segmenter.image is not None
+        either.append(segmenter.image.patches.values)
+    assert torch.equal(either[0], either[2])
+    assert 0 < (either[0] - either[1]).abs().max() < 0.3
 
 
 def test_under_bf16_the_tokens_stay_float32_and_close() -> None:
