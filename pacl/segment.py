@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,11 +202,13 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
                     paths = [path for kind in record["files"].values() for path in kind]
                     if paths:
                         console.print("  " + "\n  ".join(paths), markup=False)
-    except KeyboardInterrupt:
-        say(f"{done} of {len(files)} images are done; results in {writer.out}")
+    except BaseException as error:
+        with suppress(UserError):  # what stopped the run matters more
+            writer.finish()
+        if isinstance(error, KeyboardInterrupt):
+            say(f"{done} of {len(files)} images are done; results in {writer.out}")
         raise
-    finally:
-        run_files = writer.finish() if done else []
+    run_files = writer.finish()
     with printing():
         for path in run_files:
             console.print(f"  {path}", markup=False)

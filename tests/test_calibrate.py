@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pacl.calibrate import find_photos, main, some
+from pacl.calibrate import main, some
 from pacl.cli.messages import run_verb
 from pacl.images import open_image
 from pacl.models.head import CARD, CONFIG
@@ -152,12 +152,6 @@ def test_a_folder_that_cannot_be_written_is_told_of_first(run: Run, head: PACL) 
     code, _, err = run("head", "photos", "--out", "locked")
     assert code == 2
     assert "--out locked" in err
-
-
-def test_photos_are_files_and_folders_with_their_subfolders() -> None:
-    assert find_photos(["photos/sub/c.png", "photos"]) == [
-        Path(f"photos/{name}.png") for name in ("sub/c", "a", "sub/b", "sub/c")
-    ]
 
 
 @pytest.mark.parametrize("count", [1, 3, 7, 10, 19])

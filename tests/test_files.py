@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, make_folder, save_json
+from pacl.files import atomic_write, is_out_of_space, make_folder, save_json, write_together
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -68,3 +68,32 @@ def test_json_is_readable_and_strict(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         save_json(tmp_path / "y.json", float("nan"))
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_files_of_a_group_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    def write(*names: str, fail: bool) -> None:
+        with write_together():
+            for name in names:
+                with atomic_write(tmp_path / name) as temporary:
+                    temporary.write_text("new")
+                assert not (tmp_path / name).exists() or (tmp_path / name).read_text() == "old"
+            if fail:
+                raise ZeroDivisionError
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        write("a", "b", fail=True)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
+    write("a", "b", fail=False)
+    assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [("a", "new"), ("b", "new")]
+    with atomic_write(tmp_path / "c") as temporary:  # and the next stands alone
+        temporary.touch()
+    assert (tmp_path / "c").exists()
+
+
+def test_a_full_disk_is_told_from_other_errors(tmp_path: Path) -> None:
+    for number, full in ((28, True), (30, True), (13, False)):
+        with pytest.raises(UserError) as error, atomic_write(tmp_path / "x"):
+            raise OSError(number, "no")
+        assert is_out_of_space(error.value) is full
+    assert not is_out_of_space(UserError("other"))

@@ -32,7 +32,7 @@ from pacl.prompts import (
         ("cat;kitten=cat", "cat", ("cat", "kitten")),
         ("cat; kitten", "cat", ("cat", "kitten")),
         ("  a   big dog = big  dog ", "big dog", ("a big dog",)),
-        ("cat;;kitten;cat;", "cat", ("cat", "kitten")),
+        ("cat;;kitten;", "cat", ("cat", "kitten")),
         ("e=mc2=formula", "formula", ("e=mc2",)),
         ("犬=dog", "dog", ("犬",)),
     ],
@@ -225,7 +225,8 @@ def test_generic_contrast_reads_as_english() -> None:
 def test_unknown_words() -> None:
     vocabulary = frozenset({"a", "red", "fish"})
     assert unknown_words(["a red fish", "A blue Fish, a whale"], vocabulary) == ["blue", "whale"]
-    assert unknown_words(["anything"], None) == []
+    assert unknown_words(["?", "😀 fish", "犬", "a red"], vocabulary) == ["?", "犬"]
+    assert unknown_words(["anything", "?"], None) == []
 
 
 @pytest.mark.parametrize(

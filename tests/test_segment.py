@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -19,9 +21,11 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 import pacl.segment
 from pacl.cli.messages import run_verb
+from pacl.files import atomic_write
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
@@ -326,6 +330,136 @@ def test_words_far_from_all_of_the_training_are_named_once(run: Run, monkeypatch
     assert 'warning: "a theremin"' in err
 
 
+def test_prompts_that_the_model_cannot_tell_apart_are_named(run: Run) -> None:
+    assert run("photo.png", "dog=one", "a dog=two")[2] == ""
+    code, _, err = run("photo.png", "dog=one", "a dog=two", "--templates", "photo")  # which drops the article
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert '"dog" and "a dog" are the same' in err
+
+
+def test_a_list_in_one_prompt_is_hinted_at(run: Run) -> None:
+    code, _, err = run("photo.png", "a dog, grass, sky", "sea")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert '"a dog" grass sky' in err
+
+
+def test_warnings_of_the_library_are_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned(*_: Any) -> None:
+        warnings.warn("something odd", RuntimeWarning, stacklevel=1)
+
+    monkeypatch.setattr("pacl.segmentation.segmenter.Segmenter._warn_of_unfamiliar", warned)
+    assert run("photo.png", "a dog", "grass")[2] == "pacl segment: warning: something odd\n"
+    Image.new("RGB", (8, 8), "red").save("two.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
+    assert "two.gif has 2 frames" in run("two.gif", "a dog", "grass")[2]
+
+
+def test_the_bundled_model_says_that_it_knows_no_photos(run: Run) -> None:
+    code, _, err = run("photo.png", "grass", "sky", model="bundled")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert "photo.png does not look like the drawn scenes" in err
+
+
+# --- one COCO file for the run --------------------------------------------------------------------------
+
+
+def test_coco_is_one_file_for_the_run(run: Run) -> None:
+    Path("photos/sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    code, out, err = run("photos", "a dog", "grass", "--format", "coco,mask")
+    assert (code, err) == (0, "")
+    assert "out/annotations.json" in out
+    data = COCO("out/annotations.json")
+    assert [image["file_name"] for image in data.dataset["images"]] == ["a.png", "sub/b.png"]
+    for each in data.dataset["annotations"]:
+        mask = np.asarray(Image.open("out/a.mask.png")) == each["category_id"]
+        assert each["area"] == mask.sum()
+    assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2}
+
+
+def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pacl.segmentation.segmenter import Segmenter
+
+    predict, names = Segmenter.predict_batch, ("a.png", "b.png", "c.png")
+    for name in names:
+        shutil.copy("photo.png", name)
+    left = [2]
+
+    def interrupted(*words: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return predict(*words)
+
+    words = ("a dog", "grass", "--format", "coco,mask", "--window_batch", "1")
+    monkeypatch.setattr(Segmenter, "predict_batch", interrupted)
+    code, _, err = run(*names, *words)
+    assert (code, err.splitlines()[-1]) == (130, "pacl segment: interrupted")
+    assert Path("out/a.mask.png").exists()
+    kept = {image["file_name"] for image in COCO("out/annotations.json").dataset["images"]}
+    assert kept == {path.name.replace(".mask", "") for path in Path("out").glob("*.mask.png")} >= {"a.png"}
+    monkeypatch.setattr(Segmenter, "predict_batch", predict)
+    assert run(*names[1:], *words)[0] == 0
+    data = COCO("out/annotations.json")
+    assert [image["file_name"] for image in data.dataset["images"]] == list(names)
+    assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2, 3}
+
+
+# --- output that cannot be written ----------------------------------------------------------------------
+
+
+def test_a_full_disk_stops_the_run_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(6):
+        shutil.copy("photo.png", f"{i}.png")
+    tried = []
+
+    def full(path: Path, index: np.ndarray) -> None:
+        tried.append(path)
+        with atomic_write(path):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pacl.results.writer.save_mask", full)
+    images = [f"{i}.png" for i in range(6)]
+    code, out, err = run(*images, "a dog", "grass", "--window_batch", "1")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "No space left on device" in err
+    assert len(tried) < 4
+    assert not list(Path("out").iterdir())
+
+
+def test_json_is_whole_whatever_the_encoding(run: Run, tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="cp1252"))
+    with pytest.raises(SystemExit) as stop:
+        run_verb("pacl segment", lambda: main(["photo.png", "犬", "a dog", "--json", "--model", tiny_clip]))
+    assert stop.value.code == 0
+    assert json.loads(content.getvalue())["labels"][0]["label"] == "犬"
+
+
+# --- what is left out is said ---------------------------------------------------------------------------
+
+
+def test_images_that_are_not_read_are_counted_and_fail(run: Run) -> None:
+    Path("photos").mkdir()
+    shutil.copy("photo.png", "photos/a.png")
+    shutil.copy("photo.png", "photos/b.jfif")
+    Path("photos/c.HEIC").write_bytes(b"1234ftypheic")
+    code, out, err = run("photos", "a dog", "grass")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "c.HEIC" in err
+    assert out.splitlines()[-1].startswith("2 of 2 images segmented, 0 failed, 1 not read")
+
+
+def test_results_of_an_earlier_run_are_not_segmented(run: Run, here: Path) -> None:
+    run(".", "a dog", "grass")
+    code, _, err = run(".", "a dog", "grass", "--out", "second")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert "2 results of earlier runs are left out" in err
+    assert {path.name for path in Path("second").iterdir()} == {"photo.overlay.png", "photo.mask.png", "photo.json"}
+
+
 # --- every mistake is one line and exit code 2 ----------------------------------------------------------
 
 
@@ -349,7 +483,7 @@ def test_words_far_from_all_of_the_training_are_named_once(run: Run, monkeypatch
         (["photo.png", "x", "--out", "photo.png"], "--out photo.png: is a file"),
         (["photo.png", "x", "--out", "photo.png/below"], "--out photo.png/below: cannot write there"),
         ([".", "x", "--out", "."], "--out .:"),
-        (["photo.png", "x", "--format", "mask,gif"], "choose from overlay, mask, heat, rle, polygons, npz"),
+        (["photo.png", "x", "--format", "mask,gif"], "choose from overlay, mask, heat, rle, polygons, coco, npz"),
         (["photo.png", "x", "--format", ""], "choose from overlay"),
         (["photo.png", "x", "--dense", "fancy"], "choose from clip, value, maskclip, sclip, clearclip, naclip"),
         (["photo.png", "x", "--device", "gpu"], "--device gpu: choose auto, cpu, cuda"),

@@ -61,7 +61,7 @@ class FoundImages:
         if self.results:
             yield f"{len(self.results)} results of earlier runs are left out ({_some(self.results)})"
         if self.repeated:
-            yield f"{len(self.repeated)} paths that lead to an image a second time are left out ({_some(self.repeated)})"
+            yield f"{len(self.repeated)} paths to an image that is there already are left out ({_some(self.repeated)})"
         if self.unread:
             yield f"besides images that can be read there are {say_unread(self.unread)}"
 
@@ -150,9 +150,8 @@ def _check_kind(word: str, prompts: bool) -> None:
     if suffix == ".pdf":
         raise UserError(f"{word}: is a PDF; write its pages as images first, as in pdftoppm -png {word} page")
     if suffix in LIST_SUFFIXES:
-        raise UserError(
-            f"{word}: is not an image" + (f"; if it lists labels, write --classes {word}" if prompts else "")
-        )
+        hint = f"; if it lists labels, write --classes {word}" if prompts else ""
+        raise UserError(f"{word}: is not an image{hint}")
 
 
 def is_result(path: Path) -> bool:

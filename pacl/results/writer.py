@@ -60,7 +60,7 @@ class Writer:
         Raises:
             UserError: a file cannot be written.
         """
-        return [each.save() for each in self.datasets]
+        return [each.save() for each in self.datasets if each.images]
 
     def write(
         self, name: str, path: Path, image: np.ndarray, found: Segmentation, place: str | None = None

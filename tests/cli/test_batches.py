@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pacl.cli import batches
-from pacl.cli.batches import segment_files
+from pacl.cli.batches import memory_saving, segment_files
 from pacl.cli.inputs import ImageFile
 from pacl.errors import UserError
 from pacl.results.writer import Writer
@@ -110,3 +110,9 @@ def test_other_errors_are_not_hidden(
     monkeypatch.setattr(segmenter, "predict_batch", broken)
     with pytest.raises(RuntimeError, match="a mistake in the program"):
         outcomes(files, segmenter, tmp_path / "out")
+
+
+def test_a_larger_stride_is_advised_only_where_patches_overlap() -> None:
+    assert "--stride" not in memory_saving(SegmenterSettings())
+    assert "--stride" in memory_saving(SegmenterSettings(stride=4))
+    assert "bf16" not in memory_saving(SegmenterSettings(precision="bf16"))

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pacl.cli.inputs import find_images, split_words
+from pacl.cli.inputs import find_images, is_result, split_words
 from pacl.errors import UserError
+from pacl.images import save_image
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +23,7 @@ def make(*names: str) -> None:
 
 
 def names(*words: str, out: str = "out") -> list[tuple[str, str]]:
-    return [(str(picture.path), picture.name) for picture in find_images(words, Path(out))]
+    return [(str(picture.path), picture.name) for picture in find_images(words, Path(out)).files]
 
 
 def test_words_are_pictures_by_suffix_separator_or_existence() -> None:
@@ -87,3 +89,73 @@ def test_what_is_not_there_is_named(word: str, message: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(UserError, match=message):
         names(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("a.jfif", "b.HEIC", "my photo.webp", "c.xyz", "clip.mp4", "pages.pdf", "list of labels.txt"),
+        *("https://x.org/a", "z.jp2"),
+    ],
+)
+def test_words_that_look_like_files_are_no_prompts(word: str) -> None:
+    assert split_words([word]) == ([word], [], [])
+    with pytest.raises(UserError, match=r"no such image or folder|is a URL"):
+        names(word)
+
+
+@pytest.mark.parametrize("word", ["a dog.", "st. bernard", "no.5", "grass", "a dog and a cat. sky", "1.5", "e=mc2"])
+def test_other_words_with_full_stops_are_prompts(word: str) -> None:
+    assert split_words([word]) == ([], [word], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("a.mp4", "ffmpeg"), ("a.PDF", "pdftoppm"), ("names.txt", "--classes names.txt")]
+)
+def test_files_of_other_kinds_are_named_with_what_would_work(name: str, advice: str) -> None:
+    make(name)
+    with pytest.raises(UserError, match=advice):
+        names(name)
+
+
+def test_what_is_left_out_of_a_folder_is_said() -> None:
+    make("in/a.jpg", "in/b.HEIC", "in/old/x.json", "in/old/x.overlay.png", "in/old/x.heat-1-a-dog.png", "out/y.png")
+    Path("in/link.jpg").symlink_to("a.jpg")
+    Path("in/out").symlink_to("../out")
+    found = find_images(["in"], Path("out"))
+    assert [str(file.path) for file in found.files] == ["in/a.jpg"]
+    assert [str(path) for path in found.unread] == ["in/b.HEIC"]
+    assert [str(path) for path in found.repeated] == ["in/link.jpg"]
+    assert sorted(map(str, found.results)) == ["in/old/x.heat-1-a-dog.png", "in/old/x.overlay.png", "in/out/y.png"]
+    assert len(list(found.notes())) == 3
+    assert not list(find_images(["in/a.jpg"], Path("out")).notes())
+
+
+def test_results_are_known_without_their_record_and_others_are_not_taken_for_them() -> None:
+    save_image("a.overlay.png", np.zeros((8, 8, 3), np.uint8))
+    make("b.overlay.png", "c.mask.png", "c.json", "d.mask.jpg", "mask.png")
+    files = ("a.overlay.png", "b.overlay.png", "c.mask.png", "d.mask.jpg", "mask.png")
+    assert [name for name in files if is_result(Path(name))] == ["a.overlay.png", "c.mask.png"]
+
+
+def test_a_result_that_is_named_is_an_image_all_the_same() -> None:
+    make("a.json", "a.mask.png")
+    assert names("a.mask.png") == [("a.mask.png", "a.mask")]
+
+
+def test_a_folder_of_results_or_of_files_that_are_not_read_is_refused() -> None:
+    make("own/a.json", "own/a.mask.png", "phone/a.HEIC", "phone/b.HEIC")
+    for word, message in (("own", "results"), ("phone", r"2 that cannot: a\.HEIC, b\.HEIC")):
+        with pytest.raises(UserError, match=message):
+            names(word)
+
+
+def test_the_place_of_an_image_is_its_path_in_the_folder_where_that_is_unique() -> None:
+    make("a/x.jpg", "a/sub/y.jpg", "b/x.jpg")
+    found = find_images(["a", "b"], Path("out"))
+    assert [file.relative for file in found.files] == ["sub/y.jpg", "a/x.jpg", "b/x.jpg"]
+
+
+def test_no_record_takes_the_name_of_the_runs_own_files() -> None:
+    make("annotations.jpg")
+    assert names("annotations.jpg") == [("annotations.jpg", "annotations_jpg")]

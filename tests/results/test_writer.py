@@ -11,6 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
+from pacl.files import atomic_write
 from pacl.results.writer import FORMATS, Writer, printable
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -20,6 +21,7 @@ FILES = {
     "heat": {"photo.heat-1-a-dog.png", "photo.heat-2-grass-green.png", "photo.heat-3-a-cat.png"},
     "rle": {"photo.json"},
     "polygons": {"photo.json"},
+    "coco": set(),  # of the run, not of an image
     "npz": {"photo.npz"},
 }
 
@@ -118,3 +120,21 @@ def test_files_that_cannot_be_written_are_named(tmp_path: Path, image: np.ndarra
 def test_names_that_are_not_utf8_can_be_printed_and_written() -> None:
     assert printable(Path("bad\udcff.jpg")) == "bad\\xff.jpg"
     assert printable(Path("ü.jpg")) == "ü.jpg"
+
+
+def test_the_files_of_an_image_are_written_together(
+    tmp_path: Path, image: np.ndarray, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask of the last run beside an overlay of this one would be a silent wrong result."""
+    write(tmp_path, ("overlay", "mask", "rle"), image, found)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(path: Path, index: np.ndarray) -> None:
+        with atomic_write(path):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pacl.results.writer.save_mask", full)
+    found.index = 1 - np.minimum(found.index, 1)
+    with pytest.raises(UserError, match="No space left"):
+        write(tmp_path, ("overlay", "mask", "rle"), image, found)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

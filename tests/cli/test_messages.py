@@ -1,0 +1,68 @@
+"""How commands end and what they print: one line each, whatever the output is."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.errors import ImageWarning
+
+
+def code_of(main: Callable[[], int | None]) -> object:
+    with pytest.raises(SystemExit) as stop:
+        run_verb("pacl test", main)
+    return stop.value.code
+
+
+def test_letters_that_the_output_does_not_have_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="cp1252"))
+    assert code_of(lambda: print("■ Ä \udcff")) == 0
+    assert content.getvalue().strip() == b"\\u25a0 \xc4 \\udcff"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_full_disk_behind_the_output_is_one_line(
+    flush: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        with printing():
+            print("result", flush=flush)
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert code_of(main) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("pacl test: error: standard output ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_reader_that_has_closed_the_output_ends_the_command_silently(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def main() -> None:
+        with printing():
+            raise BrokenPipeError
+
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        assert code_of(main) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_warnings_are_a_line_each_at_once_and_none_is_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown_warnings("pacl test", ImageWarning):
+        for _ in range(2):
+            warnings.warn("an image", ImageWarning, stacklevel=1)
+        assert capsys.readouterr().err == "pacl test: warning: an image\n" * 2
+        warnings.warn("of a\nlibrary", UserWarning, stacklevel=1)
+        assert capsys.readouterr().err == "pacl test: warning: of a library\n"
+        warnings.warn("for developers", DeprecationWarning, stacklevel=1)
+    assert capsys.readouterr().err == ""

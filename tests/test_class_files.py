@@ -1,0 +1,99 @@
+"""Lists of labels as other tools write them: read as they are meant, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pacl.class_files import several_names
+from pacl.errors import UserError
+from pacl.prompts import Label, parse_prompt, read_classes
+
+THREE = ["sky", "sand", "a blue fish"]
+COCO = '{"categories": [{"id": 7, "name": "a blue fish"}, {"id": 1, "name": "sky"}, {"id": 2, "name": "sand"}]}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.json", '["sky", "sand", "a blue fish"]'),
+        ("list.txt", '[\n  "sky",\n  "sand",\n  "a blue fish"\n]\n'),
+        ("ids.json", '{"0": "sky", "2": "a blue fish", "1": "sand"}'),
+        ("names.json", '{"a blue fish": 2, "sky": 0, "sand": 1}'),
+        ("coco.json", COCO),
+        ("data.yaml", "path: x\nnc: 3\nnames:\n  0: sky\n  1: sand\n  2: a blue fish\n"),
+        ("data.yml", "names: [sky, sand, a blue fish]\n"),
+        ("list.yaml", "- sky\n- sand\n- a blue fish\n"),
+        ("bullets.txt", "- sky\n- sand\n- a blue fish\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:48,112,32::\nsand:176,112,32::\na blue fish:::\n"),
+        ("lines.txt", "sky\nsand \n\na  blue fish\n"),
+        ("windows.txt", "sky\r\nsand\r\na blue fish\r\n"),
+    ],
+)
+def test_lists_of_other_tools_are_read(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [label.name for label in read_classes(tmp_path / name)] == THREE
+
+
+def test_the_notation_of_prompts_holds_in_them_too(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text('["cat;kitten", "a dog=animal"]')
+    assert read_classes(tmp_path / "list.json") == [Label("cat", ("cat", "kitten")), Label("animal", ("a dog",))]
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("sky,sand,a blue fish\n", "line 1: holds 3 names with commas"),
+        ("sky\tsand\ta blue fish\n", "line 1: holds 3 names with tabs"),
+        ("name,r,g,b\nsky,48,112,32\n", r"columns \(name, r, g, b\)"),
+        ("Idx\tName\n1\twall\n", "2 columns"),
+        ("0 sky\n1 sand\n", "numbers"),
+        ("0: sky\n1: sand\n", "numbers"),
+        ("sky 0\nsand 1\n", "numbers"),
+        ("48 112 32 sky\n1 2 3 sand\n", "numbers"),
+        ("item {\n  id: 1\n  name: 'sky'\n}\n", "label map of TensorFlow"),
+        ("<annotation><name>sky</name></annotation>", "XML"),
+        ('"sky"\n"sand"\n', "quotation marks"),
+        ('{"shapes": []}', "JSON with a mapping with shapes"),
+        ('["sky", ', "not valid JSON"),
+        ('[["sky"], ["sand"]]', "no list"),
+        ("names:\n  - [sky\n", "not valid YAML"),
+        ("names:\n  sky: {colour: red}\n", "YAML with a mapping"),
+    ],
+)
+def test_what_cannot_be_labels_is_refused_in_one_line(tmp_path: Path, text: str, seen: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(UserError, match=seen) as error:
+        read_classes(tmp_path / "classes.txt")
+    assert "classes.txt" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["boeing 737\nairbus 320\n", "tench, Tinca tinca\ngoldfish\n", "7 seas\n", "cat;kitten\n", "seat 12\nseat 11\n"],
+)
+def test_names_with_numbers_and_commas_stay_names(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+    assert [label.name for label in read_classes(tmp_path / "classes.txt")] == [
+        line.split(";")[0] for line in text.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a dog, grass, sky", "a dog. grass. sky.", "a dog . grass . sky .", "a dog|grass|sky", "a dog\ngrass\nsky"],
+)
+def test_lists_in_a_prompt_are_seen(prompt: str) -> None:
+    assert list(several_names(prompt)) == ["a dog", "grass", "sky"]
+
+
+@pytest.mark.parametrize("prompt", ["a dog", "a dog.", "St. Bernard", "Dr. No", "a dog and a cat", "7,5 m", "a/b"])
+def test_other_prompts_are_one_name(prompt: str) -> None:
+    assert not several_names(prompt)
+
+
+def test_a_repeated_synonym_is_said() -> None:
+    with pytest.warns(UserWarning, match='"dog" is there twice'):
+        assert parse_prompt("dog;hound; dog") == Label("dog", ("dog", "hound"))
