@@ -1,29 +1,29 @@
-# The two commands of the README, and little else.
+# The two commands of the README, and a few for maintenance.
 #
-#   make demo   environment, install, a photo segmented by words
-#   make test   the same environment with the development tools, then the tests
+#   make demo   create an environment, install pacl, and segment a photo
+#   make test   the same with the development tools, then run the tests
 #
-#   make demo PYTHON=python3.12                        another Python (3.10 or newer)
-#   make demo PIP_INSTALL_ARGS="--index-url URL"       more words for `pip install` (a mirror, a constraint)
-#   make test PYTEST_ARGS="tests/test_segment.py"      what pytest is given
+#   make demo PYTHON=python3.12                        use another Python (3.10 or newer)
+#   make demo PIP_INSTALL_ARGS="--index-url URL"       further arguments for `pip install`, such as a mirror
+#   make test PYTEST_ARGS="tests/test_segment.py"      arguments for pytest
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_INSTALL_ARGS ?=
 PYTEST_ARGS ?=
 
-# A photo by Stefan van der Walt (CC0), "chelsea" in scikit-image's sample images.
+# The photo is by Stefan van der Walt (CC0); it is "chelsea" in scikit-image's sample images.
 DEMO_PROMPTS := "cat" "blanket"
 DEMO_OPTIONS = --model photos --refine 10 --prior -0.3
 DRAWN_PROMPTS = "a blue fish" "an orange moon" "a red boat" "sky" "a purple mushroom" "sand"
 DRAWN_OPTIONS = --model bundled --size 96 --stride 4 --refine 10
 
 RUN = $(VENV)/bin/python
-# A stamp a file: an install is repeated when pyproject.toml is newer, and when the last one did not finish.
+# Stamp files, written after a successful install: make installs again if they are missing or older than pyproject.toml.
 INSTALLED = $(VENV)/.installed
 INSTALLED_DEV = $(VENV)/.installed-dev
 
-.PHONY: demo test picture clean prerequisites
+.PHONY: demo test images clean prerequisites
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -32,9 +32,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED_DEV)
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-# The README's picture, and the drawn scene of the bundled model: how it was drawn (a scene that neither training saw;
-# they never saw anything blue that was a fish), and done.
-picture: demo
+# Make the images of the README: the demo photo with its labels, and a procedural scene with those of the bundled model.
+# The scene is not in the training data, which does not contain any blue fish either.
+images: demo
 	$(RUN) -c "from PIL import Image; Image.open('out/demo/demo.overlay.png').convert('RGB').save('docs/photo.jpg', quality=90)"
 	$(RUN) -c "from PIL import Image; from pacl.scenes.drawing import scene; Image.fromarray(scene('test', 93, \
 	  pairs='all', n_objects=4, size=(480, 640)).image).save('pacl/bundled/demo.jpg', quality=92)"
@@ -44,7 +44,7 @@ picture: demo
 clean:
 	rm -rf $(VENV) out build dist
 
-# Each check ends in one line that says what is missing.
+# Each check fails with one line that says what is missing.
 prerequisites:
 	$(if $(shell command -v git 2>/dev/null),,$(error git is missing: install it (Debian: apt install git)))
 	$(if $(shell command -v $(PYTHON) 2>/dev/null),,$(error $(PYTHON) is missing: install Python 3.10 or newer, or name one with PYTHON=))
@@ -54,15 +54,15 @@ prerequisites:
 	  $(PYTHON) lacks the venv module: install it (Debian: apt install python3-venv)))
 	@:
 
-# "yes" when PYTHON runs the statement without an error.
+# "yes" if PYTHON runs the statement without an error.
 can = $(shell $(PYTHON) -c '$(1)' 2>/dev/null && echo yes)
 
 $(VENV)/bin/python: | prerequisites
 	@$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): pyproject.toml | prerequisites $(VENV)/bin/python
-	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)  # one that was interrupted
-	@echo "Installing into $(VENV); the first time takes minutes (torch and its libraries are several GB)."
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)  # (an interrupted one)
+	@echo "Installing into $(VENV); the first time takes minutes, since torch and its libraries have several GB."
 	@$(RUN) -m pip install --disable-pip-version-check $(PIP_INSTALL_ARGS) -e .
 	@touch $@
 

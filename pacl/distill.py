@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.progress import Progress
 
     from pacl.models import distillation
-    from pacl.models.backbone import weights_checksum
+    from pacl.models.towers.base import weights_checksum
     from pacl.models.towers.sentence_tower import load_sentence_tower
 
     running = [*distillation.imagenet_texts(), *distillation.read_texts(args.words, "words")]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.tiny import save_tiny_clip
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # runs GPU kernels on the CPU; Triton reads it when it is imported
 
 
 @pytest.fixture(autouse=True)

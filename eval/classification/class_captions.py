@@ -1,10 +1,11 @@
-"""A caption table for images named by ImageNet class.
+"""Write a caption table for images whose file names contain their ImageNet class.
 
     python -m eval.classification.class_captions FOLDER --out FILE
 
-The name of a file begins with a WordNet id, such as ``n01440764_tench.JPEG``, or ``n01440764_10026.JPEG`` in ImageNet
-itself. Each image gets two captions, the class name in a sentence and the name with WordNet's definition ("tench,
-freshwater dace-like game fish of Europe"), so that "fish" occurs in training even though the name lacks it.
+The name of each file must begin with the WordNet id of its class, such as ``n01440764_tench.JPEG``, or
+``n01440764_10026.JPEG`` as in ImageNet itself. Each image gets two captions: a sentence with the class name, and the
+class name with WordNet's definition ("tench, freshwater dace-like game fish of Europe"). The definition adds words that
+the name lacks, such as "fish".
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from pacl.image_folders import list_images
 
 
 def class_captions(folder: Path) -> list[tuple[str, str]]:
-    """Rows of the table: (path relative to the folder, caption).
+    """Two captions for each image in a folder and its subfolders: (path relative to the folder, caption).
 
     Raises:
-        UserError: no images, or one whose name does not begin with a WordNet id of ImageNet or is not UTF-8.
+        UserError: there are no images, or the name of an image does not begin with the WordNet id of an ImageNet class
+            or is not UTF-8.
     """
     from timm.data import ImageNetInfo
 
@@ -49,7 +51,7 @@ def class_captions(folder: Path) -> list[tuple[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table."""
+    """Write the table to the file ``--out``."""
     parser = new_parser("eval.classification.class_captions", __doc__)
     parser.add_argument("folder", type=Path, help="folder of images, with subfolders")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write: image,caption")

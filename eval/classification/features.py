@@ -1,9 +1,9 @@
-"""Image and text features of a model for whole images: the image tower runs here only.
+"""Features of whole images and of class names, for zero-shot classification, linear probes and retrieval.
 
-Images are preprocessed as the CLIP was trained (open_clip's own transform), not as for segmentation: results are
-compared with published ones.
+Images are preprocessed by open_clip's transform for the CLIP, as in published evaluations, and not as for segmentation.
 
-Shapes: B I images, P patches, D embedding, W token width, N prompts, K templates, S side of square images.
+Shapes: B images in a batch, I images in total, P patches, D embedding, W token width, N prompts, K templates, S side of
+the square images.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from torch.utils.data import DataLoader, Dataset
 from eval.classification.image_sets import ImageSet
 from pacl.errors import UserError
 from pacl.files import atomic_write
-from pacl.models.backbone import weights_checksum
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.open_clip_towers import ViTTower
 from pacl.prompts import fill
 
 Item = TypeVar("Item")
 KINDS = ("pooled", "patches")
-TEXT_BATCH = 640
+TEXT_BATCH = 640  # texts (prompts in templates) that are encoded at a time
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Loading:
     """How images are read and encoded.
 
     Attributes:
-        batch: images at a time.
+        batch: images per batch.
         workers: processes that read images.
-        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
     """
 
     batch: int = 64
@@ -54,11 +54,12 @@ class Loading:
 
 
 class SquareImages(Dataset[tuple[Tensor, str]]):
-    """Preprocessed images float32 [3, S, S], each with an error message, "" if it could be read.
+    """Pairs of a preprocessed image, float32 [3, S, S], and an error message, which is empty if the image was read.
 
-    Attributes:
-        read: number -> image, uint8 [H, W, 3].
+    Args:
+        read: index -> image, uint8 [H, W, 3].
         count: number of images.
+        model: the model whose preprocessing is used.
     """
 
     def __init__(self, read: Callable[[int], np.ndarray], count: int, model: PACL) -> None:
@@ -71,38 +72,51 @@ class SquareImages(Dataset[tuple[Tensor, str]]):
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
         try:
             return self.transform(Image.fromarray(self.read(index))), ""
-        except UserError as error:  # returned, because a worker's exception would contain its traceback
+        except UserError as error:  # returned, since an exception in a worker would contain its traceback
             return torch.zeros(3, self.size, self.size), str(error)
 
 
 def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
-    """open_clip's transform of this CLIP: resize (or squash), centre crop, normalise, to float32 [3, S, S]."""
+    """open_clip's transform for this CLIP: resize, centre crop and normalise an image to float32 [3, S, S]."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     return image_transform_v2(PreprocessCfg(**model.clip.preprocessing), is_train=False)
 
 
 def load_batches(images: ImageSet, model: PACL, loading: Loading, title: str = "") -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches in order: normalised images [B, 3, S, S] at the CLIP's native size, and int64 [B] classes.
+    """Load an image set in batches, in order, on the model's device.
+
+    Args:
+        images: the image set.
+        model: the model.
+        loading: how images are read.
+        title: title of the progress bar.
+
+    Yields:
+        Normalised images, float32 [B, 3, S, S] at the CLIP's native size, and their classes, int64 [B].
 
     Raises:
-        UserError: an image cannot be read; it is not skipped, because the benchmark would be another one.
+        UserError: an image cannot be read. It is not skipped, since that would change the benchmark.
     """
     squares = SquareImages(images.read, len(images), model)
     labels = torch.from_numpy(images.labels).split(loading.batch)
-    for part, own in zip(load_squares(squares, model, loading, images.benchmark.name, title), labels, strict=True):
-        yield part, own.to(model.device)
+    batches = load_squares(squares, model, loading, images.benchmark.name, title)
+    for batch, batch_labels in zip(batches, labels, strict=True):
+        yield batch, batch_labels.to(model.device)
 
 
 def load_squares(squares: SquareImages, model: PACL, loading: Loading, name: str, title: str = "") -> Iterator[Tensor]:
-    """Batches of images in order, [B, 3, S, S] on the model's device, with a progress bar.
+    """Load images in batches, in order, with a progress bar.
 
     Args:
         squares: the images.
-        model: whose device is used.
+        model: the model whose device is used.
         loading: how images are read.
-        name: the data set, for errors.
-        title: of the progress bar.
+        name: name of the data set, for error messages.
+        title: title of the progress bar.
+
+    Yields:
+        Normalised images, float32 [B, 3, S, S], on the model's device.
 
     Raises:
         UserError: an image cannot be read.
@@ -115,7 +129,7 @@ def load_squares(squares: SquareImages, model: PACL, loading: Loading, name: str
 
 
 def tracked(items: Iterable[Item], title: str) -> Iterable[Item]:
-    """The items, with a transient progress bar if standard error is a terminal."""
+    """Iterate over the items; shows a progress bar if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -125,12 +139,15 @@ def tracked(items: Iterable[Item], title: str) -> Iterable[Item]:
 
 @torch.inference_mode()
 def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor, Tensor]:
-    """CLIP's pooled embedding [B, D] and PACL's patch embeddings [B, P, D], all of unit norm, in one pass.
+    """Encode images in one pass of the image tower.
 
     Args:
         model: the model.
         images: normalised images [B, 3, S, S] at the CLIP's native size.
-        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
+
+    Returns:
+        CLIP's pooled embeddings, float32 [B, D], and PACL's patch embeddings, float32 [B, P, D], of unit norm.
     """
     with tower_autocast(precision, model.clip):
         pooled, tokens = model.clip.encode_image_and_tokens(images, model.config.dense)
@@ -140,16 +157,16 @@ def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor,
 def class_embeddings(
     model: PACL, prompts: Sequence[str], templates: Sequence[str], title: str = "texts"
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings of prompts: for each the mean of its K unit embeddings in templates, normalised again.
+    """Encode prompts. The embedding of a prompt is the mean of its unit embeddings in all templates, normalised again.
 
     Args:
         model: the model.
         prompts: N prompts.
-        templates: K templates.
-        title: of the progress bar.
+        templates: K sentence templates.
+        title: title of the progress bar.
 
     Returns:
-        CLIP's embeddings [N, D], and those of PACL's head [N, D].
+        CLIP's text embeddings [N, D], and the text embeddings of PACL's head [N, D], float32, of unit norm.
     """
 
     def mean(embedded: Tensor) -> Tensor:
@@ -172,33 +189,51 @@ def class_embeddings(
 def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, Tensor]:
     """Features for a linear classifier.
 
-    ``pooled``, [B, W], is what the CLIP paper probes (Radford et al., 2021, appendix A.3): the class token after the
-    last layer norm, BEFORE the projection, not normalised; for towers without a class token or linear projection
-    (ResNets, timm's) it is the pooled embedding [B, D], of unit norm. ``patches``, [B, D], is the mean of PACL's unit
-    patch embeddings, of unit norm.
+    Args:
+        model: the model.
+        images: normalised images [B, 3, S, S] at the CLIP's native size.
+        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
+
+    Returns:
+        ``pooled``, float32 [B, W], the feature that the CLIP paper uses for linear probes (Radford et al., 2021,
+        appendix A.3): the class token after the last layer norm and before the projection, not normalised. For image
+        towers without a class token (ResNets, timm's models) it is the pooled embedding [B, D], of unit norm.
+        ``patches``, float32 [B, D], the mean of PACL's patch embeddings, normalised to unit norm.
     """
     tower = model.clip.image
-    caught: list[Tensor] = []
+    class_tokens: list[Tensor] = []
     hooks = []
     if isinstance(tower, ViTTower) and tower.visual.pool_type == "tok":
-        hooks.append(tower.visual.ln_post.register_forward_hook(lambda module, inputs, output: caught.append(output)))
+        ln_post = tower.visual.ln_post
+        hooks.append(ln_post.register_forward_hook(lambda module, inputs, output: class_tokens.append(output)))
     try:
         pooled, patches = embed(model, images, precision)
     finally:
         for hook in hooks:
             hook.remove()
-    if caught:  # the last call is that of the tower's own pooling
-        pooled = caught[-1] if caught[-1].ndim == 2 else caught[-1][:, 0]
+    if class_tokens:  # the tower's pooling is the last call of the layer norm
+        pooled = class_tokens[-1] if class_tokens[-1].ndim == 2 else class_tokens[-1][:, 0]
     return {"pooled": pooled.float(), "patches": F.normalize(patches.mean(dim=1), dim=-1)}
 
 
 def cached_features(
     model: PACL, images: ImageSet, folder: Path, loading: Loading, title: str = ""
 ) -> dict[str, Tensor]:
-    """`features` of all images, float32 on the CPU, cached in a file of ``folder``.
+    """Compute `features` of all images, or read them from a cache.
 
-    The file's name holds a digest of all that decides its content: weights of CLIP and head, dense variant, precision,
-    images and their order.
+    Args:
+        model: the model.
+        images: the images.
+        folder: folder of the cache. The name of a file contains a digest of everything that its content depends on:
+            the weights of CLIP and head, the dense variant, the precision, the images and their order.
+        loading: how images are read and encoded.
+        title: title of the progress bar.
+
+    Returns:
+        The features of all images, float32 on the CPU, with the keys of `features`.
+
+    Raises:
+        UserError: an image cannot be read.
     """
     stamp = {
         "clip": model.clip.checksum(),
@@ -218,7 +253,7 @@ def cached_features(
             if all(len(found[kind]) == len(images) for kind in KINDS):
                 return found
         except (OSError, SafetensorError, KeyError):
-            pass  # a damaged file is computed again
+            pass  # the file is damaged: the features are computed again
     parts: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
     for squares, _ in load_batches(images, model, loading, title):
         for kind, part in features(model, squares, loading.precision).items():

@@ -1,11 +1,11 @@
-"""Image classification data sets: their registry, and opening them.
+"""The image classification data sets, and a function that opens them.
 
-A class has a key, the data set's own name for it (a synset, a folder), and one or more prompts. Data sets without
-images of some classes are still classified among all their classes: ImageNet-A and -R among their own 200, as their
-authors evaluate them, the other ImageNets among 1,000.
+Each class has a key, which is its name in the data set (a WordNet id or the name of a folder), and one or more prompts.
+Images are always classified among all classes of the data set, even if some classes have no images: ImageNet-A and
+ImageNet-R among their 200 classes, as their authors do, and the other ImageNets among 1,000.
 
-To add a data set, write a finder in `eval.classification.layouts` (or reuse one), a list of its classes in
-``class_names/NAME.txt``, and an `ImageBenchmark` in `IMAGE_BENCHMARKS`.
+To add a data set: write a finder in `eval.classification.layouts` or reuse one, list its classes in
+``class_names/NAME.txt``, and add an `ImageBenchmark` to ``_BENCHMARKS``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from eval.common.folders import files_digest
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image
 
-NOT_A_CLASS = ("BACKGROUND_Google",)  # folder of Caltech-101, left out as by torchvision
-DRAW_SEED = 0  # of splits that are not official
+NOT_A_CLASS = ("BACKGROUND_Google",)  # folder of Caltech-101, excluded as in torchvision
+SPLIT_SEED = 0  # of random splits, for data sets without official ones
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class ImageSet:
 
     Attributes:
         benchmark: the data set.
-        split: the part of it.
-        images: files, or uint8 [I, H, W, 3].
-        labels: int64 [I], the class of each image.
+        split: name of the split.
+        images: I files, or an array, uint8 [I, H, W, 3].
+        labels: class of each image, int64 [I].
         keys: keys of the C classes.
-        prompts: prompts of the C classes, one or more each.
-        names: source of the prompts.
-        full: images of the whole split; None if unknown.
+        prompts: prompts of the C classes, one or more for each.
+        names: where the prompts come from, in words.
+        full: number of images in the whole split; None if unknown.
     """
 
     benchmark: ImageBenchmark
@@ -57,32 +57,32 @@ class ImageSet:
         return len(self.labels)
 
     @property
-    def chosen(self) -> str:
-        """How the images of the split are chosen, in words."""
-        if self.benchmark.drawn is None:
-            return "the split's own"
-        which = "all" if self.split == "all" else f"drawn by seed {DRAW_SEED}"
+    def selection(self) -> str:
+        """How the images of the split were chosen, in words."""
+        if self.benchmark.split_sizes is None:
+            return "official split"
+        which = "all" if self.split == "all" else f"random, seed {SPLIT_SEED}"
         return f"{which}; there is no official split, {self.benchmark.published}"
 
     def read(self, index: int) -> np.ndarray:
-        """An image, uint8 [H, W, 3], decoded at full size so that its pixels are those of other evaluations."""
+        """Read an image at full size, uint8 [H, W, 3]; decoding at a reduced size would change its pixels."""
         image = self.images[index]
         return image if isinstance(image, np.ndarray) else open_image(image)
 
     def subset(self, indices: np.ndarray) -> ImageSet:
-        """The images of these numbers, int64 [i], among the same classes."""
+        """The images with these indices, int64 [i], and the same classes."""
         images = self.images
-        some = images[indices] if isinstance(images, np.ndarray) else [images[i] for i in indices]
-        return replace(self, images=some, labels=self.labels[indices])
+        chosen = images[indices] if isinstance(images, np.ndarray) else [images[i] for i in indices]
+        return replace(self, images=chosen, labels=self.labels[indices])
 
-    def spread(self, limit: int | None) -> ImageSet:
-        """``limit`` evenly spaced images: images are ordered by class, so that all classes are among them."""
+    def limited(self, limit: int | None) -> ImageSet:
+        """``limit`` evenly spaced images, or all. Images are ordered by class, so these cover the classes evenly."""
         if limit is None or limit >= len(self):
             return self
         return self.subset(np.arange(limit) * len(self) // limit)
 
     def digest(self) -> str:
-        """Digest of paths, sizes and modification times of the files, or of pixels, and of the labels."""
+        """SHA-256 of the labels and of the paths, sizes and modification times of the files, or of the pixels."""
         digest = hashlib.sha256(self.labels.tobytes())
         if isinstance(self.images, np.ndarray):
             digest.update(np.ascontiguousarray(self.images).data)
@@ -103,16 +103,17 @@ def open_image_set(
     """Open one of `IMAGE_BENCHMARKS`.
 
     Args:
-        name: the data set.
-        data: parent of its official folder, or (ImageNets, custom) that folder itself.
-        split: part of the data set; None is the default one.
-        names: file with a class on each line, see `pacl.prompts.read_classes`: ``words=key`` in any order, or words
-            alone in the order of the keys. None takes CLIP's names, and for ``custom`` the names of the folders.
+        name: name of the data set.
+        data: the folder that contains the data set's official folder; for ImageNet and its variants and for ``custom``
+            also the data set's folder itself.
+        split: name of the split; None is the default one.
+        names: file with one class per line, see `pacl.prompts.read_classes`: ``words=key`` in any order, or only words,
+            in the order of the keys. None takes the names of the CLIP paper, for ``custom`` the names of the folders.
         limit: take only this many images, evenly spaced.
-        download: let torchvision download what is missing, where it can.
+        download: let torchvision download missing files, for the data sets that it can download.
 
     Raises:
-        UserError: files are missing or do not fit; the message says what is expected where.
+        UserError: files are missing or invalid; the message says which files are expected where.
         ArgumentError: an invalid ``data``, ``split``, ``names``, ``limit`` or ``download``.
     """
     if name not in IMAGE_BENCHMARKS:
@@ -130,26 +131,36 @@ def open_image_set(
         raise ArgumentError("split", split, f"{name} has {', '.join(benchmark.splits)}")
     images, found = benchmark.find(benchmark, root, split, download)
     keys = layouts.custom_keys(root, split) if name == "custom" else class_keys(name)
-    positions = {key: i for i, key in enumerate(keys)}
+    numbers = {key: i for i, key in enumerate(keys)}
     for image, key in zip(images, found, strict=True):
-        if key not in positions:
-            raise UserError(f"{name}: {image} is of {key!r}, which is not a class of {benchmark.title}")
-    labels = np.array([positions[key] for key in found], dtype=np.int64)
-    if benchmark.drawn is not None and split in ("train", "test"):
-        indices = draw_split(labels, split, *benchmark.drawn)
+        if key not in numbers:
+            raise UserError(f"{name}: {image} has the class {key!r}, which is not a class of {benchmark.title}")
+    labels = np.array([numbers[key] for key in found], dtype=np.int64)
+    if benchmark.split_sizes is not None and split in ("train", "test"):
+        indices = random_split(labels, split, *benchmark.split_sizes)
         images, labels = [images[i] for i in indices], labels[indices]
     prompts, source = class_prompts(name, keys, names)
     full = len(labels) if name == "custom" else benchmark.splits[split]
-    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full).spread(limit)
+    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full).limited(limit)
 
 
-def draw_split(labels: np.ndarray, split: str, train: int, test: int | None) -> np.ndarray:
-    """Indices of a random split with a fixed seed: ``train`` and ``test`` images of each class (None: all others)."""
+def random_split(labels: np.ndarray, split: str, train: int, test: int | None) -> np.ndarray:
+    """A random split with a fixed seed.
+
+    Args:
+        labels: classes of all images, int64 [I].
+        split: ``train`` or ``test``.
+        train: number of training images per class.
+        test: number of test images per class; None takes all images that are not for training.
+
+    Returns:
+        Indices of the images in the split, int64, sorted.
+    """
     chosen = []
     for label in np.unique(labels):
-        of_class = np.random.default_rng([DRAW_SEED, label]).permutation(np.flatnonzero(labels == label))
+        shuffled = np.random.default_rng([SPLIT_SEED, label]).permutation(np.flatnonzero(labels == label))
         end = None if test is None else train + test
-        chosen.append(of_class[:train] if split == "train" else of_class[train:end])
+        chosen.append(shuffled[:train] if split == "train" else shuffled[train:end])
     return np.sort(np.concatenate(chosen))
 
 
@@ -160,7 +171,7 @@ def _imagenet(*candidates: str) -> Callable[[ImageBenchmark, Path, str, bool], F
 _BENCHMARKS = (
     ImageBenchmark(
         "imagenet", "ImageNet", {"val": 50_000, "train": 1_281_167},
-        "val/n01440764/*.JPEG, or all files in one folder, named by synset (n01440764_tench.JPEG)",
+        "val/n01440764/*.JPEG, or all files in one folder, named by WordNet id (n01440764_tench.JPEG)",
         "image-net.org",
         partial(layouts.find_imagenet, folders={
             "val": ("val", "imagenet/val", "ILSVRC2012/val"), "train": ("train", "imagenet/train", "ILSVRC2012/train"),
@@ -207,17 +218,18 @@ _BENCHMARKS = (
     ImageBenchmark(
         "eurosat", "EuroSAT", {"all": 27_000, "test": 5_000, "train": 10_000}, "eurosat/2750/AnnualCrop/*.jpg",
         "github.com/phelber/EuroSAT", partial(layouts.find_folders, folders=("eurosat/2750", "EuroSAT/2750", "2750")),
-        probe=("train", "test"), drawn=(1_000, 500), torchvision="EuroSAT",
-        published="CLIP's paper measured 5,000 images",
+        probe=("train", "test"), split_sizes=(1_000, 500), torchvision="EuroSAT",
+        published="the CLIP paper uses 5,000 images",
     ),
     ImageBenchmark(
         "caltech101", "Caltech-101", {"all": 8_677, "test": 5_647, "train": 3_030},
         "caltech101/101_ObjectCategories/accordion/*.jpg", "data.caltech.edu/records/20086",
         partial(
-            layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"), but=NOT_A_CLASS,
+            layouts.find_folders, folders=("caltech101/101_ObjectCategories", "101_ObjectCategories"),
+            excluded=NOT_A_CLASS,
         ),
-        main="mean_per_class", probe=("train", "test"), drawn=(30, None), torchvision="Caltech101",
-        published="CLIP's paper measured 6,085 images in 102 classes",
+        main="mean_per_class", probe=("train", "test"), split_sizes=(30, None), torchvision="Caltech101",
+        published="the CLIP paper uses 6,085 images in 102 classes",
     ),
     ImageBenchmark(
         "cifar10", "CIFAR-10", {"test": 10_000, "train": 50_000}, "cifar-10-batches-py",
@@ -230,7 +242,7 @@ _BENCHMARKS = (
         partial(layouts.find_cifar, folder="cifar-100-python"), probe=("train", "test"), torchvision="CIFAR100",
     ),
     ImageBenchmark(
-        "custom", "custom", {"test": None}, "a folder for each class, in test/ and train/ if there are such parts",
+        "custom", "custom", {"test": None}, "one folder per class, either directly or in test/ and train/",
         "your own", layouts.find_custom, probe=("train", "test"),
     ),
 )  # fmt: skip

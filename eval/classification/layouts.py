@@ -1,7 +1,8 @@
-"""Official folder layouts of image classification data sets, read into images and the keys of their classes.
+"""The official folder layouts of image classification data sets.
 
-A finder takes (benchmark, root, split, download) and returns `Found`; missing files are a `UserError` that says what is
-expected where. Data sets that torchvision can read are read by torchvision.
+Each layout has a finder, a function (benchmark, root, split, download) -> `Found`, the images and the keys of their
+classes. If files are missing, it raises a `UserError` that says which files are expected where. Where torchvision can
+read a data set, the finder uses torchvision.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 
 Images = Sequence[Path] | np.ndarray
 Found = tuple[Images, list[str]]
-"""Images, as files or uint8 [I, H, W, 3], and the key of the class of each."""
+"""Images, as files or uint8 [I, H, W, 3], and the key of each image's class."""
 
 
 @dataclass(frozen=True)
 class ImageBenchmark:
-    """A data set of the literature.
+    """Description of a data set.
 
     Attributes:
         name: its name in commands.
         title: its name in tables.
-        splits: name -> number of images, None if unknown; the first is the default.
-        layout: the files that are expected, relative to the data folder.
+        splits: name of the split -> number of images, None if unknown. The first split is the default.
+        layout: the expected files, relative to the data folder, in words.
         source: its official page.
-        find: (benchmark, root, split, download) -> `Found`.
-        main: the score that the literature reports: ``top1`` or ``mean_per_class``.
-        probe: the splits that a probe is trained and measured on; None without training images.
-        drawn: for data sets without official splits: training and test images of each class, None for all others.
-        published: what the literature measured where there is no official split, in words.
-        torchvision: torchvision's class that can download it, if there is one.
+        find: its finder.
+        main: the score that the literature reports, ``top1`` or ``mean_per_class``.
+        probe: the splits on which a linear probe is trained and tested; None without training images.
+        split_sizes: for data sets without official splits, the number of training and of test images per class, see
+            `eval.classification.image_sets.random_split`.
+        published: for data sets without official splits, the images that the literature uses, in words.
+        torchvision: the class of torchvision that can download it, if there is one.
     """
 
     name: str
@@ -53,14 +55,14 @@ class ImageBenchmark:
     find: Callable[[ImageBenchmark, Path, str, bool], Found]
     main: str = "top1"
     probe: tuple[str, str] | None = None
-    drawn: tuple[int, int | None] | None = None
+    split_sizes: tuple[int, int | None] | None = None
     published: str = ""
     torchvision: str | None = None
 
     def missing(self, root: Path, what: str) -> UserError:
-        """The error that something is missing, with how to get it."""
-        loads = f", or set download (torchvision's {self.torchvision})" if self.torchvision else ""
-        return UserError(f"{self.name}: {root} holds no {what}; expected {self.layout} ({self.source}){loads}")
+        """An error that says that ``what`` is missing in ``root`` and how to get it."""
+        hint = f", or set download (torchvision's {self.torchvision})" if self.torchvision else ""
+        return UserError(f"{self.name}: {root} contains no {what}; expected {self.layout} ({self.source}){hint}")
 
 
 def _first_folder(root: Path, candidates: Sequence[str]) -> Path | None:
@@ -74,12 +76,12 @@ def _class_folders(folder: Path) -> list[Path]:
         raise _unreadable(error) from None
 
 
-def _by_folder(folder: Path, but: Sequence[str] = ()) -> Found:
-    """A folder for each class, whose name is the key; empty folders, and files beside the folders, are ignored."""
+def _by_folder(folder: Path, excluded: Sequence[str] = ()) -> Found:
+    """Images in one folder per class, whose name is the key; folders named in ``excluded`` are skipped."""
     images: list[Path] = []
     keys: list[str] = []
     for sub in _class_folders(folder):
-        if sub.name not in but:
+        if sub.name not in excluded:
             files = sorted(_images_below(sub))
             images += files
             keys += [sub.name] * len(files)
@@ -87,7 +89,7 @@ def _by_folder(folder: Path, but: Sequence[str] = ()) -> Found:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    """Images at any depth, by suffix, in no order, without hidden ones.
+    """All image files in a folder and its subfolders, in no particular order; hidden files and folders are skipped.
 
     Raises:
         UserError: a folder cannot be read, or an image is a broken link.
@@ -113,8 +115,13 @@ def _unreadable(error: OSError) -> UserError:
 def find_imagenet(
     benchmark: ImageBenchmark, root: Path, split: str, _: bool, folders: dict[str, Sequence[str]]
 ) -> Found:
-    """Folders named by synset, or one folder of files named by synset."""
-    itself = ["."] if split == next(iter(benchmark.splits)) else []  # the data folder may be that of the default split
+    """One folder per class, named by WordNet id, or a single folder with files named by WordNet id.
+
+    ``folders`` are the possible folders of each split.
+    """
+    itself = (
+        ["."] if split == next(iter(benchmark.splits)) else []
+    )  # root may itself be the folder of the default split
     for folder in (root / name for name in (*folders[split], *itself)):
         if not folder.is_dir():
             continue
@@ -126,14 +133,14 @@ def find_imagenet(
             return [path for path, _ in named], [key for _, key in named]
         if files:
             raise UserError(
-                f"{benchmark.name}: {files[0]} does not name its class; sort the images into a folder for each "
-                "synset, such as val/n01440764/, as torchvision's ImageNet does with the official archives"
+                f"{benchmark.name}: the name of {files[0]} does not contain its class; sort the images into one folder "
+                "per class, such as val/n01440764/, as torchvision's ImageNet does with the official archives"
             )
     raise benchmark.missing(root, " or ".join(folders[split]))
 
 
 def find_imagenet_v2(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
-    """Folders 0 to 999, which are class NUMBERS: sorted as text they would be 0, 1, 10, 100, ..."""
+    """Folders named by class number, 0 to 999; sorting them as text (0, 1, 10, 100, ...) would give wrong classes."""
     name = f"imagenetv2-{split}-format-val"
     folder = _first_folder(root, (name, f"imagenet_v2/{name}"))
     if folder is None and (root / "0").is_dir():
@@ -148,36 +155,38 @@ def find_imagenet_v2(benchmark: ImageBenchmark, root: Path, split: str, _: bool)
 
 
 def find_folders(
-    benchmark: ImageBenchmark, root: Path, _: str, download: bool, folders: Sequence[str], but: Sequence[str] = ()
+    benchmark: ImageBenchmark, root: Path, _: str, download: bool, folders: Sequence[str], excluded: Sequence[str] = ()
 ) -> Found:
-    """One folder with a folder for each class, for any split."""
+    """One folder per class, without splits; ``folders`` are the possible folders of the data set."""
     if download:
         _torchvision(benchmark, root, download=True)
     folder = _first_folder(root, folders)
     if folder is None:
         raise benchmark.missing(root, folders[0])
-    return _by_folder(folder, but)
+    return _by_folder(folder, excluded)
 
 
 def find_food101(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
+    """torchvision's layout; the key is the name of the folder."""
     data = _torchvision(benchmark, root, "food-101/meta", split=split, download=download)
     return data._image_files, [path.parent.name for path in data._image_files]
 
 
 def find_cars(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
+    """torchvision's layout; annotations contain class numbers."""
     data = _torchvision(benchmark, root, "stanford_cars/devkit", reads="StanfordCars", split=split)
     keys = class_keys(benchmark.name)
     return [Path(path) for path, _ in data._samples], [keys[number] for _, number in data._samples]
 
 
 def find_pets(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
-    """The class is in the name of the file: ``Egyptian_Mau_14.jpg``, ``american_bulldog_7.jpg``."""
+    """torchvision's layout; the class is in the name of the file, such as ``american_bulldog_7.jpg``."""
     data = _torchvision(benchmark, root, "oxford-iiit-pet/annotations", split=split, download=download)
     return data._images, [path.stem.rpartition("_")[0].lower() for path in data._images]
 
 
 def find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
-    """Folders by first letter; a class may be two folders deep. The first official partition, or everything."""
+    """Folders by first letter, then by class, which may be a path; the first official partition, or all images."""
     if download:
         _torchvision(benchmark, root, download=True)
     folder = root / "SUN397"
@@ -191,14 +200,14 @@ def find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: boo
             (path for sub in ("", "Partitions", "../Partitions") if (path := folder / sub / name).is_file()), None
         )
         if listed is None:
-            reason = f"{folder} holds no {name}; unpack Partitions.zip ({benchmark.source}) into it"
+            reason = f"{folder} contains no {name}; unpack Partitions.zip ({benchmark.source}) into it"
             raise ArgumentError("split", split, f"{reason}, or choose all, with 108,754 images")
         files = [folder / line.strip().lstrip("/") for line in listed.read_text().splitlines() if line.strip()]
     return files, ["/".join(path.relative_to(folder).parts[1:-1]) for path in files]
 
 
 def find_cifar(benchmark: ImageBenchmark, root: Path, split: str, download: bool, folder: str) -> Found:
-    """torchvision checks the published checksums of the files before it unpickles them."""
+    """torchvision's layout, in ``folder``; torchvision verifies the checksums of the files before it unpickles them."""
     data = _torchvision(benchmark, root, folder, train=split == "train", download=download)
     return data.data, [data.classes[label] for label in data.targets]
 
@@ -206,7 +215,18 @@ def find_cifar(benchmark: ImageBenchmark, root: Path, split: str, download: bool
 def _torchvision(
     benchmark: ImageBenchmark, root: Path, needed: str | None = None, reads: str | None = None, **options: Any
 ) -> Any:
-    """torchvision's data set, with its errors in one line; ``needed`` is a folder that it cannot do without."""
+    """Open a data set with torchvision.
+
+    Args:
+        benchmark: the data set.
+        root: the data folder.
+        needed: a folder below root that must exist, unless files are to be downloaded.
+        reads: torchvision's class, if it is not ``benchmark.torchvision``.
+        **options: further arguments of the class.
+
+    Raises:
+        UserError: the folder is missing, or torchvision cannot read the data set.
+    """
     if needed is not None and not options.get("download") and not (root / needed).is_dir():
         raise benchmark.missing(root, needed)
     import torchvision.datasets  # takes seconds
@@ -221,8 +241,9 @@ def _torchvision(
 
 
 def find_custom(_: ImageBenchmark, root: Path, split: str, __: bool) -> Found:
+    """One folder per class in a folder named by the split; the split ``all`` is root itself."""
     if split in ("", ".", "..") or Path(split).name != split:
-        raise ArgumentError("split", repr(split), f"not the name of a folder in {root}, such as test, or all")
+        raise ArgumentError("split", repr(split), f"must be all, or the name of a folder in {root}, such as test")
     folder = root if split == "all" else root / split
     if not folder.is_dir():
         raise ArgumentError("split", split, f"{root} has no folder of that name")
@@ -230,12 +251,12 @@ def find_custom(_: ImageBenchmark, root: Path, split: str, __: bool) -> Found:
 
 
 def custom_split(root: Path) -> str:
-    """The default split: the test set if there is one, else all of the folder."""
+    """The default split: the first of ``test`` and ``val`` that exists, else ``all``."""
     return next((split for split in ("test", "val") if (root / split).is_dir()), "all")
 
 
 def custom_keys(root: Path, split: str) -> tuple[str, ...]:
-    """The classes are the folders of ALL parts, so that training and test images have the same class numbers."""
+    """The classes of all splits together, so that classes have the same numbers in training and test images."""
     if split == "all":
         folders = [root]
     else:
@@ -243,7 +264,7 @@ def custom_keys(root: Path, split: str) -> tuple[str, ...]:
     classes = (sub for folder in folders for sub in _class_folders(folder))
     keys = sorted({sub.name for sub in classes if next(_images_below(sub), None) is not None})
     if len(keys) < 2:
-        raise UserError(f"custom: {folders[0]} holds {len(keys)} folders with images; expected one for each class")
+        raise UserError(f"custom: {folders[0]} contains {len(keys)} folders with images; expected one folder per class")
     if odd := next((key for key in keys if not is_utf8(key)), None):
         raise UserError(f"custom: the name of the class folder {odd!a} is not UTF-8; rename it")
     return tuple(keys)

@@ -1,15 +1,17 @@
-"""Linear probes: accuracy of a linear classifier on frozen features, trained on a few or all examples of each class.
+"""Linear probes: accuracy of a linear classifier trained on frozen features, with all or few examples per class.
 
-As in the CLIP paper (Radford et al., 2021, appendix A.3): scikit-learn's logistic regression, L-BFGS, at most 1,000
-iterations, the strength of its L2 penalty chosen on a validation split.
+The classifier is that of the CLIP paper (Radford et al., 2021, appendix A.3): scikit-learn's logistic regression,
+trained by L-BFGS for at most 1,000 iterations. C, the inverse strength of its L2 penalty, is chosen on a validation
+split.
 
-The choice of C: the best of 10^-6, 10^-4, ..., 10^6, then its neighbours at half the distance, down to steps of an
-eighth of a decade: the paper's search for the peak among 96 values. The best has the highest validation accuracy; among
-equal ones, which are common on small validation splits, the lowest validation loss.
+Search for C: all of 10^-6, 10^-4, ..., 10^6 are tried. Then the step is halved and the two neighbours of the best value
+are tried, until the step is an eighth of a decade. This is how the paper searches 96 values. The best value is the one
+with the highest validation accuracy. Ties are common on small validation splits; the lower validation loss breaks them.
 
-All examples: a fifth of each class is the validation split, and the final classifier is trained on everything. k shots:
-k examples a class, drawn by the seed, and min(k, 4) others for validation, on which the classifier is not trained. The
-draws of a seed are nested: 4 shots contain the 2 shots.
+With all examples, a fifth of each class is used for validation, and the final classifier is trained on all examples,
+including these. With k shots, k random examples per class are used for training and min(k, 4) others for validation;
+the final classifier is not trained on the latter. With the same seed, the training examples of 2 shots are also used
+for 4 shots.
 
 Shapes: N examples, F features, C classes.
 """
@@ -38,36 +40,37 @@ from pacl.metrics.accuracy import accuracies, count_ranks
 ALL = "all"
 Shots = int | str
 MAX_ITERATIONS = 1000
-EXPONENTS = (-6.0, 6.0)  # of C, as powers of ten
-COARSE, FINE = 2.0, 1 / 8  # steps of the exponent
-VALIDATION_SHOTS = 4
-VALIDATION_PART = 5  # one in five, where all examples are used
-TEST_CHUNK = 4096
+EXPONENTS = (-6.0, 6.0)  # range of log10(C)
+COARSE, FINE = 2.0, 1 / 8  # first and last step of log10(C)
+VALIDATION_SHOTS = 4  # most validation examples per class with k shots
+VALIDATION_PART = 5  # with all examples, one in five is for validation
+TEST_CHUNK = 4096  # test examples that are classified at a time
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Features float32 [N, F] and classes int64 [N]."""
+    """Labelled features.
+
+    Attributes:
+        features: float32 [N, F].
+        labels: classes, int64 [N].
+    """
 
     features: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
 
-    @property
-    def parts(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.features, self.labels
-
-    def __getitem__(self, indices: np.ndarray) -> Examples:
+    def __getitem__(self, indices: np.ndarray | slice) -> Examples:
         return Examples(self.features[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """The result of one probe.
 
     Attributes:
-        counts: `pacl.metrics.accuracy.count_ranks` on the test examples, int64 [C, 3].
-        C: the inverse strength of the penalty.
-        validation: accuracy on the validation split at that C, in percent.
+        counts: `pacl.metrics.accuracy.count_ranks` of the test examples, int64 [C, 3].
+        C: the chosen inverse strength of the penalty.
+        validation: accuracy on the validation examples with this C, in percent.
     """
 
     counts: np.ndarray = field(repr=False)
@@ -81,17 +84,17 @@ def check_installed() -> None:
         raise UserError('linear probes need scikit-learn: pip install "pacl[eval]"')
 
 
-def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw examples for training and validation.
+def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Choose random examples for training and for validation.
 
     Args:
-        labels: int64 [N] of all training examples.
-        shots: examples a class, or ``all``.
-        seed: of the draw.
-        names: of the C classes, for messages.
+        labels: classes of all training examples, int64 [N].
+        shots: number of training examples per class, or ``all``.
+        seed: random seed.
+        names: names of the C classes, for error messages.
 
     Returns:
-        Indices for training and indices for validation, sorted and disjoint.
+        Indices of the training examples and of the validation examples, int64, sorted and disjoint.
 
     Raises:
         UserError: a class has no examples.
@@ -100,95 +103,101 @@ def draw_shots(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]
     fit: list[np.ndarray] = []
     validation: list[np.ndarray] = []
     for label in range(len(names)):
-        drawn = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
-        if not len(drawn):
+        shuffled = np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        if not len(shuffled):
             raise UserError(f"class {names[label]!r} has no training images to probe with")
         if isinstance(shots, int):
             held = min(shots, VALIDATION_SHOTS)
-            if len(drawn) < shots + held:
-                reason = f"class {names[label]!r} has {len(drawn)} training images; {shots} and {held} for validation"
-                raise ArgumentError("shots", shots, f"{reason} are needed")
-            # From both ends, so that draws are nested and the two parts are disjoint.
-            fit.append(drawn[:shots])
-            validation.append(drawn[len(drawn) - held :])
+            if len(shuffled) < shots + held:
+                reason = f"class {names[label]!r} has {len(shuffled)} training images"
+                raise ArgumentError("shots", shots, f"{reason}; {shots} are needed, and {held} more for validation")
+            # Validation examples are taken from the end, so that more shots only add training examples.
+            fit.append(shuffled[:shots])
+            validation.append(shuffled[len(shuffled) - held :])
         else:
-            held = len(drawn) // VALIDATION_PART
-            fit.append(drawn[held:])
-            validation.append(drawn[:held])
+            held = len(shuffled) // VALIDATION_PART
+            fit.append(shuffled[held:])
+            validation.append(shuffled[:held])
     found = np.sort(np.concatenate(fit)), np.sort(np.concatenate(validation))
     if not len(found[1]):
         raise ArgumentError(
-            "shots", shots, f"no class has {VALIDATION_PART} training images, of which one is for validation"
+            "shots", shots, f"needs a class with at least {VALIDATION_PART} training images, one of them for validation"
         )
     return found
 
 
 @dataclass(frozen=True)
-class Draws:
-    """The examples that the probes of a run are trained and validated on.
+class Splits:
+    """The training and validation examples of all probes of a run.
 
     Attributes:
-        seeds: shots -> seeds; for all examples only the first, which draws the validation split.
-        drawn: (shots, seed) -> `draw_shots`.
-        needed: int64, indices of all examples that any draw uses, sorted.
+        seeds: shots -> seeds. With all examples only the first seed is used, for the validation split.
+        indices: (shots, seed) -> the result of `split_examples`.
+        needed: indices of all examples that any split uses, int64, sorted.
     """
 
     seeds: dict[Shots, list[int]]
-    drawn: dict[tuple[Shots, int], tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    indices: dict[tuple[Shots, int], tuple[np.ndarray, np.ndarray]] = field(repr=False)
     needed: np.ndarray = field(repr=False)
 
 
-def draw(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: Sequence[int]) -> Draws:
-    """All draws of a run. They need the labels only, so that errors come before any image is read.
+def make_splits(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: Sequence[int]) -> Splits:
+    """Split the examples for all probes of a run. Only labels are needed, so errors come before any image is read.
 
     Args:
-        labels: int64 [N] of all training examples.
-        names: of the C classes, for messages.
-        shots: examples a class, or ``all``.
-        seeds: of the draws.
+        labels: classes of all training examples, int64 [N].
+        names: names of the C classes, for error messages.
+        shots: numbers of training examples per class, or ``all``.
+        seeds: random seeds.
 
     Raises:
-        UserError: as `draw_shots`.
+        UserError: a class has no or too few examples, as in `split_examples`.
     """
     wanted: list[Shots] = [ALL if each == ALL else int(each) for each in dict.fromkeys(shots)]
     every = list(dict.fromkeys(seeds))
     used = {each: every[:1] if each == ALL else every for each in wanted}
-    drawn = {(each, seed): draw_shots(labels, each, seed, names) for each in wanted for seed in used[each]}
-    return Draws(used, drawn, np.unique(np.concatenate([indices for pair in drawn.values() for indices in pair])))
+    indices = {(each, seed): split_examples(labels, each, seed, names) for each in wanted for seed in used[each]}
+    return Splits(used, indices, np.unique(np.concatenate([part for pair in indices.values() for part in pair])))
 
 
-def probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, refit: bool) -> Probe:
-    """Choose C on the validation examples, train a linear classifier and measure it on the test examples.
+def run_probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, refit: bool) -> ProbeResult:
+    """Choose C on the validation examples, train a linear classifier and test it.
 
     Args:
         fit: training examples.
-        validation: examples to choose C on.
-        test: examples to measure on.
-        classes: C.
-        refit: whether the measured classifier is trained on the validation examples as well.
+        validation: examples on which C is chosen.
+        test: test examples.
+        classes: number of classes.
+        refit: train the final classifier on the validation examples as well.
     """
     C, accuracy = choose_c(fit, validation)
     if refit:
-        fit = Examples(*(np.concatenate(pair) for pair in zip(fit.parts, validation.parts, strict=True)))
+        fit = Examples(
+            np.concatenate([fit.features, validation.features]), np.concatenate([fit.labels, validation.labels])
+        )
     classify = fit_logistic(fit, C, classes)
     counts = np.zeros((classes, 3), dtype=np.int64)
-    for first in range(0, len(test.labels), TEST_CHUNK):  # scores [N, C] are held for a chunk only
-        features, labels = (part[first : first + TEST_CHUNK] for part in test.parts)
-        counts += count_ranks(torch.from_numpy(classify(features)), torch.from_numpy(labels))
-    return Probe(counts, C, accuracy)
+    for first in range(0, len(test.labels), TEST_CHUNK):  # so that only the scores of a chunk are in memory
+        chunk = test[first : first + TEST_CHUNK]
+        counts += count_ranks(torch.from_numpy(classify(chunk.features)), torch.from_numpy(chunk.labels))
+    return ProbeResult(counts, C, accuracy)
 
 
 def choose_c(fit: Examples, validation: Examples) -> tuple[float, float]:
-    """The best C on the validation examples (see the module) and its accuracy there, in percent."""
+    """Search the best C, as described in the module's docstring.
+
+    Returns:
+        C, and the accuracy on the validation examples with this C, in percent.
+    """
     classes = int(max(fit.labels.max(), validation.labels.max())) + 1
-    tried: dict[float, tuple[float, float]] = {}  # exponent -> accuracy, -loss
+    tried: dict[float, tuple[float, float]] = {}  # log10(C) -> accuracy in percent, -loss
 
     def merit(exponent: float) -> tuple[float, float]:
         if exponent not in tried:
             scores = fit_logistic(fit, 10**exponent, classes)(validation.features)
-            own = scores[np.arange(len(scores)), validation.labels]
+            true = scores[np.arange(len(scores)), validation.labels]
             top = scores.max(axis=1)
-            loss = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - own
+            loss = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - true  # cross-entropy
             counts = count_ranks(torch.from_numpy(scores), torch.from_numpy(validation.labels))
             tried[exponent] = accuracies(counts)["top1"], -float(loss.mean())
         return tried[exponent]
@@ -203,9 +212,19 @@ def choose_c(fit: Examples, validation: Examples) -> tuple[float, float]:
 
 
 def fit_logistic(train: Examples, C: float, classes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Train a classifier: features [N, F] -> logits [N, C].
+    """Train a logistic regression.
 
-    A class without training examples gets -1e30.
+    Args:
+        train: training examples.
+        C: inverse strength of the L2 penalty.
+        classes: number of classes.
+
+    Returns:
+        The classifier, a function from features [N, F] to logits, float64 [N, C]. The logit of a class without training
+        examples is -1e30.
+
+    Raises:
+        UserError: scikit-learn is not installed, or the examples are all of one class.
     """
     check_installed()
     from sklearn.exceptions import ConvergenceWarning
@@ -216,12 +235,12 @@ def fit_logistic(train: Examples, C: float, classes: int) -> Callable[[np.ndarra
         raise UserError("a linear probe needs training images of two classes or more")
     model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)  # L-BFGS and an L2 penalty are its defaults
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # weak penalties reach the limit, as in the paper
-        model.fit(*train.parts)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # expected with weak penalties, as in the paper
+        model.fit(train.features, train.labels)
 
     def classify(features: np.ndarray) -> np.ndarray:
         found = model.decision_function(features)
-        if found.ndim == 1:  # two classes: only the difference of their logits
+        if found.ndim == 1:  # for two classes scikit-learn returns the difference of their logits
             found = np.stack([-found / 2, found / 2], axis=1)
         scores = np.full((len(features), classes), -1e30)
         scores[:, present] = found
@@ -233,16 +252,24 @@ def fit_logistic(train: Examples, C: float, classes: int) -> Callable[[np.ndarra
 # --- Results ------------------------------------------------------------------------------------------
 
 
-def planned_probes(setup: Setup, train: ImageSet, test: ImageSet, draws: Draws, kinds: Sequence[str]) -> list[Result]:
-    """A result for each kind of features and number of shots, without figures."""
+def planned_probes(setup: Setup, train: ImageSet, test: ImageSet, splits: Splits, kinds: Sequence[str]) -> list[Result]:
+    """The results of `probe_results` before they are measured: settings without scores.
+
+    Args:
+        setup: model and settings.
+        train: images from which training examples are chosen.
+        test: test images.
+        splits: the examples that are chosen.
+        kinds: kinds of features, see `eval.classification.features.features`.
+    """
     found = []
-    digest = train.subset(draws.needed).digest()[:DIGITS]
-    for kind, shots in _runs(draws, kinds):
+    digest = train.subset(splits.needed).digest()[:DIGITS]
+    for kind, shots in _runs(splits, kinds):
         protocol: dict[str, Any] = {
             "name": "linear probe" if shots == ALL else "few-shot",
             "names": None,
             "shots": shots,
-            "seeds": draws.seeds[shots],
+            "seeds": splits.seeds[shots],
             "features": kind,
             "train_split": train.split,
             "train_images": len(train),
@@ -255,21 +282,20 @@ def planned_probes(setup: Setup, train: ImageSet, test: ImageSet, draws: Draws, 
 
 
 def probe_results(
-    setup: Setup, train: ImageSet, test: ImageSet, draws: Draws, kinds: Sequence[str], planned: Sequence[Result],
+    setup: Setup, train: ImageSet, test: ImageSet, splits: Splits, kinds: Sequence[str], planned: Sequence[Result],
     folder: Path,
 ) -> list[Result]:  # fmt: skip
-    """The results of `planned_probes` with their figures: means over the seeds.
+    """Train and test all probes.
 
     Args:
-        setup: model and settings.
-        train: the images that examples are drawn from.
-        test: the images that are measured.
-        draws: the examples drawn.
-        kinds: of features, see `eval.classification.features.features`.
-        planned: the results to fill in.
-        folder: where features are cached.
+        setup, train, test, splits, kinds: as in `planned_probes`.
+        planned: the result of `planned_probes`.
+        folder: folder in which features are cached.
+
+    Returns:
+        The planned results with their scores, which are means over the seeds.
     """
-    parts = train.subset(draws.needed), test
+    parts = train.subset(splits.needed), test
     start = time.perf_counter()
     train_features, test_features = (
         cached_features(setup.model, images, folder, setup.loading, f"{images.benchmark.name} {images.split}")
@@ -277,32 +303,33 @@ def probe_results(
     )
     embedding = time.perf_counter() - start
     results = []
-    runs = list(zip(_runs(draws, kinds), planned, strict=True))
+    runs = list(zip(_runs(splits, kinds), planned, strict=True))
     for (kind, shots), result in tracked(runs, "probes"):
-        examples = Examples(train_features[kind].numpy(), train.labels[draws.needed])
-        target = Examples(test_features[kind].numpy(), test.labels)
-        found: list[Probe] = []
+        examples = Examples(train_features[kind].numpy(), train.labels[splits.needed])
+        test_examples = Examples(test_features[kind].numpy(), test.labels)
+        found: list[ProbeResult] = []
         start = time.perf_counter()
-        for seed in draws.seeds[shots]:
-            fit, validation = (examples[np.searchsorted(draws.needed, part)] for part in draws.drawn[shots, seed])
-            found.append(probe(fit, validation, target, len(test.keys), refit=shots == ALL))
+        for seed in splits.seeds[shots]:
+            fit, validation = (examples[np.searchsorted(splits.needed, part)] for part in splits.indices[shots, seed])
+            found.append(run_probe(fit, validation, test_examples, len(test.keys), refit=shots == ALL))
         speed = {
-            "images_per_second": sum(map(len, parts)) / embedding,  # training and test; cached features are only read
+            "images_per_second": sum(map(len, parts)) / embedding,  # far higher if features come from the cache
             "fitting_seconds": time.perf_counter() - start,
         }
         measured = setup.measured(result, test, np.sum([each.counts for each in found], axis=0), speed)
-        details = _over_seeds(found, draws.seeds[shots])
-        # Intervals of the added counts of several seeds would be too narrow.
+        details = _seed_details(found, splits.seeds[shots])
+        # No intervals: all seeds have the same test images, so an interval of their summed counts would be too narrow.
         results.append(dataclasses.replace(measured, details={**measured.details, **details}, intervals={}))
     return results
 
 
-def _runs(draws: Draws, kinds: Sequence[str]) -> list[tuple[str, Shots]]:
-    return [(kind, shots) for kind in dict.fromkeys(kinds) for shots in draws.seeds]
+def _runs(splits: Splits, kinds: Sequence[str]) -> list[tuple[str, Shots]]:
+    """(kind of features, shots) of each result."""
+    return [(kind, shots) for kind in dict.fromkeys(kinds) for shots in splits.seeds]
 
 
-def _over_seeds(found: Sequence[Probe], seeds: Sequence[int]) -> dict[str, Any]:
-    """Each seed's scores and C, and the standard deviation of the scores."""
+def _seed_details(found: Sequence[ProbeResult], seeds: Sequence[int]) -> dict[str, Any]:
+    """C and scores of each seed, and the standard deviation of the scores over seeds (None for one seed)."""
     every = [accuracies(each.counts) for each in found]
     return {
         "seeds": [

@@ -1,4 +1,4 @@
-"""Class keys of image data sets, which are the data sets' own, and the prompts for them, which are CLIP's."""
+"""Keys and prompts of the classes of image classification data sets, see `eval.classification.image_sets`."""
 
 from __future__ import annotations
 
@@ -11,32 +11,36 @@ from pacl.prompts import read_classes
 
 LISTS = Path(__file__).parent / "class_names"
 Prompts = tuple[tuple[str, ...], ...]
-"""One or more synonyms for each class."""
+"""One or more prompts for each class."""
 
 
 def synsets() -> tuple[str, ...]:
-    """The 1,000 synsets of ILSVRC 2012, in the order of their class numbers."""
+    """WordNet ids of the 1,000 classes of ILSVRC 2012, in the order of the class numbers."""
     return tuple(key for key, _ in _read("imagenet_wnids.txt"))
 
 
 def class_keys(name: str) -> tuple[str, ...]:
-    """The C classes of a data set (not ``custom``), in the order of their numbers."""
+    """Keys of the C classes of a data set other than ``custom``, in the order of the class numbers."""
     if name in ("imagenet", "imagenet_v2", "imagenet_sketch"):
         return synsets()
     return tuple(key for key, _ in _read(f"{name}.txt"))
 
 
 def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None) -> tuple[Prompts, str]:
-    """The prompts of each class, and their source in words.
+    """The prompts of all classes of a data set.
 
     Args:
-        name: the data set; the prompts of ``custom`` are the keys, with spaces for underscores.
-        keys: its C classes.
-        file: other prompts: ``words=key`` in any order, or words alone in the order of the keys.
+        name: name of the data set.
+        keys: keys of its C classes.
+        file: file with other prompts, one class per line: ``words=key`` in any order, or only words, in the order of
+            the keys. None takes the prompts of the CLIP paper, for ``custom`` the keys with spaces for underscores.
+
+    Returns:
+        The prompts of each class, and where they come from, in words.
 
     Raises:
         UserError: the file cannot be read.
-        ArgumentError: the lines of the file do not fit the classes.
+        ArgumentError: the lines of the file do not match the classes.
     """
     if file is not None:
         return _own_prompts(name, keys, file), str(file)
@@ -52,18 +56,18 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
 
 
 def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
-    labels = read_classes(file, shared_prompts=True)  # as two classes of ImageNet share "sunglasses"
+    labels = read_classes(file, shared_prompts=True)  # two classes of ImageNet have the prompt "sunglasses"
     by_key = {label.name: label.prompts for label in labels}
     if set(keys) <= set(by_key):
         return tuple(by_key[key] for key in keys)
     if len(labels) == len(keys) and not set(keys) & set(by_key):
         return tuple(label.prompts for label in labels)
-    lacking = next(key for key in keys if key not in by_key)
-    reason = f"{len(labels)} names do not fit the {len(keys)} classes of {name}; write a line for each"
-    raise ArgumentError("names", file, f'{reason}, in their order or as "words={lacking}"')
+    missing = next(key for key in keys if key not in by_key)
+    reason = f"{len(labels)} names do not match the {len(keys)} classes of {name}; write one line per class"
+    raise ArgumentError("names", file, f'{reason}, in the order of the classes or as "words={missing}"')
 
 
 @cache
 def _read(file: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(key, prompts) of each class of one of the lists in ``class_names``."""
+    """(key, prompts) of each class in a file of ``class_names``."""
     return tuple((label.name, label.prompts) for label in read_classes(LISTS / file))

@@ -1,4 +1,8 @@
-"""Results of classification: planned before they are measured, filled in afterwards, and shown as a table."""
+"""Results of classification, and their tables.
+
+A result is created in two steps: its settings before the evaluation, since the output folder depends on them, and its
+scores afterwards.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,21 @@ from pacl.models.model import PACL
 if TYPE_CHECKING:
     from rich.table import Table
 
-DIGITS = 16  # hexadecimal digits of a digest
+DIGITS = 16  # hexadecimal digits of digests in results
 HEADER = ("data set", "images", "method", "top-1", "top-5", "per class")
-FIGURES = range(3, len(HEADER))
-INTERVALS = "with its 95 % interval over images, or ± the standard deviation over draws"
+NUMERIC = range(3, len(HEADER))  # columns that are right-aligned
+INTERVALS = "with its 95 % confidence interval over images, or ± the standard deviation over seeds"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all results of a run share.
+    """Settings that all results of a run have in common.
 
     Attributes:
         model: the model.
-        description: the model as results state it, see `eval.common.result.describe_model`.
+        description: description of the model in results, see `eval.common.result.describe_model`.
         loading: how images are read and encoded.
-        limit: number of images that were asked for; None for all.
+        limit: maximum number of images; None for all.
     """
 
     model: PACL
@@ -44,16 +48,16 @@ class Setup:
 
     @classmethod
     def of(cls, model: PACL, name: str, loading: Loading, limit: int | None = None) -> Setup:
-        """``name`` is how the user named the model."""
+        """Settings with the description of a model; ``name`` is the model's name as the user gave it."""
         return cls(model, describe_model(model, name), loading, limit)
 
     def planned(self, images: ImageSet, method: str, protocol: dict[str, Any]) -> Result:
-        """A result without figures, with all that decides them.
+        """A result with all settings that its scores depend on, but without the scores.
 
         Args:
-            images: the images that are measured.
-            method: what is done with the features.
-            protocol: what decides the figures besides the images.
+            images: the images that are classified.
+            method: name of the method.
+            protocol: settings of the method.
         """
         return Result(
             task="classification",
@@ -70,7 +74,7 @@ class Setup:
                 "size": self.model.clip.size,
                 "preprocessing": self.model.clip.preprocessing.get("resize_mode", "shortest"),
                 "precision": self.loading.precision,
-                "pictures": images.chosen,
+                "pictures": images.selection,
                 "limit": self.limit,
                 "pictures_sha256": images.digest()[:DIGITS],
             },
@@ -79,13 +83,20 @@ class Setup:
         )
 
     def measured(self, planned: Result, images: ImageSet, counts: np.ndarray, speed: dict[str, float]) -> Result:
-        """The result with the scores of ``counts``: `pacl.metrics.accuracy.count_ranks`, int64 [C, 3]."""
-        shares = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
+        """Add the scores to a planned result.
+
+        Args:
+            planned: the result of `planned`.
+            images: the images that were classified.
+            counts: `pacl.metrics.accuracy.count_ranks` of these images, int64 [C, 3].
+            speed: measured times, by name.
+        """
+        recalls = dict(zip(images.keys, (100 * per_class(counts)).tolist(), strict=True))
         return dataclasses.replace(
             planned,
             scores={name: float(value) for name, value in accuracies(counts).items()},
             intervals=accuracy_intervals(counts),
-            details={"classes_measured": int((counts.sum(axis=1) > 0).sum()), "per_class": shares},
+            details={"classes_measured": int((counts.sum(axis=1) > 0).sum()), "per_class": recalls},
             speed={**speed, "peak_memory_mb": peak_memory(self.model.device) / 2**20},
         )
 
@@ -98,18 +109,18 @@ def summary(results: Sequence[Result]) -> Table:
     rows = _rows(results, {name: benchmark.title for name, benchmark in IMAGE_BENCHMARKS.items()})
     names = [result.dataset for result in results]
     sections = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
-    caption = f"percent; bold: what the literature reports, {INTERVALS}"
-    return terminal_table(HEADER, rows, FIGURES, caption=caption, sections=sections)
+    caption = f"percent; bold: the score that the literature reports, {INTERVALS}"
+    return terminal_table(HEADER, rows, NUMERIC, caption=caption, sections=sections)
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The table, the score that the literature reports in bold, and the settings."""
+    """The table as Markdown, and the settings below it."""
     lines = [
         "# Classification",
         "",
-        markdown_table(HEADER, _rows(results, {}), FIGURES),
+        markdown_table(HEADER, _rows(results, {}), NUMERIC),
         "",
-        f"Percent; in bold what the literature reports for the data set, {INTERVALS}.",
+        f"Percent; bold: the score that the literature reports for the data set, {INTERVALS}.",
         "",
         *dict.fromkeys(f"- Model: {model_text(result.model)}." for result in results),
         *dict.fromkeys(f"- {result.dataset}, {result.method}: {protocol_text(result.protocol)}." for result in results),
@@ -118,7 +129,7 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def _rows(results: Sequence[Result], titles: dict[str, str]) -> list[list[str]]:
-    """Cells; the score that the literature reports is bold and has its interval."""
+    """Cells of the table, a row per result; ``titles`` are the names of data sets in the table."""
     rows = []
     for result in results:
         scores = {name: f"{result.scores[name]:.1f}" for name in SCORES}
@@ -131,7 +142,7 @@ def _rows(results: Sequence[Result], titles: dict[str, str]) -> list[list[str]]:
 
 
 def _interval(result: Result, score: str) -> str:
-    """The interval of a score, or its standard deviation over several draws."""
+    """Confidence interval of a score, else its standard deviation over seeds, else an empty text."""
     low, high = result.intervals.get(score) or (None, None)
     if low is not None and high is not None:
         return f" ({low:.1f}-{high:.1f})"
@@ -140,14 +151,14 @@ def _interval(result: Result, score: str) -> str:
 
 
 def model_text(model: dict[str, Any]) -> str:
-    """The model in words."""
+    """The model of a result, in words."""
     head = f"trained head {model.get('head')}" if model.get("trained") else "no trained head"
     clip = "" if model.get("clip") == model.get("name") else f"CLIP {model.get('clip')}, "
     return f"{model.get('name')} ({clip}weights {model.get('checksum')}, dense variant {model.get('dense')}, {head})"
 
 
 def protocol_text(protocol: dict[str, Any]) -> str:
-    """The settings in words; those that are not set are left out."""
+    """The settings of a result, in words, without those that are None."""
     known = [text(protocol[key]) for key, text in PHRASES.items() if protocol.get(key) is not None]
     rest = {key: value for key, value in protocol.items() if key not in PHRASES and value is not None}
     return "; ".join([*filter(None, known), *(f"{key.replace('_', ' ')} {_value(rest[key])}" for key in rest)])
@@ -160,13 +171,13 @@ def _value(value: object) -> str:
 
 
 def _list(values: Sequence[object]) -> str:
-    """``0, 1 and 2``."""
+    """The values as an enumeration, such as "0, 1 and 2"."""
     *first, last = map(str, values)
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"mean over the draws of seeds {_list(seeds)}" if len(seeds) > 1 else f"drawn by seed {_list(seeds)}"
+    return f"mean over seeds {_list(seeds)}" if len(seeds) > 1 else f"seed {_list(seeds)}"
 
 
 PHRASES: dict[str, Callable[[Any], str]] = {
@@ -175,17 +186,17 @@ PHRASES: dict[str, Callable[[Any], str]] = {
     "templates": "templates: {}".format,
     "template_count": lambda count: "1 template" if count == 1 else f"{count} templates",
     "score": "score: {}".format,
-    "shots": lambda n: "all training images" if n == "all" else f"{n} training image{'s' * (n > 1)} a class",
+    "shots": lambda n: "all training images" if n == "all" else f"{n} training image{'s' * (n > 1)} per class",
     "seeds": _seeds,
     "features": "{} features".format,
     "train_split": "trained on split {}".format,
-    "train_images": "drawn from {:,} training images".format,
+    "train_images": "chosen from {:,} training images".format,
     "train_full": "of {:,} in the split".format,
     "classifier": "classifier: {}".format,
     "main": lambda score: f"the literature reports {SCORES.get(score, score)}",
     "classes": "{:,} classes".format,
     "size": "{0} x {0} pixels".format,
-    "preprocessing": "resized as open_clip's {}".format,
+    "preprocessing": "resize mode {} of open_clip".format,
     "precision": "precision {}".format,
     "pictures": "images: {}".format,
     "limit": "{:,} of them, evenly spaced".format,
@@ -193,4 +204,4 @@ PHRASES: dict[str, Callable[[Any], str]] = {
     "train_sha256": "digest of the training images {}".format,
     "pictures_sha256": "digest of the images {}".format,
 }
-"""Setting -> its words, in the order of the text."""
+"""Setting -> function that describes its value in words, in the order of the description."""

@@ -1,10 +1,10 @@
 """Zero-shot classification, and linear probes on the same frozen features.
 
-Each image is scored with the names of the classes in three ways, from one pass of the image tower: CLIP's pooled
-embedding ("pooled"), PACL's compatibility of all patches with each name ("phi"), and the mean of the two cosines
-("mean"). Images are preprocessed as CLIP's own are, at the CLIP's native size. A class is the mean of its name's
-embeddings in all templates; of several names the best counts. Every result has top-1, top-5 and mean per-class
-accuracy, and states which of them the literature reports for that data set.
+Zero-shot classification compares each image with the class names by three scores: the cosine of CLIP's pooled embedding
+("pooled"), PACL's compatibility of the patches ("phi"), and the mean of both ("mean"). Images are preprocessed like the
+CLIP's training images, at its native size. The embedding of a class name is the mean over all templates; if a class has
+several names, the one with the highest score is used. Every result has top-1, top-5 and mean per-class accuracy, and
+states which of them the literature reports for this data set.
 
     python -m eval.classification imagenet --data imagenet --model bundled
     python -m eval.classification food101 oxford_pets cifar10 --data data --templates paper
@@ -12,12 +12,13 @@ accuracy, and states which of them the literature reports for that data set.
     python -m eval.classification cifar10 --data data --probe --shots 1 2 4 8 16 all --seeds 0 1 2
 
 data sets: imagenet, imagenet_v2, imagenet_a, imagenet_r, imagenet_sketch, food101, stanford_cars, oxford_pets, sun397,
-eurosat, caltech101, cifar10, cifar100, and custom: a folder for each class, in test/ and train/ if there are such
-parts. A file of names has a line for each class: "words=folder", or words alone in the order of the folders.
+eurosat, caltech101, cifar10, cifar100 and custom, which is one folder per class, either directly in ROOT or in
+ROOT/test and ROOT/train. The file for --names has one line per class: "words=folder", or only words, in the order of
+the folders.
 
-Without --out each command has folders of its own, out/classification/DATASET-DIGEST, and the same command again
-replaces its results. Features for probes are cached for all of them in out/classification/features (with --out: in
-DIR/features).
+Results go to out/classification/DATASET-DIGEST, where the digest depends on the settings, or with --out to DIR/DATASET.
+Running the same command again replaces its results. The features for probes are cached in out/classification/features,
+or with --out in DIR/features.
 """
 
 from __future__ import annotations
@@ -48,30 +49,35 @@ from pacl.prompts import fill, get_templates
 
 if TYPE_CHECKING:
     from eval.classification.image_sets import ImageSet
-    from eval.classification.linear_probe import Draws
+    from eval.classification.linear_probe import Splits
     from pacl.models.model import PACL
 
 MODULE = "eval.classification"
 OUT = Path("out/classification")
 SHOTS = ("1", "2", "4", "8", "16", "all")
-MANY_TEXTS = 1000  # which take a while to embed
+MANY_TEXTS = 1000  # from this number of texts on, a message says that they are being encoded
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = new_parser(MODULE, __doc__)
-    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="one or more data sets, or custom")
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="one or more of the data sets above")
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="ROOT", type=Path, required=True, help="where the official folders lie")
+    data.add_argument("--data", metavar="ROOT", type=Path, required=True, help="folder that contains the data sets")
     data.add_argument(
         "--split",
-        help="part for zero-shot (default: the literature's; EuroSAT and Caltech-101 have no official split: all their "
-        "images, where CLIP's paper measured 5,000 and 6,085, the latter in 102 classes instead of 101)",
+        help="split for zero-shot classification (default: the one used in the literature; EuroSAT and Caltech-101 "
+        "have no official splits, so all images are used; the CLIP paper used 5,000 and 6,085 of them, the latter in "
+        "102 classes instead of 101)",
     )
-    data.add_argument("--names", metavar="FILE", help="the classes in words (default: CLIP's own names)")
-    data.add_argument("--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file")
-    data.add_argument("--limit", metavar="N", type=int, help="measure N images only, evenly spaced")
-    data.add_argument("--batch", type=int, default=64, help="images at a time (default: 64)")
+    data.add_argument(
+        "--names", metavar="FILE", help="file with other class names (default: the names of the CLIP paper)"
+    )
+    data.add_argument(
+        "--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file (default: imagenet)"
+    )
+    data.add_argument("--limit", metavar="N", type=int, help="use only N images, evenly spaced over the classes")
+    data.add_argument("--batch", type=int, default=64, help="images per batch (default: 64)")
     data.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
     data.add_argument("--download", action="store_true", help="let torchvision download what is missing")
     probe = parser.add_argument_group("linear probe")
@@ -81,27 +87,30 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=SHOTS,
         default=list(SHOTS),
-        help="training images a class (default: each of them)",
+        help="training images per class; several values train several probes (default: 1 2 4 8 16 all)",
     )
-    probe.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the draws (default: 0 1 2)")
+    probe.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the choice of images (default: 0 1 2)"
+    )
     probe.add_argument(
         "--features", nargs="+", choices=("pooled", "patches"), default=["pooled"],
-        help="pooled: CLIP's image feature before its projection; patches: mean of PACL's (default: pooled)",
+        help="pooled: CLIP's image feature before its projection; patches: mean of PACL's patch embeddings "
+        "(default: pooled)",
     )  # fmt: skip
-    probe.add_argument("--train_limit", metavar="N", type=int, help="draw from N training images only")
+    probe.add_argument("--train_limit", metavar="N", type=int, help="choose the shots from only N training images")
     add_model(parser)
     add_folder(parser, OUT)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the arguments and data before the model is loaded, then measure one data set after another."""
+    """Check arguments and data, then load the model and evaluate one data set after another."""
     args = build_parser().parse_args(argv)
     check_least(args, batch=1, workers=0, limit=1, train_limit=1)
     if min(args.seeds) < 0:
         raise ArgumentError("seeds", min(args.seeds), "must be at least 0")
     check_text(args, "out", "names", "templates", "model", "split")
-    if args.templates != "imagenet":  # those need open_clip, which takes seconds to import
+    if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)
     make_folder(args.out or OUT)
     data_sets = [open_data(name, args) for name in dict.fromkeys(args.datasets)]
@@ -117,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load(args)
     setup = Setup.of(model, args.model, Loading(args.batch, args.workers, args.precision), args.limit)
     plans = []
-    for data in data_sets:  # all folders before the first is measured
+    for data in data_sets:  # check all output folders before the first data set is evaluated
         zero_shot = planned_zero_shot(setup, data.images, templates, args.templates)
         probes = planned_probes(setup, *data.probe, args.features) if data.probe else []
         folder = results_folder(args.out, OUT, [*zero_shot, *probes], args.overwrite)
@@ -144,19 +153,19 @@ class Data:
     """The data of one data set.
 
     Attributes:
-        images: for zero-shot classification.
-        probe: training images, test images and the examples drawn; None without ``--probe``.
+        images: the images for zero-shot classification.
+        probe: training images, test images and the splits for probes; None without ``--probe``.
     """
 
     images: ImageSet
-    probe: tuple[ImageSet, ImageSet, Draws] | None
+    probe: tuple[ImageSet, ImageSet, Splits] | None
 
 
 def open_data(name: str, args: argparse.Namespace) -> Data:
-    """A data set's images and, for probes, the examples drawn from them.
+    """Open a data set and, with ``--probe``, choose the examples for probes.
 
     Raises:
-        UserError: something is missing, or there are too few images to train on.
+        UserError: files are missing, or there are too few training images.
     """
     from eval.classification.image_sets import open_image_set
 
@@ -170,14 +179,14 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
     if not args.probe:
         return Data(images, None)
 
-    from eval.classification.linear_probe import check_installed, draw
+    from eval.classification.linear_probe import check_installed, make_splits
 
     check_installed()
     if (splits := images.benchmark.probe) is None:
         raise UserError(f"--probe: {name} has no training images")
     train, test = opened(splits[0], args.train_limit), opened(splits[1], args.limit)
     try:
-        return Data(images, (train, test, draw(train.labels, train.keys, args.shots, args.seeds)))
+        return Data(images, (train, test, make_splits(train.labels, train.keys, args.shots, args.seeds)))
     except UserError as error:
         if args.train_limit is None:
             raise
@@ -185,14 +194,14 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
 
 
 def check_names(model: PACL, images: ImageSet, templates: Sequence[str]) -> None:
-    """Warn of class names that the model cannot read: unknown words, and texts that are too long."""
+    """Warn of class names with words that the model does not know, and of prompts that it truncates."""
     clip, name = model.clip, images.benchmark.name
     prompts = [prompt for synonyms in images.prompts for prompt in synonyms]
     warn_of_unknown_words(MODULE, clip, prompts, f"names of {name}")
     longest = max(templates, key=lambda template: clip.count_tokens(fill(template, "x")))
-    if cut := sum(clip.count_tokens(fill(longest, prompt)) > clip.context_length for prompt in prompts):
+    if long := sum(clip.count_tokens(fill(longest, prompt)) > clip.context_length for prompt in prompts):
         limit = f"{clip.context_length} tokens"
-        warn(MODULE, f"{cut} of the {len(prompts)} names of {name} in the longest template exceed {limit} and are cut")
+        warn(MODULE, f"{long} of the {len(prompts)} names of {name} exceed {limit} in the longest template; truncated")
     count = len(prompts) * len(templates)
-    if count >= MANY_TEXTS and not sys.stderr.isatty():  # without a progress bar
-        print(f"embedding {count:,} texts for {name}", file=sys.stderr)
+    if count >= MANY_TEXTS and not sys.stderr.isatty():  # (a terminal shows a progress bar)
+        print(f"encoding {count:,} texts for {name}", file=sys.stderr)

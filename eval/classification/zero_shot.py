@@ -1,6 +1,6 @@
-"""Zero-shot classification: three scores of each image with the class names, from one pass of the image tower.
+"""Zero-shot classification with three scores, all computed from one pass of the image tower.
 
-Shapes: B images, C classes, N prompts (one or more a class), P patches, D embedding.
+Shapes: B images, C classes, N prompts (one or more per class), P patches, D embedding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ METHODS = ("pooled", "phi", "mean")
 
 
 def planned_zero_shot(setup: Setup, images: ImageSet, templates: Sequence[str], name: str) -> list[Result]:
-    """A result for each of `METHODS`, without figures; ``name`` is how the user named the templates."""
+    """The results of `zero_shot_results` before they are measured, one for each of `METHODS`: settings without scores.
+
+    Args:
+        setup: model and settings.
+        images: the images to classify.
+        templates: sentence templates of the prompts.
+        name: the name of the templates as the user gave it.
+    """
     model = setup.model
     texts = hashlib.sha256(json.dumps([templates, images.prompts]).encode("ascii")).hexdigest()
     common = {
@@ -49,16 +56,25 @@ def planned_zero_shot(setup: Setup, images: ImageSet, templates: Sequence[str], 
 def zero_shot_results(
     setup: Setup, images: ImageSet, templates: Sequence[str], planned: Sequence[Result]
 ) -> list[Result]:
-    """The results of `planned_zero_shot` with their figures."""
+    """Classify all images; returns the results of `planned_zero_shot` with their scores."""
     start = time.perf_counter()
     counts = zero_shot(setup.model, images, templates, setup.loading)
     seconds = time.perf_counter() - start
-    speed = {"images_per_second": len(images) / seconds, "seconds": seconds}  # including the embedding of the names
+    speed = {"images_per_second": len(images) / seconds, "seconds": seconds}  # includes encoding the class names
     return [setup.measured(result, images, counts[result.method], speed) for result in planned]
 
 
 def zero_shot(model: PACL, images: ImageSet, templates: Sequence[str], loading: Loading) -> dict[str, np.ndarray]:
-    """`pacl.metrics.accuracy.count_ranks`, int64 [C, 3], of each of `METHODS`; memory does not depend on I.
+    """Classify all images with each of `METHODS`; only one batch of images is in memory at a time.
+
+    Args:
+        model: the model.
+        images: the images and their classes.
+        templates: sentence templates of the prompts.
+        loading: how images are read and encoded.
+
+    Returns:
+        Method -> `pacl.metrics.accuracy.count_ranks`, int64 [C, 3].
 
     Raises:
         UserError: an image cannot be read, or the model's scores are not finite.
@@ -70,7 +86,7 @@ def zero_shot(model: PACL, images: ImageSet, templates: Sequence[str], loading: 
         for_pooled, for_phi = class_embeddings(model, prompts, templates, title)  # [N, D]
 
     def by_class(scores: Tensor) -> Tensor:
-        """The best score of each class's synonyms: [B, N] -> [B, C]."""
+        """The highest score over the prompts of each class: [B, N] -> [B, C]."""
         if scores.shape[1] == len(images.keys):
             return scores
         best = scores.new_full((len(scores), len(images.keys)), -torch.inf)

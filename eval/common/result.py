@@ -64,7 +64,7 @@ class Result:
 
 def describe_model(model: PACL, name: str) -> dict[str, Any]:
     """The model as results state it; ``name`` is how the user named it."""
-    from pacl.models.backbone import weights_checksum
+    from pacl.models.towers.base import weights_checksum
 
     config = model.config
     return {

@@ -1,1 +1,1 @@
-"""Experiments behind the claims of the documentation."""
+"""Experiments whose results the documentation reports."""

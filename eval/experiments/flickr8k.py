@@ -1,11 +1,12 @@
-"""Training on real captions: retrieval on held-out photos and segmentation of Pascal VOC, before and after.
+"""Training on real captions: retrieval and segmentation of trained heads, compared with training-free baselines.
 
     python -m eval.experiments.flickr8k --voc VOCdevkit/VOC2012
 
-Trains heads on Flickr8k with the settings of configs/flickr8k.yaml and some variants. Measured are retrieval on the
-held-out photos (all five captions of each, R@1/5/10 in both directions) and mIoU on VOC's twenty classes (background
-ignored, pixels of all photos). The other rows are the untrained variants of the CLIP, its pooled embedding, random
-scores and the most frequent class.
+Trains heads on Flickr8k with the settings of configs/flickr8k.yaml and some variants of them. The baselines are the
+training-free dense variants of the same CLIP, its pooled embedding, random scores and the most frequent class.
+
+Retrieval is evaluated on held-out photos of Flickr8k with all five captions (recall at 1, 5 and 10 in both directions).
+Segmentation is evaluated by mIoU on the twenty classes of Pascal VOC 2012 val, where background pixels are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import yaml
 from torch import Tensor
 
 from eval.common.command import check_least, new_parser
-from eval.common.comparison import mean_and_std, train_head, write_results
+from eval.common.head_training import mean_and_std, train_head, write_report
 from eval.common.tables import markdown_table
 from eval.segmentation.benchmark import NAMES
 from pacl.cli.lightning import find_config
@@ -37,7 +38,7 @@ from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.pairs import hold_out
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder
-from pacl.metrics.retrieval import Recalls, recalls, score_all_pairs
+from pacl.metrics.retrieval import recalls, score_all_pairs
 from pacl.metrics.segmentation import count_areas, scores
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
@@ -46,7 +47,7 @@ from pacl.training.callbacks import SegmentationValidator
 CONFIG = "configs/flickr8k.yaml"
 CLASS_NAMES = NAMES / "everyday" / "voc20.txt"
 
-# Settings of the trained rows that differ from the configuration.
+# The trained methods, each with the settings in which it differs from the configuration.
 METHODS: dict[str, dict[str, Any]] = {
     "mean pooling": {"temperature": float("inf")},
     "PACL on clip tokens, temperature 1, random start (the paper's)": {
@@ -63,14 +64,17 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 class FlickrEvaluator:
-    """Trains and measures heads of one frozen CLIP, on the held-out photos of Flickr8k and on VOC.
+    """Trains heads on one frozen CLIP and evaluates them on the held-out photos of Flickr8k and on VOC.
 
     Args:
         clip: the frozen CLIP.
         data: arguments of `CaptionData`.
         voc: photos with masks.
-        size: short side in pixels that VOC's photos are resized to.
-        tune: measure on other photos, as many again held out from the training photos.
+        size: short side in pixels to which VOC's photos are resized; ``None`` is the CLIP's native size.
+        tune: hold out as many photos again from the training photos, and evaluate on these instead.
+
+    Raises:
+        UserError: a held-out photo cannot be read.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class FlickrEvaluator:
     ) -> None:
         self.clip, self.data, self.voc = clip, data, voc
         self.score = SegmentationValidator(voc, templates="none", size=size).score
-        self.training: dict[tuple[str, bool], CaptionData] = {}  # by dense variant and nouns, with its frozen tokens
+        self.training: dict[tuple[str, bool], CaptionData] = {}  # (dense variant, nouns) -> training data
         self.parts = CaptionData(**data).parts()
         if tune:
             kept, held = hold_out(self.parts[0][0], len(self.parts[1][0]))
@@ -92,7 +96,7 @@ class FlickrEvaluator:
 
     @torch.inference_mode()
     def measure(self, model: PACL) -> dict[str, float]:
-        """Scores of a model in percent."""
+        """Evaluate a model: recalls, mIoU and pixel accuracy in percent, by name."""
         dense = model.config.dense
         if dense not in self.tokens:
             images = map(self.clip.normalize, self.images.split(64))
@@ -100,55 +104,59 @@ class FlickrEvaluator:
         v = torch.cat([model.embed_tokens(x.float()).half() for x in self.tokens[dense].split(64)])  # [I, P, D]
         t = model.encode_text(self.texts)
         phi = score_all_pairs(v, t, temperature=model.temperature, cosine=model.config.cosine)
-        return {**percent(recalls(phi, self.positives)), **{k: 100 * x for k, x in self.score(model).items()}}
+        return {**recalls(phi, self.positives).percent(), **{k: 100 * x for k, x in self.score(model).items()}}
 
     @torch.inference_mode()
     def pooled(self) -> dict[str, float]:
-        """Retrieval by CLIP's own pooled embedding."""
+        """Recalls of CLIP's own pooled embedding in percent, by name."""
         images = torch.cat([self.clip.encode_image(self.clip.normalize(x)) for x in self.images.split(64)])
-        return percent(recalls(images @ self.clip.encode_text(self.texts).T, self.positives))
+        return recalls(images @ self.clip.encode_text(self.texts).T, self.positives).percent()
 
     def random(self) -> dict[str, float]:
-        """Scores of random similarities and a random class for every pixel."""
+        """Scores in percent, as in `measure`, of random similarities and a random class for every pixel."""
         rng = torch.Generator().manual_seed(0)
-        found = percent(recalls(torch.rand(self.positives.shape, generator=rng), self.positives))
+        found = recalls(torch.rand(self.positives.shape, generator=rng), self.positives).percent()
         classes = len(self.voc.labels)
         return {**found, **self.segmentation(lambda mask: torch.randint(0, classes, mask.shape, generator=rng))}
 
     def majority(self) -> dict[str, float]:
-        """Segmentation scores of the most frequent class for every pixel."""
+        """mIoU and pixel accuracy in percent if every pixel gets the most frequent class."""
         masks = [self.voc[i].mask for i in range(len(self.voc))]
-        most = int(np.bincount(np.concatenate([mask[mask != IGNORED] for mask in masks])).argmax())
-        return self.segmentation(lambda mask: torch.full(mask.shape, most))
+        most_frequent = int(np.bincount(np.concatenate([mask[mask != IGNORED] for mask in masks])).argmax())
+        return self.segmentation(lambda mask: torch.full(mask.shape, most_frequent))
 
     def segmentation(self, label: Callable[[np.ndarray], Tensor]) -> dict[str, float]:
-        """Segmentation scores of labels that do not depend on the image: mask [H, W] -> classes [H, W]."""
+        """mIoU and pixel accuracy in percent of a baseline that ignores the image.
+
+        Args:
+            label: ground truth [H, W] -> predicted classes [H, W].
+        """
         masks = (self.voc[i].mask for i in range(len(self.voc)))
         areas = sum(count_areas(label(mask).numpy(), mask, len(self.voc.labels)) for mask in masks)
         found = scores(np.asarray(areas))
         return {name: 100 * float(found[name]) for name in ("miou", "pixel_accuracy")}
 
-    def trained(self, changes: dict[str, Any], settings: dict[str, Any], epochs: int, seed: int) -> PACL:
-        """A head trained with ``settings``, with ``changes``."""
+    def train(self, changes: dict[str, Any], settings: dict[str, Any], epochs: int, seed: int) -> PACL:
+        """Train a head.
+
+        Args:
+            changes: settings of the method, which replace those in ``settings``; ``nouns`` is a setting of the data.
+            settings: settings of the model.
+            epochs: number of epochs.
+            seed: training seed.
+        """
         model = {**settings, **{key: value for key, value in changes.items() if key != "nouns"}}
         key = model["dense"], changes.get("nouns", True)
         if key not in self.training:
             self.training[key] = CaptionData(**{**self.data, "nouns": key[1]})
             self.training[key].split = self.parts
-            twin = self.training.get((key[0], not key[1]))
-            self.training[key].stores = twin.stores if twin else {}
+            other = self.training.get((key[0], not key[1]))  # the same photos: frozen tokens are shared
+            self.training[key].stores = other.stores if other else {}
         return train_head(self.clip, model, self.training[key], {"max_epochs": epochs}, seed)
 
 
-def percent(found: Recalls) -> dict[str, float]:
-    """Recalls in percent, by name."""
-    row = {f"i2t R@{k}": 100 * value for k, value in found.image_to_text.items()}
-    row |= {f"t2i R@{k}": 100 * value for k, value in found.text_to_image.items()}
-    return {**row, "mean recall": 100 * found.mean}
-
-
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: mean ± standard deviation over seeds."""
+    """A Markdown table with a row per method: mean ± standard deviation over seeds, in percent."""
     columns = [*max([row[0] for row in rows.values()], key=lambda row: len(row))]
     lines = [
         [name, *(mean_and_std([run[c] for run in runs if c in run]) for c in columns)] for name, runs in rows.items()
@@ -157,10 +165,10 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 
 def model_settings(words: Sequence[str]) -> dict[str, Any]:
-    """The values of ``--set NAME=VALUE ...``.
+    """Parse the values of ``--set``: ["NAME=VALUE", ...] -> {NAME: VALUE}, with values read as YAML.
 
     Raises:
-        ArgumentError: A word has no "=".
+        ArgumentError: one has no "=".
     """
     for word in words:
         if "=" not in word:
@@ -168,27 +176,51 @@ def model_settings(words: Sequence[str]) -> dict[str, Any]:
     return {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words)}
 
 
+def load_clip(name: str) -> Backbone:
+    """Load the frozen CLIP; errors name ``clip``, the flag that chooses it."""
+    try:
+        return load_backbone(name)
+    except ArgumentError as error:
+        raise ArgumentError("clip", error.value, error.reason) from error
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("eval.experiments.flickr8k", __doc__)
-    parser.add_argument("--clip", metavar="MODEL", help=f"frozen CLIP (default: that of {CONFIG})")
-    parser.add_argument("--pairs", metavar="FILE", help="captions (default: likewise)")
-    parser.add_argument("--hold_out", type=int, metavar="N", help="images to measure on (default: likewise)")
-    parser.add_argument("--voc", type=Path, default=Path("data/VOCdevkit/VOC2012"), help="folder of VOC 2012")
+    parser.add_argument("--clip", metavar="MODEL", help=f"frozen CLIP (default: as in {CONFIG})")
+    parser.add_argument("--pairs", metavar="FILE", help=f"table of images and captions (default: as in {CONFIG})")
     parser.add_argument(
-        "--size", type=int, metavar="N", help="short side of VOC's photos in pixels (default: the CLIP's own)"
+        "--hold_out", type=int, metavar="N", help=f"photos held out to evaluate retrieval on (default: as in {CONFIG})"
+    )
+    parser.add_argument(
+        "--voc",
+        type=Path,
+        default=Path("data/VOCdevkit/VOC2012"),
+        help="folder of Pascal VOC 2012 (default: data/VOCdevkit/VOC2012)",
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="short side of VOC's photos in pixels (default: the CLIP's native size)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="of training (default: those of the configuration)")
-    parser.add_argument("--tune", action="store_true", help="measure on other held-out photos, to choose settings")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="only rows that match this regular expression")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings of all trained rows")
-    parser.add_argument("--out", type=Path, default=Path("out/flickr8k"), help="folder for the JSON and the Markdown")
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"epochs of training (default: as in {CONFIG})")
+    parser.add_argument(
+        "--tune", action="store_true", help="evaluate on other held-out photos, to choose hyperparameters"
+    )
+    parser.add_argument("--only", default="", metavar="PATTERN", help="only methods that match this regular expression")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings for all trained methods"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/flickr8k"),
+        help="folder for flickr8k.json and flickr8k.md (default: out/flickr8k)",
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Train and evaluate all methods, print the table and save it."""
     args = build_parser().parse_args(argv)
     check_least(args, hold_out=1, size=1, epochs=1)
     changes = model_settings(args.set)
@@ -197,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = {**base["model"], **changes}
     data = dict(base["data"]["init_args"])
     data |= {key: value for key in ("pairs", "hold_out") if (value := getattr(args, key)) is not None}
-    clip = load_backbone(args.clip or settings["backbone"])
+    clip = load_clip(args.clip or settings["backbone"])
     voc = MaskFolder(
         str(args.voc / "JPEGImages"), str(args.voc / "SegmentationClass"), str(CLASS_NAMES),
         only=str(args.voc / "ImageSets/Segmentation/val.txt"), ignore=(0, 255), offset=1,
@@ -207,8 +239,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     started = time.perf_counter()
 
-    def trained(changes: dict[str, Any], seed: int) -> dict[str, float]:
-        return evaluator.measure(evaluator.trained(changes, settings, epochs, seed))
+    def train_and_measure(changes: dict[str, Any], seed: int) -> dict[str, float]:
+        return evaluator.measure(evaluator.train(changes, settings, epochs, seed))
 
     measures: dict[str, Callable[..., dict[str, float]]] = {
         "random": evaluator.random,
@@ -218,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measures |= {
         f"untrained, {d}": partial(evaluator.measure, PACL.untrained(clip, dense=d)) for d in clip.dense_variants
     }
-    measures |= {name: partial(trained, changes) for name, changes in METHODS.items()}
+    measures |= {name: partial(train_and_measure, changes) for name, changes in METHODS.items()}
     rows: dict[str, list[dict[str, float]]] = {}
     for name, measure in measures.items():
         if re.search(args.only, name):
@@ -231,8 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seeds": args.seeds, "minutes": round((time.perf_counter() - started) / 60, 1),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
-    page = f"# Flickr8k: before and after\n\n{', '.join(f'{k} {v}' for k, v in facts.items())}\n\n{table(rows)}\n"
-    write_results(folder, "flickr8k", {"facts": facts, "rows": rows}, page)
+    page = f"# Heads trained on Flickr8k\n\n{', '.join(f'{k} {v}' for k, v in facts.items())}\n\n{table(rows)}\n"
+    write_report(folder, "flickr8k", {"facts": facts, "rows": rows}, page)
     print(page)
     return 0
 

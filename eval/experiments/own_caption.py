@@ -1,11 +1,11 @@
-"""Baseline: pool each image with its OWN caption only, and compare that vector with every text.
+"""A baseline that pools the patches of an image once, with weights from the image's own caption.
 
     python -m eval.experiments.own_caption --config configs/photos.yaml --out runs/own_caption
 
-Arguments are those of ``python -m pacl.train``; only the pooling differs. In phi every text pools the patches with its
-own weights. Here the weights come from the image's caption, for all texts: the image vector contains information about
-the correct text before the comparison, so that the loss can decrease although the patches learn little. See
-`pacl.models.compatibility`.
+Arguments are the same as for ``python -m pacl.train``; only the pooling differs. PACL's phi pools the patches of an
+image once per text, with weights from that text (see `pacl.models.compatibility`). The baseline compares one pooled
+vector with all texts. This vector already contains information about the matching text, so the loss can decrease
+although the patches learn little.
 """
 
 from __future__ import annotations
@@ -24,22 +24,33 @@ from pacl.training.module import PACLModule
 
 
 class OwnCaptionModule(PACLModule):
-    """Trains the embedder of `PACLModule` with pooling by the image's own caption."""
+    """A `PACLModule` that pools the patches of an image with the weights of its own caption."""
 
     positives: Tensor
 
     def texts_of(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Embeddings [T, D] of the texts, and the positives of each image, bool [B, T], kept for the pooling."""
+        """Embeddings [T, D] of the texts, and the positives, bool [B, T], which are also stored for `phi`."""
         t, self.positives = super().texts_of(batch)
         return t, self.positives
 
     def phi(self, tokens: Tensor, t: Tensor) -> Tensor:
-        """Cosines [B, T] of texts [T, D] with tokens [B, P, W] pooled by the first positive of their image."""
+        """Compare pooled patches with texts.
+
+        Args:
+            tokens: frozen tokens [B, P, W], pooled with weights from the first positive text of each image.
+            t: embeddings of the texts, [T, D].
+
+        Returns:
+            Cosines, float32 [B, T].
+
+        Raises:
+            ArgumentError: ``images_at_once`` is set.
+        """
         if self.hparams["images_at_once"]:
             images = self.hparams["images_at_once"]
-            raise ArgumentError("images_at_once", images, "must be null: the baseline takes all images at once")
+            raise ArgumentError("images_at_once", images, "must be null: the baseline processes all images at once")
         v = self.pacl.embed_tokens(tokens.to(self.dtype))  # [B, P, D]
-        with torch.autocast(v.device.type, enabled=False):  # as phi is computed
+        with torch.autocast(v.device.type, enabled=False):  # like phi
             v, t = v.float(), t.float()
             own = t[self.positives.int().argmax(1)]  # [B, D]
             weights = (v @ own[:, :, None] / self.pacl.temperature).softmax(dim=1)  # [B, P, 1]
@@ -47,7 +58,7 @@ class OwnCaptionModule(PACLModule):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, train, save the head."""
+    """Train with the settings of the command line and save the head."""
     from pacl.cli.training import run
 
     return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule, "eval.experiments.own_caption")

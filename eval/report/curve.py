@@ -40,11 +40,11 @@ def read_log(log: Path) -> tuple[Points, Points]:
     """Read a log of Lightning's ``CSVLogger``.
 
     Returns:
-        The loss, and the validation recall in [0, 1], at the steps where each was logged. Recall at step 0 is that
-        before training.
+        The loss, and the validation recall in [0, 1], at the steps at which each was logged. The recall at step 0 was
+        measured before training.
 
     Raises:
-        UserError: the file is not such a log, or has no loss or one that is not finite.
+        UserError: the file is not such a log, contains no loss, or contains a loss that is not finite.
     """
     loss, recall = Points([], []), Points([], [])
     try:
@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("eval.report.curve", __doc__)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a training, or a metrics.csv")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="chart to write: PNG or JPEG")
-    parser.add_argument("--title", help="of the chart (default: RUN)")
+    parser.add_argument("--title", help="title of the chart (default: RUN)")
     return parser
 
 

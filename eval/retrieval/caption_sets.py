@@ -1,15 +1,15 @@
-"""Images with five captions each, in the folders and files that their authors publish.
+"""The caption data sets for retrieval, read from the folders and files that their authors publish.
 
 ``flickr8k`` (Hodosh, Young and Hockenmaier, JAIR 2013), ``flickr30k`` (Young et al., TACL 2014) and ``coco`` (Lin et
-al., ECCV 2014; Chen et al., arXiv 1504.00325). The usual test splits of all three are those of Karpathy and Fei-Fei
-(CVPR 2015): 1,000, 1,000 and 5,000 images, each with its first five captions.
+al., ECCV 2014; Chen et al., arXiv 1504.00325). Their usual test splits are those of Karpathy and Fei-Fei (CVPR 2015),
+with 1,000, 1,000 and 5,000 images and five captions per image.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,27 +20,27 @@ from pacl.data.readers import parsing, read_coco, read_list, read_table
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
 
-CAPTIONS = 5  # per image; some images of COCO have six or seven, of which the first five are used
+CAPTIONS = 5  # captions per image; some images of COCO have more, of which the first five are used
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
 KARPATHY_JSON = (
-    'a file of Karpathy\'s splits: {"images": [{"filename": "a.jpg", "split": "test", '
+    'a file with Karpathy\'s splits: {"images": [{"filename": "a.jpg", "split": "test", '
     '"sentences": [{"raw": "a cat"}]}]}'
 )
 
 
 @dataclass(frozen=True)
 class CaptionLayout:
-    """The files of a caption set, relative to its folder; of several paths the first that exists is used.
+    """The files of a caption data set. Where there are several possible paths, the first one that exists is used.
 
     Attributes:
         title: its name in text.
         source: its official page.
-        bases: the set's folder, relative to the data folder.
-        images: folders of images.
-        tables: captions of all images, as `pacl.data.readers.read_table` reads them (COCO: its JSON).
-        karpathy: Karpathy's file of splits and captions.
-        list: the official list of the test images, if there is one.
-        full: split -> number of images, where known.
+        bases: possible folders of the data set, relative to the data folder. All other paths are relative to it.
+        images: possible folders of the images.
+        tables: possible files with the captions of all images, for `pacl.data.readers.read_table` (COCO: JSON).
+        karpathy: the file with Karpathy's splits and captions.
+        list: possible files with the official list of test images; empty if there is none.
+        full: split -> number of images, if known.
     """
 
     title: str
@@ -92,12 +92,12 @@ class CaptionSet:
     """Images and their captions.
 
     Attributes:
-        name: of the set.
+        name: name of the data set.
         split: ``test``, ``val2017`` or ``all``.
-        annotations: name of the file that lists images and captions.
-        source: the images, read on demand.
+        annotations: name of the file with the captions.
+        source: the I images, which are read on demand.
         captions: captions of each image.
-        full: images of the whole split.
+        full: number of images in the whole split.
     """
 
     name: str
@@ -108,12 +108,12 @@ class CaptionSet:
     full: int
 
     def digest(self) -> str:
-        """Digest of paths, sizes and modification times of the images, and of the captions."""
+        """SHA-256 of the paths, sizes and modification times of the images, and of the captions."""
         images = files_digest(Path(self.source.name(i)) for i in range(len(self.source)))
         return hashlib.sha256(json.dumps([images, self.captions]).encode("ascii")).hexdigest()
 
     def texts(self) -> tuple[list[str], list[int]]:
-        """All captions, image by image, equal ones too, and the image of each."""
+        """All T captions, image by image and including duplicates, and the index of the image of each caption."""
         owners = [i for i, own in enumerate(self.captions) for _ in own]
         return list(chain.from_iterable(self.captions)), owners
 
@@ -127,18 +127,19 @@ def open_captions(
     partial: bool = False,
     images: str | Path | None = None,
 ) -> CaptionSet:
-    """Open one of the sets.
+    """Open a caption data set.
 
     Args:
         name: ``flickr8k``, ``flickr30k``, ``coco`` or ``custom``.
-        data: its folder, or the parent of a folder ``flickr8k``, ``coco`` ...; for ``custom`` the table or JSON.
-        split: ``test`` (the literature's), ``val2017`` (of COCO) or ``all``; None takes what there is a file for.
-        limit: number of images, those that `pacl.data.pairs.hold_out` would hold out: the same ones in every run.
-        partial: leave out images that are missing, instead of raising an error.
-        images: folder of the images, if not the official one.
+        data: the folder of the data set or the folder that contains it; for ``custom`` a table of captions or JSON.
+        split: ``test`` (as in the literature), ``val2017`` (COCO only) or ``all``; None takes the first of these for
+            which there are files.
+        limit: take only this many images, the ones that `pacl.data.pairs.hold_out` selects, which are always the same.
+        partial: skip missing images instead of raising an error.
+        images: folder of the images; None is the official one.
 
     Raises:
-        UserError: files are missing; the message says where they belong and where to get them.
+        UserError: files are missing; the message says where they are expected and where to get them.
         ArgumentError: an invalid ``data``, ``split``, ``limit`` or ``images``.
     """
     if images is not None and not Path(images).is_dir():
@@ -146,7 +147,7 @@ def open_captions(
     pairs: FilePairs | Subset
     if name == "custom":
         if split not in (None, "all"):
-            raise ArgumentError("split", split, "custom has no splits; leave it out")
+            raise ArgumentError("split", split, "custom has no splits; leave the split out")
         split, pairs, annotations = "all", _custom(Path(data), images), Path(data).name
     elif name in LAYOUTS:
         if not Path(data).is_dir():
@@ -171,7 +172,11 @@ def open_captions(
 def _open(
     name: str, root: Path, split: str | None, images: str | Path | None, limited: bool
 ) -> tuple[str, FilePairs | Subset, str]:
-    """The split, its images and captions, and the file that lists them."""
+    """Open a split of one of `LAYOUTS`; ``limited`` is whether only some images are needed.
+
+    Returns:
+        The split, its images and captions, and the path of the file that lists them, relative to ``root``.
+    """
     layout = LAYOUTS[name]
     karpathy = _first(root, [layout.karpathy, f"annotations/{layout.karpathy}"])
     listed = _first(root, layout.list)
@@ -180,16 +185,16 @@ def _open(
     splits = [*(["test"] if karpathy or (listed and table) else []), *([whole] if table else [])]
     if not splits:
         either = f"neither {layout.tables[0]} ({layout.title}: {layout.source})"
-        raise ArgumentError("data", root, f"holds {either} nor {layout.karpathy} (splits and captions: {KARPATHY})")
+        raise ArgumentError("data", root, f"contains {either} nor {layout.karpathy} (splits and captions: {KARPATHY})")
     if split is None:
         if splits == ["all"] and not limited:
             lists = " or ".join([*layout.list[:1], layout.karpathy])
-            reason = f"holds no {lists} ({KARPATHY}), which lists {layout.title}'s test images"
-            raise ArgumentError("data", root, f"{reason}; or choose split all, or a limit")
+            reason = f"contains no {lists} ({KARPATHY}), which lists {layout.title}'s test images"
+            raise ArgumentError("data", root, f"{reason}; or choose the split all, or set a limit")
         split = splits[0]
     if split not in splits:
         where = f"; test needs {layout.karpathy} ({KARPATHY})" if split == "test" else ""
-        raise ArgumentError("split", split, f"there is {' and '.join(splits)}{where}")
+        raise ArgumentError("split", split, f"the files here are for {' and '.join(splits)}{where}")
     if split == "test" and karpathy:
         return split, _karpathy(name, karpathy, root, images), str(karpathy.relative_to(root))
     assert table is not None
@@ -209,19 +214,20 @@ def _open(
 
 
 def _base(layout: CaptionLayout, root: Path) -> Path:
-    """The set's own folder: the first that holds one of its files, else ``root``."""
+    """The folder of the data set: the first that contains one of its files, else ``root``."""
     files = (*layout.tables, layout.karpathy, f"annotations/{layout.karpathy}")
     return next((root / base for base in layout.bases if _first(root / base, files)), root)
 
 
 def _custom(path: Path, images: str | Path | None) -> FilePairs:
+    """Images and captions of a table or JSON file."""
     if not path.is_file():
-        raise ArgumentError("data", path, "custom takes a table of images and captions (CSV, TSV) or COCO-like JSON")
+        raise ArgumentError("data", path, "must be a table of images and captions (CSV, TSV) or JSON as of COCO")
     return Source(str(path), str(images) if images else None).read()
 
 
 def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> FilePairs:
-    """The test split of Karpathy's file."""
+    """Images and captions of the test split in Karpathy's file."""
     layout = LAYOUTS[name]
     with parsing(path, KARPATHY_JSON):
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
@@ -231,11 +237,11 @@ def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> F
             if entry["split"] == "test"
         ]
     if not test:
-        raise UserError(f"{path}: has no image of the split test")
+        raise UserError(f"{path}: contains no image of the split test")
     folders = [Path(images)] if images else [root / each for each in layout.images]
     folder = next((each for each in folders for places, _ in test if _at(each, places)), None)
     if folder is None:
-        raise ArgumentError("data", root, f"no image at {folders[0] / test[0][0][0]} or beside it ({layout.source})")
+        raise ArgumentError("data", root, f"no image at {folders[0] / test[0][0][0]} ({layout.source})")
     captions: dict[str, list[str]] = {}
     for places, own in test:
         captions.setdefault(_at(folder, places) or places[0], own)
@@ -243,7 +249,7 @@ def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> F
 
 
 def _places(entry: dict[str, object]) -> list[str]:
-    """Possible paths of an image. COCO's images of 2014 are those of 2017 under other names."""
+    """Possible paths of an image in Karpathy's file. In 2017 COCO published its images of 2014 again with new names."""
     name = str(entry["filename"])
     if "filepath" not in entry:
         return [name]
@@ -254,10 +260,12 @@ def _places(entry: dict[str, object]) -> list[str]:
 
 
 def _at(folder: Path, places: Iterable[str]) -> str | None:
+    """The first of these paths that exists in the folder."""
     return next((place for place in places if (folder / place).is_file()), None)
 
 
 def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) -> Path:
+    """The first of these folders of images that exists, else an `ArgumentError`."""
     places = list(map(Path, folders))
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
@@ -266,24 +274,21 @@ def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) ->
 
 
 def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> PairSource:
-    """The images that exist: all, or with ``partial`` some; else a `UserError`."""
-    absent = set(_absent(pairs))
-    if not absent:
+    """The images that exist. A `UserError` if none does, or if some are missing and ``partial`` is False."""
+    missing = {i for i in range(len(pairs)) if not Path(pairs.name(i)).is_file()}
+    if not missing:
         return pairs
-    first = pairs.name(min(absent))
-    if len(absent) == len(pairs):
-        raise UserError(f"{annotations}: lists {len(pairs)} images and none exists, such as {first}")
+    first = pairs.name(min(missing))
+    if len(missing) == len(pairs):
+        raise UserError(f"{annotations}: none of its {len(pairs)} images exists, such as {first}")
     if not partial:
         raise UserError(
-            f"{annotations}: {len(absent)} of the {len(pairs)} images are missing, such as {first}; "
-            "set partial to measure on the others"
+            f"{annotations}: {len(missing)} of the {len(pairs)} images are missing, such as {first}; "
+            "set partial to skip them"
         )
-    return Subset(pairs, [i for i in range(len(pairs)) if i not in absent])
-
-
-def _absent(pairs: FilePairs | Subset) -> Iterator[int]:
-    return (i for i in range(len(pairs)) if not Path(pairs.name(i)).is_file())
+    return Subset(pairs, [i for i in range(len(pairs)) if i not in missing])
 
 
 def _first(root: Path, places: Iterable[str]) -> Path | None:
+    """The first of these files that exists below ``root``."""
     return next((root / place for place in places if (root / place).is_file()), None)

@@ -1,4 +1,4 @@
-"""Image-text retrieval of a model: encode images and captions once, then score them with each method.
+"""Evaluate retrieval with a model: images and captions are encoded once, then each method ranks them.
 
 Shapes: I images, T captions, P patches, D embedding.
 """
@@ -24,7 +24,7 @@ from pacl.metrics.retrieval import Recalls, recalls, reranked_recalls, score_all
 from pacl.models.model import PACL
 
 KS = (1, 5, 10)
-ROWS = 64  # images whose phi is computed at a time
+ROWS = 64  # images whose phi with all captions is computed at a time
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Encoded:
     Attributes:
         pooled: CLIP's embeddings of the images, float32 [I, D].
         pooled_texts: CLIP's embeddings of the captions, float32 [T, D].
-        patches: patch embeddings, float16 [I, P, D], memory-mapped; None if no method needs them.
-        texts: the head's embeddings of the captions, float32 [T, D], on the model's device.
+        patches: patch embeddings of the images, float16 [I, P, D], memory-mapped; None if no method needs them.
+        texts: embeddings of the captions by PACL's head, float32 [T, D], on the model's device.
     """
 
     pooled: Tensor
@@ -45,7 +45,14 @@ class Encoded:
 
 
 def encode(model: PACL, captions: CaptionSet, methods: Sequence[str], loading: Loading, scratch: IO[bytes]) -> Encoded:
-    """Encode each image and caption once; ``scratch`` is the file for the patches.
+    """Encode all images and captions.
+
+    Args:
+        model: the model.
+        captions: images and captions.
+        methods: methods that will be evaluated; they decide whether patch embeddings are needed.
+        loading: how images are read and encoded.
+        scratch: temporary file for the patch embeddings.
 
     Raises:
         UserError: an image cannot be read, or embeddings are not finite.
@@ -72,28 +79,31 @@ def encode(model: PACL, captions: CaptionSet, methods: Sequence[str], loading: L
 
 
 def mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
-    """A file of float16 as a memory-mapped tensor."""
+    """Memory-map a file of float16 numbers as a tensor of this shape."""
     file.flush()
-    # (copy-on-write, because torch requires writable memory; nothing is written)
+    # (in copy-on-write mode, since torch warns about read-only memory; nothing is written)
     return torch.from_numpy(np.memmap(file, np.float16, "c", shape=shape))
 
 
 def measure(
-    model: PACL, encoded: Encoded, owners: Sequence[int], count: int, methods: Sequence[str], first: int | None
+    model: PACL, encoded: Encoded, owners: Sequence[int], count: int, methods: Sequence[str], candidates: int | None
 ) -> dict[str, tuple[Recalls, float]]:
-    """Recalls and seconds of each method.
+    """Rank images and captions with each method.
 
     Args:
-        model: whose phi is measured.
-        encoded: images and captions.
-        owners: the image of each caption.
-        count: number of images.
-        methods: of `eval.retrieval.METHODS` and `RERANKED`.
-        first: candidates of the first stage.
+        model: the model, for its phi.
+        encoded: embeddings of images and captions.
+        owners: index of the image of each caption.
+        count: number of images I.
+        methods: methods to evaluate, of `eval.retrieval.METHODS` and `RERANKED`.
+        candidates: number of candidates that `RERANKED` reranks; only used by it.
+
+    Returns:
+        Method -> recalls and median ranks, and seconds of scoring and ranking.
     """
     positives = torch.zeros(count, len(owners), dtype=torch.bool)  # [I, T]
     positives[list(owners), range(len(owners))] = True
-    # A learned temperature is a tensor; as a setting it may be infinite, for which phi has a shortcut.
+    # As a float the temperature may be infinite (mean pooling), for which phi is computed faster.
     temperature = model.temperature.detach() if model.config.learn_temperature else model.config.temperature
     pooling: dict[str, Any] = {"temperature": temperature, "cosine": model.config.cosine, "device": model.device}
     found: dict[str, tuple[Recalls, float]] = {}
@@ -104,8 +114,8 @@ def measure(
         found["pooled"] = recalls(scores, positives, KS), time.perf_counter() - start
         if RERANKED in methods:
             assert encoded.patches is not None
-            assert first is not None
-            reranked = reranked_recalls(scores, positives, encoded.patches, encoded.texts, first, ks=KS, **pooling)
+            assert candidates is not None
+            reranked = reranked_recalls(scores, positives, encoded.patches, encoded.texts, candidates, ks=KS, **pooling)
             found[RERANKED] = reranked, time.perf_counter() - start
     if "phi" in methods:
         assert encoded.patches is not None
@@ -120,12 +130,20 @@ def measure(
 
 
 def encode_and_measure(
-    model: PACL, captions: CaptionSet, methods: Sequence[str], loading: Loading, first: int | None, folder: Path
+    model: PACL, captions: CaptionSet, methods: Sequence[str], loading: Loading, candidates: int | None, folder: Path
 ) -> tuple[dict[str, tuple[Recalls, float]], float]:
-    """`measure` of a caption set, and the seconds of its encoding; patches are in a temporary file of ``folder``.
+    """Evaluate a model on a caption data set.
+
+    Args:
+        model, captions, methods, loading: as in `encode`.
+        candidates: as in `measure`.
+        folder: folder for a temporary file with the patch embeddings.
+
+    Returns:
+        The result of `measure`, and the seconds of encoding.
 
     Raises:
-        UserError: as `encode`, or the temporary file cannot be written.
+        UserError: an image cannot be read, embeddings are not finite, or the temporary file cannot be written.
     """
     owners = captions.texts()[1]
     start = time.perf_counter()
@@ -133,6 +151,6 @@ def encode_and_measure(
         with tempfile.TemporaryFile(dir=folder) as scratch:
             encoded = encode(model, captions, methods, loading, scratch)
             seconds = time.perf_counter() - start
-            return measure(model, encoded, owners, len(captions.source), methods, first), seconds
+            return measure(model, encoded, owners, len(captions.source), methods, candidates), seconds
     except OSError as error:
         raise UserError(f"{folder}: patches cannot be written there ({error.strerror or error})") from error

@@ -1,4 +1,8 @@
-"""Results of retrieval: planned before they are measured, filled in afterwards, and shown as tables."""
+"""Results of retrieval, and their tables.
+
+Results are created in two steps: their settings before the evaluation, since the output folder depends on them, and
+their scores afterwards.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,22 @@ from pacl.models.model import PACL
 if TYPE_CHECKING:
     from rich.table import Table
 
-DIGITS = 16  # hexadecimal digits of a digest
+DIGITS = 16  # hexadecimal digits of digests in results
 RANKS = ("i2t median rank", "t2i median rank")
 
 
 def planned(
-    model: PACL, name: str, captions: CaptionSet, methods: Sequence[str], precision: str, first: int | None
+    model: PACL, name: str, captions: CaptionSet, methods: Sequence[str], precision: str, candidates: int | None
 ) -> list[Result]:
-    """A result for each method without figures, with all that decides them.
+    """A result for each method with all settings that its scores depend on, but without the scores.
 
     Args:
         model: the model.
-        name: how the user named it.
+        name: the model's name as the user gave it.
         captions: images and captions.
-        methods: of `eval.retrieval.METHODS` and `RERANKED`.
-        precision: of the image tower.
-        first: candidates of the first stage.
+        methods: methods of `eval.retrieval.METHODS` and `RERANKED`.
+        precision: precision of the image tower.
+        candidates: number of candidates that `RERANKED` reranks.
     """
     protocol: dict[str, Any] = {
         "name": "retrieval",
@@ -50,7 +54,7 @@ def planned(
     }
     temperature = float(model.temperature)
     phi = {"temperature": temperature if math.isfinite(temperature) else "infinite", "cosine": model.config.cosine}
-    more: dict[str, dict[str, Any]] = {"pooled": {}, "phi": phi, RERANKED: {**phi, "first_stage": first}}
+    more: dict[str, dict[str, Any]] = {"pooled": {}, "phi": phi, RERANKED: {**phi, "first_stage": candidates}}
     common = Result(
         task="retrieval",
         dataset=captions.name,
@@ -69,14 +73,20 @@ def planned(
 def measured(
     model: PACL, captions: CaptionSet, plans: Sequence[Result], found: dict[str, tuple[Recalls, float]], seconds: float
 ) -> list[Result]:
-    """The results with what `eval.retrieval.measure.encode_and_measure` found."""
+    """Add the scores to planned results.
+
+    Args:
+        model: the model.
+        captions: images and captions.
+        plans: the results of `planned`.
+        found: method -> recalls, and seconds of scoring.
+        seconds: seconds of encoding.
+    """
     texts = captions.texts()[0]
     too_long = sum(model.clip.count_tokens(text) > model.clip.context_length for text in set(texts))
     results = []
     for plan in plans:
         recall, scoring = found[plan.method]
-        scores = {f"i2t R@{k}": 100 * value for k, value in recall.image_to_text.items()}
-        scores |= {f"t2i R@{k}": 100 * value for k, value in recall.text_to_image.items()}
         details = {
             "captions": len(texts),
             "captions longer than the text tower reads": too_long,
@@ -88,8 +98,7 @@ def measured(
             "scoring_seconds": scoring,
             "peak_memory_mb": peak_memory(model.device) / 2**20,  # memory-mapped files included
         }
-        scores["mean recall"] = 100 * recall.mean
-        results.append(dataclasses.replace(plan, scores=scores, details=details, speed=speed))
+        results.append(dataclasses.replace(plan, scores=recall.percent(), details=details, speed=speed))
     return results
 
 
@@ -97,7 +106,7 @@ def measured(
 
 
 def headline(result: Result) -> str:
-    """What was measured, in a line."""
+    """Data set and model of the results, in one line."""
     whole = "" if not result.partial else f" of {result.full}"
     return (
         f"{result.dataset} {result.split}, {result.images}{whole} images, {result.details['captions']} captions "
@@ -106,13 +115,13 @@ def headline(result: Result) -> str:
 
 
 def summary(results: Sequence[Result]) -> Table:
-    """The table for the terminal, with a column for each method."""
+    """The table for the terminal, with one column per method."""
     header, *rows = zip(*_table(results), strict=True)
     return terminal_table(("", *header[1:]), rows, range(1, len(header)))
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The table, with a row for each method, and the settings."""
+    """The table as Markdown, with one row per method, and the settings below it."""
     header, *rows = _table(results)
     table = markdown_table(header, rows, right=range(1, len(header)))
     settings = [
@@ -123,11 +132,11 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result]) -> list[list[str]]:
-    """Header, and a row for each method."""
+    """Cells of the table: the header, and one row per method."""
     rows = [["method", *results[0].scores, *RANKS]]
     for result in results:
-        first = result.protocol.get("first_stage")
-        title = result.method if first is None else f"{result.method} ({first} candidates)"
+        candidates = result.protocol.get("first_stage")
+        title = result.method if candidates is None else f"{result.method} ({candidates} candidates)"
         scores = (f"{value:.1f}" for value in result.scores.values())
         rows.append([title, *scores, *(f"{result.details[rank]:g}" for rank in RANKS)])
     return rows

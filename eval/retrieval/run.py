@@ -1,19 +1,21 @@
-"""Retrieval of images by captions and of captions by images.
+"""Retrieval of images by captions and of captions by images: recall at 1, 5 and 10, and median ranks.
 
-Recall at 1, 5 and 10 in both directions and median ranks, of CLIP's pooled embedding ("pooled"), of PACL's phi ("phi")
-and, with --first_stage K, of phi among the K best by CLIP ("pooled then phi"). As usual, every caption is a query and
-an item of its own (equal captions are not merged), an image is found when any of its captions is among the k best, and
-captions are used without a template. A negative with the score of a positive ranks before it.
+There are three methods: the cosine of CLIP's pooled embedding ("pooled"), PACL's phi ("phi") and, with --first_stage K,
+phi among the K best items by CLIP's cosine ("pooled then phi").
+
+The evaluation is the usual one. Every caption is a separate item, even if another caption has the same text. A caption
+is a successful query if its image is among the k best images, an image if any of its captions is among the k best
+captions. Captions are used without templates. A negative with the same score as a positive ranks before it.
 
     python -m eval.retrieval flickr8k --data flickr8k --model bundled --split all --limit 1000
     python -m eval.retrieval coco --data coco --first_stage 128
     python -m eval.retrieval custom --data captions.csv
 
-Without --out each command has a folder of its own, out/retrieval/DATASET-DIGEST, and the same command again replaces
-its results.
+Results go to out/retrieval/DATASET-DIGEST, where the digest depends on the settings, or with --out to DIR/DATASET.
+Running the same command again replaces its results.
 
-Memory beyond the model: patch embeddings are in a temporary file in that folder (half precision: 1 GB for 5,000
-images with ViT-B/16), and one score of every image with every caption is held (0.5 GB for 5,000 x 25,000).
+Memory: patch embeddings are written to a temporary file in this folder in half precision (1 GB for 5,000 images with
+ViT-B/16). The scores of all images with all captions are in memory (0.5 GB for 5,000 images with 25,000 captions).
 """
 
 from __future__ import annotations
@@ -44,22 +46,28 @@ OUT = Path("out/retrieval")
 def build_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = new_parser(MODULE, __doc__)
-    parser.add_argument("dataset", choices=[*LAYOUTS, "custom"], help="images and captions")
+    parser.add_argument("dataset", choices=[*LAYOUTS, "custom"], help="the data set")
     parser.add_argument(
         "--data", required=True, metavar="ROOT",
-        help="the data set's folder, or its parent; for custom: a table of images and captions, or JSON",
+        help="folder of the data set, or the folder that contains it; for custom a table of captions or JSON",
     )  # fmt: skip
-    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: the official place)")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images (default: the official one)")
     parser.add_argument(
-        "--split", help="test (the literature's), val2017 (of COCO) or all (default: what there is a file for)"
+        "--split",
+        help="test (as in the literature), val2017 (COCO only) or all (default: the first for which there are files)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="N images only, the same ones in every run")
-    parser.add_argument("--partial", action="store_true", help="leave out images that are missing")
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="(default: both)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only N images, always the same ones")
+    parser.add_argument("--partial", action="store_true", help="skip missing images")
     parser.add_argument(
-        "--first_stage", type=int, metavar="K", help="also let phi rerank the K best by CLIP alone, such as 128"
+        "--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods to evaluate (default: both)"
     )
-    parser.add_argument("--batch", type=int, default=64, help="images at a time (default: 64)")
+    parser.add_argument(
+        "--first_stage",
+        type=int,
+        metavar="K",
+        help="also let phi rerank the K best items by CLIP, such as 128",
+    )
+    parser.add_argument("--batch", type=int, default=64, help="images per batch (default: 64)")
     parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
     add_model(parser)
     add_folder(parser, OUT)
@@ -67,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Evaluate the methods, print the table and save the results."""
     args = build_parser().parse_args(argv)
     check_least(args, limit=1, first_stage=1, batch=1, workers=0)
     check_text(args, "out", "model", "split", *(["data"] if args.dataset == "custom" else []))

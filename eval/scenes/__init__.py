@@ -1,1 +1,1 @@
-"""The method on drawn scenes with exact masks: ``python -m eval.scenes``."""
+"""Comparison of methods on procedural scenes with exact masks: ``python -m eval.scenes``."""

@@ -1,13 +1,15 @@
-"""Segmentation of drawn scenes with exact masks: trained heads, untrained variants, upper bounds and a probe.
+"""Segmentation of procedural scenes with exact masks: trained heads, training-free variants and upper bounds.
 
     python -m eval.scenes                     the full table: 500 + 500 test scenes, three seeds
-    python -m eval.scenes --quick             a small version, in a minute
-    python -m eval.scenes --tune              choose settings on validation scenes, with the same grid for all methods
+    python -m eval.scenes --quick             a small version that takes about a minute
+    python -m eval.scenes --tune              choose hyperparameters on validation scenes; every method gets 6 trials
 
-Test scenes hold (colour, kind) pairs of the training scenes ("seen"), or only pairs that occur in no training image or
-caption ("new"). Pixels are summed over all scenes of a set; IoU is averaged over names, separately for objects and
-grounds. The classes are the names of the scene ("own"), or all names ("all"). All methods use the same bilinear
-upsampling between patch centres.
+There are two test sets. In "seen", all (colour, kind) pairs of objects also occur in the training scenes. In "new",
+none of them occurs in any training image or caption. Each test set is segmented twice: with the names that are in the
+scene as classes ("own"), and with all names as classes ("all").
+
+The metric is mIoU: pixel counts are summed over all scenes of a test set, then IoU is averaged over the names,
+separately for objects and grounds. Patch scores of all methods are upsampled bilinearly between patch centres.
 """
 
 from __future__ import annotations
@@ -25,21 +27,22 @@ import torch
 import yaml
 
 from eval.common.command import check_least, new_parser
-from eval.common.comparison import mean_and_std, write_results
+from eval.common.head_training import mean_and_std, write_report
 from eval.common.tables import markdown_table
 from eval.scenes.evaluator import BOUNDS, SceneEvaluator
 from eval.scenes.sets import COMPETITORS, SceneSet
 from pacl.cli.lightning import find_config
+from pacl.cli.model import load
 from pacl.cli.training import DEFAULT_CONFIG
+from pacl.errors import ArgumentError
 from pacl.files import make_folder
-from pacl.models.loading import load_model
 from pacl.models.model import PACL
 
-SETS = {"seen": "seen", "new": "held_out"}  # name in the tables -> pairs of the scenes
+TEST_SETS = {"seen": "seen", "new": "held_out"}  # name in the tables -> ``pairs`` of `SceneDataset`
 QUICK_STEPS = 60  # training steps with --quick
-VALIDATION = 200  # scenes for --tune, of seen pairs
+VALIDATION_SCENES = 200  # for --tune
 
-# Settings of the trained methods that differ from configs/scenes.yaml, which trains the bundled head.
+# The trained methods, each with the settings in which it differs from configs/scenes.yaml.
 METHODS: dict[str, dict[str, Any]] = {
     "mean pooling": {"temperature": math.inf},
     "PACL on clip tokens, temperature 1 (the paper's)": {"dense": "clip", "start": "paper", "temperature": 1.0},
@@ -50,12 +53,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "PACL, temperature learned, start clip": {"learn_temperature": True},
     "PACL, temperature learned, start paper": {"learn_temperature": True, "start": "paper"},
 }
-# `--tune` tries six points for every method: learning rates and temperatures where the temperature is fixed, else more
-# learning rates.
+# `--tune` tries six settings for every method. Methods with a fixed temperature below 1 try three learning rates with
+# two temperatures; the others have no temperature to choose and try six learning rates.
 LRS, MORE_LRS = (1e-3, 2e-3, 5e-3), (5e-4, 1e-2, 2e-2)
 TEMPERATURES = (0.05, 0.1)
 
-# Its choice for the baselines. PACL with a temperature keeps the settings of the bundled head.
+# What `--tune` chose for the baselines. All other methods keep the settings of configs/scenes.yaml.
 TUNED: dict[str, dict[str, Any]] = {
     "mean pooling": {"lr": 2e-2},
     "PACL on clip tokens, temperature 1 (the paper's)": {"lr": 1e-2},
@@ -65,21 +68,33 @@ TUNED: dict[str, dict[str, Any]] = {
 
 
 def base_settings() -> dict[str, Any]:
-    """configs/scenes.yaml: the settings of the bundled head, and the defaults of all others."""
+    """The content of configs/scenes.yaml, which trains the bundled head and has the defaults of all methods."""
     return yaml.safe_load(find_config(DEFAULT_CONFIG).read_text(encoding="utf-8"))
 
 
 def compare(
     evaluator: SceneEvaluator, seeds: Sequence[int], shipped: PACL | None, steps: int, quick: bool
 ) -> dict[str, list[dict[str, float]]]:
-    """Measure all rows of the table: name -> scores for each seed, or once if nothing is trained."""
-    rows: dict[str, list[dict[str, float]]] = {name: [row] for name, row in evaluator.bounds().items()}
+    """Evaluate all methods.
+
+    Args:
+        evaluator: the CLIP and the test sets.
+        seeds: training seeds.
+        shipped: a trained head to evaluate as it is, if there is one.
+        steps: training steps of each head.
+        quick: whether to train the supervised patch classifier on less data.
+
+    Returns:
+        Name of the method -> its scores (see `SceneEvaluator.measure`), once per seed if the method is trained.
+    """
+    rows: dict[str, list[dict[str, float]]] = {name: [scores] for name, scores in evaluator.upper_bounds().items()}
     rows["CLIP's pooled embedding"] = [evaluator.pooled_top1()]
     for dense in evaluator.clip.dense_variants:
         say(f"untrained {dense}")
         rows[f"untrained {dense}"] = [evaluator.measure(PACL.untrained(evaluator.clip, dense=dense))]
     say("supervised probe")
-    rows["supervised probe (trained on masks)"] = [evaluator.probed(300, 60) if quick else evaluator.probed(4000, 1200)]
+    scenes, probe_steps = (300, 60) if quick else (4000, 1200)
+    rows["supervised probe (trained on masks)"] = [evaluator.supervised(scenes, probe_steps)]
     if shipped is not None:
         rows["the head as shipped"] = [evaluator.measure(shipped)]
     for name, settings in METHODS.items():
@@ -87,33 +102,45 @@ def compare(
         rows[name] = []
         for seed in seeds:
             say(f"{name}, seed {seed}")
-            rows[name].append(evaluator.measure(evaluator.trained(settings, seed)))
+            rows[name].append(evaluator.measure(evaluator.train(settings, seed)))
     return rows
 
 
 def tune(evaluator: SceneEvaluator) -> dict[str, dict[str, Any]]:
-    """The best settings of every method on validation scenes, by the mean mIoU of objects among own and all names."""
+    """Choose the settings of every method on validation scenes.
+
+    Returns:
+        Name of the method -> the settings with the highest mIoU of objects, averaged over both choices of classes.
+    """
     chosen = {}
     for name, settings in METHODS.items():
-        searched = "temperature" not in settings and not settings.get("learn_temperature")
-        points: list[dict[str, Any]] = (
+        tunes_temperature = "temperature" not in settings and not settings.get("learn_temperature")
+        candidates: list[dict[str, Any]] = (
             [{"lr": lr, "temperature": temperature} for lr in LRS for temperature in TEMPERATURES]
-            if searched
+            if tunes_temperature
             else [{"lr": lr} for lr in (*LRS, *MORE_LRS)]
         )
-        tried = []
-        for point in points:
-            row = evaluator.measure(evaluator.trained({**settings, **point}, seed=0))
-            tried.append((statistics.mean(row[f"objects/{c}/seen"] for c in COMPETITORS), point))
-            say(f"{name}: {point} {tried[-1][0]:.1f}")
-        chosen[name] = max(tried, key=lambda pair: pair[0])[1]
+        trials = []
+        for candidate in candidates:
+            scores = evaluator.measure(evaluator.train({**settings, **candidate}, seed=0))
+            trials.append((statistics.mean(scores[f"objects/{c}/seen"] for c in COMPETITORS), candidate))
+            say(f"{name}: {candidate} {trials[-1][0]:.1f}")
+        chosen[name] = max(trials, key=lambda trial: trial[0])[1]
         print(f"{name}: {chosen[name]}", flush=True)
     return chosen
 
 
 def table(rows: dict[str, list[dict[str, float]]], kind: str) -> str:
-    """Markdown: mIoU of objects or grounds, mean ± standard deviation over seeds, and percentages of both bounds."""
-    columns = [(c, s) for c in COMPETITORS for s in SETS]
+    """A Markdown table of mIoU in percent.
+
+    Args:
+        rows: the result of `compare`.
+        kind: ``objects`` or ``grounds``.
+
+    Returns:
+        For each method the mean ± standard deviation over seeds, and the mean as a percentage of each upper bound.
+    """
+    columns = [(c, s) for c in COMPETITORS for s in TEST_SETS]
     keys = [f"{kind}/{c}/{s}" for c, s in columns]
     header = [f"{kind}, mIoU", *(f"{c} names, {s} pairs" for c, s in columns)]
     header += [f"% of {bound.removeprefix('upper bound: ')}" for bound in BOUNDS]
@@ -130,21 +157,22 @@ def table(rows: dict[str, list[dict[str, float]]], kind: str) -> str:
 
 
 def top1_table(rows: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: zero-shot top-1 accuracy of single objects among all names of objects."""
+    """A Markdown table of zero-shot top-1 accuracy in percent on scenes with one object, over all names of objects."""
     lines = [
-        [name, *(mean_and_std([run[f"top1/{s}"] for run in runs]) for s in SETS)]
+        [name, *(mean_and_std([run[f"top1/{s}"] for run in runs]) for s in TEST_SETS)]
         for name, runs in rows.items()
         if "top1/seen" in runs[0]
     ]
-    return markdown_table(["top-1 of one object among 80", *(f"{s} pairs" for s in SETS)], lines)
+    return markdown_table(["top-1 of one object among 80", *(f"{s} pairs" for s in TEST_SETS)], lines)
 
 
 def say(message: str) -> None:
+    """Print a progress message with the time on standard error."""
     print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
 
 
 def markdown(rows: dict[str, list[dict[str, float]]], settings: dict[str, Any]) -> str:
-    """The result as a page."""
+    """The report: the settings, then a table each for objects, grounds and top-1 accuracy."""
     facts = ", ".join(f"{key} {value}" for key, value in settings.items())
     tables = [table(rows, "objects"), table(rows, "grounds"), top1_table(rows)]
     return "\n\n".join(["# Scenes: what patches find", facts, *tables]) + "\n"
@@ -153,18 +181,48 @@ def markdown(rows: dict[str, list[dict[str, float]]], settings: dict[str, Any]) 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("eval.scenes", __doc__)
-    parser.add_argument("--model", default="bundled", help="head or CLIP to measure, as for pacl.segment")
-    parser.add_argument("--scenes", type=int, default=500, metavar="N", help="test scenes of each kind (default: 500)")
+    parser.add_argument(
+        "--model",
+        default="bundled",
+        help="a CLIP, or a trained head on a CLIP, by the names that pacl.segment takes (default: bundled)",
+    )
+    parser.add_argument("--scenes", type=int, default=500, metavar="N", help="scenes per test set (default: 500)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
-    parser.add_argument("--steps", type=int, metavar="N", help="training steps (default: those of configs/scenes.yaml)")
-    parser.add_argument("--out", type=Path, default=Path("out/scenes"), help="folder for the JSON and the Markdown")
-    parser.add_argument("--quick", action="store_true", help="60 scenes, one seed, 60 steps on 1000 scenes")
-    parser.add_argument("--tune", action="store_true", help="choose settings on validation scenes and print them")
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps (default: as in configs/scenes.yaml)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/scenes"),
+        help="folder for scenes.json and scenes.md (default: out/scenes)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="60 test scenes, one seed, 60 training steps on 1000 training scenes"
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="choose hyperparameters on validation scenes and print them"
+    )
+    parser.set_defaults(dense=None, device="cpu")  # the comparison covers all dense variants, on the CPU
     return parser
 
 
+def check_model(model: PACL, name: str) -> None:
+    """Refuse a model from which the trained methods cannot start, before anything is measured.
+
+    Raises:
+        ArgumentError: the model's backbone is not a CLIP with a linear visual projection and all needed dense variants.
+    """
+    if not model.clip.shared or model.clip.projection is None:
+        raise ArgumentError(
+            "model", name, "the comparison needs a CLIP with a linear visual projection, such as bundled"
+        )
+    needed = {"clip", "value"}
+    if missing := sorted(needed.difference(model.clip.dense_variants)):
+        reason = f"its image tower does not support the dense variant {missing[0]}, which the comparison needs"
+        raise ArgumentError("model", name, f"{reason}; choose a plain ViT, such as bundled")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print, write."""
+    """Run all methods, or with ``--tune`` the hyperparameter search; print and save the results."""
     args = build_parser().parse_args(argv)
     check_least(args, scenes=1, steps=1)
     if args.quick:
@@ -172,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = make_folder(args.out)
     started = time.perf_counter()
 
-    model = load_model(args.model)
+    model = load(args)
+    check_model(model, args.model)
     size = model.clip.size
     base = base_settings()
     data = {**base["data"]["init_args"], "size": size}
@@ -180,12 +239,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         data["scenes"] = min(1000, data["scenes"])
     config = {**base, "data": {**base["data"], "init_args": data}}
     if args.tune:
-        sets = {"seen": SceneSet.draw("val", VALIDATION, "seen", size)}
-        write_results(folder, "tuned", tune(SceneEvaluator(model.clip, sets, {}, config)))
+        sets = {"seen": SceneSet.render("val", VALIDATION_SCENES, "seen", size)}
+        write_report(folder, "tuned", tune(SceneEvaluator(model.clip, sets, {}, config)))
         return 0
-    say("drawing test scenes")
-    sets = {name: SceneSet.draw("test", args.scenes, pairs, size) for name, pairs in SETS.items()}
-    singles = {name: SceneSet.draw("test", args.scenes, pairs, size, objects=1) for name, pairs in SETS.items()}
+    say("rendering test scenes")
+    sets = {name: SceneSet.render("test", args.scenes, pairs, size) for name, pairs in TEST_SETS.items()}
+    singles = {name: SceneSet.render("test", args.scenes, pairs, size, objects=1) for name, pairs in TEST_SETS.items()}
     evaluator = SceneEvaluator(model.clip, sets, singles, config)
     steps = args.steps or (QUICK_STEPS if args.quick else base["trainer"]["max_steps"])
     rows = compare(evaluator, args.seeds, model if model.config.trained else None, steps, args.quick)
@@ -204,6 +263,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = markdown(rows, settings)
     print(page)
     methods = {name: {k: "inf" if v == math.inf else v for k, v in own.items()} for name, own in METHODS.items()}
-    write_results(folder, "scenes", {"settings": settings, "base": base, "methods": methods, "rows": rows}, page)
+    write_report(folder, "scenes", {"settings": settings, "base": base, "methods": methods, "rows": rows}, page)
     say(f"written to {folder}")
     return 0

@@ -11,22 +11,25 @@ from pacl.errors import UserError
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """``--data``, ``--split`` and ``--partial``, and the flags that describe ``custom``."""
+    """Add ``--data``, ``--split`` and ``--partial``, and the flags that describe a custom benchmark."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", metavar="ROOT", type=Path, default=Path(), help="folder of the data sets (default: .)")
-    group.add_argument("--split", help="part of the data set (default: the one usually measured, such as val)")
-    group.add_argument(
-        "--partial", action="store_true", help="skip images of the split that are missing or have no mask"
-    )
+    group.add_argument("--split", help="split of the data set (default: as in the literature)")
+    group.add_argument("--partial", action="store_true", help="skip images that are missing or have no mask")
     group = parser.add_argument_group("custom", "a benchmark of your own; its paths are not relative to ROOT")
     group.add_argument("--images", metavar="DIR", help="folder of the images")
     group.add_argument("--masks", metavar="DIR", help="folder of their masks, PNGs whose values are class indices")
-    group.add_argument("--classes", metavar="FILE", help="class names, one a line, synonyms after semicolons")
-    group.add_argument("--only", metavar="FILE", help="names of the images to use, one a line (default: all)")
+    group.add_argument("--classes", metavar="FILE", help="class names, one per line, with synonyms after semicolons")
+    group.add_argument("--only", metavar="FILE", help="names of the images to use, one per line (default: all)")
     group.add_argument(
-        "--ignore", metavar="N", type=int, nargs="*", default=[255], help="mask values not scored (default: 255)"
+        "--ignore",
+        metavar="N",
+        type=int,
+        nargs="*",
+        default=[255],
+        help="mask values to ignore (default: 255)",
     )
-    group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first name (default: 0)")
+    group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first class (default: 0)")
     group.add_argument("--has_background", action="store_true", help='the first name is "none of the other classes"')
 
 

@@ -1,8 +1,8 @@
-"""Drawn data sets in the file layout of a benchmark: images of coloured cells, with exact masks.
+"""Synthetic data sets in the file layout of a benchmark: images of coloured cells, with exact masks.
 
-An image is divided into cells, each of one class: the class's colour plus noise. One-pixel lines without a label
-separate the cells. A record in the folder of the data sets lists what was drawn there, so that no other file is ever
-overwritten, and so that results on drawn images are never reported as results of the benchmark.
+An image is a Voronoi diagram. Each cell has one class and shows the colour of this class with noise. Cells are
+separated by lines of one pixel that have no label. A file in the data folder records what was generated there, so that
+no other file is ever overwritten and results on synthetic images are never reported as results of the benchmark.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 
 RECORD = "drawn.json"
-"""File in the folder of the data sets: what was drawn there, with which settings."""
+"""Name of the file that records which splits were generated in a data folder, and with which settings."""
 
 CELLS = (6, 16)
 """Range of the number of cells of an image."""
 
 NOISE = 24
-"""Upper limit (exclusive) of the noise that is added to a colour; colours leave room for it."""
+"""Exclusive upper limit of the noise that is added to colours, which are at most 255 - NOISE."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """What the files of a data set look like.
+    """Properties of the files of a data set.
 
     Attributes:
-        name: format of the images' names, from a number; ADE20K's contain a short form of the split.
-        values: published label values to draw, all with the same probability.
+        name: format of image names, with the fields ``number`` and ``short``, an abbreviation of the split.
+        values: label values, as they are published, that cells can have, with equal probability.
         void: published value of pixels without a label.
-        size: height and width of the images.
+        size: height and width of images in pixels.
         palette: whether the published masks have a palette.
     """
 
@@ -64,28 +64,28 @@ _STYLES = {
     ),
     "CamVid": Style("drawn_{number:05d}", tuple(range(11)), 11, size=(360, 480)),
 }
-"""By the name of the data set's folder: benchmarks with the same folder share their images."""
+"""Name of the data set's folder -> style. Benchmarks with the same folder have the same images."""
 
 COLOURS = np.random.default_rng(0).integers(0, 256 - NOISE, (label_maps.CONTEXT_VALUES, 3), dtype=np.uint8)
-"""RGB of every label value."""
+"""Colour of each label value, RGB uint8 [V, 3]."""
 
 
 def style_of(benchmark: Benchmark) -> Style:
-    """The style of a benchmark; one without an entry in the table is drawn with its own classes and plain names."""
+    """The style of a benchmark; for benchmarks without an entry in the table, their own classes and plain names."""
     values = tuple(range(benchmark.offset, benchmark.offset + (benchmark.classes or 2)))
     plain = Style("drawn_{number:06d}", values, benchmark.ignore[0] if benchmark.ignore else values[0])
     return _STYLES.get(Path(benchmark.layout.bases[0]).name, plain)
 
 
 def draw(style: Style, size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """An image, RGB uint8 [H, W, 3], and its published label values, uint16 [H, W]."""
+    """Generate an image, RGB uint8 [H, W, 3], and its labels with their published values, uint16 [H, W]."""
     import cv2
 
     height, width = size
     cells = int(rng.integers(*CELLS))
     field = np.ones(size, np.uint8)
     field[rng.integers(0, height, cells), rng.integers(0, width, cells)] = 0
-    # Each pixel belongs to the nearest of the zeros, numbered from 1: a Voronoi diagram.
+    # Each pixel belongs to the cell of the nearest zero; cells are numbered from 1.
     nearest = cv2.distanceTransformWithLabels(field, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]  # [H, W]
     values = rng.choice(style.values, cells).astype(np.uint16)[nearest - 1]  # [H, W]
     image = COLOURS[values] + rng.integers(0, NOISE, (*size, 3), dtype=np.uint8)
@@ -103,13 +103,13 @@ def write_pair(
     """Write an image and its labels, unless they exist.
 
     Args:
-        benchmark: decides paths and formats.
+        benchmark: the benchmark, which determines paths and formats.
         data: folder of all data sets.
-        split: of the benchmark.
-        name: of the image.
+        split: split of the benchmark.
+        name: name of the image.
         image: RGB uint8 [H, W, 3].
-        values: published label values [H, W].
-        raw: write the labels as they are published, before conversion.
+        values: labels with their published values, [H, W].
+        raw: write the labels as they are published, instead of converting them for the benchmark.
     """
     layout = benchmark.layout
 
@@ -139,9 +139,9 @@ def write_pair(
 
 
 def write_lists(layout: FileLayout, data: Path, split: str, names: Sequence[str], *, raw: bool) -> None:
-    """Write the list of the split's images, unless it exists.
+    """Write the file that lists the images of a split, unless it exists.
 
-    With ``raw``, Pascal Context's list is that of VOC, and the list of its 459 labels is written too.
+    With ``raw``, the list for Pascal Context is written where VOC has it, and its list of 459 labels is written, too.
     """
     base = data / layout.bases[0]
     if layout.only:
@@ -159,44 +159,44 @@ def _write_new(path: Path, content: bytes) -> None:
             aside.write_bytes(content)
 
 
-# --- The record of what was drawn -------------------------------------------------------------------------------
+# --- The record of what was generated -------------------------------------------------------------------------------
 
 
 def record_drawing(data: Path, layout: FileLayout, split: str, settings: dict[str, Any]) -> None:
-    """Record that a split is drawn below ``data``.
+    """Record that a split will be generated in a data folder.
 
     Args:
         data: folder of all data sets.
-        layout: of the data set.
-        split: to draw.
-        settings: decide how the images are drawn.
+        layout: layout of the data set.
+        split: the split.
+        settings: the settings with which its images are generated.
 
     Raises:
-        UserError: The folder holds files that were not drawn, or the same split with other settings.
+        ArgumentError: the folder contains files that were not generated, or this split with other settings.
     """
     make_writable_folder(data, "data")
     base = Path(layout.bases[0])
     key = f"{base.name} {split}"
     drawn = _read_record(data)
     if not drawn and any(data.iterdir()):
-        raise ArgumentError("data", data, "holds files that were not drawn here; choose an empty folder")
+        raise ArgumentError("data", data, "contains files that were not generated here; choose an empty folder")
     known = {other.partition(" ")[0] for other in drawn}  # splits may share a folder of images
     if base.name not in known and (data / base / layout.images[0].replace("{split}", split)).is_dir():
-        raise ArgumentError("data", data, f"{key} holds files that were not drawn here; choose an empty folder")
+        raise ArgumentError("data", data, f"{key} contains files that were not generated here; choose an empty folder")
     if drawn.setdefault(key, settings) != settings:
         before = ", ".join(f"{name} {value}" for name, value in drawn[key].items())
-        raise ArgumentError("data", data, f"{key} was drawn there with {before}; choose an empty folder")
+        raise ArgumentError("data", data, f"{key} was generated there with {before}; choose an empty folder")
     with atomic_write(data / RECORD) as aside:
         aside.write_text(json.dumps(drawn, indent=2) + "\n")
 
 
 def was_drawn(layout: FileLayout, images: str | Path, split: str) -> bool:
-    """Whether a folder of images was drawn: a record in a folder above it lists the data set and the split.
+    """Whether the images in a folder were generated: a record in a parent folder lists the data set and the split.
 
     Args:
-        layout: of the data set.
-        images: folder of the images of the split.
-        split: of the images.
+        layout: layout of the data set.
+        images: folder of the images.
+        split: split of the images.
     """
     images = Path(images).resolve()
     relative = {Path(base, folder.replace("{split}", split)) for base in layout.bases for folder in layout.images}
@@ -205,7 +205,7 @@ def was_drawn(layout: FileLayout, images: str | Path, split: str) -> bool:
 
 
 def _read_record(data: Path) -> dict[str, dict[str, Any]]:
-    """Data set and split -> settings; empty if nothing was drawn here."""
+    """Read the record: "DATASET SPLIT" -> settings; empty if nothing was generated here."""
     record = data / RECORD
     if not record.is_file():
         return {}

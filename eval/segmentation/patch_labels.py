@@ -1,10 +1,10 @@
-"""Labels of patches: majority labels, patch-classification accuracy, and the upper bound of one label a patch.
+"""Labels of patches: majority labels, accuracy of patch classification, and an upper bound for one label per patch.
 
-The PACL paper (https://arxiv.org/abs/2212.04994) evaluates patch classification, before any upsampling: the majority
-label of each patch against its most similar class. The upper bound is the score of the best map in which all pixels of
-a patch have the same class.
+The PACL paper (https://arxiv.org/abs/2212.04994) evaluates patch classification before any upsampling: the most
+similar class of each patch is compared with the majority label of its pixels. The upper bound is the score of the best
+label map in which all pixels of a patch have the same label.
 
-Shapes: T windows, N prompts, C classes, H W pixels, h w the patch grid, k labels that occur.
+Shapes: T windows, N prompts, C classes, H W pixels, h w the patch grid, k different labels.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from pacl.segmentation.windows import WindowLayout
 def majority(
     target: np.ndarray, resized: tuple[int, int], grid: PatchGrid, corner: tuple[int, int] = (0, 0)
 ) -> np.ndarray:
-    """The most frequent label under each patch of a window.
+    """The most frequent label in each patch of a window.
 
-    The labels are sampled (nearest, pixel centres) at the size that the tower saw. Ignored pixels and the padding
-    beyond the image count as label `IGNORED`. Ties go to the smaller label; `IGNORED` is the smallest.
+    Labels are resized with nearest-neighbour interpolation to the input size of the image tower. Ignored pixels and
+    padding count as the label `IGNORED`. Of equally frequent labels the smallest is chosen; `IGNORED` is smaller than
+    all classes.
 
     Args:
         target: int32 [H, W], classes 0..C-1 or `IGNORED`.
-        resized: H', W' of the resized image that the windows are taken from.
-        grid: the patch grid of the window, of any stride.
-        corner: first pixel (y, x) of the window in the resized image.
+        resized: height and width of the resized image, from which windows are cropped.
+        grid: patch grid of the window, with any stride.
+        corner: upper left pixel (y, x) of the window in the resized image.
 
     Returns:
         int32 [h, w].
@@ -41,7 +42,7 @@ def majority(
         _nearest(start, extent, side, labels)
         for start, extent, side, labels in zip(corner, grid.extent, resized, target.shape, strict=True)
     )
-    labels = np.full(grid.extent, IGNORED, np.int32)  # of the window, padded beyond the image
+    labels = np.full(grid.extent, IGNORED, np.int32)  # labels of the window, including padding
     labels[: len(y), : len(x)] = target[np.ix_(y, x)]
     names, index = _numbered(labels)
     patches = np.lib.stride_tricks.sliding_window_view(index, (grid.patch, grid.patch))
@@ -51,23 +52,25 @@ def majority(
 
 
 def majorities(maps: PatchMaps, target: np.ndarray) -> np.ndarray:
-    """The `majority` label of every patch of every window of an image: int32 [T, h, w]."""
+    """`majority` labels of all patches in all windows of an image: int32 [T, h, w]."""
     return np.stack([majority(target, maps.layout.resized, maps.grid, corner) for corner in maps.layout.corners])
 
 
 def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.ndarray:
-    """Count patches whose most similar prompt belongs to their majority label.
+    """Count the patches whose class is correct, where the class of a patch is that of its most similar prompt.
 
-    The argmax of the similarities, without threshold or softmax. The patches of all windows count, also where windows
-    overlap.
+    Patches of all windows are counted, so where windows overlap, a part of the image is counted several times.
 
     Args:
-        maps: similarities with the prompts, values [T, N, h, w].
-        ids: the class 0..C-1 of each of the N prompts.
-        true: int32 [T, h, w], the `majorities`.
+        maps: similarities of patches with prompts, values [T, N, h, w].
+        ids: class of each prompt, N numbers in 0..C-1.
+        true: result of `majorities`, int32 [T, h, w].
 
     Returns:
-        int64 [2]: correct patches, and scored patches (those whose majority label is a class).
+        int64 [2]: the number of correct patches, and of all patches whose majority label is a class.
+
+    Raises:
+        ValueError: the number of prompts differs between ``maps`` and ``ids``.
     """
     if maps.values.shape[1] != len(ids):
         raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids")
@@ -77,27 +80,34 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.nd
 
 
 def upper_bound(target: np.ndarray, layout: WindowLayout, patch: int, classes: int) -> np.ndarray:
-    """Areas of the best map in which every patch of the resized image has one label.
-
-    Patches tile the resized image from its first pixel; the last ones are truncated at its edge. Each takes the most
-    frequent label of its scored pixels (ties: the smaller) at the original size of the labels: no map with one label a
-    patch has more correct pixels. Methods that interpolate between patches or use overlapping windows can exceed it.
+    """Areas of the best label map in which all pixels of a patch have the same label, see `best_of_patches`.
 
     Args:
         target: int32 [H, W], classes 0..C-1 or `IGNORED`.
-        layout: of the image; only its ``resized`` is used.
-        patch: side of a patch, in resized pixels.
+        layout: windows of the image; only ``resized`` is used.
+        patch: side of a patch in pixels of the resized image.
         classes: C.
 
     Returns:
-        int64 [3, C]; `pacl.metrics.segmentation.scores` of the sum over the images gives the bound.
+        int64 [3, C]. The upper bound is `pacl.metrics.segmentation.scores` of their sum over all images.
     """
     return count_areas(best_of_patches(target, layout, patch), target, classes)
 
 
 def best_of_patches(target: np.ndarray, layout: WindowLayout, patch: int) -> np.ndarray:
-    """The map of `upper_bound`: int32 [H, W]; `IGNORED` where all pixels of a patch are."""
-    # Patch that holds a pixel's centre, in integers: (2 y + 1) / 2 * H' / H, divided by the patch size.
+    """The label map with one label per patch that has the most correct pixels.
+
+    Patches tile the resized image from its upper left corner; patches at the right and bottom may be truncated. Each
+    patch gets the most frequent label of its scored pixels, counted at the original size of the labels; of equally
+    frequent labels the smallest. Methods that interpolate between patches or use overlapping windows can exceed it.
+
+    Args:
+        target, layout, patch: as in `upper_bound`.
+
+    Returns:
+        int32 [H, W], `IGNORED` in patches without scored pixels.
+    """
+    # Index of the patch that contains the centre of pixel y: (y + 0.5) * resized / side / patch, in integers.
     rows, columns = (
         (2 * np.arange(side) + 1) * resized // (2 * side * patch)
         for side, resized in zip(target.shape, layout.resized, strict=True)
@@ -106,13 +116,13 @@ def best_of_patches(target: np.ndarray, layout: WindowLayout, patch: int) -> np.
     names, index = _numbered(target)
     votes = _votes(cell, index, int(cell[-1, -1]) + 1, len(names))
     if names[0] == IGNORED:
-        votes[:, 0] = np.minimum(votes[:, 0], votes[:, 1:].sum(axis=1) == 0)  # chosen only if there is no other label
+        votes[:, 0] = np.minimum(votes[:, 0], votes[:, 1:].sum(axis=1) == 0)  # only if there is no other label
     return names[votes.argmax(axis=1)][cell]
 
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that occur, int32 [k] in ascending order, and each pixel's index in them."""
-    shifted = labels - IGNORED  # from 0
+    """The different labels, int32 [k], and their index at each pixel: a faster ``np.unique`` with its inverse."""
+    shifted = labels - IGNORED  # not negative
     occurring = np.flatnonzero(np.bincount(shifted.ravel()))
     place = np.zeros(occurring[-1] + 1, np.int64)
     place[occurring] = np.arange(len(occurring))
@@ -120,11 +130,18 @@ def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _votes(cells: np.ndarray, labels: np.ndarray, count: int, names: int) -> np.ndarray:
-    """How often each label occurs in each cell: int64 [count, names]."""
+    """How often each label occurs in each of ``count`` cells: int64 [count, names]."""
     return np.bincount((cells * names + labels).ravel(), minlength=count * names).reshape(count, names)
 
 
 def _nearest(start: int, extent: int, side: int, labels: int) -> np.ndarray:
-    """The label pixel at the centre of each resized pixel, from `start` to the end of the window or image."""
+    """Indices of the label pixels at the centres of resized pixels, along one axis.
+
+    Args:
+        start: first resized pixel of the window.
+        extent: length of the window in resized pixels; it may exceed the image.
+        side: length of the resized image.
+        labels: length of the label map.
+    """
     pixels = np.arange(start, min(start + extent, side))
     return (2 * pixels + 1) * labels // (2 * side)

@@ -54,9 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--method", nargs="+", metavar="NAME",
-        help="variants of the CLIP's last block, untrained (clip, value, maskclip, sclip, clearclip, naclip; "
-        "proxyclip for a CLIP with a proxy), and pacl, its trained head; they share the image tower's blocks (default: "
-        "pacl, or --dense for an untrained CLIP)",
+        help="dense variants of the untrained CLIP (the names that --dense takes), and pacl, its trained head; the "
+        "image tower runs once for all (default: pacl, or --dense for an untrained CLIP)",
     )  # fmt: skip
     how.add_argument(
         "--names", nargs="+", metavar="LIST",

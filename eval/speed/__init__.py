@@ -1,1 +1,1 @@
-"""What things cost: time and memory."""
+"""Commands that measure time and memory."""

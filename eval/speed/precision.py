@@ -1,11 +1,11 @@
-"""Speed and accuracy of bfloat16: time of the image tower in fp32 and bf16, and the share of pixels with equal labels.
+"""Speed and accuracy of bfloat16: time of the image tower in fp32 and bf16, and how many pixels get the same label.
 
     python -m eval.speed.precision photos/ --model open_clip:ViT-B-16-quickgelu/openai
     python -m eval.speed.precision photo.jpg --prompt "a dog" grass --device cuda --batch 32
 
-Times are those of the tower alone, on squares of the model's own size, with fp32 and bf16 in turns on the same batches.
-Labels are computed on the whole images as by `pacl.segment`, without background. ``--precision auto`` should be bf16
-only where it is faster and at least 99.5 % of the labels agree.
+Only the image tower is timed, on square crops of the model's native size; fp32 and bf16 alternate on the same batches.
+For the comparison of labels, whole images are segmented as by `pacl.segment`, without a background. The choice of
+``--precision auto`` is good if bf16 is used only where it is faster and at least 99.5 % of the labels agree.
 """
 
 from __future__ import annotations
@@ -42,22 +42,25 @@ def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("eval.speed.precision", __doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="images, or folders of images")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images")
     words = parser.add_argument_group("classes (default: the twenty classes of VOC)")
     words.add_argument("--prompt", nargs="+", default=[], metavar="TEXT", help="prompts")
-    words.add_argument("--classes", metavar="FILE", help="text file with a label a line, as for pacl.segment")
+    words.add_argument("--classes", metavar="FILE", help="text file with one label per line, as for pacl.segment")
     add_model(parser.add_argument_group("model"))
     run = parser.add_argument_group("run")
-    run.add_argument("--batch", type=int, default=8, metavar="N", help="images through the tower at once (default: 8)")
-    run.add_argument("--runs", type=int, default=3, metavar="N", help="timed runs of every batch (default: 3)")
+    run.add_argument("--batch", type=int, default=8, metavar="N", help="images per batch (default: 8)")
+    run.add_argument("--runs", type=int, default=3, metavar="N", help="timed runs per batch (default: 3)")
     run.add_argument(
-        "--size", type=int, metavar="N", help="short side of the images in pixels (default: the model's own)"
+        "--size",
+        type=int,
+        metavar="N",
+        help="short side of the segmented images in pixels (default: the model's own)",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Load, time, compare, print."""
+    """Measure times and agreement and print them."""
     args = build_parser().parse_args(argv)
     check_least(args, batch=1, runs=1, limit=1)
     labels = [parse_prompt(text) for text in args.prompt]
@@ -76,16 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{what}, batches of {args.batch}, {args.runs} runs", flush=True)
     times = tower_times(model, squares(model, images).split(args.batch), args.runs)
     for precision, own in times.items():
-        print(f"{precision}  {own.least:8.1f} ms an image at least, {own.median:8.1f} median")
+        print(f"{precision}  {own.least:8.1f} ms per image at least, {own.median:8.1f} median")
     ratio = times["fp32"].median / times["bf16"].median
     print(f"bf16 is {ratio:.2f} times as fast as fp32 (median)", flush=True)
     agree = agreement(model, images, labels, settings)
-    print(f"labels agree on {sum(agree) / len(agree):.3%} of the pixels, on {min(agree):.3%} of the worst image")
+    print(f"labels agree on {sum(agree) / len(agree):.3%} of the pixels, in the worst image on {min(agree):.3%}")
     return 0
 
 
 def squares(model: PACL, images: Sequence[np.ndarray]) -> Tensor:
-    """Images after the model's own preprocessing: normalised [I, 3, S, S] on its device."""
+    """Preprocess images, uint8 [H, W, 3] each, to normalised squares, float32 [I, 3, S, S], on the model's device."""
     import torch
     from PIL import Image
 
@@ -97,19 +100,22 @@ def squares(model: PACL, images: Sequence[np.ndarray]) -> Tensor:
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds an image: minimum and median over all runs of all batches."""
+    """Milliseconds per image: minimum and median over all runs of all batches."""
 
     least: float
     median: float
 
 
 def tower_times(model: PACL, batches: Sequence[Tensor], runs: int) -> dict[str, Times]:
-    """Times of the image tower in each precision of `CHOICES`.
+    """Time the image tower in each precision of `CHOICES`.
 
     Args:
-        model: with the image tower.
-        batches: normalised [B, 3, S, S] each.
-        runs: timed runs of every batch in each precision, in turns.
+        model: the model.
+        batches: batches of normalised images, [B, 3, S, S] each.
+        runs: timed runs per batch and precision; the precisions alternate.
+
+    Returns:
+        Precision -> `Times`.
     """
     import torch
 
@@ -125,7 +131,7 @@ def tower_times(model: PACL, batches: Sequence[Tensor], runs: int) -> dict[str, 
 
 
 def run_tower(model: PACL, images: Tensor, precision: str) -> None:
-    """One pass of images through the image tower."""
+    """Run the image tower once on normalised images [B, 3, S, S]."""
     from pacl.models.precision import tower_autocast
 
     with tower_autocast(precision, model.clip):
@@ -135,7 +141,7 @@ def run_tower(model: PACL, images: Tensor, precision: str) -> None:
 def agreement(
     model: PACL, images: Sequence[np.ndarray], labels: Sequence[Label], settings: SegmenterSettings
 ) -> list[float]:
-    """For each image, the share of pixels in [0, 1] with the same label in both precisions of `CHOICES`."""
+    """The share of pixels of each image, in [0, 1], that have the same label in both precisions of `CHOICES`."""
     from pacl.segmentation.segmenter import Segmenter
 
     segmenters = [Segmenter(model, replace(settings, precision=precision)) for precision in CHOICES]

@@ -1,10 +1,11 @@
-"""Time and memory of retrieval in a large gallery: phi of all pairs, and of the best candidates of CLIP's embedding.
+"""Time and memory of retrieval in a large set, by phi of all pairs and by phi of the candidates of CLIP's embedding.
 
     python -m eval.speed.retrieval                                       5,000 images, 25,000 captions, a small CLIP
-    python -m eval.speed.retrieval --patches 196 --dim 512 --skip_phi    the patches of a ViT-B/16
+    python -m eval.speed.retrieval --patches 196 --dim 512 --skip_phi    the size of ViT-B/16
 
-Vectors are random. Printed are the seconds of scoring and ranking, and the peak memory of the process beyond that in
-use before. The patches are memory-mapped from a temporary file: pages that were read count until the system frees them.
+Embeddings are random. For each method the command prints the seconds of scoring and ranking, and by how much the peak
+memory of the process grew. Patch embeddings are memory-mapped from a temporary file, and pages of it that were read
+count as memory until the system frees them.
 """
 
 from __future__ import annotations
@@ -22,22 +23,26 @@ from eval.speed.timing import describe
 from pacl.cli.messages import run_verb
 from pacl.cli.model import choose_device
 
-CAPTIONS = 5
-CHUNK = 256  # images that are generated at a time
+CAPTIONS = 5  # per image
+CHUNK = 256  # images whose patch embeddings are generated at a time
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("eval.speed.retrieval", __doc__)
     parser.add_argument(
-        "--images", type=int, default=5000, metavar="N", help="images, with five captions each (default: 5000)"
+        "--images",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="images, with five captions each (default: 5000)",
     )
-    parser.add_argument("--patches", type=int, default=49, metavar="N", help="patches of an image (default: 49)")
+    parser.add_argument("--patches", type=int, default=49, metavar="N", help="patches per image (default: 49)")
     parser.add_argument("--dim", type=int, default=64, metavar="N", help="width of the embedding (default: 64)")
     parser.add_argument(
-        "--first_stage", type=int, default=128, metavar="N", help="candidates of the first stage (default: 128)"
+        "--first_stage", type=int, default=128, metavar="N", help="candidates per query that phi reranks (default: 128)"
     )
-    parser.add_argument("--skip_phi", action="store_true", help="do not measure phi of all pairs")
+    parser.add_argument("--skip_phi", action="store_true", help="measure only the reranking")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
         "--scratch", metavar="DIR", type=Path, help="folder for the temporary file (default: the system's)"
@@ -46,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Generate, score, print."""
+    """Generate embeddings, rank them with each method and print time and memory."""
     args = build_parser().parse_args(argv)
     check_least(args, images=1, patches=1, dim=1, first_stage=1)
     device = choose_device(args.device)
@@ -79,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             (found,) = measure(model, encoded, owners, count, methods, args.first_stage).items()
             method, (_, seconds) = found
             more = max(0, peak_memory(device) - before) / 2**20
-            print(f"{method}: {seconds:.1f} s, peak memory {more:.0f} MB beyond that before")
+            print(f"{method}: {seconds:.1f} s, peak memory +{more:.0f} MB")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Timing on a device, and the device's description: shared by the speed commands."""
+"""What the speed commands share: timing on a device, and a description of the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Wall time of a call, until the device has finished its work."""
+    """Wall time of a call in seconds, including work that it leaves to the GPU."""
     import torch
 
     def synchronize() -> None:
@@ -27,7 +27,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def describe(device: torch.device) -> str:
-    """Such as "cpu (x86_64, 2 threads), torch 2.8.0"."""
+    """Describe a device and torch, such as "cpu (x86_64, 2 threads), torch 2.8.0"."""
     import torch
 
     if device.type == "cuda":

@@ -1,1 +1,1 @@
-"""Metrics, shared by the validation of training and by the benchmarks."""
+"""Metrics that validation during training and the benchmarks share."""

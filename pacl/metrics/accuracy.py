@@ -1,7 +1,9 @@
 """Top-1, top-5 and mean per-class accuracy of a classifier, with confidence intervals.
 
-All are computed from `count_ranks`: for each class, how many of its images ranked it first, second to fifth, and lower.
-These counts add up over batches. Shapes: B I images, C classes.
+All scores are computed from `count_ranks`, which counts for each class how many of its images have it at rank 1, at
+ranks 2 to 5, or lower. The counts of batches can be summed.
+
+Shapes: B images in a batch, I images in total, C classes.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ SCORES = {"top1": "top-1", "top5": "top-5", "mean_per_class": "mean per class"}
 
 
 def ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Rank, from 0, of the true class of each image: int64 [B].
+    """Rank of the true class of each image, from 0.
 
-    Of equal scores the lower class number ranks first, as in argmax: a constant score equals random guessing, and
-    classes that share a name (ImageNet's two "sunglasses") share its images.
+    Of classes with equal scores the one with the lower number ranks first, as in argmax. So if all scores are equal,
+    accuracy is that of random guessing; and of two classes with the same name, such as ImageNet's two "sunglasses", the
+    first one is predicted for the images of both.
 
     Args:
         scores: [B, C], higher is better.
-        labels: int64 [B], the true classes.
+        labels: the true classes, int64 [B].
+
+    Returns:
+        int64 [B].
     """
     import torch
 
@@ -34,7 +40,15 @@ def ranks(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def count_ranks(scores: Tensor, labels: Tensor) -> np.ndarray:
-    """How many images of each class ranked it first, second to fifth, and lower: int64 [C, 3]."""
+    """Count for each class how many of its images have it at rank 1, at ranks 2 to 5, and lower.
+
+    Args:
+        scores: [B, C], higher is better.
+        labels: the true classes, int64 [B].
+
+    Returns:
+        int64 [C, 3].
+    """
     import torch
 
     found = ranks(scores, labels)
@@ -43,9 +57,9 @@ def count_ranks(scores: Tensor, labels: Tensor) -> np.ndarray:
 
 
 def accuracies(counts: np.ndarray) -> dict[str, float]:
-    """top1, top5 and mean_per_class, in percent, of `count_ranks` [..., C, 3].
+    """Counts from `count_ranks`, [..., C, 3] -> ``top1``, ``top5`` and ``mean_per_class`` in percent, each [...].
 
-    A class without images is left out of the mean over classes.
+    The mean over classes is over those that have images.
     """
     total = counts.sum(axis=(-2, -1))
     found = {"top1": counts[..., 0].sum(-1) / total, "top5": counts[..., :2].sum((-2, -1)) / total}
@@ -54,7 +68,7 @@ def accuracies(counts: np.ndarray) -> dict[str, float]:
 
 
 def per_class(counts: np.ndarray) -> np.ndarray:
-    """Recall of each class, in [0, 1]: [..., C]; NaN for a class without images."""
+    """Counts [..., C, 3] -> recall of each class in [0, 1], [..., C]; NaN for a class without images."""
     with np.errstate(invalid="ignore"):
         return counts[..., 0] / counts.sum(axis=-1)
 
@@ -62,9 +76,18 @@ def per_class(counts: np.ndarray) -> np.ndarray:
 def accuracy_intervals(
     counts: np.ndarray, draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, list[float]]:
-    """Bounds of `accuracies` in percent: percentile bootstrap over the images.
+    """Confidence intervals of `accuracies`, by the percentile bootstrap over images.
 
-    Drawing I images with replacement is the same as drawing the counts from a multinomial distribution.
+    Sampling I images with replacement is the same as sampling the counts from a multinomial distribution.
+
+    Args:
+        counts: the result of `count_ranks`, int64 [C, 3].
+        draws: number of bootstrap samples.
+        seed: random seed.
+        level: confidence level in (0, 1).
+
+    Returns:
+        ``top1``, ``top5`` and ``mean_per_class`` -> [lower bound, upper bound] in percent.
     """
     images = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(images, counts.ravel() / images, size=draws)

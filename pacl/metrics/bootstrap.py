@@ -1,16 +1,19 @@
-"""Confidence intervals of segmentation scores: percentile bootstrap over the images (Efron 1979).
+"""Confidence intervals of segmentation scores, by the percentile bootstrap over images (Efron, 1979).
 
-Each draw takes I images with replacement and computes their scores from the areas; the interval holds the middle 95 %
-of these scores. It covers the choice of images only, not that of prompts or training, nor errors in the labels. Two
-methods are compared on the same draws (`paired_interval`): an image that is hard is hard for both, so the interval of
-the difference is much narrower than the two separate intervals suggest.
+Each bootstrap sample consists of I images sampled with replacement; its scores are computed from their summed areas.
+The interval contains the middle 95 % of these scores. It reflects the choice of images only, not the choice of prompts,
+the randomness of training or errors in the labels.
 
-A class with few images is missing from some draws, whose mean is then over fewer classes. On a small subset the
-interval may therefore not contain the score; with hundreds of images a class the effect is negligible.
+To compare two methods, use `paired_interval`, which takes the same samples for both. Images that are hard for one
+method are usually hard for the other, too, so the interval of the difference is much narrower than the two separate
+intervals suggest.
 
-Scores of a draw are computed from sums of integers, so they do not depend on the machine or the number of threads.
+A class with few images is missing from some samples, whose mean is then over fewer classes. On a small subset of a
+benchmark the interval may therefore not contain the score. With hundreds of images per class the effect is negligible.
 
-Shapes: I images, C classes, R draws (r of one chunk).
+Scores are computed from sums of integers, so they do not depend on the machine or the number of threads.
+
+Shapes: I images, C classes, R bootstrap samples (r in a chunk).
 """
 
 from __future__ import annotations
@@ -23,23 +26,25 @@ from pacl.metrics.segmentation import scores
 
 DRAWS = 1000
 LEVEL = 0.95
-CHUNK = 64  # draws in memory at once: 64 x 3 x 171 numbers
+CHUNK = 64  # samples in memory at once: 64 x 3 x 171 numbers
 
 Interval = tuple[float, float]
 
 
 def score_intervals(areas: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> dict[str, Interval]:
-    """Bounds of the scores of `pacl.metrics.segmentation.scores`.
+    """Confidence intervals of `pacl.metrics.segmentation.scores`.
 
     Args:
-        areas: int64 [I, 3, C], one row per image.
-        draws: R.
-        seed: of the draws.
-        level: fraction of the draws within an interval; the rest is split equally between both sides.
+        areas: areas of each image, int64 [I, 3, C].
+        draws: number of bootstrap samples R.
+        seed: random seed.
+        level: confidence level in (0, 1).
 
     Returns:
-        ``miou``, ``pixel_accuracy`` and ``mean_accuracy`` as (low, high), in [0, 1]. Classes that are
-        missing from a draw are left out of its mean; (NaN, NaN) where nothing is scored.
+        ``miou``, ``pixel_accuracy`` and ``mean_accuracy`` -> (low, high) in [0, 1]; NaN if no pixel is scored.
+
+    Raises:
+        ValueError: no images or no samples, or areas too large to be summed exactly.
     """
     drawn = [scores(sums) for sums in _resampled(areas, draws, seed)]
     return {name: _middle(np.concatenate([each[name] for each in drawn]), level) for name in drawn[0]}
@@ -48,14 +53,18 @@ def score_intervals(areas: np.ndarray, draws: int = DRAWS, seed: int = 0, level:
 def paired_interval(
     areas_a: np.ndarray, areas_b: np.ndarray, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> Interval:
-    """Bounds of the difference in mIoU, a minus b, of two methods on the same images and draws.
+    """Confidence interval of the difference in mIoU between methods a and b, from the same samples for both.
 
     Args:
-        areas_a, areas_b: int64 [I, 3, C] each, of the same images in the same order.
+        areas_a: areas of each image with method a, int64 [I, 3, C].
+        areas_b: areas of the same images in the same order with method b.
         draws, seed, level: as in `score_intervals`.
 
     Returns:
-        (low, high) in [-1, 1]; without 0, the order of the methods does not depend on the choice of images.
+        (low, high) of mIoU of a minus mIoU of b, in [-1, 1]. If it does not contain 0, the difference is significant.
+
+    Raises:
+        ValueError: the shapes differ, or as in `score_intervals`.
     """
     if areas_a.shape != areas_b.shape:
         raise ValueError(f"areas {areas_a.shape} and {areas_b.shape} are not of the same images and classes")
@@ -67,7 +76,7 @@ def paired_interval(
 
 
 def _resampled(areas: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Areas summed over the images of each draw: chunks of float64 [r, 3, C], integers."""
+    """Areas summed over the images of each bootstrap sample: chunks of float64 [r, 3, C] with integer values."""
     images, *shape = areas.shape
     if not images or draws < 1:
         raise ValueError(f"{images} images, {draws} draws: both must be at least 1")
@@ -78,12 +87,12 @@ def _resampled(areas: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]
     rng = np.random.default_rng(seed)
     for start in range(0, draws, CHUNK):
         chosen = rng.integers(images, size=(min(CHUNK, draws - start), images))
-        times = np.stack([np.bincount(draw, minlength=images) for draw in chosen])  # [r, I]: times that each is drawn
+        times = np.stack([np.bincount(sample, minlength=images) for sample in chosen])  # [r, I]: count of each image
         yield (times.astype(np.float64) @ flat).reshape(-1, *shape)
 
 
 def _middle(values: np.ndarray, level: float) -> Interval:
-    """The quantiles around the middle `level` of the finite values."""
+    """Lower and upper bound of the middle ``level`` of the finite values; NaN if there are none."""
     values = values[np.isfinite(values)]
     if not len(values):
         return float("nan"), float("nan")

@@ -1,6 +1,7 @@
-"""Image-text retrieval: phi of all pairs in bounded memory, recall at k in both directions, and two-stage retrieval.
+"""Image-text retrieval: recall at k in both directions, phi of all pairs in bounded memory, and two-stage retrieval.
 
-Where phi of all pairs is too expensive, a cheaper score selects candidates and phi reranks only those.
+Two-stage retrieval is for sets where phi of all pairs is too expensive: a cheaper score selects candidates, and phi
+reranks only these.
 
 Shapes: I images, T texts, P patches, D embedding.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 from pacl.models.compatibility import compatibility
 
 CHUNK_BYTES = 32 * 2**20
-"""Bytes of float32 scores that are ranked at a time; a few arrays of this size are held at once."""
+"""Size of the chunks of float32 scores that are ranked at a time; a few arrays of this size are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Recalls:
     """Recall at k and median rank, in both directions.
 
     Attributes:
-        image_to_text: k -> share of the images, in [0, 1], that have one of their texts among their k best.
-        text_to_image: k -> share of the texts, in [0, 1], that have one of their images among their k best.
-        image_to_text_rank: median over the images of the rank, from 1, of the best of their texts.
-        text_to_image_rank: median over the texts of the rank, from 1, of the best of their images.
+        image_to_text: k -> recall in [0, 1], the share of images with a positive text among the k best texts.
+        text_to_image: k -> recall in [0, 1], the share of texts with a positive image among the k best images.
+        image_to_text_rank: median over images of the rank of the best positive text; ranks start at 1.
+        text_to_image_rank: median over texts of the rank of the best positive image; ranks start at 1.
     """
 
     image_to_text: dict[int, float]
@@ -37,30 +38,36 @@ class Recalls:
 
     @property
     def mean(self) -> float:
-        """Mean of the recalls at all k in both directions, in [0, 1]: "mean recall" where k is 1, 5 and 10."""
+        """Mean of the recalls at all k in both directions, in [0, 1]. For k of 1, 5 and 10 it is called mean recall."""
         values = [*self.image_to_text.values(), *self.text_to_image.values()]
         return sum(values) / len(values)
+
+    def percent(self) -> dict[str, float]:
+        """Recalls in percent: "i2t R@K" (image to text) and "t2i R@K" for each k, and "mean recall"."""
+        found = {f"i2t R@{k}": 100 * value for k, value in self.image_to_text.items()}
+        found |= {f"t2i R@{k}": 100 * value for k, value in self.text_to_image.items()}
+        return {**found, "mean recall": 100 * self.mean}
 
 
 @torch.no_grad()
 def recalls(scores: Tensor, positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -> Recalls:
     """Recall at k as defined in the literature (Hodosh, Young and Hockenmaier, JAIR 2013).
 
-    A query succeeds at k if ANY of its positives is among its k best items. A negative with the same score as a
-    positive ranks before it, so ties never improve the result: constant scores find nothing among many items.
+    A query succeeds at k if any of its positives is among its k best items. A negative with the same score as a
+    positive ranks before it, so ties never improve the result.
 
     Args:
         scores: [I, T] floating, higher is better, such as phi.
-        positives: [I, T] bool on the same device, True where the text belongs to the image; an image may have
-            several texts and a text several images. Images without a text and texts without an image are not queries,
-            but are negatives for the others.
+        positives: [I, T] bool on the same device, True where the text belongs to the image. An image may have several
+            texts and a text several images. An image without texts is not a query, but is a negative for all texts;
+            a text without images is a negative for all images.
         ks: values of k, each at least 1.
 
     Returns:
-        Recalls at these k and median ranks.
+        Recalls at these k, and median ranks.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, scores that are not finite, a k below 1, no positive pair.
+        ValueError: shapes or dtypes do not match, scores are not finite, a k is below 1, or there is no positive pair.
     """
     _check(scores, positives, ks)
     return _recalls(_ranks(scores, positives), _ranks(scores.T, positives.T), ks)
@@ -78,22 +85,22 @@ def _check(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:
 
 
 def _recalls(image_ranks: Tensor, text_ranks: Tensor, ks: Sequence[int]) -> Recalls:
-    """From the ranks of the images that have texts, and of the texts that have images."""
+    """`Recalls` from the ranks of the best positives, int64 [queries] in each direction."""
     ranks = image_ranks, text_ranks
     image_to_text, text_to_image = ({k: float((r <= k).double().mean()) for k in ks} for r in ranks)
     return Recalls(image_to_text, text_to_image, *(float(r.double().quantile(0.5)) for r in ranks))
 
 
 def _ranks(scores: Tensor, positives: Tensor) -> Tensor:
-    """Rank, from 1, of the best positive of every row that has one: int64, at most one a row."""
+    """Rank, from 1, of the best positive in each row: int64 [R], where R is the number of rows that have a positive."""
     ranks = []
     for rows in _slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1]))):
         score, positive = scores[rows], positives[rows]
         if not score.isfinite().all():
             raise ValueError("scores must be finite")
         best = score.masked_fill(~positive, -torch.inf).amax(dim=1, keepdim=True)
-        before = ((score >= best) & ~positive).sum(dim=1)
-        ranks.append(1 + before[positive.any(dim=1)])
+        ahead = ((score >= best) & ~positive).sum(dim=1)
+        ranks.append(1 + ahead[positive.any(dim=1)])
     return torch.cat(ranks)
 
 
@@ -107,24 +114,24 @@ def score_all_pairs(
     batch: int = 64,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """phi of every image with every text, for sets whose patches or pairs do not fit on the device at once.
+    """phi of every image with every text, for sets whose patches or pairs do not fit into device memory at once.
 
-    Memory beyond inputs and result: the patches of one batch of images, and that of `compatibility`.
+    Besides inputs and result, memory is needed for the patches of one batch and for `compatibility`.
 
     Args:
-        patches: v, [I, P, D] floating of any precision, unit vectors along D. They may be memory-mapped: they
-            are read once, in order.
-        texts: t, [T, D] floating, unit vectors along D.
-        temperature: as in `pacl.models.compatibility.compatibility`, like ``cosine``.
-        cosine: whether phi is a cosine.
-        batch: images on the device at a time.
+        patches: patch embeddings [I, P, D], floating of any precision, unit norm. They may be memory-mapped: they are
+            read once, in order.
+        texts: text embeddings [T, D], floating, unit norm.
+        temperature: pooling temperature, see `pacl.models.compatibility.compatibility`.
+        cosine: whether phi is a cosine, see there.
+        batch: number of images on the device at a time.
         device: where to compute; ``None`` is the device of the texts.
 
     Returns:
-        phi, float32 [I, T], on the CPU. No gradient.
+        phi, float32 [I, T], on the CPU, without gradient.
 
     Raises:
-        ValueError: as `compatibility`, or a batch below 1.
+        ValueError: ``batch`` is below 1, or an input is refused by `compatibility`.
     """
     if batch < 1:
         raise ValueError(f"batch {batch}: must be at least 1")
@@ -145,18 +152,18 @@ def score_pairs(
     cosine: bool = True,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """phi of given pairs, image by image: the patches are read once, in order, and held for one image at a time.
+    """phi of given pairs. Patches are read once, in order, with one image in memory at a time.
 
     Args:
-        patches: v, [I, P, D] floating of any precision, unit vectors along D; they may be memory-mapped.
-        texts: t, [T, D] floating, unit vectors along D.
-        pairs: int64 [N, 2] on the CPU, (image, text) in any order.
-        temperature: as in `pacl.models.compatibility.compatibility`, like ``cosine``.
-        cosine: whether phi is a cosine.
+        patches: patch embeddings [I, P, D], floating of any precision, unit norm; they may be memory-mapped.
+        texts: text embeddings [T, D], floating, unit norm.
+        pairs: indices (image, text), int64 [N, 2] on the CPU, in any order.
+        temperature: pooling temperature, see `pacl.models.compatibility.compatibility`.
+        cosine: whether phi is a cosine, see there.
         device: where to compute; ``None`` is the device of the texts.
 
     Returns:
-        phi, float32 [N], on the CPU. No gradient.
+        phi, float32 [N], on the CPU, without gradient.
     """
     texts = texts.to(device)
     phi = torch.empty(len(pairs))  # [N]
@@ -177,34 +184,37 @@ def reranked_recalls(
     positives: Tensor,
     patches: Tensor,
     texts: Tensor,
-    first: int = 128,
+    candidates: int = 128,
     *,
     temperature: float | Tensor = 1.0,
     cosine: bool = True,
     ks: Sequence[int] = (1, 5, 10),
     device: torch.device | str | None = None,
 ) -> Recalls:
-    """Recall at k of two-stage retrieval: a cheap score selects candidates and phi reranks them.
+    """Recall at k of two-stage retrieval: a cheap score selects candidates, and phi reranks them.
 
-    The candidates of an image are its ``first`` best texts, those of a text its ``first`` best images. All other items
-    follow, in the order of the cheap score. phi is computed for (I + T) x ``first`` pairs instead of I x T. With as
-    many candidates as items the result is `recalls` of phi.
+    The candidates of a query (an image or a text) are its best items by the cheap score. They are ranked first, in the
+    order of phi; all other items follow, in the order of the cheap score. phi is computed for (I + T) x ``candidates``
+    pairs instead of I x T. If all items are candidates, the result equals `recalls` of phi.
 
     Args:
-        scores: [I, T] floating on the CPU, the cheap score, such as the cosine of CLIP's pooled embeddings.
+        scores: the cheap score, [I, T] floating on the CPU, such as the cosine of CLIP's pooled embeddings.
         positives: [I, T] bool on the CPU, as in `recalls`.
         patches, texts, temperature, cosine, device: as in `score_pairs`.
-        first: candidates per query, at least 1. Ties at the last place are broken arbitrarily.
+        candidates: number of candidates per query, at least 1. Ties at the last place are broken arbitrarily.
         ks: values of k, each at least 1.
 
+    Returns:
+        Recalls at these k, and median ranks.
+
     Raises:
-        ValueError: as `recalls`, or ``first`` below 1.
+        ValueError: ``candidates`` is below 1, or an input is refused by `recalls`.
     """
     _check(scores, positives, ks)
-    if first < 1:
-        raise ValueError(f"first {first}: must be at least 1")
+    if candidates < 1:
+        raise ValueError(f"candidates {candidates}: must be at least 1")
     images, captions = scores.shape
-    texts_of, images_of = _candidates(scores, first), _candidates(scores.T, first)  # [I, K], [T, K]
+    texts_of, images_of = _best(scores, candidates), _best(scores.T, candidates)  # [I, K], [T, K]
     pairs = torch.cat(
         [
             torch.stack([torch.arange(images).repeat_interleave(texts_of.shape[1]), texts_of.flatten()], dim=1),
@@ -220,21 +230,21 @@ def reranked_recalls(
     )
 
 
-def _candidates(scores: Tensor, first: int) -> Tensor:
-    """The best items of every row: int64 [Q, K], K at most the number of items."""
-    K = min(first, scores.shape[1])
-    rows = _slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1])))
-    return torch.cat([scores[some].topk(K, dim=1).indices for some in rows])
+def _best(scores: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` best items in each row, or of all items if there are fewer: int64 [Q, K]."""
+    K = min(count, scores.shape[1])
+    chunks = _slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1])))
+    return torch.cat([scores[rows].topk(K, dim=1).indices for rows in chunks])
 
 
 def _reranked(scores: Tensor, positives: Tensor, candidates: Tensor, phi: Tensor) -> Tensor:
-    """As `_ranks`, with the candidates [Q, K] ordered by their phi [Q, K] and ranked before all other items."""
+    """`_ranks` with reranking: candidates [Q, K] come before all other items, in the order of their phi [Q, K]."""
     if not phi.isfinite().all():
         raise ValueError("phi must be finite")
     positive = positives.gather(1, candidates)  # [Q, K]
     best = phi.masked_fill(~positive, -torch.inf).amax(dim=1, keepdim=True)
     among = 1 + ((phi >= best) & ~positive).sum(dim=1)
-    # Where no candidate is a positive, all of them rank before the best positive, as they did by the cheap score.
+    # If no candidate is a positive, reranking does not change the rank of the best positive.
     wanted = positives.any(dim=1)
     return torch.where(positive.any(dim=1)[wanted], among[wanted], _ranks(scores, positives))
 

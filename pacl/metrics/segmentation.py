@@ -1,10 +1,10 @@
-"""Segmentation scores as benchmarks define them: pixels are summed over the whole data set, then divided once.
+"""Segmentation scores as benchmarks define them: pixel counts are summed over the whole data set before the division.
 
-Everything follows from ``areas``, int64 [..., 3, C]: for each class the pixels that are correct (``hits``), predicted
-(``predicted``) and labelled (``true``), among the pixels that are scored. These are integers that add up over images,
-so the areas of each image give the exact scores of any set of images, in constant memory.
+All scores are computed from areas, int64 [..., 3, C]: the number of scored pixels that are correct (``hits``),
+predicted (``predicted``) and labelled (``true``) as each class. Pixels with a negative label are not scored. The areas
+of several images can be summed.
 
-A pixel whose label is negative is not scored. Shapes: C classes, H W pixels.
+Shapes: C classes, H W pixels.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ def confusion_matrix(prediction: np.ndarray, target: np.ndarray, classes: int) -
 
     Args:
         prediction: integers [..., H, W], classes 0..C-1 wherever the target is scored.
-        target: integers [..., H, W], classes 0..C-1; negative pixels are not scored.
+        target: integers [..., H, W], classes 0..C-1; pixels with a negative value are not scored.
         classes: C.
 
     Returns:
-        int64 [C, C], rows are labels, columns predictions.
+        int64 [C, C]; rows are labels, columns are predictions.
 
     Raises:
-        ValueError: shapes differ, or a class is outside 0..C-1.
+        ValueError: the shapes differ, or a scored pixel has a class outside 0..C-1.
     """
     true, predicted = _scored(prediction, target, classes)
     return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def areas_of_confusion(confusion: np.ndarray) -> np.ndarray:
-    """Confusion matrix int64 [C, C] -> areas int64 [3, C]."""
+    """Confusion matrix, int64 [C, C] -> areas, int64 [3, C]."""
     return np.stack([confusion.diagonal(), confusion.sum(0), confusion.sum(1)])
 
 
 def count_areas(prediction: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:
-    """Areas int64 [3, C] of label maps, without the [C, C] matrix; arguments and errors as in `confusion_matrix`."""
+    """Areas, int64 [3, C], of one or more label maps; arguments and errors as in `confusion_matrix`."""
     true, predicted = _scored(prediction, target, classes)
     return np.stack([np.bincount(each, minlength=classes) for each in (true[true == predicted], predicted, true)])
 
@@ -53,22 +53,27 @@ def _scored(prediction: np.ndarray, target: np.ndarray, classes: int) -> tuple[n
 
 
 def iou(areas: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class: [..., 3, C] -> float64 [..., C]; NaN where the union is empty."""
+    """Intersection over union of each class: areas [..., 3, C] -> float64 [..., C]; NaN if the union is empty."""
     hits, predicted, true = np.moveaxis(areas, -2, 0)
     return _ratio(hits, predicted + true - hits)
 
 
 def class_accuracy(areas: np.ndarray) -> np.ndarray:
-    """Recall of each class: [..., 3, C] -> float64 [..., C]; NaN where no pixel has that label."""
+    """Recall of each class: areas [..., 3, C] -> float64 [..., C]; NaN if no pixel has that label."""
     hits, _, true = np.moveaxis(areas, -2, 0)
     return _ratio(hits, true)
 
 
 def scores(areas: np.ndarray) -> dict[str, np.ndarray]:
-    """The three scores of label maps, each float64 [...] in [0, 1]; NaN where nothing is scored.
+    """The usual segmentation scores.
 
-    ``miou`` is the mean IoU of the classes whose union is not empty, ``pixel_accuracy`` the share of all pixels that
-    are correct, ``mean_accuracy`` the mean `class_accuracy` of the classes that occur in the labels.
+    Args:
+        areas: [..., 3, C].
+
+    Returns:
+        Three scores in [0, 1], float64 [...] each, NaN if no pixel is scored: ``miou``, the mean IoU over classes that
+        are labelled or predicted anywhere; ``pixel_accuracy``, the share of correct pixels; ``mean_accuracy``, the mean
+        `class_accuracy` over classes that are labelled anywhere.
     """
     hits, _, true = np.moveaxis(areas, -2, 0)
     return {
@@ -79,10 +84,10 @@ def scores(areas: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and NaN for 0 / 0."""
+    """``part / whole``, with NaN for 0 / 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without NaN; NaN, without a warning, where all values are NaN."""
+    """``np.nanmean`` over the last axis, without a warning if all values are NaN."""
     return _ratio(np.nansum(values, axis=-1), np.isfinite(values).sum(-1))

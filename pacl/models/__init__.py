@@ -1,1 +1,1 @@
-"""Frozen towers, how they are found and loaded, the patch embedder, the compatibility function, and `PACL`."""
+"""The model `PACL` and its parts: frozen image and text towers, the patch embedder and the compatibility function."""

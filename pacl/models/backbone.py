@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,8 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import ArgumentError
+from pacl.models.dual import find_dual, load_dual
 from pacl.models.text_cache import TextCache
-from pacl.models.towers.base import Classifier, ImageTower, TextTower
+from pacl.models.towers.base import Classifier, ImageTower, TextTower, weights_checksum
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.registry import (
@@ -256,15 +257,6 @@ class Backbone(nn.Module):
         return weights_checksum(self.image.weights()), weights_checksum(self.text.weights())
 
 
-def weights_checksum(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values of tensors."""
-    digest = hashlib.sha256()
-    for key, value in sorted(state.items()):
-        digest.update(f"{key}{tuple(value.shape)}".encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy().data)
-    return digest.hexdigest()
-
-
 def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None) -> Backbone:
     """Load a frozen backbone by its name (see the module's docstring).
 
@@ -276,11 +268,10 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
     Raises:
         UserError: unknown name or tag, weights that are neither cached nor reachable, an unreadable folder.
     """
-    from pacl.models.dual import find_dual, load_dual  # (imports this module)
-
-    if files := find_dual(name):
-        return load_dual(name, files, quick_gelu=quick_gelu, layers=layers)
     layers = tuple(layers or ())
+    if files := find_dual(name):
+        image, text, dual_name, logit_scale = load_dual(name, files, quick_gelu=quick_gelu, layers=layers)
+        return Backbone(image, text, dual_name, shared=True, logit_scale=logit_scale)
     if both := split_name(name):
         image, image_name = load_image_tower(both[0], quick_gelu=quick_gelu, layers=layers)
         text, text_name = load_text_tower(both[1], quick_gelu=quick_gelu)

@@ -3,8 +3,8 @@
     s_p = <v_p, t>,   a = softmax_p(s / temperature),   pooled = sum_p a_p v_p,   phi = cos(pooled, t)
 
 (Mukhoti et al., "Open Vocabulary Semantic Segmentation with Patch Aligned Contrastive Learning", CVPR 2023.)
-The weights a depend on the text, so every pair has its own pooled vector. Pooling each image with its own caption
-only would be a different function, which leaks the caption into the image's vector.
+The weights a depend on the text, so every pair has its own pooled vector. Pooling each image only once, with the
+weights of its own caption, would be a different function: the vector would contain information about the caption.
 
 Shapes: B images, T texts, P patches, D embedding; b and t are the sizes of a chunk of images and of texts.
 """
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IMPLEMENTATIONS = ("auto", "reference", "chunked")
+IMPLEMENTATIONS = ("auto", "reference", "chunked", "triton")
+
+MAX_PATCHES = 1024  # of the Triton kernel
 
 # Lower bound of a pooled vector's norm: opposite patches may cancel, and the cosine of a zero vector is undefined.
 MIN_NORM = 1e-6
@@ -44,35 +46,41 @@ def compatibility(
     """Compatibility phi of every image with every text.
 
     Args:
-        patches: v, [B, P, D] floating, P >= 1, unit vectors along D. They are not renormalised: with other
-            lengths the formula is computed as written, but phi is no cosine.
-        texts: t, [T, D] floating on the same device, unit vectors along D. T need not equal B.
-        temperature: of the softmax over patches, > 0. 1.0 is the formula as published, ``math.inf`` is mean
-            pooling. A tensor of one element may require a gradient; its value is not checked (no GPU sync).
-        cosine: True: phi = <pooled, t> / |pooled|, in [-1, 1]. False: phi = <pooled, t>.
-        impl: ``"reference"`` is the formula as written above, in O(B T (P + D)) memory.
-            ``"chunked"`` has the same value and gradient in O(B T) memory: the backward pass recomputes the
-            similarities chunk by chunk. It cannot be differentiated twice. ``"auto"`` is the reference for small
-            inputs, where it is as fast, else ``"chunked"``.
+        patches: patch embeddings v, [B, P, D] floating, P >= 1, unit norm. They are not normalised again: for other
+            norms the formula is computed as written, but phi is not a cosine.
+        texts: text embeddings t, [T, D] floating on the same device, unit norm. T and B may differ.
+        temperature: temperature of the softmax over patches, > 0. 1.0 is the published formula, ``math.inf`` is mean
+            pooling. It may be a tensor with one element, with gradient; its value is then not checked, since that would
+            synchronise the GPU.
+        cosine: if True, phi = <pooled, t> / |pooled|, in [-1, 1]; if False, phi = <pooled, t>.
+        impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
+            ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass recomputes the
+            similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel with the
+            same memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
+            `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
+            else ``"chunked"``.
 
     Returns:
-        phi, [B, T]; float64 if an input is, else float32: half-precision inputs are multiplied and summed in
-        float32, under ``torch.autocast`` too, because the loss multiplies phi's rounding by its logit scale.
-        Gradients come in each input's own dtype.
+        phi, [B, T]; float64 if an input is float64, else float32. Except with ``"triton"``, half-precision inputs
+        are multiplied and summed in float32, also under ``torch.autocast``, since the loss multiplies the rounding
+        error of phi by the logit scale. Each gradient has the dtype of its input.
 
     Raises:
-        ValueError: shapes, dtypes or devices that do not fit, a temperature <= 0, an unknown ``impl``.
+        ValueError: shapes, dtypes or devices do not match, the temperature is <= 0, or ``impl`` is unknown or
+            cannot be used.
     """
     _check(patches, texts)
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl is {impl!r}, must be one of {', '.join(map(repr, IMPLEMENTATIONS))}")
     tau = _as_temperature(temperature, patches, texts)
+    (B, P, D), T = patches.shape, len(texts)
     with torch.autocast(patches.device.type, enabled=False):
+        if impl == "triton" and B * T:
+            return _triton(patches, texts, tau, cosine)
         texts = texts.to(tau.dtype)
         if impl == "auto":
-            (B, P, D), T = patches.shape, len(texts)
             impl = "reference" if B * T * (P + D) * tau.itemsize <= SMALL_BYTES else "chunked"
-        if impl == "reference":
+        if impl == "reference" or not B * T:
             return _reference(patches.to(tau.dtype), texts, tau, cosine)
         if isinstance(temperature, float) and math.isinf(temperature):
             return _mean_pooled(patches, texts, cosine)
@@ -82,24 +90,25 @@ def compatibility(
 
 @torch.no_grad()
 def pooling_entropy(patches: Tensor, texts: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """Mean entropy of the pooling weights of matching pairs, divided by ln P.
+    """Mean entropy of the pooling weights of matching pairs, divided by its maximum ln P; without gradient.
 
-    1 is mean pooling, 0 a single patch; ``P ** entropy`` is the effective number of patches. No gradient.
+    1 means that all patches have the same weight, 0 that only one patch counts. ``P ** entropy`` is the effective
+    number of patches.
 
     Args:
         patches: [B, P, D] unit vectors.
-        texts: [B, D] unit vectors, the text of each image.
+        texts: [B, D] unit vectors, one matching text per image.
         temperature: as in `compatibility`.
 
     Returns:
         A scalar in [0, 1], float32 (float64 if an input is); 1 where P is 1.
 
     Raises:
-        ValueError: as `compatibility`, or the numbers of images and texts differ.
+        ValueError: the numbers of images and texts differ, or as in `compatibility`.
     """
     _check(patches, texts)
     if len(texts) != len(patches):
-        raise ValueError(f"pooling_entropy needs one text an image, got {len(patches)} images, {len(texts)} texts")
+        raise ValueError(f"pooling_entropy needs one text per image, got {len(patches)} images, {len(texts)} texts")
     tau = _as_temperature(temperature, patches, texts)
     with torch.autocast(patches.device.type, enabled=False):
         s = torch.einsum("bpd,bd->bp", patches.to(tau.dtype), texts.to(tau.dtype))
@@ -142,8 +151,24 @@ def _reference(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Ten
     return inner / pooled.norm(dim=-1).clamp_min(MIN_NORM) if cosine else inner
 
 
+def _triton(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
+    try:
+        from pacl.models import compatibility_triton as kernel  # (Triton is there where torch has CUDA)
+    except ImportError as error:
+        raise ValueError(f"impl 'triton' needs the package triton ({error})") from None
+    if patches.device.type != "cuda" and not kernel.INTERPRETED:
+        raise ValueError(f"impl 'triton' needs a GPU, the patches are on {patches.device}")
+    dtype = torch.promote_types(patches.dtype, texts.dtype)
+    if dtype not in kernel.DTYPES or patches.shape[1] > MAX_PATCHES:
+        raise ValueError(
+            f"impl 'triton' takes up to {MAX_PATCHES} patches in float32, bfloat16 or float16; "
+            f"got {patches.shape[1]} in {dtype}"
+        )
+    return kernel.compatibility_triton(patches.to(dtype), texts.to(dtype), tau, cosine=cosine, min_norm=MIN_NORM)
+
+
 def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:
-    """Mean pooling: the weights do not depend on the text, so one pooled vector for each image is enough."""
+    """phi with mean pooling: the weights do not depend on the text, so each image needs only one pooled vector."""
     pooled = patches.mean(dim=1, dtype=texts.dtype)
     if cosine:
         pooled = pooled / pooled.norm(dim=-1, keepdim=True).clamp_min(MIN_NORM)
@@ -182,7 +207,7 @@ class _Chunked(torch.autograd.Function):
                     norm[images, some] = _squared_norm(a, v, gram).clamp_min(0).sqrt().clamp_min(MIN_NORM).T
         ctx.cosine = cosine
         ctx.save_for_backward(patches, texts, tau, inner, norm)
-        # A copy, so that a caller may scale phi in place.
+        # (a copy, so that the caller may modify phi in place)
         return inner / norm if norm is not None else inner.clone()
 
     @staticmethod
@@ -192,7 +217,7 @@ class _Chunked(torch.autograd.Function):
         for_patches, for_texts, for_tau, _ = ctx.needs_input_grad
         d_patches = torch.empty_like(patches, memory_format=torch.contiguous_format) if for_patches else None
         d_texts = torch.zeros_like(texts) if for_texts else None
-        d_tau: list[Tensor] = []  # one term for each chunk, summed at the end: a running sum would round more
+        d_tau: list[Tensor] = []  # one term per chunk, summed at the end: a running sum would round more
         with torch.autocast(patches.device.type, enabled=False):  # backward() may be called inside one
             for images, text_chunks in _chunks(patches, texts):
                 v = patches[images].to(texts.dtype).contiguous()

@@ -1,10 +1,10 @@
 """Distillation of a sentence encoder into a static text tower, which has one fixed vector for each token.
 
-Each word piece of the encoder's tokenizer is encoded alone, and so is each word of given texts that the tokenizer would
-split. Their vectors are centred, projected on their principal components and weighted: rare tokens more than frequent
-ones. The embedding of a text is then the mean over its tokens, see `pacl.models.towers.static_tower`. This is the
-recipe of model2vec (https://github.com/MinishLab/model2vec), with vectors of whole words in addition. Since BERT's
-vocabulary is ordered by frequency, the weight is the logarithm of a piece's rank.
+Each word piece of the encoder's tokenizer is encoded separately, and so is each word of given texts that the tokenizer
+would split. The vectors are centred, projected on their principal components and weighted by the logarithm of the
+token's rank. Since BERT's vocabulary is ordered by frequency, rare tokens get a higher weight. The embedding of a text
+is the mean over its tokens, see `pacl.models.towers.static_tower`. The method is that of model2vec
+(https://github.com/MinishLab/model2vec), extended by whole words.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def find_words(running: Iterable[str], names: Iterable[str] = ()) -> list[str]:
     """Lower-case words in texts, in alphabetical order.
 
     Args:
-        running: texts whose words are taken if they occur at least `MIN_COUNT` times.
-        names: texts all of whose words are taken.
+        running: texts; their words are included if they occur at least `MIN_COUNT` times.
+        names: further texts; all their words are included.
     """
     from tokenizers.normalizers import BertNormalizer
 
@@ -278,7 +278,7 @@ def card(config: Mapping[str, Any]) -> str:
 # Static text tower
 
 One fixed vector for each of {config["pieces"]:,} word pieces and {config["words"]:,} whole words; the embedding of a \
-text is the mean over its tokens. It needs no network and no transformers library, and takes microseconds a text.
+text is the mean over its tokens. It needs no network and no transformers library, and takes microseconds per text.
 
 - source: {config["source"]}, licence {config["license"]}; this folder has the same licence
 - SHA-256 of its weights (names, shapes and float32 values): `{config["source_checksum"]}`

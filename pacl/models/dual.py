@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
-from pacl.models.backbone import Backbone, load_backbone, weights_checksum
 from pacl.models.config import SavedConfig
-from pacl.models.towers.base import ImageTower, TextTower, local_path
+from pacl.models.towers.base import ImageTower, TextTower, local_path, weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import fail_fast, first_line
+from pacl.models.towers.registry import load_image_tower, load_text_tower
 
 CONFIG, WEIGHTS = "dual_config.json", "dual.safetensors"
 PROJECTIONS = ("linear", "mlp")
@@ -245,15 +245,15 @@ def find_dual(name: str) -> tuple[Path, Path] | None:
 
 
 def load_dual(
-    name: str, files: tuple[Path, Path], *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None
-) -> Backbone:
-    """Load what `save_dual` wrote.
+    name: str, files: tuple[Path, Path], *, quick_gelu: bool | None = None, layers: Sequence[int] = ()
+) -> tuple[ImageTower, TextTower, str, float]:
+    """Load what `save_dual` wrote: both towers, the name with absolute paths, and the logit scale.
 
     Args:
         name: the name of the backbone.
         files: the result of `find_dual`.
-        quick_gelu: see `load_backbone`.
-        layers: see `load_backbone`; the heads use the final features alone.
+        quick_gelu: see `pacl.models.backbone.load_backbone`.
+        layers: see `pacl.models.backbone.load_backbone`; the heads use the final features alone.
 
     Raises:
         UserError: the files are damaged or do not belong together, or a tower cannot be loaded or has other weights
@@ -265,21 +265,20 @@ def load_dual(
         saved = load_file(weights_path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{weights_path}: cannot be read ({error}); save or download it again") from error
-    towers = load_backbone(f"{config.image}+{config.text}", quick_gelu=quick_gelu, layers=layers)
+    image_tower, _ = load_image_tower(config.image, quick_gelu=quick_gelu, layers=layers)
+    text_tower, _ = load_text_tower(config.text, quick_gelu=quick_gelu)
     for tower, tower_name, expected in (
-        (towers.image, config.image, config.image_checksum),
-        (towers.text, config.text, config.text_checksum),
+        (image_tower, config.image, config.image_checksum),
+        (text_tower, config.text, config.text_checksum),
     ):
         if (found := weights_checksum(tower.weights())) != expected:
             raise UserError(
                 f"{config_path}: its heads were trained on other weights of {tower_name} "
                 f"(checksum {expected[:12]}, got {found[:12]}); use those"
             )
-    image = ProjectedImageTower(towers.image, projection_head(config.projection, config.width, config.dim), config.size)
+    image = ProjectedImageTower(image_tower, projection_head(config.projection, config.width, config.dim), config.size)
     image.preprocessing |= {"mean": config.mean, "std": config.std}
-    text = ProjectedTextTower(
-        towers.text, projection_head(config.projection, config.text_width, config.dim), config.dim
-    )
+    text = ProjectedTextTower(text_tower, projection_head(config.projection, config.text_width, config.dim), config.dim)
     wanted = {key: value for key, value in {**image.weights(), **text.weights()}.items() if _is_saved(key, config)}
     if {key: value.shape for key, value in saved.items()} != {key: value.shape for key, value in wanted.items()}:
         raise UserError(f"{weights_path}: its tensors do not match {CONFIG}; the files are of different models")
@@ -290,4 +289,4 @@ def load_dual(
             value.copy_(saved[key])
     if name.startswith("local-dir:"):
         name = f"local-dir:{config_path.parent}"  # absolute: a head that names it must work from elsewhere too
-    return Backbone(image, text, name, shared=True, logit_scale=config.logit_scale)
+    return image, text, name, config.logit_scale

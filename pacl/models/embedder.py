@@ -4,8 +4,8 @@
 projection, main branch Linear-ReLU-Linear, skip branch one Linear. For ViT-B/16 that is 768->512->512 plus 768->512,
 1,050,112 parameters.
 
-`ConSE` needs no training, but an image tower that is a classifier. `SideBySide` combines both, so that training on
-captions adds to the knowledge of the classifier.
+`ConSE` needs no training, but works only with image towers that have a classifier. `SideBySide` combines the two, so
+that training on captions complements the classifier.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STARTS: tuple[str, ...] = get_args(Start)
 class PatchEmbedder(nn.Module):
     """Maps frozen patch tokens ``[..., W]`` into the text embedding's space ``[..., D]`` (not normalised).
 
-    There are two initialisations. `start_paper` is random, as published. `start_clip` begins at CLIP's own visual
-    projection: the skip branch is the projection and the last layer of the main branch is zero, so that the results
-    before the first step are exactly those of the training-free methods.
+    There are two initialisations. `start_paper` is random, as in the paper. `start_clip` is CLIP's visual projection:
+    the skip branch is the projection and the last layer of the main branch is zero, so that before training the results
+    equal those of the training-free methods.
 
     Attributes:
         main: Linear-ReLU-Linear branch, ``W -> hidden -> D``.
@@ -63,19 +63,19 @@ class PatchEmbedder(nn.Module):
 
 
 class ConSE(nn.Module):
-    """Dense ConSE: a patch is the mean of the class names' text embeddings, weighted by its class probabilities.
+    """Dense ConSE: the vector of a patch is the mean text embedding of the classes, weighted by class probabilities.
 
-    Convex combination of semantic embeddings (Norouzi et al., ICLR 2014), at every patch instead of once per image,
-    minus the mean embedding of all classes: their common component is close to every text, and to some texts much
-    closer than to others. It has no trainable parameters.
+    ConSE (convex combination of semantic embeddings; Norouzi et al., ICLR 2014) is applied to every patch instead of
+    the whole image. The mean embedding of all classes is subtracted: this common component is similar to every text,
+    but to some texts much more than to others. There are no trainable parameters.
 
     Args:
-        classifier: of the image tower; it reads the last F columns of a token.
+        classifier: classifier of the image tower; it reads the last F columns of a token.
         dim: width D of the text embeddings.
 
     Attributes:
-        embeddings: text embeddings of its K classes ``[K, D]``, unit norm; zeros until they are set. They are saved
-            with the head, so that loading a head encodes no texts.
+        embeddings: text embeddings of the K classes ``[K, D]``, unit norm; zeros until they are set. They are saved
+            with the head, so that they need not be computed when it is loaded.
     """
 
     embeddings: Tensor
@@ -96,9 +96,9 @@ class ConSE(nn.Module):
 
 
 def class_texts(classifier: Classifier) -> list[str]:
-    """The text that `ConSE` embeds for each class: its first name and its definition.
+    """The text that `ConSE` encodes for each class: its first name and its definition.
 
-    A name alone may be rare or ambiguous: "sorrel" is a horse here.
+    The name alone may be rare or ambiguous; ImageNet's "sorrel", for example, is a horse.
     """
     pairs = zip(classifier.names, classifier.definitions, strict=True)
     return [f"{names[0]}, {definition}" for names, definition in pairs]
@@ -114,7 +114,7 @@ class SideBySide(nn.Module):
     Args:
         first: inputs ``[..., W]`` -> ``[..., D1]``, about unit norm; not normalised here.
         second: inputs ``[..., W]`` -> ``[..., D2]``; normalised here.
-        share: of the first, in [0, 1].
+        share: weight of the first embedder, in [0, 1].
     """
 
     def __init__(self, first: nn.Module, second: nn.Module, share: float) -> None:
@@ -131,14 +131,14 @@ class SideBySide(nn.Module):
 def smooth(vectors: Tensor, tokens: Tensor, temperature: float) -> Tensor:
     """Average patch vectors over similar patches of the same image.
 
-    The weights are a softmax over the cosines between tokens, from which the image's mean token is subtracted, because
-    what all patches share does not help to group them. This is attention with the tower's own features as queries and
-    keys.
+    The weights are a softmax over the cosines between tokens. The mean token of the image is subtracted first, since
+    what all patches have in common does not help to group them. This is attention with the tower's features as queries
+    and keys.
 
     Args:
         vectors: ``[B, P, D]``.
         tokens: frozen tokens of the same patches ``[B, P, W]``.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
 
     Returns:
         ``[B, P, D]``, float32. Averages of unit vectors have a norm below 1.

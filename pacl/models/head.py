@@ -26,8 +26,8 @@ class HeadSettings:
     """Settings of a head, with the defaults of `PACL.untrained` and of training.
 
     Attributes:
-        dense: variant of the last block that computes the patch tokens: clip, value, maskclip, sclip, clearclip
-            or naclip; proxyclip for a backbone with a proxy. The paper's is clip.
+        dense: dense variant of the last block that computes the patch tokens, see `pacl.models.towers.dense`. The
+            paper's is clip.
         start: of the patch embedder: "clip" is CLIP's own visual projection, "paper" random weights, "conse" random
             weights beside the image tower's own classifier (see `pacl.models.embedder`).
         conse_share: with start "conse", the classifier's share in the cosines, in [0, 1]; the trained embedder has the

@@ -29,7 +29,7 @@ MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
 
 class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache-2.0", tags=["clip", "segmentation"]):
-    """A frozen CLIP with a patch embedder, whose vectors are compared with those of texts.
+    """A frozen CLIP with a patch embedder, which maps its patch tokens into the space of text embeddings.
 
     Only the embedder, the two temperatures and the optional text layer have gradients, and only they are saved.
 
@@ -64,7 +64,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
         Args:
             clip: the frozen backbone.
-            settings: of the head.
+            settings: settings of the head; ``None`` means the defaults.
             **changes: single settings that replace those in ``settings``.
         """
         settings = dataclasses.replace(settings or HeadSettings(), **changes)
@@ -137,7 +137,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         temperature = self.temperature if self.config.learn_temperature else self.config.temperature
         return compatibility(patches, texts, temperature=temperature, cosine=self.config.cosine)
 
-    # --- saved and loaded ---
+    # --- saving and loading ---
 
     def head_state(self) -> dict[str, Tensor]:
         """The tensors of the head: all except those of the frozen backbone."""
@@ -151,13 +151,13 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             source: name of their file, for error messages.
 
         Raises:
-            UserError: they do not fit, or have values that are not finite.
+            UserError: the tensors do not match the configuration, or contain values that are not finite.
         """
         if self.centre is None:  # the calibration was interrupted before it wrote the configuration
             state = {key: value for key, value in state.items() if key != "centre"}
         expected = {key: value.shape for key, value in self.head_state().items()}
         if expected != {key: value.shape for key, value in state.items()}:
-            raise UserError(f"{source}: its tensors do not fit its configuration; the files are of different heads")
+            raise UserError(f"{source}: its tensors do not match its configuration; the files are of different heads")
         # (the logarithm of mean pooling's temperature is infinite)
         if any(
             value.isnan().any() or (value.isinf().any() and key != "log_temperature") for key, value in state.items()

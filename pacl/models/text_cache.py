@@ -1,4 +1,4 @@
-"""A cache of text embeddings, for captions that come again every epoch and class names for every image."""
+"""A cache of text embeddings, since captions are the same in every epoch and class names for every image."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-CACHE_BYTES = 2 << 30  # of host memory: a million texts at D = 512
+CACHE_BYTES = 2 << 30  # host memory; enough for a million texts with D = 512
 
 
 class TextCache:
-    """Texts -> embeddings; each text is computed once, until the cache is full.
+    """Texts -> embeddings. Each text is encoded once, unless the cache becomes full.
 
-    The last bits of a matrix product depend on its size, but the embedding of a text must not depend on the texts that
-    are encoded with it. So batches are padded, by repeating a text, to a size that rounds like all others.
+    The embedding of a text must not depend on the other texts in its batch, but the rounding of matrix products depends
+    on the batch size. So batches are padded, by repeating a text, to sizes for which rounding is the same.
 
     Args:
         encode: computes the embeddings: n texts -> [n, D] float32, on any device.
         batch: the largest number of texts in one call.
-        multiple: batches are padded to a multiple of this number of texts; None: to the full batch.
-        limit: size of the cache in bytes; a full cache is emptied.
-        kind: texts with different values of this function are computed in different batches; None: all together.
+        multiple: batches are padded to a multiple of this number of texts; None pads to ``batch``.
+        limit: maximum size of the cache in bytes; when it is reached, the cache is cleared.
+        kind: text -> key; only texts with the same key share a batch. None puts all texts together.
     """
 
     def __init__(

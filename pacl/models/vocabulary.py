@@ -1,11 +1,13 @@
-"""The words that a head was trained on, and the detection of prompts that are far from all of them.
+"""The words that a head was trained on, and the detection of prompts that are dissimilar to all of them.
 
-Where the image tower and the text tower were trained separately, a head can segment what its training captions and
-classes name, and similar things; the mask of anything else may be arbitrary. The distance of a prompt from the training
-words is measured by the text tower's cosines. With the photo model on 500 held-out photos of Flickr8k, phi of a noun is
-higher for a photo whose caption has the noun than for another photo in 84 % of the pairs if the noun is in the
-vocabulary, in 86 % if it is not but is near a word of it, and in 71 % if it is far (759, 314 and 120 nouns). There is
-no such check for CLIPs, whose training captions are not available.
+If the image tower and the text tower were trained separately, a head can segment only what its training captions and
+classes mention, and similar things; the mask of anything else may be arbitrary. Similarity to the training words is the
+cosine of text embeddings. CLIPs are not checked, since their training captions are not available.
+
+This is how well it works, measured with the photo model on 500 held-out photos of Flickr8k. Take a noun, a photo whose
+caption contains it and another photo. phi of the noun is higher for the first photo in 84 % of the cases if the noun is
+in the vocabulary, in 86 % if it is only similar to a word of it, and in 71 % if it is dissimilar to all words (759, 314
+and 120 nouns).
 """
 
 from __future__ import annotations
@@ -24,16 +26,16 @@ from pacl.models.towers.base import TextTower
 from pacl.prompts import subjects
 
 LIMIT = 2000
-"""Number of nouns in a head's configuration, the most frequent ones; a static text tower embeds them in 30 ms."""
+"""Maximum number of nouns in a head's configuration; a static text tower encodes them in 30 ms."""
 LEAST = 3
-"""Number of training captions that a noun must occur in."""
+"""Minimum number of training captions that contain a noun."""
 NAMED = 10
-"""Number of prompts that a warning lists; of the others it gives the number."""
+"""Maximum number of prompts that a warning lists."""
 
 
 @dataclass(frozen=True)
 class Unfamiliar:
-    """A prompt that is far from all words of the vocabulary.
+    """A prompt that is dissimilar to all words of the vocabulary.
 
     Attributes:
         prompt: as it was given.
@@ -52,7 +54,7 @@ def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
     Args:
         nouns: number of training captions with each noun.
         clip: the head's backbone.
-        start: of the head; with ``conse`` the first name of each class of the image tower is added.
+        start: start of the head; with ``conse`` the first name of each class of the image tower is added.
 
     Returns:
         Lower-case words and phrases: nouns, the most frequent ones first, then names of classes.
@@ -79,10 +81,10 @@ class Vocabulary:
         return self._embed(self.words)
 
     def unfamiliar(self, prompts: Sequence[str]) -> list[Unfamiliar]:
-        """The prompts (without templates) that are far from all words, without repetitions.
+        """The prompts (without templates) that are dissimilar to all words, without duplicates.
 
-        The cosine of a prompt is the larger of those of the whole prompt and of its main noun: of "red apple" and
-        "apple" for "a red apple". Prompts that are among the words are not embedded.
+        A prompt is compared with the words as a whole and by its main noun ("red apple" and "apple" for "a red apple");
+        the higher cosine counts. Prompts that are in the vocabulary are not encoded.
         """
         if self.text.familiar is None or not self.words:
             return []
@@ -105,7 +107,7 @@ class Vocabulary:
 
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
-    """A warning of one line that lists the prompts, one or more, each with its nearest word."""
+    """A warning in one line that lists the prompts with their nearest words."""
     parts = [f'"{each.prompt}" (nearest: {each.nearest}, {each.cosine:.2f})' for each in found[:NAMED]]
     if len(found) > NAMED:
         parts.append(f"{len(found) - NAMED} more")

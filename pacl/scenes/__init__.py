@@ -1,6 +1,6 @@
-"""Procedural scenes: drawn images with true captions and exact masks.
+"""Procedural scenes: rendered images with captions and exact masks.
 
-Names are imported when they are first used.
+The names below are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Captions of the procedural scenes, and their vocabulary.
 
-A caption is true of its scene; it may leave objects out. All words of all captions are in the tables below.
+Everything that a caption says is true, but it may omit objects. Captions use only the words in the tables below.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ TEXTURES = ("plain", "striped", "dotted", "checkered")
 GROUNDS = ("grass", "water", "sand", "snow", "bricks", "wood", "sky", "road")
 
 HELD_OUT: frozenset[tuple[str, str]] = frozenset((COLOURS[i % len(COLOURS)], kind) for i, kind in enumerate(KINDS))
-"""(colour, kind) pairs that are held out of training images and captions: 10 of 80, with every kind once and every
-colour once or twice."""
+"""(colour, kind) pairs that occur in no training image and no training caption: 10 of 80, one for each kind and one or
+two for each colour."""
 
 ALL_PAIRS: tuple[tuple[str, str], ...] = tuple(itertools.product(COLOURS, KINDS))
 SEEN_PAIRS: tuple[tuple[str, str], ...] = tuple(pair for pair in ALL_PAIRS if pair not in HELD_OUT)
@@ -66,7 +66,7 @@ _ARTICLES = ("a", "an", "the")
 
 
 def _words(table: object) -> set[str]:
-    """All words of nested tables of strings, without fields such as ``{a}``."""
+    """All words in nested tuples and dicts of strings, without placeholders such as ``{a}``."""
     if isinstance(table, str):
         return set(re.findall(r"[a-z]+", re.sub(r"{\w+}", " ", table)))
     if isinstance(table, dict):
@@ -85,13 +85,24 @@ VOCABULARY: tuple[str, ...] = tuple(
         )
     )
 )
-"""Every word of every caption and prompt, sorted, without `PUNCTUATION`."""
+"""All words that occur in captions and prompts, sorted, without `PUNCTUATION`."""
 PUNCTUATION = (",", ".")
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """An object as captions describe it; lengths as shares of the shorter side of the image, y downwards."""
+    """What captions say about an object.
+
+    Attributes:
+        colour: one of `COLOURS`.
+        kind: one of `KINDS`.
+        texture: one of `TEXTURES`.
+        size: side of its square outline, as a fraction of the shorter side of the image.
+        x: centre, in the same unit, from the left.
+        y: centre, in the same unit, from the top.
+        ground: the ground at its centre.
+        covers: indices of the objects that it partly hides.
+    """
 
     colour: str
     kind: str
@@ -100,14 +111,16 @@ class SceneObject:
     x: float
     y: float
     ground: str
-    covers: tuple[int, ...] = ()  # indices of the objects that it partly hides
+    covers: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
+        """The prompt of the object, see `object_name`."""
         return object_name(self.colour, self.kind)
 
 
 def with_article(words: str) -> str:
+    """The words with "a" or "an" before them."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -121,19 +134,19 @@ HELD_OUT_NAMES: tuple[str, ...] = tuple(object_name(*pair) for pair in ALL_PAIRS
 
 
 def describe(
-    rng: Random, objects: Sequence[SceneObject], grounds: Sequence[str], split: str | None
+    rng: Random, objects: Sequence[SceneObject], grounds: Sequence[str], layout: str | None
 ) -> tuple[str, list[str]]:
-    """A caption that is true of a scene, and the names that it mentions.
+    """Generate a random caption of a scene.
 
     Args:
         rng: random generator.
-        objects: of the scene, the lowest first.
-        grounds: one ground, or two, the upper or left one first.
-        split: ``"over"`` or ``"beside"`` for two grounds, else None.
+        objects: the objects of the scene, in the order in which they are drawn over each other.
+        grounds: one ground, or two, of which the upper or left one is first.
+        layout: ``"over"`` or ``"beside"`` for two grounds, else None.
 
     Returns:
-        The caption, and the names in it: ``"a <colour> <kind>"`` of objects that it names with their colour, then
-        grounds, each once.
+        The caption, and the names that it mentions: first objects whose colour it mentions, such as "a red star", then
+        grounds.
     """
     order = list(range(len(objects)))
     rng.shuffle(order)
@@ -158,7 +171,7 @@ def describe(
     if choice < 0.42:  # objects only
         caption = around + listing
     elif len(grounds) == 2 and choice < 0.8:
-        both = rng.choice(_TWO_GROUNDS[split or "over"]).format(first=grounds[0], second=grounds[1])
+        both = rng.choice(_TWO_GROUNDS[layout or "over"]).format(first=grounds[0], second=grounds[1])
         caption = around + rng.choice(_GROUND_FIRST).format(ground=both, objects=listing)
         phrases += grounds
     elif len(grounds) == 1 and choice < 0.6:
@@ -174,7 +187,17 @@ def describe(
 
 
 def _mention(rng: Random, obj: SceneObject, colourless: float) -> tuple[str, list[str]]:
-    """``"small striped red star"``, and its name if the colour is mentioned."""
+    """Describe an object.
+
+    Args:
+        rng: random generator.
+        obj: the object.
+        colourless: probability that the colour is omitted.
+
+    Returns:
+        A description such as "small striped red star", and a list with the name of the object if the colour is
+        mentioned.
+    """
     words = []
     if rng.random() < 0.15:
         if obj.size >= 0.52:
@@ -189,7 +212,7 @@ def _mention(rng: Random, obj: SceneObject, colourless: float) -> tuple[str, lis
 
 
 def _listing(rng: Random, parts: list[str], order: list[int], objects: Sequence[SceneObject]) -> str:
-    """A list of the objects, often with the spatial relation of the first two."""
+    """Join the descriptions of objects, often with the spatial relation between the first two."""
     if len(parts) == 1:
         return parts[0]
     if rng.random() < 0.6:
@@ -201,6 +224,7 @@ def _listing(rng: Random, parts: list[str], order: list[int], objects: Sequence[
 
 
 def _relation(rng: Random, i: int, j: int, objects: Sequence[SceneObject]) -> str:
+    """A key of `_RELATIONS` that is true of object i relative to object j."""
     a, b = objects[i], objects[j]
     if j in a.covers and rng.random() < 0.7:
         return "front"

@@ -15,7 +15,7 @@ from pacl.scenes.drawing import Scene, SceneDataset
 
 
 class SceneSource:
-    """Scenes with several captions each, a `PairSource`.
+    """Procedural scenes as a `PairSource`: images with several captions each.
 
     Args:
         scenes: the scenes.
@@ -33,33 +33,33 @@ class SceneSource:
         return f"{self.scenes.split} scene {index}"
 
     def image(self, index: int, short_side: int | None = None) -> np.ndarray:
-        return self._draw(index).image
+        return self._render(index).image
 
     def descriptions(self, index: int) -> list[Description]:
         if index not in self._described:
-            self._draw(index)
+            self._render(index)
         return self._described[index]
 
-    def _draw(self, index: int) -> Scene:
-        """Draw a scene and keep its captions."""
+    def _render(self, index: int) -> Scene:
+        """Render a scene and store its captions."""
         scene, rng = self.scenes[index], Random(index)
         self._described[index] = [scene.describe(rng) for _ in range(self.captions)]
         return scene
 
 
 class SceneData(CaptionData):
-    """The procedural scenes with their captions (`pacl.scenes.drawing`).
+    """Training data of procedural scenes with their captions (see `pacl.scenes.drawing`).
 
     Args:
         scenes: number of training scenes.
-        size: side of the scenes in pixels; null takes that of the model.
-        seed: of the scenes.
+        size: side of the scenes in pixels; null is the model's native size.
+        seed: random seed of the scenes.
         batch_size: images per step, over all processes.
-        nouns: add the names in each caption as texts of their own (the augmentation of the paper).
+        nouns: add the names in each caption as further texts (the augmentation of the paper).
         templates: sentence templates for these names: none, photo, paper, imagenet or a file.
-        cache: where frozen tokens are kept, as in `CaptionData`: "memory", a folder or null.
+        cache: where frozen tokens are cached, as in `CaptionData`: "memory", a folder or null.
         captions: captions per scene; each step uses a random one.
-        workers: processes that draw scenes; 0 draws them in the training process.
+        workers: processes that render scenes; 0 renders them in the training process.
     """
 
     vocabulary = (*VOCABULARY, *PUNCTUATION)
@@ -80,7 +80,7 @@ class SceneData(CaptionData):
         super().__init__(
             batch_size=batch_size,
             size=size,
-            cut=SquareCrop("squash"),  # scenes are squares of that size already
+            cut=SquareCrop("squash"),  # no effect: scenes are squares of this size
             nouns=nouns,
             templates=templates,
             cache=cache,

@@ -1,7 +1,7 @@
-"""Procedural scenes: coloured objects on textured grounds, with a true caption and the exact mask.
+"""Procedural scenes: coloured objects on textured grounds, with a caption and an exact mask.
 
-A scene is a pure function of (split, seed, index) and can be drawn at any size: lengths are in units of 1/96 of the
-shorter side.
+A scene depends only on its arguments, such as split, seed and index. It can be rendered at any size, since all lengths
+are relative to the shorter side of the image.
 """
 
 from __future__ import annotations
@@ -28,27 +28,25 @@ from pacl.scenes.objects import Shape, paint, place
 
 SPLITS = ("train", "val", "test")
 PAIRS = {"seen": SEEN_PAIRS, "held_out": tuple(sorted(HELD_OUT)), "all": ALL_PAIRS}
-MIN_VISIBLE = 0.4  # least visible share of an object's area
-SIZES, CROWDED_SIZES = (
-    (0.3, 0.6),
-    (0.28, 0.48),
-)  # shares of the shorter side; the latter for 3 or 4 objects
-MIN_GROUND = 0.06  # least share of the image that each of two grounds covers
+MIN_VISIBLE = 0.4  # smallest share of an object's area that must stay visible
+SIZES = (0.3, 0.6)  # range of object sizes, as fractions of the shorter side of the image
+CROWDED_SIZES = (0.28, 0.48)  # the same for scenes with 3 or 4 objects
+MIN_GROUND = 0.06  # smallest share of the image that each ground must cover
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene.
+    """A rendered scene.
 
     Attributes:
-        image: uint8 [H, W, 3], RGB.
-        mask: uint8 [H, W], for each pixel an index of `names`. There is no background: grounds have names.
-        names: prompts of what the image shows, each once: its one or two grounds, then its objects from the lowest
-            to the uppermost ("a red star").
-        caption: a true English sentence; it may leave objects out.
+        image: RGB, uint8 [H, W, 3].
+        mask: index in `names` of each pixel, uint8 [H, W]. There is no background class, since grounds have names.
+        names: prompts for everything in the image, without duplicates: its one or two grounds, then its objects, such
+            as "a red star", in the order in which they are drawn over each other.
+        caption: an English sentence about the scene; it may omit objects.
         phrases: the names that the caption mentions.
-        objects: the objects in detail, in the order of `names`.
-        layout: how two grounds are divided: "over" or "beside" each other; None for one ground.
+        objects: descriptions of the objects, in the order of `names`.
+        layout: position of two grounds: "over" (one above the other) or "beside"; None for a single ground.
     """
 
     image: Image
@@ -60,7 +58,7 @@ class Scene:
     layout: str | None = None
 
     def describe(self, rng: Random) -> tuple[str, list[str]]:
-        """Another caption of the same scene, and the names that it mentions."""
+        """A new random caption of this scene, and the names that it mentions; see `pacl.scenes.captions.describe`."""
         return describe(rng, self.objects, self.names[: len(self.names) - len(self.objects)], self.layout)
 
 
@@ -73,23 +71,23 @@ def scene(
     pairs: str = "seen",
     n_objects: int | None = None,
 ) -> Scene:
-    """Scene number `index` of a split, a pure function of the arguments.
+    """Render a scene of a split. The same arguments give the same scene.
 
     Args:
-        split: "train", "val" or "test"; each has its own random stream.
-        index: from 0.
-        seed: of all scenes.
+        split: "train", "val" or "test"; scenes of different splits are different.
+        index: index of the scene, from 0.
+        seed: random seed of the split.
         size: side or (H, W) in pixels.
-        pairs: (colour, kind) pairs that may occur: "seen", "held_out" (val and test only) or "all".
-        n_objects: number of objects; None draws 1 to 4.
+        pairs: (colour, kind) pairs that may occur: "seen", "held_out" or "all"; for "train" only "seen".
+        n_objects: number of objects; None is a random number from 1 to 4.
 
     Raises:
-        ArgumentError: an unknown split or choice of pairs, or pairs that are not for training.
+        ArgumentError: an invalid ``split`` or ``pairs``.
     """
     if split not in SPLITS:
         raise ArgumentError("split", split, f"must be one of {', '.join(SPLITS)}")
     if split == "train" and pairs != "seen":
-        raise ArgumentError("pairs", pairs, "training scenes hold seen pairs only")
+        raise ArgumentError("pairs", pairs, "training scenes contain seen pairs only")
     return draw_scene(Random(f"{split}/{pairs}/{seed}/{index}"), size=size, pairs=pairs, n_objects=n_objects)
 
 
@@ -101,9 +99,17 @@ def draw_scene(
     n_objects: int | None = None,
     grounds: Sequence[str] = GROUNDS,
 ) -> Scene:
-    """Draw one scene with a random generator.
+    """Render a random scene.
 
-    As `scene`, but `pairs` may also be a sequence of (colour, kind) pairs, and `grounds` selects grounds.
+    Args:
+        rng: random generator, or its seed.
+        size: side or (H, W) in pixels.
+        pairs: (colour, kind) pairs that may occur: a key of `PAIRS`, or the pairs themselves.
+        n_objects: number of objects; None is a random number from 1 to 4.
+        grounds: grounds that may occur.
+
+    Raises:
+        ArgumentError: an unknown key ``pairs``.
     """
     if isinstance(pairs, str):
         if pairs not in PAIRS:
@@ -112,16 +118,22 @@ def draw_scene(
     rng = Random(rng) if isinstance(rng, int) else rng
     h, w = (size, size) if isinstance(size, int) else size
     while True:  # the first attempt nearly always succeeds
-        drawn = _attempt(rng, h, w, pairs, n_objects, grounds)
-        if drawn is not None:
-            return drawn
+        rendered = _attempt(rng, h, w, pairs, n_objects, grounds)
+        if rendered is not None:
+            return rendered
 
 
 def similar_scenes(block: int, count: int, *, size: int | tuple[int, int] = 64, seed: int = 0) -> list[Scene]:
-    """A block of training scenes that often share their colours and their ground.
+    """Render a block of training scenes that often have the same colours and the same ground.
 
-    They are hard negatives for contrastive training: random scenes are told apart by their colours, these by the kinds
-    of objects only.
+    They are hard negatives for contrastive training: random scenes can be distinguished by their colours, but these
+    scenes only by the kinds of their objects.
+
+    Args:
+        block: index of the block.
+        count: number of scenes.
+        size: side or (H, W) in pixels.
+        seed: random seed.
     """
     rng = Random(f"train/alike/{seed}/{block}")
     colours = COLOURS if rng.random() < 0.3 else rng.sample(COLOURS, rng.choice((1, 1, 2)))
@@ -133,11 +145,12 @@ def similar_scenes(block: int, count: int, *, size: int | tuple[int, int] = 64, 
 def _attempt(
     rng: Random, h: int, w: int, pairs: Sequence[tuple[str, str]], n_objects: int | None, choice: Sequence[str]
 ) -> Scene | None:
-    image, mask, grounds, split = draw_grounds(rng, h, w, choice)
+    """Render a scene, or return None if the objects found no place or hide too much of a ground."""
+    image, mask, grounds, layout = draw_grounds(rng, h, w, choice)
     wanted = n_objects or rng.choices((1, 2, 3, 4), (34, 33, 23, 10))[0]
     names = list(grounds)
     objects: list[SceneObject] = []
-    areas: list[int] = []  # of each object, with its hidden parts
+    areas: list[int] = []  # pixels of each object, including hidden parts
     for colour, kind in rng.sample(pairs, wanted):
         for _ in range(8):
             shape = place(rng, kind, h, w, SIZES if wanted < 3 else CROWDED_SIZES)
@@ -149,7 +162,7 @@ def _attempt(
         area, hidden = fits
         texture = TEXTURES[0] if rng.random() < 0.4 else rng.choice(TEXTURES[1:])
         i, j = min(max(int(shape.cy), 0), h - 1), min(max(int(shape.cx), 0), w - 1)
-        below = ground_at(mask, grounds, i, j, split)
+        below = ground_at(mask, grounds, i, j, layout)
         paint(rng, image, shape, colour, texture)
         mask[shape.top : shape.bottom, shape.left : shape.right][shape.cover >= 0.5] = len(names)
         unit = min(h, w)
@@ -162,12 +175,23 @@ def _attempt(
     if min(counts[: len(grounds)]) < MIN_GROUND * h * w:
         return None
     light(rng, image)
-    caption, phrases = describe(rng, objects, grounds, split)
-    return Scene(image, mask, names, caption, phrases, objects, split)
+    caption, phrases = describe(rng, objects, grounds, layout)
+    return Scene(image, mask, names, caption, phrases, objects, layout)
 
 
 def _fits(shape: Shape, mask: Image, areas: list[int], first: int) -> tuple[int, tuple[int, ...]] | None:
-    """(area, objects it covers) if all objects below it stay visible enough, else None."""
+    """Check whether all objects below a new one stay visible enough.
+
+    Args:
+        shape: the new object.
+        mask: mask of the scene before the object is drawn.
+        areas: areas of the objects so far, including hidden parts.
+        first: value of the first object in the mask.
+
+    Returns:
+        The area of the new object in pixels and the indices of the objects that it partly hides; None if it is outside
+        the image or hides too much.
+    """
     inside = shape.cover >= 0.5
     area = int(np.count_nonzero(inside))
     if area == 0:
@@ -189,12 +213,8 @@ class SceneDataset:
     """The scenes of a split as a map-style data set.
 
     Args:
-        split: "train", "val" or "test".
+        split, size, seed, pairs, n_objects: see `scene`.
         length: number of scenes.
-        size: side or (H, W) in pixels.
-        seed: of all scenes.
-        pairs: "seen", "held_out" or "all".
-        n_objects: number of objects in each scene; None draws 1 to 4.
     """
 
     def __init__(

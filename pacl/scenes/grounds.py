@@ -1,4 +1,4 @@
-"""The grounds of the procedural scenes: eight textures of any size; brightness and noise of the image."""
+"""The grounds of the procedural scenes, eight textures of any size, and the brightness and noise of images."""
 
 from __future__ import annotations
 
@@ -17,21 +17,32 @@ from pacl.scenes.polygons import fill, polygon
 Image = NDArray[np.uint8]
 Float = NDArray[np.floating[Any]]
 
-SIDE = 96.0  # units along the shorter side
+SIDE = 96.0  # the shorter side of an image in units, in which the lengths below are given
 
 
 def draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Image, Image, list[str], str | None]:
-    """The image before its objects, the mask, the names, and how two grounds are divided ("over", "beside", None)."""
+    """Render one or two random grounds.
+
+    Args:
+        rng: random generator.
+        h: height in pixels.
+        w: width in pixels.
+        choice: grounds that may occur.
+
+    Returns:
+        The image, uint8 [h, w, 3]; the mask with the index of the ground at each pixel, uint8 [h, w]; the names of the
+        grounds, the upper or left one first; "over" or "beside" for two grounds, None for a single one.
+    """
     first = rng.choice(choice)
     image = _crop(rng, first, h, w)
     mask = np.zeros((h, w), np.uint8)
     if rng.random() > 0.3 or len(choice) < 2:
         return image, mask, [first], None
     second = rng.choice([g for g in choice if g != first])
-    split = "over" if rng.random() < 0.7 else "beside"
+    layout = "over" if rng.random() < 0.7 else "beside"
     a, b = (rng.uniform(0.3, 0.7) for _ in range(2))
     b = a + (b - a) * 0.3  # a slight slope
-    if split == "over":  # the sky is above
+    if layout == "over":  # the sky is always the upper ground
         first, second, image = (second, first, _crop(rng, second, h, w)) if second == "sky" else (first, second, image)
         edge = polygon((0, a * h), (w, b * h), (w, h), (0, h))
     else:
@@ -39,22 +50,22 @@ def draw_grounds(rng: Random, h: int, w: int, choice: Sequence[str]) -> tuple[Im
     cover = fill([edge], (h, w))
     image = np.where(cover[..., None] >= 0.5, _crop(rng, second, h, w), image)
     mask[cover >= 0.5] = 1
-    return image, mask, [first, second], split
+    return image, mask, [first, second], layout
 
 
-def ground_at(mask: Image, grounds: list[str], i: int, j: int, split: str | None) -> str:
-    """The ground at pixel (i, j); behind objects, the one that prevails in its row or column."""
-    if split is None:
+def ground_at(mask: Image, grounds: list[str], i: int, j: int, layout: str | None) -> str:
+    """The ground at pixel (i, j), which objects may hide: the most frequent visible one in its row or column."""
+    if layout is None:
         return grounds[0]
-    line = mask[i, :] if split == "over" else mask[:, j]
-    seen = line[line < 2]
-    if seen.size == 0:
+    line = mask[i, :] if layout == "over" else mask[:, j]
+    visible = line[line < 2]
+    if visible.size == 0:
         return grounds[0]
-    return grounds[round(float(seen.mean()))]
+    return grounds[round(float(visible.mean()))]
 
 
 def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
-    """A random crop of the texture of a ground, mirrored and of changed brightness at random."""
+    """A random crop of the texture of a ground, uint8 [h, w, 3], randomly mirrored and with random brightness."""
     tile = _tile(ground, h, w)
     top, left = int(rng.random() * (h + 1)), int(rng.random() * (w + 1))
     window = tile[top : top + h, left : left + w]
@@ -64,7 +75,7 @@ def _crop(rng: Random, ground: str, h: int, w: int) -> Image:
 
 
 def light(rng: Random, image: Image) -> None:
-    """Change the brightness of an image and add noise, in place."""
+    """Randomly change the brightness of an image and add noise, in place."""
     noise = _noise_tile()
     h, w = image.shape[:2]
     side = noise.shape[0] // 2
@@ -92,14 +103,14 @@ def _tile(ground: str, h: int, w: int) -> Image:
 
 
 def _noise(rng: np.random.Generator, h: int, w: int, cell: float) -> Float:
-    """Smooth noise around 0 with a standard deviation of about 1 and blobs of `cell` pixels, [h, w, 1]."""
+    """Smooth noise with mean 0, a standard deviation of about 1 and blobs of ``cell`` pixels, [h, w, 1]."""
     rows, columns = max(int(h / cell) + 2, 2), max(int(w / cell) + 2, 2)
     coarse = rng.normal(size=(rows, columns)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC))[..., None]
 
 
 def _grid(h: int, w: int, unit: float) -> tuple[Float, Float]:
-    """x and y of the pixels in units, [1, w, 1] and [h, 1, 1]."""
+    """x and y of the pixel centres in units (see `SIDE`), [1, w, 1] and [h, 1, 1]."""
     return (np.arange(w)[None, :, None] + 0.5) / unit, (np.arange(h)[:, None, None] + 0.5) / unit
 
 

@@ -14,7 +14,7 @@ from pacl.scenes.captions import KINDS
 from pacl.scenes.grounds import Float, Image
 from pacl.scenes.polygons import Points, fill, polygon
 
-# The base colour, and the shade of stripes, dots and squares.
+# Colour -> RGB of the object, and RGB of its stripes, dots or squares.
 RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "red": ((225, 28, 36), (150, 10, 22)),
     "orange": ((252, 132, 16), (206, 92, 4)),
@@ -29,10 +29,21 @@ RGB: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 
 @dataclass
 class Shape:
-    """The outline of an object in an image; `cover` is the covered share of each pixel of its box, in [0, 1]."""
+    """The outline of an object in an image.
+
+    Attributes:
+        kind: one of `KINDS`.
+        size: side of the square around the unrotated outline, in pixels.
+        cx: centre of the square, in pixels from the left.
+        cy: centre of the square, in pixels from the top.
+        angle: rotation in radians.
+        top: first row of the bounding box.
+        left: first column of the bounding box.
+        cover: share of each pixel of the bounding box that the object covers, float32 [h, w] in [0, 1].
+    """
 
     kind: str
-    size: float  # px, the side of the square that the outline fills
+    size: float
     cx: float
     cy: float
     angle: float
@@ -50,7 +61,15 @@ class Shape:
 
 
 def place(rng: Random, kind: str, h: int, w: int, sizes: tuple[float, float]) -> Shape:
-    """A random position, size and slight rotation; at most about a tenth of the object is outside the image."""
+    """Place an object at random, slightly rotated, with at most about a tenth of it outside the image.
+
+    Args:
+        rng: random generator.
+        kind: one of `KINDS`.
+        h: height of the image in pixels.
+        w: width of the image in pixels.
+        sizes: range of sizes, as fractions of the shorter side of the image.
+    """
     size = max(rng.uniform(*sizes), rng.uniform(*sizes)) * min(h, w)  # large sizes are more frequent
     cx, cy = (rng.uniform(0.42 * size, side - 0.42 * size) for side in (w, h))
     angle = math.radians(rng.uniform(-15, 15))
@@ -67,7 +86,7 @@ def place(rng: Random, kind: str, h: int, w: int, sizes: tuple[float, float]) ->
 
 
 def paint(rng: Random, image: Image, shape: Shape, colour: str, texture: str) -> None:
-    """Fill a shape with its colour, the texture in a shade of it, and the light markings of its kind, in place."""
+    """Draw an object on an image, in place: its colour, its texture in a shade of it, and the markings of its kind."""
     h, w = shape.cover.shape
     light = rng.uniform(0.9, 1.08)
     base, shade = (np.array([c * light + rng.uniform(-8, 8) for c in rgb], np.float32) for rgb in RGB[colour])
@@ -86,7 +105,7 @@ def paint(rng: Random, image: Image, shape: Shape, colour: str, texture: str) ->
 
 
 def _ink(wave: Float, sharp: float) -> Float:
-    """Where a wave around 0 is positive, anti-aliased: [h, w, 1] in [0, 1]."""
+    """1 where a wave is positive, else 0, with anti-aliased edges: [h, w] -> [h, w, 1] in [0, 1]."""
     return np.clip(wave * max(sharp, 1.5) + 0.5, 0, 1)[..., None]
 
 
@@ -115,8 +134,8 @@ _TEXTURE_WAVES: dict[str, Callable[[Random, Float, Float], Float]] = {
 INK, INK_STRENGTH = 250.0, 0.85
 _F = 2 * math.pi * 5  # five repeats across an object
 
-# Markings that identify a kind in every patch of an object, such as the scales of a fish, so that a small tower learns
-# kinds and not outlines alone. Functions of the object's coordinates, with ink where they are positive.
+# Markings such as the scales of a fish, which identify the kind of an object in every patch, so that a small image
+# tower can recognise it without its outline. Functions of the object's coordinates, drawn where they are positive.
 _MARKINGS: dict[str, Callable[[Float, Float], Float]] = {
     "ball": lambda u, v: np.cos(_F * np.hypot(u, v)) - 0.4,  # rings
     "star": lambda u, v: np.cos(10 * np.arctan2(v - 0.03, u)) - 0.4,  # rays
@@ -136,7 +155,7 @@ def _box(left: float, top: float, right: float, bottom: float) -> Points:
 
 
 def _arc(x: float, y: float, a: float, b: float, start: float = 0, stop: float = 360, n: int = 40) -> Points:
-    """Part of an ellipse's outline, in degrees from the right, clockwise (y downwards)."""
+    """``n`` points on an ellipse around (x, y); angles in degrees, 0 is to the right, clockwise (y points down)."""
     t = np.radians(np.linspace(start, stop, n))
     return np.stack([x + a * np.cos(t), y + b * np.sin(t)], -1).astype(np.float32)
 
@@ -154,7 +173,7 @@ def _heart() -> Points:
     return np.stack([x / 33, (y - 2.5) / 33], -1).astype(np.float32)
 
 
-# Outlines, each a union of polygons, in the unit square around (0, 0), y downwards.
+# Outlines, each a union of polygons, in the unit square around (0, 0); y points down.
 SILHOUETTES: dict[str, list[Points]] = {
     "ball": [_arc(0, 0, 0.46, 0.46)],
     "star": [_star()],

@@ -19,13 +19,15 @@ Pair = tuple[Image, str]
 
 
 class SceneBlocks(Dataset[list[Pair]]):
-    """Blocks of `similar_scenes`. A block is drawn at its first use and kept; captions are new at every use.
+    """Blocks of `similar_scenes`, as lists of (image, caption).
+
+    Scenes are rendered once and then kept in memory; their captions are new each time.
 
     Args:
         blocks: number of blocks.
-        count: scenes in a block.
-        size: side of a scene in pixels.
-        seed: of scenes and captions.
+        count: scenes per block.
+        size: side of the scenes in pixels.
+        seed: random seed of scenes and captions.
     """
 
     def __init__(self, blocks: int, count: int, size: int, seed: int = 0) -> None:
@@ -44,7 +46,7 @@ class SceneBlocks(Dataset[list[Pair]]):
 
 
 def collate_blocks(blocks: list[list[Pair]]) -> dict[str, Any]:
-    """Batch of blocks: {"images": uint8 [B, 3, H, W], "texts": T captions, "positives": bool [B, T]}."""
+    """Make a batch of blocks: {"images": uint8 [B, 3, H, W], "texts": T captions, "positives": bool [B, T]}."""
     pairs = [pair for block in blocks for pair in block]
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
     texts, positives = pair_texts([[(text, ())] for _, text in pairs])
@@ -52,20 +54,20 @@ def collate_blocks(blocks: list[list[Pair]]) -> dict[str, Any]:
 
 
 def collate_scenes(scenes: list[Scene]) -> dict[str, Any]:
-    """Batch of scenes with their own captions, as `collate_blocks`."""
+    """Make a batch of scenes and their captions, with the keys of `collate_blocks`."""
     return collate_blocks([[(scene.image, scene.caption) for scene in scenes]])
 
 
 class ScenePretrainingData(L.LightningDataModule):
-    """Procedural scenes for training and validation.
+    """Procedural scenes for the pretraining of a CLIP, and for its validation.
 
     Args:
-        n_train: number of training scenes; they are kept in memory (16 kB each at 64 pixels).
-        n_val: number of validation scenes, which are not in blocks.
-        size: side in pixels.
-        batch_size: pairs in a batch of one process, a multiple of `block`.
-        block: similar training scenes per block (`similar_scenes`).
-        seed: of the scenes.
+        n_train: number of training scenes, which are kept in memory (16 kB each at 64 pixels).
+        n_val: number of validation scenes, which are not grouped into blocks.
+        size: side of the scenes in pixels.
+        batch_size: pairs per batch of one process, a multiple of ``block``.
+        block: number of similar training scenes per block, see `similar_scenes`.
+        seed: random seed.
     """
 
     vocabulary, contrast = SceneData.vocabulary, SceneData.contrast
@@ -85,7 +87,7 @@ class ScenePretrainingData(L.LightningDataModule):
         self.val = SceneDataset("val", n_val, size, seed)
 
     def train_dataloader(self) -> DataLoader[list[Pair]]:
-        # Not in the constructor: the command line would hide the error in one of its own.
+        # Checked here, since the command line would wrap an error of the constructor into one of its own.
         if self.block < 1 or self.batch_size % self.block:
             raise ArgumentError("batch_size", self.batch_size, f"must be a multiple of block, {self.block}")
         if self.batch_size > len(self.train) * self.block:

@@ -1,7 +1,11 @@
 """Background rules: which pixels belong to none of the labels.
 
-To add a rule: a spelling in `parse_background`, and what it does in `Background.rejects` (from the class
-probabilities of a pixel) or in `pacl.segmentation.scoring.patch_scores` (one more score that competes).
+To add a rule: its spelling in `SPELLINGS`, `parse_background` and, if it has a value, `Background.__str__`; a row in
+the table of `Background`; and what it does, in one of three places:
+
+- `Background.rejects`, if it follows from the class probabilities of a pixel;
+- `pacl.segmentation.scoring.patch_scores`, if it is one more score that competes with the labels;
+- `pacl.segmentation.query.make_query`, if texts compete with the labels.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pacl.data.masks import MaskFolder
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image, resize, save_image
-from pacl.metrics.metric import SegmentationScores
+from pacl.metrics.segmentation_metric import SegmentationScores
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
 from pacl.results.contact_sheet import Row, Tile, contact_sheet

@@ -20,7 +20,7 @@ from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
 from pacl.data.token_stamp import Stamp
 from pacl.errors import ArgumentError
-from pacl.models.backbone import load_backbone, weights_checksum
+from pacl.models.backbone import load_backbone
 from pacl.models.dual import (
     DualConfig,
     ProjectedImageTower,
@@ -29,6 +29,7 @@ from pacl.models.dual import (
     projection_head,
     save_dual,
 )
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.registry import split_name
 from pacl.training.contrastive import ContrastiveModule
 from pacl.training.optimizer import adamw

@@ -9,24 +9,24 @@ from pacl.metrics.segmentation import count_areas, scores
 SCORES = ("miou", "pixel_accuracy", "mean_accuracy")
 
 
-def measured(images: int, classes: int, right: float = 0.6, seed: int = 0) -> np.ndarray:
-    """Areas [I, 3, C] of noisy predictions; a picture holds a few of the classes."""
+def measured(images: int, classes: int, correct: float = 0.6, seed: int = 0) -> np.ndarray:
+    """Areas [I, 3, C] of noisy predictions; each image contains a few of the classes."""
     rng = np.random.default_rng(seed)
     areas = []
     for _ in range(images):
         target = rng.choice(rng.choice(classes, 3), (12, 10))
         areas.append(
-            count_areas(np.where(rng.random(target.shape) < right, target, rng.integers(classes)), target, classes)
+            count_areas(np.where(rng.random(target.shape) < correct, target, rng.integers(classes)), target, classes)
         )
     return np.stack(areas)
 
 
 def by_loops(areas: np.ndarray, draws: int, seed: int) -> list[dict[str, float]]:
-    """Each draw's scores, image by image and class by class, in Python's own whole numbers."""
+    """The scores of each bootstrap sample, computed with loops over images and classes in Python integers."""
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(draws):
-        ious, recalls, right, pixels = [], [], 0, 0
+        ious, recalls, correct, pixels = [], [], 0, 0
         chosen = rng.integers(len(areas), size=len(areas)).tolist()
         for c in range(areas.shape[2]):
             hits, predicted, true = (sum(int(areas[i, k, c]) for i in chosen) for k in range(3))
@@ -34,11 +34,11 @@ def by_loops(areas: np.ndarray, draws: int, seed: int) -> list[dict[str, float]]
                 ious.append(hits / union)
             if true:
                 recalls.append(hits / true)
-            right, pixels = right + hits, pixels + true
+            correct, pixels = correct + hits, pixels + true
         drawn.append(
             {
                 "miou": sum(ious) / len(ious),
-                "pixel_accuracy": right / pixels,
+                "pixel_accuracy": correct / pixels,
                 "mean_accuracy": sum(recalls) / len(recalls),
                 "classes": len(ious),
             }
@@ -53,11 +53,11 @@ def test_equals_a_direct_loop_across_chunks():
     for name in SCORES:
         values = sorted(draw[name] for draw in loops)
         assert found[name] == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12), name
-    assert len({draw["classes"] for draw in loops}) > 1  # draws lack some of the classes, which have no say in them
+    assert len({draw["classes"] for draw in loops}) > 1  # some samples lack a class, which then does not count
 
 
 def test_paired_equals_a_direct_loop_and_uses_the_same_draws():
-    a, b = measured(6, 5, right=0.7), measured(6, 5, right=0.6)
+    a, b = measured(6, 5, correct=0.7), measured(6, 5, correct=0.6)
     differences = [x["miou"] - y["miou"] for x, y in zip(by_loops(a, 90, 0), by_loops(b, 90, 0), strict=True)]
     assert paired_interval(a, b, draws=90) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-12)
     assert paired_interval(a, a) == (0, 0)
@@ -65,10 +65,10 @@ def test_paired_equals_a_direct_loop_and_uses_the_same_draws():
     assert (-high, -low) == pytest.approx(paired_interval(a, b, draws=90), abs=1e-12)
 
 
-def test_paired_is_narrower_than_the_two_intervals_suggest():
+def test_the_paired_interval_is_narrower_than_both_intervals_suggest():
     rng = np.random.default_rng(0)
     target = [np.where(rng.random((20, 20)) < 0.5, 1, 0) for _ in range(30)]
-    hard = rng.uniform(0, 0.5, 30)  # what makes a picture hard is hard for both
+    hard = rng.uniform(0, 0.5, 30)  # hard images are hard for both methods
     noise = [rng.random((20, 20)) for _ in range(30)]
     a, b = (
         np.stack(
@@ -83,33 +83,33 @@ def test_paired_is_narrower_than_the_two_intervals_suggest():
 
 
 @pytest.mark.parametrize("images", [1, 12])
-def test_no_variation_gives_no_width(images):
+def test_equal_images_give_an_interval_of_no_width(images):
     areas = measured(1, 6).repeat(images, axis=0)
     point = scores(areas.sum(0))
     for name, (low, high) in score_intervals(areas, draws=70).items():
         assert low == high == pytest.approx(float(point[name]), abs=1e-12)
 
 
-def test_holds_the_score_and_grows_with_the_level():
+def test_intervals_contain_the_score_and_grow_with_the_level():
     areas = measured(40, 6)
     wide, narrow = score_intervals(areas), score_intervals(areas, level=0.5)
     for name, point in scores(areas.sum(0)).items():
         assert wide[name][0] < narrow[name][0] < point < narrow[name][1] < wide[name][1]
 
 
-def test_covers_the_true_score_about_as_often_as_it_says():
+def test_intervals_contain_the_true_score_about_as_often_as_the_level():
     rng = np.random.default_rng(0)
     inside, trials = 0, 200
     for _ in range(trials):
-        right = rng.binomial(50, rng.beta(4, 4, size=60))  # of 50 pixels a picture; the expected accuracy is 0.5
+        correct = rng.binomial(50, rng.beta(4, 4, size=60))  # of 50 pixels per image; expected accuracy 0.5
         areas = np.zeros((60, 3, 1), np.int64)
-        areas[:, 0, 0], areas[:, 1, 0], areas[:, 2, 0] = right, right, 50
+        areas[:, 0, 0], areas[:, 1, 0], areas[:, 2, 0] = correct, correct, 50
         low, high = score_intervals(areas, draws=200)["pixel_accuracy"]
         inside += low <= 0.5 <= high
     assert 0.88 < inside / trials < 0.99
 
 
-def test_the_same_seed_gives_the_same_digits():
+def test_the_same_seed_gives_the_same_interval():
     areas = measured(9, 4)
     assert score_intervals(areas, seed=1) == score_intervals(areas, seed=1)
     assert score_intervals(areas, seed=1) != score_intervals(areas, seed=2)
@@ -120,7 +120,7 @@ def test_nothing_scored_is_nan():
     assert all(math.isnan(x) for pair in score_intervals(np.zeros((3, 3, 4), np.int64), 5).values() for x in pair)
 
 
-def test_what_cannot_be_is_an_error():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="0 images"):
         score_intervals(np.zeros((0, 3, 4), np.int64))
     with pytest.raises(ValueError, match="0 draws"):

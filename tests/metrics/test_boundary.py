@@ -17,7 +17,7 @@ def disc(height: int, width: int, y: float, x: float, radius: float) -> np.ndarr
 
 
 def noisy(seed: int, height: int, width: int, classes: int) -> np.ndarray:
-    """Blobs of all classes."""
+    """Random discs of all classes."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((height, width), np.int32)
     for _ in range(40):
@@ -28,20 +28,20 @@ def noisy(seed: int, height: int, width: int, classes: int) -> np.ndarray:
 
 
 def eroded_away(mask: np.ndarray, d: int) -> np.ndarray:
-    """The authors' words: frame the mask with zeros, erode d times by 3 x 3, and take what is gone."""
+    """The authors' definition: pad the mask with zeros, erode it d times by 3 x 3, and take the removed pixels."""
     return mask & ~ndimage.binary_erosion(np.pad(mask, d), SQUARE, iterations=d)[d:-d, d:-d]
 
 
 def test_hand_computed():
-    # 50 x 50: the diagonal is 70.7, so d = 1: every contour is one pixel wide, and the picture's edge is one.
+    # 50 x 50: the diagonal is 70.7, so d = 1: every contour is one pixel wide, and the image border is a contour.
     target = np.zeros((50, 50), np.int32)
     target[10:20, 10:20] = 1
     prediction = np.zeros_like(target)
     prediction[10:20, 11:21] = 1  # one pixel to the right
     rim, frame = 4 * 9, 4 * 49
-    around = 12 * 12 - 10 * 10  # of class 0, outside the square, corners included
-    # Of two rims one pixel apart, the rows at the top and bottom overlap by 9 of 10 pixels and the columns not at all;
-    # of the pixels around them likewise, by 11 of 12.
+    around = 12 * 12 - 10 * 10  # pixels of class 0 around the square, including corners
+    # The rims of both squares are shifted by one pixel. Their upper and lower rows have 9 of 10 pixels in common, their
+    # columns none; the rows of the pixels around them have 11 of 12 pixels in common.
     areas = boundary_areas(prediction, target, 3)
     assert areas[:, 1].tolist() == [2 * 9, rim, rim]
     assert areas[:, 0].tolist() == [frame + 2 * 11, frame + around, frame + around]
@@ -83,26 +83,26 @@ def test_ignored_pixels_make_no_contour():
     target = np.zeros((40, 60), np.int32)  # d = 1
     target[:, 30:] = 1
     target[10:20, 5:15] = -1  # inside class 0: no contour around it
-    target[25:30, 29] = -1  # in the contour's own column: it takes class 0's share away, and class 1's beside it
+    target[25:30, 29] = -1  # on the contour: removes 5 pixels of class 0 and 3 of class 1 beside them
     areas = boundary_areas(target.clip(0), target, 2)
-    edge = 2 * 30 + 2 * 40 - 2 - 2  # of each half: three sides of the picture and the contour
-    assert areas[2].tolist() == [edge - 5, edge - 3]  # 3: the pixels of class 1 that see no more than ignored ones
+    edge = 2 * 30 + 2 * 40 - 2 - 2  # of each half: three sides of the image and the contour
+    assert areas[2].tolist() == [edge - 5, edge - 3]  # 3: pixels of class 1 whose neighbours in class 0 are all ignored
     np.testing.assert_array_equal(areas[0], areas[1])
 
 
-def test_what_is_predicted_under_ignored_pixels_never_matters():
+def test_predictions_at_ignored_pixels_have_no_effect():
     prediction, target = noisy(3, 90, 70, 5), noisy(4, 90, 70, 5)
     target[disc(90, 70, 40, 30, 20)] = -1
     elsewhere = np.where(target == -1, noisy(5, 90, 70, 5), prediction)
     assert (elsewhere != prediction).any()
     np.testing.assert_array_equal(boundary_areas(prediction, target, 5), boundary_areas(elsewhere, target, 5))
-    right = np.where(target == -1, elsewhere, target)
-    hits, predicted, true = boundary_areas(right, target, 5)
+    correct = np.where(target == -1, elsewhere, target)
+    hits, predicted, true = boundary_areas(correct, target, 5)
     assert hits.sum() > 0
     assert hits.tolist() == predicted.tolist() == true.tolist()
 
 
-def test_a_wide_shift_costs_more_than_a_narrow_one_and_more_than_iou_does():
+def test_larger_shifts_have_lower_scores():
     target = disc(200, 200, 100, 100, 60).astype(np.int32)
     scores = [iou(boundary_areas(np.roll(target, shift, 1), target, 2))[1] for shift in (0, 2, 4, 8)]
     assert scores[0] == 1
@@ -111,10 +111,10 @@ def test_a_wide_shift_costs_more_than_a_narrow_one_and_more_than_iou_does():
     assert scores[-1] < 0.5  # its plain IoU is 0.84
 
 
-def test_all_ignored_counts_nothing():
+def test_areas_are_zero_if_all_pixels_are_ignored():
     assert boundary_areas(np.zeros((9, 9), int), np.full((9, 9), -1), 3).sum() == 0
 
 
-def test_maps_of_other_sizes_are_errors():
+def test_different_sizes_are_an_error():
     with pytest.raises(ValueError, match="differ"):
         boundary_areas(np.zeros((9, 8), int), np.zeros((8, 9), int), 3)

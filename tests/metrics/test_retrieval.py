@@ -13,11 +13,11 @@ from pacl.models.compatibility import compatibility
 
 
 def brute_force_ranks(scores: list[list[float]], positives: list[list[bool]]) -> list[int]:
-    """Sort every row, wrong items first among equals, and look where the first right one stands."""
+    """Rank of the first positive in each sorted row; of equal scores, negatives come first."""
     ranks = []
-    for row, right in zip(scores, positives, strict=True):
-        order = sorted(range(len(row)), key=lambda i: (-row[i], right[i]))
-        ranks += [place for place, i in enumerate(order, 1) if right[i]][:1]
+    for row, positive in zip(scores, positives, strict=True):
+        order = sorted(range(len(row)), key=lambda i: (-row[i], positive[i]))
+        ranks += [place for place, i in enumerate(order, 1) if positive[i]][:1]
     return ranks
 
 
@@ -33,7 +33,7 @@ def assert_same(found: Recalls, expected: Recalls) -> None:
 
 
 def random_case(images: int, texts: int, levels: int | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Scores with few levels have many ties; some rows and columns have no right item, some have several."""
+    """Random scores, with ties if there are few levels; rows and columns have no, one or several positives."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(images, texts, generator=generator)
     if levels:
@@ -56,7 +56,7 @@ def test_equals_a_brute_force_count(size, levels, monkeypatch):
 
 
 def test_hand_computed():
-    """Two pictures with two captions each; ranks 1 and 2 for the pictures, 1, 2, 2, 1 for the captions."""
+    """Two images with two captions each; the images have ranks 1 and 2, the captions 1, 2, 2 and 1."""
     scores = torch.tensor([[0.9, 0.2, 0.4, 0.1], [0.3, 0.8, 0.3, 0.5]])
     positives = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1]], dtype=torch.bool)
     found = recalls(scores, positives, ks=(1, 2))
@@ -66,7 +66,7 @@ def test_hand_computed():
     assert found.mean == 0.75
 
 
-def test_any_caption_of_an_image_counts_and_its_others_do_not_stand_in_the_way():
+def test_any_caption_of_an_image_counts_and_other_positives_do_not_lower_its_rank():
     scores = torch.tensor([[5.0, 4, 3, 2, 1, 0]])
     positives = torch.tensor([[0, 1, 1, 1, 1, 1]], dtype=torch.bool)
     assert recalls(scores, positives, ks=(1, 2)).image_to_text == {1: 0.0, 2: 1.0}
@@ -78,29 +78,29 @@ def test_one_text_of_several_images():
     positives = torch.tensor([[False], [True], [True]])
     found = recalls(scores, positives, ks=(1, 2))
     assert found.text_to_image == {1: 0.0, 2: 1.0}
-    assert found.image_to_text == {1: 1.0, 2: 1.0}  # the picture without a text is no query
+    assert found.image_to_text == {1: 1.0, 2: 1.0}  # the image without a text is not a query
 
 
-def test_a_perfect_ranking_is_one_and_its_opposite_is_not():
+def test_a_perfect_and_a_reversed_ranking():
     scores = torch.eye(30)
-    right = torch.eye(30, dtype=torch.bool)
-    assert recalls(scores, right).mean == 1
-    worst = recalls(-scores, right)
+    positive = torch.eye(30, dtype=torch.bool)
+    assert recalls(scores, positive).mean == 1
+    worst = recalls(-scores, positive)
     assert worst.mean == 0
     assert worst.image_to_text_rank == worst.text_to_image_rank == 30
 
 
-def test_ties_do_not_flatter():
+def test_ties_do_not_improve_the_result():
     positives = torch.eye(50, dtype=torch.bool)
     constant = recalls(torch.zeros(50, 50), positives)
     assert constant.mean == 0
     assert constant.text_to_image_rank == 50
     scores = torch.zeros(50, 50)
-    scores[0, :2] = 1  # picture 0 likes its own text as much as one wrong one
+    scores[0, :2] = 1  # image 0 has the same score with its own text and with one negative
     assert recalls(scores, positives, ks=(1, 2)).image_to_text == {1: 0.0, 2: 1 / 50}
 
 
-def test_equal_right_items_are_not_each_others_rivals():
+def test_ties_between_positives_do_not_count():
     scores = torch.tensor([[1.0, 1.0, 0.0]])
     assert recalls(scores, torch.tensor([[True, True, False]]), ks=(1,)).image_to_text == {1: 1.0}
 
@@ -133,7 +133,7 @@ def test_scores_that_are_not_finite_are_refused(value):
         (torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool), (1,), "positives"),
     ],
 )
-def test_what_makes_no_sense_is_refused(scores, positives, ks, message):
+def test_invalid_arguments(scores, positives, ks, message):
     with pytest.raises(ValueError, match=message):
         recalls(scores, positives, ks)
 
@@ -147,7 +147,7 @@ def vectors(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1, math.inf, torch.tensor(0.3, requires_grad=True)])
 @pytest.mark.parametrize("cosine", [True, False])
-def test_gallery_is_phi_whatever_the_batch(temperature, cosine):
+def test_all_pairs_equal_phi_for_any_batch(temperature, cosine):
     patches, texts = vectors(11, 7, 16), vectors(5, 16, seed=1)
     expected = compatibility(patches, texts, temperature=temperature, cosine=cosine, impl="reference").detach()
     for batch in (1, 4, 11, 100):
@@ -157,21 +157,21 @@ def test_gallery_is_phi_whatever_the_batch(temperature, cosine):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_gallery_of_stored_patches_is_float32(dtype):
+def test_all_pairs_of_patches_in_other_dtypes_are_float32(dtype):
     patches, texts = vectors(5, 7, 16).to(dtype), vectors(6, 16, seed=1)
     phi = score_all_pairs(patches, texts, temperature=0.1, batch=2, device="cpu")
     assert phi.dtype == torch.float32
     torch.testing.assert_close(phi, compatibility(patches.float(), texts, temperature=0.1))
 
 
-def test_gallery_reads_mapped_patches(tmp_path: Path):
+def test_all_pairs_of_memory_mapped_patches(tmp_path: Path):
     patches, texts = vectors(9, 7, 16).half(), vectors(6, 16, seed=1)
     (tmp_path / "patches").write_bytes(patches.numpy().tobytes())
     mapped = torch.from_file(str(tmp_path / "patches"), size=patches.numel(), dtype=torch.half).view_as(patches)
     torch.testing.assert_close(score_all_pairs(mapped, texts, batch=2), score_all_pairs(patches, texts, batch=9))
 
 
-def test_gallery_never_asks_for_more_than_a_batch(monkeypatch):
+def test_all_pairs_are_computed_in_batches(monkeypatch):
     seen = []
 
     def spy(patches: Tensor, texts: Tensor, **settings: object) -> Tensor:
@@ -183,8 +183,8 @@ def test_gallery_never_asks_for_more_than_a_batch(monkeypatch):
     assert seen == [4, 4, 2]
 
 
-def test_gallery_and_recalls_find_planted_pairs():
-    """Each text is one patch of its image: a sharp softmax finds it, mean pooling over many patches does worse."""
+def test_a_low_temperature_finds_texts_that_match_one_patch():
+    """Each text equals one patch of its image: a low temperature finds it, mean pooling finds fewer."""
     patches = vectors(40, 50, 8)
     texts, positives = patches[:, 3], torch.eye(40, dtype=torch.bool)
     sharp = recalls(score_all_pairs(patches, texts, temperature=0.01), positives)
@@ -193,19 +193,19 @@ def test_gallery_and_recalls_find_planted_pairs():
     assert flat.mean < 0.7 * sharp.mean
 
 
-def test_gallery_needs_a_batch():
+def test_an_invalid_batch():
     with pytest.raises(ValueError, match="batch 0"):
         score_all_pairs(vectors(2, 3, 4), vectors(2, 4), batch=0)
 
 
-# ---------------------------------------------------------------- a first stage
+# ---------------------------------------------------------------- two stages
 
 
 @pytest.mark.parametrize("cosine", [True, False])
 def test_score_pairs_is_phi(cosine):
     patches, texts = vectors(6, 7, 16), vectors(9, 16, seed=1)
     phi = compatibility(patches, texts, temperature=0.1, cosine=cosine)
-    pairs = torch.tensor([[5, 0], [0, 8], [5, 3], [2, 2], [0, 8], [3, 1]])  # image 1 and 4 in none, one pair twice
+    pairs = torch.tensor([[5, 0], [0, 8], [5, 3], [2, 2], [0, 8], [3, 1]])  # not sorted, one pair twice
     found = score_pairs(patches.half(), texts, pairs, temperature=0.1, cosine=cosine)
     torch.testing.assert_close(found, phi[pairs[:, 0], pairs[:, 1]], atol=2e-3, rtol=0)
     torch.testing.assert_close(
@@ -215,11 +215,11 @@ def test_score_pairs_is_phi(cosine):
 
 
 def brute_force_reranked(scores: Tensor, phi: Tensor, positives: Tensor, first: int) -> Recalls:
-    """Sort each way by (is a candidate, phi or the cheap score) and look where the first right item stands."""
+    """Ranks of the first positives after sorting the candidates by phi and all other items by the cheap score."""
     ways = []
-    for cheap, dear, right in ((scores, phi, positives), (scores.T, phi.T, positives.T)):
+    for cheap, dear, positive in ((scores, phi, positives), (scores.T, phi.T, positives.T)):
         ranks = []
-        for a, b, r in zip(cheap.tolist(), dear.tolist(), right.tolist(), strict=True):
+        for a, b, r in zip(cheap.tolist(), dear.tolist(), positive.tolist(), strict=True):
             order = sorted(range(len(a)), key=lambda i: -a[i])
             order = sorted(order[:first], key=lambda i: -b[i]) + order[first:]
             ranks += [place for place, i in enumerate(order, 1) if r[i]][:1]
@@ -248,9 +248,9 @@ def test_with_all_candidates_reranking_is_phi():
 
 
 def test_reranking_hand_computed():
-    """One patch a picture, so phi is its cosine with the text. Of two candidates phi puts the second one first."""
-    patches = torch.eye(3)[:, None]  # pictures 0, 1, 2 are the axes
-    texts = torch.eye(3)[[1, 0, 2]]  # text 0 is picture 1's axis, text 1 picture 0's
+    """One patch per image, so phi is its cosine with the text. Of two candidates phi ranks the second one first."""
+    patches = torch.eye(3)[:, None]  # the patches of images 0, 1, 2 are unit vectors
+    texts = torch.eye(3)[[1, 0, 2]]  # text 0 equals the patch of image 1, text 1 that of image 0
     scores = torch.tensor([[0.9, 0.8, 0.1], [0.8, 0.9, 0.1], [0.9, 0.8, 0.1]])
     positives = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.bool)
     assert recalls(scores, positives, ks=(1, 2)).image_to_text == {1: 0, 2: pytest.approx(2 / 3)}
@@ -259,7 +259,7 @@ def test_reranking_hand_computed():
         1: pytest.approx(2 / 3),
         2: pytest.approx(2 / 3),
         3: 1,
-    }  # picture 2's is no candidate
+    }  # the text of image 2 is not a candidate
     assert found.image_to_text_rank == 1
 
 
@@ -277,7 +277,7 @@ def test_reranking_computes_few_pairs(monkeypatch):
     assert sum(pairs_seen) == 4 * (40 + 60)
 
 
-def test_reranking_refuses_patches_that_are_not_finite():
+def test_reranking_patches_that_are_not_finite_is_an_error():
     scores, positives = random_case(4, 6, None, 0)
     patches = vectors(4, 3, 8)
     patches[2, 1, 0] = math.nan
@@ -285,7 +285,7 @@ def test_reranking_refuses_patches_that_are_not_finite():
         reranked_recalls(scores, positives, patches, vectors(6, 8, seed=1), 6)
 
 
-@pytest.mark.parametrize(("first", "shape", "message"), [(0, (2, 3), "first 0"), (1, (3, 2), "positives")])
-def test_reranking_of_what_makes_no_sense_is_refused(first, shape, message):
+@pytest.mark.parametrize(("first", "shape", "message"), [(0, (2, 3), "candidates 0"), (1, (3, 2), "positives")])
+def test_reranking_with_invalid_arguments(first, shape, message):
     with pytest.raises(ValueError, match=message):
         reranked_recalls(torch.zeros(2, 3), torch.ones(shape, dtype=torch.bool), vectors(2, 3, 4), vectors(3, 4), first)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from pacl.metrics.metric import SegmentationScores
 from pacl.metrics.segmentation import areas_of_confusion, class_accuracy, confusion_matrix, count_areas, iou, scores
+from pacl.metrics.segmentation_metric import SegmentationScores
 
 TARGET = np.array([[0, 0, 0, 1], [1, 1, 2, -1]])
 PREDICTION = np.array([[0, 0, 1, 1], [1, 0, 3, 3]])

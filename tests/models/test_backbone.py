@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.backbone import Backbone, load_backbone, weights_checksum
+from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
 from pacl.models.text_cache import TextCache
 from pacl.models.towers import hub
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.dense import VARIANTS
 from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.models.towers.open_clip_loading import bundled_folder

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.backbone import Backbone, load_backbone, weights_checksum
+from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.dual import (
     CONFIG,
     WEIGHTS,
@@ -28,6 +28,7 @@ from pacl.models.dual import (
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers import hub
+from pacl.models.towers.base import weights_checksum
 from tests.tiny import fill_hub_cache, phi, save_tiny_clip, trained_head
 
 D, SIZE = 12, 32

@@ -1,4 +1,4 @@
-"""Captions name what is there, in words of the vocabulary, and never a held-out pair in training."""
+"""Captions are true, use only words of the vocabulary, and never mention a held-out pair in training."""
 
 import itertools
 import re
@@ -29,12 +29,12 @@ def words(text: str) -> list[str]:
 
 
 def named(caption: str) -> set[str]:
-    """Every "<colour> <kind>" that a reader finds in a caption."""
+    """All "<colour> <kind>" in a caption."""
     found = words(caption)
     return {object_name(c, k) for c, k in itertools.pairwise(found) if c in COLOURS and k in KINDS}
 
 
-def test_held_out_pairs_are_a_diagonal() -> None:
+def test_held_out_pairs_cover_all_kinds_and_colours() -> None:
     assert len(HELD_OUT) == 10
     assert {kind for _, kind in HELD_OUT} == set(KINDS)
     assert {colour for colour, _ in HELD_OUT} == set(COLOURS)
@@ -47,7 +47,7 @@ def test_articles() -> None:
     assert object_name("orange", "boat") == "an orange boat"
 
 
-def test_phrases_are_what_the_caption_names(scenes: list[Scene]) -> None:
+def test_phrases_are_the_names_in_the_caption(scenes: list[Scene]) -> None:
     for scene in scenes:
         assert set(scene.phrases) <= set(scene.names), scene.caption
         assert named(scene.caption) == {p for p in scene.phrases if p not in GROUNDS}, scene.caption
@@ -55,14 +55,14 @@ def test_phrases_are_what_the_caption_names(scenes: list[Scene]) -> None:
         assert len(set(scene.phrases)) == len(scene.phrases)
 
 
-def test_training_never_names_a_held_out_pair(scenes: list[Scene]) -> None:
+def test_training_captions_never_mention_a_held_out_pair(scenes: list[Scene]) -> None:
     for scene in scenes:
         assert not named(scene.caption) & set(HELD_OUT_NAMES), scene.caption
     held_out = SceneDataset("test", 50, size=32, pairs="held_out")
     assert set().union(*(named(scene.caption) for scene in held_out)) <= set(HELD_OUT_NAMES)
 
 
-def test_vocabulary_holds_every_word_and_no_other(scenes: list[Scene]) -> None:
+def test_the_vocabulary_is_exactly_the_words_of_captions(scenes: list[Scene]) -> None:
     from random import Random
 
     rng = Random(0)
@@ -70,8 +70,8 @@ def test_vocabulary_holds_every_word_and_no_other(scenes: list[Scene]) -> None:
     assert said == set(VOCABULARY)
 
 
-def test_relations_hold(scenes: list[Scene]) -> None:
-    """ "a red star left of a blue boat": the star is further left; "in front of": drawn later, over it."""
+def test_spatial_relations_are_true(scenes: list[Scene]) -> None:
+    """After "left of" the second object is further right; after "in front of" it was rendered earlier."""
     pattern = re.compile(r"(\w+ \w+) (left of|right of|in front of|behind) (?:an?|the) (.*)")
     checked = 0
     for scene in scenes:

@@ -26,7 +26,7 @@ def test_scenes_are_images_with_captions():
     assert len({caption for caption, _ in pairs(captions=9).descriptions(0)}) > 1
 
 
-def test_captions_depend_on_the_scene_alone():
+def test_captions_depend_only_on_the_scene():
     forward, backward = pairs(), pairs()
     there = [forward.descriptions(i) for i in range(6)]
     for i in reversed(range(6)):
@@ -48,9 +48,9 @@ def module(**settings):
     return data
 
 
-def test_batches_are_of_the_scenes_and_their_captions():
+def test_batches_contain_scenes_and_their_captions():
     batches = list(module().train_dataloader())
-    assert len(batches) == 2  # the incomplete last one is left out
+    assert len(batches) == 2  # the incomplete last batch is dropped
     source = pairs(9, 5)
     numbers = {source.image(i).tobytes(): i for i in range(9)}
     for batch in batches:
@@ -70,7 +70,7 @@ def test_settings_reach_the_scenes():
     assert not module().validates
 
 
-def test_the_run_s_seed_decides_the_order():
+def test_the_order_depends_on_the_seed_of_the_run():
     def texts(seed):
         torch.manual_seed(seed)
         return [batch["texts"] for batch in module(nouns=True).train_dataloader()]
@@ -78,7 +78,7 @@ def test_the_run_s_seed_decides_the_order():
     assert texts(1) == texts(1) != texts(2)
 
 
-def test_captions_are_counted_from_one():
+def test_there_must_be_a_caption():
     with pytest.raises(ArgumentError) as error:
         module(captions=0).train_dataloader()
     assert error.value.argument == "captions"
@@ -91,6 +91,6 @@ def test_captions_are_counted_from_one():
         ({"nouns": True, "templates": "no-such"}, "no-such"),
     ],
 )
-def test_settings_that_make_no_sense(settings, message):
+def test_invalid_settings(settings, message):
     with pytest.raises(UserError, match=message):
         module(**settings).train_dataloader()

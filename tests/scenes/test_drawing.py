@@ -1,4 +1,4 @@
-"""Scenes are the same whenever drawn, and their masks and names say what is drawn where."""
+"""Scenes are reproducible, and their masks and names match their images."""
 
 import time
 
@@ -18,7 +18,7 @@ from pacl.scenes.drawing import (
 from pacl.scenes.objects import RGB, SILHOUETTES
 
 
-def test_a_scene_is_a_function_of_its_arguments() -> None:
+def test_a_scene_depends_only_on_its_arguments() -> None:
     first, later = scene("test", 7), [scene("test", i) for i in (3, 9, 7)][-1]
     np.testing.assert_array_equal(first.image, later.image)
     np.testing.assert_array_equal(first.mask, later.mask)
@@ -26,7 +26,7 @@ def test_a_scene_is_a_function_of_its_arguments() -> None:
 
 
 @pytest.mark.parametrize("other", [{"split": "val"}, {"index": 8}, {"seed": 1}, {"pairs": "held_out"}])
-def test_other_arguments_another_scene(other: dict) -> None:
+def test_other_arguments_give_another_scene(other: dict) -> None:
     arguments: dict = {"split": "test", "index": 7, "seed": 0, "pairs": "seen"}
     assert not np.array_equal(scene(**arguments).image, scene(**arguments | other).image)
 
@@ -59,20 +59,20 @@ def test_names_and_mask_agree() -> None:
         assert [obj.name for obj in drawn.objects] == drawn.names[grounds:]
 
 
-def test_nothing_is_hidden_for_the_most_part() -> None:
-    """Seen again without what was drawn over it, at most MIN_VISIBLE's complement of an object is gone."""
+def test_every_object_stays_visible() -> None:
+    """At least MIN_VISIBLE of the area of each object is visible."""
     visible = []
     for drawn in SceneDataset("train", 300, size=96):
         for i, obj in enumerate(drawn.objects):
             seen = np.count_nonzero(drawn.mask == len(drawn.names) - len(drawn.objects) + i)
             visible.append(seen / (obj.size * 96) ** 2)
-    # The slimmest outline, the moon's, fills about 0.24 of its square; the edge of the image may cut off a tenth.
+    # The smallest outline, the moon, fills about 0.24 of its square; a tenth of it may be outside the image.
     assert min(visible) > MIN_VISIBLE * 0.24 * 0.85
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-def test_the_mask_lies_on_the_colour(colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside its mask an object (without its markings) has its colour or its shade, and around it nothing has."""
+def test_the_mask_matches_the_colour(colour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its markings, an object has its colour or shade inside its mask, and no pixel around it has."""
     from random import Random
 
     import cv2
@@ -91,12 +91,12 @@ def test_the_mask_lies_on_the_colour(colour: str, monkeypatch: pytest.MonkeyPatc
         pixels = drawn.image.astype(float)
         t = np.clip(((pixels - base) @ (shade - base)) / ((shade - base) @ (shade - base)), 0, 1)
         distance = np.linalg.norm(pixels - (base + t[..., None] * (shade - base)), axis=-1)
-        assert np.median(distance[inside]) < 75  # lighting is up to a fifth darker
+        assert np.median(distance[inside]) < 75  # lighting makes colours up to a fifth darker
         assert np.median(distance[inside]) < 0.7 * np.median(distance[around])
     assert found >= 2
 
 
-def test_the_first_splits_hold_seen_pairs_only() -> None:
+def test_scenes_contain_only_the_requested_pairs() -> None:
     for split in ("train", "val", "test"):
         for drawn in SceneDataset(split, 100, size=32):
             assert {(t.colour, t.kind) for t in drawn.objects} <= set(SEEN_PAIRS)
@@ -143,7 +143,7 @@ def test_similar_scenes() -> None:
     )
 
 
-def test_data_set_ends() -> None:
+def test_the_data_set_has_an_end() -> None:
     data = SceneDataset("val", 3, size=24)
     assert len(list(data)) == len(data) == 3
     with pytest.raises(IndexError):
@@ -155,4 +155,4 @@ def test_drawing_is_fast() -> None:
     start = time.process_time()
     for i in range(100):
         scene("train", i)
-    assert (time.process_time() - start) / 100 < 0.01  # seconds a scene; about 0.0007 on an idle core
+    assert (time.process_time() - start) / 100 < 0.01  # seconds per scene; about 0.0007 on an idle core

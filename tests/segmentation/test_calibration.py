@@ -182,7 +182,7 @@ def test_files_that_do_not_go_together_are_one_line(clip: Backbone, tmp_path: Pa
     model = trained_head(clip)
     model.save_pretrained(tmp_path)
     (tmp_path / CONFIG).write_text(dataclasses.replace(model.config, presence=0.3).to_json())
-    with pytest.raises(UserError, match="do not fit its configuration"):
+    with pytest.raises(UserError, match="do not match its configuration"):
         PACL.from_pretrained(tmp_path, clip=clip)
 
 

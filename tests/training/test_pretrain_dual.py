@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader
 
 from pacl.data.crop import SquareCrop
 from pacl.errors import ArgumentError, UserError
-from pacl.models.backbone import load_backbone, weights_checksum
+from pacl.models.backbone import load_backbone
 from pacl.models.dual import WEIGHTS
+from pacl.models.towers.base import weights_checksum
 from pacl.training.loss import contrastive_loss
 from pacl.training.pretrain_dual import DualEncoderModule
 from tests.tiny import save_tiny_clip

@@ -1,7 +1,7 @@
-"""Model weights from Python packages, which can be installed where no model hub can be reached.
+"""Model weights from Python packages, which can be installed even if no model hub can be reached.
 
-The code of these packages is never imported: their weight file is located in the installed package, verified by its
-SHA-256 and loaded without unpickling code.
+The code of these packages is never imported: only their weight file is used. Its SHA-256 is verified, and it is loaded
+without executing pickled code.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Package:
         return path if path.is_file() else None
 
     def damaged(self, name: str) -> UserError:
-        """The error for weights that are not the expected ones; ``name`` is the model's."""
+        """The error for a file with another SHA-256 than expected; ``name`` is the name of the model."""
         return ArgumentError(
             "model",
             name,

@@ -1,4 +1,4 @@
-"""ProxyCLIP: CLIP's values, weighted by the patch similarities of another image tower (Lan et al., ECCV 2024).
+"""ProxyCLIP: attention over CLIP's values with weights from another image tower (Lan et al., ECCV 2024).
 
 CLIP recognises objects; a self-supervised ViT such as DINO separates them from each other. The last block of CLIP is
 replaced by attention whose weights come from that second tower, the proxy. Nothing is trained.
@@ -20,7 +20,7 @@ from pacl.models.towers.grid import PatchGrid, upsample
 from pacl.models.towers.open_clip_towers import ViTTower
 
 BETA = 1.2  # cosines below this multiple of their mean are masked (the published default)
-GAMMA = 3.0  # inverse temperature of the remaining ones (the published default)
+GAMMA = 3.0  # inverse temperature of the softmax over the other cosines (the published default)
 SCORES = 2**24  # attention weights computed at once; bounds the memory on large images
 
 

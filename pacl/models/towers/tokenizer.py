@@ -1,4 +1,4 @@
-"""A tokenizer for text towers that have only the token embeddings they were trained on."""
+"""A tokenizer for text towers from which all token embeddings were removed that do not occur in their training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions made of ImageNet's class names: what is written, and what is refused."""
+"""Captions from ImageNet's class names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CRANE_BIRD, CRANE_MACHINE, TENCH = "n02012849", "n03126707", "n01440764"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three classes, named in both ways, in subfolders too; what is no picture does not count."""
+    """Images of three classes with both kinds of names, some in subfolders, and a file that is not an image."""
     root = tmp_path / "photos"
     for name in (f"{TENCH}_tench.JPEG", f"{CRANE_BIRD}_10026.png", f"val/b/{CRANE_MACHINE}_1_2.jpg"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,11 +49,11 @@ def test_an_image_has_its_class_name_and_definition(folder: Path, tmp_path: Path
     images = [f"{TENCH}_tench.JPEG", f"{CRANE_BIRD}_10026.png", f"val/b/{CRANE_MACHINE}_1_2.jpg"]
     assert [image for image, _ in rows] == [image for image in images for _ in range(2)]
     captions = [caption for _, caption in rows]
-    # The first of its names alone, and the definition without them.
+    # Only the first of the class's names, and the definition without the names.
     assert captions[0] == "a photo of a tench."
     assert captions[1].startswith("tench, freshwater dace-like game fish")
     assert "Tinca" not in captions[1]
-    # Two classes of one name are told apart by what they are.
+    # Two classes with the same name have different definitions.
     assert captions[2] == captions[4] == "a photo of a crane."
     assert captions[3].startswith("crane, ")
     assert "wading bird" in captions[3]
@@ -79,7 +79,7 @@ def test_a_second_run_replaces_the_table(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tench.jpg", f"{TENCH}.jpg", "n00000000_1.jpg", f"x{TENCH}_1.jpg"])
-def test_an_image_without_a_class_is_named_and_nothing_is_written(folder: Path, tmp_path: Path, name: str) -> None:
+def test_an_image_without_a_class_is_an_error_and_nothing_is_written(folder: Path, tmp_path: Path, name: str) -> None:
     Image.new("RGB", (8, 8)).save(folder / "val" / name)
     with pytest.raises(UserError, match=name):
         class_captions.main([str(folder), "--out", str(tmp_path / "t.csv")])

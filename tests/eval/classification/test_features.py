@@ -1,4 +1,4 @@
-"""What the features are, that they are kept, and that what is kept is used for the same pictures and model only."""
+"""Features and their cache, which is used for the same images and the same model only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model(tiny_clip: str) -> PACL:
         return trained_head(load_backbone(tiny_clip)).eval()
 
 
-def test_batches_are_clips_own_squares_in_order(photos, model):
+def test_batches_are_preprocessed_as_for_clip_and_in_order(photos, model):
     from open_clip import image_transform
 
     found = list(load_batches(open_image_set("custom", photos), model, Loading(4, 0)))
@@ -67,7 +67,7 @@ def test_workers_change_nothing(photos, model):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_picture_is_named_in_one_line(photos, model, workers):
+def test_a_broken_image_is_an_error(photos, model, workers):
     (photos / "dog/1.png").write_bytes(b"not a picture")
     with pytest.raises(UserError) as told:
         list(load_batches(open_image_set("custom", photos), model, Loading(4, workers)))
@@ -75,7 +75,7 @@ def test_a_broken_picture_is_named_in_one_line(photos, model, workers):
     assert "\n" not in str(told.value)
 
 
-def test_embeddings_are_the_models_own(photos, model):
+def test_embeddings_equal_those_of_the_model(photos, model):
     squares, _ = next(load_batches(open_image_set("custom", photos), model, Loading(6, 0)))
     pooled, patches = embed(model, squares)
     assert torch.allclose(pooled, model.clip.encode_image(squares), atol=1e-5)
@@ -94,7 +94,7 @@ def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
     assert torch.allclose(projected, model.clip.encode_image(squares), atol=1e-5)
     patches, _ = model.encode_image(squares)
     assert torch.allclose(found["patches"], F.normalize(patches.mean(1), dim=-1), atol=1e-5)
-    assert not model.clip.image.visual.ln_post._forward_hooks  # nothing stays behind
+    assert not model.clip.image.visual.ln_post._forward_hooks  # the hook was removed
 
 
 def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, monkeypatch):
@@ -110,13 +110,13 @@ def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, mon
 
 def test_preprocessing_is_that_of_the_clip(model):
     wide = Image.new("RGB", (64, 32))
-    wide.paste((255, 255, 255), (0, 0, 8, 32))  # at the left end, which a centre crop cuts off
+    wide.paste((255, 255, 255), (0, 0, 8, 32))  # at the left end, outside the centre crop
     assert preprocessing(model)(wide).max() < 0
     model.clip.preprocessing["resize_mode"] = "squash"
     assert preprocessing(model)(wide).max() > 0
 
 
-def test_features_are_kept_for_the_same_pictures_and_weights_only(photos, model, tiny_clip, tmp_path, monkeypatch):
+def test_features_are_cached_per_images_and_weights(photos, model, tiny_clip, tmp_path, monkeypatch):
     images = open_image_set("custom", photos)
     folder = tmp_path / "kept"
     first = cached_features(model, images, folder, LOADING)
@@ -130,7 +130,7 @@ def test_features_are_kept_for_the_same_pictures_and_weights_only(photos, model,
     assert all(torch.equal(first[kind], second[kind]) for kind in first)
 
     cached_features(load_model(tiny_clip), images, folder, LOADING)  # another head
-    cached_features(model, images.subset(np.arange(3)), folder, LOADING)  # other pictures
+    cached_features(model, images.subset(np.arange(3)), folder, LOADING)  # other images
     cached_features(model, images, folder, Loading(4, 0, "bf16"))
     assert len(passed) == 3
     assert len(list(folder.iterdir())) == 4

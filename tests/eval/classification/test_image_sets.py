@@ -1,4 +1,4 @@
-"""Every data set in its official layout, in miniature; what is missing is named with where it belongs."""
+"""Every data set can be read in its official layout (with few images), and missing files are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from eval.classification.image_sets import IMAGE_BENCHMARKS, draw_split, open_image_set
+from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set, random_split
 from eval.classification.names import class_keys, class_prompts, synsets
 from pacl.errors import UserError
 from pacl.prompts import fill, get_templates
@@ -31,7 +31,7 @@ def classes_of(images) -> list[str]:
     return [images.prompts[label][0] for label in images.labels]
 
 
-# --- ImageNet and its kin -------------------------------------------------------------------------
+# --- ImageNet and variants -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("folder", ["val", "imagenet/val", "."])
@@ -53,20 +53,20 @@ def test_imagenet_in_one_folder_of_files_named_by_synset(tmp_path, pattern):
 
 def test_unsorted_imagenet_is_refused(tmp_path):
     save(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(UserError, match="does not name its class"):
+    with pytest.raises(UserError, match="does not contain its class"):
         open_image_set("imagenet", tmp_path)
 
 
-def test_the_measured_folder_is_never_taken_for_training_pictures(tmp_path):
+def test_validation_images_are_never_used_for_training(tmp_path):
     save(tmp_path / "n01440764" / "a.JPEG")
-    with pytest.raises(UserError, match="holds no train"):
+    with pytest.raises(UserError, match="contains no train"):
         open_image_set("imagenet", tmp_path, "train")
     save(tmp_path / "train" / "n01443537" / "b.JPEG")
     assert open_image_set("imagenet", tmp_path, "train").labels.tolist() == [1]
 
 
-def test_imagenet_names_fit_their_synsets():
-    """An order that is off by one would give about 0 % and no error."""
+def test_imagenet_names_match_their_synsets():
+    """A wrong order would not raise an error, but give an accuracy of about 0 %."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     names = dict(zip(synsets(), IMAGENET_CLASSNAMES, strict=True))
@@ -100,7 +100,7 @@ def test_folders_of_imagenet_v2_are_numbers_not_strings(tmp_path):
         ("imagenet_sketch", "sketch", "n01443537", "goldfish", 1000),
     ],
 )
-def test_variants_compete_among_their_own_classes(tmp_path, name, folder, synset, words, count):
+def test_variants_have_their_own_classes(tmp_path, name, folder, synset, words, count):
     save(tmp_path / folder / synset / "a.jpg")
     (tmp_path / folder / "README.txt").write_text("as in the archive")
     images = open_image_set(name, tmp_path)
@@ -111,7 +111,7 @@ def test_variants_compete_among_their_own_classes(tmp_path, name, folder, synset
 
 
 def test_a_class_of_another_variant_is_refused(tmp_path):
-    save(tmp_path / "imagenet-a" / "n01440764" / "a.jpg")  # tench is none of the 200
+    save(tmp_path / "imagenet-a" / "n01440764" / "a.jpg")  # tench is not one of the 200 classes
     with pytest.raises(UserError, match="ImageNet-A"):
         open_image_set("imagenet_a", tmp_path)
 
@@ -209,7 +209,7 @@ def open_keys(name: str) -> list[str]:
 
 
 def cifar_folder(root: Path, reference: type, monkeypatch, labels_key: str, names_key: str, names: list[str]) -> None:
-    """Files as published, in miniature, with torchvision's checksums set to theirs."""
+    """Files in the published format with two images; torchvision's checksums are replaced by those of the files."""
     folder = root / reference.base_folder
     folder.mkdir()
 
@@ -263,7 +263,7 @@ def test_custom_folders(tmp_path):
     assert (images.split, images.full) == ("all", 3)
 
 
-def test_parts_of_a_custom_set_share_their_classes(tmp_path):
+def test_splits_of_a_custom_set_have_the_same_classes(tmp_path):
     for name in ("train/cat/a.png", "train/dog/a.png", "train/owl/a.png", "test/owl/b.png", "test/dog/b.png"):
         save(tmp_path / name)
     images = open_image_set("custom", tmp_path)
@@ -291,10 +291,10 @@ def test_names_by_key_or_by_order(tmp_path):
             open_image_set("custom", tmp_path, names=names)
 
 
-# --- all of them ----------------------------------------------------------------------------------
+# --- all data sets ----------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_named_with_where_it_belongs(tmp_path):
+def test_missing_files_are_reported_with_their_expected_place(tmp_path):
     for name, benchmark in IMAGE_BENCHMARKS.items():
         if name == "custom":
             continue
@@ -308,7 +308,7 @@ def test_what_is_missing_is_named_with_where_it_belongs(tmp_path):
         assert list(tmp_path.iterdir()) == []  # torchvision's Caltech101 makes its folder when it is asked
 
 
-def test_other_mistakes_are_one_line(tmp_path):
+def test_other_errors_are_one_line(tmp_path):
     with pytest.raises(UserError, match="no such data set; choose from imagenet,"):
         open_image_set("imagnet", tmp_path)
     with pytest.raises(UserError, match="split dev: cifar10 has test, train"):
@@ -317,13 +317,13 @@ def test_other_mistakes_are_one_line(tmp_path):
         open_image_set("cifar10", tmp_path / "nowhere")
     with pytest.raises(UserError, match="download True"):
         open_image_set("imagenet", tmp_path, download=True)
-    with pytest.raises(UserError, match="holds 0 folders"):
+    with pytest.raises(UserError, match="contains 0 folders"):
         open_image_set("custom", tmp_path)
     with pytest.raises(UserError, match="limit 0"):
         open_image_set("custom", tmp_path, limit=0)
 
 
-def test_a_limit_takes_pictures_of_all_classes(tmp_path):
+def test_a_limit_takes_images_of_all_classes(tmp_path):
     for i in range(4):
         for j in range(6):
             save(tmp_path / f"class{i}/{j}.png")
@@ -334,15 +334,15 @@ def test_a_limit_takes_pictures_of_all_classes(tmp_path):
     assert len(open_image_set("custom", tmp_path, limit=100)) == 24
 
 
-def test_drawn_splits_are_exact_disjoint_and_the_same_each_time():
+def test_random_splits_have_the_right_sizes_and_are_disjoint_and_reproducible():
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 35, 31]))
-    train, test = (draw_split(labels, part, 30, None) for part in ("train", "test"))
+    train, test = (random_split(labels, part, 30, None) for part in ("train", "test"))
     assert np.bincount(labels[train]).tolist() == [30, 30, 30]
     assert sorted([*train, *test]) == list(range(106))
-    assert (train == draw_split(labels, "train", 30, None)).all()
-    some = draw_split(labels, "test", 20, 5)
+    assert (train == random_split(labels, "train", 30, None)).all()
+    some = random_split(labels, "test", 20, 5)
     assert np.bincount(labels[some]).tolist() == [5, 5, 5]
-    assert not set(some) & set(draw_split(labels, "train", 20, 5))
+    assert not set(some) & set(random_split(labels, "train", 20, 5))
 
 
 def test_a_split_of_custom_is_the_name_of_a_folder(tmp_path):
@@ -354,7 +354,7 @@ def test_a_split_of_custom_is_the_name_of_a_folder(tmp_path):
             open_image_set("custom", tmp_path / "set", split)
 
 
-def test_a_link_to_nothing_is_told(tmp_path):
+def test_a_broken_link_is_an_error(tmp_path):
     save(tmp_path / "a/1.png")
     save(tmp_path / "b/deep/1.png")
     (tmp_path / "b/deep/2.png").symlink_to(tmp_path / "a/1.png")
@@ -364,7 +364,7 @@ def test_a_link_to_nothing_is_told(tmp_path):
         open_image_set("custom", tmp_path)
 
 
-def test_digests_tell_pictures_apart(tmp_path):
+def test_digests_depend_on_the_images(tmp_path):
     first = save(tmp_path / "a/1.png")
     save(tmp_path / "b/1.png")
     images = open_image_set("custom", tmp_path)
@@ -394,7 +394,7 @@ def test_class_counts():
     }  # fmt: skip
 
 
-def test_the_real_sample(tmp_path):
+def test_a_sample_of_imagenet(tmp_path):
     if not SAMPLE.is_dir():
         pytest.skip(f"no {SAMPLE}")
     images = open_image_set("imagenet", SAMPLE)

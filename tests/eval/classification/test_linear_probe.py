@@ -1,4 +1,4 @@
-"""Draws are exact and seeded, C is found where it is best, and a probe separates what can be separated."""
+"""Linear probes: splits have the right sizes and depend on the seed, the search finds the best C, results are means."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from eval.classification.linear_probe import (
     ALL,
     Examples,
     choose_c,
-    draw,
-    draw_shots,
     fit_logistic,
+    make_splits,
     planned_probes,
-    probe,
     probe_results,
+    run_probe,
+    split_examples,
 )
 from eval.classification.results import Setup
 from eval.common.result import Result
@@ -34,7 +34,7 @@ LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [30, 25, 20])
 
 
 def blobs(count: int, seed: int, distance: float = 4.0, noise: int = 0) -> Examples:
-    """Three classes at the corners of a triangle, and features that say nothing."""
+    """Three Gaussian classes at the corners of a triangle; ``noise`` further features carry no information."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     features = rng.normal(size=(count, 2 + noise))
@@ -43,57 +43,57 @@ def blobs(count: int, seed: int, distance: float = 4.0, noise: int = 0) -> Examp
 
 
 @pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
-def test_shots_are_exact_and_apart_from_what_is_validated_on(shots):
-    fit, validation = draw_shots(LABELS, shots, 0, NAMES)
+def test_shots_have_the_right_number_and_are_disjoint_from_validation(shots):
+    fit, validation = split_examples(LABELS, shots, 0, NAMES)
     assert np.bincount(LABELS[fit]).tolist() == [shots] * 3
     assert np.bincount(LABELS[validation]).tolist() == [min(shots, 4)] * 3
     assert not set(fit) & set(validation)
 
 
-def test_draws_follow_their_seed_and_are_nested():
-    again = [draw_shots(LABELS, 4, seed, NAMES)[0].tolist() for seed in (0, 0, 1)]
+def test_splits_depend_on_the_seed_and_are_nested():
+    again = [split_examples(LABELS, 4, seed, NAMES)[0].tolist() for seed in (0, 0, 1)]
     assert again[0] == again[1] != again[2]
-    assert set(draw_shots(LABELS, 2, 0, NAMES)[0]) < set(again[0]) < set(draw_shots(LABELS, 8, 0, NAMES)[0])
+    assert set(split_examples(LABELS, 2, 0, NAMES)[0]) < set(again[0]) < set(split_examples(LABELS, 8, 0, NAMES)[0])
 
 
-def test_a_run_draws_all_examples_once_and_knows_what_it_needs():
-    draws = draw(LABELS, NAMES, ["2", "1", "2"], [3, 0, 3])
-    assert draws.seeds == {2: [3, 0], 1: [3, 0]}
-    assert draws.needed.tolist() == sorted({int(i) for pair in draws.drawn.values() for part in pair for i in part})
-    every = draw(LABELS, NAMES, ["all"], [3, 0])
+def test_a_run_splits_all_examples_with_the_first_seed_only():
+    splits = make_splits(LABELS, NAMES, ["2", "1", "2"], [3, 0, 3])
+    assert splits.seeds == {2: [3, 0], 1: [3, 0]}
+    assert splits.needed.tolist() == sorted({int(i) for pair in splits.indices.values() for part in pair for i in part})
+    every = make_splits(LABELS, NAMES, ["all"], [3, 0])
     assert every.seeds == {ALL: [3]}
     assert len(every.needed) == len(LABELS)
 
 
-def test_all_examples_are_split_in_five():
-    fit, validation = draw_shots(LABELS, ALL, 0, NAMES)
+def test_a_fifth_of_all_examples_is_for_validation():
+    fit, validation = split_examples(LABELS, ALL, 0, NAMES)
     assert sorted([*fit, *validation]) == list(range(75))
     assert np.bincount(LABELS[validation]).tolist() == [6, 5, 4]
 
 
 def test_a_class_with_too_few_examples_is_named():
-    assert draw_shots(LABELS, 16, 0, NAMES)  # the owls have just enough: 16 and 4
+    assert split_examples(LABELS, 16, 0, NAMES)  # the owls have just enough: 16 and 4
     with pytest.raises(UserError, match="shots 16: class 'owl' has 19"):
-        draw_shots(np.delete(LABELS, np.flatnonzero(LABELS == 2)[0]), 16, 0, NAMES)
+        split_examples(np.delete(LABELS, np.flatnonzero(LABELS == 2)[0]), 16, 0, NAMES)
     with pytest.raises(UserError, match="'owl'"):
-        draw_shots(LABELS[LABELS < 2], ALL, 0, NAMES)
+        split_examples(LABELS[LABELS < 2], ALL, 0, NAMES)
     with pytest.raises(UserError, match="shots all"):
-        draw_shots(np.array([0, 1, 2]), ALL, 0, NAMES)
+        split_examples(np.array([0, 1, 2]), ALL, 0, NAMES)
 
 
 def test_the_search_finds_the_peak_to_an_eighth_of_a_decade(monkeypatch):
-    """A classifier whose accuracy has one peak over C, at 10 ** 1.375."""
+    """A fake classifier whose accuracy has a single maximum, at C = 10 ** 1.375."""
     labels = np.zeros(1000, np.int64)
     tried = []
 
     def fake(train, C, classes):
         tried.append(C)
-        right = 1000 - int(60 * abs(np.log10(C) - 1.375))
+        correct = 1000 - int(60 * abs(np.log10(C) - 1.375))
 
         def classify(features):
             scores = np.zeros((1000, 2))
-            scores[:right, 0] = 1
-            scores[right:, 1] = 1
+            scores[:correct, 0] = 1
+            scores[correct:, 1] = 1
             return scores
 
         return classify
@@ -106,8 +106,8 @@ def test_the_search_finds_the_peak_to_an_eighth_of_a_decade(monkeypatch):
     assert all(round(8 * np.log10(value), 6).is_integer() for value in tried)
 
 
-def test_of_equal_accuracies_the_lower_loss_decides():
-    """Data far apart: nearly every C is right on all of it, and a weak penalty is the surest of them."""
+def test_the_lower_loss_decides_between_equal_accuracies():
+    """Well separated classes: nearly every C has an accuracy of 100 %, and a weak penalty has the lowest loss."""
     train, validation = blobs(60, 0, distance=50), blobs(30, 1, distance=50)
     C, accuracy = choose_c(train, validation)
     assert accuracy == 100
@@ -115,23 +115,23 @@ def test_of_equal_accuracies_the_lower_loss_decides():
 
 
 def test_c_is_small_where_features_are_mostly_noise():
-    """60 examples in 202 dimensions: without a penalty the noise is learnt by heart."""
+    """60 examples in 202 dimensions: without a penalty the classifier overfits to the noise."""
     train, validation, test = (blobs(60, 0, 3, 200), blobs(300, 1, 3, 200), blobs(3000, 2, 3, 200))
     C, _ = choose_c(train, validation)
     assert C < 1
 
-    def right(value: float) -> float:
+    def accuracy(value: float) -> float:
         return float((fit_logistic(train, value, 3)(test.features).argmax(1) == test.labels).mean())
 
-    assert right(C) >= right(1e6)
+    assert accuracy(C) >= accuracy(1e6)
 
 
-def test_a_probe_separates_what_can_be_separated():
+def test_a_probe_separates_well_separated_classes_and_is_deterministic():
     train, test = blobs(120, 0, distance=12), blobs(90, 1, distance=12)
     for shots in (4, ALL):
-        fit, validation = draw_shots(train.labels, shots, 0, NAMES)
-        found = probe(train[fit], train[validation], test, 3, refit=shots == ALL)
-        again = probe(train[fit], train[validation], test, 3, refit=shots == ALL)
+        fit, validation = split_examples(train.labels, shots, 0, NAMES)
+        found = run_probe(train[fit], train[validation], test, 3, refit=shots == ALL)
+        again = run_probe(train[fit], train[validation], test, 3, refit=shots == ALL)
         assert accuracies(found.counts)["top1"] > 99
         assert found.counts.sum() == 90
         assert (found.counts == again.counts).all()
@@ -146,14 +146,14 @@ def test_refitting_uses_the_validation_examples(monkeypatch):
     )
     data = blobs(60, 0)
     fit, validation = data[np.arange(48)], data[np.arange(48, 60)]
-    probe(fit, validation, data, 3, refit=False)
+    run_probe(fit, validation, data, 3, refit=False)
     assert set(fitted) == {48}
     fitted.clear()
-    probe(fit, validation, data, 3, refit=True)
+    run_probe(fit, validation, data, 3, refit=True)
     assert (set(fitted[:-1]), fitted[-1]) == ({48}, 60)
 
 
-def test_two_classes_and_one_that_was_never_seen():
+def test_a_class_without_training_examples_is_never_predicted():
     data = blobs(60, 0, distance=12)
     two = data[np.flatnonzero(data.labels != 1)]
     scores = fit_logistic(two, 1.0, 3)(data.features)
@@ -164,7 +164,7 @@ def test_two_classes_and_one_that_was_never_seen():
         fit_logistic(data[np.flatnonzero(data.labels == 1)], 1.0, 3)
 
 
-def test_logits_are_those_of_scikit_learn():
+def test_probabilities_equal_those_of_scikit_learn():
     from sklearn.linear_model import LogisticRegression
 
     data = blobs(60, 0)
@@ -175,7 +175,7 @@ def test_logits_are_those_of_scikit_learn():
     )
 
 
-def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
+def test_a_missing_scikit_learn_is_reported(monkeypatch):
     monkeypatch.setattr(linear_probe.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         linear_probe.check_installed()
@@ -187,24 +187,24 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
 def probed(colour_photos: Path, clip: str, out: Path, shots: list[str], seeds: list[int]) -> list[Result]:
     train, test = (open_image_set("custom", colour_photos, split) for split in ("train", "test"))
     setup = Setup.of(load_model(clip), "tiny", Loading(batch=5, workers=0))
-    parts = (train, test, draw(train.labels, train.keys, shots, seeds), ["pooled"])
+    parts = (train, test, make_splits(train.labels, train.keys, shots, seeds), ["pooled"])
     return probe_results(setup, *parts, planned_probes(setup, *parts), out)
 
 
-def test_few_shot_runs_embed_only_what_they_draw(colour_photos, tiny_clip, tmp_path):
+def test_few_shot_probes_encode_only_the_chosen_images(colour_photos, tiny_clip, tmp_path):
     probed(colour_photos, tiny_clip, tmp_path, ["2"], [0])
     (kept,) = tmp_path.glob("custom-train-*")
     assert len(load_file(kept)["pooled"]) == 3 * (2 + 2)
 
 
-def test_scores_are_means_over_seeds_with_their_spread(colour_photos, tiny_clip, tmp_path):
+def test_scores_are_means_over_seeds_with_standard_deviations(colour_photos, tiny_clip, tmp_path):
     two, every = probed(colour_photos, tiny_clip, tmp_path, ["2", "all"], [0, 1, 0])
     found = [each["top1"] for each in two.details["seeds"]]
     assert [each["seed"] for each in two.details["seeds"]] == two.protocol["seeds"] == [0, 1]
     assert two.scores["top1"] == pytest.approx(np.mean(found))
     assert two.details["deviation"]["top1"] == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
     assert (two.protocol["name"], every.protocol["name"]) == ("few-shot", "linear probe")
-    assert every.protocol["seeds"] == [0]  # all examples are the same ones for every seed
+    assert every.protocol["seeds"] == [0]  # the training examples are the same for every seed
     assert every.details["deviation"]["top1"] is None
     assert two.intervals == every.intervals == {}
     assert (two.protocol["train_images"], two.images) == (36, 12)

@@ -28,11 +28,11 @@ def test_scores_and_protocol(colour_photos, tiny_clip):
     assert found.details["per_class"] == {"blue": 100.0, "green": 25.0, "red": 0.0}
     low, high = found.intervals["top1"]
     assert low < found.scores["top1"] < high
-    told = {"name": "zero-shot", "main": "top1", "classes": 3, "size": 32, "pictures": "the split's own", "limit": None}
+    told = {"name": "zero-shot", "main": "top1", "classes": 3, "size": 32, "pictures": "official split", "limit": None}
     assert told.items() <= found.protocol.items()
 
 
-@pytest.mark.parametrize(("split", "chosen"), [(None, "all"), ("train", "drawn by seed 0")])
+@pytest.mark.parametrize(("split", "chosen"), [(None, "all"), ("train", "random, seed 0")])
 def test_a_data_set_without_official_split_says_so(split, chosen, tmp_path, tiny_clip):
     folder = tmp_path / "eurosat/2750/Forest"
     folder.mkdir(parents=True)
@@ -40,7 +40,7 @@ def test_a_data_set_without_official_split_says_so(split, chosen, tmp_path, tiny
         Image.new("RGB", (8, 8)).save(folder / f"{i}.jpg")
     images = open_image_set("eurosat", tmp_path, split)
     found = Setup.of(load_model(tiny_clip), "tiny", Loading()).planned(images, "phi", {})
-    said = f"{chosen}; there is no official split, CLIP's paper measured 5,000 images"
+    said = f"{chosen}; there is no official split, the CLIP paper uses 5,000 images"
     assert found.protocol["pictures"] == said
 
 
@@ -81,15 +81,15 @@ def test_markdown():
     assert f"- oxford_pets, phi: {said}." in lines
 
 
-def test_settings_are_told_as_people_write_them():
+def test_settings_are_described_in_words():
     assert protocol_text(PROBE.protocol) == (
-        "few-shot; 4 training images a class; mean over the draws of seeds 0, 1 and 2; "
+        "few-shot; 4 training images per class; mean over seeds 0, 1 and 2; "
         "the literature reports mean per class; 6 of them, evenly spaced"
     )
-    assert protocol_text({"shots": "all", "seeds": [3]}) == "all training images; drawn by seed 3"
+    assert protocol_text({"shots": "all", "seeds": [3]}) == "all training images; seed 3"
 
 
-def test_on_the_terminal():
+def test_the_table_for_the_terminal():
     console = Console(width=80, file=io.StringIO())
     console.print(summary(RESULTS))
     text = console.file.getvalue()
@@ -97,4 +97,4 @@ def test_on_the_terminal():
     assert "6/12" in text
     assert "3.0 (2.0-4.0)" in text
     assert "3.0 ± 0.3" in text
-    assert "95 % interval over images, or ± the standard deviation over draws" in " ".join(text.split())
+    assert "95 % confidence interval over images, or ± the standard deviation over seeds" in " ".join(text.split())

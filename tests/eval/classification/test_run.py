@@ -1,4 +1,4 @@
-"""The command, from folders to tables."""
+"""The classification command as a whole."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def run(colour_photos: Path, out: Path, clip: str, *more: str) -> list:
     return read_results(out)
 
 
-def test_the_command_writes_the_same_digits_twice(colour_photos, tiny_clip, tmp_path, capsys):
+def test_the_command_is_reproducible(colour_photos, tiny_clip, tmp_path, capsys):
     flags = ("--probe", "--shots", "1", "4", "all", "--seeds", "0", "1", "--features", "pooled", "patches")
     first = run(colour_photos, tmp_path / "a", tiny_clip, *flags)
     second = run(colour_photos, tmp_path / "b", tiny_clip, *flags)
-    third = run(colour_photos, tmp_path / "a", tiny_clip, *flags)  # with kept features
+    third = run(colour_photos, tmp_path / "a", tiny_clip, *flags)  # with cached features
     methods = ["pooled", "phi", "mean"]
     methods += [f"probe {kind} {shots}" for kind in ("pooled", "patches") for shots in ("1", "4", "all")]
     assert [result.method for result in first] == methods
@@ -55,10 +55,10 @@ def test_the_command_writes_the_same_digits_twice(colour_photos, tiny_clip, tmp_
     told = capsys.readouterr()
     assert "custom test" in told.out
     assert f"results in {tmp_path / 'b/custom'}" in told.out
-    assert told.err == ""  # no bars where nobody watches
+    assert told.err == ""  # no progress bar without a terminal
 
 
-def test_a_part_says_that_it_is_one(colour_photos, tiny_clip, tmp_path, capsys):
+def test_a_result_on_a_part_states_it(colour_photos, tiny_clip, tmp_path, capsys):
     results = run(colour_photos, tmp_path / "out", tiny_clip, "--limit", "6")
     assert all(result.partial and (result.images, result.full) == (6, 12) for result in results)
     assert "6/12" in capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_pets_are_scored_by_class(tiny_clip, tmp_path):
     assert (results[0].images, results[0].full) == (3, 3_669)
 
 
-def test_mistakes_are_one_line(colour_photos, tiny_clip, tmp_path):
+def test_invalid_arguments(colour_photos, tiny_clip, tmp_path):
     def told(*argv: str) -> str:
         with pytest.raises(UserError) as error:
             main([*argv, "--model", tiny_clip, "--out", str(tmp_path / "out")])
@@ -100,7 +100,7 @@ def test_mistakes_are_one_line(colour_photos, tiny_clip, tmp_path):
     assert "test/red/0.png" in told("custom", *data)
 
 
-def test_what_cannot_be_trained_on_is_told_before_the_model_is_looked_for(colour_photos, tmp_path):
+def test_too_few_training_images_are_reported_before_the_model_is_loaded(colour_photos, tmp_path):
     def told(*more: str) -> str:
         words = ["custom", "--data", str(colour_photos), "--out", str(tmp_path / "o"), "--model", "nowhere", "--probe"]
         with pytest.raises(UserError) as error:
@@ -114,7 +114,7 @@ def test_what_cannot_be_trained_on_is_told_before_the_model_is_looked_for(colour
     assert "class 'red' has no training images" in told("--shots", "all")
 
 
-def test_every_command_has_a_folder_of_its_own(colour_photos, tiny_clip, tmp_path, monkeypatch, capsys):
+def test_every_setting_has_its_own_folder(colour_photos, tiny_clip, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def folder(*more: str, data: Path = colour_photos) -> Path:
@@ -131,7 +131,7 @@ def test_every_command_has_a_folder_of_its_own(colour_photos, tiny_clip, tmp_pat
     (tmp_path / "t.txt").write_text("a {}.\n")
     others = [folder("--limit", "6"), folder("--templates", "photo"), folder("--dense", "value"),
               folder("--probe", "--shots", "1"), folder("--templates", "t.txt")]  # fmt: skip
-    (tmp_path / "t.txt").write_text("the {}.\n")  # the same words of the command, other texts
+    (tmp_path / "t.txt").write_text("the {}.\n")  # the same flags, but other templates
     shutil.copytree(colour_photos, tmp_path / "others")
     others += [folder("--templates", "t.txt"), folder(data=tmp_path / "others")]
     assert len({first, *others}) == 8
@@ -139,7 +139,7 @@ def test_every_command_has_a_folder_of_its_own(colour_photos, tiny_clip, tmp_pat
     assert all((result.images, result.full) == (6, 12) for result in read_results(others[0]))
 
 
-def test_results_of_other_settings_are_not_lost(colour_photos, tiny_clip, tmp_path):
+def test_results_of_other_settings_are_not_overwritten(colour_photos, tiny_clip, tmp_path):
     out = tmp_path / "out"
     run(colour_photos, out, tiny_clip, "--limit", "6")
     message = r"out .*custom: .* \(images 6, now 12, limit 6, now none, pictures"
@@ -151,7 +151,7 @@ def test_results_of_other_settings_are_not_lost(colour_photos, tiny_clip, tmp_pa
     assert [result.images for result in run(colour_photos, out, tiny_clip, "--overwrite")] == [12, 12, 12]
 
 
-def test_names_of_files_may_be_any_bytes(colour_photos, tiny_clip, tmp_path):
+def test_file_names_may_be_any_bytes(colour_photos, tiny_clip, tmp_path):
     odd = colour_photos / os.fsdecode(b"test/red/caf\xe9.png")
     try:
         (colour_photos / "test/red/0.png").rename(odd)
@@ -163,8 +163,8 @@ def test_names_of_files_may_be_any_bytes(colour_photos, tiny_clip, tmp_path):
         run(colour_photos, tmp_path / "out", tiny_clip)
 
 
-def test_mistakes_come_before_slow_libraries(tmp_path):
-    """In words and folders; what torch and open_clip are for comes after them."""
+def test_invalid_arguments_are_reported_before_slow_imports(tmp_path):
+    """Errors in names and folders need neither torch nor open_clip."""
     script = (
         "import sys\n"
         "from eval.classification.run import main\n"
@@ -176,7 +176,7 @@ def test_mistakes_come_before_slow_libraries(tmp_path):
         "print([name for name in ('torch', 'torchvision', 'open_clip', 'sklearn') if name in sys.modules])\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "holds no cifar-10-batches-py" in found.stdout
+    assert "contains no cifar-10-batches-py" in found.stdout
     assert found.stdout.splitlines()[-1] == "[]"
 
 

@@ -1,4 +1,4 @@
-"""Zero-shot figures against scores computed one picture at a time."""
+"""Zero-shot results against scores computed one image at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pacl.models.loading import load_model
 from pacl.prompts import get_templates
 
 
-def test_scores_are_those_of_the_formulas(colour_photos, tiny_clip):
+def test_scores_follow_their_formulas(colour_photos, tiny_clip):
     model = load_model(tiny_clip)
     images = open_image_set("custom", colour_photos)
     templates = get_templates("paper")
@@ -35,7 +35,7 @@ def test_scores_are_those_of_the_formulas(colour_photos, tiny_clip):
     )
 
 
-def test_of_synonyms_the_best_counts(colour_photos, tiny_clip, tmp_path):
+def test_the_best_synonym_counts(colour_photos, tiny_clip, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("dog;cat;owl=blue\nred;dog=green\nfish=red\n")
     model = load_model(tiny_clip)
@@ -49,7 +49,7 @@ def test_of_synonyms_the_best_counts(colour_photos, tiny_clip, tmp_path):
     assert counts["pooled"][:, 0].sum() == (best.argmax(1) == labels).sum()
 
 
-def test_damaged_weights_give_no_figures(colour_photos, tiny_clip):
+def test_damaged_weights_are_an_error(colour_photos, tiny_clip):
     model = load_model(tiny_clip)
     with torch.no_grad():
         model.embedder.skip.bias.fill_(torch.nan)
@@ -57,7 +57,7 @@ def test_damaged_weights_give_no_figures(colour_photos, tiny_clip):
         zero_shot(model, open_image_set("custom", colour_photos), ("{}",), Loading(4, 0))
 
 
-def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys, monkeypatch):
+def test_unreadable_names_are_reported(tiny_clip, capsys, monkeypatch):
     from types import SimpleNamespace
 
     model = load_model(tiny_clip)
@@ -65,7 +65,7 @@ def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys, monkeypatc
         prompts=(("a" + " very" * 20 + " long name",), ("cat",)), benchmark=SimpleNamespace(name="x")
     )
     check_names(model, images, ("a photo of a {}.",))
-    assert "1 of the 2 names of x in the longest template exceed" in capsys.readouterr().err
+    assert "1 of the 2 names of x exceed" in capsys.readouterr().err
     model.clip.vocabulary = frozenset(["cat"])
     check_names(model, images, ("{}",))
     assert (
@@ -75,4 +75,4 @@ def test_names_that_the_model_cannot_read_are_told(tiny_clip, capsys, monkeypatc
     model.clip.vocabulary = None
     monkeypatch.setattr(run, "MANY_TEXTS", 2)
     check_names(model, images, ("{}",))
-    assert "embedding 2 texts for x\n" in capsys.readouterr().err
+    assert "encoding 2 texts for x\n" in capsys.readouterr().err

@@ -69,7 +69,12 @@ def test_scores_of_all_rows(words, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("more", "argument", "value"), [(["--set", "lr"], "set", "lr"), (["--only", "nothing"], "only", "nothing")]
+    ("more", "argument", "value"),
+    [
+        (["--set", "lr"], "set", "lr"),
+        (["--only", "nothing"], "only", "nothing"),
+        (["--clip", "no such model"], "clip", "no such model"),
+    ],
 )
 def test_wrong_arguments(words, more, argument, value):
     with pytest.raises(ArgumentError) as error:

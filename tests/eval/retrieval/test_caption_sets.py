@@ -1,4 +1,4 @@
-"""Every official layout is found; what is missing is named with its place and its page."""
+"""Caption data sets can be read in every official layout, and missing files are reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def flickr(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_flickr8k_whole(flickr):
+def test_all_of_flickr8k(flickr):
     found = open_captions("flickr8k", flickr, "all")
     assert (found.split, found.annotations, len(found.source), found.full) == ("all", "captions.txt", 6, 6)
     assert found.captions[2] == [f"2.jpg, caption {i}" for i in range(5)]
@@ -58,7 +58,7 @@ def test_flickr8k_whole(flickr):
     assert found.source.image(0).shape == (8, 8, 3)
 
 
-def test_flickr8k_by_its_own_list_and_token_file(tmp_path):
+def test_flickr8k_with_its_official_list_and_token_file(tmp_path):
     names = [f"{i}.jpg" for i in range(6)]
     pictures(tmp_path / "Flicker8k_Dataset", names)
     text = tmp_path / "Flickr8k_text"
@@ -77,7 +77,7 @@ def test_flickr8k_by_its_own_list_and_token_file(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "folder"), [("flickr8k", "Images"), ("flickr30k", "flickr30k-images")])
-def test_karpathys_split_and_five_captions(name, folder, tmp_path):
+def test_karpathys_split_has_five_captions_per_image(name, folder, tmp_path):
     pictures(tmp_path / folder, ["a.jpg", "b.jpg", "c.jpg"])
     parts = [("a.jpg", "train"), ("b.jpg", "test"), ("c.jpg", "test")]
     karpathy(tmp_path / f"dataset_{name}.json", [{"filename": n, "split": s} for n, s in parts], captions=7)
@@ -99,7 +99,7 @@ def test_karpathys_split_and_five_captions(name, folder, tmp_path):
         ["train2017/000000000007.jpg", "val2017/000000000009.jpg"],  # the same pictures, as published in 2017
     ],
 )
-def test_coco_of_karpathy(places, tmp_path):
+def test_coco_with_karpathys_split(places, tmp_path):
     pictures(tmp_path, places)
     (tmp_path / "annotations").mkdir()
     entries = [
@@ -111,7 +111,7 @@ def test_coco_of_karpathy(places, tmp_path):
     assert [found.source.name(i) for i in range(2)] == [str(tmp_path / place) for place in places]
 
 
-def test_coco_without_karpathy_is_val2017_and_says_so(tmp_path):
+def test_coco_without_karpathys_split_is_val2017(tmp_path):
     pictures(tmp_path / "val2017", ["1.jpg", "2.jpg"])
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "captions_val2017.json").write_text(
@@ -136,13 +136,13 @@ def test_coco_without_karpathy_is_val2017_and_says_so(tmp_path):
         open_captions("coco", tmp_path, "test")
 
 
-def test_custom_takes_every_caption(flickr):
+def test_custom_uses_every_caption(flickr):
     table(flickr / "own.csv", ["0.jpg", "1.jpg"], captions=7)
     found = open_captions("custom", flickr / "own.csv")
     assert (found.split, found.annotations, found.full, len(found.captions[1])) == ("all", "own.csv", 2, 7)
 
 
-def test_the_sets_folder_may_lie_below(flickr, tmp_path):
+def test_data_may_be_the_parent_folder(flickr, tmp_path):
     (tmp_path / "data").mkdir()
     for name in ("Images", "captions.txt"):
         (tmp_path / "data" / "flickr8k").mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ def test_the_sets_folder_may_lie_below(flickr, tmp_path):
     assert found.source.name(0) == str(tmp_path / "data" / "flickr8k" / "Images" / "0.jpg")
 
 
-def test_a_limit_takes_the_pictures_that_training_holds_out(flickr):
+def test_a_limit_takes_the_images_that_training_holds_out(flickr):
     whole = open_captions("flickr8k", flickr, "all")
     some = open_captions("flickr8k", flickr, limit=2)  # with a limit no split file is asked for
     held = hold_out(whole.source, 2)[1]
@@ -160,7 +160,7 @@ def test_a_limit_takes_the_pictures_that_training_holds_out(flickr):
     assert len(open_captions("flickr8k", flickr, "all", limit=99).source) == 6
 
 
-def test_what_is_missing_is_named(flickr, tmp_path):
+def test_missing_files_are_reported(flickr, tmp_path):
     with pytest.raises(UserError, match=r"data .*Flickr_8k\.testImages\.txt or dataset_flickr8k\.json \(https"):
         open_captions("flickr8k", flickr)
     with pytest.raises(UserError, match=r"data .*absent: .* https"):
@@ -181,14 +181,14 @@ def test_what_is_missing_is_named(flickr, tmp_path):
         open_captions("custom", flickr / "captions.txt", "val")
 
 
-def test_pictures_that_are_elsewhere(tmp_path):
+def test_images_in_another_folder(tmp_path):
     table(tmp_path / "captions.txt", ["a.jpg"])
     with pytest.raises(UserError, match=r"data .*Images"):
         open_captions("flickr8k", tmp_path, "all")
     pictures(tmp_path / "else", ["a.jpg"])
     assert len(open_captions("flickr8k", tmp_path, "all", images=tmp_path / "else").source) == 1
     (tmp_path / "Images").mkdir()
-    with pytest.raises(UserError, match="lists 1 images"):
+    with pytest.raises(UserError, match="none of its 1 images"):
         open_captions("flickr8k", tmp_path, "all", partial=True)
     karpathy(tmp_path / "dataset_flickr8k.json", [{"filename": "a.jpg", "split": "test"}])
     with pytest.raises(UserError, match=r"data .*Images.a\.jpg"):
@@ -196,13 +196,13 @@ def test_pictures_that_are_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"images": [{"split": "test"}]}', '{"images": 3}'])
-def test_a_damaged_file_of_splits(content, flickr):
+def test_a_damaged_file_with_splits(content, flickr):
     (flickr / "dataset_flickr8k.json").write_text(content)
     with pytest.raises(UserError, match="Karpathy"):
         open_captions("flickr8k", flickr)
 
 
-def test_digests_tell_pictures_and_captions(flickr):
+def test_digests_depend_on_images_and_captions(flickr):
     first = open_captions("flickr8k", flickr, "all").digest()
     assert first == open_captions("flickr8k", flickr, "all").digest()
     assert first != open_captions("flickr8k", flickr, "all", limit=1).digest()
@@ -212,14 +212,14 @@ def test_digests_tell_pictures_and_captions(flickr):
         open_captions("custom", table, "")
 
 
-def test_a_file_without_a_test_part(flickr):
+def test_a_file_without_a_test_split(flickr):
     karpathy(flickr / "dataset_flickr8k.json", [{"filename": "0.jpg", "split": "train"}])
     with pytest.raises(UserError, match="split test"):
         open_captions("flickr8k", flickr)
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the real samples are not here")
-def test_the_real_samples():
+def test_samples_of_the_real_data_sets():
     flickr = open_captions("flickr8k", SAMPLES / "flickr8k", limit=1000)
     assert (len(flickr.source), len(flickr.texts()[0])) == (1000, 5000)
     coco = open_captions("coco", SAMPLES / "coco", partial=True)

@@ -1,4 +1,4 @@
-"""The command finds what belongs together, says how it counted, and keeps to few pairs where it is told to."""
+"""The retrieval command: its scores, its results, and two-stage retrieval."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PICTURES, EACH = 9, 5
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Nine noisy pictures of their own with five captions each; caption 0 of all pictures is the same."""
+    """Nine images of random noise with five captions each; the first caption is the same for all images."""
     rng = np.random.default_rng(0)
     (tmp_path / "Images").mkdir()
     with (tmp_path / "captions.txt").open("w", newline="") as file:
@@ -42,8 +42,8 @@ def run(photos: Path, clip: str, *words: str, data: str = "captions.txt") -> dic
     return {result["method"]: result for result in results}
 
 
-def test_figures_are_those_of_the_model(photos, tiny_clip):
-    """Ranks counted one by one, in full precision, from what the model says of each picture and caption."""
+def test_recalls_equal_a_direct_computation(photos, tiny_clip):
+    """Ranks are computed from the model's score of each image and caption, in full precision."""
     found = run(photos, tiny_clip, "--batch", "4")
     model = load_model(tiny_clip)
     texts, owners, squares = [], [], []
@@ -73,39 +73,39 @@ def own(i: int) -> range:
 
 
 def rank(row: torch.Tensor, item: int, right: list[bool]) -> int:
-    """Wrong items that are at least as good."""
+    """Number of negatives with at least the same score."""
     return sum(bool(score >= row[item]) and not ok for score, ok in zip(row, right, strict=True))
 
 
-def test_equal_captions_stay_items_of_their_own(photos, tiny_clip):
-    """Nine equal captions of nine pictures: to all of them one picture is the best, which is right for one only."""
+def test_equal_captions_are_separate_items(photos, tiny_clip):
+    """Nine images share a caption: the image that fits it best is correct for only one of the nine queries."""
     with (photos / "same.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["image", "caption"], *([f"{i}.png", "a picture"] for i in range(PICTURES))])
     for result in run(photos, tiny_clip, data="same.csv").values():
         assert result["details"]["captions"] == PICTURES
         assert result["scores"]["t2i R@1"] == pytest.approx(100 / PICTURES)
-        assert result["scores"]["i2t R@1"] < 50  # eight wrong ones are as good, but for rounding
+        assert result["scores"]["i2t R@1"] < 50  # eight negatives have the same score, except for rounding
 
 
-def test_all_candidates_reranked_are_phi(photos, tiny_clip):
+def test_reranking_all_candidates_equals_phi(photos, tiny_clip):
     found = run(photos, tiny_clip, "--first_stage", "1000")
     assert list(found) == ["pooled", "phi", "pooled then phi"]
     assert found["pooled then phi"]["scores"] == found["phi"]["scores"]
     assert found["phi"]["scores"] != found["pooled"]["scores"]
 
 
-def test_a_first_stage_alone_never_computes_all_pairs(photos, tiny_clip, monkeypatch):
+def test_reranking_does_not_compute_all_pairs(photos, tiny_clip, monkeypatch):
     import eval.retrieval.measure
 
     monkeypatch.setattr(eval.retrieval.measure, "score_all_pairs", None)  # calling it fails
     found = run(photos, tiny_clip, "--first_stage", "2", "--method", "pooled")
     assert list(found) == ["pooled", "pooled then phi"]
     assert found["pooled then phi"]["protocol"]["first_stage"] == 2
-    for way in ("i2t", "t2i"):  # two candidates in another order: at five nothing changes
+    for way in ("i2t", "t2i"):  # two candidates change places, so recall at 5 is unchanged
         assert found["pooled then phi"]["scores"][f"{way} R@5"] == found["pooled"]["scores"][f"{way} R@5"]
 
 
-def test_the_result_says_how_it_was_counted(photos, tiny_clip, capsys):
+def test_results_state_their_settings(photos, tiny_clip, capsys):
     run(photos, tiny_clip, "--limit", "4")
     printed = capsys.readouterr().out
     assert "4 of 9 images, 20 captions (captions.txt)" in printed
@@ -127,7 +127,7 @@ def test_the_result_says_how_it_was_counted(photos, tiny_clip, capsys):
     assert sorted(path.name for path in (photos / "out" / "custom").iterdir()) == ["results.json", "results.md"]
 
 
-def test_commands_do_not_replace_each_others_results(photos, tiny_clip, monkeypatch, capsys):
+def test_different_settings_have_different_folders(photos, tiny_clip, monkeypatch, capsys):
     monkeypatch.chdir(photos)
 
     def folder(*words: str) -> Path:
@@ -149,7 +149,7 @@ def test_commands_do_not_replace_each_others_results(photos, tiny_clip, monkeypa
     assert run(photos, tiny_clip, "--overwrite")["phi"]["images"] == 9
 
 
-def test_words_that_the_model_was_never_taught_are_told(photos, tiny_clip, monkeypatch, capsys):
+def test_unknown_words_are_reported(photos, tiny_clip, monkeypatch, capsys):
     model = load_model(tiny_clip)
     model.clip.vocabulary = frozenset(["a", "picture", "thing", "seen", "times", *map(str, range(8))])
     monkeypatch.setattr(retrieval, "load", lambda args: model)
@@ -158,13 +158,13 @@ def test_words_that_the_model_was_never_taught_are_told(photos, tiny_clip, monke
     assert capsys.readouterr().err == told
 
 
-def test_twice_the_same_digits(photos, tiny_clip):
+def test_results_are_reproducible(photos, tiny_clip):
     first = run(photos, tiny_clip, "--first_stage", "3", "--batch", "2")
     again = run(photos, tiny_clip, "--first_stage", "3", "--batch", "2")
     assert [r["scores"] for r in first.values()] == [r["scores"] for r in again.values()]
 
 
-def test_a_broken_picture_is_one_line(photos, tiny_clip):
+def test_a_broken_image_is_an_error(photos, tiny_clip):
     (photos / "Images" / "3.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"3\.png is not an image"):
         run(photos, tiny_clip)
@@ -173,7 +173,7 @@ def test_a_broken_picture_is_one_line(photos, tiny_clip):
 @pytest.mark.parametrize(
     ("argument", "value"), [("limit", 0), ("first_stage", 0), ("batch", 0), ("workers", -1), ("dense", "nothing")]
 )
-def test_invalid_arguments_are_named(argument, value, photos, tiny_clip):
+def test_invalid_arguments(argument, value, photos, tiny_clip):
     with pytest.raises(ArgumentError) as error:
         run(photos, tiny_clip, f"--{argument}", str(value))
     assert (error.value.argument, error.value.value) == (argument, value)

@@ -45,7 +45,24 @@ def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "out" / "scenes.md").read_text() == page.strip() + "\n"
 
 
-def test_wrong_arguments(tmp_path):
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("scenes", 0),
+        ("model", "no such model"),
+        ("model", "timm:resnet18/random+static:words"),  # no shared space
+        ("model", "open_clip:ViT-B-16/random,proxy=timm:vit_tiny_patch16_224/random"),  # no other dense variant
+    ],
+)
+def test_wrong_arguments(argument, value, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "SceneSet", None)  # refused before any scene is rendered
     with pytest.raises(ArgumentError) as error:
-        run.main(["--scenes", "0", "--out", str(tmp_path)])
-    assert (error.value.argument, error.value.value) == ("scenes", 0)
+        run.main([f"--{argument}", str(value), "--out", str(tmp_path)])
+    assert (error.value.argument, error.value.value) == (argument, value)
+
+
+def test_a_fallback_model_is_announced_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pacl.models.loading._openai_available", lambda: False)
+    with pytest.raises(ArgumentError):  # the photo model has no projection to start from
+        run.main(["--model", "auto", "--out", str(tmp_path)])
+    assert capsys.readouterr().err.startswith("pacl: warning: ")

@@ -61,7 +61,7 @@ def test_own_names_and_all_names():
 
 
 def test_patches_of_label_shares_reach_the_higher_bound():
-    drawn = SceneSet.draw("val", 6, "seen", 96)
+    drawn = SceneSet.render("val", 6, "seen", 96)
     grid = PatchGrid(12, 12, 8, 8)
     shares = torch.stack([sets.label_shares(labels[None], grid)[0] for labels in drawn.labels])
     assert torch.allclose(shares.sum(1), torch.ones(6, 12, 12))
@@ -72,16 +72,16 @@ def test_patches_of_label_shares_reach_the_higher_bound():
 
 
 def test_labels_match_the_requested_scenes():
-    drawn = SceneSet.draw("test", 12, "held_out", 32)
+    drawn = SceneSet.render("test", 12, "held_out", 32)
     for labels, present, uppermost in zip(drawn.labels, drawn.present, drawn.uppermost, strict=True):
         assert set(labels.unique().tolist()) <= set(present.tolist())
         assert NAMES[uppermost] in HELD_OUT_NAMES
         assert {NAMES[i] for i in present.tolist()} <= {*HELD_OUT_NAMES, *GROUNDS}
-    single = SceneSet.draw("test", 5, "seen", 32, objects=1)
+    single = SceneSet.render("test", 5, "seen", 32, objects=1)
     objects = [{i for i in present.tolist() if i in OBJECTS} for present in single.present]
     assert objects == [{i} for i in single.uppermost.tolist()]
 
 
 def test_validation_and_test_scenes_differ():
-    val, test = (SceneSet.draw(split, 3, "seen", 32) for split in ("val", "test"))
+    val, test = (SceneSet.render(split, 3, "seen", 32) for split in ("val", "test"))
     assert not torch.equal(val.images, test.images)

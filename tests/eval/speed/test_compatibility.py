@@ -4,7 +4,7 @@ from eval.speed import compatibility
 from pacl.errors import ArgumentError
 
 
-def test_a_line_for_each_size_and_implementation(capsys, monkeypatch):
+def test_one_line_per_size_and_implementation(capsys, monkeypatch):
     monkeypatch.setattr(compatibility, "CPU_SIZES", [(2, 3, 4, 8), (3, 2, 5, 8)])
     assert compatibility.main(["--device", "cpu", "--runs", "1"]) == 0
     _, _, *lines = (line.split() for line in capsys.readouterr().out.splitlines())

@@ -16,7 +16,7 @@ def jpeg(tmp_path):
     return path
 
 
-def test_a_line_for_each_operation_on_a_table_and_on_shards(tmp_path, jpeg, capsys):
+def test_one_line_per_operation_for_a_table_and_for_shards(tmp_path, jpeg, capsys):
     (tmp_path / "pairs.csv").write_text("image,caption\nimage.jpg,black\n")
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         tar.add(jpeg, "0.jpg")

@@ -27,12 +27,12 @@ def test_it_prints_both_times_their_ratio_and_the_agreement(
     fp32, bf16 = (float(re.search(rf"^{p} .* at least, +([\d.]+) median", printed, re.MULTILINE)[1]) for p in
                   ("fp32", "bf16"))  # fmt: skip
     ratio = float(re.search(r"bf16 is ([\d.]+) times", printed)[1])
-    assert ratio == pytest.approx(fp32 / bf16, rel=0.3)  # of rounded milliseconds
-    agree = [float(share) for share in re.findall(r"on ([\d.]+)% of", printed)]
+    assert ratio == pytest.approx(fp32 / bf16, rel=0.3)  # the printed milliseconds are rounded
+    agree = [float(share) for share in re.findall(r"([\d.]+)%", printed)]
     assert 50 < agree[1] <= agree[0] <= 100
 
 
-def test_every_batch_is_timed_in_turns(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precisions_alternate_on_every_batch(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(tiny_clip)
     seen = []
 
@@ -45,7 +45,7 @@ def test_every_batch_is_timed_in_turns(tiny_clip: str, monkeypatch: pytest.Monke
     times = tower_times(model, torch.zeros(5, 3, 32, 32).split(4), runs=2)
     turns = [(4, "fp32"), (4, "bf16"), (1, "fp32"), (1, "bf16")]
     assert seen == [*turns, *turns]
-    assert times["fp32"].least == 1 / 4  # the first call, of four images
+    assert times["fp32"].least == 1 / 4  # the first call, with four images
     assert times["fp32"].median == pytest.approx((5 / 4 + 3) / 2)  # of 1/4, 3, 5/4 and 7
 
 

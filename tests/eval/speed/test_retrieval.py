@@ -4,7 +4,7 @@ from eval.speed.retrieval import main
 from pacl.errors import ArgumentError
 
 
-def test_a_line_for_each_method(tmp_path, capsys):
+def test_one_line_per_method(tmp_path, capsys):
     assert (
         main(
             [

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pacl.errors import ArgumentError
-from pacl.models.backbone import weights_checksum
 from pacl.models.distillation import UNKNOWN, quantize, static_tokenizer
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.registry import load_text_tower
 from pacl.models.towers.static_tower import StaticTower, load_static_tower, words_folder
 

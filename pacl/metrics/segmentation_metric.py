@@ -1,6 +1,6 @@
 """Segmentation scores as a torchmetrics metric, for training loops.
 
-Apart from `pacl.metrics.segmentation`, so that the benchmarks do not wait for torchmetrics to be imported.
+It is not in `pacl.metrics.segmentation`, because importing torchmetrics is slow and benchmarks do not need it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pacl.metrics.segmentation import count_areas, scores
 
 
 class SegmentationScores(Metric):
-    """`pacl.metrics.segmentation.scores` of all label maps seen, on all ranks.
+    """`pacl.metrics.segmentation.scores` of all label maps that were added, on all processes.
 
     Args:
-        classes: C.
-        **settings: of `torchmetrics.Metric`; ``sync_on_compute=False`` where only one rank measures.
+        classes: number of classes.
+        **settings: arguments of `torchmetrics.Metric`, such as ``sync_on_compute=False`` if only one process evaluates.
     """
 
     full_state_update = False
@@ -30,10 +30,10 @@ class SegmentationScores(Metric):
         self.add_state("areas", torch.zeros(3, classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Add integer label maps [..., H, W]; see `pacl.metrics.segmentation.confusion_matrix`."""
+        """Add integer label maps [..., H, W], see `pacl.metrics.segmentation.confusion_matrix`."""
         counted = count_areas(prediction.cpu().numpy(), target.cpu().numpy(), self.areas.shape[1])
         self.areas += torch.from_numpy(counted).to(self.areas.device)
 
     def compute(self) -> dict[str, float]:
-        """``miou``, ``pixel_accuracy`` and ``mean_accuracy`` in [0, 1]; NaN where nothing is scored."""
+        """``miou``, ``pixel_accuracy`` and ``mean_accuracy`` in [0, 1]; NaN if no pixel is scored."""
         return {name: float(value) for name, value in scores(self.areas.cpu().numpy()).items()}

@@ -1,4 +1,4 @@
-"""Comparisons of heads that are trained with several seeds: training, mean and standard deviation, result files."""
+"""What experiments that train heads share: training, mean and standard deviation over seeds, result files."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer
     """Train a head as ``python -m pacl.train`` does, without writing files. Seeds the global random generators.
 
     Args:
-        clip: the frozen CLIP, which keeps its text embeddings for the next heads.
+        clip: the frozen CLIP. Its cached text embeddings are reused by the next training.
         model: arguments of `PACLModule`.
-        data: the training data, which keep the frozen tokens of their images: pass them again for the same dense
-            variant.
+        data: the training data. It caches the frozen tokens of one dense variant, so pass the same object for all
+            trainings on that variant.
         trainer: ``max_steps`` or ``max_epochs``, and other arguments of Lightning's trainer.
-        seed: of weights, order and captions.
+        seed: seed of the initial weights, the order of images and the choice of captions.
+
+    Returns:
+        The trained head, on the CPU.
     """
 
     class OnThisCLIP(PACLModule):
         load_backbone = staticmethod(lambda name, layers: clip)
 
     seed_everything(seed, verbose=False)
-    data.seed = None  # take that of this run
+    data.seed = None  # use the seed of this run
     module = OnThisCLIP(**model)
     off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
     settings = {"max_epochs": -1, "accelerator": "cpu", "devices": 1, **dict.fromkeys(off, False), **trainer}
@@ -47,7 +50,7 @@ def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's banners and hints, which every training repeats."""
+    """Suppress Lightning's messages and warnings, which every training would repeat."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -60,15 +63,15 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 def mean_and_std(values: Sequence[float]) -> str:
-    """ "71.2 ± 0.4": mean and standard deviation; the value alone if there is one; empty if there is none."""
+    """Mean and standard deviation, such as "71.2 ± 0.4"; one value alone is returned without ±, no value as ""."""
     if not values:
         return ""
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
 
 
-def write_results(folder: Path, name: str, result: dict[str, Any], page: str = "") -> None:
-    """Write ``NAME.json`` and, if there is a page, ``NAME.md``."""
+def write_report(folder: Path, name: str, result: dict[str, Any], page: str = "") -> None:
+    """Write ``result`` to ``NAME.json`` in the folder and, unless it is empty, the Markdown ``page`` to ``NAME.md``."""
     texts = {".json": json.dumps(result, indent=2) + "\n", **({".md": page} if page else {})}
     for suffix, text in texts.items():
         with atomic_write(folder / f"{name}{suffix}") as aside:
