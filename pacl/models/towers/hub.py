@@ -1,4 +1,4 @@
-"""Access to the Hugging Face hub that fails at once without a network, where its client retries for half a minute."""
+"""Fast failure of access to the Hugging Face hub without a network; its client would retry for half a minute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from huggingface_hub import constants
 CONNECT_SECONDS = 3.0  # timeout of a connection
 RETRY_SECONDS = 60.0  # after a failed connection, the hub counts as unreachable for this time
 
-_failures: list[float] = []  # when the last connection failed, by `time.monotonic`; empty: none has
+_failures: list[float] = []  # `time.monotonic()` of the last failed connection; empty if none failed
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def fail_fast(local: bool = False) -> Iterator[None]:
     """Within this context the hub's client reads only its cache if the hub cannot be reached.
 
     Args:
-        local: nothing needs the hub: the client reads only its cache, and no connection is tried.
+        local: read only the cache, without testing the connection.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or local or not reachable()
