@@ -39,10 +39,16 @@ class FolderContent:
     unread: list[Path] = field(default_factory=list)
 
 
-def search_folder(folder: str | Path, recursive: bool = False) -> FolderContent:
+def search_folder(folder: str | Path, recursive: bool = False, *, look_inside: bool = True) -> FolderContent:
     """The image files of a folder; hidden ones and those in hidden folders are left out.
 
     Links to files and folders are followed, except where a folder would then contain itself.
+
+    Args:
+        folder: To search.
+        recursive: Whether its subfolders are searched, too.
+        look_inside: Whether files with other suffixes are opened to see if they are images. (A training set may have a
+            text beside each of a million images.)
 
     Raises:
         UserError: The folder is missing or not a folder.
@@ -53,11 +59,11 @@ def search_folder(folder: str | Path, recursive: bool = False) -> FolderContent:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     found = FolderContent()
-    _search(folder, recursive, found, frozenset())
+    _search(folder, recursive, look_inside, found, frozenset())
     return FolderContent(sorted(found.images), sorted(found.unread))
 
 
-def _search(folder: Path, recursive: bool, found: FolderContent, above: frozenset[str]) -> None:
+def _search(folder: Path, recursive: bool, look_inside: bool, found: FolderContent, above: frozenset[str]) -> None:
     """Add the files of a folder to ``found``; ``above`` are the real paths of the folders that lead to it."""
     above |= {os.path.realpath(folder)}
     try:
@@ -70,12 +76,12 @@ def _search(folder: Path, recursive: bool, found: FolderContent, above: frozense
         path, suffix = folder / entry.name, os.path.splitext(entry.name)[1].lower()
         if entry.is_dir():
             if recursive and os.path.realpath(path) not in above:
-                _search(path, recursive, found, above)
+                _search(path, recursive, look_inside, found, above)
         elif not entry.is_file():
             continue
         elif suffix in IMAGE_SUFFIXES:
             found.images.append(path)
-        elif suffix in UNREAD_SUFFIXES or _starts_like_an_image(path):
+        elif suffix in UNREAD_SUFFIXES or (look_inside and _starts_like_an_image(path)):
             found.unread.append(path)
 
 
@@ -99,7 +105,7 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     Raises:
         UserError: The folder is missing, not a folder, or has no images that can be read.
     """
-    found = search_folder(folder, recursive)
+    found = search_folder(folder, recursive, look_inside=False)
     if not found.images:
         raise no_images(folder, found.unread)
     return found.images
