@@ -7,8 +7,9 @@ Shapes: I images, T texts, P patches, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 
 import torch
 from torch import Tensor
@@ -38,8 +39,11 @@ class Recalls:
     @property
     def mean(self) -> float:
         """Mean of the recalls at all k in both directions, in [0, 1]: "mean recall" where k is 1, 5 and 10."""
-        values = [*self.image_to_text.values(), *self.text_to_image.values()]
-        return sum(values) / len(values)
+        return self.figures()["recall"]
+
+    def figures(self) -> dict[str, float]:
+        """The recalls by name: "recall", the mean, then "image_to_text_R1" ... "text_to_image_R1" ..."""
+        return _figures(self.image_to_text, self.text_to_image)
 
 
 @torch.no_grad()
@@ -64,6 +68,37 @@ def recalls(scores: Tensor, positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -
     """
     _check(scores, positives, ks)
     return _recalls(_ranks(scores, positives), _ranks(scores.T, positives.T), ks)
+
+
+def chance(positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Recalls expected of a random order, by the names of `Recalls.figures`.
+
+    A query with m positives among N items succeeds with probability 1 - C(N - m, k) / C(N, k); that is 1 where k
+    is N or more, and such a recall says nothing.
+
+    Args:
+        positives: [I, T] bool, as in `recalls`.
+        ks: values of k, each at least 1.
+    """
+
+    def expected(rows: Tensor) -> dict[int, float]:
+        items = rows.shape[1]
+        counts, queries = rows.sum(dim=1).unique(return_counts=True)
+        shares = {int(m): int(n) for m, n in zip(counts, queries, strict=True) if m}
+        total = sum(shares.values())
+        missed = {k: sum(n * comb(items - m, k) / comb(items, k) for m, n in shares.items()) for k in ks if k < items}
+        return {k: 1 - missed[k] / total if k in missed else 1.0 for k in ks}
+
+    return _figures(expected(positives), expected(positives.T))
+
+
+def _figures(image_to_text: Mapping[int, float], text_to_image: Mapping[int, float]) -> dict[str, float]:
+    values = [*image_to_text.values(), *text_to_image.values()]
+    return {
+        "recall": sum(values) / len(values),
+        **{f"image_to_text_R{k}": share for k, share in image_to_text.items()},
+        **{f"text_to_image_R{k}": share for k, share in text_to_image.items()},
+    }
 
 
 def _check(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:

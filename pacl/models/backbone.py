@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pacl.errors import ArgumentError
 from pacl.models.text_cache import TextCache
-from pacl.models.towers.base import Classifier, ImageTower, TextTower
+from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.registry import (
@@ -290,11 +290,13 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         return Backbone(image, text, clip_name, shared=True, logit_scale=logit_scale)
     if name.partition(":")[0] in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*CLIPS}:
         raise ArgumentError("model", name, f"one of two towers; use IMAGE+TEXT, such as {EXAMPLE}")
-    close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1)
+    path = local_path(name, name)
+    folders = [str(other) for other in path.parent.glob("*") if other.is_dir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(name, ("auto", "photos", "bundled", *folders), n=1)
     raise ArgumentError(
         "model",
         name,
-        "not a model name; "
+        ("no such folder; " if len(path.parts) > 1 else "not a model name, and no such folder; ")
         + (f"did you mean {close[0]}? Or " if close else "")
         + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
         + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head",
