@@ -24,6 +24,7 @@ from pacl.cli.trainer import check_trainer, explain_failure, trainer_error
 from pacl.errors import ArgumentError, UserError
 from pacl.training.checkpoint import AtomicCheckpointIO
 from pacl.training.progress import TrainingProgress
+from pacl.training.run_folder import RunFolder
 
 CLI = TypeVar("CLI", bound="SettingsCLI")
 
@@ -83,6 +84,9 @@ class SettingsCLI(LightningCLI):
     memory_advice = "a smaller --data.batch_size"
     """What takes less memory."""
 
+    folder: RunFolder
+    """The folder of the results."""
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             super().parse_arguments(parser, args)
@@ -126,7 +130,8 @@ class SettingsCLI(LightningCLI):
                 self.trainer.fit(self.model, self.datamodule, **arguments)
         except Exception as error:
             unwritten = isinstance(error, UserError) and isinstance(error.__cause__, OSError)
-            reason = str(error) if unwritten else explain_failure(error, self.memory_advice)
+            folder = f"--{self.folder.argument} {self.folder.path}"
+            reason = str(error) if unwritten else explain_failure(error, folder, self.memory_advice)
             if reason is None or (isinstance(error, UserError) and not unwritten):
                 raise
             raise UserError("; ".join(filter(None, [reason, kept()]))) from error

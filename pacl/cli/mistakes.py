@@ -41,7 +41,8 @@ def describe_mistake(message: str, known: Collection[str]) -> str:
         return f"--{keys[0]} {found[1]}: neither a class nor a file; {hint}"
     name = ".".join(dict.fromkeys(keys))
     if keys and len(wrong := WRONG_VALUE.findall(message)) == 1:
-        return f"--{name} {wrong[0][1]}: must be of type {TYPE.sub(r'\1', wrong[0][0])}"
+        kind, got = wrong[0]
+        return f"--{name} {got}: must be of type {', '.join(TYPE.findall(kind)) or kind}"
     if keys and (found := GIVEN.search(message)):
         choices = dict.fromkeys(re.findall(r"[\w-]+", ", ".join(CHOICES.findall(message))))
         types = dict.fromkeys(TYPE.findall(message.partition("Errors:")[0]))

@@ -61,11 +61,12 @@ def check_trainer(trainer: Trainer, settings: Any) -> None:
         raise ArgumentError("trainer.num_nodes", trainer.num_nodes, reason)
 
 
-def explain_failure(error: Exception, memory_advice: str) -> str | None:
+def explain_failure(error: Exception, folder: str, memory_advice: str) -> str | None:
     """What ended a training, in one line.
 
     Args:
         error: what was raised.
+        folder: that the training writes to, with its flag.
         memory_advice: what takes less memory.
 
     Returns:
@@ -82,5 +83,5 @@ def explain_failure(error: Exception, memory_advice: str) -> str | None:
     if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and any(w in message for w in LOST)):
         return f"the processes of the training lost each other: one of them has ended ({message[:120]})"
     if isinstance(error, OSError):  # while writing logs: files that are read raise a UserError
-        return f"{error.filename or 'the logs'}: {error.strerror or error}"
+        return f"{error.filename or folder}: {error.strerror or error}"
     return None

@@ -45,7 +45,8 @@ class TrainingCurve(Callback):
         self.loss, self.recall = ([(s, v) for s, v in state_dict[name]] for name in ("loss", "recall"))
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        if "loss" in trainer.callback_metrics and trainer.global_step % trainer.log_every_n_steps == 0:
+        every: int = vars(trainer)["log_every_n_steps"]
+        if "loss" in trainer.callback_metrics and trainer.global_step % every == 0:
             self.loss.append((trainer.global_step, float(trainer.callback_metrics["loss"])))
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -52,8 +52,8 @@ class TrainingProgress(ProgressBar):
         if self.enabled and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
             self._bar = Progress(*columns, console=self.console, transient=True)
-            total = trainer.estimated_stepping_batches
-            total = total if math.isfinite(total) else None
+            steps = trainer.estimated_stepping_batches
+            total = steps if math.isfinite(steps) else None
             self._bar.add_task(self._step(trainer), total=total, completed=trainer.global_step)
             self._bar.start()
 
