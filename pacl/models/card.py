@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from pacl.models.head import HeadConfig
 
 
+MAX_WORDS = 500
+"""Words of a vocabulary that a card lists."""
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """Facts about a finished training.
@@ -27,6 +31,7 @@ class TrainingRun:
         device: name of the hardware.
         resumed: whether the run was resumed.
         weights: which weights are saved: the last or the best.
+        vocabulary: words of a text tower that knows these words only; empty for all others.
     """
 
     data: Sequence[str]
@@ -41,6 +46,7 @@ class TrainingRun:
     start_recall: float | None = None
     chance: Mapping[str, float] = field(default_factory=dict)
     weights: str = "the last"
+    vocabulary: Sequence[str] = ()
 
 
 def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
@@ -81,4 +87,7 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
         for name, value in {**start, **run.figures}.items():
             by_chance = run.chance.get(name.partition(" ")[0])
             lines.append(f"| {name} | {value:.4g} | {'' if by_chance is None else f'{by_chance:.4g}'} |")
+    if run is not None and run.vocabulary:
+        shown = " ".join(run.vocabulary[:MAX_WORDS]) + (" ..." if len(run.vocabulary) > MAX_WORDS else "")
+        lines += ["", f"The text tower knows {len(run.vocabulary):,} words:", "", f"> {shown}"]
     return "\n".join(lines) + "\n"
