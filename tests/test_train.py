@@ -444,8 +444,8 @@ def test_a_second_run_does_not_replace_the_first(clip_name, tmp_path):
         run(clip_name, tmp_path, "--trainer.max_steps=3")
     assert (error.value.argument, error.value.value) == ("out", tmp_path)
     assert files(tmp_path) == first
+    elsewhere = run(clip_name, tmp_path / "other", "--trainer.max_steps=1") / "checkpoints" / "last.ckpt"
     with pytest.raises(ArgumentError):  # a checkpoint of elsewhere does not make this folder its own
-        elsewhere = run(clip_name, tmp_path / "other", "--trainer.max_steps=1") / "checkpoints" / "last.ckpt"
         run(clip_name, tmp_path, "--trainer.max_steps=3", f"--ckpt_path={elsewhere}")
     with pytest.raises(ArgumentError) as error:
         run(clip_name, tmp_path, "--trainer.max_steps=3", "--overwrite", "--data.batch_size=1")

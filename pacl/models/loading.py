@@ -100,10 +100,13 @@ def _check_finished(path: Path, spec: str) -> None:
     Raises:
         ArgumentError: it is a file, or such a folder.
     """
-    runs = [path, path.parent] if path.is_dir() else [path.parent.parent]
-    run = next((run for run in runs if path in (run, *run.glob("checkpoints"), *run.glob("checkpoints/*.ckpt"))), None)
-    checkpoint = run and run / "checkpoints" / "last.ckpt"
-    if run and checkpoint and checkpoint.is_file() and (run != path or not any(run.glob("*.safetensors"))):
+    for run in (path, path.parent, path.parent.parent):
+        folder = run / "checkpoints"
+        checkpoint = folder / "last.ckpt"
+        if path not in (run, folder, *folder.glob("*.ckpt")) or not checkpoint.is_file():
+            continue
+        if run == path and any(run.glob("*.safetensors")):
+            continue  # a CLIP beside a folder of this name
         if is_head(run / CONFIG):
             raise ArgumentError("model", spec, f"a checkpoint of a training; the head of that run is {run}")
         raise ArgumentError(

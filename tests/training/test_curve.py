@@ -21,7 +21,7 @@ def test_the_curves_fall_and_rise_as_the_values_do() -> None:
     steps = [1, 50, 100]
     image = draw_curve(list(zip(steps, [5.0, 4.0, 3.0], strict=True)), list(zip(steps, [0.1, 0.2, 0.4], strict=True)))
     loss, recall = palette(2)[1:].astype(int)
-    inside = slice(60, -100)  # rows between the titles and the labels of the axis
+    inside = slice(42, -42)  # rows between the titles and the steps
     first, last = slice(70, 120), slice(-120, -70)
     assert rows_of(image[inside], loss, first).mean() < rows_of(image[inside], loss, last).mean()
     assert rows_of(image[inside], recall, first).mean() > rows_of(image[inside], recall, last).mean()
