@@ -151,7 +151,7 @@ class SettingsCLI(LightningCLI):
                 settings = (settings or {}).get("init_args", settings or {})
                 # The loaders call a name "model"; here it is the value of model.backbone, model.image ...
                 names = [error.argument] if error.argument in settings else []
-                names += list(settings) if error.argument == group else []
+                names += list(settings.keys()) if error.argument == group else []
                 for name in names:
                     if str(settings[name]) == str(error.value):
                         raise ArgumentError(f"{group}.{name}", error.value, error.reason) from None

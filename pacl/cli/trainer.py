@@ -20,6 +20,8 @@ SUBJECTS = {
     "you requested gpu": "devices",
     "num_nodes": "num_nodes",
     "precision": "precision",
+    "transformer_engine": "precision",
+    "bitsandbytes": "precision",
     "accelerator": "accelerator",
     "backend": "accelerator",
     "torch_xla": "accelerator",

@@ -65,7 +65,8 @@ class TrainCLI(SettingsCLI):
         if checkpoint == "last":
             checkpoint = str(folder / "checkpoints" / "last.ckpt")
         self.checkpoint: str | None = checkpoint
-        resume = checkpoint is not None and folder.resolve() in Path(checkpoint).resolve().parents
+        own = (folder.resolve(), folder.resolve() / "checkpoints")
+        resume = checkpoint is not None and Path(checkpoint).resolve().parent in own
         advice = "choose another --out, resume that run with --ckpt_path last, or replace it with --overwrite"
         self.folder = RunFolder(folder, RESULTS, "out", self.config.overwrite, resume, advice)
         with self.folder.claim():  # checked before the model is loaded, which takes long
