@@ -250,5 +250,5 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         resumed=cli.config.ckpt_path is not None,
         start_recall=cli.model.start_recall,
         chance=cli.model.chance,
-        vocabulary=cli.model.pacl.clip.vocabulary or (),
+        vocabulary=sorted(cli.model.pacl.clip.vocabulary or ()),
     )
