@@ -1,8 +1,24 @@
-"""Train the patch embedder on images with captions: ``python -m pacl.train [--config FILE] [--SETTING VALUE ...]``.
+"""Train a head on images with captions.
 
-Without ``--config`` it trains on the procedural scenes, on the bundled CLIP (``configs/scenes.yaml``). Every setting
-can be given in YAML and as a flag; ``--help`` lists them and ``--print_config`` prints their values. ``--out`` is the
-folder of the head, which ``--model`` of the other commands takes, and of logs and checkpoints.
+  python -m pacl.train --config configs/own_photos.yaml --data.pairs my.csv --data.images photos --out runs/mine
+  python -m pacl.train --config configs/own_photos.yaml --data.pairs my.csv --data.images photos --out runs/mine \\
+    --ckpt_path last                       # the same command goes on where it was stopped
+
+The settings that most runs need:
+  --config FILE                  a YAML file with settings; without it: drawn scenes (configs/scenes.yaml)
+  --data.pairs FILE              your captions: a table with the columns image,caption (or --data.train in YAML)
+  --data.images FOLDER           the folder of the images in that table
+  --data.hold_out N              images that are kept for validation
+  --data.batch_size N            images in a step
+  --model.backbone NAME          the frozen model: bundled, open_clip:NAME/TAG, IMAGE+TEXT ...
+  --model.lr X                   peak learning rate
+  --model.images_at_once N       embeds N images of a step at a time, to save memory
+  --trainer.max_steps N          length of the training; or --trainer.max_epochs N
+  --trainer.accelerator NAME     cpu, gpu or auto
+  --out FOLDER                   the head, its model card, logs and checkpoints; --model of the other commands takes it
+
+All settings can be in YAML and are flags, too. --print_config prints their values, --data.help CLASS and
+--trainer.callbacks.help CLASS explain those of a class, and all others follow. docs/training.md is a guide.
 """
 
 from __future__ import annotations

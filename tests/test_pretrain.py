@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from pacl import pretrain
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.dual import CONFIG as DUAL_CONFIG
 from pacl.models.loading import load_model
@@ -102,13 +102,20 @@ def test_the_dual_configuration_trains_a_backbone(photos: Path, tmp_path: Path) 
     assert pretrain.main(argv) == 0
     kept = [path.read_bytes() for path in (tmp_path / "features").rglob("*.bin")]
     assert sorted(map(len, kept)) == [2 * 3 * 256, 2 * 9 * 256]  # float16; held out, trained on; tokens of width 256
-    assert pretrain.main(argv) == 0
+    with pytest.raises(ArgumentError) as error:  # the model of another run is there
+        pretrain.main(argv)
+    assert (error.value.argument, error.value.value) == ("export.folder", tmp_path / "dual")
+    (tmp_path / "dual" / "open_clip_config.json").write_text("{}")  # of a model of another kind
+    assert pretrain.main([*argv, "--overwrite"]) == 0
+    assert not (tmp_path / "dual" / "open_clip_config.json").exists()
     clip = load_backbone(f"local-dir:{tmp_path / 'dual'}")
     assert (clip.shared, clip.dim, clip.size) == (True, 8, 32)
     assert load_model(f"local-dir:{tmp_path / 'dual'}").config.trained is False
     assert json.loads((tmp_path / "dual" / DUAL_CONFIG).read_text())["image"] == "timm:test_efficientnet/random"
     logged = (tmp_path / "flickr8k_dual" / "version_1" / "metrics.csv").read_text()
-    assert {"val_recall", "val_image_to_text_R1", "val_text_to_image_R10"} <= set(logged.splitlines()[0].split(","))
+    assert {"val_recall", "val_recall_chance", "val_image_to_text_R1", "val_text_to_image_R10"} <= set(
+        logged.splitlines()[0].split(",")
+    )
 
 
 def test_a_configuration_without_class_path_is_a_clips(capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,20 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(words, tmp_path, r
     assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
 
 
+def test_without_an_older_checkpoint_a_full_disk_leaves_none(words, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, hard))
+    try:
+        with pytest.raises(UserError) as error:
+            train.main([*words, f"--out={tmp_path}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
+    assert "--ckpt_path" not in str(error.value)
+    assert list(tmp_path.glob("checkpoints/*")) == []
+
+
 def test_a_run_with_other_settings_does_not_go_on(words, tmp_path):
     assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
     head = weights(tmp_path)

@@ -20,6 +20,7 @@ from pacl.models.model import PACL
 from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.training.loss import contrastive_loss
 from pacl.training.module import MAX_LOGIT_SCALE, PACLModule, some_patches
+from pacl.training.run_folder import RunFolder
 from tests.tiny import save_tiny_clip
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.logger=false"]
@@ -314,6 +315,7 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
     (log,) = tmp_path.glob("logs/version_0/metrics.csv")
     losses = [float(row["loss"]) for row in csv.DictReader(log.open())]
     assert losses[-1] < 0.6 * losses[0]
+    assert "checkered" in (tmp_path / "README.md").read_text()  # the card lists the words of a closed vocabulary
     after = evaluator.measure(load_model(str(tmp_path)))
     assert after["objects/own/seen"] > before["objects/own/seen"] + 15
     assert after["grounds/own/seen"] > before["grounds/own/seen"] + 15
@@ -426,3 +428,150 @@ def test_a_short_run_leaves_its_warm_up(clip_name):
 def test_other_values_that_do_not_work(clip_name, tmp_path, arguments, message):
     with pytest.raises(UserError, match=message):
         run(clip_name, tmp_path, "--trainer.max_steps=2", *arguments)
+
+
+# ---------------------------------------------------------------- the folder of a run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.name != "config.yaml"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+def test_a_second_run_does_not_replace_the_first(clip_name, tmp_path):
+    run(clip_name, tmp_path, "--trainer.max_steps=2")
+    first = files(tmp_path)
+    with pytest.raises(ArgumentError) as error:
+        run(clip_name, tmp_path, "--trainer.max_steps=3")
+    assert (error.value.argument, error.value.value) == ("out", tmp_path)
+    assert files(tmp_path) == first
+    elsewhere = run(clip_name, tmp_path / "other", "--trainer.max_steps=1") / "checkpoints" / "last.ckpt"
+    with pytest.raises(ArgumentError):  # a checkpoint of elsewhere does not make this folder its own
+        run(clip_name, tmp_path, "--trainer.max_steps=3", f"--ckpt_path={elsewhere}")
+    with pytest.raises(ArgumentError) as error:
+        run(clip_name, tmp_path, "--trainer.max_steps=3", "--overwrite", "--data.batch_size=1")
+    assert error.value.argument == "data.batch_size"
+    assert {name: value for name, value in files(tmp_path).items() if "other" not in name} == first
+    run(clip_name, tmp_path, "--trainer.max_steps=3", "--overwrite")
+    assert files(tmp_path)["model.safetensors"] != first["model.safetensors"]
+
+
+def test_of_two_runs_at_once_the_second_stops(clip_name, tmp_path):
+    with RunFolder(tmp_path, (), "out", False, False, "").claim():
+        with pytest.raises(ArgumentError) as error:
+            run(clip_name, tmp_path, "--trainer.max_steps=1", "--overwrite")
+        assert (error.value.argument, error.value.value) == ("out", tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_the_head_of_a_stopped_run_can_be_written_without_more_steps(clip_name, tmp_path, capsys):
+    stop = ["--trainer.callbacks=tests.killer.Killer", "--trainer.callbacks.step=2", "--trainer.callbacks.moment=after"]
+    arguments = [*SMALL, *QUIET, f"--model.backbone={clip_name}", f"--out={tmp_path}", "--trainer.max_steps=5"]
+    assert train.main([*arguments, *stop, "--trainer.callbacks.number=15"]) == 128 + 15
+    assert not (tmp_path / "config.json").exists()
+    run(clip_name, tmp_path, "--trainer.max_steps=1", "--ckpt_path=last")
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(load_model(str(tmp_path)).embedder.skip.weight, state["pacl.embedder.skip.weight"])
+
+
+# ---------------------------------------------------------------- what the machine does not allow
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("strategy", name) for name in ("ddp_spawn", "ddp_fork", "fsdp", "deepspeed", "foo")),
+        *(("devices", number) for number in ("[0]", "0,1", "0", "-2")),
+        *(("accelerator", name) for name in ("cuda", "gpu", "mps", "tpu", "foo")),
+        *(("num_nodes", number) for number in ("0", "2")),
+        *(("precision", name) for name in ("16-mixed", "64-true", "transformer-engine")),
+    ],
+)
+def test_trainer_settings_that_do_not_work_here_name_their_flag(clip_name, tmp_path, flag, value, monkeypatch):
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("this machine has a GPU")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    more = ["--trainer.devices=2"] if flag == "strategy" and value.startswith("ddp") else []
+    cpu = [] if flag == "accelerator" else ["--trainer.accelerator=cpu"]
+    with pytest.raises(ArgumentError) as error:
+        run(clip_name, tmp_path, "--trainer.max_steps=1", *cpu, f"--trainer.{flag}={value}", *more)
+    assert error.value.argument == f"trainer.{flag}"
+    assert "None" not in error.value.reason
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "--model.images_at_once 8"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "--model.patches 49"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "--data.workers"),
+        (torch.distributed.DistNetworkError("failed to bind (errno: 98 - EADDRINUSE)"), "MASTER_PORT"),
+        (RuntimeError("[gloo/pair.cc:534] Connection closed by peer [127.0.0.1]"), "processes"),
+        (OSError(28, "No space left on device", "metrics.csv"), "metrics.csv"),
+    ],
+)
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_the_machine_does_is_one_line_with_what_is_kept(clip_name, tmp_path, monkeypatch, error, advice, saved):
+    original = PACLModule.training_step
+
+    def fail(self, batch, index):
+        if self.global_step == 2:
+            raise error
+        return original(self, batch, index)
+
+    monkeypatch.setattr(PACLModule, "training_step", fail)
+    big = ["--data.batch_size=16"]
+    with pytest.raises(UserError) as found:
+        run(clip_name, tmp_path, "--trainer.max_steps=4", f"--save_every={1 if saved else 9}", *big)
+    assert advice in str(found.value)
+    assert ("--ckpt_path last" in str(found.value)) == saved == (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_an_error_of_the_program_keeps_its_traceback(clip_name, tmp_path, monkeypatch):
+    monkeypatch.setattr(PACLModule, "training_step", lambda *_: {}["no key"])
+    with pytest.raises(KeyError):
+        run(clip_name, tmp_path, "--trainer.max_steps=1")
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def captioned(folder: Path, count: int) -> list[str]:
+    for i in range(count):
+        Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(folder / f"{i}.png")
+    (folder / "t.csv").write_text("image,caption\n" + "".join(f"{i}.png,a dog number {i}\n" for i in range(count)))
+    return ["--data=pacl.data.CaptionData", f"--data.pairs={folder / 't.csv'}", "--data.hold_out=8"]
+
+
+def test_the_baseline_of_a_resumed_run_is_that_of_its_first_step(clip_name, tmp_path):
+    data, out = captioned(tmp_path, 20), tmp_path / "out"
+    run(clip_name, out, *data, "--data.batch_size=4", "--trainer.max_steps=3", "--model.lr=0.1")
+    first = [line for line in (out / "README.md").read_text().splitlines() if "before the first step" in line]
+    run(clip_name, out, *data, "--data.batch_size=4", "--trainer.max_steps=6", "--model.lr=0.1", "--ckpt_path=last")
+    assert [line for line in (out / "README.md").read_text().splitlines() if "before the first step" in line] == first
+    recalls = [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")]
+    assert len(recalls) == 1 + 7
+    assert all(float(line.split("|")[3]) > 0 for line in recalls)  # by chance
+    assert Image.open(out / "training.png").size[0] > 300
+
+
+def test_output_is_quiet(clip_name, tmp_path, capsys):
+    data = captioned(tmp_path, 20)
+    arguments = [*SMALL[1:], *data, f"--model.backbone={clip_name}", f"--out={tmp_path / 'out'}", "--data.batch_size=4"]
+    arguments = [argument for argument in arguments if "data.size" not in argument]
+    assert train.main([*arguments, "--trainer.max_steps=3", "--trainer.accelerator=cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert "FLOPs" not in err
+    assert ".py:" not in err
+    assert "chance" in err
+
+
+def test_the_help_begins_with_what_most_need(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    first = capsys.readouterr().out.splitlines()[:30]
+    assert sum(line.startswith("usage") for line in first) == 1
+    for flag in ("--data.pairs", "--trainer.max_steps", "--out", "--model.backbone"):
+        assert any(line.strip().startswith(flag) for line in first), flag

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table
 from eval.retrieval import RERANKED
 from eval.retrieval.caption_sets import CAPTIONS, CaptionSet
-from pacl.metrics.retrieval import Recalls
+from pacl.metrics.retrieval import Recalls, chance
 from pacl.models.model import PACL
 
 if TYPE_CHECKING:
@@ -99,28 +98,10 @@ def measured(
             "scoring_seconds": scoring,
             "peak_memory_mb": peak_memory(model.device) / 2**20,  # memory-mapped files included
         }
-        details["chance"] = chance(captions.texts()[1], len(captions.source), list(recall.image_to_text))
+        ks = list(recall.image_to_text)
+        details["chance"] = chance([len(own) for own in captions.captions], [1] * len(texts), ks).percent()
         results.append(dataclasses.replace(plan, scores=recall.percent(), details=details, speed=speed))
     return results
-
-
-def chance(owners: Sequence[int], images: int, ks: Sequence[int]) -> dict[str, float]:
-    """Expected scores of a random order, in percent, under the names of the scores.
-
-    Args:
-        owners: the image of each caption.
-        images: number of images.
-        ks: of the recalls.
-    """
-    texts, each = len(owners), Counter(owners)  # images without a caption are no queries
-
-    def missed(own: int, k: int) -> float:
-        """Probability that none of an image's captions is among the k best."""
-        return math.comb(texts - own, k) / math.comb(texts, k) if k <= texts else 0.0
-
-    found = {f"i2t R@{k}": 100 * sum(1 - missed(own, k) for own in each.values()) / len(each) for k in ks}
-    found |= {f"t2i R@{k}": 100 * min(1.0, k / images) for k in ks}
-    return {**found, "mean recall": sum(found.values()) / len(found)}
 
 
 # --- Tables -------------------------------------------------------------------------------------------

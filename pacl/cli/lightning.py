@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jsonargparse
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from pacl.cli.messages import one_line
+from pacl.cli.mistakes import describe_mistake
+from pacl.cli.trainer import check_trainer, explain_failure, trainer_error
 from pacl.errors import ArgumentError, UserError
+from pacl.training.checkpoint import AtomicCheckpointIO
+from pacl.training.progress import TrainingProgress
+from pacl.training.run_folder import RunFolder
 
 CLI = TypeVar("CLI", bound="SettingsCLI")
 
@@ -62,12 +74,67 @@ def with_config(argv: Sequence[str], default: str) -> list[str]:
     return arguments if found else ["--config", str(find_config(default)), *arguments]
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
+    """Shows the description as it is written."""
+
+
 class SettingsCLI(LightningCLI):
-    """Lightning's command line; errors in settings of the model, the data and the callbacks name their flag."""
+    """Lightning's command line, with mistakes in one line that names the flag, and quiet output."""
+
+    memory_advice = "a smaller --data.batch_size"
+    """What takes less memory."""
+
+    folder: RunFolder
+    """The folder of the results."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except jsonargparse.ArgumentError as error:
+            raise UserError(describe_mistake(str(error), known_settings(parser, args))) from None
 
     def instantiate_classes(self) -> None:
         with self.errors_name_flags():
             super().instantiate_classes()
+        check_trainer(self.trainer, self.config_init.trainer)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self.config_init.trainer
+        callbacks = as_list(kwargs.get("callbacks", settings.callbacks))
+        if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(TrainingProgress())
+        plugins = as_list(settings.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        kwargs |= {"callbacks": callbacks, "plugins": plugins}
+        kwargs["enable_model_summary"] = bool(settings.enable_model_summary)  # Lightning's default is a table
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except UserError:
+            raise
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+            raise trainer_error(settings, error) from error
+
+    def fit(self, kept: Callable[[], str], **arguments: Any) -> None:
+        """Train. What ends the training is one line, with what is kept of it.
+
+        Args:
+            kept: what is kept now, and how to use it; may be empty.
+            **arguments: of `Trainer.fit`.
+
+        Raises:
+            UserError: the training failed.
+        """
+        try:
+            with self.errors_name_flags():
+                self.trainer.fit(self.model, self.datamodule, **arguments)
+        except Exception as error:
+            unwritten = isinstance(error, UserError) and isinstance(error.__cause__, OSError)
+            folder = f"--{self.folder.argument} {self.folder.path}"
+            reason = str(error) if unwritten else explain_failure(error, folder, self.memory_advice)
+            if reason is None or (isinstance(error, UserError) and not unwritten):
+                raise
+            raise UserError("; ".join(filter(None, [reason, kept()]))) from error
 
     @contextmanager
     def errors_name_flags(self) -> Iterator[None]:
@@ -82,9 +149,42 @@ class SettingsCLI(LightningCLI):
             ]
             for group, settings in groups:
                 settings = (settings or {}).get("init_args", settings or {})
-                if error.argument in settings and str(settings[error.argument]) == str(error.value):
-                    raise ArgumentError(f"{group}.{error.argument}", error.value, error.reason) from None
+                # The loaders call a name "model"; here it is the value of model.backbone, model.image ...
+                names = [error.argument] if error.argument in settings else []
+                names += list(settings.keys()) if error.argument == group else []
+                for name in names:
+                    if str(settings[name]) == str(error.value):
+                        raise ArgumentError(f"{group}.{name}", error.value, error.reason) from None
             raise
+
+
+def as_list(value: Any) -> list[Any]:
+    """A setting that may be None, a value or a list of them, as a new list."""
+    return [] if value is None else [*value] if isinstance(value, (list, tuple)) else [value]
+
+
+def known_settings(parser: LightningArgumentParser, argv: Sequence[str]) -> list[str]:
+    """All settings of a command, those of the data in its configuration files among them: "trainer.max_steps"."""
+    names = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
+    files = [f"--config={value}" for flag, value in pairwise(argv) if flag in ("--config", "-c")]
+    files += [argument for argument in argv if argument.startswith("--config=")]
+    with suppress(jsonargparse.ArgumentError):
+        names |= {name.replace(".init_args.", ".") for name in parser.parse_args(files).keys()}  # noqa: SIM118
+    return sorted(names)
+
+
+@contextmanager
+def plain_warnings(prog: str) -> Iterator[None]:
+    """Show each warning as ``PROG: warning: MESSAGE``, without the file and line that raised it."""
+    former = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{prog}: warning: {one_line(message)}\n"
+    try:
+        with warnings.catch_warnings():
+            for message in EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        warnings.formatwarning = former
 
 
 def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[str], default: str) -> CLI:
@@ -93,16 +193,15 @@ def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[
     Args:
         build: makes the `SettingsCLI` from keyword arguments.
         prog: name of the command.
-        doc: docstring of the command; its first paragraph is the description in ``--help``.
+        doc: docstring of the command, the description in ``--help``.
         argv: the arguments.
         default: configuration to use without ``--config``.
 
     Raises:
         UserError: a mistake in the arguments or in the YAML.
     """
-    for message in EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda line: "Tip:" not in line.getMessage())
+    for name in ("pytorch_lightning", "lightning_fabric"):  # "GPU available: False", "Seed set to 0"
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return build(
             subclass_mode_data=True,
@@ -112,7 +211,9 @@ def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[
             auto_configure_optimizers=False,
             parser_kwargs={
                 "prog": prog,
-                "description": (doc or "").partition("\n\n")[0],
+                "description": (doc or "").strip(),
+                "usage": f"{prog} [--config FILE] [--SETTING VALUE ...]",
+                "formatter_class": HelpFormatter,
                 "exit_on_error": False,
             },
             save_config_kwargs={"overwrite": True},
@@ -120,4 +221,4 @@ def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[
     except (jsonargparse.ArgumentError, UnicodeDecodeError) as error:
         raise UserError(error) from None
     except ModuleNotFoundError as error:  # of a logger or callback
-        raise UserError(f"{error}; pip install {error.name}") from None
+        raise UserError(f"{error}; pip install {error.name}" if error.name else error) from None

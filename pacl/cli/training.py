@@ -7,27 +7,31 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from pacl.cli.lightning import SettingsCLI, parse
+from pacl.cli.lightning import SettingsCLI, as_list, parse, plain_warnings
 from pacl.cli.messages import say
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
-from pacl.files import make_folder
 from pacl.models.card import TrainingRun, write_card
+from pacl.models.head import CARD, CONFIG, WEIGHTS
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.training.checkpoint import Interrupted, LatestCheckpoint
+from pacl.training.curve import CURVE, TrainingCurve
 from pacl.training.module import PACLModule
+from pacl.training.run_folder import RunFolder
 
 DEFAULT_CONFIG = "configs/scenes.yaml"
+
+RESULTS = (CONFIG, WEIGHTS, CARD, CURVE, "checkpoints/*.ckpt")
+"""Files in the folder of a run that another run would replace."""
 
 CHECKPOINT_KEYS = {"state_dict", "optimizer_states", "objective", "global_step", "pytorch-lightning_version"}
 
@@ -39,6 +43,9 @@ class TrainCLI(SettingsCLI):
         parser.add_argument("--out", type=str, default="runs/train", help="folder for the head, logs and checkpoints")
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="checkpoint to resume from; last: the latest in --out"
+        )
+        parser.add_argument(
+            "--overwrite", action="store_true", help="replace the results of another run that are in --out"
         )
         parser.add_argument(
             "--save_every",
@@ -54,38 +61,60 @@ class TrainCLI(SettingsCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        self.folder = make_folder(self.config.out)
+        folder, checkpoint = Path(self.config.out), self.config.ckpt_path
+        if checkpoint == "last":
+            checkpoint = str(folder / "checkpoints" / "last.ckpt")
+        self.checkpoint: str | None = checkpoint
+        own = (folder.resolve(), folder.resolve() / "checkpoints")
+        resume = checkpoint is not None and Path(checkpoint).resolve().parent in own
+        advice = "choose another --out, resume that run with --ckpt_path last, or replace it with --overwrite"
+        self.folder = RunFolder(folder, RESULTS, "out", self.config.overwrite, resume, advice)
+        with self.folder.claim():  # checked before the model is loaded, which takes long
+            pass
         if self.config.save_every < 1:
             raise ArgumentError("save_every", self.config.save_every, "must be at least 1")
 
-    def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        settings = self.config_init.trainer
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings, folder = self.config_init.trainer, self.folder.path
         if settings.logger is None or settings.logger is True:
-            loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
+            loggers: list[Logger] = [CSVLogger(folder, name="logs")]
             with contextlib.suppress(ModuleNotFoundError):  # the CSV holds the same values
-                loggers.append(TensorBoardLogger(self.folder, name="logs", version=loggers[0].version))
+                loggers.append(TensorBoardLogger(folder, name="logs", version=loggers[0].version))
             kwargs["logger"] = loggers
-        checkpoints = self.folder / "checkpoints"
+        checkpoints = folder / "checkpoints"
         self.last = LatestCheckpoint(checkpoints / "last.ckpt", self.config.save_every, self.model.check_finite)
         self.best = ModelCheckpoint(
             checkpoints, "best", "val_recall", mode="max", enable_version_counter=False, save_on_train_epoch_end=False
         )
         # Without validation the callback would raise an error: its figure is missing.
         best = [self.best] if self.datamodule.validates else []
-        own = settings.callbacks or []
-        callbacks = [*(own if isinstance(own, list) else [own]), self.last, *best]
+        callbacks = [self.folder, *as_list(settings.callbacks), TrainingCurve(folder), self.last, *best]
         kwargs["callbacks"] = callbacks
-        kwargs.setdefault("default_root_dir", str(self.folder))
+        kwargs.setdefault("default_root_dir", str(folder))
         kwargs["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
         if self.datamodule.validates:
             kwargs["num_sanity_val_steps"] = -1  # validate before the first step
         kwargs["use_distributed_sampler"] = False  # the data module divides every batch
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except UserError:
-            raise
-        except (MisconfigurationException, ValueError) as error:  # of Lightning, about its settings
-            raise UserError(f"--trainer: {str(error).strip().splitlines()[0]}") from None
+        return super().instantiate_trainer(**kwargs)
+
+    @property
+    def memory_advice(self) -> str:  # type: ignore[override]
+        """What takes less memory, of the settings of this run."""
+        settings, batch = self.model.hparams, self.datamodule.batch_size
+        at_once = settings["images_at_once"] or batch
+        advice = []
+        if at_once > 8:
+            smaller = min(256, at_once // 2)
+            advice.append(f"--model.images_at_once {smaller} (the loss stays that of the whole batch)")
+        if settings["patches"] is None:
+            advice.append("--model.patches 49")
+        return ", ".join([*advice, "a smaller --data.batch_size"]) + f" than {batch}"
+
+    def kept(self) -> str:
+        """What of the training is kept now, in words for the end of an error."""
+        if self.last.saved is None:
+            return ""
+        return f"the training up to step {self.last.saved:,} is kept: resume with the same command and --ckpt_path last"
 
 
 def check_checkpoint(path: str) -> int:
@@ -117,41 +146,48 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
     Returns:
         The exit code.
     """
-    cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, DEFAULT_CONFIG)
-    check_settings(cli)
+    with plain_warnings(prog):
+        cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, DEFAULT_CONFIG)
+        check_settings(cli)
+        with cli.folder.claim():
+            return train(cli, prog)
+
+
+def train(cli: TrainCLI, prog: str) -> int:
+    """Train and save the head; the exit code."""
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
-    checkpoint = cli.config.ckpt_path
-    if checkpoint == "last":
-        checkpoint = str(cli.last.path)
+    checkpoint, folder = cli.checkpoint, cli.folder.path
     if checkpoint is not None and not Path(checkpoint).is_file():
         advice = "leave it out to start from the beginning"
         raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"there is no {checkpoint}; {advice}")
     started, steps = time.perf_counter(), 0
     if checkpoint is not None:
         steps = check_checkpoint(checkpoint)
+        cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
     try:
-        with cli.last.handle_signals(), cli.errors_name_flags():
-            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with cli.last.handle_signals():
+            cli.fit(cli.kept, ckpt_path=checkpoint, weights_only=True)
     except Interrupted as stop:
-        saved = cli.last.path.is_file()
-        advice = "resume with the same command and --ckpt_path last" if saved else "nothing was trained"
-        say(prog, f"stopped by {stop}; {advice}")
+        say(prog, f"stopped by {stop}; {cli.kept() or 'nothing is kept: it had not trained yet'}")
         return 128 + stop.signum
-    except OSError as error:  # while writing logs: files that are read raise a UserError
-        raise UserError(f"{error.filename or f'--out {cli.folder}'}: {error.strerror or error}") from error
     if cli.trainer.global_step == 0:
         raise ArgumentError("trainer.max_steps", 0, "nothing was trained and no head is written; train at least 1 step")
     if cli.trainer.global_step == steps:
-        advice = "raise --trainer.max_steps or --trainer.max_epochs"
-        raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"all {steps} steps of that run are done; {advice}")
+        if (folder / CONFIG).is_file():
+            advice = "raise --trainer.max_steps or --trainer.max_epochs"
+            raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"all {steps} steps of that run are done; {advice}")
+        say(prog, f"all {steps} steps are done: the head is that of the checkpoint")
     cli.datamodule.check_skipped("see the warnings", at_the_end=True)
     if cli.trainer.is_global_zero:
         cli.model.check_finite()
         if cli.config.head == "best" and not cli.best.best_model_path:
             say(prog, "the run ended before its first validation: the head has the last weights")
-        save_head(cli, time.perf_counter() - started)
+        try:
+            save_head(cli, time.perf_counter() - started)
+        except UserError as error:  # such as a full disk
+            raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         logs = "".join(f"; logs: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
-        print(f"The head is in {cli.folder}: python -m pacl.segment --model {cli.folder} IMAGE PROMPT...{logs}")
+        print(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}")
     return 0
 
 
@@ -185,13 +221,15 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
         cli.model.load_state_dict(best["state_dict"], strict=False)
         score = float(cli.best.best_model_score or 0)
         run = dataclasses.replace(
-            run, figures={"val_recall": score}, weights=f"those after step {best['global_step']:,}"
+            run,
+            figures={"val_recall": score},
+            weights=f"those of the best validation, after step {best['global_step']:,}",
         )
     model.config.trained = True
     model.config.size = cli.datamodule.image_size()
     if model.clip.text.familiar is not None:
         model.config.vocabulary = trained_words(cli.datamodule.count_nouns(), model.clip, model.config.start)
-    model.save_pretrained(cli.folder, card=write_card(model.config, run))
+    model.save_pretrained(cli.folder.path, card=write_card(model.config, run))
 
 
 def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
@@ -211,4 +249,6 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         + (torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"),
         resumed=cli.config.ckpt_path is not None,
         start_recall=cli.model.start_recall,
+        chance=cli.model.chance,
+        vocabulary=sorted(cli.model.pacl.clip.vocabulary or ()),
     )

@@ -8,8 +8,10 @@ Shapes: I images, T texts, P patches, D embedding.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import comb, nan
 
 import torch
 from torch import Tensor
@@ -38,9 +40,17 @@ class Recalls:
 
     @property
     def mean(self) -> float:
-        """Mean of the recalls at all k in both directions, in [0, 1]. For k of 1, 5 and 10 it is called mean recall."""
+        """Mean of the recalls at all k in both directions, in [0, 1]: "mean recall" where k is 1, 5 and 10."""
+        return self.figures()["recall"]
+
+    def figures(self) -> dict[str, float]:
+        """The recalls by name: "recall", the mean, then "image_to_text_R1" ... "text_to_image_R1" ..."""
         values = [*self.image_to_text.values(), *self.text_to_image.values()]
-        return sum(values) / len(values)
+        return {
+            "recall": sum(values) / len(values),
+            **{f"image_to_text_R{k}": share for k, share in self.image_to_text.items()},
+            **{f"text_to_image_R{k}": share for k, share in self.text_to_image.items()},
+        }
 
     def percent(self) -> dict[str, float]:
         """Recalls in percent: "i2t R@K" (image to text) and "t2i R@K" for each k, and "mean recall"."""
@@ -71,6 +81,29 @@ def recalls(scores: Tensor, positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -
     """
     _check(scores, positives, ks)
     return _recalls(_ranks(scores, positives), _ranks(scores.T, positives.T), ks)
+
+
+def chance(texts_of: Sequence[int], images_of: Sequence[int], ks: Sequence[int] = (1, 5, 10)) -> Recalls:
+    """Recalls expected of a random order.
+
+    A query with m positives among N items succeeds with probability 1 - C(N - m, k) / C(N, k). Where k is N or more
+    that is 1, and such a recall says nothing.
+
+    Args:
+        texts_of: number of positive texts of each of the I images; those without are no queries.
+        images_of: number of positive images of each of the T texts.
+        ks: values of k, each at least 1.
+
+    Returns:
+        The recalls; their median ranks are not known (NaN).
+    """
+
+    def expected(positives: Sequence[int], items: int) -> dict[int, float]:
+        counts = Counter(m for m in positives if m)
+        missed = {k: sum(n * comb(items - m, k) / comb(items, k) for m, n in counts.items()) for k in ks if k < items}
+        return {k: 1 - missed[k] / counts.total() if k in missed else 1.0 for k in ks}
+
+    return Recalls(expected(texts_of, len(images_of)), expected(images_of, len(texts_of)), nan, nan)
 
 
 def _check(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 from pacl.errors import ArgumentError
 from pacl.models.dual import find_dual, load_dual
 from pacl.models.text_cache import TextCache
-from pacl.models.towers.base import Classifier, ImageTower, TextTower, weights_checksum
+from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.open_clip_loading import pretrained_names
@@ -283,13 +282,13 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         return Backbone(image, text, clip_name, shared=True, logit_scale=logit_scale)
     if name.partition(":")[0] in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*CLIPS}:
         raise ArgumentError("model", name, f"one of two towers; use IMAGE+TEXT, such as {EXAMPLE}")
-    if ("/" in name or os.sep in name) and ":" not in name:  # a path, not a name
-        raise ArgumentError("model", name, "no such folder")
-    close = difflib.get_close_matches(name, ("auto", "photos", "bundled"), n=1) or pretrained_names(name)
+    path = local_path(name, name)
+    folders = [str(other) for other in path.parent.glob("*") if other.is_dir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(name, ("auto", "photos", "bundled", *folders), n=1) or pretrained_names(name)
     raise ArgumentError(
         "model",
         name,
-        "not a model name; "
+        ("no such folder; " if len(path.parts) > 1 else "not a model name, and no such folder; ")
         + (f"did you mean {close[0]}? Or " if close else "")
         + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
         + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head",

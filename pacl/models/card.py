@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pacl.models.head import HeadConfig
+
+
+MAX_WORDS = 500
+"""Words of a vocabulary that a card lists."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class TrainingRun:
         data: a description of each source, with its number of images.
         settings: name -> value of the main settings.
         figures: name -> last logged value.
+        chance: name -> what a random order would give, for the figures of which it is known.
         start_recall: validation recall before the first step, if it was measured.
         steps: optimizer steps.
         images: images seen, with repetitions.
@@ -26,6 +31,7 @@ class TrainingRun:
         device: name of the hardware.
         resumed: whether the run was resumed.
         weights: which weights are saved: the last or the best.
+        vocabulary: words of a text tower that knows these words only; empty for all others.
     """
 
     data: Sequence[str]
@@ -38,7 +44,9 @@ class TrainingRun:
     device: str
     resumed: bool = False
     start_recall: float | None = None
+    chance: Mapping[str, float] = field(default_factory=dict)
     weights: str = "the last"
+    vocabulary: Sequence[str] = ()
 
 
 def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
@@ -50,6 +58,8 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
         "embedder": f"`{config.start}` start, {config.width} -> {config.hidden} -> {config.dim}",
         "pooling": pooling + (", learned" if config.learn_temperature else ""),
     }
+    if config.vocabulary:
+        facts["words"] = f"{len(config.vocabulary):,} it was trained on: `vocabulary` in `config.json`"
     if run is not None:
         facts |= {
             "data": "; ".join(run.data),
@@ -73,6 +83,11 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
     ]
     if run is not None and run.figures:
         start = {} if run.start_recall is None else {"val_recall before the first step": run.start_recall}
-        lines += ["", "| at the end | |", "|---|---|"]
-        lines += [f"| {name} | {value:.4g} |" for name, value in {**start, **run.figures}.items()]
+        lines += ["", "| at the end | | by chance |", "|---|---|---|"]
+        for name, value in {**start, **run.figures}.items():
+            by_chance = run.chance.get(name.partition(" ")[0])
+            lines.append(f"| {name} | {value:.4g} | {'' if by_chance is None else f'{by_chance:.4g}'} |")
+    if run is not None and run.vocabulary:
+        shown = " ".join(run.vocabulary[:MAX_WORDS]) + (" ..." if len(run.vocabulary) > MAX_WORDS else "")
+        lines += ["", f"The text tower knows {len(run.vocabulary):,} words:", "", f"> {shown}"]
     return "\n".join(lines) + "\n"

@@ -102,11 +102,38 @@ def _load_named(spec: str, dense: str | None) -> PACL:
     path = local_path(spec.removeprefix("local-dir:"), spec)
     if is_head(path / CONFIG):
         return PACL.from_pretrained(path)
+    _check_finished(path, spec)
     if path.is_dir():
         return training_free(load_backbone(f"local-dir:{path}"), dense)
     if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
         return head
     return training_free(load_backbone(spec), dense)
+
+
+def _check_finished(path: Path, spec: str) -> None:
+    """Refuse checkpoints of a training, and the folder of a run that has no head yet, and say how to get one.
+
+    Raises:
+        ArgumentError: it is a file, or such a folder.
+    """
+    for run in (path, path.parent, path.parent.parent):
+        folder = run / "checkpoints"
+        checkpoint = folder / "last.ckpt"
+        if path not in (run, folder, *folder.glob("*.ckpt")) or not checkpoint.is_file():
+            continue
+        if run == path and any(run.glob("*.safetensors")):
+            continue  # a CLIP beside a folder of this name
+        if is_head(run / CONFIG):
+            raise ArgumentError("model", spec, f"a checkpoint of a training; the head of that run is {run}")
+        raise ArgumentError(
+            "model",
+            spec,
+            f"{run} is a training that has not ended and has no head yet (its checkpoint: {checkpoint}); resume it "
+            "with the same command and --ckpt_path last; with --trainer.max_steps 1, too, it writes the head as it is",
+        )
+    if path.is_file():
+        kind = "a checkpoint, not a model" if path.suffix == ".ckpt" else "a file"
+        raise ArgumentError("model", spec, f"is {kind}; give the folder of a finished run or of a CLIP")
 
 
 def training_free(clip: Backbone, dense: str | None) -> PACL:

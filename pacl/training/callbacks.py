@@ -20,6 +20,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pacl.data.masks import MaskFolder
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image, resize, save_image
+from pacl.metrics import segmentation
 from pacl.metrics.segmentation_metric import SegmentationScores
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
@@ -37,13 +38,17 @@ MAX_HEAT_MAPS = 4
 """Heat maps are drawn for at most this many labels."""
 
 
+SCORES = tuple(segmentation.scores(np.zeros((3, 1), np.int64)))
+"""Names of the scores of `SegmentationValidator`."""
+
+
 class SegmentationValidator(Callback):
-    """Segments a folder of images with masks after validation; logs ``miou`` and ``pixel_accuracy``, in [0, 1].
+    """Segments a folder of images with masks after validation; logs all scores of the metric, in [0, 1].
 
     Every pixel gets its best class; a "background" line in the names file is a class like any other. The metric is
-    `pacl.metrics.segmentation.scores`, at the size of the masks. `ModelCheckpoint` and `EarlyStopping` can monitor
-    ``miou``; in epochs without a measurement it keeps its last value. The scores before the first step, the baseline of
-    the training, go to the loggers only.
+    `pacl.metrics.segmentation_metric.SegmentationScores` (``miou``, ``pixel_accuracy`` ...), at the size of the masks.
+    `ModelCheckpoint` and `EarlyStopping` can monitor ``miou``; in epochs without a measurement it keeps its last value.
+    The scores before the first step, the baseline of the training, go to the loggers only.
 
     Args:
         data: the images and masks.
@@ -78,11 +83,11 @@ class SegmentationValidator(Callback):
             return
         # The other ranks add zeros to Lightning's sum over the ranks: all ranks get the value, and take the same
         # decisions about checkpoints and stopping.
-        scores = self.score(_model(module)) if trainer.is_global_zero else {"miou": 0.0, "pixel_accuracy": 0.0}
+        scores = self.score(_model(module)) if trainer.is_global_zero else dict.fromkeys(SCORES, 0.0)
         module.log_dict(scores, prog_bar=True, sync_dist=True, reduce_fx="sum")
 
     def score(self, model: PACL) -> dict[str, float]:
-        """``miou`` and ``pixel_accuracy`` over the whole folder."""
+        """The scores over the whole folder."""
         scores = SegmentationScores(len(self.data.labels), sync_on_compute=False)  # measured on rank 0 alone
         items = iter(self.data)
         with _inference(model):
@@ -92,8 +97,7 @@ class SegmentationValidator(Callback):
                 for item, segmentation in zip(batch, found, strict=True):
                     classes = segmentation.index.astype(np.int64) - 1  # [H, W]; there is no background, 0
                     scores.update(torch.from_numpy(classes), torch.from_numpy(item.mask))
-        figures = scores.compute()
-        return {"miou": figures["miou"], "pixel_accuracy": figures["pixel_accuracy"]}
+        return scores.compute()
 
     def _segmenter(self, model: PACL) -> Segmenter:
         return Segmenter(model, SegmenterSettings(size=self.size, templates=self.templates, background="none"))

@@ -1,7 +1,8 @@
-"""The latest checkpoint of a training, which is also saved when SIGTERM or Ctrl-C ends the training."""
+"""Checkpoints of a training: written atomically, and also when SIGTERM or Ctrl-C ends the training."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,9 +13,28 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pacl.distributed import sum_over_ranks
-from pacl.errors import UserError
+from pacl.files import atomic_write
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes every checkpoint aside, in the same folder, and renames it: there is never half a file of that name.
+
+    (Lightning writes to the folder for temporary files first, and then copies.)
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: it cannot be written, such as on a full disk; an older one is kept.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)  # to memory: on a full disk torch's own writer raises unclear errors
+        with atomic_write(path) as aside:
+            aside.write_bytes(content.getbuffer())
 
 
 class Interrupted(Exception):
@@ -41,6 +61,9 @@ class LatestCheckpoint(Callback):
         path: of the checkpoint.
         every: steps between two saves.
         check: called before each save; if it raises an error, the older checkpoint is kept.
+
+    Attributes:
+        saved: step of the run's own checkpoint at ``path``; None if it has none there.
     """
 
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -49,6 +72,7 @@ class LatestCheckpoint(Callback):
         self.path, self.every, self.check = path, every, check
         self.received = self._process = 0
         self.training = False
+        self.saved: int | None = None
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
@@ -87,13 +111,8 @@ class LatestCheckpoint(Callback):
         """Save the checkpoint.
 
         Raises:
-            UserError: it cannot be written, such as on a full disk.
+            UserError: the check failed, or the checkpoint cannot be written.
         """
         self.check()
-        try:
-            trainer.save_checkpoint(self.path, weights_only=False)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror or error}); the older checkpoint there is kept: "
-                "make room and resume from it"
-            ) from error
+        trainer.save_checkpoint(self.path, weights_only=False)
+        self.saved = trainer.global_step

@@ -98,7 +98,11 @@ class PACLModule(LightningModule):
         self.pacl.config.checksum = self.pacl.clip.checksum()  # a resumed run must have the same weights
         self._last_step = 0.0
         self.start_recall: float | None = None
-        """Validation recall before the first step."""
+        """Validation recall before the first step of the run, also of a resumed one."""
+        self.last_recall: float | None = None
+        """Validation recall of the last validation."""
+        self.chance: dict[str, float] = {}
+        """Validation recalls of a random order, by name; empty before the first validation."""
 
     @staticmethod
     def load_backbone(name: str, layers: Sequence[int]) -> Backbone:
@@ -215,13 +219,21 @@ class PACLModule(LightningModule):
         """Log retrieval between all validation images and captions of all processes."""
         temperature, cosine = float(self.pacl.temperature), self.pacl.config.cosine
         figures = self._validator.compute(self.pacl.encode_text, self.device, temperature=temperature, cosine=cosine)
-        if self.trainer.sanity_checking:  # before the first step: the baseline of the training
-            self.start_recall = figures["val_recall"]
-            for logger in self.trainer.loggers:
-                logger.log_metrics(figures, step=0)
-        else:
+        self.last_recall, self.chance = figures["val_recall"], self._validator.chance
+        if not self.trainer.sanity_checking:
             for name, figure in figures.items():
                 self.log(name, figure, prog_bar=name == "val_recall")
+            return
+        if self.trainer.global_step == 0:  # the baseline of the training
+            self.start_recall = figures["val_recall"]
+        if self.chance["val_recall"] >= 0.3:
+            rank_zero_warn(
+                f"the held-out set is so small that chance finds {self.chance['val_recall']:.0%} (val_recall): "
+                "hold out more images to see whether the head learns"
+            )
+        for logger in self.trainer.loggers:
+            chance = {f"{name}_chance": share for name, share in self.chance.items()}
+            logger.log_metrics({**figures, **chance}, step=self.trainer.global_step)
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Parameters with ``requires_grad``."""
@@ -274,7 +286,7 @@ class PACLModule(LightningModule):
         return self
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of a run with another objective.
+        """Take what the run knows, and refuse the checkpoint of a run with another objective.
 
         Raises:
             ArgumentError: one of `OBJECTIVE`, or ``patches``, differs.
@@ -283,15 +295,17 @@ class PACLModule(LightningModule):
             before = checkpoint["objective"].get(name)
             if before != now:
                 raise ArgumentError(name, now, f"the run of the checkpoint has {before}; resume it with the same")
+        self.start_recall = checkpoint.get("start_recall")
 
     def _objective(self) -> dict[str, Any]:
         return {name: getattr(self.pacl.config, name) for name in OBJECTIVE} | {"patches": self.hparams["patches"]}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trained parameters only: the hyper-parameters name the frozen CLIP."""
+        """Leave out the frozen towers, which the hyper-parameters name, and add what a resumed run must know."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["objective"] = self._objective()
+        checkpoint["start_recall"] = self.start_recall
 
 
 def some_patches(tokens: Tensor, count: int | None, rng: torch.Generator) -> Tensor:

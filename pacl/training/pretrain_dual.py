@@ -217,6 +217,8 @@ class DualEncoderModule(ContrastiveModule):
 
         for name, figure in self._validator.compute(embed, self.device).items():
             self.log(name, figure, prog_bar=name == "val_recall")
+        self.chance = self._validator.chance
+        self.log("val_recall_chance", self.chance["val_recall"])
 
     def configure_optimizers(self) -> Any:
         """AdamW with one schedule; the towers and the heads (with the temperature) have their own learning rates."""

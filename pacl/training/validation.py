@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 from pacl.distributed import gather_rows, gather_texts
-from pacl.metrics.retrieval import recalls, score_all_pairs
+from pacl.metrics.retrieval import chance, recalls, score_all_pairs
 
 
 class RetrievalValidator:
     """Collects the embedded images of a validation epoch and computes the recall over all of them at its end.
 
     Shapes: B images and T texts of a batch, I images of this process, P patches, D embedding.
+
+    Attributes:
+        chance: what a random order would give, by the names of the figures; known after `compute`.
     """
 
     def __init__(self) -> None:
         self.patches: list[Tensor] = []
         self.pairs: list[tuple[Sequence[str], Tensor]] = []
+        self.chance: dict[str, float] = {}
 
     def add(self, patches: Sequence[Tensor], texts: Sequence[str], positives: Tensor | None = None) -> None:
         """Add a batch.
@@ -49,7 +53,7 @@ class RetrievalValidator:
             cosine: whether phi is a cosine.
 
         Returns:
-            "val_recall", the mean of "val_image_to_text_R1", "..._R5", "..._R10", "val_text_to_image_R1", ...
+            `pacl.metrics.retrieval.Recalls.figures` with "val_" before each name: "val_recall" is the mean.
         """
         column: dict[str, int] = {}
         found, first = [torch.empty(2, 0, dtype=torch.int64)], 0
@@ -64,7 +68,7 @@ class RetrievalValidator:
         t, positives = gather_texts(list(column), encode_text(list(column)), positives.to(device))
         patches = torch.cat(self.patches) if self.patches else torch.empty(0, 1, t.shape[1])
         phi = score_all_pairs(patches, t, temperature=temperature, cosine=cosine, device=device).to(device)
-        result = recalls(gather_rows(phi), gather_rows(positives))
-        figures = {"val_recall": result.mean}
-        figures |= {f"val_image_to_text_R{k}": share for k, share in result.image_to_text.items()}
-        return figures | {f"val_text_to_image_R{k}": share for k, share in result.text_to_image.items()}
+        every = gather_rows(positives)
+        random = chance(every.sum(1).tolist(), every.sum(0).tolist())
+        self.chance = {f"val_{name}": share for name, share in random.figures().items()}
+        return {f"val_{name}": share for name, share in recalls(gather_rows(phi), every).figures().items()}

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pacl.metrics import retrieval
-from pacl.metrics.retrieval import Recalls, recalls, reranked_recalls, score_all_pairs, score_pairs
+from pacl.metrics.retrieval import Recalls, chance, recalls, reranked_recalls, score_all_pairs, score_pairs
 from pacl.models.compatibility import compatibility
 
 
@@ -289,3 +289,27 @@ def test_reranking_patches_that_are_not_finite_is_an_error():
 def test_reranking_with_invalid_arguments(first, shape, message):
     with pytest.raises(ValueError, match=message):
         reranked_recalls(torch.zeros(2, 3), torch.ones(shape, dtype=torch.bool), vectors(2, 3, 4), vectors(3, 4), first)
+
+
+# ---------------------------------------------------------------- chance
+
+
+def test_chance_is_the_mean_over_random_orders():
+    positives = torch.zeros(6, 14, dtype=torch.bool)
+    positives[torch.arange(14) % 5, torch.arange(14)] = True  # two or three texts an image, none for the last
+    positives[0, 13] = True  # a text of two images
+    rng = torch.Generator().manual_seed(0)
+    drawn = [recalls(torch.rand(6, 14, generator=rng), positives).figures() for _ in range(3000)]
+    expected = chance(positives.sum(1).tolist(), positives.sum(0).tolist()).figures()
+    assert expected.keys() == drawn[0].keys()
+    for name, share in expected.items():
+        assert share == pytest.approx(sum(each[name] for each in drawn) / len(drawn), abs=0.015), name
+    assert expected["text_to_image_R10"] == 1  # k is larger than the gallery
+
+
+def test_figures_are_the_recalls_and_their_mean():
+    found = recalls(torch.eye(4), torch.eye(4, dtype=torch.bool), ks=(1, 2))
+    assert found.figures() == {
+        **dict.fromkeys(("recall", "image_to_text_R1", "image_to_text_R2"), 1.0),
+        **dict.fromkeys(("text_to_image_R1", "text_to_image_R2"), 1.0),
+    }

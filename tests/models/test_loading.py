@@ -57,6 +57,39 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(
     assert error.value.argument == "device"
 
 
+def test_a_training_that_has_not_ended_is_named(clip: Backbone, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"x")
+    for spec in (run, checkpoint, checkpoint.parent):
+        with pytest.raises(ArgumentError) as error:
+            load_model(spec)
+        assert (error.value.argument, error.value.value) == ("model", str(spec))
+        assert str(checkpoint) in error.value.reason
+        assert "--ckpt_path last" in error.value.reason
+    trained_head(clip).save_pretrained(run)
+    assert load_model(run).config.trained
+    with pytest.raises(ArgumentError) as error:
+        load_model(checkpoint)
+    assert error.value.reason.endswith(str(run))
+
+
+def test_what_lies_at_a_path_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "notes.txt").touch()
+    for spec, word in (
+        (str(tmp_path / "rnus"), str(tmp_path / "runs")),  # a typo
+        (f"local-dir:{tmp_path / 'none'}", "no such folder"),
+        (str(tmp_path / "notes.txt"), "file"),
+        (str(tmp_path / "runs"), "config.json"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            load_model(spec)
+        assert error.value.argument == "model"
+        assert word in error.value.reason
+
+
 def test_a_training_free_clip_gets_the_protocols_size(clip: Backbone) -> None:
     assert load_model("open_clip:ViT-B-32/random").config.size == 336
     assert load_model(clip.name).config.size == 32

@@ -61,7 +61,7 @@ def test_a_whole_image_cut_to_whole_patches(size: tuple[int, int], two_steps: bo
     height, width = (round(side * 100 / min(size)) for side in size)
 
     small = resize(torch.from_numpy(image).permute(2, 0, 1), (height, width))
-    vectors, grid = model.encode_image(small[None, :, : height // 8 * 8, : width // 8 * 8])
+    vectors, grid = model.encode_patches(small[None, :, : height // 8 * 8, : width // 8 * 8])
     cosines = (vectors[0] @ texts.T).T.reshape(1, 3, grid.h, grid.w)
     steps = [(height, width), size] if two_steps else [size]
     for step in steps:
@@ -111,8 +111,8 @@ def test_pictures_that_resize_to_one_size_share_a_batch() -> None:
     assert sorted(model.batches) == [(1, 3, 64, 96), (3, 3, 64, 64)]
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), torch.zeros(4, 4, 3)])
-def test_what_is_no_picture_is_a_programming_error(image: np.ndarray | Tensor) -> None:
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.full((4, 4, 3), 2.0), torch.zeros(4, 4, 3)])
+def test_what_is_no_image_is_a_programming_error(image: np.ndarray | Tensor) -> None:
     with pytest.raises(ValueError, match="image"):
         encode_images([ColourModel()], [image], SegmenterSettings())
 

@@ -82,7 +82,8 @@ def load_clip(name: str, quick_gelu: bool | None = None) -> LoadedClip:
 def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> LoadedClip:
     config = folder / "open_clip_config.json"
     if not config.is_file():
-        raise ArgumentError("model", name, f"{folder} holds no open_clip_config.json")
+        what = "holds no model: no config.json of a head, no open_clip_config.json of a CLIP"
+        raise ArgumentError("model", name, f"{folder} {what if folder.is_dir() else 'does not exist: no such folder'}")
     try:
         extra = json.loads(config.read_text(encoding="utf-8"))
         flag = bool(extra["model_cfg"].get("quick_gelu", False))

@@ -1,0 +1,66 @@
+"""Mistakes in the settings of a training, in one line: jsonargparse's messages, with the flag that was meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+
+UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w.-]+)")
+KEY = re.compile(r'Parser key "([\w.]+)"')
+NOT_ACCEPTED = re.compile(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
+NO_CLASS = re.compile(r"Unable to load config ['\"](.*?)['\"]")
+WRONG_VALUE = re.compile(r"Expected an? (.*?)\. Got value: (.*)")
+GIVEN = re.compile(r"Given value: (.*)")
+CHOICES = re.compile(r"typing\.Literal\[(.*?)\]")
+TYPE = re.compile(r"<class '([\w.]+)'>")
+
+OF_CAPTIONS = ("pairs", "images", "names", "hold_out", "train", "val")
+"""Settings of `pacl.data.CaptionData` that other data modules do not have."""
+
+
+def describe_mistake(message: str, known: Collection[str]) -> str:
+    """The message of a parser in one line.
+
+    Args:
+        message: of jsonargparse.
+        known: all settings, such as "trainer.max_steps".
+    """
+    keys = [key for key in KEY.findall(message) if key]
+    if found := UNKNOWN.match(message):
+        return f"{found[1]}: no such option; {suggest(found[1], known) or 'see --help'}"
+    if found := NOT_ACCEPTED.search(message):
+        flag = f"--{keys[0]}.{found[2]}" if keys else f"--{found[2]}"
+        hint = suggest(flag, known) or "see --help"
+        if found[2] in OF_CAPTIONS:
+            hint = "for your own images begin with --config configs/own_photos.yaml"
+        return f"{flag}: {found[1]} has no such setting; {hint}"
+    if keys and (found := NO_CLASS.search(message)):
+        main = f"{keys[0]}.backbone"
+        hint = f"did you mean --{main} {found[1]}?" if main in known else "give a class, or a YAML file"
+        return f"--{keys[0]} {found[1]}: neither a class nor a file; {hint}"
+    name = ".".join(dict.fromkeys(keys))
+    if keys and len(wrong := WRONG_VALUE.findall(message)) == 1:
+        kind, got = wrong[0]
+        return f"--{name} {got}: must be of type {', '.join(TYPE.findall(kind)) or kind}"
+    if keys and (found := GIVEN.search(message)):
+        choices = dict.fromkeys(re.findall(r"[\w-]+", ", ".join(CHOICES.findall(message))))
+        types = dict.fromkeys(TYPE.findall(message.partition("Errors:")[0]))
+        return f"--{name} {found[1]}: must be one of {', '.join([*choices, *types])}"
+    return message
+
+
+def suggest(flag: str, known: Collection[str]) -> str | None:
+    """The setting that a flag was meant to be, as a question.
+
+    >>> suggest("--max_steps", ["trainer.max_steps", "model.lr"])
+    'did you mean --trainer.max_steps?'
+    """
+    name = flag.lstrip("-").replace("-", "_")
+    last = {key: key.rpartition(".")[2] for key in known}
+    same = [key for key in known if last[key] == name.rpartition(".")[2]]
+    close = difflib.get_close_matches(name, same or known, n=1, cutoff=0.0 if same else 0.75)
+    if not close:
+        parts = difflib.get_close_matches(name.rpartition(".")[2], [*last.values()], n=1, cutoff=0.8)
+        close = [key for key in known if parts and last[key] == parts[0]][:1]
+    return f"did you mean --{close[0]}?" if close else None

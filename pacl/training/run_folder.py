@@ -1,0 +1,83 @@
+"""The folder that a training writes to: it belongs to one run."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from pacl.errors import ArgumentError
+from pacl.files import make_folder
+
+LOCK = ".lock"
+
+RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Environment variables that are 0, or not set, in the first process of a training."""
+
+
+class RunFolder(Callback):
+    """A folder of results, which is never mixed with the results of another run.
+
+    As a callback it deletes the results of an earlier run when the first step begins, if they are to be replaced.
+    In a training on several processes only the first one checks and locks the folder.
+
+    Args:
+        path: the folder; it is made.
+        results: glob patterns of the files that a run writes and that must not be lost or mixed.
+        argument: the caller's name for the folder, in errors.
+        overwrite: replace the results of another run.
+        resume: the folder's own run goes on: its results are kept, and are no reason to stop.
+        advice: what to do instead, in the error.
+
+    Raises:
+        ArgumentError: the folder cannot be made or written to.
+    """
+
+    def __init__(
+        self, path: str | Path, results: Sequence[str], argument: str, overwrite: bool, resume: bool, advice: str
+    ) -> None:
+        self.path, self.results = make_folder(path, argument), results
+        self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
+
+    def found(self) -> list[Path]:
+        """The results that are in the folder."""
+        return sorted(path for pattern in self.results for path in self.path.glob(pattern))
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the folder's lock. It ends with the process, however that ends.
+
+        Raises:
+            ArgumentError: another process holds the lock, or the folder holds results of another run.
+        """
+        if any(os.environ.get(name, "0") != "0" for name in RANKS):
+            yield
+            return
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reason = "another training writes there now; choose another folder"
+            raise ArgumentError(self.argument, self.path, reason) from None
+        except (OSError, NotImplementedError) as error:  # such as a network drive without locks
+            warnings.warn(f"{self.path} cannot be locked ({error}): start no second training there", stacklevel=3)
+        try:
+            found = self.found()
+            if found and not (self.overwrite or self.resume):
+                names = ", ".join(str(path.relative_to(self.path)) for path in found[:4])
+                reason = f"holds results of another run ({names}); {self.advice}"
+                raise ArgumentError(self.argument, self.path, reason)
+            yield
+        finally:
+            lock.release()
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Delete what is replaced; not earlier, so that a mistake in the settings loses nothing."""
+        if trainer.is_global_zero and not self.resume:
+            for path in self.found():
+                path.unlink()

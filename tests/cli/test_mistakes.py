@@ -1,0 +1,53 @@
+"""Mistyped settings name the one that was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from pacl import pretrain, train
+from pacl.cli.mistakes import suggest
+from pacl.errors import UserError
+
+KNOWN = ["trainer.max_steps", "trainer.max_epochs", "data.batch_size", "model.lr", "model.scale_lr", "out"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--max_steps", "trainer.max_steps"),
+        ("--max-steps", "trainer.max_steps"),
+        ("--max_step", "trainer.max_steps"),
+        ("--trainer.max_stps", "trainer.max_steps"),
+        ("--modle.lr", "model.lr"),
+        ("--lr", "model.lr"),
+        ("--data.batchsize", "data.batch_size"),
+        ("--ouut", "out"),
+        ("--something_else", None),
+    ],
+)
+def test_the_closest_setting_is_suggested(flag: str, meant: str | None) -> None:
+    found = suggest(flag, KNOWN)
+    assert (found is None) if meant is None else (f"--{meant}?" in str(found))
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "named"),
+    [
+        (train.main, ["--max_steps=3"], ["--max_steps", "--trainer.max_steps?"]),
+        (train.main, ["--batch_size", "3"], ["--batch_size", "--data.batch_size?"]),
+        (train.main, ["--data.batchsize=3"], ["--data.batchsize", "--data.batch_size?"]),
+        (train.main, ["--data.pairs=x.csv"], ["--data.pairs", "--config configs/own_photos.yaml"]),
+        (train.main, ["--model", "bundled"], ["--model bundled", "--model.backbone bundled?"]),
+        (train.main, ["--trainer.max_steps=abc"], ["--trainer.max_steps abc", "int"]),
+        (train.main, ["--data.batch_size=abc"], ["--data.batch_size abc", "int"]),
+        (train.main, ["--trainer.precision=foo"], ["--trainer.precision foo", "bf16-mixed"]),
+        (pretrain.main, ["--max_steps=3"], ["--max_steps", "--trainer.max_steps?"]),
+    ],
+)
+def test_commands_name_the_flag_in_a_short_line(main, words: list[str], named: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        main(words)
+    message = str(error.value)
+    assert all(name in message for name in named), message
+    assert len(message) < 250
+    assert "\n" not in message

@@ -1,0 +1,97 @@
+"""A folder of results belongs to one run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pacl.errors import ArgumentError
+from pacl.training.run_folder import LOCK, RunFolder
+from tests.paths import ROOT
+
+
+def folder(path: Path, *, overwrite: bool = False, resume: bool = False) -> RunFolder:
+    return RunFolder(path, ("config.json", "checkpoints/*.ckpt"), "out", overwrite, resume, "choose another")
+
+
+def started(run: RunFolder) -> None:
+    trainer: Any = SimpleNamespace(is_global_zero=True)
+    run.on_train_start(trainer, None)  # type: ignore[arg-type]
+
+
+def test_an_empty_folder_is_made_and_claimed_again_and_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with folder(tmp_path / "new").claim():
+            assert (tmp_path / "new").is_dir()
+
+
+def test_of_two_runs_the_second_stops(tmp_path: Path) -> None:
+    with folder(tmp_path).claim(), pytest.raises(ArgumentError) as error, folder(tmp_path, overwrite=True).claim():
+        pass
+    assert (error.value.argument, error.value.value) == ("out", tmp_path)
+
+
+HOLD = """
+import sys, time
+from tests.training.test_run_folder import folder
+from pathlib import Path
+with folder(Path(sys.argv[1])).claim():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"held\n"
+    with pytest.raises(ArgumentError), folder(tmp_path).claim():
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / LOCK).exists()
+    with folder(tmp_path).claim():
+        pass
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoints/best.ckpt"])
+def test_results_of_another_run_are_refused_resumed_or_replaced(tmp_path: Path, name: str) -> None:
+    file, other = tmp_path / name, tmp_path / "notes.txt"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    other.touch()
+    with pytest.raises(ArgumentError) as error, folder(tmp_path).claim():
+        pass
+    assert error.value.argument == "out"
+    with folder(tmp_path, resume=True).claim():
+        started(folder(tmp_path, resume=True))
+    assert file.exists()
+    with folder(tmp_path, overwrite=True).claim():
+        assert file.exists()  # until the first step
+        started(folder(tmp_path, overwrite=True))
+    assert not file.exists()
+    assert other.exists()
+
+
+def test_the_other_processes_of_a_training_do_not_claim_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").touch()
+    with folder(tmp_path, resume=True).claim():
+        monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
+        with folder(tmp_path).claim():
+            pass
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(self: Any, timeout: float) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("pacl.training.run_folder.FileLock.acquire", no_lock)
+    with pytest.warns(UserWarning, match=str(tmp_path)), folder(tmp_path).claim():
+        pass
