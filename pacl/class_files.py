@@ -78,7 +78,12 @@ def _all(lines: Lines, pattern: str) -> bool:
 
 
 def _counts(lines: Lines, pattern: str) -> bool:
-    """Whether every line has a number where the pattern says, each one more than the last."""
+    """Whether every line has a number where the pattern says, each one more than the last.
+
+    Names that differ by nothing else ("type 1", "type 2") are names.
+    """
+    if len({re.sub(r"\d+", "", line) for _, line in lines}) == 1:
+        return False
     found = [re.fullmatch(pattern, line) for _, line in lines]
     numbers = [int(match[1]) for match in found if match]
     return len(numbers) == len(lines) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
