@@ -70,7 +70,7 @@ class Counts:
             arrays = [getattr(part, name) for part in parts]
             return None if arrays[0] is None else np.concatenate(arrays)[order]
 
-        joined = {f.name: concatenated(f.name) for f in dataclasses.fields(cls) if f.name not in JOINED}
+        joined = {f.name: concatenated(f.name) for f in dataclasses.fields(cls) if f.name not in OF_THE_WHOLE}
         return cls(
             **joined,  # type: ignore[arg-type]
             run=parts[0].run,
@@ -81,4 +81,5 @@ class Counts:
         )
 
 
-JOINED = ("run", "confusion", "seconds", "peak", "beyond")
+OF_THE_WHOLE = ("run", "confusion", "seconds", "peak", "beyond")
+"""Fields that have no entry for each image; `Counts.join` sums them or takes the largest."""

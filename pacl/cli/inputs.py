@@ -70,7 +70,7 @@ def _some(paths: Sequence[Path], count: int = 3) -> str:
     return ", ".join(map(str, paths[:count])) + (", ..." if len(paths) > count else "")
 
 
-def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Sort the words of a command line into images (or folders of them) and prompts.
 
     A word is an image when it looks like a file's name, contains a path separator, or names something that exists in
