@@ -67,8 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="also let phi rerank the K best items by CLIP, such as 128",
     )
-    parser.add_argument("--batch", type=int, default=64, help="images per batch (default: 64)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
+    parser.add_argument("--batch", type=int, default=64, help="images per batch (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
     add_model(parser)
     add_folder(parser, OUT)
     return parser
