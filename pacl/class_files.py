@@ -78,7 +78,7 @@ def _all(lines: Lines, pattern: str) -> bool:
 
 
 def _counts(lines: Lines, pattern: str) -> bool:
-    """Whether every line has a number where the pattern says, each one more than the last."""
+    """Whether all lines are numbered consecutively, with the number where the pattern has it."""
     found = [re.fullmatch(pattern, line) for _, line in lines]
     numbers = [int(match[1]) for match in found if match]
     return len(numbers) == len(lines) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))

@@ -1,4 +1,4 @@
-"""What a user should know of prompts and images before trusting a result: hints and warnings, a line each."""
+"""Hints and warnings about prompts and images whose result may not be what the user expects."""
 
 from __future__ import annotations
 

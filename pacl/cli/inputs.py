@@ -21,7 +21,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
 _FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
-"""A word of this form is a file's name: no spaces, and an ending of two to four letters and digits."""
+"""The form of a file name: no spaces, and an ending of two to four letters and digits."""
 
 
 @dataclass(frozen=True)
