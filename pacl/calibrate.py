@@ -40,9 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", metavar="FOLDER", type=Path, help="where the head goes (default: MODEL, where that is a folder)"
     )
-    parser.add_argument("--limit", metavar="N", type=int, default=1000, help="photos at most (default: 1000)")
+    parser.add_argument("--limit", metavar="N", type=int, default=1000, help="photos at most (default: %(default)s)")
     parser.add_argument(
-        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: auto)"
+        "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: %(default)s)"
     )
     return parser
 

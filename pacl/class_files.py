@@ -78,7 +78,7 @@ def _all(lines: Lines, pattern: str) -> bool:
 
 
 def _counts(lines: Lines, pattern: str) -> bool:
-    """Whether every line has a number where the pattern says, each one more than the last.
+    """Whether all lines are numbered consecutively, with the number where the pattern has it.
 
     Names that differ by nothing else ("type 1", "type 2") are names.
     """

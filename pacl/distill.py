@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         "and in ImageNet's class names and definitions get vectors of their own",
     )
     parser.add_argument("--names", metavar="FILE", nargs="+", default=[], help="the same, but all of their words count")
-    parser.add_argument("--dim", metavar="D", type=int, default=256, help="width of the vectors (default: 256)")
+    parser.add_argument("--dim", metavar="D", type=int, default=256, help="width of the vectors (default: %(default)s)")
     parser.add_argument("--license", metavar="NAME", default="unknown", help="licence of the encoder, for the card")
     return parser
 

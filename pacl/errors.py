@@ -48,4 +48,4 @@ class SameEmbedding(UserWarning):
 
 
 class ImageWarning(UserWarning):
-    """Of an image file, not all is used or can be seen, see `pacl.images.open_image`."""
+    """A part of an image file is not used or not visible, see `pacl.images.open_image`."""

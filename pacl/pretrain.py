@@ -61,7 +61,7 @@ class PretrainCLI(SettingsCLI):
         return super().instantiate_trainer(callbacks=[self.folder, *own], **kwargs)
 
     def kept(self) -> str:
-        """What of the training is kept now, in words for the end of an error."""
+        """How much of the training is saved, in words for the end of an error."""
         return f"{self.folder.path} holds the model of an earlier step" if self.folder.found() else ""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts
-from pacl.cli.inputs import FoundImages, find_images, split_words
+from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
@@ -65,7 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
         "(YOLO's names) or a label map of CVAT",
     )
     results = parser.add_argument_group("results")
-    results.add_argument("--out", metavar="DIR", type=Path, default=Path("out"), help="folder for them (default: out)")
+    results.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("out"), help="folder for them (default: %(default)s)"
+    )
     results.add_argument(
         "--format",
         metavar="NAME[,NAME]",
@@ -113,7 +115,7 @@ def segment(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     settings = settings_of(args)
     formats = parse_formats(args.format)
-    sources, prompts, doubtful = split_words(args.words)
+    sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
     hints = [
@@ -187,7 +189,7 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
                 )
             with printing():
                 if as_json:
-                    print(json.dumps(record, ensure_ascii=not is_utf8(), allow_nan=False), flush=True)
+                    print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
                 if len(files) > 1:
                     left = (time.monotonic() - start) / number * (len(files) - number)
                     more = f" ({left:.0f} s left)" if left >= 1 else ""
@@ -226,8 +228,8 @@ def output(stderr: bool) -> Console:
     return Output(stderr=stderr, highlight=False, soft_wrap=True)
 
 
-def is_utf8() -> bool:
-    """Whether standard output has all letters."""
+def prints_utf8() -> bool:
+    """Whether standard output can show every letter."""
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 

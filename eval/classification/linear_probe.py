@@ -5,13 +5,14 @@ trained by L-BFGS for at most 1,000 iterations. C, the inverse strength of its L
 split.
 
 Search for C: all of 10^-6, 10^-4, ..., 10^6 are tried. Then the step is halved and the two neighbours of the best value
-are tried, until the step is an eighth of a decade. This is how the paper searches 96 values. The best value is the one
-with the highest validation accuracy. Ties are common on small validation splits; the lower validation loss breaks them.
+are tried, until the step is an eighth of a decade. The paper searches its 96 values in the same way. The best value is
+the one with the highest validation accuracy. On small validation splits several values often have the same accuracy;
+the one with the lowest validation loss is then taken.
 
 With all examples, a fifth of each class is used for validation, and the final classifier is trained on all examples,
 including these. With k shots, k random examples per class are used for training and min(k, 4) others for validation;
-the final classifier is not trained on the latter. With the same seed, the training examples of 2 shots are also used
-for 4 shots.
+the final classifier is not trained on the latter. With the same seed, the training examples for 4 shots include those
+for 2 shots.
 
 Shapes: N examples, F features, C classes.
 """
@@ -43,7 +44,7 @@ Shots = int | str
 MAX_ITERATIONS = 1000
 EXPONENTS = (-6.0, 6.0)  # range of log10(C)
 COARSE, FINE = 2.0, 1 / 8  # first and last step of log10(C)
-VALIDATION_SHOTS = 4  # most validation examples per class with k shots
+VALIDATION_SHOTS = 4  # at most this many validation examples per class, with k shots
 VALIDATION_PART = 5  # with all examples, one in five is for validation
 TEST_CHUNK = 4096  # test examples that are classified at a time
 

@@ -74,11 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--names", metavar="FILE", help="file with other class names (default: the names of the CLIP paper)"
     )
     data.add_argument(
-        "--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file (default: imagenet)"
+        "--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file (default: %(default)s)"
     )
     data.add_argument("--limit", metavar="N", type=int, help="use only N images, evenly spaced over the classes")
-    data.add_argument("--batch", type=int, default=64, help="images per batch (default: 64)")
-    data.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
+    data.add_argument("--batch", type=int, default=64, help="images per batch (default: %(default)s)")
+    data.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
     data.add_argument("--download", action="store_true", help="let torchvision download what is missing")
     probe = parser.add_argument_group("linear probe")
     probe.add_argument("--probe", action="store_true", help="also train linear classifiers on the training images")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DPI = 120
 MARGIN = 0.12  # inches
-MARKERS = "ovsD^P*X"  # of the methods after the first, which thus differ in more than colour
+MARKERS = "ovsD^P*X"  # one for each method but the first, so that they differ in shape, too
 MAX_NAME = 32  # letters of a class name
 MAX_NUMBERED = 25  # classes up to which the cells of a confusion matrix show their values
 
@@ -39,7 +39,7 @@ class Points(NamedTuple):
 def class_bars(
     path: str | Path, classes: Sequence[str], methods: Mapping[str, Sequence[float | None]], title: str
 ) -> None:
-    """IoU of every class, sorted by the best method's: a bar for that method and a marker for each of the others.
+    """Draw the IoU of every class: bars for the best method, which also sorts the classes, and markers for the others.
 
     Args:
         path: PNG or JPEG.

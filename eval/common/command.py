@@ -33,7 +33,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     cli_model.add_model(group)
     group.add_argument(
         "--precision", choices=PRECISIONS, default="auto",
-        help="arithmetic of the image tower; auto is bf16 where that is faster (default: auto)",
+        help="arithmetic of the image tower; auto is bf16 where that is faster (default: %(default)s)",
     )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
 
 
 def _settings(result: Result) -> dict[str, Any]:
-    """What decides the numbers, as JSON values; the path of the model does not."""
+    """The settings that the numbers depend on, as JSON values. The path of the model is not one of them."""
     model = {f"model's {key}": value for key, value in result.model.items() if key != "name"}
     settings = {"method": result.method, "split": result.split, "images": result.images, **model, **result.protocol}
     return dict(json.loads(json.dumps(settings, default=_path)))

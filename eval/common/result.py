@@ -37,7 +37,7 @@ class Result:
         protocol: all settings that decide the figures, with the ``name`` of the protocol and its list of ``names``.
         scores: figures by name, in percent.
         intervals: bounds of the 95 % interval of some scores, in percent.
-        details: figures below the scores, such as those of each class.
+        details: further figures, such as those of each class.
         speed: time and memory; these differ from run to run.
         made: date and versions, see `made_with`.
     """
@@ -154,7 +154,7 @@ def _figure(value: float | None) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON values."""
+    """A value as JSON values."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

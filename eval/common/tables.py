@@ -32,7 +32,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: 
 
 
 def _escaped(cell: str) -> str:
-    """Without what would end the cell or the row."""
+    """A cell without line breaks and with escaped bars, which would end the row or the cell."""
     return " ".join(cell.splitlines()).replace("|", "\\|")
 
 

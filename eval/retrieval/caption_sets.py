@@ -3,6 +3,8 @@
 ``flickr8k`` (Hodosh, Young and Hockenmaier, JAIR 2013), ``flickr30k`` (Young et al., TACL 2014) and ``coco`` (Lin et
 al., ECCV 2014; Chen et al., arXiv 1504.00325). Their usual test splits are those of Karpathy and Fei-Fei (CVPR 2015),
 with 1,000, 1,000 and 5,000 images and five captions per image.
+
+To add a data set whose captions are a table or have a file of Karpathy's, add a `CaptionLayout` to `LAYOUTS`.
 """
 
 from __future__ import annotations

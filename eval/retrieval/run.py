@@ -4,17 +4,16 @@ There are three methods: the cosine of CLIP's pooled embedding ("pooled"), PACL'
 phi among the K best items by CLIP's cosine ("pooled then phi").
 
 The evaluation is the usual one. Every caption is a separate item, even if another caption has the same text. A caption
-is a successful query if its image is among the k best images, an image if any of its captions is among the k best
-captions. Captions are used without templates. A negative with the same score as a positive ranks before it.
+succeeds at k if its image is among the k best images, an image succeeds at k if any of its captions is among the k best
+captions. Captions are used without templates. Of items with equal scores, the wrong ones rank first.
 
     python -m eval.retrieval flickr8k --data flickr8k --model bundled --split all --limit 1000
     python -m eval.retrieval coco --data coco --first_stage 128
     python -m eval.retrieval custom --data captions.csv
 
-Without --out each command has a folder of its own, out/retrieval/DATASET-MODEL, and the same command again replaces
-its results.
+Without --out, results are written to out/retrieval/DATASET-MODEL; the same command replaces them.
 
-Memory: patch embeddings are written to a temporary file in this folder in half precision (1 GB for 5,000 images with
+Memory: patch embeddings are written to a temporary file in that folder in half precision (1 GB for 5,000 images with
 ViT-B/16). The scores of all images with all captions are in memory (0.5 GB for 5,000 images with 25,000 captions).
 """
 
@@ -67,8 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="also let phi rerank the K best items by CLIP, such as 128",
     )
-    parser.add_argument("--batch", type=int, default=64, help="images per batch (default: 64)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
+    parser.add_argument("--batch", type=int, default=64, help="images per batch (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
     add_model(parser)
     add_folder(parser, OUT)
     return parser

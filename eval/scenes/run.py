@@ -184,9 +184,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         default="bundled",
-        help="a CLIP, or a trained head on a CLIP, by the names that pacl.segment takes (default: bundled)",
+        help="a CLIP, or a trained head on a CLIP, by the names that pacl.segment takes (default: %(default)s)",
     )
-    parser.add_argument("--scenes", type=int, default=500, metavar="N", help="scenes per test set (default: 500)")
+    parser.add_argument(
+        "--scenes", type=int, default=500, metavar="N", help="scenes per test set (default: %(default)s)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps (default: as in configs/scenes.yaml)")
     parser.add_argument(

@@ -13,7 +13,9 @@ from pacl.errors import UserError
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add ``--data``, ``--split`` and ``--partial``, and the flags that describe a custom benchmark."""
     group = parser.add_argument_group("data")
-    group.add_argument("--data", metavar="ROOT", type=Path, default=Path(), help="folder of the data sets (default: .)")
+    group.add_argument(
+        "--data", metavar="ROOT", type=Path, default=Path(), help="folder of the data sets (default: %(default)s)"
+    )
     group.add_argument("--split", help="split of the data set (default: as in the literature)")
     group.add_argument("--partial", action="store_true", help="skip images that are missing or have no mask")
     group = parser.add_argument_group("custom", "a benchmark of your own; its paths are not relative to ROOT")
@@ -29,13 +31,15 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         default=[255],
         help="mask values to ignore (default: 255)",
     )
-    group.add_argument("--offset", metavar="N", type=int, default=0, help="mask value of the first class (default: 0)")
+    group.add_argument(
+        "--offset", metavar="N", type=int, default=0, help="mask value of the first class (default: %(default)s)"
+    )
     group.add_argument(
         "--image_ending", metavar="TEXT", help="end of the images' names, such as _img.jpg (default: any suffix)"
     )
     group.add_argument(
         "--mask_ending", metavar="TEXT", default=".png",
-        help="end of the masks' names in its place, such as _mask.png (default: .png)",
+        help="end of the masks' names in its place, such as _mask.png (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--palette", metavar="FILE",

@@ -1,7 +1,7 @@
 """Pixel and patch counts of every image. They are additive: parts of a data set can be measured separately and joined.
 
-Shapes: I images, R rows of the table (a method with a list of names), C classes. Areas are (hits, predicted, true)
-pixels of each class among those that are scored.
+Shapes: I images, R rows of the table (a method with a list of names), C classes. Areas are the numbers of scored pixels
+of each class, as in `pacl.metrics.segmentation`: correct, predicted, labelled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pacl.files import atomic_write
 
 @dataclass(frozen=True)
 class Counts:
-    """The counts of some images, and what they cost.
+    """The counts of some images, and the time and memory that it took to measure them.
 
     Attributes:
         run: str [1], fingerprint of the run (`eval.common.folders.run_digest`).
@@ -70,7 +70,7 @@ class Counts:
             arrays = [getattr(part, name) for part in parts]
             return None if arrays[0] is None else np.concatenate(arrays)[order]
 
-        joined = {f.name: concatenated(f.name) for f in dataclasses.fields(cls) if f.name not in JOINED}
+        joined = {f.name: concatenated(f.name) for f in dataclasses.fields(cls) if f.name not in OF_THE_WHOLE}
         return cls(
             **joined,  # type: ignore[arg-type]
             run=parts[0].run,
@@ -81,4 +81,5 @@ class Counts:
         )
 
 
-JOINED = ("run", "confusion", "seconds", "peak", "beyond")
+OF_THE_WHOLE = ("run", "confusion", "seconds", "peak", "beyond")
+"""Fields that have no entry for each image; `Counts.join` sums them or takes the largest."""

@@ -33,10 +33,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("eval.segmentation.generate", __doc__)
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join(BENCHMARKS))
     parser.add_argument("--data", metavar="ROOT", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--count", type=int, default=20, metavar="N", help="number of images (default: 20)")
+    parser.add_argument("--count", type=int, default=20, metavar="N", help="number of images (default: %(default)s)")
     parser.add_argument("--split", help="part of the data set (default: the one usually measured, such as val)")
     parser.add_argument("--size", metavar="HxW", help="height and width of the images (default: as in the data set)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
     parser.add_argument("--raw", action="store_true", help="write the labels as they are published, before conversion")
     return parser
 

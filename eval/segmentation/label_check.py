@@ -1,8 +1,8 @@
-"""What is odd about the labels of a benchmark, found before anything is measured.
+"""Checks of the labels of a benchmark, before anything is measured.
 
-Every mask is read once, of the images only the headers: this takes a small part of an evaluation's time. Problems stop
-an evaluation: masks that cannot be read, values that are no class, sizes that differ. Warnings do not: classes that no
-mask shows, many pixels that are not scored, and what suggests that masks are read in another way than they were meant.
+Every mask and the header of every image is read once, which takes a small part of the time of an evaluation. Problems
+stop an evaluation: masks that cannot be read, values that are no class, sizes that differ. Warnings do not: classes
+that no mask shows, many pixels that are not scored, and signs that the masks are encoded in another way than assumed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientatio
 from pacl.errors import UserError
 
 SHOWN = 5
-"""Names in a warning."""
+"""Number of names in a warning."""
 
 MANY = 0.1
 """Share of pixels of one ignored value that is worth a warning, where the ignored values were given by the user."""
 
 NEARLY_ALL = 0.95
-"""The same for published benchmarks, some of which ignore all of the background."""
+"""The same share for published benchmarks, some of which ignore all of the background."""
 
 NO_CLASS = frozenset({"background", "unlabelled", "unlabeled", "void", "none", "other", "ignore"})
-"""Names of what is no class of objects: usually mask value 0."""
+"""Class names that mean "no class"; their mask value is usually 0."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Finding:
         pixels: int64 [C + 1]: number of pixels of each class, and of pixels that are not scored.
         unscored: mask value (or number of a palette's colour) -> number of pixels that are not scored for it.
         outside: mask value that is no class -> number of pixels.
-        turned: the image has an EXIF orientation that its size does not show.
+        turned: whether EXIF turns or mirrors the image in a way that width and height do not show.
         problem: description of the problem, or None; with a problem, the others are set only if it is ``outside``.
     """
 
@@ -252,7 +252,7 @@ def _value(folder: MaskFolder, value: int) -> str:
 
 
 def _pixels(findings: Sequence[Finding], classes: int) -> np.ndarray:
-    """int64 [C + 1], of all findings."""
+    """Sum of `Finding.pixels` over all findings, int64 [C + 1]."""
     counted = [finding.pixels for finding in findings if finding.pixels is not None]
     return np.sum([np.zeros(classes + 1, np.int64), *counted], axis=0)
 

@@ -99,7 +99,7 @@ def _has_files(folder: Path, ending: str) -> bool:
 
 
 def make_writable_folder(folder: Path, argument: str) -> Path:
-    """`make_folder`, but refuse a folder without write permission even to root, who could write there all the same.
+    """Like `make_folder`, but a folder without write permission is refused for root, too, who could write to it.
 
     Args:
         folder: the folder to make.

@@ -1,10 +1,11 @@
-"""What the frozen tokens could tell: a linear probe that is trained on masks, to set a head that saw none beside.
+"""A linear probe that is trained on masks: what the frozen tokens hold, for comparison with a head trained on captions.
 
     python -m eval.segmentation.mask_probe voc20 --data ROOT [--model photos] [--limit N]
 
-The photos are halved, every other one to each half. A linear layer on the patch tokens learns the majority label of
-every patch of one half and labels the other, and the other way round. Labels go from patches to pixels as a head's do.
-With few photos the probe has seen little of rare classes: what it tells is how well frequent ones can be told apart.
+Even and odd photos form two halves. A linear layer on the patch tokens is trained on the majority labels of the
+patches of one half and labels the other half, then the same with the halves exchanged. Patch labels become pixel labels
+in the same way as with a head. If there are few photos, the probe has hardly seen the rare classes, and the result says
+how well the frequent ones can be told apart.
 """
 
 from __future__ import annotations
@@ -38,28 +39,28 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 STEPS, BATCH, LR, WEIGHT_DECAY = 600, 1024, 2e-3, 0.05
-"""Of AdamW; the learning rate falls to 0 as a line."""
+"""Settings of AdamW; the learning rate falls linearly to 0."""
 
 
 class TokenModel:
-    """Stands in for a head in `encode_images`: its patch vectors are the frozen tokens themselves."""
+    """Takes the place of a model in `encode_images`, with the frozen tokens themselves as patch vectors."""
 
     def __init__(self, model: PACL) -> None:
         self.clip, self.config, self.device = model.clip, model.config, model.device
 
     def patch_vectors(self, tokens: Tensor) -> Tensor:
-        """``[B, P, W]`` as they are."""
+        """The tokens ``[B, P, W]``, unchanged."""
         return tokens
 
 
 def train_probe(tokens: Tensor, labels: Tensor, classes: int, seed: int = 0) -> nn.Linear:
-    """A linear classifier of tokens.
+    """Train a linear classifier of tokens.
 
     Args:
         tokens: ``[N, W]``.
-        labels: int64 ``[N]``, classes 0..C-1, or below 0 for what is left out.
+        labels: int64 ``[N]``, classes 0..C-1; tokens with a negative label are not used.
         classes: C.
-        seed: of the order of tokens and of the first weights.
+        seed: seed of the initial weights and of the batches.
 
     Raises:
         UserError: no token has a class.
@@ -85,7 +86,7 @@ def train_probe(tokens: Tensor, labels: Tensor, classes: int, seed: int = 0) -> 
 
 
 def probed(maps: Sequence[PatchMaps], targets: Sequence[np.ndarray], classes: int) -> list[PatchMaps]:
-    """Class logits of all images' patches, values [1, C, h, w], by a probe that was trained on the other half."""
+    """Class logits of the patches of all images, values [1, C, h, w], by the probe trained on the other half."""
     tokens = [rearrange(each.values, "1 w y x -> (y x) w") for each in maps]
     labels = [torch.from_numpy(majorities(m, target)).long().flatten() for m, target in zip(maps, targets, strict=True)]
     found = list(maps)
@@ -103,7 +104,7 @@ def probed(maps: Sequence[PatchMaps], targets: Sequence[np.ndarray], classes: in
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Train and test the probe, and print its scores."""
     parser = new_parser("eval.segmentation.mask_probe", __doc__)
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, "custom"]))
     add_data(parser)
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> np.ndarray:
-    """Encode all photos once, train the probe on each half, and count: areas int64 [3, C]."""
+    """Train the probe on each half of the photos and test it on the other: areas, int64 [3, C], of all photos."""
     tokens: list[PatchMaps] = []
     targets: list[np.ndarray] = []
     raw: Any = TokenModel(model)
@@ -138,7 +139,9 @@ def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> np.
             maps = encode_images([raw], [item.image()], settings)[0][0].patches
             tokens.append(replace(maps, values=maps.values.cpu()))
             targets.append(item.mask)
-    tokens = [replace(maps, values=maps.values.clone()) for maps in tokens]  # (no longer inference tensors)
+    tokens = [
+        replace(maps, values=maps.values.clone()) for maps in tokens
+    ]  # a copy can be trained on, an inference tensor cannot
     areas = np.zeros((3, len(folder.labels)), np.int64)
     for maps, target in zip(probed(tokens, targets, len(folder.labels)), targets, strict=True):
         labels = np.concatenate([band.argmax(0).numpy() for _, _, band in maps.bands()])

@@ -1,8 +1,8 @@
-"""From the images of a benchmark to counts: every method and list of names on the same patches, block by block.
+"""Counts of the images of a benchmark, block by block, with every method and list of names on the same patch vectors.
 
-A block is `BLOCK` consecutive images. One process measures it, and its counts are kept in a file; a run
-that was killed goes on with the blocks that are missing, and processes share the blocks out. Blocks are the same
-however many processes there are, so the result is, too.
+A block is `BLOCK` consecutive images. It is measured by one process, which writes its counts to a file. A run that was
+killed continues with the missing blocks. The blocks do not depend on the number of processes, so neither does the
+result.
 
 Shapes: I images, R rows of the table, C classes, N prompts, D embedding, H W pixels, h w the patch grid.
 """
@@ -38,7 +38,7 @@ PRESENT = 0.01
 """Smallest share of an image's labelled pixels with which a class counts as present."""
 
 BLOCK = 16
-"""Images per block: at most so many are measured again after a run was killed."""
+"""Images per block; after a run was killed, each process measures at most this many again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,28 +112,28 @@ class Ready:
 
 
 def present(target: np.ndarray) -> set[int]:
-    """Classes of true labels, int32 [H, W], that have `PRESENT` of the pixels that have any."""
+    """Classes that have at least `PRESENT` of the labelled pixels; ``target`` is int32 [H, W]."""
     classes, counts = np.unique(target[target >= 0], return_counts=True)
     return set(classes[counts >= PRESENT * counts.sum()].tolist())
 
 
 @dataclass(frozen=True)
 class Extras:
-    """What is counted beside the areas."""
+    """What is counted in addition to the areas."""
 
     boundary: bool = False
     patches: bool = False
 
 
 class Bench:
-    """One benchmark, several rows.
+    """A benchmark and the rows that are measured on it.
 
     Args:
         folder: images and masks; the rows' lists of names all have as many classes.
-        rows: what is measured. They agree in what decides an image's patches (size, windows, stride).
-        extras: what else is counted.
-        settings: of `pacl.segmentation.settings.SegmenterSettings`, in place of the
-            protocols': window_batch, precision.
+        rows: the rows. All settings that patch vectors depend on (size, windows, stride) must be the same.
+        extras: what is counted in addition to the areas.
+        settings: fields of `pacl.segmentation.settings.SegmenterSettings` that replace those of the protocols:
+            window_batch, precision.
 
     Attributes:
         run: the run that its counts belong to (`eval.common.folders.run_digest`).
@@ -203,12 +203,12 @@ def measure(
     workers: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Measure the blocks that are missing in the folder ``parts``, as far as they are this process's.
+    """Measure the blocks of this process that are missing in the folder ``parts``.
 
     Args:
         bench: what is measured.
         parts: folder for the blocks' counts.
-        rank, ranks: this process, of how many.
+        rank, ranks: number of this process, from 0, and the number of processes.
         batch: images that are labelled at once.
         workers: processes that read images and masks.
         progress: called with the number of images that are done, including those of earlier runs.
@@ -245,7 +245,7 @@ def measure(
 
 
 def kept(bench: Bench, parts: Path, block: int) -> Counts | None:
-    """The counts of a block, where they are there, whole and of this run."""
+    """The counts of a block; None if they are missing, damaged or of another run."""
     part = Counts.load(part_file(parts, block))
     start, total = BLOCK * block, len(bench.folder)
     index = range(start, min(start + BLOCK, total))
@@ -276,7 +276,7 @@ def part_file(parts: Path, block: int) -> Path:
 
 
 class Reading(Dataset):
-    """Images [H, W, 3] with their masks [H, W]. A `UserError` is returned, not raised: a worker would change it."""
+    """Images [H, W, 3] with their masks [H, W]. A `UserError` is returned: raised in a worker, it would be wrapped."""
 
     def __init__(self, folder: MaskFolder) -> None:
         self.folder = folder

@@ -21,7 +21,7 @@ from pacl.results.palette import palette
 
 BACKGROUND = "background"
 OPACITY = 0.75
-"""Of the labels; of the background half as much."""
+"""Opacity of the labels; the background has half of it."""
 
 MAX_ENTRIES = 24
 """Classes with a swatch in the legend of a row; the others are named below them."""

@@ -32,7 +32,7 @@ from pacl.segmentation.settings import SegmenterSettings
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 RULES = ("none", "threshold", "entropy", "peak")
-"""Background rules of a benchmark; the others need words that are not its own."""
+"""Background rules that a benchmark can use; the others add texts that are not class names of the benchmark."""
 
 PUBLISHED: dict[str, Any] = {
     "templates": "imagenet",
@@ -43,7 +43,7 @@ PUBLISHED: dict[str, Any] = {
     "background": "none",
     "refine_on": "cosines",
 }
-"""What most publications do, where it is not the default of `SegmenterSettings`."""
+"""Settings of most publications that differ from the defaults of `SegmenterSettings`."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Protocol:
     """How a benchmark is measured.
 
     Attributes:
-        name: the protocol's.
-        settings: of the segmenter.
+        name: name of the protocol.
+        settings: settings of the segmenter.
         source: the publication that it follows.
         names: list of class names: plain, sclip, clearclip, proxyclip, everyday (folders in
             ``eval/segmentation/names``), or a file.
         background_text: whether the names of class 0 compete like those of any other class.
-        present: only the classes on at least 1 % of an image's labelled pixels compete in it, as for somebody who
-            names what they see. The figures are then not those of the benchmark.
-        changed: fields that differ from the protocol's own; ``names`` is stated in any case.
+        present: in each image, only the classes that have at least 1 % of its labelled pixels compete, as if a user
+            named what the image shows. The figures are then not those of the benchmark.
+        changed: fields whose values are not those of the protocol; not ``names``, which results always state.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Protocol:
             raise ArgumentError("background", rule, "a benchmark takes none, peak:SHARE, threshold:P or entropy:NATS")
 
     def described(self) -> dict[str, Any]:
-        """All settings in one dictionary, as a result states them: files by name, for any folder of a clone."""
+        """All settings in one dictionary, for results. Files have no folder, so that any clone states the same."""
         values = dataclasses.asdict(self)
         values |= values.pop("settings")
         if Path(self.settings.templates).is_file():
@@ -87,6 +87,7 @@ class Protocol:
 
 SETTINGS = [f.name for f in dataclasses.fields(SegmenterSettings)]
 OWN = ["source", "names", "background_text", "present"]
+"""Keys of a protocol file that are not settings of the segmenter."""
 
 
 def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mapping[str, Any] | None = None) -> Protocol:
@@ -96,7 +97,7 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
         name: one of `PROTOCOLS`, or a YAML file.
         benchmark: its name; one that the protocol does not mention gets the protocol's general settings.
         background: whether the benchmark has a class 0; without it, settings of the background are left out.
-        changes: fields to set otherwise; those that end up different are listed in ``changed``.
+        changes: values that replace those of the protocol; fields that differ then are listed in ``changed``.
 
     Raises:
         UserError: no such protocol, not a protocol file, or settings that make no sense.

@@ -97,7 +97,7 @@ def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: st
 
 
 def resolved(ready: Ready) -> dict[str, Any]:
-    """The settings that a protocol leaves to the model or the machine, as they were."""
+    """The settings that a protocol leaves to the model or the machine, with the values that were used."""
     settings = ready.segmenter.resolved_settings()
     return {
         "size": settings.size,

@@ -34,6 +34,7 @@ from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder
 from pacl.segmentation.background import parse_background
+from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--protocol", default="sclip", help=f"{', '.join(PROTOCOLS)}, or a YAML file of your own (default: sclip)"
+        "--protocol", default="sclip", help=f"{', '.join(PROTOCOLS)}, or a YAML file of your own (default: %(default)s)"
     )
     how.add_argument(
         "--method", nargs="+", metavar="NAME",
@@ -80,9 +81,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model(parser)
     run = parser.add_argument_group("run")
-    run.add_argument("--batch", type=int, default=4, metavar="N", help="images at a time (default: 4)")
-    run.add_argument("--window_batch", type=int, default=8, metavar="N", help="windows through the tower at a time (8)")
-    run.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")
+    run.add_argument("--batch", type=int, default=4, metavar="N", help="images at a time (default: %(default)s)")
+    run.add_argument(
+        "--window_batch",
+        type=int,
+        default=SegmenterSettings.window_batch,
+        metavar="N",
+        help="windows through the tower at a time (default: %(default)s)",
+    )
+    run.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes that read images (default: %(default)s)"
+    )
     run.add_argument("--overwrite", action="store_true", help="start again where --out contains another run")
     run.add_argument("--no_figures", action="store_true", help="draw no figures")
     run.add_argument(

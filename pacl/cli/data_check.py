@@ -181,7 +181,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.0,
         help="exit with 1 if a larger share of the images of a source is bad (default: 0.0, not a single one)",
     )
-    how.add_argument("--seed", metavar="N", type=int, default=0, help="which images the sheet shows (default: 0)")
+    how.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="which images the sheet shows (default: %(default)s)"
+    )
     results = parser.add_argument_group("results")
     results.add_argument(
         "--sheet",
@@ -247,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.markup import escape
     from rich.progress import track
 
-    from pacl.data.source_sheet import SourceImages, source_sheet
+    from pacl.cli.source_sheet import SourceImages, source_sheet
     from pacl.images import save_image
 
     console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)

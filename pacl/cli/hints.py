@@ -1,4 +1,4 @@
-"""What a user should know of prompts and images before trusting a result: hints and warnings, a line each."""
+"""Hints and warnings about prompts and images whose result may not be what the user expects."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from pacl.segmentation.encode import AnyImage
     from pacl.segmentation.segmenter import Segmenter
 
-NAMED = 10
-"""Number of words that a warning lists; of the others it gives the number."""
-SAME = 1 - 1e-5
-"""Cosine above which two prompts are the same to a model."""
 DRAWN = 0.6
 """Mean over the patches of the highest cosine with any word of the bundled model, in [-1, 1].
 

@@ -21,7 +21,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
 _FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
-"""A word of this form is a file's name: no spaces, and an ending of two to four letters and digits."""
+"""The form of a file name: no spaces, and an ending of two to four letters and digits."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _some(paths: Sequence[Path], count: int = 3) -> str:
     return ", ".join(map(str, paths[:count])) + (", ..." if len(paths) > count else "")
 
 
-def split_words(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Sort the words of a command line into images (or folders of them) and prompts.
 
     A word is an image when it looks like a file's name, contains a path separator, or names something that exists in

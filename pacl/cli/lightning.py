@@ -82,7 +82,7 @@ class SettingsCLI(LightningCLI):
     """Lightning's command line, with mistakes in one line that names the flag, and quiet output."""
 
     memory_advice = "a smaller --data.batch_size"
-    """What takes less memory."""
+    """What to change to save memory, in words for an error."""
 
     folder: RunFolder
     """The folder of the results."""

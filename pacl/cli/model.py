@@ -20,7 +20,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         default="auto",
         help="auto (OpenAI's ViT-B/16 when it is in the cache or can be downloaded, else photos, else bundled), "
         "photos, bundled, the folder of a trained head, open_clip:NAME/TAG, hf-hub:ORG/REPO or local-dir:PATH "
-        "(default: auto)",
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--dense",
@@ -32,7 +32,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--device",
         default="auto",
-        help="auto (cuda if there is one, else mps, else cpu), cpu, cuda, cuda:N or mps (default: auto)",
+        help="auto (cuda if there is one, else mps, else cpu), cpu, cuda, cuda:N or mps (default: %(default)s)",
     )
 
 

@@ -99,7 +99,7 @@ class TrainCLI(SettingsCLI):
 
     @property
     def memory_advice(self) -> str:  # type: ignore[override]
-        """What takes less memory, of the settings of this run."""
+        """The settings of this run that could be changed to save memory, in words for an error."""
         settings, batch = self.model.hparams, self.datamodule.batch_size
         at_once = settings["images_at_once"] or batch
         advice = []
@@ -111,7 +111,7 @@ class TrainCLI(SettingsCLI):
         return ", ".join([*advice, "a smaller --data.batch_size"]) + f" than {batch}"
 
     def kept(self) -> str:
-        """What of the training is kept now, in words for the end of an error."""
+        """How much of the training is saved, in words for the end of an error."""
         if self.last.saved is None:
             return ""
         return f"the training up to step {self.last.saved:,} is kept: resume with the same command and --ckpt_path last"

@@ -1,4 +1,11 @@
-"""A source of image-caption pairs as it is configured."""
+"""A source of image-caption pairs as it is configured, and the formats that it may have.
+
+To add a format, write a reader that returns `pacl.data.pairs.FilePairs`: in `pacl.data.readers` for one file, in
+`pacl.data.folders` for a folder. Then add its name to the type of `Source.format` and to `_SETTINGS`, its call to
+`Source.read`, and how it is recognised to `Source.kind` (a folder: to `pacl.data.folders.folder_format`). The data
+check and the training commands then read it. A table in another type of file is not a format: it belongs in
+`pacl.data.tables.read_rows`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +33,7 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
     "folders": ("names",),
     "shards": (),
 }
-"""Which settings act on a source of each kind."""
+"""The settings that only some formats have, for each format."""
 
 
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
@@ -70,7 +77,7 @@ class Source:
 
     @cached_property
     def kind(self) -> str:
-        """The format; detected if it is "auto".
+        """The format; if that is "auto", it is recognised from the name or from what is in the folder.
 
         Raises:
             UserError: an error of `folder_format`.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pacl.models.backbone import Backbone
 
 VERSION = 1
-"""Of the file format and of the decoding of images: stores of other versions are refused."""
+"""Version of the file format and of the decoding of images; stores of other versions are refused."""
 
 SHARD_BYTES = 256 * 2**20
 SHARD_MULTIPLE = 64

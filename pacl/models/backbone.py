@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         width: token width W of the image tower.
         dim: embedding width D.
         patch: patch side in pixels.
-        size: side in pixels of the square images it was trained on.
+        size: side in pixels of the square images that the image tower was trained on.
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation, in the same units.
         layers: indices of the earlier layers whose features are part of the tokens.
@@ -130,7 +130,7 @@ class Backbone(nn.Module):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """Preprocessing of the image tower's images, with open_clip's keys, see `ImageTower`."""
+        """How images are preprocessed for the image tower, with open_clip's keys, see `ImageTower`."""
         return self.image.preprocessing
 
     @property
@@ -211,7 +211,7 @@ class Backbone(nn.Module):
             )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts without templates -> embeddings ``[T, D]`` of unit norm; each different text is computed once."""
+        """Embeddings ``[T, D]`` of texts, of unit norm, without templates; equal texts are computed once."""
         if isinstance(texts, str):
             raise TypeError("texts must be a sequence of strings, not a string")
         if not texts:
@@ -263,8 +263,9 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
 
     Args:
         name: ``open_clip:NAME/TAG``, ``hf-hub:ORG/REPO``, ``local-dir:PATH``, ``bundled``, or ``IMAGE+TEXT``.
-        quick_gelu: whether CLIPs use QuickGELU; ``None`` means as the tag was trained, else as the configuration says.
-        layers: indices of earlier layers of the image tower whose features come before the final ones in every token.
+        quick_gelu: whether CLIPs use QuickGELU; ``None`` means as in the training of the tag, or, for a CLIP without a
+            tag, as in its configuration.
+        layers: indices of earlier layers of the image tower whose features precede the final ones in every token.
 
     Raises:
         UserError: unknown name or tag, weights that are neither cached nor reachable, an unreadable folder.

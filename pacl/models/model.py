@@ -1,4 +1,4 @@
-"""`PACL`: a frozen CLIP with a trained patch embedder."""
+"""`PACL`: a frozen backbone, such as a CLIP, with a trained patch embedder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
 
 class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache-2.0", tags=["clip", "segmentation"]):
-    """A frozen CLIP with a patch embedder, which maps its patch tokens into the space of text embeddings.
+    """A frozen backbone with a patch embedder, which maps its patch tokens into the space of text embeddings.
 
     Only the embedder, the two temperatures and the optional text layer have gradients, and only they are saved.
 

@@ -130,7 +130,6 @@ def object_name(colour: str, kind: str) -> str:
 
 
 OBJECT_NAMES: tuple[str, ...] = tuple(object_name(*pair) for pair in ALL_PAIRS)
-HELD_OUT_NAMES: tuple[str, ...] = tuple(object_name(*pair) for pair in ALL_PAIRS if pair in HELD_OUT)
 
 
 def describe(

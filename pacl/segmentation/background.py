@@ -1,9 +1,11 @@
 """Background rules: which pixels belong to none of the labels.
 
-To add a rule: its spelling in `SPELLINGS`, `parse_background` and, if it has a value, `Background.__str__`; a row in
-the table of `Background`; and what it does, in one of three places:
+To add a rule, add its spelling to `SPELLINGS`, to `parse_background` and to the description of
+`pacl.segmentation.settings.SegmenterSettings.background`; if it has a number, to `LIMITED`; a row to the table of
+`Background`; and, if the class names of a benchmark are enough for it, its name to
+`eval.segmentation.protocol.RULES`. What it does belongs in one of three places:
 
-- `Background.rejects`, if it follows from the class probabilities of a pixel;
+- `Background.rejects`, if it depends only on the class probabilities of a pixel;
 - `pacl.segmentation.scoring.Offsets`, if it is one more score that competes with the labels;
 - `pacl.segmentation.query.make_query`, if texts compete with the labels.
 """
@@ -26,6 +28,9 @@ PEAK_SHARE = 0.6
 """Share of an image's highest score below which a pixel is background. Chosen on single prompts of Pascal VOC photos;
 ``python -m eval.segmentation.single_prompt voc21 --backgrounds peak:0.5 peak:0.6 peak:0.7`` compares others."""
 
+LIMITED = ("peak", "threshold", "entropy")
+"""The rules that have a number, `Background.limit`."""
+
 SPELLINGS = "auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P (0 < P < 1) or entropy[:NATS]"
 
 
@@ -37,9 +42,9 @@ class Background:
     ----------- | ---------------------------
     `none`      | never: every pixel goes to its best label
     `prompt`    | one of the texts in `prompts` wins against the labels
-    `contrast`  | one of the competitors that the model carries wins against the labels
-    `peak`      | the best score is below `limit` times the highest one in the image, or that is below the model's
-                | `presence`: nothing that was asked for is there
+    `contrast`  | one of the contrast prompts of the model wins against the labels
+    `peak`      | the best score is below `limit` times the highest score in the image; everywhere, if the highest
+                | score is below the model's `presence`, since then nothing that was asked for is there
     `threshold` | the best label's probability is below `limit`
     `entropy`   | the entropy of the class probabilities, in nats, is above `limit`
     `auto`      | for a single label (alone it would win everywhere) `peak` with a calibrated model, else `contrast`;
@@ -53,15 +58,15 @@ class Background:
     def __str__(self) -> str:
         if self.kind == "prompt":
             return "prompt:" + ";".join(self.prompts)
-        return f"{self.kind}:{self.limit:g}" if self.kind in ("threshold", "entropy", "peak") else self.kind
+        return f"{self.kind}:{self.limit:g}" if self.kind in LIMITED else self.kind
 
     def resolve(self, classes: int, prompts: int, calibrated: bool = False) -> Background:
-        """Settle `auto`, and refuse a limit that no pixel can ever cross.
+        """The rule that `auto` stands for; other rules are checked and returned.
 
         Args:
             classes: Number of classes that compete: the labels, and the background where it has prompts of its own.
             prompts: Number of prompts of these classes together; more than classes where there are synonyms.
-            calibrated: Whether the model is, see `pacl.segmentation.calibration`.
+            calibrated: Whether the model is calibrated, see `pacl.segmentation.calibration`.
 
         Raises:
             ArgumentError: ``background``: the rule makes no sense with this model or so many classes.
@@ -110,7 +115,7 @@ class Background:
 
 
 def parse_background(rule: str) -> Background:
-    """Read a rule as a person types it: ``auto``, ``none``, ``peak``, ``peak:0.5``, ``contrast``,
+    """Parse the text of a rule: ``auto``, ``none``, ``peak``, ``peak:0.5``, ``contrast``,
     ``prompt:sky;a wall``, ``threshold:0.1``, ``entropy`` or ``entropy:1.2``.
 
     Raises:
@@ -128,7 +133,7 @@ def parse_background(rule: str) -> Background:
         return Background(kind, limit=PEAK_SHARE)
     if kind == "entropy" and not colon:
         return Background(kind, limit=PAPER_ENTROPY)
-    if kind in ("threshold", "entropy", "peak"):
+    if kind in LIMITED:
         try:
             limit = float(value)
         except ValueError:

@@ -99,7 +99,7 @@ class ImageEmbedding:
             raise UserError(f"{path} is damaged, or of another version of this package ({error!r})") from None
 
     def check(self, expected: dict[str, Any]) -> None:
-        """Refuse the embedding where another model or other settings are in use.
+        """Refuse the embedding if it was made with another model or other settings.
 
         Args:
             expected: `made_by` of these.

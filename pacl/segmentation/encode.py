@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 AnyImage = np.ndarray | Tensor | Image.Image | str | Path
-"""What `as_tensor` takes."""
+"""The forms of an image that `as_tensor` takes."""
 
 GUIDE_SIDE = 512
-"""Long side, in pixels, of the small image kept for the refinement of probabilities; finer edges are not worth the
-memory."""
+"""Long side, in pixels, of the small image that is kept for the refinement of probabilities. A larger one would take
+more memory and hardly refine better."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class EncodedImage:
     patches: PatchMaps
     """Patch vectors [T, D, h, w], float32."""
     guide: Tensor | None
-    """float [3, h, w] in [0, 1], what refinement follows; None when it is off. See `guide_of`."""
+    """The image whose edges refinement follows, float [3, h, w] in [0, 1]; None without refinement. See `guide_of`."""
     source: AnyImage | None = None
     """The image as it was given, for drawing; None where it is not known."""
 
@@ -56,17 +56,17 @@ def encode_images(
     """Images of any sizes -> patch vectors. Windows of equal size go through the tower together.
 
     Args:
-        models: One, or several heads on the same backbone, whose blocks before the last are computed once for all of
-            them. Images are moved to its device, window by window.
-        images: Each in any form that `as_tensor` takes.
+        models: One model, or several with the same backbone, whose blocks before the last are computed once for all of
+            them. Images are moved to the device of the backbone, window by window.
+        images: Images in the forms that `as_tensor` takes.
         settings: Those of size, scales, windows, stride and interpolation, window_batch, precision and refinement are
             read. Where size or scales are None, those of the first model's configuration hold.
 
     Returns:
-        For each model, its patches of each image.
+        For each model, the patch vectors of each image.
 
     Raises:
-        ArgumentError: ``accumulate``: the model's own scales are several, and windows are to be averaged by pixels.
+        ArgumentError: ``accumulate`` is "pixel", but the model has several scales of its own.
     """
     config = models[0].config
     pixels = [as_tensor(image) for image in images]  # [3, H, W] each
@@ -88,10 +88,10 @@ def encode_images(
 
 
 def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -> Tensor | None:
-    """What refinement compares pixels by, float32 [3, h, w] in [0, 1]; None where it is off.
+    """The image whose edges refinement follows, float32 [3, h, w] in [0, 1]; None without refinement.
 
-    Probabilities are refined at a long side of at most `GUIDE_SIDE`. Cosines are refined at the image's own size, on
-    the resized image brought back to it, as the published code of SCLIP and NACLIP does it.
+    For probabilities its long side is at most `GUIDE_SIDE`. For cosines it is the resized image, resized again to the
+    size of the original image, as in the published code of SCLIP and NACLIP.
     """
     if not settings.refine:
         return None
@@ -163,11 +163,11 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     Args:
         image: A path, which is read by `pacl.images.open_image`; a Pillow image of any mode; an array [H, W, 3] in RGB
             or a tensor [3, H, W], uint8 or float in [0, 1].
-        argument: The caller's name for it, in errors.
+        argument: The name of the image in error messages.
 
     Raises:
         UserError: The file of a path is not a readable image.
-        ArgumentError: None of these, or of a wrong shape, dtype or range.
+        ArgumentError: The image has another type, or a wrong shape, dtype or range.
     """
     if isinstance(image, (str, Path)):
         image = open_image(image)

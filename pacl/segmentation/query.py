@@ -27,17 +27,17 @@ class Query:
     labels: tuple[Label, ...]
     """C of them; `labels[i]` has id i + 1."""
     prompts: tuple[str, ...]
-    """N texts: those of the background first, so that they win where a label has the same text."""
+    """N texts, those of the background first, so that the background wins where a label has the same text."""
     ids: tuple[int, ...]
-    """Of each prompt: i + 1 of its label, or 0 for the background; equal ids are neighbours."""
+    """The id of each prompt: i + 1 for `labels[i]`, 0 for the background. Prompts of the same id are neighbours."""
     background: Background
     """The rule, with `auto` resolved. Under `peak` one more channel competes: a constant level, for id 0."""
     margin: float = 0.0
-    """Cosine by which a background prompt must be ahead of the labels' to win a pixel."""
+    """How much higher the cosine of a background prompt must be than those of the labels to win a pixel."""
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The ids of what competes: those of the prompts, after that of the level where the rule is `peak`."""
+        """The id of each channel that competes: of each prompt and, before them, of the level of the rule `peak`."""
         return (0, *self.ids) if self.background.kind == "peak" else self.ids
 
     @property
@@ -55,7 +55,7 @@ class EncodedQuery:
     """float32 [N, D], unit length."""
 
     def only(self, ids: Collection[int]) -> EncodedQuery:
-        """The same query in which the labels of other ids do not compete; the background still does."""
+        """The same query, but only the labels of these ids compete, and the background."""
         kept = [n for n, i in enumerate(self.query.ids) if i == 0 or i in ids]
         query = replace(
             self.query,
@@ -71,13 +71,13 @@ def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: floa
     Args:
         encoded: The query.
         asked: The prompts that are compared: those of the user, not those that the model added.
-        tolerance: Of the cosine, below 1.
+        tolerance: Embeddings are the same if their cosine is above 1 minus this.
     """
     query = encoded.query
     rows = [n for n, prompt in enumerate(query.prompts) if prompt in set(asked)]
     texts = encoded.texts[rows].cpu().double()  # (MPS has no float64)
-    # Equal vectors have equal projections on any direction, so they are neighbours when sorted by one: comparing
-    # neighbours alone takes thousands of prompts, too.
+    # Equal vectors have equal projections on any direction, so they are neighbours if sorted by one. Only neighbours
+    # are compared, which is fast for thousands of prompts, too.
     direction = torch.linspace(1, 2, texts.shape[1], dtype=texts.dtype)
     order = (texts @ direction).argsort()
     same = (texts[order[1:]] * texts[order[:-1]]).sum(-1) > 1 - tolerance
@@ -99,8 +99,8 @@ def make_query(
     Args:
         labels: As `pacl.prompts.check_labels` accepts them.
         background: The rule; `auto` is resolved here.
-        config: The model's. Its contrast prompts compete under the rule `contrast`, except those that are prompts of
-            the labels.
+        config: The configuration of the model. Its contrast prompts compete under the rule `contrast`, except those
+            that are prompts of the labels.
         background_prompts: Texts of the background that compete beside any rule, such as the names that a benchmark
             has for its class 0.
 

@@ -56,7 +56,7 @@ class Segmentation:
     model: dict[str, Any] = field(repr=False)
     """What describes the model in records: its backbone `clip`, its `dense` variant, whether it is `trained`."""
     evidence: Evidence = field(repr=False)
-    """What the labels were decided from."""
+    """The cosines and settings that the labels follow from."""
     source: AnyImage | None = field(default=None, repr=False)
     """The image as it was given: a path is read again for drawing, others are kept, not copied."""
 
@@ -162,7 +162,7 @@ class Segmentation:
 
         Args:
             image: What to draw on, of the same height and width; None is the image that was segmented.
-            opacity: Of the fill, 0 to 1.
+                opacity: Opacity of the fill, 0 to 1.
             legend: Whether a legend with the shares of the labels is added below or beside.
             long_side: Larger images are scaled down to it, in pixels; small ones are enlarged to 800 or to it.
 
@@ -215,7 +215,7 @@ class Segmentation:
 
         Args:
             folder: Made if it is missing.
-            name: Of the files, without a suffix; None is the name of the image's file, or `image` without one.
+            name: Name of the files, without a suffix; None is the name of the image's file, or `image` without one.
             formats: Some of overlay, mask, heat, rle, polygons, coco (one file of all results that are saved to the
                 folder with the same labels) and npz, see `pacl.results.writer.FORMATS`.
             image: As for `overlay`.
@@ -244,7 +244,7 @@ class Segmentation:
         """The labels in COCO's format for instances, see `pacl.results.coco.dataset`.
 
         Args:
-            file_name: Of the image, as it is to stand there; None is the name of the image's file, or `image`.
+            file_name: Name of the image in the result; None is the name of the image's file, or `image`.
             image_id: Id of the image.
             first_id: Id of its first annotation.
             masks: `rle`, exact run lengths, or `polygons`.
@@ -271,7 +271,7 @@ class Segmentation:
         return pixels
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows: the overlay; without an image, None lets it show the text."""
+        """The overlay, which a notebook shows; None if there is no image, so that the notebook shows the text."""
         if self.source is None:
             return None
         buffer = BytesIO()

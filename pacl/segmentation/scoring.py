@@ -39,7 +39,7 @@ class Evidence:
         query: what competes.
         offsets: what is added to the cosines.
         guide: float [3, h, w] in [0, 1], what refinement follows; None when it is off.
-        settings: those of min_area, refine, refine_on and dilations are read.
+        settings: of these, min_area, refine, refine_on and dilations are read.
         scale: factor on the scores, see `logit_scale`.
     """
 

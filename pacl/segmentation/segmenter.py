@@ -36,11 +36,11 @@ __all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
 
 
 class Segmenter:
-    """Segments images with a `PACL` model. Encoding an image is the expensive half and happens once an image.
+    """Segments images with a `PACL` model. Encoding an image takes most of the time and is done once for each image.
 
     Args:
         model: The model; images are computed on its device.
-        settings: How to segment; those that are None are left to the model.
+        settings: The settings; for those that are None, the model has values of its own.
 
     Raises:
         ArgumentError: A setting does not fit the model.
@@ -105,7 +105,7 @@ class Segmenter:
         """Set an image that was encoded before, without encoding it again.
 
         Args:
-            embedding: Of `get_image_embedding`, or the path of a file that it was saved to.
+            embedding: The result of `get_image_embedding`, or the path of a file that it was saved to.
 
         Raises:
             ArgumentError: ``embedding`` was made with another model or other settings than this segmenter's.
@@ -177,7 +177,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def _encode(self, images: Sequence[AnyImage], names: Sequence[str]) -> list[EncodedImage]:
-        """Encode images; their names are those in errors."""
+        """Encode images; ``names`` are their names in error messages."""
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
         encoded = encode_images([self.model], pixels, self.settings)[0]
         return [replace(found, source=image) for found, image in zip(encoded, images, strict=True)]
@@ -201,7 +201,7 @@ class Segmenter:
         return encoded
 
     def _doubts(self, prompts: Sequence[str], encoded: EncodedQuery) -> list[tuple[type[Warning], str]]:
-        """What a user should know about prompts that are accepted: kinds of warnings and their messages."""
+        """Warnings about prompts that are accepted all the same: their categories and messages."""
         doubts: list[tuple[type[Warning], str]] = []
         vocabulary = self.model.clip.vocabulary
         if vocabulary is not None:
@@ -246,7 +246,7 @@ class Segmenter:
         )
 
     def resolved_settings(self) -> SegmenterSettings:
-        """The settings with those that were left to the model replaced by the model's own; results state these."""
+        """The settings, with the values of the model in place of None; results state these."""
         settings, own = self.settings, self.model.config
         return replace(
             settings,
@@ -258,7 +258,7 @@ class Segmenter:
 
 
 def _as_labels(labels: object) -> list[Label]:
-    """What a caller gave as labels, parsed.
+    """Parse the labels that a caller gave.
 
     Raises:
         ArgumentError: ``labels`` are not texts or `Label`s, or there are none; a text is empty.

@@ -1,15 +1,23 @@
 """Settings of the segmenter: the one place of their defaults. Flags, YAML and `Segmenter` take them from here.
 
-Apart from `pacl.segmentation.segmenter` so that a command can show its help without importing torch.
+This module does not import torch, so that a command can show its help at once.
+
+To add a setting, add a field with a default and a description to `SegmenterSettings`, and a check to its
+``__post_init__`` (the values of a `Literal` are checked already). The flags of ``pacl.segment`` and of
+``eval.segmentation``, and the keys of protocol files follow. What the setting does belongs in `encode` if patch vectors
+depend on it, else in `query`, `scoring` or `refine` of this package; in the second case also list it in
+`pacl.segmentation.embedding.PREDICT_SETTINGS`. Where most publications have another value than the default, it is one
+of `eval.segmentation.protocol.PUBLISHED`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cache
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import ArgumentError
-from pacl.models.precision import PRECISIONS, Precision
+from pacl.models.precision import Precision
 from pacl.segmentation.background import parse_background
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -137,15 +145,7 @@ class SegmenterSettings:
             raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
         if self.prior is not None and not abs(self.prior) < float("inf"):
             raise ArgumentError("prior", self.prior, "must be a finite number, such as 0.5, 0 (off) or -0.3")
-        for name, allowed in (
-            ("accumulate", get_args(Accumulate)),
-            ("precision", PRECISIONS),
-            ("interpolation", get_args(Interpolation)),
-            ("refine_on", get_args(RefineOn)),
-            ("positions", get_args(Positions)),
-            ("remainder", get_args(Remainder)),
-            ("upsampling", get_args(Upsampling)),
-        ):
+        for name, allowed in choices().items():
             if getattr(self, name) not in allowed:
                 raise ArgumentError(name, getattr(self, name), f"must be {' or '.join(allowed)}")
         if self.window_step is not None and self.window is None:
@@ -156,6 +156,13 @@ class SegmenterSettings:
                 self.window_step,
                 f"leaves gaps between windows of {self.window}; use {self.window} or less",
             )
+
+
+@cache
+def choices() -> dict[str, tuple[str, ...]]:
+    """The values that a setting may have, by the names of the settings of a `Literal` type."""
+    hints = get_type_hints(SegmenterSettings)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 def listed(values: tuple[float, ...]) -> str:

@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from pacl.cli.data_check import build_parser, read_config
+from pacl.cli.source_sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data import __main__ as dispatcher
 from pacl.data.crop import SquareCrop
 from pacl.data.inspection import Finding, Item, Reservoir, Statistics, inspect_all, read_items
-from pacl.data.source_sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data.sources import Source
 from pacl.errors import UserError
 from pacl.results.contact_sheet import GAP

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pacl.cli.inputs import find_images, is_result, split_words
+from pacl.cli.inputs import find_images, images_and_prompts, is_result
 from pacl.errors import UserError
 from pacl.images import save_image
 
@@ -29,7 +29,7 @@ def names(*words: str, out: str = "out") -> list[tuple[str, str]]:
 def test_words_are_pictures_by_suffix_separator_or_existence() -> None:
     make("photos/a.jpg", "plain")
     words = ["photos", "x.JPG", "sub/y", "plain", "a dog", "a dog and a cat.", "grass=ground", "p" * 5000, ""]
-    pictures, prompts, doubtful = split_words(words)
+    pictures, prompts, doubtful = images_and_prompts(words)
     assert pictures == ["photos", "x.JPG", "sub/y", "plain"]
     assert prompts == words[4:]
     assert doubtful == ["plain"]  # a name without a suffix after the first picture may have been meant as a prompt
@@ -37,8 +37,8 @@ def test_words_are_pictures_by_suffix_separator_or_existence() -> None:
 
 def test_a_first_plain_name_is_not_doubtful() -> None:
     make("dog/a.jpg")
-    assert split_words(["dog", "grass"]) == (["dog"], ["grass"], [])
-    assert split_words(["x.jpg", "dog"])[2] == ["dog"]
+    assert images_and_prompts(["dog", "grass"]) == (["dog"], ["grass"], [])
+    assert images_and_prompts(["x.jpg", "dog"])[2] == ["dog"]
 
 
 def test_a_folder_is_searched_with_its_subfolders_in_order() -> None:
@@ -99,14 +99,14 @@ def test_what_is_not_there_is_named(word: str, message: str) -> None:
     ],
 )
 def test_words_that_look_like_files_are_no_prompts(word: str) -> None:
-    assert split_words([word]) == ([word], [], [])
+    assert images_and_prompts([word]) == ([word], [], [])
     with pytest.raises(UserError, match=r"no such image or folder|is a URL"):
         names(word)
 
 
 @pytest.mark.parametrize("word", ["a dog.", "st. bernard", "no.5", "grass", "a dog and a cat. sky", "1.5", "e=mc2"])
 def test_other_words_with_full_stops_are_prompts(word: str) -> None:
-    assert split_words([word]) == ([], [word], [])
+    assert images_and_prompts([word]) == ([], [word], [])
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from pacl.scenes.captions import (
     COLOURS,
     GROUNDS,
     HELD_OUT,
-    HELD_OUT_NAMES,
     KINDS,
     SEEN_PAIRS,
     VOCABULARY,
     object_name,
 )
 from pacl.scenes.drawing import Scene, SceneDataset
+from tests.scenes.names import HELD_OUT_NAMES
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from pacl.errors import ArgumentError
-from pacl.scenes.captions import HELD_OUT_NAMES
 from pacl.scenes.drawing import SceneDataset
 from pacl.scenes.pretraining import SceneBlocks, ScenePretrainingData
+from tests.scenes.names import HELD_OUT_NAMES
 
 
 def test_batches() -> None:

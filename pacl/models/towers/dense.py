@@ -19,8 +19,9 @@ Sources: MaskCLIP (Zhou et al., ECCV 2022), SCLIP (Wang et al., ECCV 2024), Clea
 NACLIP (Hajimiri et al., WACV 2025); ``value`` is the value path alone. The variant ``proxyclip`` takes its
 attention weights from a second image tower, see `pacl.models.towers.proxy`.
 
-To add a variant: its name in `Dense`, its attention in `_attend`, and a row above. Where it has neither residual nor
-MLP, `ATTENTION_ONLY` lists it.
+To add a variant, add its name to `Dense`, its attention to `_attend` and a row to the table above; if it has neither
+residual nor MLP, add its name to `ATTENTION_ONLY`, too. The help of ``--dense`` in `pacl.cli.model`, which does not
+import torch, lists the variants again.
 """
 
 from __future__ import annotations

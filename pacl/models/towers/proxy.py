@@ -63,7 +63,7 @@ class ProxyTower(ImageTower):
 
     @contextmanager
     def sampled_positions(self, how: str) -> Iterator[None]:
-        """Of CLIP; the proxy's are sampled as its own library does it."""
+        """Those of CLIP; the positions of the proxy are sampled as in its own library."""
         with self.clip.sampled_positions(how):
             yield
 

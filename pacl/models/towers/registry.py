@@ -21,8 +21,9 @@ After the name of a CLIP, ``,proxy=IMAGE`` names a second image tower for the de
 `pacl.models.towers.proxy`): ``open_clip:ViT-B-16-quickgelu/openai,proxy=timm:vit_base_patch8_224.dino``.
 
 To add a kind of tower, derive a class from `ImageTower` or `TextTower` of `pacl.models.towers.base`, write a function
-that loads it by its name, and register the function in `IMAGE_TOWERS` or `TEXT_TOWERS` under the part of the name
-before the colon. Nothing else needs to change.
+that loads it by its name (an `ImageLoader` or a `TextLoader`), and register the function in `IMAGE_TOWERS` or
+`TEXT_TOWERS` under the part of the name before the colon. Names, saved heads and caches of tokens then work as for the
+others.
 """
 
 from __future__ import annotations

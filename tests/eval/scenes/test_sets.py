@@ -6,7 +6,8 @@ import torch
 from eval.scenes import sets
 from eval.scenes.sets import NAMES, OBJECTS, SceneSet
 from pacl.models.towers.grid import PatchGrid
-from pacl.scenes.captions import GROUNDS, HELD_OUT_NAMES
+from pacl.scenes.captions import GROUNDS
+from tests.scenes.names import HELD_OUT_NAMES
 
 STAR, FISH = NAMES.index("a red star"), NAMES.index("a blue fish")
 GRASS, SNOW = NAMES.index("grass"), NAMES.index("snow")
