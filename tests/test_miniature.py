@@ -74,7 +74,7 @@ def test_from_random_weights_to_masks_that_beat_chance(tmp_path: Path) -> None:
     assert sum(course[-5:]) < 0.9 * sum(course[:5])
 
     clip = load_backbone(f"local-dir:{tmp_path / 'clip'}")
-    evaluator = SceneEvaluator(clip, {"seen": SceneSet.draw("val", 60, "seen", SIDE)}, {}, {})
+    evaluator = SceneEvaluator(clip, {"seen": SceneSet.render("val", 60, "seen", SIDE)}, {}, {})
     trained = evaluator.measure(load_model(str(tmp_path / "head")))
     chance = evaluator.measure(PACL.untrained(clip, start="paper"))
     for what in ("objects", "grounds"):

@@ -306,7 +306,7 @@ def test_a_miniature_training_learns_where_things_are(tmp_path):
     from eval.scenes.sets import SceneSet
 
     clip = load_backbone("bundled")
-    evaluator = SceneEvaluator(clip, {"seen": SceneSet.draw("val", 40, "seen", clip.size)}, {}, {})
+    evaluator = SceneEvaluator(clip, {"seen": SceneSet.render("val", 40, "seen", clip.size)}, {}, {})
     torch.manual_seed(0)
     before = evaluator.measure(PACL.untrained(clip, start="paper"))
     arguments = ["--model.start=paper", "--data.scenes=512", "--data.batch_size=128", "--model.patches=48"]

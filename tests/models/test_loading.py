@@ -178,10 +178,12 @@ def test_auto_without_any_clip_is_the_bundled_model(
     assert "no weights of timm:" in warning
 
 
-def test_the_command_shows_other_warnings_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_other_warnings_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(loading, "load_model", lambda *_, **__: warnings.warn("slow", RuntimeWarning, stacklevel=1))
-    with pytest.warns(RuntimeWarning, match="slow"):
-        cli_model.load(argparse.Namespace(model="bundled", dense=None, device="cpu"))
+    cli_model.load(argparse.Namespace(model="bundled", dense=None, device="cpu"))
+    assert capsys.readouterr().err == "pacl: warning: slow\n"
 
 
 NO_USER, TOO_LONG = "~nobody_of_this_name/x", "a" * 300
