@@ -23,6 +23,7 @@ from pacl.errors import ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWor
 from pacl.files import is_out_of_space, make_folder
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
+from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def segment(args: argparse.Namespace) -> int:
     check_labels(labels)
     get_templates(settings.templates)
     writer = Writer(make_folder(args.out), formats, {"name": args.model})
-    writer.start([label.name for label in labels], [file.relative for file in found.files])
+    background = parse_background(settings.background).is_on(len(labels))
+    images = {file.name: file.relative for file in found.files}
+    writer.start([label.name for label in labels], images, background=background)
     for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
         if hint:
             say(f"note: {hint}")
@@ -208,7 +211,7 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
         raise
     run_files = writer.finish()
     with printing():
-        for path in run_files:
+        for path in run_files.values():
             console.print(f"  {path}", markup=False)
         if len(files) > 1:
             counts = f"{done} of {len(files)} images segmented, {failed} failed"

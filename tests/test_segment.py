@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -390,18 +391,40 @@ def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
             raise KeyboardInterrupt
         return predict(*words)
 
-    words = ("a dog", "grass", "--format", "coco,mask", "--window_batch", "1")
+    words = ("a dog", "grass", "--format", "coco,cvat,yolo,mmseg,mask", "--window_batch", "1")
     monkeypatch.setattr(Segmenter, "predict_batch", interrupted)
     code, _, err = run(*names, *words)
     assert (code, err.splitlines()[-1]) == (130, "pacl segment: interrupted")
     assert Path("out/a.mask.png").exists()
     kept = {image["file_name"] for image in COCO("out/annotations.json").dataset["images"]}
     assert kept == {path.name.replace(".mask", "") for path in Path("out").glob("*.mask.png")} >= {"a.png"}
+    assert kept == {image.attrib["name"] for image in ElementTree.parse("out/annotations.xml").iter("image")}
+    for folder, file in (("yolo/labels", "yolo/data.yaml"), ("mmseg/ann_dir", "mmseg/metainfo.json")):
+        assert {f"{path.stem}.png" for path in Path("out", folder).iterdir()} == kept
+        assert Path("out", file).exists()
     monkeypatch.setattr(Segmenter, "predict_batch", predict)
     assert run(*names[1:], *words)[0] == 0
     data = COCO("out/annotations.json")
     assert [image["file_name"] for image in data.dataset["images"]] == list(names)
     assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2, 3}
+    assert [image.attrib["name"] for image in ElementTree.parse("out/annotations.xml").iter("image")] == list(names)
+    assert {path.stem for path in Path("out/yolo/labels").iterdir()} == {"a", "b", "c"}
+
+
+def test_mmseg_has_a_background_where_a_single_prompt_has_one(run: Run) -> None:
+    assert run("photo.png", "a dog", "--format", "mmseg,mask")[0] == 0
+    assert json.loads(Path("out/mmseg/metainfo.json").read_text())["classes"] == ["background", "a dog"]
+    np.testing.assert_array_equal(Image.open("out/mmseg/ann_dir/photo.png"), Image.open("out/photo.mask.png"))
+    code, _, err = run("photo.png", "a dog", "--format", "mmseg", "--background", "none", "--out", "other")
+    assert (code, err) == (0, "")
+    assert json.loads(Path("other/mmseg/metainfo.json").read_text())["classes"] == ["a dog"]
+
+
+def test_images_in_exported_data_sets_are_not_segmented(run: Run) -> None:
+    assert run("photo.png", "a dog", "grass", "--format", "yolo,mmseg")[0] == 0
+    code, _, err = run(".", "a dog", "grass", "--format", "mask", "--out", "second")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert [path.name for path in Path("second").iterdir()] == ["photo.mask.png"]
 
 
 # --- output that cannot be written ----------------------------------------------------------------------
@@ -480,7 +503,10 @@ def test_results_of_an_earlier_run_are_not_segmented(run: Run, here: Path) -> No
         (["photo.png", "x", "--out", "photo.png"], "--out photo.png: is a file"),
         (["photo.png", "x", "--out", "photo.png/below"], "--out photo.png/below: cannot write there"),
         ([".", "x", "--out", "."], "--out .:"),
-        (["photo.png", "x", "--format", "mask,gif"], "choose from overlay, mask, heat, rle, polygons, coco, npz"),
+        (
+            ["photo.png", "x", "--format", "mask,gif"],
+            "choose from overlay, mask, heat, rle, polygons, coco, cvat, labelme, yolo, mmseg, npz",
+        ),
         (["photo.png", "x", "--format", ""], "choose from overlay"),
         (["photo.png", "x", "--dense", "fancy"], "choose from clip, value, maskclip, sclip, clearclip, naclip"),
         (["photo.png", "x", "--device", "gpu"], "--device gpu: choose auto, cpu, cuda"),

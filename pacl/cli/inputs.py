@@ -14,7 +14,7 @@ from PIL import Image
 from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, no_images, say_unread, search_folder
 from pacl.images import SOFTWARE
-from pacl.results.writer import RESULT_ENDINGS, RUN_FILES
+from pacl.results.writer import RESULT_ENDINGS, RUN_FILES, is_in_dataset
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts", ".ogv")
@@ -155,7 +155,12 @@ def _check_kind(word: str, prompts: bool) -> None:
 
 
 def is_result(path: Path) -> bool:
-    """Whether an image is a result of an earlier run: by the ending of its name, and its record or its own text."""
+    """Whether an image is a result of an earlier run: by the ending of its name, and its record or its own text.
+
+    Masks and copies of images in data sets that were written here are results, too.
+    """
+    if is_in_dataset(path):
+        return True
     match = RESULT_ENDINGS.search(path.name)
     if match is None:
         return False

@@ -110,6 +110,12 @@ def label_annotations(index: np.ndarray, count: int, masks: Masks = "rle") -> li
     ]
 
 
+def label_polygons(index: np.ndarray, count: int) -> list[list[list[list[float]]]]:
+    """Outlines of each label 1..count, see `polygons`, as lists of points [x, y]; a label without pixels has none."""
+    flat = [polygons_of_rle(rle) for rle in rles(index, count)]
+    return [[[list(point) for point in zip(ring[::2], ring[1::2], strict=True)] for ring in rings] for rings in flat]
+
+
 def polygons_of_rle(rle: dict[str, Any]) -> list[list[float]]:
     """`polygons` of an RLE."""
     return polygons(coco_mask.decode(rle)) if box(rle) else []

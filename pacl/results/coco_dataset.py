@@ -3,100 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from pacl.errors import ArgumentError
 from pacl.files import save_json
 from pacl.results.coco import categories, label_annotations
+from pacl.results.result import ImageResult
+from pacl.results.run_file import WRITER, RunFile
 
-DATASET_FILE = "annotations.json"
-_WRITER = "pacl"
+CocoImage = tuple[dict[str, Any], list[dict[str, Any]]]
+"""COCO's image and its annotations, without ids."""
 
 
-class CocoDataset:
-    """Collects the images of a run for ``annotations.json``, which `pycocotools.coco.COCO` and annotation tools read.
+class CocoDataset(RunFile[CocoImage]):
+    """``annotations.json``, which `pycocotools.coco.COCO` and annotation tools read.
 
     A label of an image is one annotation: its polygons (COCO's have no holes, see `pacl.results.coco.polygons`), area
-    in pixels, box and mean probability (``score``). Images in the file of an earlier run with the same labels stay in
-    it, so that a run over the remaining images completes it.
-
-    Args:
-        out: folder of the file.
-        labels: names of the categories, with ids 1, 2, ...
-        images: names of the images of this run.
-
-    Raises:
-        ArgumentError: ``out`` has a file of that name that this run would spoil: with other labels, and images that
-            are not among those of this run, or not written here.
+    in pixels, box and mean probability (``score``).
     """
 
-    def __init__(self, out: Path, labels: Sequence[str], images: Sequence[str]) -> None:
-        self.path = out / DATASET_FILE
-        self.categories = categories(labels)
-        self.images: dict[str, dict[str, Any]] = {}
-        self.annotations: dict[str, list[dict[str, Any]]] = {}
-        if self.path.exists():
-            self._read(set(images))
+    name: ClassVar[str] = "annotations.json"
 
-    def _read(self, images: set[str]) -> None:
-        """Take over the images of the file; with other labels they are replaced if all of them are done again."""
-        out = self.path.parent
-        try:
-            old = json.loads(self.path.read_text(encoding="utf-8"))
-            if old["info"]["contributor"] != _WRITER:
-                raise ValueError
-            names = {image["id"]: image["file_name"] for image in old["images"]}
-            same = old["categories"] == self.categories
-            annotations: dict[str, list[dict[str, Any]]] = {name: [] for name in names.values()}
-            for each in old["annotations"]:
-                annotations[names[each["image_id"]]].append(each)
-        except (OSError, ValueError, KeyError, TypeError):
-            reason = f"has an {DATASET_FILE} that was not written by this command; choose another folder"
-            raise ArgumentError("out", out, reason) from None
-        if same:
-            self.images = {image["file_name"]: image for image in old["images"]}
-            self.annotations = annotations
-        elif not images >= set(annotations):
-            reason = f"has an {DATASET_FILE} with other labels and other images; choose another folder"
-            raise ArgumentError("out", out, reason)
+    def read(self, content: bytes) -> tuple[list[str], dict[str, CocoImage]]:
+        """See `RunFile.read`."""
+        old = json.loads(content)
+        if old["info"]["contributor"] != WRITER:
+            raise ValueError
+        entries: dict[int, CocoImage] = {image.pop("id"): (image, []) for image in old["images"]}
+        for each in old["annotations"]:
+            del each["id"]
+            entries[each.pop("image_id")][1].append(each)
+        return [each["name"] for each in old["categories"]], {each[0]["file_name"]: each for each in entries.values()}
 
-    def add(self, name: str, record: dict[str, Any], index: np.ndarray) -> None:
-        """Add an image, or replace it.
-
-        Args:
-            name: of the image file; tools look for it in their folder of images.
-            record: of `pacl.results.writer.Writer.write`.
-            index: label ids [H, W].
-        """
-        number = self.images[name]["id"] if name in self.images else 1 + len(self.images)
-        self.images[name] = {
-            "id": number,
-            "file_name": name,
-            "width": record["width"],
-            "height": record["height"],
-        }
-        self.annotations[name] = [
-            {"image_id": number, **each, "score": record["labels"][each["category_id"] - 1]["score"]}
-            for each in label_annotations(index, len(self.categories), "polygons")
+    def entry(self, item: ImageResult, place: str, record: dict[str, Any]) -> CocoImage:
+        """See `RunFile.entry`."""
+        image = {"file_name": place, "width": record["width"], "height": record["height"]}
+        annotations = [
+            {**each, "score": record["labels"][each["category_id"] - 1]["score"]}
+            for each in label_annotations(item.found.index, len(self.classes), "polygons")
         ]
+        return image, annotations
 
-    def save(self) -> Path:
-        """Write the file, and return its path.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        annotations = [each for name in self.images for each in self.annotations[name]]
+    def save(self) -> None:
+        """See `RunFile.save`."""
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for number, (image, its) in enumerate(self.entries.values(), start=1):
+            images.append({"id": number, **image})
+            annotations += [{"id": i, "image_id": number, **each} for i, each in enumerate(its, len(annotations) + 1)]
         value = {
-            "info": {"description": "segmented by words", "contributor": _WRITER},
+            "info": {"description": "segmented by words", "contributor": WRITER},
             "licenses": [],
-            "images": list(self.images.values()),
-            "categories": self.categories,
-            "annotations": [{**each, "id": i} for i, each in enumerate(annotations, start=1)],
+            "images": images,
+            "categories": categories(self.classes),
+            "annotations": annotations,
         }
         save_json(self.path, value)
-        return self.path

@@ -47,15 +47,20 @@ def palette(count: int) -> np.ndarray:
     return np.concatenate([listed, np.rint(srgb * 255).astype(np.uint8)])
 
 
-def save_mask(path: str | Path, index: np.ndarray) -> None:
-    """Write label ids [H, W] as an 8-bit palette PNG with the colours of `palette`, or above 255 as 16-bit greyscale.
+def save_mask(path: str | Path, index: np.ndarray, colours: np.ndarray | None = None) -> None:
+    """Write label ids [H, W] as an 8-bit palette PNG, or above 255 as 16-bit greyscale.
+
+    Args:
+        path: of the file.
+        index: ids, 0 or more.
+        colours: of the ids, uint8 [256, 3]; None: those of `palette`.
 
     Raises:
         UserError: the file cannot be written.
     """
     if index.max(initial=0) <= 255:
         mask = Image.fromarray(index.astype(np.uint8))
-        mask.putpalette(palette(255).tobytes())  # changes the mode to palette
+        mask.putpalette((palette(255) if colours is None else colours).tobytes())  # changes the mode to palette
     else:
         mask = Image.fromarray(index.astype(np.uint16))
     with atomic_write(path) as temporary:

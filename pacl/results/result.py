@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +43,34 @@ class Result(Protocol):
 
     def score_map(self, label: str) -> np.ndarray:
         """float32 [H, W]: cosine of every pixel with a label."""
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The segmentation of one image, and what the names of its files are made of.
+
+    Attributes:
+        out: folder of the results.
+        name: of the files of the image, relative to a folder, without a suffix.
+        source: path of the image; there need not be a file, see `file`.
+        image: RGB uint8 [H, W, 3].
+        found: its segmentation.
+    """
+
+    out: Path
+    name: str
+    source: Path
+    image: np.ndarray
+    found: Result
+
+    @property
+    def file(self) -> Path | None:
+        """The file of the image; None for one that was given as an array."""
+        return self.source if self.source.is_file() else None
+
+    def path(self, ending: str, folder: str = "") -> Path:
+        """``OUT/FOLDER/NAME.ENDING``"""
+        return self.out / folder / f"{self.name}.{ending}"
 
 
 def score_maps(found: Result) -> Iterator[np.ndarray]:

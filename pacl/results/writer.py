@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,16 @@ from pacl.errors import ArgumentError
 from pacl.files import atomic_write, save_json, write_together
 from pacl.images import save_image
 from pacl.results.coco import box, polygons_of_rle, rles
-from pacl.results.coco_dataset import DATASET_FILE, CocoDataset
+from pacl.results.coco_dataset import CocoDataset
+from pacl.results.cvat import CvatDataset
+from pacl.results.folder_dataset import FolderDataset, belongs_to
+from pacl.results.labelme import write_labelme
+from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
-from pacl.results.result import Result, score_maps
+from pacl.results.result import ImageResult, Result, score_maps
+from pacl.results.run_file import Run, RunFile
+from pacl.results.yolo import YoloDataset, write_yolo
 
 
 @dataclass(frozen=True)
@@ -36,30 +42,34 @@ class Writer:
     out: Path
     formats: Collection[str]
     model: dict[str, Any]
-    datasets: list[CocoDataset] = field(default_factory=list, init=False, repr=False)
+    datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
 
-    def start(self, labels: Sequence[str], images: Sequence[str]) -> None:
+    def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
 
         Args:
             labels: names of the labels.
-            images: names of the images in those files.
+            images: name of the results of each image -> the image's path in those files.
+            background: whether a background rule may leave pixels without a label.
 
         Raises:
             UserError: such a file of an earlier run does not go with these labels and images.
         """
-        names = [printable(Path(image)) for image in images]
+        run = Run(self.out, labels, {name: printable(Path(place)) for name, place in images.items()}, background)
         for key, each in FORMATS.items():
             if each.dataset and key in self.formats:
-                self.datasets.append(each.dataset(self.out, labels, names))
+                self.datasets[key] = each.dataset(run)
 
-    def finish(self) -> list[Path]:
-        """Write the files of the whole run, with the images so far, and return their paths.
+    def finish(self) -> dict[str, Path]:
+        """Write the files of the whole run, with the images so far, and return the path of each format's.
 
         Raises:
             UserError: a file cannot be written.
         """
-        return [each.save() for each in self.datasets if each.images]
+        filled = {key: each for key, each in self.datasets.items() if each.entries}
+        for each in filled.values():
+            each.save()
+        return {key: each.path for key, each in filled.items()}
 
     def write(
         self, name: str, path: Path, image: np.ndarray, found: Result, place: str | None = None
@@ -79,27 +89,24 @@ class Writer:
         Raises:
             UserError: a file cannot be written.
         """
+        item = ImageResult(self.out, name, path, image, found)
         with write_together():
-            record = self._write(name, path, image, found)
-        for dataset in self.datasets:
-            dataset.add(printable(Path(place or path.name)), record, found.index)
+            record = self._write(item)
+        for dataset in self.datasets.values():
+            dataset.add(item, printable(Path(place or path.name)), record)
         return record
 
-    def _write(self, name: str, path: Path, image: np.ndarray, found: Result) -> dict[str, Any]:
+    def _write(self, item: ImageResult) -> dict[str, Any]:
+        found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
-        prefix = self.out / name
-        files = {
-            key: [printable(file) for file in each.write(prefix, image, found)]
-            for key, each in formats.items()
-            if each.write
-        }
+        files = {key: [printable(file) for file in each.write(item)] for key, each in formats.items() if each.write}
         entries = {key: each.entry for key, each in formats.items() if each.entry}
-        record_path = _with_ending(prefix, "json")
+        record_path = item.path("json")
         if entries:
             files["json"] = [printable(record_path)]
         height, width = found.index.shape
         record = {
-            "image": printable(path),
+            "image": printable(item.source),
             "width": width,
             "height": height,
             "model": self.model,
@@ -137,31 +144,32 @@ def _labels(found: Result, entries: dict[str, Callable[[dict[str, Any]], Any]]) 
 # --- Formats ----------------------------------------------------------------------------------------
 
 
-def _write_overlay(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
-    path = _with_ending(prefix, "overlay.png")
-    save_image(path, overlay(image, found.index, found.labels))
+def _write_overlay(item: ImageResult) -> list[Path]:
+    path = item.path("overlay.png")
+    save_image(path, overlay(item.image, item.found.index, item.found.labels))
     return [path]
 
 
-def _write_mask(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
-    path = _with_ending(prefix, "mask.png")
-    save_mask(path, found.index)
+def _write_mask(item: ImageResult) -> list[Path]:
+    path = item.path("mask.png")
+    save_mask(path, item.found.index)
     return [path]
 
 
-def _write_heat_maps(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
+def _write_heat_maps(item: ImageResult) -> list[Path]:
     """All labels have the same colour scale, so that a label that is absent stays dark."""
+    found = item.found
     limits, paths = score_limits(score_maps(found)), []
     for i, (label, scores) in enumerate(zip(found.labels, score_maps(found), strict=True)):
         name = re.sub(r"[^\w]+", "-", label).strip("-")[:40] or "label"
-        paths.append(_with_ending(prefix, f"heat-{i + 1}-{name}.png"))
-        save_image(paths[-1], heat_map(image, scores, label, limits=limits))
+        paths.append(item.path(f"heat-{i + 1}-{name}.png"))
+        save_image(paths[-1], heat_map(item.image, scores, label, limits=limits))
     return paths
 
 
-def _write_npz(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
+def _write_npz(item: ImageResult) -> list[Path]:
     """``index`` [H, W], ``labels`` [C] and ``similarity`` float16 [C, H, W], as `numpy.load` reads them."""
-    path = _with_ending(prefix, "npz")
+    found, path = item.found, item.path("npz")
     shape = (len(found.labels), *found.index.shape)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -175,30 +183,26 @@ def _write_npz(prefix: Path, image: np.ndarray, found: Result) -> list[Path]:
     return [path]
 
 
-def _with_ending(prefix: Path, ending: str) -> Path:
-    return prefix.with_name(f"{prefix.name}.{ending}")
-
-
 @dataclass(frozen=True)
 class Format:
-    """An output format: files of its own, an entry for each label in the record ``NAME.json``, or a file for the run.
+    """An output format: files of each image, an entry for each label in the record ``NAME.json``, a file of the run.
 
     Attributes:
         help: one line for the command's ``--help``.
-        write: given the path without its ending, the image and its segmentation, writes files and returns their paths.
+        write: writes files of an image and its segmentation, and returns their paths.
         entry: given the COCO RLE of a label, returns a JSON-serialisable value.
-        dataset: given the folder of results, the labels and the names of the images, returns the file of the run.
+        dataset: the file of the run.
     """
 
     help: str
-    write: Callable[[Path, np.ndarray, Result], list[Path]] | None = None
+    write: Callable[[ImageResult], list[Path]] | None = None
     entry: Callable[[dict[str, Any]], Any] | None = None
-    dataset: Callable[[Path, Sequence[str], Sequence[str]], CocoDataset] | None = None
+    dataset: type[RunFile[Any]] | None = None
 
 
-# To add a format, write a function as described at `Format` and add an entry here: the command's --format, its help
-# and the record's "files" follow. Files are written with `pacl.files.atomic_write`; the order here is that of the
-# record.
+# To add a format, write a function or a `RunFile` as described at `Format` and add an entry here: the command's
+# --format, its help and the record's "files" follow. Files are written with `pacl.files.atomic_write`; the order here
+# is that of the record.
 FORMATS = {
     "overlay": Format("the image with its labels drawn on it and a legend, NAME.overlay.png", write=_write_overlay),
     "mask": Format("palette PNG of label ids, 0 is background, NAME.mask.png", write=_write_mask),
@@ -209,13 +213,32 @@ FORMATS = {
         "one COCO data set of all images, for annotation tools, annotations.json: a polygon annotation for each label",
         dataset=CocoDataset,
     ),
+    "cvat": Format("CVAT for images 1.1, one file for all images, annotations.xml", dataset=CvatDataset),
+    "labelme": Format("polygons for labelme, labelme/NAME.json", write=write_labelme),
+    "yolo": Format(
+        "YOLO data set for segmentation: yolo/data.yaml, polygons in yolo/labels, copies of the images in yolo/images",
+        write=write_yolo,
+        dataset=YoloDataset,
+    ),
+    "mmseg": Format(
+        "mmsegmentation data set: mmseg/metainfo.json, masks of class indices from 0 in mmseg/ann_dir, copies of the "
+        "images in mmseg/img_dir",
+        write=write_mmseg,
+        dataset=MmsegDataset,
+    ),
     "npz": Format("index, labels and similarities for NumPy, NAME.npz", write=_write_npz),
 }
 DEFAULT_FORMATS = ("overlay", "mask", "rle")
 RESULT_ENDINGS = re.compile(r"\.(overlay|mask|heat-\d+-[^/]*)\.png$")
 """Of the images that these formats write."""
-RUN_FILES = (DATASET_FILE,)
+RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
+
+
+def is_in_dataset(path: Path) -> bool:
+    """Whether an image lies in a data set that one of these formats wrote: it is a mask or a copy of an image."""
+    datasets = [each.dataset for each in FORMATS.values()]
+    return belongs_to(path, [each for each in datasets if each and issubclass(each, FolderDataset)])
 
 
 def check_formats(names: str | Sequence[str]) -> tuple[str, ...]:

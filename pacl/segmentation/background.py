@@ -60,6 +60,10 @@ class Background:
             return "prompt:" + ";".join(self.prompts)
         return f"{self.kind}:{self.limit:g}" if self.kind in LIMITED else self.kind
 
+    def is_on(self, labels: int) -> bool:
+        """Whether pixels may go without one of so many labels: `auto` is settled as in `resolve`."""
+        return self.kind != "none" and not (self.kind == "auto" and labels > 1)
+
     def resolve(self, classes: int, prompts: int, calibrated: bool = False) -> Background:
         """The rule that `auto` stands for; other rules are checked and returned.
 

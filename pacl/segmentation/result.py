@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,11 +19,15 @@ from pacl.files import make_folder
 from pacl.results import coco
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
+from pacl.results.supervision import to_detections
 from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
 from pacl.segmentation.settings import SegmenterSettings
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 NOTEBOOK_SIDE = 900  # long side, in pixels, of the image that a notebook shows
 
@@ -216,8 +220,8 @@ class Segmentation:
         Args:
             folder: Made if it is missing.
             name: Name of the files, without a suffix; None is the name of the image's file, or `image` without one.
-            formats: Some of overlay, mask, heat, rle, polygons, coco (one file of all results that are saved to the
-                folder with the same labels) and npz, see `pacl.results.writer.FORMATS`.
+            formats: Some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
+                to the folder with the same labels are one data set.
             image: As for `overlay`.
 
         Returns:
@@ -233,10 +237,11 @@ class Segmentation:
         name = name or (path.stem if path else "image")
         writer = Writer(make_folder(folder, "folder"), chosen, self.model)
         path = path or Path(name)
-        writer.start(self.labels, [path.name])
+        writer.start(self.labels, {name: path.name}, background=self.background != "none")
         record = writer.write(name, path, pixels, self)
-        run_files = [str(file) for file in writer.finish()]
-        return {**record, "files": {**record["files"], **({"coco": run_files} if run_files else {})}}
+        for kind, file in writer.finish().items():
+            record["files"].setdefault(kind, []).append(str(file))
+        return record
 
     def to_coco(
         self, file_name: str | None = None, *, image_id: int = 1, first_id: int = 1, masks: coco.Masks = "rle"
@@ -258,6 +263,19 @@ class Segmentation:
         known = Path(self.source).name if isinstance(self.source, (str, Path)) else "image"
         name = file_name or known
         return coco.dataset(self.index, self.labels, name, image_id=image_id, first_id=first_id, masks=masks)
+
+    def to_supervision(self) -> Detections:
+        """The labels as `supervision.Detections`, for its annotators, metrics and exporters.
+
+        Returns:
+            A detection for each label that has pixels: `mask` bool [N, H, W], `xyxy` float32 [N, 4] in pixels,
+            `confidence` float32 [N] (of `scores`), `class_id` int [N], which counts `labels` from 0, and the names in
+            `data["class_name"]`.
+
+        Raises:
+            UserError: supervision is not installed.
+        """
+        return to_detections(self)
 
     def _pixels(self, image: AnyImage | None) -> np.ndarray:
         """RGB uint8 [H, W, 3] to draw on."""

@@ -22,6 +22,10 @@ FILES = {
     "rle": {"photo.json"},
     "polygons": {"photo.json"},
     "coco": set(),  # of the run, not of an image
+    "cvat": set(),
+    "labelme": {"labelme/photo.json"},
+    "yolo": {"yolo/images/photo.png", "yolo/labels/photo.txt"},
+    "mmseg": {"mmseg/img_dir/photo.png", "mmseg/ann_dir/photo.png"},
     "npz": {"photo.npz"},
 }
 
@@ -55,11 +59,16 @@ def write(out: Path, formats: tuple[str, ...], image: np.ndarray, found: Any) ->
     return Writer(out, formats, {"name": "tiny"}).write("photo", Path("in/photo.jpg"), image, found)
 
 
+def written(out: Path) -> set[str]:
+    return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_only_what_is_asked_for_is_made(name: str, tmp_path: Path, image: np.ndarray, found: Any) -> None:
     record = write(tmp_path, (name,), image, found)
-    assert {path.name for path in tmp_path.iterdir()} == FILES[name]
-    assert {Path(path).name for paths in record["files"].values() for path in paths} == FILES[name]
+    assert written(tmp_path) == FILES[name]
+    paths = [Path(path) for paths in record["files"].values() for path in paths]
+    assert {path.relative_to(tmp_path).as_posix() for path in paths} == FILES[name]
     assert ("rle" in record["labels"][0], "polygons" in record["labels"][0]) == (name == "rle", name == "polygons")
 
 
@@ -99,9 +108,9 @@ def test_npz_is_read_by_numpy(tmp_path: Path, image: np.ndarray, found: Any) -> 
 
 def test_a_second_run_overwrites_with_the_same(tmp_path: Path, image: np.ndarray, found: Any) -> None:
     write(tmp_path, tuple(FORMATS), image, found)
-    first = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".npz"}
+    first = {name: (tmp_path / name).read_bytes() for name in written(tmp_path) if not name.endswith(".npz")}
     write(tmp_path, tuple(FORMATS), image, found)
-    assert first == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".npz"}
+    assert first == {name: (tmp_path / name).read_bytes() for name in first}
 
 
 def test_labels_cannot_lead_outside(tmp_path: Path, image: np.ndarray, found: Any) -> None:

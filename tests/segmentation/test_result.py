@@ -170,10 +170,13 @@ def test_every_form_of_an_image_is_drawn_alike(form: str, tmp_path: Path) -> Non
 
 def test_save_writes_what_the_command_writes(found: Segmentation, tmp_path: Path) -> None:
     record = found.save(tmp_path / "new" / "folder", "square", formats=tuple(FORMATS))
-    assert Path(record["files"].pop("coco")[0]).name == "annotations.json"
+    for kind, each in FORMATS.items():  # the files of the run are not in the image's own record
+        if each.dataset:
+            assert Path(record["files"][kind].pop()) == tmp_path / "new" / "folder" / each.dataset.name
+    record["files"] = {kind: paths for kind, paths in record["files"].items() if paths}
     assert json.loads((tmp_path / "new" / "folder" / "square.json").read_text()) == json.loads(json.dumps(record))
     assert [label["share"] for label in record["labels"]] == found.shares
-    assert set(record["files"]) == {"overlay", "mask", "heat", "npz", "json"}
+    assert set(record["files"]) == {"overlay", "mask", "heat", "npz", "json", "labelme", "yolo", "mmseg"}
     for files in record["files"].values():
         assert all(Path(file).is_file() for file in files)
     overlay = Image.open(tmp_path / "new" / "folder" / "square.overlay.png")

@@ -1,0 +1,88 @@
+"""Score masks that are there already, of any program, by the rules of a segmentation benchmark.
+
+    python -m eval.segmentation.compare custom --predictions out/mmseg/ann_dir --images DIR --masks DIR --classes FILE
+    python -m eval.segmentation.compare voc20 --data ROOT --predictions DIR
+
+The prediction of the image x/y.jpg is the index PNG x/y.png below --predictions. Its values are class indices, from
+--prediction_offset for the first class; lower ones and 255 are pixels without a class, which are wrong wherever the
+benchmark has one. Areas are summed over all images; mIoU is the mean of the classes' IoU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from eval.common.command import check_least, new_parser
+from eval.common.tables import terminal_table
+from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.registry import BENCHMARKS, CUSTOM
+from pacl.cli.messages import run_verb
+from pacl.data.masks import IGNORED, MaskFolder, check_size
+from pacl.metrics.segmentation import count_areas, iou, scores
+
+NO_CLASS = 255
+"""Mask value of pixels without a class in predictions."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = new_parser("eval.segmentation.compare", __doc__)
+    parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join((*BENCHMARKS, CUSTOM)))
+    parser.add_argument("--predictions", metavar="DIR", required=True, help="folder of the masks to score, index PNGs")
+    parser.add_argument(
+        "--prediction_offset", metavar="N", type=int, default=0, help="their value of the first class (default: 0)"
+    )
+    add_data(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the masks and print their scores."""
+    from rich.console import Console
+
+    args = build_parser().parse_args(argv)
+    check_least(args, prediction_offset=0)
+    truth = find_benchmark(args.benchmark, args).open(args.data, args.split, partial=args.partial)
+    areas = compare(truth, args.predictions, args.prediction_offset)
+    rows = [[label.name, f"{100 * value:.2f}"] for label, value in zip(truth.labels, iou(areas), strict=True)]
+    table = terminal_table(["class", "IoU"], rows, right={1})
+    console = Console(highlight=False)
+    console.print(table)
+    values = {name: f"{100 * float(value):.2f}" for name, value in scores(areas).items()}
+    console.print(
+        f"{len(truth)} images: mIoU {values['miou']}, pixel accuracy {values['pixel_accuracy']}, "
+        f"mean accuracy {values['mean_accuracy']}",
+        markup=False,
+    )
+    return 0
+
+
+def compare(truth: MaskFolder, predictions: str, offset: int = 0) -> np.ndarray:
+    """Areas of predicted masks, int64 [3, C], see `pacl.metrics.segmentation`.
+
+    Args:
+        truth: images, their masks and the C classes.
+        predictions: folder with a mask of each image.
+        offset: value of the first class in predictions.
+
+    Raises:
+        UserError: a prediction is missing, has a value that is no class, or has not the size of the mask.
+    """
+    ignore = (*range(offset), NO_CLASS)
+    predicted = replace(truth, masks=predictions, offset=offset, ignore=ignore, mask_ending=".png", palette=None)
+    classes = len(truth.labels)
+    areas = np.zeros((3, classes), np.int64)
+    for (name, image, file), (_, _, other) in zip(truth.files, predicted.files, strict=True):
+        target, mask = truth.read(name, image, file).mask, predicted.read(name, image, other).mask
+        check_size(other, mask.shape, target.shape)
+        mask = np.where(mask == IGNORED, classes, mask)  # a class of its own, which no pixel has
+        areas += count_areas(mask, target, classes + 1)[:, :classes]
+    return areas
+
+
+if __name__ == "__main__":
+    run_verb("eval.segmentation.compare", main)

@@ -1,0 +1,69 @@
+"""The segmentation of one image as labelme's JSON file.
+
+https://github.com/wkentaro/labelme, whose ``labelme/_label_file.py`` reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pacl.files import save_json
+from pacl.results.coco import label_polygons
+from pacl.results.result import ImageResult
+
+FOLDER = "labelme"
+VERSION = "5.5.0"
+"""Of labelme, whose fields these are; later versions read them too."""
+
+
+def write_labelme(item: ImageResult) -> list[Path]:
+    """Write ``labelme/NAME.json`` and return its path.
+
+    Each connected part of a label is a polygon; holes are joined to the outline, see `pacl.results.coco.polygons`. The
+    file leads to the image by a relative path; an image that was not read from a file is embedded.
+    """
+    found, path = item.found, item.path("json", FOLDER)
+    height, width = found.index.shape
+    shapes: list[dict[str, Any]] = [
+        {
+            "label": label,
+            "points": ring,
+            "group_id": None,
+            "description": "",
+            "shape_type": "polygon",
+            "flags": {},
+            "mask": None,
+        }
+        for label, rings in zip(found.labels, label_polygons(found.index, len(found.labels)), strict=True)
+        for ring in rings
+    ]
+    value = {
+        "version": VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": f"{Path(item.name).name}.png" if item.file is None else _relative(item.file, path.parent),
+        "imageData": _embedded(item) if item.file is None else None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    save_json(path, value)
+    return [path]
+
+
+def _relative(file: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return file.resolve().as_posix()
+
+
+def _embedded(item: ImageResult) -> str:
+    content = io.BytesIO()
+    Image.fromarray(item.image).save(content, format="PNG")
+    return base64.b64encode(content.getvalue()).decode("ascii")

@@ -1,0 +1,112 @@
+"""Masks that are there already: scored as `eval.segmentation` scores those that it makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.common.result import read_results
+from eval.segmentation import compare
+from eval.segmentation import run as segmentation
+from pacl.data.masks import MaskFolder
+from pacl.errors import UserError
+from pacl.metrics.segmentation import iou, scores
+from pacl.scenes.drawing import scene
+from pacl.segment import main as segment
+from tests.pages import blocks
+from tests.paths import ROOT
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """Images, masks and classes of a few scenes."""
+    scenes = [scene("test", i, pairs="all", size=(48, 64)) for i in range(5)]
+    names = sorted({name for each in scenes for name in each.names})
+    for folder in ("images", "masks"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    for i, each in enumerate(scenes):
+        table = np.array([names.index(name) for name in each.names], np.uint8)
+        place = "sub/" * (i % 2) + str(i)
+        Image.fromarray(each.image).save(tmp_path / f"images/{place}.png")
+        Image.fromarray(table[np.asarray(each.mask)]).save(tmp_path / f"masks/{place}.png")
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    (recipe,) = blocks((ROOT / "docs/exporting.md").read_text(encoding="utf-8"), "yaml")
+    (tmp_path / "segment.yaml").write_text(recipe)
+    return tmp_path
+
+
+@pytest.mark.parametrize("settings", [[], ["--stride", "4", "--prior", "-0.3", "--refine", "2"]], ids=["plain", "set"])
+@pytest.mark.parametrize("kind", ["mmseg", "mask"])
+def test_exported_masks_have_the_scores_of_the_evaluation(kind: str, settings: list[str], drawn: Path) -> None:
+    classes, model = ["--classes", str(drawn / "classes.txt")], ["--model", "bundled", "--device", "cpu"]
+    truth = ["custom", "--images", str(drawn / "images"), "--masks", str(drawn / "masks"), *classes]
+    how = ["--protocol", str(drawn / "segment.yaml"), "--workers", "0", "--no_figures", "--out", str(drawn / "scores")]
+    assert segmentation.main([*truth, *model, *how, *settings]) == 0
+    (result,) = read_results(drawn / "scores")
+
+    results = ["--format", kind, "--out", str(drawn / "out")]
+    assert segment([str(drawn / "images"), *classes, *model, *results, *settings]) == 0
+    if kind == "mmseg":
+        predictions, offset = drawn / "out/mmseg/ann_dir", 0
+    else:  # NAME.mask.png holds ids, from 1
+        predictions, offset = drawn / "renamed", 1
+        for path in (drawn / "out").rglob("*.mask.png"):
+            target = predictions / path.relative_to(drawn / "out").with_name(path.name.replace(".mask", ""))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    folder = MaskFolder(str(drawn / "images"), str(drawn / "masks"), str(drawn / "classes.txt"))
+    areas = compare.compare(folder, str(predictions), offset)
+    assert result.scores["miou"] == pytest.approx(100 * float(scores(areas)["miou"]))
+    assert 1 < result.scores["miou"] < 99
+    assert [np.nan if x is None else x for x in result.details["iou"]] == pytest.approx(100 * iou(areas), nan_ok=True)
+
+
+def masks(folder: Path, **values: int) -> None:
+    folder.mkdir()
+    for name, value in values.items():
+        Image.new("L", (4, 2), value).save(folder / f"{name}.png")
+
+
+def folders(tmp_path: Path) -> list[str]:
+    masks(tmp_path / "truth", a=0, b=1)
+    masks(tmp_path / "images", a=9, b=9)
+    (tmp_path / "classes.txt").write_text("sky\ngrass\n")
+    return [
+        *("custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "truth")),
+        *("--classes", str(tmp_path / "classes.txt"), "--predictions", str(tmp_path / "found")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "words", "figures"),
+    [
+        ({"a": 0, "b": 1}, [], "mIoU 100.00, pixel accuracy 100.00, mean accuracy 100.00"),
+        ({"a": 0, "b": 255}, [], "mIoU 50.00, pixel accuracy 50.00, mean accuracy 50.00"),
+        ({"a": 1, "b": 0}, ["--prediction_offset", "1"], "mIoU 50.00, pixel accuracy 50.00, mean accuracy 50.00"),
+        ({"a": 1, "b": 1}, [], "mIoU 25.00, pixel accuracy 50.00, mean accuracy 50.00"),
+    ],
+)
+def test_the_command(values, words, figures, tmp_path, capsys) -> None:
+    words = [*folders(tmp_path), *words]
+    masks(tmp_path / "found", **values)
+    assert compare.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"2 images: {figures}"
+
+
+@pytest.mark.parametrize("values", [{"a": 0}, {"a": 0, "b": 2}], ids=["missing", "no class"])
+def test_what_cannot_be_scored_is_named(values, tmp_path) -> None:
+    words = folders(tmp_path)
+    masks(tmp_path / "found", **values)
+    with pytest.raises(UserError):
+        compare.main(words)
+
+
+def test_a_mask_of_another_size_is_named(tmp_path) -> None:
+    words = folders(tmp_path)
+    masks(tmp_path / "found", a=0, b=0)
+    Image.new("L", (5, 2)).save(tmp_path / "found/b.png")
+    with pytest.raises(UserError, match=r"b\.png"):
+        compare.main(words)
