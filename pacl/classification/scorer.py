@@ -1,8 +1,8 @@
 """Scores of whole images with texts, and probabilities of labels.
 
-image  --open_clip's preprocessing, one pass of the image tower-->  pooled embedding [D], patch embeddings [P, D]
 texts  --templates, mean-->  text vectors [N, D]
-clip   cosine of the pooled embedding and a text         phi   PACL's compatibility of the patches and a text
+clip   square crop --open_clip's preprocessing, image tower-->  pooled embedding [D] --cosine-->  [N]
+phi    whole image --resized, image tower, head-->  patch vectors [P, D] --PACL's compatibility-->  [N]
 
 Shapes: I images, N texts, C labels of one or more texts, P patches, D embedding.
 """
@@ -153,25 +153,24 @@ class Scorer:
         for start in range(0, len(images), BATCH):
             batch = zip(images[start : start + BATCH], names[start : start + BATCH], strict=True)
             arrays = [as_array(image, name) for image, name in batch]
-            squares = torch.stack([self._preprocess(Image.fromarray(array)) for array in arrays])  # [B, 3, S, S]
-            by_text = self._scores(squares.to(self.model.device), labels)  # [B, N]
-            best = by_text.new_full((len(by_text), len(labels.names)), -torch.inf)
-            owners = labels.owners.expand(len(by_text), -1)
-            parts.append(best.scatter_reduce(1, owners, by_text, "amax").cpu())
+            by_text = self._clip(arrays, labels) * (1 - self.weight) if self.weight < 1 else 0
+            by_text = self._phi(arrays, labels) * self.weight + by_text if self.weight > 0 else by_text  # [B, N]
+            best = by_text.new_full((len(arrays), len(labels.names)), -torch.inf)
+            parts.append(best.scatter_reduce(1, labels.owners.expand(len(arrays), -1), by_text, "amax").cpu())
         return torch.cat(parts)
 
-    def _scores(self, squares: Tensor, labels: EncodedLabels) -> Tensor:
-        """Normalised images [B, 3, S, S] at the CLIP's own size -> scores with every text, float32 [B, N]."""
-        model, dense = self.model, self.model.config.dense
-        with tower_autocast(self.precision, model.clip):
-            if self.score == "clip":
-                return model.clip.encode_image(squares).float() @ labels.clip.T
-            if self.score == "phi":
-                tokens, _ = model.clip.patch_tokens(squares, dense)
-                return model.phi(model.embed_tokens(tokens.float()), labels.head)
-            pooled, tokens = model.clip.encode_image_and_tokens(squares, dense)
-        phi = model.phi(model.embed_tokens(tokens.float()), labels.head)
-        return (1 - self.weight) * (pooled.float() @ labels.clip.T) + self.weight * phi
+    def _clip(self, images: Sequence[np.ndarray], labels: EncodedLabels) -> Tensor:
+        """Cosines of the pooled embeddings, float32 [B, N], of images as the CLIP was trained on them."""
+        squares = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])  # [B, 3, S, S]
+        with tower_autocast(self.precision, self.model.clip):
+            return self.model.clip.encode_image(squares.to(self.model.device)).float() @ labels.clip.T
+
+    def _phi(self, images: Sequence[np.ndarray], labels: EncodedLabels) -> Tensor:
+        """Phi, float32 [B, N], of whole images at the model's own size: nothing is cut off."""
+        settings = SegmenterSettings(scales=(1.0,), precision=self.precision, window_batch=BATCH)
+        encoded = encode_images([self.model], images, settings)[0]
+        patches = [rearrange(each.patches.values, "t d h w -> 1 (t h w) d") for each in encoded]
+        return torch.cat([self.model.phi(own, labels.head) for own in patches])
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Scores [I, C] -> the softmax over the labels of `logit_scale` times them, float32 [I, C]."""

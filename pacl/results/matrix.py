@@ -14,7 +14,7 @@ from pacl.results.palette import palette
 
 CELL = 128  # pixels: width of a cell, and the long side of a thumbnail
 BAND = 36  # pixels: height of the part of a cell that holds the value, where maps are above it
-TEXT_WIDTH = 300  # pixels
+TEXT_WIDTH = 230  # pixels
 LETTERS = 17  # pixels
 FRAME = 4  # pixels, around the best text of each image
 SPACE = 10  # pixels between cells

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pacl.classification.scorer import Scorer, classify_images, default_score, score_images
 from pacl.errors import ArgumentError, SameEmbedding, UserError
+from pacl.images import open_image
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
 from pacl.prompts import Label, get_templates
@@ -72,11 +73,13 @@ def test_templates_are_those_of_the_zero_shot_classifier(
     assert (found - score_images(model, photos, TEXTS, "clip")).abs().max() > 1e-4
 
 
-def test_phi_is_that_of_the_patches(model: PACL, photos: list[Path], reference: Any) -> None:
-    tokens, _ = model.clip.patch_tokens(reference[1], model.config.dense)
-    expected = model.phi(model.embed_tokens(tokens), model.encode_prompts(TEXTS)).detach()
-    torch.testing.assert_close(score_images(model, photos, TEXTS, "phi"), expected, atol=1e-6, rtol=1e-4)
-    probabilities = classify_images(model, photos, TEXTS, "phi")
+def test_phi_is_that_of_all_patches(model: PACL, photos: list[Path]) -> None:
+    whole = torch.from_numpy(open_image(photos[0])).permute(2, 0, 1)[None]  # its short side is the model's size
+    patches, grid = model.encode_patches(model.clip.normalize(whole))
+    assert (grid.h, grid.w) == (4, 6)
+    expected = model.phi(patches, model.encode_prompts(TEXTS)).detach()
+    torch.testing.assert_close(score_images(model, photos, TEXTS, "phi")[:1], expected, atol=1e-6, rtol=1e-4)
+    probabilities = classify_images(model, photos, TEXTS, "phi")[:1]
     torch.testing.assert_close(probabilities, (model.logit_scale.detach() * expected).softmax(-1))
 
 
