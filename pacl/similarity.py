@@ -46,9 +46,9 @@ MOST = 64
 """Images, and texts, that fit in one drawn matrix."""
 DIGITS = 6  # decimals in CSV
 WHAT = {
-    "clip": "Cosine of image and text",
-    "phi": "Phi of image and text",
-    "both": "Weighted mean of cosine and phi",
+    "clip": "cosine of image and text",
+    "phi": "phi of image and text",
+    "both": "weighted mean of cosine and phi",
 }
 
 
@@ -115,6 +115,8 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
         make_folder(path.parent, name)
     if args.out is None:
         return
+    if args.csv is not None and args.csv.resolve() == args.out.resolve():
+        raise ArgumentError("csv", args.csv, "is the file of the drawing, too; choose another name")
     if args.out.suffix.lower() not in ENDINGS:
         raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
     for name, count in (("images", len(found.files)), ("texts", len(args.texts))):
@@ -152,7 +154,7 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
                 table.writerow(["image", *texts.names])
                 table.writerows([name, *(f"{s:.{DIGITS}f}" for s in row)] for name, row in zip(names, matrix, strict=True))
         if args.out is not None:
-            caption = f"{WHAT[scorer.score]}. Framed: the best text of each image."
+            caption = f"Values: {WHAT[scorer.score]}. Frames: the best text of each image."
             save_image(args.out, similarity_matrix(thumbnails, texts.names, matrix, maps or None, caption))
     with printing():
         for name, row in zip(names, matrix, strict=True):

@@ -56,17 +56,24 @@ class Figures:
     precision: float
 
 
-def measure(model: PACL, folder: MaskFolder, classes: Sequence[int], templates: Sequence[str]) -> list[Figures]:
-    """Score all images that show a class.
+def measure(
+    model: PACL, folder: MaskFolder, classes: Sequence[int], templates: Sequence[str], precision: str = "fp32"
+) -> list[Figures]:
+    """Score all images that show a class; each is encoded once for all scores and templates.
 
     Args:
         model: the model.
         folder: images with masks.
         classes: the classes that are scored, as indices of the folder's labels.
         templates: names or files of sentence templates.
+        precision: of the image tower.
+
+    Raises:
+        UserError: no image shows one of the classes.
     """
     scores = SCORES if model.clip.shared else ("phi",)
     scorers = [Scorer(model, score, templates=name) for name in templates for score in scores]  # type: ignore[arg-type]
+    encoder = Scorer(model, scores[-1], precision=precision)  # type: ignore[arg-type]
     labels = [scorer.encode([folder.labels[c] for c in classes]) for scorer in scorers]
     found: list[list[np.ndarray]] = [[] for _ in scorers]
     shown = []
@@ -74,9 +81,14 @@ def measure(model: PACL, folder: MaskFolder, classes: Sequence[int], templates: 
         items = [folder[i] for i in range(start, min(start + BATCH, len(folder)))]
         present = np.array([np.isin(classes, item.mask[item.mask != IGNORED]) for item in items])
         images = [item.image() for item, own in zip(items, present, strict=True) if own.any()]
+        if not images:
+            continue
         shown.append(present[present.any(1)])
+        embedded = encoder.embed(images, [""] * len(images))
         for parts, scorer, encoded in zip(found, scorers, labels, strict=True):
-            parts.append(scorer.scores(images, encoded).numpy())
+            parts.append(scorer.compare(embedded, encoded).numpy())
+    if not shown:
+        raise UserError(f"{folder.masks}: no mask shows one of the {len(classes)} classes")
     truth = np.concatenate(shown)  # bool [I, C]
     figures = []
     for (name, score), parts in zip(((n, s) for n in templates for s in scores), found, strict=True):
@@ -127,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_folder(args.out.parent)
     inspect(MODULE, args.benchmark, folder, own=args.benchmark == CUSTOM)
     classes = range(1 if benchmark.background else 0, len(folder.labels))
-    found = measure(load(args), folder, classes, args.templates)
+    found = measure(load(args), folder, classes, args.templates, args.precision)
     header = ("score", "templates", "images", "classes", "best is shown", "mAP")
     table = [
         (f.score, f.templates, str(f.images), str(f.classes), f"{100 * f.hit:.1f}", f"{100 * f.precision:.1f}")

@@ -61,6 +61,19 @@ class EncodedLabels:
     head: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class EmbeddedImages:
+    """A batch of B images.
+
+    Attributes:
+        pooled: pooled embeddings, float32 [B, D], unit length; None where the score does not need them.
+        patches: patch vectors of each image, float32 [P, D]; None where the score does not need them.
+    """
+
+    pooled: Tensor | None
+    patches: list[Tensor] | None
+
+
 class Scorer:
     """Scores images with texts. Texts are encoded once, images in batches.
 
@@ -151,26 +164,41 @@ class Scorer:
         names = names or [f"images[{i}]" for i in range(len(images))]
         parts = [torch.empty(0, len(labels.names))]
         for start in range(0, len(images), BATCH):
-            batch = zip(images[start : start + BATCH], names[start : start + BATCH], strict=True)
-            arrays = [as_array(image, name) for image, name in batch]
-            by_text = self._clip(arrays, labels) * (1 - self.weight) if self.weight < 1 else 0
-            by_text = self._phi(arrays, labels) * self.weight + by_text if self.weight > 0 else by_text  # [B, N]
-            best = by_text.new_full((len(arrays), len(labels.names)), -torch.inf)
-            parts.append(best.scatter_reduce(1, labels.owners.expand(len(arrays), -1), by_text, "amax").cpu())
+            batch = slice(start, start + BATCH)
+            parts.append(self.compare(self.embed(images[batch], names[batch]), labels))
         return torch.cat(parts)
 
-    def _clip(self, images: Sequence[np.ndarray], labels: EncodedLabels) -> Tensor:
-        """Cosines of the pooled embeddings, float32 [B, N], of images as the CLIP was trained on them."""
+    @torch.inference_mode()
+    def embed(self, images: Sequence[AnyImage], names: Sequence[str]) -> EmbeddedImages:
+        """Encode one batch of images for `compare`; see `scores`."""
+        arrays = [as_array(image, name) for image, name in zip(images, names, strict=True)]
+        pooled = self._pooled(arrays) if self.weight < 1 else None
+        return EmbeddedImages(pooled, self._patches(arrays) if self.weight > 0 else None)
+
+    def _pooled(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Pooled embeddings, float32 [B, D], of images as the CLIP was trained on them: a square from the centre."""
         squares = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])  # [B, 3, S, S]
         with tower_autocast(self.precision, self.model.clip):
-            return self.model.clip.encode_image(squares.to(self.model.device)).float() @ labels.clip.T
+            return self.model.clip.encode_image(squares.to(self.model.device)).float()
 
-    def _phi(self, images: Sequence[np.ndarray], labels: EncodedLabels) -> Tensor:
-        """Phi, float32 [B, N], of whole images at the model's own size: nothing is cut off."""
+    def _patches(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """Patch vectors, float32 [P, D] each, of whole images at the model's own size: nothing is cut off."""
         settings = SegmenterSettings(scales=(1.0,), precision=self.precision, window_batch=BATCH)
         encoded = encode_images([self.model], images, settings)[0]
-        patches = [rearrange(each.patches.values, "t d h w -> 1 (t h w) d") for each in encoded]
-        return torch.cat([self.model.phi(own, labels.head) for own in patches])
+        return [rearrange(each.patches.values, "t d h w -> (t h w) d") for each in encoded]
+
+    @torch.inference_mode()
+    def compare(self, images: EmbeddedImages, labels: EncodedLabels) -> Tensor:
+        """The scores of embedded images with labels, float32 [B, C] on the CPU; see `scores`."""
+        parts = []
+        if self.weight < 1 and images.pooled is not None:
+            parts.append((1 - self.weight) * (images.pooled @ labels.clip.T))
+        if self.weight > 0 and images.patches is not None:
+            phi = torch.cat([self.model.phi(patches[None], labels.head) for patches in images.patches])
+            parts.append(self.weight * phi)
+        by_text = sum(parts[1:], parts[0])  # [B, N]
+        best = by_text.new_full((len(by_text), len(labels.names)), -torch.inf)
+        return best.scatter_reduce(1, labels.owners.expand(len(by_text), -1), by_text, "amax").cpu()
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Scores [I, C] -> the softmax over the labels of `logit_scale` times them, float32 [I, C]."""
