@@ -149,10 +149,11 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
     matrix = np.stack(scores)  # [I, T]
     with write_together():
         if args.csv is not None:
-            with atomic_write(args.csv) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
+            with atomic_write(args.csv) as aside, aside.open("w", encoding="utf-8", newline="") as written:
+                table = csv.writer(written, lineterminator="\n")
                 table.writerow(["image", *texts.names])
-                table.writerows([name, *(f"{s:.{DIGITS}f}" for s in row)] for name, row in zip(names, matrix, strict=True))
+                for name, row in zip(names, matrix, strict=True):
+                    table.writerow([name, *(f"{score:.{DIGITS}f}" for score in row)])
         if args.out is not None:
             caption = f"Values: {WHAT[scorer.score]}. Frames: the best text of each image."
             save_image(args.out, similarity_matrix(thumbnails, texts.names, matrix, maps or None, caption))

@@ -59,7 +59,7 @@ def test_csv_has_the_numbers_of_the_library(run: Run, tiny_clip: str, here: Path
     code, _, err = run(*WORDS, "--csv", "new/scores.csv", "--score", score, "--templates", "photo")
     assert (code, err) == (0, "")
     assert not Path("similarity.png").exists()
-    head, *rows = csv.reader(Path("new/scores.csv").open(encoding="utf-8"))
+    head, *rows = csv.reader(Path("new/scores.csv").read_text(encoding="utf-8").splitlines())
     texts = ["dog", "cat, or not=x", "lamp"]
     assert head == ["image", *texts]
     assert [row[0] for row in rows] == ["photo.png", "b/other.png"]

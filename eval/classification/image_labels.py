@@ -94,8 +94,8 @@ def measure(
     for (name, score), parts in zip(((n, s) for n in templates for s in scores), found, strict=True):
         values = np.concatenate(parts)  # [I, C]
         hit = truth[np.arange(len(truth)), values.argmax(1)].mean()
-        precision = [average_precision(v, t) for v, t in zip(values.T, truth.T, strict=True) if t.any()]
-        figures.append(Figures(score, name, len(truth), len(precision), float(hit), float(np.mean(precision))))
+        precisions = [average_precision(v, t) for v, t in zip(values.T, truth.T, strict=True) if t.any()]
+        figures.append(Figures(score, name, len(truth), len(precisions), float(hit), float(np.mean(precisions))))
     return figures
 
 
