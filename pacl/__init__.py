@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pacl.classification.scorer import classify_images, score_images
     from pacl.errors import (
         ArgumentError,
         FallbackModel,
@@ -48,11 +49,13 @@ _HOMES = {
     "UnfamiliarWords": "errors",
     "UnknownWords": "errors",
     "UserError": "errors",
+    "classify_images": "classification.scorer",
     "contrastive_loss": "training.loss",
     "list_models": "models.catalogue",
     "load_backbone": "models.backbone",
     "load_model": "models.loading",
     "open_image": "images",
+    "score_images": "classification.scorer",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -9,6 +9,8 @@ from pacl.cli.dispatch import dispatch, installed_version
 
 VERBS = {
     "segment": "segment images by words",
+    "classify": "classify images by words",
+    "similarity": "draw how well every image fits every text",
     "data": "check captioned images before training on them",
     "train": "train the patch embedder on images and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
-from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
@@ -229,11 +228,6 @@ def output(stderr: bool) -> Console:
             raise  # (rich calls this while it handles the error)
 
     return Output(stderr=stderr, highlight=False, soft_wrap=True)
-
-
-def prints_utf8() -> bool:
-    """Whether standard output can show every letter."""
-    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
 
 if __name__ == "__main__":

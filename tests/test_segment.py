@@ -345,7 +345,7 @@ def test_a_list_in_one_prompt_is_hinted_at(run: Run) -> None:
 
 def test_warnings_of_the_library_are_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     doubt = (RuntimeWarning, "something odd")
-    monkeypatch.setattr("pacl.segmentation.segmenter.Segmenter._doubts", lambda *_: [doubt])
+    monkeypatch.setattr("pacl.segmentation.segmenter.doubts", lambda *_: [doubt])
     assert run("photo.png", "a dog", "grass")[2] == "pacl segment: warning: something odd\n"
     Image.new("RGB", (8, 8), "red").save("two.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "blue")])
     assert "two.gif has 2 frames" in run("two.gif", "a dog", "grass")[2]

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eval.classification.image_sets import ImageSet
 from eval.common.progress import tracked
+from pacl.classification.preprocessing import preprocessing
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.model import PACL
@@ -73,13 +74,6 @@ class SquareImages(Dataset[tuple[Tensor, str]]):
             return self.transform(Image.fromarray(self.read(index))), ""
         except UserError as error:  # returned, since an exception in a worker would contain its traceback
             return torch.zeros(3, self.size, self.size), str(error)
-
-
-def preprocessing(model: PACL) -> Callable[[Image.Image], Tensor]:
-    """open_clip's transform for this CLIP: resize, centre crop and normalise an image to float32 [3, S, S]."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    return image_transform_v2(PreprocessCfg(**model.clip.preprocessing), is_train=False)
 
 
 def load_batches(images: ImageSet, model: PACL, loading: Loading, title: str = "") -> Iterator[tuple[Tensor, Tensor]]:

@@ -54,6 +54,11 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
     raise SystemExit(code or 0)
 
 
+def prints_utf8() -> bool:
+    """Whether standard output has all letters."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
 @contextmanager
 def printing() -> Iterator[None]:
     """Around what prints results: a standard output that cannot be written ends the command.

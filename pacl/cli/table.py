@@ -28,20 +28,20 @@ def record_table(record: dict[str, Any]) -> Iterator[Text]:
         row.append("■ ", style="rgb({},{},{})".format(*colours[label["id"]]))
         box = "-" if label["box"] is None else ", ".join(map(str, label["box"]))
         score = "-    " if label["score"] is None else f"{label['score']:.3f}"
-        row.append(f"{_shorten(label['label'], width):<{width}}  {label['share']:7.1%}   {score}  {box}")
+        row.append(f"{shorten(label['label'], width):<{width}}  {label['share']:7.1%}   {score}  {box}")
         yield row
     if record["background"]["share"] > 0:
         yield Text(f"    {'background':<{width}}  {record['background']['share']:7.1%}", style="dim")
     if len(found) > MAX_ROWS:
         yield Text(f"    and {len(found) - MAX_ROWS} smaller ones", style="dim")
     if absent:
-        yield Text("    absent: " + _shorten(", ".join(absent), 100), style="dim")
+        yield Text("    absent: " + shorten(", ".join(absent), 100), style="dim")
 
 
 def record_line(record: dict[str, Any], max_labels: int = 4) -> str:
     """The largest labels found and their shares, in one line."""
     found = _by_share(record)
-    parts = [f"{_shorten(label['label'], 30)} {label['share']:.1%}" for label in found[:max_labels]]
+    parts = [f"{shorten(label['label'], 30)} {label['share']:.1%}" for label in found[:max_labels]]
     return ", ".join(parts + ["..."] * (len(found) > max_labels)) or "nothing found"
 
 
@@ -49,7 +49,7 @@ def _by_share(record: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted((label for label in record["labels"] if label["share"] > 0), key=lambda label: -label["share"])
 
 
-def _shorten(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """The text without control characters, in at most ``width`` characters."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= width else text[: width - 3] + "..."

@@ -109,7 +109,7 @@ class Vocabulary:
 def say_unknown(unknown: Sequence[str], known: int) -> str:
     """A warning of one line that lists words that a model with a vocabulary of ``known`` words was never taught."""
     words = ", ".join([*map(repr, unknown[:NAMED]), *_rest(len(unknown))])
-    return f"this model knows {known} words and not {words}: the masks of prompts with them mean nothing"
+    return f"this model knows {known} words and not {words}: the results of prompts with them mean nothing"
 
 
 def say_same(groups: Sequence[Sequence[str]]) -> str:
@@ -133,5 +133,5 @@ def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
     subject = f"{', '.join(parts[:-1])} and {parts[-1]}" if many else parts[0]
     return (
         f"{subject} {'are' if many else 'is'} far from all words this model was trained on: "
-        f"{'their masks' if many else 'its mask'} may mean little"
+        f"{'their results' if many else 'its result'} may mean little"
     )

@@ -157,7 +157,7 @@ def heat_map(
     finite = np.nan_to_num(scores.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = limits if limits is not None else score_limits([finite])
     painted = paint_scores(image, finite, (low, high), opacity=opacity, long_side=long_side)
-    return with_colour_bar(painted, title, (f"{low:.3g}", f"{high:.3g}"), _colour_map)
+    return with_colour_bar(painted, title, (f"{low:.3g}", f"{high:.3g}"), colour_map)
 
 
 def score_limits(maps: Iterable[np.ndarray]) -> tuple[float, float]:
@@ -179,13 +179,13 @@ def paint_scores(
         raise ValueError(f"scores {scores.shape} and image {image.shape} differ in height or width")
     image, (low, high) = fit(image, long_side), limits
     level = cv2.resize((scores - low) / max(high - low, 1e-12), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    colours = _colour_map(level).astype(np.float32)
+    colours = colour_map(level).astype(np.float32)
     grey = image.mean(axis=2, keepdims=True, dtype=np.float32)
     strength = opacity * (0.6 + 0.4 * np.clip(level, 0, 1))[..., None]  # low scores leave more of the image visible
     return np.clip(np.rint(grey + strength * (colours - grey)), 0, 255).astype(np.uint8)
 
 
-def _colour_map(level: np.ndarray) -> np.ndarray:
+def colour_map(level: np.ndarray) -> np.ndarray:
     """[H, W] in 0..1 -> RGB uint8 [H, W, 3]."""
     values = np.rint(np.clip(level, 0, 1) * 255).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(values, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)

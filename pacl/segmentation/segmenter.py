@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.precision import resolve_precision
-from pacl.models.vocabulary import Vocabulary, say_same, say_unfamiliar, say_unknown
-from pacl.prompts import Label, check_labels, fill, get_templates, parse_prompt, split_words, unknown_words
+from pacl.models.vocabulary import Vocabulary
+from pacl.prompts import Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
+from pacl.segmentation.doubts import doubts
 from pacl.segmentation.embedding import ImageEmbedding, made_by
 from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images
-from pacl.segmentation.query import EncodedQuery, encode_query, equal_prompts, make_query
+from pacl.segmentation.query import EncodedQuery, encode_query, make_query
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.scoring import Evidence, label_pixels, logit_scale
 from pacl.segmentation.settings import SegmenterSettings
@@ -186,7 +187,7 @@ class Segmenter:
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
         if isinstance(labels, EncodedQuery):
             return labels
-        clip, asked = self.model.clip, _as_labels(labels)
+        clip, asked = self.model.clip, as_labels(labels)
         background = [Label(f"background {self.background}", self.background.prompts)] * bool(self.background.prompts)
         check_labels(
             [*asked, *background],
@@ -196,24 +197,9 @@ class Segmenter:
         )
         encoded = self.encode_query(asked)
         prompts = [prompt for label in [*asked, *background] for prompt in label.prompts]
-        for category, message in self._doubts(prompts, encoded):
+        for category, message in doubts(clip, self.vocabulary, self.templates, prompts, encoded):
             warnings.warn(message, category, stacklevel=4)  # the caller of predict
         return encoded
-
-    def _doubts(self, prompts: Sequence[str], encoded: EncodedQuery) -> list[tuple[type[Warning], str]]:
-        """Warnings about prompts that are accepted all the same: their categories and messages."""
-        doubts: list[tuple[type[Warning], str]] = []
-        vocabulary = self.model.clip.vocabulary
-        if vocabulary is not None:
-            wordless = [prompt for prompt in prompts if not split_words(prompt)]
-            around = [text for template in self.templates if (text := fill(template, "").strip(" .,"))]
-            if unknown := list(dict.fromkeys([*unknown_words([*prompts, *around], vocabulary), *wordless])):
-                doubts.append((UnknownWords, say_unknown(unknown, len(vocabulary))))
-        if unfamiliar := self.vocabulary.unfamiliar(prompts):
-            doubts.append((UnfamiliarWords, say_unfamiliar(unfamiliar)))
-        if same := equal_prompts(encoded, prompts):
-            doubts.append((SameEmbedding, say_same(same)))
-        return doubts
 
     @torch.inference_mode()
     def encode_query(self, labels: Sequence[Label], background_prompts: Sequence[str] = ()) -> EncodedQuery:
@@ -257,7 +243,7 @@ class Segmenter:
         )
 
 
-def _as_labels(labels: object) -> list[Label]:
+def as_labels(labels: object) -> list[Label]:
     """Parse the labels that a caller gave.
 
     Raises:

@@ -1,0 +1,357 @@
+"""Scores of whole images with texts, and probabilities of labels.
+
+texts  --templates, mean-->  text vectors [N, D]
+clip   square crop --open_clip's preprocessing, image tower-->  pooled embedding [D] --cosine-->  [N]
+phi    whole image --resized, image tower, head-->  patch vectors [P, D] --PACL's compatibility-->  [N]
+
+Shapes: I images, N texts, C labels of one or more texts, P patches, D embedding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from pacl.classification.preprocessing import preprocessing
+from pacl.errors import ArgumentError
+from pacl.models.precision import resolve_precision, tower_autocast
+from pacl.models.vocabulary import Vocabulary
+from pacl.prompts import Label, check_labels, fill, get_templates
+from pacl.segmentation.background import Background
+from pacl.segmentation.doubts import doubts
+from pacl.segmentation.encode import AnyImage, as_array, encode_images
+from pacl.segmentation.query import encode_query, make_query
+from pacl.segmentation.segmenter import as_labels
+from pacl.segmentation.settings import SegmenterSettings
+
+if TYPE_CHECKING:
+    from pacl.models.model import PACL
+
+Score = Literal["clip", "phi", "both"]
+SCORES: tuple[str, ...] = get_args(Score)
+BATCH = 16
+"""Images that go through the image tower at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedLabels:
+    """C labels and the vectors of their N texts.
+
+    Attributes:
+        names: of the labels.
+        owners: index of the label of each text, int64 [N]; all of a label's texts are neighbours.
+        clip: text embeddings of the CLIP, float32 [N, D], unit length.
+        head: text embeddings of PACL's head, float32 [N, D], unit length.
+    """
+
+    names: tuple[str, ...]
+    owners: Tensor
+    clip: Tensor
+    head: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddedImages:
+    """A batch of B images.
+
+    Attributes:
+        pooled: pooled embeddings, float32 [B, D], unit length; None where the score does not need them.
+        patches: patch vectors of each image, float32 [P, D]; None where the score does not need them.
+    """
+
+    pooled: Tensor | None
+    patches: list[Tensor] | None
+
+
+class Scorer:
+    """Scores images with texts. Texts are encoded once, images in batches.
+
+    Args:
+        model: The model; images are computed on its device.
+        score: ``clip``, ``phi`` or ``both``, their weighted mean; None is `default_score`.
+        weight: Share of phi in ``both``, from 0 to 1.
+        templates: Sentence templates that are averaged around each text: a name or file of
+            `pacl.prompts.get_templates`.
+        precision: Of the image tower: ``fp32``, ``bf16`` or ``auto``.
+
+    Raises:
+        ArgumentError: There is no such score, weight or precision, or the model has no pooled image embedding in the
+            space of its texts and the score needs one.
+        UserError: There are no such templates.
+    """
+
+    def __init__(
+        self,
+        model: PACL,
+        score: Score | None = None,
+        *,
+        weight: float = 0.5,
+        templates: str | Path = "none",
+        precision: str = "fp32",
+    ) -> None:
+        self.model = model
+        self.score = check_score(model, score)
+        if not 0 <= weight <= 1:
+            raise ArgumentError("weight", weight, "must be from 0 (clip alone) to 1 (phi alone)")
+        self.weight = {"clip": 0.0, "phi": 1.0, "both": weight}[self.score]
+        self.templates = get_templates(templates)
+        self.precision = resolve_precision(precision, model.clip)
+        self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
+        self._preprocess = preprocessing(model)
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """Factor on the scores in the softmax over labels: CLIP's own, the head's, or their weighted mean."""
+        return (1 - self.weight) * self.model.clip.logit_scale + self.weight * float(self.model.logit_scale.detach())
+
+    @torch.inference_mode()
+    def encode(self, labels: Sequence[Label]) -> EncodedLabels:
+        """Check and embed labels, whose names may be anything; two labels may have the same text.
+
+        Raises:
+            UserError: There are none; a text is empty, too long, or has no word that the model knows.
+
+        Warns:
+            UnknownWords: Texts have words that a model with a closed vocabulary was never taught.
+            UnfamiliarWords: Texts are far from all words that the head was trained on.
+            SameEmbedding: Texts of different labels have the same embedding.
+        """
+        clip, model = self.model.clip, self.model
+        texts = [text for label in labels for text in label.prompts]
+        check_labels(
+            [Label(f"{i} {label.name}", label.prompts) for i, label in enumerate(labels)] if labels else [],
+            count_tokens=clip.count_tokens,
+            context_length=clip.context_length,
+            templates=self.templates,
+            shared_prompts=True,
+        )
+        encoded = encode_query(model, make_query(labels, Background("none"), model.config), self.templates)
+        for category, message in doubts(clip, self.vocabulary, self.templates, texts, encoded):
+            warnings.warn(message, category, stacklevel=3)
+        filled = [fill(template, text) for text in texts for template in self.templates]
+        pooled = rearrange(clip.encode_text(filled), "(n k) d -> n k d", k=len(self.templates)).mean(dim=1)
+        owners = torch.tensor(encoded.query.ids, device=model.device) - 1
+        names = tuple(label.name for label in labels)
+        return EncodedLabels(names, owners, F.normalize(pooled.float(), dim=-1), encoded.texts)
+
+    @torch.inference_mode()
+    def scores(self, images: Sequence[AnyImage], labels: EncodedLabels, names: Sequence[str] = ()) -> Tensor:
+        """The scores of images with labels; of a label with several texts, the highest.
+
+        Args:
+            images: In any form that `pacl.segmentation.encode.as_tensor` takes; sizes may differ.
+            labels: See `encode`.
+            names: Of the images, for errors.
+
+        Returns:
+            float32 [I, C] on the CPU, in [-1, 1].
+
+        Raises:
+            UserError: A file cannot be read.
+            ArgumentError: An image is none, or of a wrong shape, dtype or range.
+        """
+        names = names or [f"images[{i}]" for i in range(len(images))]
+        parts = [torch.empty(0, len(labels.names))]
+        for start in range(0, len(images), BATCH):
+            batch = slice(start, start + BATCH)
+            parts.append(self.compare(self.embed(images[batch], names[batch]), labels))
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def embed(self, images: Sequence[AnyImage], names: Sequence[str]) -> EmbeddedImages:
+        """Encode one batch of images for `compare`; see `scores`."""
+        arrays = [as_array(image, name) for image, name in zip(images, names, strict=True)]
+        pooled = self._pooled(arrays) if self.weight < 1 else None
+        return EmbeddedImages(pooled, self._patches(arrays) if self.weight > 0 else None)
+
+    def _pooled(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Pooled embeddings, float32 [B, D], of images as the CLIP was trained on them: a square from the centre."""
+        squares = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])  # [B, 3, S, S]
+        with tower_autocast(self.precision, self.model.clip):
+            return self.model.clip.encode_image(squares.to(self.model.device)).float()
+
+    def _patches(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """Patch vectors, float32 [P, D] each, of whole images at the model's own size: nothing is cut off."""
+        settings = SegmenterSettings(scales=(1.0,), precision=self.precision, window_batch=BATCH)
+        encoded = encode_images([self.model], images, settings)[0]
+        return [rearrange(each.patches.values, "t d h w -> (t h w) d") for each in encoded]
+
+    @torch.inference_mode()
+    def compare(self, images: EmbeddedImages, labels: EncodedLabels) -> Tensor:
+        """The scores of embedded images with labels, float32 [B, C] on the CPU; see `scores`."""
+        parts = []
+        if self.weight < 1 and images.pooled is not None:
+            parts.append((1 - self.weight) * (images.pooled @ labels.clip.T))
+        if self.weight > 0 and images.patches is not None:
+            phi = torch.cat([self.model.phi(patches[None], labels.head) for patches in images.patches])
+            parts.append(self.weight * phi)
+        by_text = sum(parts[1:], parts[0])  # [B, N]
+        best = by_text.new_full((len(by_text), len(labels.names)), -torch.inf)
+        return best.scatter_reduce(1, labels.owners.expand(len(by_text), -1), by_text, "amax").cpu()
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Scores [I, C] -> the softmax over the labels of `logit_scale` times them, float32 [I, C]."""
+        return (self.logit_scale * scores).softmax(dim=-1)
+
+    @torch.inference_mode()
+    def maps(self, image: AnyImage, labels: EncodedLabels, size: tuple[int, int]) -> np.ndarray:
+        """Where the labels are: the cosines of an image's patches, upsampled.
+
+        Args:
+            image: As for `scores`.
+            labels: C of them.
+            size: Height and width of the maps.
+
+        Returns:
+            float32 [C, *size], in [-1, 1].
+        """
+        settings = SegmenterSettings(precision=self.precision)
+        patches = encode_images([self.model], [image], settings)[0][0].patches.similarity(labels.head)
+        cosines = torch.cat([rows for *_, rows in patches.bands(size)], dim=1)  # [N, H, W]
+        return np.stack([cosines[labels.owners == i].amax(0).cpu().numpy() for i in range(len(labels.names))])
+
+
+def default_score(model: PACL) -> Score:
+    """``clip`` where the image tower has a pooled embedding in the space of the texts, else ``phi``."""
+    return "clip" if model.clip.shared else "phi"
+
+
+def check_score(model: PACL, score: str | None) -> Score:
+    """The score itself, or the default for None.
+
+    Raises:
+        ArgumentError: There is no such score, or the model has not what it needs.
+    """
+    if score is None:
+        return default_score(model)
+    if score not in SCORES:
+        raise ArgumentError("score", score, f"choose from {', '.join(SCORES)}")
+    if score != "phi" and not model.clip.shared:
+        reason = f"the image tower of {model.clip.name} has no pooled embedding in the space of its texts; use phi"
+        raise ArgumentError("score", score, reason)
+    return score  # type: ignore[return-value]
+
+
+def score_images(
+    model: PACL,
+    images: Iterable[AnyImage],
+    texts: Iterable[str],
+    score: Score | None = None,
+    *,
+    weight: float = 0.5,
+    templates: str | Path = "none",
+) -> Tensor:
+    """The score of every image with every text.
+
+    Args:
+        model: The model.
+        images: Each a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1].
+        texts: As they are: ``;`` and ``=`` mean nothing here.
+        score: ``clip``: the cosine of CLIP's pooled embedding; ``phi``: PACL's compatibility of the patches; ``both``:
+            their weighted mean. None: ``clip`` where the model has it, else ``phi``.
+        weight: Share of phi in ``both``, from 0 to 1.
+        templates: ``none``, ``photo``, ``paper``, ``imagenet``, or a file with a sentence with ``{}`` a line.
+
+    Returns:
+        float32 [I, N] on the CPU, in [-1, 1].
+
+    Raises:
+        ArgumentError: ``images`` or ``texts`` are not several, or one of them is none; ``score`` or ``weight`` does
+            not work.
+        UserError: A file cannot be read, or a text makes no sense to the model.
+
+    Warns:
+        UnknownWords, UnfamiliarWords, SameEmbedding: As `pacl.Segmenter.predict` does.
+
+    Example:
+        >>> score_images(load_model("photos"), ["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # float32 [2, 2]
+    """
+    scorer = Scorer(model, score, weight=weight, templates=templates)
+    return scorer.scores(as_images(images), scorer.encode(plain_texts(texts)))
+
+
+def classify_images(
+    model: PACL,
+    images: Iterable[AnyImage],
+    labels: Iterable[str | Label],
+    score: Score | None = None,
+    *,
+    weight: float = 0.5,
+    templates: str | Path = "none",
+) -> Tensor:
+    """The probability of every label for every image: the softmax over labels of logit scale times score.
+
+    Args:
+        model: The model.
+        images: As for `score_images`.
+        labels: Two or more, as for `pacl.Segmenter.predict`: of several prompts the one with the highest score counts.
+        score: As for `score_images`.
+        weight: As for `score_images`.
+        templates: As for `score_images`.
+
+    Returns:
+        float32 [I, C] on the CPU; each row sums to 1.
+
+    Raises:
+        ArgumentError: As for `score_images`; ``labels``: fewer than two.
+        UserError: As for `score_images`.
+
+    Warns:
+        UnknownWords, UnfamiliarWords, SameEmbedding: As `pacl.Segmenter.predict` does.
+    """
+    scorer = Scorer(model, score, weight=weight, templates=templates)
+    asked = check_competing(check_labels(as_labels(labels)))
+    return scorer.probabilities(scorer.scores(as_images(images), scorer.encode(asked)))
+
+
+def check_competing(labels: list[Label]) -> list[Label]:
+    """The labels, if their probabilities tell anything.
+
+    Raises:
+        ArgumentError: There is only one.
+    """
+    if len(labels) < 2:
+        raise ArgumentError("labels", [label.name for label in labels], "one label alone has probability 1; give two")
+    return labels
+
+
+def plain_texts(texts: Iterable[str]) -> list[Label]:
+    """Texts as labels, each its own.
+
+    Raises:
+        ArgumentError: They are not texts, or there are none.
+    """
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise ArgumentError("texts", f"of type {type(texts).__name__}", 'must be a list, such as ["a dog", "a cat"]')
+    found = []
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ArgumentError(f"texts[{i}]", f"of type {type(text).__name__}", "must be a text")
+        if not text.strip():
+            raise ArgumentError(f"texts[{i}]", repr(text), "is empty")
+        found.append(Label(text, (text,)))
+    if not found:
+        raise ArgumentError("texts", "[]", "give at least one text")
+    return found
+
+
+def as_images(images: Iterable[AnyImage]) -> list[AnyImage]:
+    """Several images as a list.
+
+    Raises:
+        ArgumentError: It is a single one, or none.
+    """
+    if isinstance(images, (str, Path, Image.Image)) or not isinstance(images, Iterable):
+        raise ArgumentError("images", f"of type {type(images).__name__}", "must be a list of images")
+    return list(images)

@@ -1,0 +1,189 @@
+"""Classify images by words: ``python -m pacl.classify IMAGE_OR_FOLDER... LABEL... [options]``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pacl.cli.hints import lists_in_prompts
+from pacl.cli.image_scores import add_score, check_score, load_scorer, score_files
+from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
+from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
+from pacl.cli.messages import say as say_as
+from pacl.cli.model import add_model
+from pacl.cli.parser import new_parser
+from pacl.cli.table import shorten
+from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.prompts import check_labels, parse_prompt, read_classes
+from pacl.results.writer import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pacl.classification.scorer import EncodedLabels, Scorer
+
+PROG = "pacl classify"
+
+USAGE = "pacl classify IMAGE_OR_FOLDER... LABEL... [options]"
+
+EXAMPLES = """\
+examples:
+  pacl classify dog.jpg "a dog" "a cat" "a horse"
+  pacl classify photos/ "a dog;a puppy=dog" "a cat=cat"      a folder; synonyms; labels of their own
+  pacl classify photos/ --classes classes.txt --templates imagenet --top 3
+  pacl classify photos/ --classes classes.txt --csv > labels.csv
+
+The probabilities of an image are the softmax over the labels of logit scale times score: 1 in all, also where none of
+the labels fits.
+
+exit codes: 0 done; 1 some images failed or are in formats that are not read; 2 stopped by a mistake named in one line
+"""
+
+TOP = 5  # labels of an image that are printed without --top
+WIDTH = 40  # characters of a label in the table
+BAR = 30  # characters of the bar of probability 1
+DIGITS = 6  # decimals in JSON and CSV
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's words and flags."""
+    parser = new_parser(PROG, "Classify images by words.", usage=USAGE, epilog=EXAMPLES)
+    parser.add_argument("words", nargs="*", help="images, folders of images (with subfolders), and labels")
+    words = parser.add_argument_group("labels")
+    words.add_argument("--prompt", action="append", default=[], help="a label, whatever it looks like; repeatable")
+    words.add_argument(
+        "--classes", metavar="FILE", help="text file with one label per line, or another list, as for pacl segment"
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--top",
+        metavar="K",
+        type=int,
+        help=f"the K most probable labels of each image (default: {TOP}; all with --json and --csv)",
+    )
+    how = results.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print a line of JSON for each image")
+    how.add_argument("--csv", action="store_true", help="print a line of CSV for each image and label")
+    add_score(parser.add_argument_group("score"))
+    add_model(parser.add_argument_group("model"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that needs no model, load the model, classify the images.
+
+    Returns:
+        0, or 1 when some of several images failed.
+
+    Raises:
+        UserError: Whatever is wrong with the words, the flags, the model, or the only image.
+    """
+    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+        return classify(build_parser().parse_intermixed_args(argv))
+
+
+def classify(args: argparse.Namespace) -> int:
+    """`main` for parsed words and flags."""
+    check_score(args)
+    if args.top is not None and args.top < 1:
+        raise ArgumentError("top", args.top, "must be at least 1")
+    sources, prompts, doubtful = images_and_prompts(args.words)
+    labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
+    labels += read_classes(args.classes) if args.classes else []
+    hints = [f'"{word}" exists here and is taken for an image; --prompt "{word}" makes it a label' for word in doubtful]
+    if not sources:
+        raise UserError('no image: name one or a folder of them, as in pacl classify image.jpg "a dog" "a cat"')
+    found = find_images(sources)
+    if len(labels) < 2:
+        example = f'name what it may show, as in pacl classify {sources[0]} "a dog" "a cat"'
+        count = "one label alone always has probability 1" if labels else "no labels"
+        raise UserError(f"{count}: {'; '.join(hints) or example}")
+    check_labels(labels)
+    for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
+        if hint:
+            say(f"note: {hint}")
+    scorer = load_scorer(args)
+    return run(found, scorer.encode(labels), scorer, args)
+
+
+def say(message: object) -> None:
+    """One line on standard error."""
+    say_as(PROG, message)
+
+
+def run(found: FoundImages, labels: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:
+    """Print the labels of each image; of several, a bad one is reported and skipped.
+
+    Returns:
+        0, or 1 when some images failed or are in formats that are not read.
+
+    Raises:
+        UserError: The only image failed, or standard output cannot be written.
+    """
+    files, failed = found.files, 0
+    top = args.top or (len(labels.names) if args.json or args.csv else TOP)
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if args.csv:
+        with printing():
+            table.writerow(["image", "label", "probability", "score"])
+    for number, (file, _, scores) in enumerate(score_files(files, labels, scorer), start=1):
+        if isinstance(scores, UserError):
+            if len(files) == 1:
+                raise scores
+            failed += 1
+            say(f"error: [{number}/{len(files)}] {scores}")
+            continue
+        image, ranked = printable(file.path), ranking(labels.names, scores, scorer)[:top]
+        with printing():
+            if args.json:
+                record = {"image": image, "score": scorer.score, "labels": ranked}
+                print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
+            elif args.csv:
+                table.writerows([image, *each.values()] for each in ranked)
+                sys.stdout.flush()
+            else:
+                for row in rows(image, ranked) if len(files) == 1 else [line(image, ranked)]:
+                    print(row, flush=True)
+    if len(files) > 1:
+        unread = f", {len(found.unread)} not read" if found.unread else ""
+        if failed or unread:
+            say(f"{len(files) - failed} of {len(files)} images classified, {failed} failed{unread}")
+    return 1 if failed or found.unread else 0
+
+
+def ranking(names: Sequence[str], scores: Tensor, scorer: Scorer) -> list[dict[str, Any]]:
+    """The labels of an image, the most probable first, each with its probability and its score."""
+    probabilities = scorer.probabilities(scores)
+    order = scores.argsort(descending=True, stable=True).tolist()
+    return [
+        {
+            "label": names[i],
+            "probability": round(float(probabilities[i]), DIGITS),
+            "score": round(float(scores[i]), DIGITS),
+        }
+        for i in order
+    ]
+
+
+def rows(image: str, ranked: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A table of one image: probability, score and a bar for each label."""
+    width = max(len("label"), *(len(shorten(each["label"], WIDTH)) for each in ranked))
+    yield image
+    yield f"    {'label':<{width}}  probability   score"
+    for each in ranked:
+        bar = "█" * round(BAR * each["probability"])
+        share, score = each["probability"], each["score"]
+        yield f"    {shorten(each['label'], WIDTH):<{width}}  {share:11.1%}  {score:6.3f}  {bar}".rstrip()
+
+
+def line(image: str, ranked: Sequence[dict[str, Any]]) -> str:
+    """The labels of one image of several."""
+    return f"{image}: " + ", ".join(f"{shorten(each['label'], WIDTH)} {each['probability']:.1%}" for each in ranked)
+
+
+if __name__ == "__main__":
+    run_verb(PROG, main)

@@ -1,0 +1,39 @@
+"""What a user should know about prompts that a model accepts: words it does not know, prompts it cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords
+from pacl.models.vocabulary import Vocabulary, say_same, say_unfamiliar, say_unknown
+from pacl.prompts import fill, split_words, unknown_words
+from pacl.segmentation.query import EncodedQuery, equal_prompts
+
+if TYPE_CHECKING:
+    from pacl.models.backbone import Backbone
+
+
+def doubts(
+    clip: Backbone, vocabulary: Vocabulary, templates: Sequence[str], prompts: Sequence[str], encoded: EncodedQuery
+) -> list[tuple[type[Warning], str]]:
+    """The warnings about prompts, each with its message of one line.
+
+    Args:
+        clip: the model's backbone.
+        vocabulary: the words that the head was trained on.
+        templates: of the prompts; their words count as well.
+        prompts: those of the user, not those that the model added.
+        encoded: the query that they are part of.
+    """
+    found: list[tuple[type[Warning], str]] = []
+    if clip.vocabulary is not None:
+        wordless = [prompt for prompt in prompts if not split_words(prompt)]
+        around = [text for template in templates if (text := fill(template, "").strip(" .,"))]
+        if unknown := list(dict.fromkeys([*unknown_words([*prompts, *around], clip.vocabulary), *wordless])):
+            found.append((UnknownWords, say_unknown(unknown, len(clip.vocabulary))))
+    if unfamiliar := vocabulary.unfamiliar(prompts):
+        found.append((UnfamiliarWords, say_unfamiliar(unfamiliar)))
+    if same := equal_prompts(encoded, prompts):
+        found.append((SameEmbedding, say_same(same)))
+    return found

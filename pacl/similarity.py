@@ -1,0 +1,170 @@
+"""Draw how well every image fits every text: ``python -m pacl.similarity --images ... --texts ... [options]``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pacl.cli.image_scores import add_score, check_score, load_scorer, score_files
+from pacl.cli.inputs import FoundImages, find_images
+from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.cli.messages import say as say_as
+from pacl.cli.model import add_model
+from pacl.cli.parser import new_parser
+from pacl.cli.table import shorten
+from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.files import atomic_write, make_folder, write_together
+from pacl.prompts import Label
+from pacl.results.writer import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pacl.classification.scorer import EncodedLabels, Scorer
+
+PROG = "pacl similarity"
+
+USAGE = "pacl similarity --images IMAGE_OR_FOLDER... --texts TEXT... [options]"
+
+EXAMPLES = """\
+examples:
+  pacl similarity --images cat.jpg cup.jpg --texts "a cat on a blanket" "a cup of coffee"
+  pacl similarity --images photos/ --texts "a dog" "a beach" --maps --out dogs.png
+  pacl similarity --images photos/ --texts "a dog" "a beach" --csv scores.csv --score phi
+
+The best text of each image has a frame. With --maps each cell also shows where in the image the text is found.
+
+exit codes: 0 done; 2 stopped by a mistake named in one line
+"""
+
+OUT = Path("similarity.png")
+ENDINGS = (".png", ".jpg", ".jpeg")
+MOST = 64
+"""Images, and texts, that fit in one drawn matrix."""
+DIGITS = 6  # decimals in CSV
+WHAT = {
+    "clip": "cosine of image and text",
+    "phi": "phi of image and text",
+    "both": "weighted mean of cosine and phi",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = new_parser(PROG, "Draw how well every image fits every text.", usage=USAGE, epilog=EXAMPLES)
+    parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help="images and folders of images")
+    parser.add_argument("--texts", nargs="+", default=[], metavar="TEXT", help="texts, taken as they are")
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--out", metavar="FILE", type=Path, help=f"the drawn matrix, PNG or JPEG (default: {OUT}; none with --csv)"
+    )
+    results.add_argument("--csv", metavar="FILE", type=Path, help="the scores, a line for each image")
+    results.add_argument("--maps", action="store_true", help="draw in each cell where in the image the text is found")
+    add_score(parser.add_argument_group("score"))
+    add_model(parser.add_argument_group("model"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that needs no model, load the model, score the images, draw and write.
+
+    Raises:
+        UserError: Whatever is wrong with the flags, the model or an image; then nothing is written.
+    """
+    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+        return similarity(build_parser().parse_args(argv))
+
+
+def similarity(args: argparse.Namespace) -> int:
+    """`main` for parsed flags."""
+    check_score(args)
+    if not args.images:
+        raise UserError('no images: name them, as in --images cat.jpg dog.jpg --texts "a cat" "a dog"')
+    if not args.texts or not all(text.strip() for text in args.texts):
+        raise UserError(f'{"a text is empty" if args.texts else "no texts"}: name them, as in --texts "a cat" "a dog"')
+    found = find_images(args.images, prompts=False)
+    if args.out is None and args.csv is None:
+        args.out = OUT
+    if args.maps and args.out is None:
+        raise UserError("--maps: there is no drawing to put them in; name one with --out")
+    check_outputs(args, found)
+    for note in found.notes():
+        say_as(PROG, f"note: {note}")
+    scorer = load_scorer(args)
+    return run(found, scorer.encode([Label(text, (text,)) for text in args.texts]), scorer, args)
+
+
+def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
+    """Refuse files that cannot be written, are no images, or would replace an image of the matrix.
+
+    Raises:
+        ArgumentError: The flag and what would work.
+    """
+    inputs = {file.path.resolve() for file in found.files}
+    for name in ("out", "csv"):
+        path = getattr(args, name)
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ArgumentError(name, path, "is a folder; name a file in it")
+        if path.resolve() in inputs:
+            raise ArgumentError(name, path, "is one of the images; choose another name")
+        make_folder(path.parent, name)
+    if args.out is None:
+        return
+    if args.csv is not None and args.csv.resolve() == args.out.resolve():
+        raise ArgumentError("csv", args.csv, "is the file of the drawing, too; choose another name")
+    if args.out.suffix.lower() not in ENDINGS:
+        raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
+    for name, count in (("images", len(found.files)), ("texts", len(args.texts))):
+        if count > MOST:
+            raise ArgumentError(name, f"({count})", f"at most {MOST} fit in a drawing; --csv alone takes any number")
+
+
+def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:
+    """Score the images, write what was asked for, and print the best text of each image."""
+    from pacl.results.matrix import CELL, similarity_matrix
+    from pacl.results.overlay import fit
+
+    names: list[str] = []
+    scores: list[np.ndarray] = []
+    thumbnails: list[np.ndarray] = []
+    maps: list[np.ndarray] = []
+    for file, image, own in score_files(found.files, texts, scorer):
+        if isinstance(own, UserError) or isinstance(image, UserError):
+            raise own if isinstance(own, UserError) else image  # type: ignore[misc]
+        names.append(printable(file.path))
+        scores.append(own.numpy())
+        if args.out is not None:
+            thumbnails.append(fit(image, CELL))
+        if args.maps:
+            maps.append(scorer.maps(image, texts, thumbnails[-1].shape[:2]))
+    import numpy as np
+
+    from pacl.images import save_image
+
+    matrix = np.stack(scores)  # [I, T]
+    with write_together():
+        if args.csv is not None:
+            with atomic_write(args.csv) as aside, aside.open("w", encoding="utf-8", newline="") as written:
+                table = csv.writer(written, lineterminator="\n")
+                table.writerow(["image", *texts.names])
+                for name, row in zip(names, matrix, strict=True):
+                    table.writerow([name, *(f"{score:.{DIGITS}f}" for score in row)])
+        if args.out is not None:
+            caption = f"Values: {WHAT[scorer.score]}. Frames: the best text of each image."
+            save_image(args.out, similarity_matrix(thumbnails, texts.names, matrix, maps or None, caption))
+    with printing():
+        for name, row in zip(names, matrix, strict=True):
+            best = int(row.argmax())
+            print(f"{name}: {shorten(texts.names[best], 60)} {row[best]:.3f}")
+        for path in filter(None, (args.out, args.csv)):
+            print(f"  {printable(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_verb(PROG, main)

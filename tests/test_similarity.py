@@ -1,0 +1,140 @@
+"""The command as its user meets it: a drawn matrix, a CSV file, and exit codes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pacl.classification.scorer import score_images
+from pacl.cli.messages import run_verb
+from pacl.models.loading import load_model
+from pacl.similarity import MOST, build_parser, main
+from tests.colours import noise
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in a folder of its own that holds photo.png and b/other.png."""
+    monkeypatch.chdir(photo.parent)
+    Path("b").mkdir()
+    Image.fromarray(noise(64, 40)).save("b/other.png")
+    return photo.parent
+
+
+@pytest.fixture
+def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
+
+    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_verb("pacl similarity", lambda: main([*words, "--model", model]))
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+WORDS = ("--images", "photo.png", "b", "--texts", "dog", "cat, or not=x", "lamp")
+
+
+def test_by_default_a_drawing(run: Run, here: Path) -> None:
+    code, out, err = run(*WORDS)
+    assert (code, err) == (0, "")
+    assert "similarity.png" in out
+    assert [row.partition(":")[0] for row in out.splitlines()[:2]] == ["photo.png", "b/other.png"]
+    assert {path.name for path in here.iterdir()} == {"photo.png", "b", "similarity.png"}
+    assert np.asarray(Image.open("similarity.png")).ndim == 3
+
+
+@pytest.mark.parametrize("score", ["clip", "phi", "both"])
+def test_csv_has_the_numbers_of_the_library(run: Run, tiny_clip: str, here: Path, score: str) -> None:
+    code, _, err = run(*WORDS, "--csv", "new/scores.csv", "--score", score, "--templates", "photo")
+    assert (code, err) == (0, "")
+    assert not Path("similarity.png").exists()
+    head, *rows = csv.reader(Path("new/scores.csv").read_text(encoding="utf-8").splitlines())
+    texts = ["dog", "cat, or not=x", "lamp"]
+    assert head == ["image", *texts]
+    assert [row[0] for row in rows] == ["photo.png", "b/other.png"]
+    expected = score_images(load_model(tiny_clip), ["photo.png", "b/other.png"], texts, score, templates="photo")  # type: ignore[arg-type]
+    np.testing.assert_allclose(np.array([row[1:] for row in rows], float), expected.numpy(), atol=1e-6)
+
+
+def test_the_same_command_gives_the_same_files(run: Run) -> None:
+    words = (*WORDS, "--maps", "--out", "a.png", "--csv", "a.csv")
+    assert run(*words)[0] == 0
+    first = [Path(name).read_bytes() for name in ("a.png", "a.csv")]
+    run(*words)
+    assert [Path(name).read_bytes() for name in ("a.png", "a.csv")] == first
+
+
+def test_maps_make_the_drawing_taller(run: Run) -> None:
+    run(*WORDS)
+    run(*WORDS, "--maps", "--out", "maps.jpg")
+    with Image.open("similarity.png") as plain, Image.open("maps.jpg") as maps:
+        assert maps.format == "JPEG"
+        assert maps.height > plain.height
+        assert maps.width == plain.width
+
+
+def test_csv_takes_any_number_and_a_drawing_some(run: Run) -> None:
+    texts = [f"thing {i}" for i in range(MOST + 1)]
+    words = ("--images", "photo.png", "--texts", *texts)
+    assert run(*words, "--csv", "a.csv")[0] == 0
+    assert len(Path("a.csv").read_text().splitlines()[0].split(",")) == MOST + 2
+    code, _, err = run(*words, "--csv", "b.csv", "--out", "b.png")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert not Path("b.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--texts", "dog"],
+        ["--images", "photo.png"],
+        ["--images", "photo.png", "--texts", "dog", ""],
+        ["--images", "missing.png", "--texts", "dog"],
+        ["--images", "photo.png", "--texts", "dog", "--out", "b"],
+        ["--images", "photo.png", "--texts", "dog", "--out", "a.gif"],
+        ["--images", "photo.png", "--texts", "dog", "--out", "photo.png"],
+        ["--images", "photo.png", "--texts", "dog", "--csv", "photo.png"],
+        ["--images", "photo.png", "--texts", "dog", "--csv", "photo.png/a.csv"],
+        ["--images", "photo.png", "--texts", "dog", "--csv", "a.csv", "--maps"],
+        ["--images", "photo.png", "--texts", "dog", "--out", "a.png", "--csv", "a.png"],
+        ["--images", "photo.png", "--texts", "dog", "--score", "cosine"],
+        ["--images", "photo.png", "--texts", "dog", "--weight", "0.2"],
+        ["--images", "photo.png", "--texts", "word " * 40],
+        ["photo.png", "--texts", "dog"],
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(run: Run, here: Path, words: list[str]) -> None:
+    before = {path: path.read_bytes() for path in here.rglob("*.png")}
+    code, out, err = run(*words)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("pacl similarity: error: ")
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+def test_a_bad_image_among_several_writes_nothing(run: Run, here: Path) -> None:
+    Path("b/broken.png").write_bytes(b"not an image")
+    code, out, err = run(*WORDS)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "broken.png" in err
+    assert not Path("similarity.png").exists()
+
+
+def test_a_score_that_the_model_has_not_is_refused(run: Run) -> None:
+    code, _, err = run(*WORDS, "--score", "clip", model="photos")
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_every_option_has_a_help() -> None:
+    for action in build_parser()._actions:
+        assert action.help, action.option_strings
