@@ -26,7 +26,7 @@ for folder in "${WHEELS:-.}" "${DATA:-.}"; do
   [ -d "$folder" ] || { echo "gpu.sh: error: $folder: no such folder" >&2; exit 2; }
 done
 command -v "$PYTHON" >/dev/null || { echo "gpu.sh: error: PYTHON=$PYTHON: no such program" >&2; exit 2; }
-mkdir -p "$(dirname "$OUT")" && mkdir "$OUT" || { echo "gpu.sh: error: OUT=$OUT: choose a new folder" >&2; exit 2; }
+mkdir -p "$(dirname "$OUT")" && mkdir "$OUT" 2>/dev/null || { echo "gpu.sh: error: OUT=$OUT: choose a new folder" >&2; exit 2; }
 OUT=$(cd "$OUT" && pwd)
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 : >"$OUT/steps.tsv"

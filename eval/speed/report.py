@@ -30,8 +30,8 @@ LEGEND = (
 )
 
 
-def write(folder: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> list[Path]:
-    """Write all files; returns their paths.
+def write_tables(folder: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> list[Path]:
+    """Write the JSON and the Markdown; returns their paths.
 
     Args:
         folder: for the files; it exists.
@@ -39,10 +39,8 @@ def write(folder: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> list[Pa
         made: how they were measured: ``date``, ``device``, ``runs``, ``quick``, versions.
 
     Raises:
-        UserError: a file cannot be written, or matplotlib is missing; the JSON and the Markdown are written then.
+        UserError: a file cannot be written.
     """
-    from eval.common.charts import growth_curves, time_bars
-
     content = {"format": FORMAT, "version": 1, "made": dict(made), "rows": [dataclasses.asdict(row) for row in rows]}
     texts = {
         JSON: json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
@@ -51,10 +49,23 @@ def write(folder: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> list[Pa
     for name, text in texts.items():
         with atomic_write(folder / name) as aside:
             aside.write_text(text, encoding="utf-8")
-    files = [folder / name for name in texts]
+    return [folder / name for name in texts]
+
+
+def write_charts(folder: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> list[Path]:
+    """Draw the times of all parts but growth, and growth, where there are any; returns the paths.
+
+    Args:
+        folder, rows, made: as in `write_tables`.
+
+    Raises:
+        UserError: matplotlib is missing, or a file cannot be written.
+    """
+    from eval.common.charts import growth_curves, time_bars
+
+    files = []
     title = f"{made['device']}, torch {made['torch']}, {made['date']}"
-    timed = [row for row in rows if row.ms and row.part != "growth"]
-    if timed:
+    if timed := [row for row in rows if row.ms and row.part != "growth"]:
         bars = {
             case: {f"{row.method}, {row.precision}": (min(row.ms), max(row.ms)) for row in own}
             for case, own in groupby(timed, lambda row: f"{row.part}: {row.case}")

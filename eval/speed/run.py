@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure the parts, print each and write the results after each."""
+    """Measure the parts, and print and write each case as soon as it is measured."""
     args = build_parser().parse_args(argv)
     check_least(args, runs=1)
     if wrong := [part for part in args.parts if part not in (*PARTS, "all")]:
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = choose_device(args.device)
     from eval.common.result import made_with
     from eval.speed.measure import Options, describe
-    from eval.speed.report import write
+    from eval.speed.report import write_charts, write_tables
     from eval.speed.segment import photos_of
     from pacl.models.precision import has_bf16
 
@@ -104,13 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made = {**made_with(device), "device": describe(device), "runs": runs, "quick": args.quick}
     rows: list[Row] = []
-    files: list[Path] = []
     for part in parts:
         say("eval.speed", f"measuring {part}")
-        own = list(import_module(f"eval.speed.{part}").rows(options))
-        show(own)
-        rows += own
-        files = write(folder, rows, made)
+        for _, case in groupby(import_module(f"eval.speed.{part}").rows(options), lambda row: row.case):
+            own = list(case)
+            show(own)
+            rows += own
+            write_tables(folder, rows, made)  # what was measured is kept if the next case fails
+    files = [*write_tables(folder, rows, made), *write_charts(folder, rows, made)]
     with printing():
         print("\n".join(map(str, files)))
     return 0
@@ -137,13 +138,12 @@ def folder_of(args: argparse.Namespace, parts: Sequence[str], device: str) -> Pa
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print a table for each case."""
+    """Print the table of a case."""
     from rich.console import Console
 
     from eval.common.tables import terminal_table
     from eval.speed.report import HEADER, RIGHT, cells
 
+    lines = [cells(row, named=False) for row in rows]
     with printing():
-        for (part, case), own in groupby(rows, lambda row: (row.part, row.case)):
-            lines = [cells(row, named=False) for row in own]
-            Console().print(terminal_table(HEADER, lines, RIGHT, title=f"{part}: {case}"))
+        Console().print(terminal_table(HEADER, lines, RIGHT, title=f"{rows[0].part}: {rows[0].case}"))

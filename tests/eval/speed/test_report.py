@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from eval.speed.measure import Row
-from eval.speed.report import HEADER, cells, exponent, growth, markdown, read, write
+from eval.speed.report import HEADER, cells, exponent, growth, markdown, read, write_charts, write_tables
 from pacl.errors import UserError
 
 MADE = {"date": "2026-01-31", "torch": "2.8.0", "device": "cpu (a CPU, 1 thread)", "runs": 2, "quick": False}
@@ -25,7 +25,7 @@ ROWS = [
 
 
 def test_the_json_has_all_fields_and_is_read_back(tmp_path: Path) -> None:
-    files = write(tmp_path, ROWS, MADE)
+    files = [*write_tables(tmp_path, ROWS, MADE), *write_charts(tmp_path, ROWS, MADE)]
     assert {path.name for path in files} == {"speed.json", "speed.md", "speed.png", "growth.png"}
     content = json.loads((tmp_path / "speed.json").read_text())
     assert (content["format"], content["version"], content["made"]) == ("pacl-speed", 1, MADE)
