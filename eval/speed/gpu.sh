@@ -80,7 +80,7 @@ json.dump(found, open(sys.argv[2], "w"), indent=1)
 ' "$DEVICE" "$OUT/environment.json"
 
 # Exit code 5 of pytest: nothing is marked, which would hide a mistake here, so it counts as a failure.
-step tests-gpu "$PYTHON" -m pytest -m gpu tests
+step tests-gpu "$PYTHON" -m pytest -m gpu $(grep -rl --include='*.py' 'mark\.gpu' tests)
 step tests-triton "$PYTHON" -m pytest tests/models/test_compatibility_triton.py
 
 speed phi phi

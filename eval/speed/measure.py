@@ -6,7 +6,7 @@ import gc
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +67,7 @@ class Way:
     reference: Way | None = None
     limit: Way | None = None
     items: int = 0
-    sizes: dict[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ def compare(
             case,
             way.method,
             way.precision,
-            way.sizes,
+            dict(way.sizes),
             times[way],
             peaks.get(way),
-            way.reference and _named(way.reference, way),
+            _named(way.reference, way),
             over(way, way.reference),
-            way.limit and _named(way.limit, way),
+            _named(way.limit, way),
             over(way.limit, way),
             {"images_per_second": 1e3 * way.items / least[way]} if way.items and least.get(way) else {},
             "" if way in least else "out of memory",
@@ -181,7 +181,10 @@ def compare(
     ]
 
 
-def _named(other: Way, way: Way) -> str:
+def _named(other: Way | None, way: Way) -> str | None:
+    """The name of a way as another one's row states it."""
+    if other is None:
+        return None
     return other.method if other.precision == way.precision else f"{other.method}, {other.precision}"
 
 

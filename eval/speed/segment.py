@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def large_image(model: PACL, name: str, options: Options) -> list[Row]:
 def agreement(model: PACL, name: str, options: Options) -> Row:
     """The share of pixels that have the same label in fp32 and in bf16, over all photos and in the worst of them."""
     side = 64 if options.quick else None
-    exact, rounded = (segmenter_of(model, precision, size=side) for precision in ("fp32", "bf16"))  # type: ignore[arg-type]
+    exact, rounded = (segmenter_of(model, precision, size=side) for precision in ("fp32", "bf16"))
     encoded, shares = query(exact, 20), []
     for path in options.photos or [DEMO]:
         image = open_image(path)
@@ -133,7 +133,7 @@ def query(segmenter: Segmenter, count: int) -> EncodedQuery:
     return segmenter.encode_query(names(count))
 
 
-def label(segmenter: Segmenter, image: np.ndarray, encoded: EncodedQuery):  # type: ignore[no-untyped-def]
+def label(segmenter: Segmenter, image: np.ndarray, encoded: EncodedQuery) -> Callable[[], pacl.Segmentation]:
     """A call that encodes and labels one image."""
 
     def run() -> pacl.Segmentation:
@@ -143,7 +143,7 @@ def label(segmenter: Segmenter, image: np.ndarray, encoded: EncodedQuery):  # ty
     return run
 
 
-def tower_of(segmenter: Segmenter, count: int, side: int):  # type: ignore[no-untyped-def]
+def tower_of(segmenter: Segmenter, count: int, side: int) -> Callable[[], None]:
     """A call of the bare image tower on what the segmenter sends through it for ``count`` square images."""
     model, settings = segmenter.model, segmenter.resolved_settings()
     batches: list[torch.Tensor] = []
