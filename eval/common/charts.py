@@ -36,6 +36,15 @@ class Points(NamedTuple):
     values: list[float]
 
 
+class Curve(NamedTuple):
+    """Time and memory of a method against what grows."""
+
+    name: str
+    x: list[float]
+    ms: list[float]
+    mb: list[float]
+
+
 def class_bars(
     path: str | Path, classes: Sequence[str], methods: Mapping[str, Sequence[float | None]], title: str
 ) -> None:
@@ -196,6 +205,84 @@ def training_curve(path: str | Path, loss: Points, recall: Points, title: str) -
         other.set_ylim(bottom=0)
         other.set_ylabel("recall of the validation, percent", fontsize=9, color=right)
         other.tick_params(length=0, labelsize=9)
+    _save(figure, path)
+
+
+def time_bars(path: str | Path, cases: Mapping[str, Mapping[str, tuple[float, float]]], title: str) -> None:
+    """Bars of milliseconds on a logarithmic axis, in groups; a line shows how far the runs of a bar spread.
+
+    Args:
+        path: PNG or JPEG.
+        cases: by case, and in it by method, the shortest and the longest time in milliseconds, above 0.
+        title: what was measured.
+
+    Raises:
+        UserError: matplotlib is missing, or the file cannot be written.
+    """
+    names, least, most, at = [], [], [], []
+    place = 0.0
+    heads: dict[float, str] = {}
+    for case, methods in cases.items():
+        heads[place] = case
+        place += 1
+        for method, (low, high) in methods.items():
+            names.append(_plain(method))
+            least.append(low)
+            most.append(high)
+            at.append(place)
+            place += 1
+        place += 0.4
+    figure, axes = _figure(9.6, 1.1 + 0.19 * place, title, "milliseconds, logarithmic; lines: to the longest run")
+    axes.barh(at, least, height=0.76, color=_hex(palette(1)[1]))
+    axes.hlines(at, least, most, color=_hex(TEXT), linewidth=1)
+    axes.set_xscale("log")
+    axes.set_yticks(at, names, fontsize=8)
+    for y, case in heads.items():
+        axes.annotate(
+            _plain(case), (0, y), xycoords=("axes fraction", "data"), fontsize=8.5, va="center", weight="bold"
+        )
+    axes.set_ylim(place - 0.5, -1)
+    axes.grid(axis="x", color=_hex(LINE), linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, which="both")
+    axes.set_xlabel("milliseconds", fontsize=9)
+    _save(figure, path)
+
+
+def growth_curves(path: str | Path, curves: Mapping[str, Sequence[Curve]], title: str) -> None:
+    """Time (above) and peak memory (below) against what grows, on logarithmic axes, a column for each that does.
+
+    Args:
+        path: PNG or JPEG.
+        curves: by what grows, the methods; memory of 0 is left out.
+        title: what was measured.
+
+    Raises:
+        UserError: matplotlib is missing, or the file cannot be written.
+    """
+    figure, first = _figure(3.2 * len(curves), 5.6, title, "logarithmic axes: a line of slope n grows as the power n")
+    first.remove()
+    grid = figure.subplots(2, len(curves), squeeze=False)
+    tints = list(map(_hex, palette(8)[1:]))
+    for column, (axis, methods) in enumerate(curves.items()):
+        for row, unit in enumerate(("ms", "peak MB")):
+            axes = grid[row][column]
+            for i, curve in enumerate(methods):
+                values = np.array(curve.mb if row else curve.ms, np.float64)
+                shown = np.where(values > 0, values, np.nan)
+                axes.plot(curve.x, shown, "o-", color=tints[i % len(tints)], markersize=4, label=_plain(curve.name))
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            values_of_x = sorted({value for curve in methods for value in curve.x})
+            axes.set_xticks(values_of_x, [f"{value:g}" for value in values_of_x])
+            axes.minorticks_off()
+            axes.grid(color=_hex(LINE), linewidth=0.8)
+            axes.spines[:].set_visible(False)
+            axes.tick_params(labelsize=8, length=0)
+            axes.set_ylabel(unit, fontsize=9)
+            axes.set_xlabel(axis if row else "", fontsize=9)
+            if not row:
+                axes.legend(fontsize=7, frameon=False)
     _save(figure, path)
 
 

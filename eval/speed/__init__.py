@@ -1,1 +1,1 @@
-"""Commands that measure time and memory."""
+"""The command that measures time and memory: ``python -m eval.speed``."""

@@ -1,66 +1,44 @@
 """Time and memory of retrieval in a large set, by phi of all pairs and by phi of the candidates of CLIP's embedding.
 
-    python -m eval.speed.retrieval                                       5,000 images, 25,000 captions, a small CLIP
-    python -m eval.speed.retrieval --patches 196 --dim 512 --skip_phi    the size of ViT-B/16
-
-Embeddings are random. For each method the command prints the seconds of scoring and ranking, and by how much the peak
-memory of the process grew. Patch embeddings are memory-mapped from a temporary file, and pages of it that were read
-count as memory until the system frees them.
+Embeddings are random. Patch embeddings are memory-mapped from a temporary file, and pages of it that were read count as
+memory until the system frees them.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from eval.common.command import check_least, new_parser
-from eval.common.memory import peak_memory
-from eval.speed.timing import describe
-from pacl.cli.messages import run_verb
-from pacl.models.device import choose_device
+import torch
+from torch.nn.functional import normalize
+
+from eval.retrieval import METHODS, RERANKED
+from eval.retrieval.measure import ROWS, Encoded, mapped, measure
+from eval.speed.measure import Options, Row, Way, compare
+from eval.speed.phi import products
 
 CAPTIONS = 5  # per image
 CHUNK = 256  # images whose patch embeddings are generated at a time
+PHI = METHODS[1]
+
+# Images, patches, dimensions, candidates, methods: a small CLIP, and ViT-B/16, whose phi of all pairs takes long.
+SIZES = [(5000, 49, 64, 128, (PHI, RERANKED)), (5000, 196, 512, 128, (RERANKED,))]
+QUICK_SIZES = [(9, 4, 8, 3, (PHI, RERANKED))]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command's flags."""
-    parser = new_parser("eval.speed.retrieval", __doc__)
-    parser.add_argument(
-        "--images",
-        type=int,
-        default=5000,
-        metavar="N",
-        help="images, with five captions each (default: 5000)",
-    )
-    parser.add_argument("--patches", type=int, default=49, metavar="N", help="patches per image (default: 49)")
-    parser.add_argument("--dim", type=int, default=64, metavar="N", help="width of the embedding (default: 64)")
-    parser.add_argument(
-        "--first_stage", type=int, default=128, metavar="N", help="candidates per query that phi reranks (default: 128)"
-    )
-    parser.add_argument("--skip_phi", action="store_true", help="measure only the reranking")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
-    parser.add_argument(
-        "--scratch", metavar="DIR", type=Path, help="folder for the temporary file (default: the system's)"
-    )
-    return parser
+def rows(options: Options) -> Iterator[Row]:
+    """All sizes."""
+    for size in QUICK_SIZES if options.quick else SIZES:
+        yield from rows_of(*size, options)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Generate embeddings, rank them with each method and print time and memory."""
-    args = build_parser().parse_args(argv)
-    check_least(args, images=1, patches=1, dim=1, first_stage=1)
-    device = choose_device(args.device)
-    import torch
-    from torch.nn.functional import normalize
-
-    from eval.retrieval import METHODS, RERANKED
-    from eval.retrieval.measure import Encoded, mapped, measure
-
+def rows_of(
+    count: int, patches: int, dim: int, candidates: int, methods: tuple[str, ...], options: Options
+) -> list[Row]:
+    """A set of ``count`` images with five captions each; the limit is the bare matrix products of all pairs."""
+    device = options.device
     model: Any = SimpleNamespace(
         device=device, temperature=torch.tensor(0.1),
         config=SimpleNamespace(cosine=True, learn_temperature=False, temperature=0.1),
@@ -68,25 +46,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     rng = torch.Generator().manual_seed(0)
 
     def vectors(*shape: int) -> torch.Tensor:
-        return normalize(torch.randn(*shape, args.dim, generator=rng), dim=-1)
+        return normalize(torch.randn(*shape, dim, generator=rng), dim=-1)
 
-    count, texts = args.images, CAPTIONS * args.images
-    with tempfile.TemporaryFile(dir=args.scratch) as scratch:
+    with tempfile.TemporaryFile() as scratch:
         for first in range(0, count, CHUNK):
-            scratch.write(vectors(min(CHUNK, count - first), args.patches).half().numpy().tobytes())
-        t = vectors(texts).to(device)
-        patches = mapped(scratch, (count, args.patches, args.dim))
-        encoded = Encoded(vectors(count), t.cpu(), patches, t)
-        owners = [i // CAPTIONS for i in range(texts)]
-        print(f"{count} images x {texts} captions, {args.patches} patches of {args.dim} dimensions, {describe(device)}")
-        for methods in ([RERANKED], [METHODS[1]])[: 1 if args.skip_phi else 2]:
-            before = peak_memory(device)
-            (found,) = measure(model, encoded, owners, count, methods, args.first_stage).items()
-            method, (_, seconds) = found
-            more = max(0, peak_memory(device) - before) / 2**20
-            print(f"{method}: {seconds:.1f} s, peak memory +{more:.0f} MB")
-    return 0
+            scratch.write(vectors(min(CHUNK, count - first), patches).half().numpy().tobytes())
+        texts = vectors(CAPTIONS * count).to(device)
+        v = mapped(scratch, (count, patches, dim))
+        encoded = Encoded(vectors(count), texts.cpu(), v, texts)
+        owners = [i // CAPTIONS for i in range(len(texts))]
 
+        def bare() -> None:
+            for some in v.split(ROWS):
+                products(some.to(device).float(), texts, backward=False)
 
-if __name__ == "__main__":
-    run_verb("eval.speed.retrieval", main)
+        def ranked(method: str) -> Way:
+            run = lambda: measure(model, encoded, owners, count, [method], candidates)  # noqa: E731
+            return Way(method, run, reference=ways[1] if len(ways) > 1 else None, items=count)
+
+        ways: list[Way] = []
+        if PHI in methods:
+            limit = Way("bare products of all pairs", bare, items=count)
+            ways = [limit, Way(PHI, ranked(PHI).run, limit=limit, items=count)]
+        if RERANKED in methods:
+            ways.append(ranked(RERANKED))
+        case = f"{count} images x {len(texts)} captions, {patches} patches of {dim} dimensions"
+        return compare("retrieval", case, ways, options, once=not options.quick)
