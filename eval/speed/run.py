@@ -13,7 +13,7 @@ data       decoding and cropping, in CPU time of one core
 retrieval  ranking 5,000 images and 25,000 captions by phi of all pairs, and of candidates
 growth     time and memory against the size of an image, the numbers of classes, images and texts
 
-The ways of a table run in turns, so their ratios hold on a busy machine too; times of different tables are less
+The ways of a table run in turns, so other load meets them alike; times of different tables are less
 comparable. Results are speed.json, speed.md, speed.png and, for growth, growth.png. docs/speed.md explains them.
 """
 
