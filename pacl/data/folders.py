@@ -121,7 +121,7 @@ def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[s
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if not entry.is_dir():
+        if not os.path.isdir(entry.path):
             yield prefix + entry.name
         elif not entry.is_symlink():
             yield from _files(Path(entry.path), above, f"{prefix}{entry.name}/")

@@ -105,7 +105,8 @@ class MaskFolder:
     @cached_property
     def labels(self) -> list[Label]:
         """The C classes, in the order of the names file."""
-        return read_classes(self.names, shared_prompts=True)  # ties are the caller's concern
+        first = None if self.palette else self.offset
+        return read_classes(self.names, shared_prompts=True, first_id=first)  # ties are the caller's concern
 
     @cached_property
     def files(self) -> list[tuple[str, Path, Path]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import UserError
+from pacl.files import parse_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +44,7 @@ class SavedConfig:
             UserError: not a file of this format and version, or a field that is missing, unknown or of a wrong type.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             if values.pop("format") != cls.FORMAT:
                 raise ValueError(f"its format is not {cls.FORMAT}")
             if (version := values.pop("version")) != cls.VERSION:

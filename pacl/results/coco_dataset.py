@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pacl.errors import ArgumentError
-from pacl.files import save_json
+from pacl.files import parse_json, save_json
 from pacl.results.coco import categories, label_annotations
 
 DATASET_FILE = "annotations.json"
@@ -46,7 +45,7 @@ class CocoDataset:
         """Take over the images of the file; with other labels they are replaced if all of them are done again."""
         out = self.path.parent
         try:
-            old = json.loads(self.path.read_text(encoding="utf-8"))
+            old = parse_json(self.path.read_text(encoding="utf-8"))
             if old["info"]["contributor"] != _WRITER:
                 raise ValueError
             names = {image["id"]: image["file_name"] for image in old["images"]}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, parse_json
 from pacl.models.backbone import weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.encode import EncodedImage
@@ -85,7 +85,7 @@ class ImageEmbedding:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("pacl", "{}"))
+                about = parse_json((file.metadata() or {}).get("pacl", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read as an image embedding ({error})") from None

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from pacl.errors import ArgumentError
-from pacl.images import open_image, pillow_to_rgb
+from pacl.images import MAX_PIXELS, open_image, pillow_to_rgb
 from pacl.images import resize as resize_image
 from pacl.models.precision import tower_autocast
 from pacl.models.towers.grid import PatchGrid
@@ -66,6 +66,7 @@ def encode_images(
         For each model, its patches of each image.
 
     Raises:
+        MemoryError: An image would be resized to more than `MAX_PIXELS`.
         ArgumentError: ``accumulate``: the model's own scales are several, and windows are to be averaged by pixels.
     """
     config = models[0].config
@@ -119,6 +120,10 @@ def encode_scale(
         )
         for image in images
     ]
+    for layout in layouts:
+        height, width = layout.resized
+        if height * width > MAX_PIXELS:  # systems end a process that uses too much instead of refusing it the memory
+            raise MemoryError(f"a short side of {size} makes {width} x {height} pixels of an image")
     how = settings.interpolation
     grids: dict[tuple[int, int], PatchGrid] = {}
     vectors: list[list[list[Tensor]]] = [[[] for _ in images] for _ in models]
