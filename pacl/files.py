@@ -53,7 +53,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: any `OSError` in the block or while renaming, such as a full disk or a missing permission.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{next(_counter)}{path.suffix}")
+    temporary = path.parent / f".{os.getpid()}-{next(_counter)}{path.suffix}"
     group, complete = _group.get(), False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,10 +33,20 @@ class Label:
     Attributes:
         name: What legends and files show.
         prompts: One or more texts; the score of the label at a pixel is the highest score of its prompts.
+
+    Raises:
+        ArgumentError: ``name`` is no text, or ``prompts`` are not several; a text would be taken for its letters.
     """
 
     name: str
     prompts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError("name", repr(self.name), "must be a text")
+        if not isinstance(self.prompts, (tuple, list)) or not all(isinstance(each, str) for each in self.prompts):
+            raise ArgumentError("prompts", repr(self.prompts), 'must be a tuple of texts, such as ("a dog",)')
+        object.__setattr__(self, "prompts", tuple(self.prompts))  # a list cannot be hashed
 
 
 def parse_prompt(text: str) -> Label:

@@ -59,7 +59,10 @@ class SavedConfig:
                     values[name] = float(values[name])
                 if hints[name] is int and values[name] < 1:
                     raise ValueError(f"{name} is {values[name]}, must be at least 1")
-            return cls(**values)
+            config = cls(**values)
+            if missing := [field.name for field in dataclasses.fields(config) if getattr(config, field.name) is None]:
+                raise ValueError(f"{missing[0]} is missing")
+            return config
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source}: not a valid {cls.FORMAT} configuration ({error})") from error
 
@@ -71,7 +74,7 @@ class SavedConfig:
             UserError: it cannot be read, or as `from_json`.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); save or download it again") from error
         return cls.from_json(text, str(path))
