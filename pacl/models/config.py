@@ -60,8 +60,9 @@ class SavedConfig:
                 if hints[name] is int and values[name] < 1:
                     raise ValueError(f"{name} is {values[name]}, must be at least 1")
             config = cls(**values)
-            if missing := [field.name for field in dataclasses.fields(config) if getattr(config, field.name) is None]:
-                raise ValueError(f"{missing[0]} is missing")
+            for name, value in vars(config).items():
+                if value is None:  # the default of a base class, for settings that are derived there
+                    raise ValueError(f"{name} is missing")
             return config
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source}: not a valid {cls.FORMAT} configuration ({error})") from error
