@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pacl.errors import UserError
+from pacl.files import parse_json
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""
@@ -27,30 +27,32 @@ def text_lines(path: str | Path, what: str) -> Lines:
     return _without_comments(_read_text(path, what))
 
 
-def label_lines(path: str | Path) -> Lines:
+def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
     """The labels of a class file, each with the number of its line or its place in the list.
 
     Read are: a label per line, JSON and YAML lists of names, YOLO's ``names:``, COCO's ``categories`` and the label
-    maps of CVAT and Pascal VOC.
+    maps of CVAT and Pascal VOC. Names in YAML are taken as they are written: ``no`` is a name, not a truth value.
+
+    Args:
+        path: The file.
+        first_id: Where the ids of a list with ids matter: they must count up from this one.
 
     Raises:
-        UserError: The file cannot be read, or holds something else; the message says what was seen.
+        UserError: The file cannot be read, or holds something else, the same id or key twice, or other ids; the
+            message says what was seen.
     """
     text = _read_text(path, "class file")
     suffix, start = Path(path).suffix.lower(), text.lstrip()[:1]
     if suffix == ".json" or start in ("[", "{"):
         try:
-            return _names(json.loads(text), path, "JSON")
-        except json.JSONDecodeError as error:
+            return _names(parse_json(text, unique_keys=True), path, "JSON", first_id)
+        except UserError:
+            raise
+        except ValueError as error:
             raise UserError(f"{path}: is not valid JSON ({error}); {_ADVICE}") from None
     lines = _without_comments(text)
     if suffix in (".yaml", ".yml") or any(re.match(r"names\s*:", line) for _, line in lines) or _all(lines, r"- .+"):
-        import yaml
-
-        try:
-            return _names(yaml.safe_load(text), path, "YAML")
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); {_ADVICE}") from None
+        return _names(_parse_yaml(text, path), path, "YAML", first_id)
     if _all(lines, _LABELMAP.pattern):
         return [(number, line.partition(":")[0]) for number, line in lines]
     _refuse_tables(path, lines, text)
@@ -59,13 +61,16 @@ def label_lines(path: str | Path) -> Lines:
 
 def _read_text(path: str | Path, what: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{what} {path} does not exist") from None
     except UnicodeDecodeError:
         raise UserError(f"{what} {path} is not a UTF-8 text file") from None
-    except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UserError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if "\0" in text:  # UTF-16 without a mark at its start
+        raise UserError(f"{what} {path} is not a UTF-8 text file: it has null bytes")
+    return text
 
 
 def _without_comments(text: str) -> Lines:
@@ -89,31 +94,77 @@ def _counts(lines: Lines, pattern: str) -> bool:
     return len(numbers) == len(lines) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-def _names(value: Any, path: str | Path, kind: str) -> Lines:
+def _parse_yaml(text: str, path: str | Path) -> Any:
+    """Lists, mappings and texts: ``no``, ``1.5`` and ``2024-10-05`` stay as they are written.
+
+    Raises:
+        UserError: It is not YAML, or a key is there twice.
+    """
+    import yaml
+
+    class Texts(yaml.BaseLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := next((key for key in keys if keys.count(key) > 1), None):
+                raise UserError(f'{path}: has "{twice}" twice; keep one')
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader=Texts)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); {_ADVICE}") from None
+
+
+def _names(value: Any, path: str | Path, kind: str, first_id: int | None) -> Lines:
     """The names in a parsed file: a list, or a mapping with ``names`` (YOLO), ``categories`` (COCO) or from ids.
 
     Raises:
-        UserError: There are none.
+        UserError: There are none, two have the same id, or the ids are not those from ``first_id``.
     """
+    ids: list[int] | None = None
     if isinstance(value, dict):
         value = next((value[key] for key in ("names", "categories", "labels") if key in value), value)
-    if isinstance(value, dict):  # id: name, or name: id
-        if _whole(value.values()) and all(isinstance(key, str) for key in value):
-            value = sorted(value, key=value.__getitem__)
-        elif all(str(key).isdecimal() for key in value):
-            value = [value[key] for key in sorted(value, key=int)]
-    if isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value):
-        if _whole(each.get("id") for each in value):
-            value = sorted(value, key=lambda each: each["id"])
+    if isinstance(value, dict):  # name: id, or id: name
+        if _all_ids(value) and not all(isinstance(each, int) for each in value.values()):
+            ids, value = [int(key) for key in value], list(value.values())
+        elif _all_ids(value.values()):
+            ids, value = [int(each) for each in value.values()], list(value)
+    elif isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value):
+        if _all_ids(each.get("id") for each in value):
+            ids = [int(each["id"]) for each in value]
         value = [each["name"] for each in value]
-    if not isinstance(value, list) or not all(isinstance(each, (str, int)) for each in value):
+    if not isinstance(value, list) or not all(isinstance(each, str) or type(each) is int for each in value):
         seen = f"a mapping with {', '.join(map(str, list(value)[:4]))}" if isinstance(value, dict) else "no list"
         raise UserError(f"{path}: is {kind} with {seen} where a list of names should be; {_ADVICE}")
+    if ids is not None:
+        value = _in_order(ids, value, path, first_id)
     return [(place, str(name)) for place, name in enumerate(value, start=1)]
 
 
-def _whole(values: Any) -> bool:
-    return all(isinstance(value, int) for value in values)
+def _all_ids(values: Iterable[Any]) -> bool:
+    return all(type(each) is int or (isinstance(each, str) and each.isdecimal()) for each in values)
+
+
+def _in_order(ids: Sequence[int], names: Sequence[Any], path: str | Path, first_id: int | None) -> list[Any]:
+    """The names sorted by their ids.
+
+    Raises:
+        UserError: Two have the same id, or the ids are not those from ``first_id``.
+    """
+    by_id: dict[int, Any] = {}
+    for i, name in zip(ids, names, strict=True):
+        if i in by_id:
+            raise UserError(f'{path}: has the id {i} twice, for "{by_id[i]}" and "{name}"; keep one')
+        by_id[i] = name
+    found = sorted(by_id)
+    expected = range(first_id, first_id + len(found)) if first_id is not None else found
+    for got, wanted in zip(found, expected, strict=True):
+        if got != wanted:
+            raise UserError(
+                f'{path}: gives "{by_id[got]}" the id {got}, where {wanted} would follow; set offset to the first id, '
+                "and write a line for every id, used or not"
+            )
+    return [by_id[i] for i in found]
 
 
 def _refuse_tables(path: str | Path, lines: Lines, text: str) -> None:

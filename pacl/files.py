@@ -53,7 +53,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: any `OSError` in the block or while renaming, such as a full disk or a missing permission.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{next(_counter)}{path.suffix}")
+    temporary = path.parent / f".{os.getpid()}-{next(_counter)}{path.suffix}"
     group, complete = _group.get(), False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +104,31 @@ def is_out_of_space(error: BaseException) -> bool:
     """Whether no other file can be written, either: the disk is full or read-only, or the user's share is used up."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def parse_json(text: str, *, unique_keys: bool = False) -> Any:
+    """Read JSON that others wrote.
+
+    Args:
+        text: JSON.
+        unique_keys: refuse objects with the same key twice, of which Python would keep the last one.
+
+    Raises:
+        ValueError: it is not JSON (`json.JSONDecodeError`), is nested too deeply, or has a key twice.
+    """
+
+    def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            keys = [key for key, _ in items]
+            twice = next(key for key in found if keys.count(key) > 1)
+            raise ValueError(f'"{twice}" is there twice')
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique if unique_keys else None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def save_json(path: str | Path, value: Any) -> None:

@@ -42,7 +42,8 @@ class FolderContent:
 def search_folder(folder: str | Path, recursive: bool = False, *, look_inside: bool = True) -> FolderContent:
     """The image files of a folder; hidden ones and those in hidden folders are left out.
 
-    Links to files and folders are followed, except where a folder would then contain itself.
+    Links to files and folders are followed, except where a folder would then contain itself. A link with the suffix of
+    an image that leads nowhere counts as an image: reading it fails and names it.
 
     Args:
         folder: To search.
@@ -74,15 +75,20 @@ def _search(folder: Path, recursive: bool, look_inside: bool, found: FolderConte
         return
     for entry in files:
         path, suffix = folder / entry.name, os.path.splitext(entry.name)[1].lower()
-        if entry.is_dir():
+        if os.path.isdir(path):
             if recursive and os.path.realpath(path) not in above:
                 _search(path, recursive, look_inside, found, above)
-        elif not entry.is_file():
+        elif not (os.path.isfile(path) or _leads_nowhere(path)):
             continue
         elif suffix in IMAGE_SUFFIXES:
             found.images.append(path)
         elif suffix in UNREAD_SUFFIXES or (look_inside and _starts_like_an_image(path)):
             found.unread.append(path)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link to a file that is missing, or to itself."""
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")

@@ -37,9 +37,9 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
     """Read an image as a viewer shows it.
 
     The EXIF orientation is applied. Greyscale, 1-bit, palette and CMYK images become RGB; 16-bit values are scaled, not
-    clipped, by the smallest of 8, 10, 12, 14 and 16 bits that holds them all; transparent pixels are blended with
-    white; of an animation or of several pages, the first is used. Colour profiles are ignored, as in CLIP's own
-    preprocessing.
+    clipped, by the smallest of 8, 10, 12, 14 and 16 bits that holds them all, or from least
+    to most where some are negative; transparent pixels are blended with white; of an animation or of several pages,
+    the first is used. Colour profiles are ignored, as in CLIP's own preprocessing.
 
     Args:
         path: The file.
@@ -267,6 +267,10 @@ _FULL = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bit
 def _to_8_bits(values: np.ndarray, real: bool) -> np.ndarray:
     """Scale to uint8. How many of its bits a deep file uses is not in the file, so guess it from the values."""
     values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    low = min(0.0, float(values.min()))
+    if low:  # heights, CT, images normalised for a network: no convention says what is white
+        values = values - low
+        return np.clip(np.rint(values * (255 / float(values.max()))), 0, 255).astype(np.uint8)
     top = float(values.max())
     full = next((full for full in ((1.0,) if real else ()) + _FULL if top <= full), top)
     return np.clip(np.rint(values * (255 / full)), 0, 255).astype(np.uint8)

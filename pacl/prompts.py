@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -32,10 +33,20 @@ class Label:
     Attributes:
         name: What legends and files show.
         prompts: One or more texts; the score of the label at a pixel is the highest score of its prompts.
+
+    Raises:
+        ArgumentError: ``name`` is no text, or ``prompts`` are not several; a text would be taken for its letters.
     """
 
     name: str
     prompts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError("name", repr(self.name), "must be a text")
+        if not isinstance(self.prompts, (tuple, list)) or not all(isinstance(each, str) for each in self.prompts):
+            raise ArgumentError("prompts", repr(self.prompts), 'must be a tuple of texts, such as ("a dog",)')
+        object.__setattr__(self, "prompts", tuple(self.prompts))  # a list cannot be hashed
 
 
 def parse_prompt(text: str) -> Label:
@@ -63,7 +74,7 @@ def parse_prompt(text: str) -> Label:
     return Label(name or synonyms[0], synonyms)
 
 
-def read_classes(path: str | Path, *, shared_prompts: bool = False) -> list[Label]:
+def read_classes(path: str | Path, *, shared_prompts: bool = False, first_id: int | None = None) -> list[Label]:
     """Read a class file: one label per line, in the notation of `parse_prompt`; ``#`` starts a comment.
 
     Examples of lines: ``cat``, ``cat;kitten`` (the first is the label), ``a cat;a kitten=cat``. Some lists of other
@@ -72,12 +83,14 @@ def read_classes(path: str | Path, *, shared_prompts: bool = False) -> list[Labe
     Args:
         path: The file.
         shared_prompts: See `check_labels`.
+        first_id: Where labels stand for the values of masks: the value of the first. The ids of a file that has some
+            must count up from it.
 
     Raises:
         UserError: The file cannot be read, has no classes, or has an invalid line.
     """
     labels = []
-    for number, line in label_lines(path):
+    for number, line in label_lines(path, first_id):
         try:
             labels.append(parse_prompt(line))
         except UserError as error:
@@ -184,7 +197,7 @@ def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES  # CLIP's 80
 
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-    if not Path(name).exists():
+    if not os.path.exists(name):  # a `Path` raises an error for a long text
         known = ", ".join(TEMPLATE_NAMES)
         raise ArgumentError("templates", name, f"no such name ({known}) and no such file")
     templates = []

@@ -36,6 +36,48 @@ def test_lists_of_other_tools_are_read(tmp_path: Path, name: str, text: str) -> 
     assert [label.name for label in read_classes(tmp_path / name)] == THREE
 
 
+@pytest.mark.parametrize("name", ["list.yaml", "data.yaml"])
+def test_words_of_yaml_stay_as_they_are_written(tmp_path: Path, name: str) -> None:
+    words = ["yes", "no", "on", "2024-13-45", "1.5", "012", "null"]
+    text = "\n".join(f"- {word}" for word in words) if name == "list.yaml" else f"names: [{', '.join(words)}]"
+    (tmp_path / name).write_text(text)
+    assert [label.name for label in read_classes(tmp_path / name)] == words
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.json", '{"0": "sky", "0": "sand", "1": "sea"}'),
+        ("list.yaml", "names:\n  0: sky\n  0: sand\n"),
+        ("ids.json", '{"sky": 1, "sand": 1}'),
+        ("coco.json", COCO.replace("7", "1")),
+        ("true.json", '["sky", true]'),
+        ("deep.json", "[" * 100_000),
+        ("deep.yaml", "- " * 5_000),
+        ("utf16.txt", "s\0k\0y\0\n\0"),
+        ("nul\0.txt", None),
+    ],
+)
+def test_names_that_would_be_lost_or_changed_are_refused(tmp_path: Path, name: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError):
+        read_classes(tmp_path / name)
+
+
+def test_ids_of_masks_are_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ids.json"
+    path.write_text('{"1": "sky", "2": "sand"}')
+    assert [label.name for label in read_classes(path, first_id=1)] == ["sky", "sand"]
+    with pytest.raises(UserError, match="offset"):
+        read_classes(path, first_id=0)
+    path.write_text(COCO)  # 1, 2, 7
+    with pytest.raises(UserError, match="7"):
+        read_classes(path, first_id=1)
+    path.write_text('["sky", "sand"]')
+    assert len(read_classes(path, first_id=5)) == 2
+
+
 def test_the_notation_of_prompts_holds_in_them_too(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text('["cat;kitten", "a dog=animal"]')
     assert read_classes(tmp_path / "list.json") == [Label("cat", ("cat", "kitten")), Label("animal", ("a dog",))]

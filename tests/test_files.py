@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, is_out_of_space, make_folder, save_json, write_together
+from pacl.files import atomic_write, is_out_of_space, make_folder, parse_json, save_json, write_together
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -97,3 +97,18 @@ def test_a_full_disk_is_told_from_other_errors(tmp_path: Path) -> None:
             raise OSError(number, "no")
         assert is_out_of_space(error.value) is full
     assert not is_out_of_space(UserError("other"))
+
+
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_a_folder_is_no_file_to_write(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="folder"), atomic_write(path):
+        pass
+
+
+def test_json_that_cannot_be_taken_as_it_is() -> None:
+    with pytest.raises(ValueError, match="deep"):
+        parse_json("[" * 100_000)
+    assert parse_json('{"a": 1, "a": 2}') == {"a": 2}
+    with pytest.raises(ValueError, match="twice"):
+        parse_json('{"a": 1, "a": 2}', unique_keys=True)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, search_folder
+from pacl.images import open_image
 
 
 def test_list_images(tmp_path: Path) -> None:
@@ -26,6 +27,17 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "real/up").symlink_to("..")
     found = list_images(tmp_path, recursive=True)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["link/a.jpg", "real/a.jpg"]
+
+
+def test_links_that_lead_nowhere_are_named_by_who_reads_them(tmp_path: Path) -> None:
+    for name, target in (("gone.jpg", "moved.jpg"), ("loop.jpg", "loop.jpg"), ("loop", "loop"), ("gone.txt", "x")):
+        (tmp_path / name).symlink_to(target)
+    found = search_folder(tmp_path, recursive=True)
+    assert [path.name for path in found.images] == ["gone.jpg", "loop.jpg"]
+    assert found.unread == []
+    for path in found.images:
+        with pytest.raises(UserError, match=path.name):
+            open_image(path)
 
 
 def test_images_that_are_not_read_are_found(tmp_path: Path) -> None:

@@ -472,3 +472,12 @@ def test_images_are_saved_in_the_format_of_the_suffix(tmp_path: Path, suffix: st
     with Image.open(tmp_path / f"new/folder/x.{suffix}") as image:
         assert image.format == kind
         assert np.abs(np.asarray(image).astype(int) - 77).max() < 4
+
+
+def test_negative_values_are_stretched_not_cut_off(tmp_path: Path) -> None:
+    ramp = np.linspace(-1000, 3000, 64).reshape(8, 8)
+    for values in (ramp.astype(np.int32), ramp.astype(np.float32), (ramp / 4000).astype(np.float32)):
+        Image.fromarray(values).save(tmp_path / "ct.tif")
+        found = open_image(tmp_path / "ct.tif")[..., 0]
+        assert (found.min(), found.max()) == (0, 255)
+        assert len(np.unique(found)) == 64

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.prompts import (
     GENERIC_CONTRAST,
     TEMPLATE_NAMES,
@@ -260,3 +261,12 @@ def test_a_prompt_without_a_known_token_is_refused() -> None:
 def test_bytes_that_are_no_text_are_refused() -> None:
     with pytest.raises(UserError, match="dog"):
         check_labels([parse_prompt("a \udcff dog")])
+
+
+@pytest.mark.parametrize("prompts", ["sky", (1,), None, {"sky": 1}, b"sky"])
+def test_the_prompts_of_a_label_are_several_texts(prompts: Any) -> None:
+    with pytest.raises(ArgumentError, match="prompts"):
+        Label("sky", prompts)
+    with pytest.raises(ArgumentError, match="name"):
+        Label(3, ("sky",))  # type: ignore[arg-type]
+    assert Label("sky", ["sky"]) == Label("sky", ("sky",))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from pacl.errors import UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, parse_json
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -120,7 +120,7 @@ def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
 
 def _read(file: Path) -> list[Result]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         if content["format"] != FORMAT or content["version"] != 1:
             raise ValueError("of another format or a newer version")
         return [_result(values) for values in content["results"]]

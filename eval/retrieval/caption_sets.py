@@ -21,6 +21,7 @@ from pacl.data.pairs import FilePairs, PairSource, Subset, hold_out
 from pacl.data.readers import parsing, read_coco, read_list, read_table
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
+from pacl.files import parse_json
 
 CAPTIONS = 5  # captions per image; some images of COCO have more, of which the first five are used
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
@@ -232,7 +233,7 @@ def _karpathy(name: str, path: Path, root: Path, images: str | Path | None) -> F
     """Images and captions of the test split in Karpathy's file."""
     layout = LAYOUTS[name]
     with parsing(path, KARPATHY_JSON):
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
+        entries = parse_json(path.read_text(encoding="utf-8-sig"))["images"]
         test = [
             (_places(entry), [" ".join(str(sentence["raw"]).split()) for sentence in entry["sentences"]])
             for entry in entries

@@ -87,7 +87,7 @@ def read_config(path: str | Path) -> list[Entry]:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or no date
         raise UserError(f"{path}: not YAML ({error})") from None
     data = config.get("data") if isinstance(config, dict) else None
     settings = data.get("init_args", data) if isinstance(data, dict) else None

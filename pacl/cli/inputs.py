@@ -109,16 +109,16 @@ def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool 
     """
     found = FoundImages()
     images: list[tuple[Path, Path]] = []  # (path, what the results are named after)
-    results = out.resolve() if out else None
+    results = os.path.realpath(out) if out else None
     for word in words:
         path = Path(word)
         if os.path.isdir(word):
-            if path.resolve() == results:
+            if os.path.realpath(word) == results:
                 raise ArgumentError("out", out, "holds the images to segment; choose another folder for results")
             content = search_folder(path, recursive=True)
             if not content.images:
                 raise no_images(word, content.unread)
-            own = [p for p in content.images if results in p.resolve().parents or is_result(p)]
+            own = [p for p in content.images if _lies_in(p, results) or is_result(p)]
             if len(own) == len(content.images):
                 raise UserError(f"{word}: contains no images but the results of an earlier run ({_some(own)})")
             images += [(image, image.relative_to(path)) for image in content.images if image not in set(own)]
@@ -152,6 +152,11 @@ def _check_kind(word: str, prompts: bool) -> None:
     if suffix in LIST_SUFFIXES:
         hint = f"; if it lists labels, write --classes {word}" if prompts else ""
         raise UserError(f"{word}: is not an image{hint}")
+
+
+def _lies_in(path: Path, folder: str | None) -> bool:
+    """Whether a file, its links followed, lies below a folder (a real path)."""
+    return folder is not None and os.path.realpath(path).startswith(os.path.join(folder, ""))
 
 
 def is_result(path: Path) -> bool:

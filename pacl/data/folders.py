@@ -121,7 +121,7 @@ def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[s
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if not entry.is_dir():
+        if not os.path.isdir(entry.path):
             yield prefix + entry.name
         elif not entry.is_symlink():
             yield from _files(Path(entry.path), above, f"{prefix}{entry.name}/")
@@ -171,7 +171,7 @@ def _table(path: Path, contents: Contents) -> Path | None:
             for images in (None, path, *list(folders)[:TABLES]):
                 with suppress(UserError):
                     pairs = (read_json if suffix == ".json" else read_table)(path / name, images)
-                    if any((pairs.root / pairs.paths[i]).is_file() for i in range(min(len(pairs), EXAMPLES))):
+                    if any(os.path.isfile(pairs.root / pairs.paths[i]) for i in range(min(len(pairs), EXAMPLES))):
                         return path / name
     return None
 

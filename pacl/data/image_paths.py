@@ -65,7 +65,7 @@ def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple
     """The folder and change of names that find most of the examples, the first of those; None if none finds any."""
     most, best = 0, None
     for folder, rename in ways:
-        found = sum((folder / rename(name)).is_file() for name in examples)
+        found = sum(os.path.isfile(folder / rename(name)) for name in examples)  # a `Path` raises for a long name
         if found > most:
             most, best = found, (folder, rename)
         if most == len(examples):

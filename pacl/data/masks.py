@@ -14,6 +14,7 @@ files have other numbers: class c has the value ``c + offset`` in the mask files
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ class MaskFolder:
     @cached_property
     def labels(self) -> list[Label]:
         """The C classes, in the order of the names file."""
-        return read_classes(self.names, shared_prompts=True)  # ties are the caller's concern
+        first = None if self.palette else self.offset
+        return read_classes(self.names, shared_prompts=True, first_id=first)  # ties are the caller's concern
 
     @cached_property
     def files(self) -> list[tuple[str, Path, Path]]:
@@ -122,13 +124,15 @@ class MaskFolder:
         images = self._images()
         names = list(images) if self.only is None else read_list(self.only)
         if self.partial:
-            names = [name for name in names if name in images and self._mask(name).is_file()]
+            names = [name for name in names if name in images and os.path.isfile(self._mask(name))]
             if not names:
                 raise self._why_missing(images) or UserError(f"{self.masks} has no mask of an image in {self.images}")
         if missing := [name for name in names if name not in images]:
             raise UserError(f"{self.images} lacks {_some(missing, 'image')} that {self.only} lists")
         files = [(name, images[name], self._mask(name)) for name in names[: self.limit]]
-        if lost := {name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not mask.is_file()}:
+        if lost := {
+            name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not os.path.isfile(mask)
+        }:
             some = len(lost) < len(files)
             why = self._why_missing({name: images[name] for name in lost})
             if why is not None and not some:

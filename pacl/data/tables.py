@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -73,7 +74,7 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: damaged text ({error}); save it as UTF-8") from None
     except csv.Error as error:
         raise UserError(f"{path}: unbalanced quotation marks ({error})") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import UserError
+from pacl.files import parse_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +44,7 @@ class SavedConfig:
             UserError: not a file of this format and version, or a field that is missing, unknown or of a wrong type.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             if values.pop("format") != cls.FORMAT:
                 raise ValueError(f"its format is not {cls.FORMAT}")
             if (version := values.pop("version")) != cls.VERSION:
@@ -58,7 +59,11 @@ class SavedConfig:
                     values[name] = float(values[name])
                 if hints[name] is int and values[name] < 1:
                     raise ValueError(f"{name} is {values[name]}, must be at least 1")
-            return cls(**values)
+            config = cls(**values)
+            for name, value in vars(config).items():
+                if value is None:  # the default of a base class, for settings that are derived there
+                    raise ValueError(f"{name} is missing")
+            return config
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source}: not a valid {cls.FORMAT} configuration ({error})") from error
 
@@ -70,7 +75,7 @@ class SavedConfig:
             UserError: it cannot be read, or as `from_json`.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); save or download it again") from error
         return cls.from_json(text, str(path))

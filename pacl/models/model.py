@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, write_together
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.card import write_card
 from pacl.models.compatibility import compatibility
@@ -158,6 +158,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         expected = {key: value.shape for key, value in self.head_state().items()}
         if expected != {key: value.shape for key, value in state.items()}:
             raise UserError(f"{source}: its tensors do not match its configuration; the files are of different heads")
+        if any(not value.is_floating_point() for value in state.values()):
+            raise UserError(f"{source}: has values that are no real numbers in floating point; the head is damaged")
         # (the logarithm of mean pooling's temperature is infinite)
         if any(
             value.isnan().any() or (value.isinf().any() and key != "log_temperature") for key, value in state.items()
@@ -176,7 +178,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
     ) -> str | None:
         """Write ``config.json``, ``model.safetensors`` (the head only) and a model card to a folder.
 
-        Each file is written atomically.
+        All files are written, or none: those of an older head there stay together.
 
         Args:
             save_directory: folder, made if needed.
@@ -192,13 +194,14 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         self.config.checksum = self.clip.checksum()
         state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
         # The configuration is written last: if it exists, the other files are complete.
-        for name, content in (
-            (WEIGHTS, save(state)),
-            (CARD, (card or write_card(self.config)).encode()),
-            (CONFIG, self.config.to_json().encode()),
-        ):
-            with atomic_write(folder / name) as aside:
-                aside.write_bytes(content)
+        with write_together():
+            for name, content in (
+                (WEIGHTS, save(state)),
+                (CARD, (card or write_card(self.config)).encode()),
+                (CONFIG, self.config.to_json().encode()),
+            ):
+                with atomic_write(folder / name) as aside:
+                    aside.write_bytes(content)
         if push_to_hub:
             return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)
         return None

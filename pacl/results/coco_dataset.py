@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar
 
-from pacl.files import save_json
+from pacl.files import parse_json, save_json
 from pacl.results.coco import categories, label_annotations
 from pacl.results.result import ImageResult
 from pacl.results.run_file import WRITER, RunFile
@@ -25,7 +24,7 @@ class CocoDataset(RunFile[CocoImage]):
 
     def read(self, content: bytes) -> tuple[list[str], dict[str, CocoImage]]:
         """See `RunFile.read`."""
-        old = json.loads(content)
+        old = parse_json(content.decode())
         if old["info"]["contributor"] != WRITER:
             raise ValueError
         entries: dict[int, CocoImage] = {image.pop("id"): (image, []) for image in old["images"]}

@@ -5,14 +5,13 @@ https://mmsegmentation.readthedocs.io/en/latest/advanced_guides/add_datasets.htm
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from pacl.errors import UserError
-from pacl.files import save_json
+from pacl.files import parse_json, save_json
 from pacl.results.folder_dataset import FolderDataset, copy_image
 from pacl.results.palette import palette, save_mask
 from pacl.results.result import ImageResult
@@ -51,7 +50,7 @@ class MmsegDataset(FolderDataset):
     @classmethod
     def read_classes(cls, content: bytes) -> list[str]:
         """See `FolderDataset.read_classes`."""
-        return [str(name) for name in json.loads(content)["classes"]]
+        return [str(name) for name in parse_json(content.decode())["classes"]]
 
     def save(self) -> None:
         """See `RunFile.save`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, parse_json
 from pacl.models.backbone import weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.segmentation.encode import EncodedImage
@@ -73,6 +74,7 @@ class ImageEmbedding:
             "made_by": self.made_by,
         }
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        about["checksum"] = _checksum(about, tensors)
         with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={"pacl": json.dumps(about)})
 
@@ -81,16 +83,18 @@ class ImageEmbedding:
         """Read a file written by `save`; its tensors are in host memory.
 
         Raises:
-            UserError: there is no such file, or it is none of these.
+            UserError: there is no such file, it is none of these, or it was changed since.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("pacl", "{}"))
+                about = parse_json((file.metadata() or {}).get("pacl", "{}"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
         except (OSError, ValueError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read as an image embedding ({error})") from None
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise UserError(f"{path} is not an image embedding that ImageEmbedding.save wrote")
+        if about.pop("checksum", None) != _checksum(about, tensors):
+            raise UserError(f"{path} is damaged, or of another version of this package; encode the image again")
         try:
             layout: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["layout"].items()}
             patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
@@ -115,6 +119,11 @@ class ImageEmbedding:
             shown = "other weights" if checksum else f"{key} {own}, not {value}"
             which = f" of the {key}" if checksum else ""
             raise ArgumentError("embedding", "of an image", f"was made with {shown}{which}; encode the image again")
+
+
+def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all that an embedding is made of."""
+    return hashlib.sha256(f"{json.dumps(about, sort_keys=True)}{weights_checksum(tensors)}".encode()).hexdigest()
 
 
 def made_by(model: PACL, settings: SegmenterSettings) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from pacl.errors import ArgumentError
-from pacl.images import open_image, pillow_to_rgb
+from pacl.errors import ArgumentError, UserError
+from pacl.images import MAX_PIXELS, open_image, pillow_to_rgb
 from pacl.images import resize as resize_image
 from pacl.models.precision import tower_autocast
 from pacl.models.towers.grid import PatchGrid
@@ -66,6 +66,7 @@ def encode_images(
         For each model, the patch vectors of each image.
 
     Raises:
+        MemoryError: An image would be resized to more than `MAX_PIXELS`.
         ArgumentError: ``accumulate`` is "pixel", but the model has several scales of its own.
     """
     config = models[0].config
@@ -119,6 +120,10 @@ def encode_scale(
         )
         for image in images
     ]
+    for layout in layouts:
+        height, width = layout.resized
+        if height * width > MAX_PIXELS:  # systems end a process that uses too much instead of refusing it the memory
+            raise MemoryError(f"a short side of {size} makes {width} x {height} pixels of an image")
     how = settings.interpolation
     grids: dict[tuple[int, int], PatchGrid] = {}
     vectors: list[list[list[Tensor]]] = [[[] for _ in images] for _ in models]
@@ -143,11 +148,27 @@ def encode_scale(
 
 
 def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSettings) -> tuple[list[Tensor], PatchGrid]:
-    """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, float32, and their grid."""
+    """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, float32, and their grid.
+
+    Raises:
+        UserError: They are not finite.
+    """
     clip = models[0].clip
     with tower_autocast(settings.precision, clip), clip.image.sampled_positions(settings.positions):
         tokens, grid = clip.patch_tokens_of(crops, [model.config.dense for model in models], settings.stride)
-    return [model.patch_vectors(part.float()) for model, part in zip(models, tokens, strict=True)], grid
+    vectors = [model.patch_vectors(part.float()) for model, part in zip(models, tokens, strict=True)]
+    check_finite(vectors, "patch vectors")
+    return vectors, grid
+
+
+def check_finite(vectors: Sequence[Tensor], what: str) -> None:
+    """Refuse NaN and infinity, with which one label would win everywhere.
+
+    Raises:
+        UserError: They are among the vectors.
+    """
+    if not all(each.isfinite().all() for each in vectors):
+        raise UserError(f"the model's {what} are not finite (NaN): damaged weights, or precision fp32 is needed")
 
 
 def crop_windows(image: Tensor, layout: WindowLayout, interpolation: str = "bicubic") -> Iterator[Tensor]:
@@ -198,6 +219,8 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
         if not (low >= 0 and high <= 1):  # NaN is neither
             reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
             raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
+        if tensor.element_size() < 4:  # torch resizes no half precision on the CPU
+            tensor = tensor.float()
     elif tensor.dtype != torch.uint8:
         raise ArgumentError(argument, f"of dtype {dtype}", "must be uint8, or float with values from 0 to 1")
     return tensor

@@ -12,6 +12,7 @@ from pacl.errors import ArgumentError
 from pacl.prompts import Label
 from pacl.segmentation.background import Background
 from pacl.segmentation.contrast import competitors
+from pacl.segmentation.encode import check_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,5 +125,11 @@ def make_query(
 
 
 def encode_query(model: PACL, query: Query, templates: Sequence[str]) -> EncodedQuery:
-    """Embed the prompts, each averaged over the templates (see `pacl.prompts.get_templates`)."""
-    return EncodedQuery(query, model.encode_prompts(query.prompts, templates).float())
+    """Embed the prompts, each averaged over the templates (see `pacl.prompts.get_templates`).
+
+    Raises:
+        UserError: The embeddings are not finite.
+    """
+    texts = model.encode_prompts(query.prompts, templates).float()
+    check_finite([texts], "text embeddings")
+    return EncodedQuery(query, texts)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import ArgumentError
@@ -116,10 +118,11 @@ class SegmenterSettings:
     tower is faster with it, else fp32."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         parse_background(self.background)
         for name in ("size", "window", "window_step", "stride", "window_batch"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and not 1 <= value < 2**31:
                 raise ArgumentError(name, value, "must be at least 1")
         if self.scales is not None and not (self.scales and all(0 < scale < float("inf") for scale in self.scales)):
             raise ArgumentError("scales", listed(self.scales), "must be one or more factors above 0, such as 1,2")
@@ -156,6 +159,26 @@ class SegmenterSettings:
                 self.window_step,
                 f"leaves gaps between windows of {self.window}; use {self.window} or less",
             )
+
+    def _check_types(self) -> None:
+        """Refuse texts for numbers, fractions of pixels and the like: they fail later, or change results."""
+        for names, kind, wanted in _TYPES:
+            for name in names:
+                value = getattr(self, name)
+                several = name in ("scales", "dilations")
+                values = value if several and isinstance(value, (tuple, list)) else [value]
+                if value is None and getattr(type(self), name) is None:
+                    continue
+                if (several and values is not value) or not all(isinstance(each, kind) for each in values):
+                    raise ArgumentError(name, repr(value), f"must be {'a tuple, each of it ' * several}{wanted}")
+
+
+_TYPES: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
+    (("size", "window", "window_step", "stride", "window_batch", "refine", "dilations"), Integral, "a whole number"),
+    (("scales", "min_area", "logit_scale", "prior"), Real, "a number"),
+    (("background",), str, "a text"),
+    (("templates",), (str, Path), "a name or a file"),
+)
 
 
 @cache

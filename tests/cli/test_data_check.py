@@ -280,6 +280,8 @@ def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
         ("{train: [{pairs: a.csv}], cut: {area: [2, 3]}}", "area"),
         ("{scenes: 10}", "no image-caption pairs"),
         ("[", "not YAML"),
+        ("{train: [{pairs: 2024-13-45}]}", "not YAML"),
+        ("[" * 1000, "not YAML"),
         ("{train: [{pairs: nowhere.csv}]}", "nowhere.csv: cannot be read"),
     ],
 )

@@ -159,3 +159,10 @@ def test_the_place_of_an_image_is_its_path_in_the_folder_where_that_is_unique() 
 def test_no_record_takes_the_name_of_the_runs_own_files() -> None:
     make("annotations.jpg")
     assert names("annotations.jpg") == [("annotations.jpg", "annotations_jpg")]
+
+
+def test_links_that_lead_nowhere_stop_nothing() -> None:
+    make("in/a.jpg")
+    for name, target in (("b.jpg", "b.jpg"), ("c.jpg", "gone.jpg")):
+        (Path("in") / name).symlink_to(target)
+    assert names("in") == [("in/a.jpg", "a"), ("in/b.jpg", "b"), ("in/c.jpg", "c")]

@@ -31,6 +31,15 @@ def test_absolute_paths(tmp_path, draw):
     assert locate(tmp_path / "t.csv", None, {path: ["x"]})[1] == {path: ["x"]}
 
 
+def test_names_that_no_file_can_have(tmp_path, draw):
+    draw("a.jpg")
+    names = ["a.jpg", "a caption in the wrong column " * 20, "nul\0.jpg"]
+    folder, captions = locate(tmp_path / "t.csv", tmp_path, {name: ["x"] for name in names})
+    assert (folder, list(captions)) == (tmp_path, names)
+    with pytest.raises(UserError):
+        locate(tmp_path / "t.csv", None, {name: ["x"] for name in names[1:]})
+
+
 def test_two_names_of_one_file_are_refused(tmp_path, draw):
     draw("a.jpg")
     with pytest.raises(UserError, match=r"p/a\.jpg and q/a\.jpg"):

@@ -33,6 +33,13 @@ def test_all_ways_to_write_a_table(tmp_path, content):
     assert read_rows(path) == ROWS
 
 
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\x00" + b"\xff" * 200, gzip.compress(COMMAS.encode())[:-20]])
+def test_damaged_gzip_is_an_error_of_the_user(tmp_path, content):
+    (tmp_path / "table.csv.gz").write_bytes(content)
+    with pytest.raises(UserError, match="table"):
+        read_rows(tmp_path / "table.csv.gz")
+
+
 def test_fields_that_are_missing_are_empty(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text('{"image": "a.jpg"}\n\n{"caption": ["x"], "image": "b.jpg"}\n')

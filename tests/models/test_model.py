@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
@@ -117,6 +118,16 @@ def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}))
         with pytest.raises(UserError, match=next(iter(wrong))):
+            PACL.from_pretrained(tmp_path)
+    for name in ("hidden", "logit_scale", "width"):
+        (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != name}))
+        with pytest.raises(UserError, match=name):
+            PACL.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("\ufeff" + json.dumps(config), encoding="utf-8")  # as Windows writes it
+    state = load_file(tmp_path / WEIGHTS)
+    for kind in (torch.int32, torch.complex64):
+        save_file({name: value.to(kind) for name, value in state.items()}, tmp_path / WEIGHTS)
+        with pytest.raises(UserError, match=WEIGHTS):
             PACL.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "version": 2}))
     with pytest.raises(UserError, match="version"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from pacl.errors import ArgumentError, UserError
 from pacl.images import save_image
@@ -95,6 +98,22 @@ def test_other_weights_are_refused(clip: Backbone, tmp_path: Path) -> None:
         with pytest.raises(ArgumentError) as error:
             Segmenter(model).set_image_embedding(embedding)
         assert error.value.argument == "embedding"
+
+
+@pytest.mark.parametrize("change", ["nan", "half", "fewer", "size", "rows"])
+def test_an_embedding_that_was_changed_is_refused(change: str, clip: Backbone, tmp_path: Path) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(40, 56))
+    path = tmp_path / "image.safetensors"
+    segmenter.get_image_embedding().save(path)
+    with safe_open(path, "pt") as file:
+        about, patches = json.loads(file.metadata()["pacl"]), file.get_tensor("patches")
+    if change in ("size", "rows"):
+        about["layout"] |= {"size": [0, 5]} if change == "size" else {"ys": [8]}
+    changed = {"nan": patches * float("nan"), "half": patches.half(), "fewer": patches[..., 1:].contiguous()}
+    save_file({"patches": changed.get(change, patches)}, path, metadata={"pacl": json.dumps(about)})
+    with pytest.raises(UserError):
+        segmenter.set_image_embedding(path)
 
 
 def test_what_is_no_embedding_is_refused(clip: Backbone, tmp_path: Path) -> None:

@@ -242,7 +242,14 @@ def test_a_batch_is_several_images(images: Any) -> None:
 def test_float_arrays_are_the_same_image() -> None:
     image = noise(40, 56)
     first, *others = Segmenter(ColourModel()).predict_batch(
-        [image, image / 255, (image / 255).astype(np.float16), image.astype(np.float32) / 255], ["red", "blue"]
+        [
+            image,
+            image / 255,
+            (image / 255).astype(np.float16),
+            image.astype(np.float32) / 255,
+            *(torch.tensor(image).permute(2, 0, 1).to(kind) / 255 for kind in (torch.float16, torch.bfloat16)),
+        ],
+        ["red", "blue"],
     )
     for other in others:
         np.testing.assert_allclose(other.score_map("red"), first.score_map("red"), atol=0.02)
@@ -534,3 +541,19 @@ def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.Captur
     assert 0 < differ < 0.02
     assert miou["patch"] == pytest.approx(miou["pixel"], abs=0.02)
     assert miou["patch"] > 0.5
+
+
+def test_sizes_beyond_all_memory_are_refused_before_it_is_used() -> None:
+    for settings in ({"size": 100_000}, {"scales": (1.0, 1000.0), "size": 64}):
+        segmenter = Segmenter(ColourModel(), SegmenterSettings(**settings))  # type: ignore[arg-type]
+        with pytest.raises(MemoryError, match="pixels"):
+            segmenter.set_image(noise(60, 90))
+
+
+def test_values_that_are_not_finite_are_an_error(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model)
+    with torch.no_grad():
+        next(model.embedder.parameters()).fill_(float("nan"))
+    with pytest.raises(UserError, match="finite"):
+        segmenter.set_image(noise(40, 56))
