@@ -38,6 +38,7 @@ from pacl.images import open_image, save_image
 from pacl.models.model import PACL
 from pacl.prompts import get_templates, read_classes
 from pacl.results.coco_dataset import CocoDataset
+from pacl.results.run_file import Run
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import noise
 
@@ -169,7 +170,7 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
         place = folder / "coco"
         place.mkdir(exist_ok=True)
         shutil.copy(path, place / "annotations.json")
-        CocoDataset(place, LABELS, ["image"]).save()
+        CocoDataset(Run(place, LABELS, {"image": "image.png"})).save()
 
     def table(path: Path) -> None:
         read_table(path, folder)

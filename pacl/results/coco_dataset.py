@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar
 
 from pacl.files import parse_json, save_json
@@ -27,6 +28,7 @@ class CocoDataset(RunFile[CocoImage]):
         old = parse_json(content.decode())
         if old["info"]["contributor"] != WRITER:
             raise ValueError
+        json.dumps(old, allow_nan=False)  # raises ValueError if a number is not finite
         entries: dict[int, CocoImage] = {image.pop("id"): (image, []) for image in old["images"]}
         for each in old["annotations"]:
             del each["id"]
