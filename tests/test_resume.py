@@ -17,6 +17,7 @@ from PIL import Image
 
 from pacl import train
 from pacl.errors import ArgumentError, UserError
+from pacl.training.module import PACLModule
 from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 
@@ -181,3 +182,10 @@ def test_before_the_first_step_a_signal_ends_the_run_at_once(words, tmp_path, nu
     assert train.main([*words, f"--out={tmp_path}"]) == 128 + number
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
     assert signal.getsignal(number) == former
+
+
+def test_a_signal_at_the_end_of_an_epoch_saves_and_exits(words, tmp_path, monkeypatch):
+    """Lightning looks for a SIGTERM there, too."""
+    monkeypatch.setattr(PACLModule, "on_train_epoch_end", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert train.main([*words, f"--out={tmp_path}"]) == 128 + signal.SIGTERM
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6

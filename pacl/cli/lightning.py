@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from pacl.cli.messages import one_line
 from pacl.cli.mistakes import describe_mistake
@@ -128,6 +129,8 @@ class SettingsCLI(LightningCLI):
         try:
             with self.errors_name_flags():
                 self.trainer.fit(self.model, self.datamodule, **arguments)
+        except SIGTERMException as stop:  # its exit code is 0
+            raise SystemExit(128 + signal.SIGTERM) from stop
         except Exception as error:
             unwritten = isinstance(error, UserError) and isinstance(error.__cause__, OSError)
             folder = f"--{self.folder.argument} {self.folder.path}"

@@ -87,6 +87,9 @@ class LatestCheckpoint(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.training = True
+        if self._process == os.getpid():
+            # Lightning's own handler ends the process at the end of an epoch, with exit code 0 and no checkpoint.
+            signal.signal(signal.SIGTERM, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # in a worker of the data loader: left to the training process
