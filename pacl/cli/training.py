@@ -158,7 +158,8 @@ def train(cli: TrainCLI, prog: str) -> int:
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     checkpoint, folder = cli.checkpoint, cli.folder.path
     if checkpoint is not None and not Path(checkpoint).is_file():
-        advice = "leave it out to start from the beginning"
+        others = sorted(str(path) for path in Path(checkpoint).parent.glob("*.ckpt"))
+        advice = (f"use {others[0]}, or " if others else "") + "leave it out to start from the beginning"
         raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"there is no {checkpoint}; {advice}")
     started, steps = time.perf_counter(), 0
     if checkpoint is not None:
