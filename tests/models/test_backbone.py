@@ -447,7 +447,8 @@ def test_names_of_two_towers_that_do_not_work(name: str, expected: str) -> None:
 
 
 def test_only_the_towers_import_open_clip_at_large() -> None:
-    """Everything else stays independent of it; tokenizers wrap or count its tokens, prompts read its template list."""
+    """Everything else stays independent of it; tokenizers wrap or count its tokens, prompts read its template list, and
+    classification transforms images as it does."""
     allowed = {
         "open_clip_loading.py",
         "open_clip_towers.py",
@@ -456,6 +457,7 @@ def test_only_the_towers_import_open_clip_at_large() -> None:
         "prompts.py",
         "pretrain_clip.py",
         "inspection.py",
+        "preprocessing.py",
     }
     package = ROOT / "pacl"
     users = {
