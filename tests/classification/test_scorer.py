@@ -99,7 +99,7 @@ def test_images_in_any_form_have_the_same_scores(model: PACL, photos: list[Path]
     found = score_images(model, [photos[0], str(photos[0]), pillow, array, tensor, array / 255], TEXTS)
     assert found.shape == (6, len(TEXTS))
     assert found.dtype == torch.float32
-    assert (found == found[0]).all()
+    torch.testing.assert_close(found, found[:1].expand_as(found))  # rows of a batch may round differently
 
 
 def test_batches_change_nothing(model: PACL, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
