@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +20,10 @@ LOCK = ".lock"
 
 RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
 """Environment variables that are 0, or not set, in the first process of a training."""
+
+
+def _first_process() -> bool:
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 class RunFolder(Callback):
@@ -41,8 +47,15 @@ class RunFolder(Callback):
     def __init__(
         self, path: str | Path, results: Sequence[str], argument: str, overwrite: bool, resume: bool, advice: str
     ) -> None:
+        self.made, self.started = _first_process() and not Path(path).exists(), False
         self.path, self.results = make_folder(path, argument), results
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
+        atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
+
+    def remove_unused(self) -> None:
+        """Delete the folder if this run made it and then did not train."""
+        if self.made and not self.started and not self.found():
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def found(self) -> list[Path]:
         """The results that are in the folder."""
@@ -55,7 +68,7 @@ class RunFolder(Callback):
         Raises:
             ArgumentError: another process holds the lock, or the folder holds results of another run.
         """
-        if any(os.environ.get(name, "0") != "0" for name in RANKS):
+        if not _first_process():
             yield
             return
         lock = FileLock(self.path / LOCK)
@@ -78,6 +91,7 @@ class RunFolder(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Delete what is replaced; not earlier, so that a mistake in the settings loses nothing."""
+        self.started = True
         if trainer.is_global_zero and not self.resume:
             for path in self.found():
                 path.unlink()

@@ -32,6 +32,20 @@ def test_an_empty_folder_is_made_and_claimed_again_and_again(tmp_path: Path) -> 
             assert (tmp_path / "new").is_dir()
 
 
+def test_a_folder_that_was_made_for_nothing_is_deleted(tmp_path: Path) -> None:
+    """As after a mistake in the settings, which ends the command before the first step."""
+    run = folder(tmp_path / "new")
+    (tmp_path / "new" / "logs").mkdir()
+    run.remove_unused()
+    assert not (tmp_path / "new").exists()
+
+    run = folder(tmp_path / "new")
+    started(run)
+    run.remove_unused()
+    folder(tmp_path / "new").remove_unused()  # it was there before
+    assert (tmp_path / "new").is_dir()
+
+
 def test_of_two_runs_the_second_stops(tmp_path: Path) -> None:
     with folder(tmp_path).claim(), pytest.raises(ArgumentError) as error, folder(tmp_path, overwrite=True).claim():
         pass
