@@ -169,11 +169,12 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
     from pacl.cli.batches import segment_files
 
     files, console = found.files, output(stderr=as_json)
-    start, done, failed = time.monotonic(), 0, 0
+    first, done, failed = 0.0, 0, 0
     drawn = writer.model["name"] == "bundled"
     try:
         for number, (file, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
             progress = f"[{number}/{len(files)}]"
+            first = first or time.monotonic()
             if isinstance(record, UserError):
                 if len(files) == 1:
                     raise record
@@ -193,7 +194,8 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
                 if as_json:
                     print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
                 if len(files) > 1:
-                    left = (time.monotonic() - start) / number * (len(files) - number)
+                    # Without the first image, which takes longer than the others.
+                    left = (time.monotonic() - first) / max(1, number - 1) * (len(files) - number)
                     more = f" ({left:.0f} s left)" if left >= 1 else ""
                     console.print(f"{progress} {record['image']}: {record_line(record)}{more}", markup=False)
                 elif not as_json:
