@@ -97,12 +97,12 @@ class EfficientNetLite(nn.Module):
         """
         stages = [self.feature_info[index]["stage"] for index in indices]
         earlier = []
-        x = self.bn1(self.conv_stem(images))
+        x = self.conv_stem(images, self.bn1)
         for index, stage in enumerate(self.blocks):
             x = stage(x)
             if index in stages:
                 earlier.append(x)
-        return self.bn2(self.conv_head(x)), earlier
+        return self.conv_head(x, self.bn2), earlier
 
     def get_classifier(self) -> nn.Linear:
         """The linear classifier on the mean of the final features."""
@@ -129,8 +129,8 @@ class DepthwiseSeparable(nn.Module):
         self.skip = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.conv_dw(x))
-        y = self.bn2(self.conv_pw(y))
+        y = self.conv_dw(x, self.bn1)
+        y = self.conv_pw(y, self.bn2)
         return y + x if self.skip else y
 
 
@@ -149,10 +149,25 @@ class InvertedResidual(nn.Module):
         self.skip = stride == 1 and channels == out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.conv_pw(x))
-        y = self.bn2(self.conv_dw(y))
-        y = self.bn3(self.conv_pwl(y))
+        y = self.conv_pw(x, self.bn1)
+        y = self.conv_dw(y, self.bn2)
+        y = self.conv_pwl(y, self.bn3)
         return y + x if self.skip else y
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch norm with TensorFlow's epsilon. Its convolution applies it, see `SameConv2d.forward`."""
+
+    relu6 = False
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-3)
+
+
+class NormReLU6(Norm):
+    """Batch norm and ReLU6 in one module, as in timm, so that the weights have timm's names."""
+
+    relu6 = True
 
 
 class SameConv2d(nn.Conv2d):
@@ -164,31 +179,29 @@ class SameConv2d(nn.Conv2d):
         padding = dilation * (kernel - 1) // 2 if stride == 1 else 0
         super().__init__(channels, out, kernel, stride, padding, dilation, groups, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, norm: Norm) -> Tensor:  # type: ignore[override]
+        """The convolution and the batch norm after it, with its ReLU6 where it has one.
+
+        In eval mode a batch norm is a factor and an offset, which are applied to the weights. This saves a pass over
+        the features of every layer, up to a third of the tower's time on a CPU. The weights are scaled at each call,
+        which costs little, so that there is no second copy of them.
+        """
         if self.stride != (1, 1):  # the padding depends on the size
             (top, bottom), (left, right) = (self._padding(axis, x.shape[2 + axis]) for axis in (0, 1))
             x = F.pad(x, (left, right, top, bottom))
-        return super().forward(x)
+        if norm.training:
+            y = norm(self._conv_forward(x, self.weight, None))
+        else:
+            assert norm.running_mean is not None and norm.running_var is not None
+            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            y = self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale)
+        return F.relu6(y, inplace=True) if norm.relu6 else y
 
     def _padding(self, axis: int, length: int) -> tuple[int, int]:
         stride = self.stride[axis]
         reach = (math.ceil(length / stride) - 1) * stride + self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
         total = max(reach - length, 0)
         return total // 2, total - total // 2
-
-
-class Norm(nn.BatchNorm2d):
-    """Batch norm with TensorFlow's epsilon."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-3)
-
-
-class NormReLU6(Norm):
-    """Batch norm and ReLU6 in one module, as in timm, so that the weights have timm's names."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu6(super().forward(x), inplace=True)
 
 
 def round_channels(channels: float) -> int:
