@@ -35,6 +35,7 @@ class Options:
         photos: image files that fp32 and bf16 label.
         source: a data source whose images are decoded; None takes the demo photo.
         images: folder of the images of ``source``.
+        cpu_time: whether times are CPU time of this process instead of wall time, which a busy machine prolongs.
     """
 
     device: torch.device
@@ -45,6 +46,12 @@ class Options:
     photos: Sequence[Path] = ()
     source: str | None = None
     images: str | None = None
+    cpu_time: bool = False
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """What the times of a table are read from, in seconds."""
+        return time.process_time if self.cpu_time else time.perf_counter
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +127,7 @@ def compare(
     options: Options,
     *,
     once: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> list[Row]:
     """Measure ways in turns: one run of each, then the next run of each, so that other load meets all of them alike.
 
@@ -129,12 +136,12 @@ def compare(
         ways: those that others name as their reference or limit included.
         options: device and number of runs.
         once: for long calls: a single run, which includes what only a first call does, is timed.
-        clock: seconds; CPU time where only that matters.
+        clock: seconds; None is that of the options.
 
     Returns:
         A row for each way, in order.
     """
-    device = options.device
+    device, clock = options.device, clock or options.clock
     times: dict[Way, list[float]] = {way: [] for way in ways}
     peaks: dict[Way, float] = {}
     repeats: dict[Way, int] = {}

@@ -52,7 +52,8 @@ def one_image(model: PACL, name: str, options: Options) -> list[Row]:
     for precision in options.precisions:
         segmenter = segmenter_of(model, precision, size=side)
         tower = Way("tower", tower_of(segmenter, 1, side), precision, exact.get("tower"))
-        own = [tower, Way("set_image", lambda s=segmenter: s.set_image(image), precision, limit=tower)]  # type: ignore[misc]
+        head = Way("tower and head", tower_of(segmenter, 1, side, head=True), precision, limit=tower)
+        own = [tower, head, Way("set_image", lambda s=segmenter: s.set_image(image), precision, limit=tower)]  # type: ignore[misc]
         for count in (20, 171):
             run = label(segmenter, image, query(segmenter, count))
             own.append(Way(f"set_image + predict, {count} classes", run, precision, limit=tower))
@@ -143,8 +144,11 @@ def label(segmenter: Segmenter, image: np.ndarray, encoded: EncodedQuery) -> Cal
     return run
 
 
-def tower_of(segmenter: Segmenter, count: int, side: int) -> Callable[[], None]:
-    """A call of the bare image tower on what the segmenter sends through it for ``count`` square images."""
+def tower_of(segmenter: Segmenter, count: int, side: int, head: bool = False) -> Callable[[], None]:
+    """A call of the bare image tower on what the segmenter sends through it for ``count`` square images.
+
+    With ``head``, the patch vectors of its tokens follow, which some heads smooth by the similarities of all patches.
+    """
     model, settings = segmenter.model, segmenter.resolved_settings()
     batches: list[torch.Tensor] = []
     for scale in settings.scales or ():
@@ -159,7 +163,9 @@ def tower_of(segmenter: Segmenter, count: int, side: int) -> Callable[[], None]:
     def run() -> None:
         with tower_autocast(settings.precision, model.clip):
             for crops in batches:
-                model.clip.patch_tokens(crops, model.config.dense)
+                tokens, _ = model.clip.patch_tokens(crops, model.config.dense)
+                if head:
+                    model.patch_vectors(tokens.float())
 
     return run
 
