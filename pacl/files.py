@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pacl.errors import ArgumentError, UserError
 
@@ -34,7 +35,7 @@ def make_folder(folder: str | Path, argument: str = "out") -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # (a process on another machine may have the same number)
     except FileExistsError:
         raise ArgumentError(argument, folder, "is a file; choose a folder") from None
     except OSError as error:
@@ -141,3 +142,11 @@ def save_json(path: str | Path, value: Any) -> None:
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def file_sha256(file: BinaryIO) -> str:
+    """SHA-256 of an open binary file from its current position, as hex digits."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,58 +24,93 @@ if TYPE_CHECKING:
 BATCH_PIXELS = 16_000_000
 """Pixels of the decoded images of one batch, beyond its first image: bounds the memory."""
 
-Outcome = tuple[ImageFile, "dict[str, Any] | UserError"]
+
+class Named(Protocol):
+    """An image that is yet to be decoded, such as an `ImageFile`."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
+
+
+Item = TypeVar("Item", bound=Named)
+
+Outcome = tuple[Item, "dict[str, Any] | UserError"]
 """An image and the record of its results, or what is wrong with it."""
+
+Batch = list[tuple[Item, "np.ndarray | UserError"]]
+Write = Callable[[Item, "np.ndarray", "Segmentation"], "dict[str, Any]"]
+"""Writes the results of one image and returns their record; it may raise a `UserError`."""
 
 
 def segment_files(
     files: Sequence[ImageFile], query: EncodedQuery, segmenter: Segmenter, writer: Writer
-) -> Iterator[Outcome]:
-    """Segment image files and write their results.
+) -> Iterator[Outcome[ImageFile]]:
+    """Segment image files and write their results, see `segment_all`."""
+
+    def save(file: ImageFile, image: np.ndarray, found: Segmentation) -> dict[str, Any]:
+        return writer.write(file.name, file.path, image, found, file.relative or None)
+
+    yield from segment_all(files, query, segmenter, read, save)
+
+
+def segment_all(
+    items: Iterable[Item],
+    query: EncodedQuery,
+    segmenter: Segmenter,
+    load: Callable[[Item], np.ndarray | UserError],
+    save: Write[Item],
+    workers: int = 1,
+) -> Iterator[Outcome[Item]]:
+    """Segment images from anywhere.
 
     Args:
-        files: the images.
+        items: the images, not decoded yet.
         query: what to look for, see `Segmenter.prepare`.
         segmenter: at most its ``window_batch`` images go through the tower at once.
-        writer: writes the files.
+        load: decodes an image, RGB uint8 [H, W, 3]; called in other threads.
+        save: writes the results of an image; called in another thread, for one image after another.
+        workers: threads that decode.
 
     Yields:
-        The outcome of each image, in the order of ``files``, as soon as it is written.
+        The outcome of each image, in the order of ``items``, as soon as it is written.
     """
     advice = memory_saving(segmenter.settings)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as scribe:
+    with ThreadPoolExecutor(workers) as reader, ThreadPoolExecutor(1) as scribe:
         try:
-            written: list[Future[Outcome]] = []
-            for batch in read_batches(files, reader, segmenter.settings.window_batch):
+            written: list[Future[Outcome[Item]]] = []
+            for batch in read_batches(items, reader, segmenter.settings.window_batch, load):
                 found = segment_batch(batch, query, segmenter)
                 yield from (outcome.result() for outcome in written)  # those of the batch before
-                written = [scribe.submit(write, writer, advice, *each) for each in found]
+                written = [scribe.submit(write, save, advice, item, image, each) for item, image, each in found]
             yield from (outcome.result() for outcome in written)
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)
             scribe.shutdown(wait=False, cancel_futures=True)
 
 
-Batch = list[tuple[ImageFile, "np.ndarray | UserError"]]
-
-
-def read_batches(files: Sequence[ImageFile], reader: ThreadPoolExecutor, size: int) -> Iterator[Batch]:
+def read_batches(
+    items: Iterable[Item],
+    reader: ThreadPoolExecutor,
+    size: int,
+    load: Callable[[Item], np.ndarray | UserError],
+) -> Iterator[Batch[Item]]:
     """Batches of decoded images, in order; the images of the next batch are decoded meanwhile."""
-    waiting = iter(files)
-    ahead = [(file, reader.submit(read, file)) for file in islice(waiting, size)]
+    waiting = iter(items)
+    ahead = [(item, reader.submit(load, item)) for item in islice(waiting, size)]
     while ahead:
-        batch: Batch = []
+        batch: Batch[Item] = []
         pixels = 0
         while ahead and len(batch) < size:
-            file, future = ahead[0]
+            item, future = ahead[0]
             image = future.result()
             area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
             if batch and pixels + area > BATCH_PIXELS:
                 break
             ahead.pop(0)
-            batch.append((file, image))
+            batch.append((item, image))
             pixels += area
-            ahead += [(file, reader.submit(read, file)) for file in islice(waiting, 1)]
+            ahead += [(item, reader.submit(load, item)) for item in islice(waiting, 1)]
         yield batch
 
 
@@ -95,8 +131,8 @@ def memory_saving(settings: SegmenterSettings) -> str:
 
 
 def segment_batch(
-    batch: Batch, query: EncodedQuery, segmenter: Segmenter
-) -> list[tuple[ImageFile, np.ndarray | UserError, Segmentation | UserError]]:
+    batch: Batch[Item], query: EncodedQuery, segmenter: Segmenter
+) -> list[tuple[Item, np.ndarray | UserError, Segmentation | UserError]]:
     """Segment the readable images together, or one by one where memory does not suffice for all."""
     images = [image for _, image in batch if not isinstance(image, UserError)]
     found: list[Segmentation | UserError] = []
@@ -109,17 +145,17 @@ def segment_batch(
             return [outcome for each in batch for outcome in segment_batch([each], query, segmenter)]
         found.append(UserError(f"{batch[0][0].path}: out of memory; try {memory_saving(segmenter.settings)}"))
     results = iter(found)
-    return [(file, image, image if isinstance(image, UserError) else next(results)) for file, image in batch]
+    return [(item, image, image if isinstance(image, UserError) else next(results)) for item, image in batch]
 
 
 def write(
-    writer: Writer, advice: str, file: ImageFile, image: np.ndarray | UserError, found: Segmentation | UserError
-) -> Outcome:
-    """Write the files of one image; ``advice`` is for where memory does not suffice."""
+    save: Write[Item], advice: str, item: Item, image: np.ndarray | UserError, found: Segmentation | UserError
+) -> Outcome[Item]:
+    """Write the results of one image; ``advice`` is for where memory does not suffice."""
     if isinstance(found, UserError) or isinstance(image, UserError):
-        return file, found if isinstance(found, UserError) else image  # type: ignore[return-value]
+        return item, found if isinstance(found, UserError) else image  # type: ignore[return-value]
     try:
-        with memory_advice(str(file.path), advice):
-            return file, writer.write(file.name, file.path, image, found, file.relative or None)
+        with memory_advice(str(item.path), advice):
+            return item, save(item, image, found)
     except UserError as error:
-        return file, error
+        return item, error

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pacl.cli.batches import Batch, read_batches
+from pacl.cli.batches import Batch, read, read_batches
 from pacl.cli.inputs import ImageFile
 from pacl.cli.messages import is_out_of_memory
 from pacl.errors import ArgumentError, UserError
@@ -87,13 +87,13 @@ def score_files(files: Sequence[ImageFile], labels: EncodedLabels, scorer: Score
 
     with ThreadPoolExecutor(1) as reader:
         try:
-            for batch in read_batches(files, reader, BATCH):
+            for batch in read_batches(files, reader, BATCH, read):
                 yield from score_batch(batch, labels, scorer)
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def score_batch(batch: Batch, labels: EncodedLabels, scorer: Scorer) -> list[Outcome]:
+def score_batch(batch: Batch[ImageFile], labels: EncodedLabels, scorer: Scorer) -> list[Outcome]:
     """Score the readable images together, or one by one where memory does not suffice for all."""
     images = [image for _, image in batch if not isinstance(image, UserError)]
     found: list[Tensor | UserError] = []

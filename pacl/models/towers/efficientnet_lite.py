@@ -192,7 +192,8 @@ class SameConv2d(nn.Conv2d):
         if norm.training:
             y = norm(self._conv_forward(x, self.weight, None))
         else:
-            assert norm.running_mean is not None and norm.running_var is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
             y = self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale)
         return F.relu6(y, inplace=True) if norm.relu6 else y

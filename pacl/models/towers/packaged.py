@@ -6,7 +6,6 @@ without executing pickled code.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import zipfile
@@ -14,14 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
+from pacl.files import file_sha256
 
-CHUNK = 1 << 20  # bytes read at a time
 ST_WEIGHTS = "model.safetensors"
 
 
@@ -156,14 +154,6 @@ def packaged_folder(name: str) -> Path | None:
 def cache_folder() -> Path:
     """Folder of unpacked models: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pacl"
-
-
-def file_sha256(file: BinaryIO) -> str:
-    """SHA-256 of an open binary file from its current position, as hex digits."""
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _is_whole(folder: Path, package: Package) -> bool:

@@ -1,0 +1,207 @@
+"""Segment millions of images on many processes: ``python -m pacl.bulk SOURCE PROMPT... --out DIR [options]``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.cli.messages import say as say_as
+from pacl.cli.model import add_model, load
+from pacl.cli.parser import new_parser
+from pacl.cli.settings import add_settings, settings_of
+from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.jobs.folder import Done, JobFolder, verify
+from pacl.jobs.processes import Process
+from pacl.jobs.units import JobImage, Unit, find_units
+from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.writer import FORMATS, describe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pacl.segmentation.query import EncodedQuery
+    from pacl.segmentation.result import Segmentation
+    from pacl.segmentation.segmenter import Segmenter
+
+PROG = "pacl bulk"
+
+EXAMPLES = """\
+examples:
+  pacl bulk "data/{00000..00331}.tar" --classes classes.txt --out labels         WebDataset shards
+  pacl bulk paths.txt "a dog" "grass" --out labels                               a list of image files
+  torchrun --nproc_per_node 8 -m pacl.bulk data/ --classes classes.txt --out labels
+  srun --ntasks 64 --gpus-per-task 1 python -m pacl.bulk data/ --classes classes.txt --out /shared/labels
+  pacl bulk --verify --out labels                                                check a finished job
+
+Each process takes units, a shard or --lines of a list, that no other one has taken. Killed or stopped, the same command
+goes on with the units that are not finished, with any number of processes.
+
+exit codes: 0 done, or left to other processes; images that cannot be read are lines with an error in the results,
+counted in manifest.json; 2 stopped by a mistake named in one line
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's words and flags."""
+    usage = "pacl bulk SOURCE PROMPT... --out DIR [options]"
+    parser = new_parser(PROG, "Segment millions of images on many processes.", usage=usage, epilog=EXAMPLES)
+    parser.add_argument(
+        "source", nargs="?", help="shards (a pattern, or a folder of them), or a .txt file of image paths"
+    )
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to look for")
+    parser.add_argument("--classes", metavar="FILE", help="file with one label per line, as for pacl segment")
+    work = parser.add_argument_group("work")
+    work.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, for all processes")
+    work.add_argument(
+        "--lines", metavar="N", type=int, default=1000, help="lines of a list in a unit (default: %(default)s)"
+    )
+    work.add_argument(
+        "--images", metavar="DIR", type=Path, help="folder of relative paths in a list (default: this one)"
+    )
+    work.add_argument(
+        "--workers", metavar="N", type=int, default=2, help="threads of each process that decode (default: %(default)s)"
+    )
+    work.add_argument("--verify", action="store_true", help="only read the results of a finished job and check them")
+    add_model(parser.add_argument_group("model"))
+    add_settings(parser.add_argument_group("how"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Segment the units that this process can claim.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: Whatever is wrong with the words, the flags, the model or the folder of results.
+    """
+    args = build_parser().parse_intermixed_args(argv)
+    if args.verify:
+        if args.source:
+            raise ArgumentError("verify", "", "reads the results alone; leave out the source and the prompts")
+        manifest = verify(args.out)
+        with printing():
+            print(f"{args.out}: {len(manifest['units'])} units, {said(manifest)}: all there and unchanged")
+        return 0
+    with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
+        return bulk(args)
+
+
+def bulk(args: argparse.Namespace) -> int:
+    """`main` for parsed words and flags."""
+    for name in ("lines", "workers"):
+        if getattr(args, name) < 1:
+            raise ArgumentError(name, getattr(args, name), "must be at least 1")
+    if not args.source:
+        raise UserError('no source: name shards or a list, as in pacl bulk data/ "a dog" "grass" --out labels')
+    settings = settings_of(args)
+    labels = [parse_prompt(prompt) for prompt in args.prompts]
+    labels += read_classes(args.classes) if args.classes else []
+    if not labels:
+        raise UserError(f'no prompt: say what to look for, as in pacl bulk {args.source} "a dog" --out {args.out}')
+    check_labels(labels)
+    get_templates(settings.templates)
+    process = Process.of()
+    units = find_units(args.source, args.lines, args.images)
+
+    from pacl.models.device import choose_device
+    from pacl.segmentation.segmenter import Segmenter
+
+    args.device = process.device(choose_device(args.device).type if args.device == "auto" else args.device)
+    segmenter = Segmenter(load(args), settings)
+    query = segmenter.prepare(labels)
+    folder = JobFolder(args.out, run_of(segmenter, labels))
+    work(folder, units, query, segmenter, process, args.workers)
+    manifest = folder.manifest(units)
+    if manifest is not None:
+        say(process, f"all {len(units)} units are finished: {said(manifest)}; results in {args.out}")
+    else:
+        left = sum(folder.done(unit) is None for unit in units)
+        say(process, f"{left} of {len(units)} units are with other processes, or wait for the same command again")
+    return 0
+
+
+def run_of(segmenter: Segmenter, labels: Sequence[Label]) -> dict[str, Any]:
+    """What decides the results: equal in all processes of a job."""
+    import dataclasses
+
+    from pacl.models.towers.base import weights_checksum
+
+    model = segmenter.model
+    trained = {name: value for name, value in model.state_dict().items() if not name.startswith("clip.")}
+    return {
+        "labels": [[label.name, list(label.prompts)] for label in labels],
+        "model": {
+            "clip": model.config.backbone,
+            "dense": model.config.dense,
+            "weights": model.clip.checksum(),
+            "head": weights_checksum(trained),
+        },
+        "settings": dataclasses.asdict(segmenter.resolved_settings()),
+    }
+
+
+def work(
+    folder: JobFolder, units: Sequence[Unit], query: EncodedQuery, segmenter: Segmenter, process: Process, workers: int
+) -> None:
+    """Do the units that can be claimed, and say each."""
+    start, done, images = time.monotonic(), 0, 0
+    for unit in process.ordered(units):
+        with folder.claim(unit) as is_free:
+            if not is_free:
+                continue
+            problems: list[str] = []
+            result = folder.write(unit, records(unit, query, segmenter, workers, problems), problems)
+        done, images = done + 1, images + result.images
+        say(process, f"{unit.name}: {said_of(result)}; {images / (time.monotonic() - start):.3g} images/s")
+
+
+def records(
+    unit: Unit, query: EncodedQuery, segmenter: Segmenter, workers: int, problems: list[str]
+) -> Iterator[dict[str, Any]]:
+    """The results of the images of a unit, in order."""
+    from pacl.cli.batches import segment_all
+
+    for image, outcome in segment_all(
+        unit.images(problems), query, segmenter, JobImage.decode, record_of, workers=workers
+    ):
+        yield {"image": image.name, "error": str(outcome)} if isinstance(outcome, UserError) else outcome
+
+
+def record_of(image: JobImage, pixels: np.ndarray, found: Segmentation) -> dict[str, Any]:
+    """The record of `pacl segment`, without what all images have in common, and of the labels that have pixels."""
+    record = describe(image.name, found, {}, {"rle": FORMATS["rle"].entry}, {})  # type: ignore[dict-item]
+    for common in ("model", "settings", "files"):
+        del record[common]
+    record["labels"] = [
+        {key: value for key, value in label.items() if key != "prompts"} for label in record["labels"] if label["share"]
+    ]
+    record["background"] = record["background"]["share"]
+    return record
+
+
+def said(counts: dict[str, Any]) -> str:
+    """Counts of a job in words."""
+    failed = f", {counts['failed']} of them failed" if counts["failed"] else ""
+    problems = f", {counts['problems']} problems" if counts["problems"] else ""
+    return f"{counts['images']} images{failed}{problems}"
+
+
+def said_of(done: Done) -> str:
+    """Counts of a unit in words, and its first problem."""
+    first = f" ({done.problems[0]})" if done.problems else ""
+    return said({"images": done.images, "failed": done.failed, "problems": len(done.problems)}) + first
+
+
+def say(process: Process, message: str) -> None:
+    """One line on standard error, with the process's number where there are several."""
+    say_as(PROG, f"[{process.rank}] {message}" if process.count > 1 else message)
+
+
+if __name__ == "__main__":
+    run_verb(PROG, main)

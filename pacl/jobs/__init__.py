@@ -1,0 +1,1 @@
+"""Work that many processes share through a folder: units, claims, results, a manifest."""

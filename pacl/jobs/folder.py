@@ -1,0 +1,237 @@
+"""The folder of a job's results, which any number of processes share.
+
+    run.json             what is done: labels, model, settings; the same for all processes
+    results/NAME.jsonl.gz  a line for each image of a unit
+    done/NAME.json       written after the results: counts and checksum; a unit with it is never done again
+    locks/NAME.lock      held while a process does the unit; it ends with the process, however that ends
+    manifest.json        all units with their counts, written when the last one is done
+
+Processes need no connection with each other, only the folder: they may start, end or be killed at any time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pacl.errors import ArgumentError, UserError
+from pacl.files import file_sha256, make_folder, save_json
+from pacl.jobs.units import Unit
+
+RUN, MANIFEST, RESULTS, DONE, LOCKS = "run.json", "manifest.json", "results", "done", "locks"
+FORMAT, VERSION = "pacl-job", 1
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is known of a finished unit.
+
+    Attributes:
+        name: of the unit.
+        source: of its images.
+        images: lines of its results.
+        failed: lines that say an error instead of labels.
+        bytes: size of the results' file.
+        sha256: of the results' file.
+        problems: what could not be read of the unit.
+    """
+
+    name: str
+    source: str
+    images: int
+    failed: int
+    bytes: int
+    sha256: str
+    problems: list[str] = field(default_factory=list)
+
+
+class JobFolder:
+    """The folder of a job's results.
+
+    Args:
+        path: of the folder; it is made.
+        run: what is done, JSON-serialisable; the first process writes it, the others compare.
+
+    Raises:
+        ArgumentError: the folder cannot be written, or holds results of another run or another program.
+    """
+
+    def __init__(self, path: str | Path, run: Mapping[str, Any]) -> None:
+        self.path = make_folder(path)
+        self.run = {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(run))}
+        for name in (RESULTS, DONE, LOCKS):
+            make_folder(self.path / name)
+        with self._lock("run", wait=True):
+            if not (self.path / RUN).exists():
+                if any((self.path / RESULTS).iterdir()):
+                    raise ArgumentError("out", self.path, f"holds results, but no {RUN}; choose another folder")
+                save_json(self.path / RUN, self.run)
+                return
+        before = _read(self.path / RUN)
+        if different := sorted(key for key in {*before, *self.run} if before.get(key) != self.run.get(key)):
+            reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"
+            raise ArgumentError("out", self.path, reason)
+
+    def results(self, name: str) -> Path:
+        """The file of a unit's results."""
+        return self.path / RESULTS / f"{name}.jsonl.gz"
+
+    def done(self, unit: Unit) -> Done | None:
+        """What is known of a unit, if it is finished.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        path = self.path / DONE / f"{unit.name}.json"
+        try:
+            return Done(**_read(path)) if path.exists() else None
+        except TypeError:
+            raise UserError(f"{path}: is no result of this command; delete it to do the unit again") from None
+
+    @contextmanager
+    def claim(self, unit: Unit) -> Iterator[bool]:
+        """Whether this process may do a unit now: it is not finished, and no other process is doing it."""
+        try:
+            with self._lock(unit.name):
+                yield self.done(unit) is None
+        except Timeout:
+            yield False
+
+    def write(self, unit: Unit, records: Iterable[Mapping[str, Any]], problems: Sequence[str]) -> Done:
+        """Write the results of a claimed unit.
+
+        Args:
+            unit: which is claimed.
+            records: of its images; those of failed images have the key "error".
+            problems: what could not be read of the unit; it may grow while ``records`` is read.
+
+        Raises:
+            UserError: a file cannot be written.
+        """
+        path = self.results(unit.name)
+        partial = path.with_name(f".{path.name}.partial")  # the claim's: what a killed process left is overwritten
+        images = failed = 0
+        try:
+            with partial.open("wb") as raw:
+                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+                    for record in records:
+                        text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+                        images, failed = images + 1, failed + ("error" in record)
+                raw.flush()
+                os.fsync(raw.fileno())
+            size, digest = partial.stat().st_size, _digest(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        done = Done(unit.name, unit.source, images, failed, size, digest, list(problems))
+        save_json(self.path / DONE / f"{unit.name}.json", asdict(done))
+        return done
+
+    def manifest(self, units: Sequence[Unit]) -> dict[str, Any] | None:
+        """Write the manifest if all units are finished, and return it; else None."""
+        finished = [self.done(unit) for unit in units]
+        if any(each is None for each in finished):
+            return None
+        every = [each for each in finished if each is not None]
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "images": sum(each.images for each in every),
+            "failed": sum(each.failed for each in every),
+            "bytes": sum(each.bytes for each in every),
+            "problems": sum(len(each.problems) for each in every),
+            "units": [asdict(each) for each in every],
+        }
+        save_json(self.path / MANIFEST, manifest)
+        return manifest
+
+    @contextmanager
+    def _lock(self, name: str, wait: bool = False) -> Iterator[None]:
+        """Hold a lock.
+
+        Raises:
+            Timeout: another process holds it, and this one does not wait.
+        """
+        lock = FileLock(self.path / LOCKS / f"{name}.lock")
+        try:
+            lock.acquire(timeout=60 if wait else 0)
+        except Timeout:
+            raise
+        except (OSError, NotImplementedError) as error:  # such as a network drive without locks
+            warnings.warn(f"{self.path} cannot be locked ({error}): two processes may do the same unit", stacklevel=3)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def verify(folder: str | Path) -> dict[str, Any]:
+    """Read the results of a finished job again, and compare counts and checksums with its manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: it is missing, or does not agree with the results.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise ArgumentError("out", folder, f"has no {MANIFEST}; the job is not finished")
+    manifest = _read(folder / MANIFEST)
+    try:
+        for unit in manifest["units"]:
+            path = folder / RESULTS / f"{unit['name']}.jsonl.gz"
+            if _digest(path) != unit["sha256"]:
+                raise UserError(f"{path}: has changed since it was written")
+            records = list(read_results(path))
+            if (len(records), sum("error" in each for each in records)) != (unit["images"], unit["failed"]):
+                raise UserError(f"{path}: has {len(records)} images, the manifest says {unit['images']}")
+        for name in ("images", "failed", "bytes"):
+            if manifest[name] != sum(unit[name] for unit in manifest["units"]):
+                raise UserError(f"{folder / MANIFEST}: {name} is not the sum of the units")
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / MANIFEST}: is no manifest of this command") from None
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return manifest
+
+
+def read_results(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The records of a unit's results.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_sha256(file)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it, or choose another folder") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no file of this command; choose another folder")
+    return content

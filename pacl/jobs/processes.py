@@ -1,0 +1,58 @@
+"""Which of several processes this one is: as torchrun and SLURM say in the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pacl.errors import UserError
+
+Element = TypeVar("Element")
+
+LAUNCHERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
+"""Environment variables of torchrun and of srun: number of the process, of all processes, number on its machine."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of several processes.
+
+    Attributes:
+        rank: its number, from 0.
+        count: of all processes.
+        local_rank: its number among those on the same machine, from 0.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Process:
+        """This process, by the variables of the first launcher that set its number.
+
+        Raises:
+            UserError: they are not numbers that go together.
+        """
+        for names in LAUNCHERS:
+            if names[0] in environment:
+                said = {name: environment.get(name, default) for name, default in zip(names, "010", strict=True)}
+                try:
+                    rank, count, local_rank = map(int, said.values())
+                except ValueError:
+                    rank, count, local_rank = -1, 0, 0
+                if not 0 <= rank < count or local_rank < 0:
+                    text = ", ".join(f"{name}={value}" for name, value in said.items())
+                    raise UserError(f"{text}: must be numbers from 0, the first below the second")
+                return cls(rank, count, local_rank)
+        return cls()
+
+    def device(self, name: str) -> str:
+        """The device for a name: with several processes on a machine, each takes a GPU of its own."""
+        return f"cuda:{self.local_rank}" if name == "cuda" and self.count > 1 else name
+
+    def ordered(self, units: Sequence[Element]) -> list[Element]:
+        """All units, this process's own part first: processes meet only when their own parts are done."""
+        return [unit for shift in range(self.count) for unit in units[(self.rank + shift) % self.count :: self.count]]

@@ -1,0 +1,45 @@
+"""Which of several processes this is, and which units it takes first."""
+
+from __future__ import annotations
+
+import pytest
+
+from pacl.errors import UserError
+from pacl.jobs.processes import Process
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Process(0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Process(3, 4, 1)),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}, Process(5, 8, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "5", "SLURM_NTASKS": "8"}, Process(0, 2, 0)),
+    ],
+)
+def test_the_launchers_variables_say_which(environment: dict[str, str], expected: Process) -> None:
+    assert Process.of(environment) == expected
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"RANK": "4", "WORLD_SIZE": "4"}, {"RANK": "x", "WORLD_SIZE": "4"}, {"SLURM_PROCID": "1"}, {"RANK": "-1"}],
+)
+def test_numbers_that_do_not_go_together_are_refused(environment: dict[str, str]) -> None:
+    with pytest.raises(UserError):
+        Process.of(environment)
+
+
+def test_all_processes_take_all_units_each_its_own_first() -> None:
+    units = list(range(7))
+    orders = [Process(rank, 3, rank).ordered(units) for rank in range(3)]
+    assert all(sorted(order) == units for order in orders)
+    first = [order[: len(units[rank::3])] for rank, order in enumerate(orders)]
+    assert sorted(unit for own in first for unit in own) == units
+
+
+def test_each_process_of_a_machine_has_a_gpu_of_its_own() -> None:
+    assert Process(5, 8, 1).device("cuda") == "cuda:1"
+    assert Process().device("cuda") == "cuda"
+    assert Process(5, 8, 1).device("cpu") == "cpu"
+    assert Process(5, 8, 1).device("cuda:3") == "cuda:3"

@@ -1,0 +1,82 @@
+"""The units of a job: what they are called, and their images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pacl.errors import ArgumentError, UserError
+from pacl.jobs.units import JobImage, find_units
+from tests.jobs.tars import png, write_shards
+
+
+def test_every_shard_is_a_unit(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    write_shards(tmp_path / "data", 3, 2)
+    units = find_units(str(tmp_path / "data"))
+    assert len({unit.name for unit in units}) == len(units) == 3
+    problems: list[str] = []
+    names = [image.name for unit in units for image in unit.images(problems)]
+    assert names == [f"{shard:03d}.tar/{i:03d}" for shard in range(3) for i in range(2)]
+    assert problems == []
+    image = next(units[1].images(problems)).decode()
+    assert isinstance(image, np.ndarray)
+    assert image.shape == (48, 40, 3)
+
+
+def test_names_do_not_depend_on_other_shards(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    folder = write_shards(tmp_path / "data", 3, 1)
+    one = find_units(str(folder / "001.tar"))[0]
+    assert one.name in {unit.name for unit in find_units(str(folder / "{000..002}.tar"))}
+    other = write_shards(tmp_path / "other", 2, 1)
+    assert one.name not in {unit.name for unit in find_units(str(other))}  # another 001.tar
+
+
+def test_a_shard_that_is_twice_in_a_pattern_is_one_unit(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    shard = write_shards(tmp_path / "data", 1, 1) / "000.tar"
+    assert len(find_units(f"{shard}::{shard}")) == 1
+
+
+def test_a_truncated_shard_is_a_problem_and_keeps_what_comes_before(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    shard = write_shards(tmp_path / "data", 1, 3) / "000.tar"
+    shard.write_bytes(shard.read_bytes()[: 512 * 14])
+    problems: list[str] = []
+    found = list(find_units(str(shard))[0].images(problems))
+    assert 0 < len(found) <= 3
+    assert len(problems) == 1
+
+
+def test_a_list_is_cut_into_units_of_lines(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(png(0))
+    listed = tmp_path / "list.txt"
+    listed.write_text("0.png\r\n1.png\n\nsub/ü 3.png\n4.png")
+    units = find_units(str(listed), lines=2, folder=tmp_path)
+    assert len({unit.name for unit in units}) == 3
+    names = [[image.name for image in unit.images([])] for unit in units]
+    expected = [["0.png", "1.png"], ["sub/ü 3.png"], ["4.png"]]
+    assert names == [[str(tmp_path / name) for name in part] for part in expected]
+    assert isinstance(next(units[0].images([])).decode(), np.ndarray)
+    assert isinstance(JobImage(str(tmp_path / "1.png")).decode(), UserError)
+
+
+def test_a_changed_part_of_a_list_is_another_unit(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("a.png\nb.png\n")
+    before = [unit.name for unit in find_units(str(listed), lines=1)]
+    listed.write_text("a.png\nc.png\n")
+    after = [unit.name for unit in find_units(str(listed), lines=1)]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
+
+
+def test_an_empty_or_missing_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(ArgumentError) as refused:
+        find_units(str(tmp_path / "empty.txt"))
+    assert refused.value.argument == "source"
+    with pytest.raises(UserError):
+        find_units(str(tmp_path / "missing.txt"))

@@ -1,0 +1,110 @@
+"""The command on shards and lists: one or several processes, stopped and resumed; the labels of pacl segment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from pacl.bulk import main
+from pacl.errors import ArgumentError, UserError
+from pacl.jobs.folder import read_results
+from pacl.models.loading import load_model
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
+from tests.jobs.tars import png, write_shards
+from tests.paths import ROOT
+
+WORDS = ["a blue fish", "a red boat", "sand"]
+OPTIONS = ["--model", "bundled", "--device", "cpu", "--size", "64"]
+
+
+def all_records(out: Path) -> dict[str, dict]:
+    return {record["image"]: record for path in (out / "results").glob("*.gz") for record in read_results(path)}
+
+
+def test_a_list_has_the_labels_of_single_images_and_names_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(png(i, (40, 50 + i)))
+    (tmp_path / "list.txt").write_text("0.png\n1.png\nmissing.png\n2.png\n3.png\n")
+    words = [str(tmp_path / "list.txt"), *WORDS, "--images", str(tmp_path), "--lines", "2", "--out"]
+    assert main([*words, str(tmp_path / "out"), *OPTIONS]) == 0
+    found = all_records(tmp_path / "out")
+    assert "error" in found.pop(str(tmp_path / "missing.png"))
+    assert len(found) == 4
+    segmenter = Segmenter(load_model("bundled", device="cpu"), SegmenterSettings(size=64))
+    for path, record in found.items():
+        segmenter.set_image(path)
+        expected = segmenter.predict(WORDS).index
+        labels = np.zeros_like(expected)
+        for label in record["labels"]:
+            labels[coco_mask.decode(label["rle"]).astype(bool)] = label["id"]
+        assert (labels == expected).mean() > 0.999  # a batch rounds differently
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["images"], manifest["failed"], len(manifest["units"])) == (5, 1, 3)
+    capsys.readouterr()
+    assert main(["--verify", "--out", str(tmp_path / "out")]) == 0
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
+    assert main([*words, str(tmp_path / "out"), *OPTIONS]) == 0  # nothing is left to do
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results").iterdir()}
+    with pytest.raises(ArgumentError) as refused:
+        main([*words, str(tmp_path / "out"), *OPTIONS, "--stride", "4"])
+    assert refused.value.argument == "out"
+
+
+@pytest.mark.slow
+def test_three_processes_share_the_shards_and_a_killed_one_loses_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    data = write_shards(tmp_path / "data", 5, 6)
+
+    def command(out: Path, rank: int, count: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pacl.bulk", str(data), *WORDS, "--out", str(out), *OPTIONS],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(count)},
+            stderr=subprocess.DEVNULL,
+        )
+
+    assert command(tmp_path / "one", 0, 1).wait(600) == 0
+    several = [command(tmp_path / "three", rank, 3) for rank in range(3)]
+    while not list((tmp_path / "three").glob("done/*")) and any(each.poll() is None for each in several):
+        pass
+    several[2].kill()
+    several[2].wait(600)
+    assert [each.wait(600) for each in several[:2]] == [0, 0]
+    last = command(tmp_path / "three", 0, 1)  # what the killed one held when the others ended
+    assert last.wait(600) == 0
+    assert all_records(tmp_path / "three") == all_records(tmp_path / "one")
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("one", "three")]
+    assert manifests[0] == manifests[1]
+    assert manifests[0]["images"] == 30
+    assert main(["--verify", "--out", str(tmp_path / "three")]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--out", "x"],
+        ["missing.txt", "a dog", "--out", "x"],
+        ["list.txt", "--out", "x"],
+        ["list.txt", "a dog", "--lines", "0", "--out", "x"],
+        ["list.txt", "a dog", "--workers", "0", "--out", "x"],
+        ["list.txt", "a dog", "--out", "list.txt", *OPTIONS],
+        ["list.txt", "--verify", "--out", "x"],
+        ["--verify", "--out", "x"],
+    ],
+)
+def test_mistakes_are_named(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    with pytest.raises(UserError):
+        main(words)
+    assert not Path("x").exists()
