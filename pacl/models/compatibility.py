@@ -31,6 +31,10 @@ MIN_NORM = 1e-6
 CPU_CHUNK_BYTES = 16 * 2**20
 GPU_CHUNK_BYTES = 1024 * 2**20
 
+# What the chunked implementation may keep for its backward pass beside phi, instead of computing it again: two numbers
+# for each patch and text. Larger batches keep nothing.
+KEPT_BYTES = 256 * 2**20
+
 # Below this number of bytes of B x T x (P + D) the reference is as fast, and its memory is negligible.
 SMALL_BYTES = 8 * 2**20
 
@@ -54,8 +58,8 @@ def compatibility(
             synchronise the GPU.
         cosine: if True, phi = <pooled, t> / |pooled|, in [-1, 1]; if False, phi = <pooled, t>.
         impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
-            ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass recomputes the
-            similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel with the
+            ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass of large
+            batches recomputes the similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel with the
             same memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
             `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
             else ``"chunked"``.
@@ -84,7 +88,8 @@ def compatibility(
             return _reference(patches.to(tau.dtype), texts, tau, cosine)
         if isinstance(temperature, float) and math.isinf(temperature):
             return _mean_pooled(patches, texts, cosine)
-        phi: Tensor = _Chunked.apply(patches, texts, tau, cosine)
+        keep = torch.is_grad_enabled() and 2 * B * T * P * tau.itemsize <= KEPT_BYTES
+        phi: Tensor = _Chunked.apply(patches, texts, tau, cosine, keep)
         return phi
 
 
@@ -176,7 +181,7 @@ def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:
 
 
 class _Chunked(torch.autograd.Function):
-    """phi and its gradient in closed form, without B x T x P or B x T x D tensors.
+    """phi and its gradient in closed form, without B x T x P or B x T x D tensors beyond `KEPT_BYTES`.
 
     With G_pq = <v_p, v_q> the Gram matrix of an image's patches, inner = <pooled, t> = sum_p a_p s_p and
     n = |pooled| = sqrt(a' G a): phi = inner / n needs no pooled vectors (n = 1 where phi is no cosine). Then
@@ -186,25 +191,33 @@ class _Chunked(torch.autograd.Function):
         dphi/dv   = (dphi/ds) t' - phi/n^2 a pooled'                  whose second term is G's
 
     where the terms with phi/n come from the gradient of n, and are absent where n is constant. G a is computed as
-    (v v') a or v (v' a), the cheaper of both. Only `inner` and n are kept for the backward pass.
+    (v v') a or v (v' a), the cheaper of both. Only `inner` and n are kept for the backward pass; with ``keep`` also s
+    and G a (or the pooled vectors), half of its matrix products.
 
     Inside a chunk the layout is [t, b, P]: all similarities are then one matrix product, and the softmax runs over
     contiguous memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
+    def forward(ctx: Any, patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool, keep: bool) -> Tensor:
         B, T = len(patches), len(texts)
         inner = texts.new_empty(B, T)
         norm = texts.new_empty(B, T) if cosine else None
+        ctx.kept = [] if keep else None
         for images, text_chunks in _chunks(patches, texts):
             v = patches[images].to(texts.dtype).contiguous()
             gram = _gram(v, T) if cosine else None
             for some in text_chunks:
-                s, a = _attend(v, texts[some], tau)
-                inner[images, some] = torch.mul(a, s, out=s).sum(dim=-1).T
+                s = _similarities(v, texts[some])
+                a = (s / tau).softmax(dim=-1)
+                inner[images, some] = torch.linalg.vecdot(a, s).T
+                mixed = None
                 if norm is not None:
-                    norm[images, some] = _squared_norm(a, v, gram).clamp_min(0).sqrt().clamp_min(MIN_NORM).T
+                    mixed = _mix(a, v, gram)
+                    squared = torch.linalg.vecdot(mixed, mixed if gram is None else a)
+                    norm[images, some] = squared.clamp_min(0).sqrt().clamp_min(MIN_NORM).T
+                if ctx.kept is not None:
+                    ctx.kept.append((s, mixed))
         ctx.cosine = cosine
         ctx.save_for_backward(patches, texts, tau, inner, norm)
         # (a copy, so that the caller may modify phi in place)
@@ -214,7 +227,8 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         patches, texts, tau, inner, norm = ctx.saved_tensors
-        for_patches, for_texts, for_tau, _ = ctx.needs_input_grad
+        for_patches, for_texts, for_tau, *_ = ctx.needs_input_grad
+        kept = iter(ctx.kept) if ctx.kept is not None else None
         d_patches = torch.empty_like(patches, memory_format=torch.contiguous_format) if for_patches else None
         d_texts = torch.zeros_like(texts) if for_texts else None
         d_tau: list[Tensor] = []  # one term per chunk, summed at the end: a running sum would round more
@@ -225,46 +239,42 @@ class _Chunked(torch.autograd.Function):
                 d_v = torch.zeros_like(v)
                 for some in text_chunks:
                     t = texts[some]
-                    s, a = _attend(v, t, tau)
+                    s, mixed = next(kept) if kept is not None else (_similarities(v, t), None)
+                    a = (s / tau).softmax(dim=-1)
                     g = grad[images, some].T.unsqueeze(-1)  # [t, b, 1], like every scalar of a pair
                     dot = inner[images, some].T.unsqueeze(-1)
                     spread = centred = s - dot
+                    bend = None
                     if norm is not None:
                         n = norm[images, some].T.unsqueeze(-1)
                         g = g / n
                         bend = (dot / n**2).where(n > MIN_NORM, 0)  # phi / n; a clamped norm is constant
-                        if gram is not None:
-                            Ga = torch.einsum("tbp,bpq->tbq", a, gram)
-                        else:
-                            pooled = torch.einsum("tbp,bpd->tbd", a, v)
-                            Ga = torch.einsum("tbd,bpd->tbp", pooled, v)
-                        centred = spread - bend * (Ga - n**2)
-                    ga = g * a
-                    dz = ga * centred
-                    ds = ga + dz / tau
+                        mixed = _mix(a, v, gram) if mixed is None else mixed
+                        Ga = mixed if gram is not None else torch.einsum("tbd,bpd->tbp", mixed, v)
+                        centred = torch.addcmul(spread + bend * n**2, bend, Ga, value=-1)
                     if for_tau:
-                        # sum_p dz_p = 0, so a constant may be subtracted from s, which reduces rounding.
-                        d_tau.append((dz * spread).sum())
+                        # sum_p dphi/dz_p = 0, so a constant may be subtracted from s, which reduces rounding.
+                        d_tau.append((g * a * centred * spread).sum())
+                    ds = torch.addcmul(g, g / tau, centred).mul_(a)
                     if d_texts is not None:
                         d_texts[some] += ds.flatten(1) @ v.flatten(0, 1)
                     if for_patches:
                         d_v += (ds.flatten(1).T @ t).view_as(d_v)
-                        if norm is not None:
-                            ga *= bend
+                        if bend is not None:
+                            weighted = a * (g * bend)
                             if gram is not None:
-                                d_v -= torch.einsum("tbp,tbq->bpq", ga, a) @ v
+                                d_v -= torch.einsum("tbp,tbq->bpq", weighted, a) @ v
                             else:
-                                d_v -= torch.einsum("tbp,tbd->bpd", ga, pooled)
+                                d_v -= torch.einsum("tbp,tbd->bpd", weighted, mixed)
                 if d_patches is not None:
                     d_patches[images] = d_v
         total = torch.stack(d_tau).sum() / -(tau**2) if d_tau else None
-        return d_patches, d_texts, total, None
+        return d_patches, d_texts, total, None, None
 
 
-def _attend(v: Tensor, t: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-    """Similarities and pooling weights, both [t, b, P], of patches v [b, P, D] and texts t [t, D]."""
-    s = (t @ v.flatten(0, 1).T).view(len(t), *v.shape[:2])
-    return s, (s / tau).softmax(dim=-1)
+def _similarities(v: Tensor, t: Tensor) -> Tensor:
+    """Similarities [t, b, P] of patches v [b, P, D] and texts t [t, D]."""
+    return (t @ v.flatten(0, 1).T).view(len(t), *v.shape[:2])
 
 
 def _gram(v: Tensor, T: int) -> Tensor | None:
@@ -273,11 +283,11 @@ def _gram(v: Tensor, T: int) -> Tensor | None:
     return v @ v.mT if P * (D + T) < T * D else None
 
 
-def _squared_norm(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
-    """|pooled|^2 of every pair in a chunk, [t, b]."""
+def _mix(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
+    """G a of every pair in a chunk, [t, b, P]; without Gram matrices the pooled vectors [t, b, D]."""
     if gram is None:
-        return torch.einsum("tbp,bpd->tbd", a, v).square().sum(dim=-1)
-    return torch.einsum("tbp,bpq->tbq", a, gram).mul_(a).sum(dim=-1)
+        return torch.einsum("tbp,bpd->tbd", a, v)
+    return torch.einsum("tbp,bpq->tbq", a, gram)
 
 
 def _chunks(patches: Tensor, texts: Tensor) -> Iterator[tuple[slice, list[slice]]]:
