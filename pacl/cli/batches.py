@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from pacl.cli.inputs import ImageFile
 from pacl.cli.messages import is_out_of_memory, memory_advice
 from pacl.errors import UserError
-from pacl.images import open_image
+from pacl.image_batches import read_batches
 from pacl.results.writer import Writer
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmentation, Segmenter
     from pacl.segmentation.settings import SegmenterSettings
 
-BATCH_PIXELS = 16_000_000
-"""Pixels of the decoded images of one batch, beyond its first image: bounds the memory."""
+Batch = list[tuple[ImageFile, "np.ndarray | UserError"]]
 
 Outcome = tuple[ImageFile, "dict[str, Any] | UserError"]
 """An image and the record of its results, or what is wrong with it."""
@@ -53,37 +51,6 @@ def segment_files(
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)
             scribe.shutdown(wait=False, cancel_futures=True)
-
-
-Batch = list[tuple[ImageFile, "np.ndarray | UserError"]]
-
-
-def read_batches(files: Sequence[ImageFile], reader: ThreadPoolExecutor, size: int) -> Iterator[Batch]:
-    """Batches of decoded images, in order; the images of the next batch are decoded meanwhile."""
-    waiting = iter(files)
-    ahead = [(file, reader.submit(read, file)) for file in islice(waiting, size)]
-    while ahead:
-        batch: Batch = []
-        pixels = 0
-        while ahead and len(batch) < size:
-            file, future = ahead[0]
-            image = future.result()
-            area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
-            if batch and pixels + area > BATCH_PIXELS:
-                break
-            ahead.pop(0)
-            batch.append((file, image))
-            pixels += area
-            ahead += [(file, reader.submit(read, file)) for file in islice(waiting, 1)]
-        yield batch
-
-
-def read(file: ImageFile) -> np.ndarray | UserError:
-    """RGB uint8 [H, W, 3], or what is wrong with the file."""
-    try:
-        return open_image(file.path)
-    except UserError as error:
-        return error
 
 
 def memory_saving(settings: SegmenterSettings) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pacl.cli.batches import Batch, read_batches
+from pacl.cli.batches import Batch
 from pacl.cli.inputs import ImageFile
 from pacl.cli.messages import is_out_of_memory
 from pacl.errors import ArgumentError, UserError
+from pacl.image_batches import read_batches
 from pacl.models.precision import PRECISIONS
 from pacl.prompts import get_templates
 
