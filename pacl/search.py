@@ -229,7 +229,8 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
         from pacl.cli.search_sheet import search_sheet
 
         save_image(args.out, search_sheet(index, hits, query))
-        say(printable(args.out))
+        with printing():
+            print(f"  {printable(args.out)}", file=sys.stderr if args.json or args.csv else sys.stdout)
     return 1 if index.unread else 0
 
 
@@ -260,7 +261,7 @@ def progress_bar() -> Iterator[Progress]:
 
     console = Console(stderr=True)
     columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("images", total=None, visible=False)
 
         def advance(done: int, total: int) -> None:

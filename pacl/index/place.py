@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.index.file import SUFFIX
-from pacl.models.backbone import weights_checksum
 
 if TYPE_CHECKING:
     from pacl.classification.scorer import Scorer
@@ -30,7 +29,7 @@ def made_by(scorer: Scorer) -> dict[str, Any]:
     if scorer.score == "clip":
         return {**about, "preprocessing": {key: str(value) for key, value in model.clip.preprocessing.items()}}
     depends = ("dense", "size", "scales", "smoothing", "mean", "std", "layers", "quick_gelu")
-    return {**about, "head": weights_checksum(model.head_state()), **{name: getattr(config, name) for name in depends}}
+    return {**about, "head": model.head_checksum(), **{name: getattr(config, name) for name in depends}}
 
 
 def file_name(scorer: Scorer, outside: Path | None = None) -> str:
@@ -67,10 +66,12 @@ def place(folder: Path, index: Path | None, scorer: Scorer, *, write: bool) -> P
     inside, outside = folder / FOLDER / file_name(scorer), file_name(scorer, folder)
     if index is not None:
         return (make_folder(index, "index") if write else index) / outside
+    cached = cache_folder() / outside
     if not write:
-        return inside if inside.is_file() else cache_folder() / outside
+        return cached if cached.is_file() and not inside.is_file() else inside
     try:
         make_folder(inside.parent, "index")
     except ArgumentError:
-        return make_folder(cache_folder(), "index") / outside
+        make_folder(cached.parent, "index")
+        return cached
     return inside
