@@ -1,5 +1,5 @@
-"""Time and memory of retrieval in a large set, by phi of all pairs and by phi of the candidates of CLIP's embedding, and
-of a search in an index on disk.
+"""Time and memory of retrieval in a large set, by phi of all pairs and by phi of the candidates of CLIP's embedding.
+And of a search in an index on disk.
 
 Embeddings are random. Patch embeddings are memory-mapped from a temporary file, and pages of it that were read count as
 memory until the system frees them.

@@ -31,6 +31,7 @@ from pacl.errors import UserError
 
 SUFFIX = ".sqlite"
 PAGE_BYTES = 16384  # of the database: several vectors fit in a page
+ROWS = 4096  # read at a time
 WAIT = 30.0  # seconds until another process has written its change
 
 TABLES = """
@@ -90,8 +91,12 @@ class IndexFile:
         [(count, length)] = self._all("SELECT COUNT(*), IFNULL(MAX(LENGTH(vector)), 0) FROM embeddings")
         ids, vectors = np.empty(count, dtype=np.int64), np.empty((count, length // 4), dtype=np.float32)
         rows = self._database.execute("SELECT id, vector FROM embeddings ORDER BY id LIMIT ?", [count])
-        for n, (embedding, vector) in enumerate(rows):
-            ids[n], vectors[n] = embedding, np.frombuffer(vector, dtype=np.float32)
+        start = 0
+        while some := rows.fetchmany(ROWS):
+            part = slice(start, start + len(some))
+            ids[part] = [embedding for embedding, _ in some]
+            vectors[part] = np.frombuffer(b"".join(vector for _, vector in some), np.float32).reshape(len(some), -1)
+            start += len(some)
         return ids, vectors
 
     def patches(self, embedding: int, dim: int) -> Tensor | None:
