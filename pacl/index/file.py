@@ -1,9 +1,9 @@
 """The file of an index: an SQLite database of image embeddings.
 
 Why SQLite: it is part of Python, a change is written completely or not at all (also where the process is killed), rows
-can be added and deleted one by one, and everything is in one file. Search is exact: the embeddings of a million images
-are one matrix product of about a tenth of a second, so the approximate search of faiss, usearch or LanceDB would add a
-dependency and lose exactness for nothing. A memory-mapped safetensors file opens faster, but must be written anew for
+can be added and deleted one by one, and everything is in one file. Search is exact: 100,000 embeddings of 512 numbers
+are one matrix product of 0.02 s on a CPU core, so the approximate search of faiss, usearch or LanceDB would add a
+dependency and lose exactness for little. A memory-mapped safetensors file opens faster, but must be written anew for
 every image that is added, and needs a second file for paths, which a killed process can leave out of step.
 
 Tables:
