@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UserError,
     )
     from pacl.images import open_image
+    from pacl.index.image_index import Hit, Index
     from pacl.models.backbone import Backbone, load_backbone
     from pacl.models.catalogue import ModelName, list_models
     from pacl.models.embedder import PatchEmbedder
@@ -36,7 +37,9 @@ _HOMES = {
     "ArgumentError": "errors",
     "Backbone": "models.backbone",
     "FallbackModel": "errors",
+    "Hit": "index.image_index",
     "ImageEmbedding": "segmentation.embedding",
+    "Index": "index.image_index",
     "Label": "prompts",
     "ModelName": "models.catalogue",
     "OtherDenseVariant": "errors",

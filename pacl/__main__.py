@@ -12,6 +12,7 @@ VERBS = {
     "classify": "classify images by words",
     "similarity": "draw how well every image fits every text",
     "bulk": "segment millions of images on many processes",
+    "search": "find the images of a folder that fit a text or another image",
     "data": "check captioned images before training on them",
     "train": "train the patch embedder on images and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",

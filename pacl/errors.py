@@ -49,3 +49,11 @@ class SameEmbedding(UserWarning):
 
 class ImageWarning(UserWarning):
     """A part of an image file is not used or not visible, see `pacl.images.open_image`."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in any of the ways in which torch, OpenCV and numpy say so."""
+    import torch
+
+    said = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))  # `cv2.error` among them
+    return not isinstance(error, UserError) and (said or isinstance(error, (MemoryError, torch.OutOfMemoryError)))

@@ -28,7 +28,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "PPM", "J
 
 
 SOFTWARE = "pacl"
-"""The text chunk "Software" of every PNG that is written here, by which results are told from photos."""
+"""The text chunk "Software" of PNGs, and the comment of JPEGs, that are written here: it tells results from photos."""
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, "Tensor")
 
@@ -139,7 +139,7 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     """
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, format=kind, quality=92, pnginfo=png_text())
+        Image.fromarray(image).save(temporary, format=kind, quality=92, pnginfo=png_text(), comment=SOFTWARE)
 
 
 def png_text() -> PngInfo:

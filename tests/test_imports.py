@@ -10,8 +10,14 @@ import pytest
 
 from tests.paths import ROOT
 
-ORDER = ("cli", "training", "jobs", "classification", "segmentation", "results", "scenes", "metrics", "data", "models")
-COMMANDS = {"segment", "bulk", "classify", "similarity", "train", "pretrain", "calibrate", "distill", "__main__"}
+ORDER = (
+    "cli", "webapp", "jobs", "training", "deployment", "index", "classification", "video", "segmentation", "results",
+    "scenes", "metrics", "data", "models",
+)  # fmt: skip
+COMMANDS = {
+    "segment", "classify", "similarity", "search", "probe", "app", "bulk", "export", "train", "pretrain", "calibrate",
+    "distill", "__main__",
+}  # fmt: skip
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "pacl").rglob("*.py"))
 
 

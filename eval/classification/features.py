@@ -30,7 +30,6 @@ from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
-from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.open_clip_towers import ViTTower
 from pacl.prompts import fill
 
@@ -221,7 +220,7 @@ def cached_features(
     """
     stamp = {
         "clip": model.clip.checksum(),
-        "head": weights_checksum(model.head_state()),
+        "head": model.head_checksum(),
         "dense": model.config.dense,
         "precision": loading.precision,
         "dataset": images.benchmark.name,

@@ -10,7 +10,7 @@ phi        phi and its gradient by every implementation, beside the bare matrix 
 segment    one image, batches, windows and a very large image, beside the bare image tower; labels in fp32 and bf16
 train      a training step from images and from kept tokens, beside the bare image tower
 data       decoding and cropping, in CPU time of one core
-retrieval  ranking 5,000 images and 25,000 captions by phi of all pairs, and of candidates
+retrieval  ranking 5,000 images and 25,000 captions by phi of all pairs, and of candidates; an index of 100,000 images
 growth     time and memory against the size of an image, the numbers of classes, images and texts
 
 The ways of a table run in turns, so other load meets them alike; times of different tables are less

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pacl.cli.inputs import ImageFile
 from pacl.cli.messages import is_out_of_memory, memory_advice
 from pacl.errors import UserError
-from pacl.images import open_image
+from pacl.image_batches import Item, read, read_batches
 from pacl.results.writer import Writer
 
 if TYPE_CHECKING:
     from pacl.segmentation.query import EncodedQuery
     from pacl.segmentation.segmenter import Segmentation, Segmenter
     from pacl.segmentation.settings import SegmenterSettings
-
-BATCH_PIXELS = 16_000_000
-"""Pixels of the decoded images of one batch, beyond its first image: bounds the memory."""
-
-
-class Named(Protocol):
-    """An image that is yet to be decoded, such as an `ImageFile`."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is, for messages."""
-
-
-Item = TypeVar("Item", bound=Named)
 
 Outcome = tuple[Item, "dict[str, Any] | UserError"]
 """An image and the record of its results, or what is wrong with it."""
@@ -87,39 +71,6 @@ def segment_all(
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)
             scribe.shutdown(wait=False, cancel_futures=True)
-
-
-def read_batches(
-    items: Iterable[Item],
-    reader: ThreadPoolExecutor,
-    size: int,
-    load: Callable[[Item], np.ndarray | UserError],
-) -> Iterator[Batch[Item]]:
-    """Batches of decoded images, in order; the images of the next batch are decoded meanwhile."""
-    waiting = iter(items)
-    ahead = [(item, reader.submit(load, item)) for item in islice(waiting, size)]
-    while ahead:
-        batch: Batch[Item] = []
-        pixels = 0
-        while ahead and len(batch) < size:
-            item, future = ahead[0]
-            image = future.result()
-            area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
-            if batch and pixels + area > BATCH_PIXELS:
-                break
-            ahead.pop(0)
-            batch.append((item, image))
-            pixels += area
-            ahead += [(item, reader.submit(load, item)) for item in islice(waiting, 1)]
-        yield batch
-
-
-def read(file: ImageFile) -> np.ndarray | UserError:
-    """RGB uint8 [H, W, 3], or what is wrong with the file."""
-    try:
-        return open_image(file.path)
-    except UserError as error:
-        return error
 
 
 def memory_saving(settings: SegmenterSettings) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pacl.cli.batches import Batch, read, read_batches
+from pacl.cli.batches import Batch
 from pacl.cli.inputs import ImageFile
 from pacl.cli.messages import is_out_of_memory
 from pacl.errors import ArgumentError, UserError
+from pacl.image_batches import read_batches
 from pacl.models.precision import PRECISIONS
 from pacl.prompts import get_templates
 
@@ -87,7 +88,7 @@ def score_files(files: Sequence[ImageFile], labels: EncodedLabels, scorer: Score
 
     with ThreadPoolExecutor(1) as reader:
         try:
-            for batch in read_batches(files, reader, BATCH, read):
+            for batch in read_batches(files, reader, BATCH):
                 yield from score_batch(batch, labels, scorer)
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, no_images, say_unread, search_folder
-from pacl.images import SOFTWARE
-from pacl.results.writer import RESULT_ENDINGS, RUN_FILES, is_in_dataset
+from pacl.results.own import is_result
+from pacl.results.writer import RUN_FILES
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts", ".ogv")
@@ -157,25 +155,6 @@ def _check_kind(word: str, prompts: bool) -> None:
 def _lies_in(path: Path, folder: str | None) -> bool:
     """Whether a file, its links followed, lies below a folder (a real path)."""
     return folder is not None and os.path.realpath(path).startswith(os.path.join(folder, ""))
-
-
-def is_result(path: Path) -> bool:
-    """Whether an image is a result of an earlier run: by the ending of its name, and its record or its own text.
-
-    Masks and copies of images in data sets that were written here are results, too.
-    """
-    if is_in_dataset(path):
-        return True
-    match = RESULT_ENDINGS.search(path.name)
-    if match is None:
-        return False
-    if path.with_name(f"{path.name[: match.start()]}.json").exists():
-        return True
-    try:
-        with Image.open(path) as image:
-            return image.info.get("Software") == SOFTWARE
-    except (OSError, ValueError, SyntaxError):
-        return False
 
 
 def _name(images: Sequence[tuple[Path, Path]], found: FoundImages) -> None:

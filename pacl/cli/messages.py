@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, is_out_of_memory
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -92,14 +92,6 @@ def shown_warnings(prog: str, *categories: type[Warning]) -> Iterator[None]:
         for category in categories:
             warnings.simplefilter("always", category)
         yield
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, in any of the ways in which torch, OpenCV and numpy say so."""
-    import torch
-
-    said = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))  # `cv2.error` among them
-    return not isinstance(error, UserError) and (said or isinstance(error, (MemoryError, torch.OutOfMemoryError)))
 
 
 @contextmanager

@@ -58,9 +58,9 @@ def compatibility(
             synchronise the GPU.
         cosine: if True, phi = <pooled, t> / |pooled|, in [-1, 1]; if False, phi = <pooled, t>.
         impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
-            ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass of large
-            batches recomputes the similarities chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU kernel with the
-            same memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
+            ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass of large batches
+            computes the similarities again, chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU
+            kernel with the same memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
             `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
             else ``"chunked"``.
 

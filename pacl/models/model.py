@@ -22,6 +22,7 @@ from pacl.models.card import write_card
 from pacl.models.compatibility import compatibility
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.head import CARD, CONFIG, WEIGHTS, HeadConfig, HeadSettings, find_head
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.prompts import GENERIC_CONTRAST, fill
 
@@ -142,6 +143,18 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
     def head_state(self) -> dict[str, Tensor]:
         """The tensors of the head: all except those of the frozen backbone."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith("clip.")}
+
+    def head_checksum(self) -> str:
+        """Checksum of what the head computes.
+
+        Before training, the main branch of the ``clip`` start is multiplied by zero; its random first layer is left
+        out, so that a CLIP without a head has the same checksum whenever it is loaded.
+        """
+        state = self.head_state()
+        for name, module in self.named_modules():
+            if isinstance(module, PatchEmbedder) and not any(each.any() for each in module.main[-1].parameters()):
+                state = {key: value for key, value in state.items() if not key.startswith(f"{name}.main.0.")}
+        return weights_checksum(state)
 
     def load_head_state(self, state: dict[str, Tensor], source: str) -> None:
         """Load the tensors of `head_state`.

@@ -137,7 +137,7 @@ def made_by(model: PACL, settings: SegmenterSettings) -> dict[str, Any]:
     own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
     return {
         "backbone": model.clip.checksum(),
-        "head": weights_checksum(model.head_state()),
+        "head": model.head_checksum(),
         "dense": model.config.dense,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own.items()},
         "guide": settings.refine_on if settings.refine else None,

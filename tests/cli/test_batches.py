@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from pacl.cli import batches
 from pacl.cli.batches import memory_saving, segment_files
 from pacl.cli.inputs import ImageFile
 from pacl.errors import UserError
@@ -71,7 +70,7 @@ def test_a_batch_is_bounded_in_images_and_pixels(
         seen.append(len(images))
         return predict(images, query)
 
-    monkeypatch.setattr(batches, "BATCH_PIXELS", pixels)
+    monkeypatch.setattr("pacl.image_batches.BATCH_PIXELS", pixels)
     monkeypatch.setattr(segmenter, "predict_batch", counted)
     outcomes(files, segmenter, tmp_path / "out")
     assert seen == expected

@@ -100,6 +100,16 @@ def test_other_weights_are_refused(clip: Backbone, tmp_path: Path) -> None:
         assert error.value.argument == "embedding"
 
 
+def test_a_clip_without_a_head_knows_its_embeddings_when_it_is_loaded_again(clip: Backbone) -> None:
+    first, second, trained = PACL.untrained(clip), PACL.untrained(clip), PACL.untrained(clip)
+    segmenter = Segmenter(first)
+    segmenter.set_image(noise(40, 56))
+    Segmenter(second).set_image_embedding(segmenter.get_image_embedding())
+    with torch.no_grad():
+        trained.embedder.main[-1].bias[0] = 1e-3  # type: ignore[union-attr,index,operator]
+    assert first.head_checksum() == second.head_checksum() != trained.head_checksum()
+
+
 @pytest.mark.parametrize("change", ["nan", "half", "fewer", "size", "rows"])
 def test_an_embedding_that_was_changed_is_refused(change: str, clip: Backbone, tmp_path: Path) -> None:
     segmenter = Segmenter(PACL.untrained(clip))

@@ -1,0 +1,317 @@
+"""`Index`: the images of a folder, ranked by how well they fit a text or another image.
+
+text   --text tower-->  vectors [N, D] --cosine with the vectors of all images-->  candidates
+candidates  --phi of their patches and the text-->  ranking (scores phi and both)
+image  --image tower-->  vector [D]    --cosine with the vectors of all images-->  ranking
+
+The vector of an image is CLIP's pooled embedding, or, for the score ``phi``, the mean of its patch vectors: the cosine
+of that with a text is phi with mean pooling, which is one matrix product for all images.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
+from pacl.errors import ArgumentError, ImageWarning, UserError
+from pacl.image_batches import read_batches
+from pacl.image_folders import FolderContent, no_images, search_folder
+from pacl.index.file import open_file
+from pacl.index.indexing import Indexing, Progress, alone, image_vectors
+from pacl.index.place import made_by, place
+from pacl.index.ranking import DIGITS, Vectors, best
+from pacl.models.loading import load_model
+from pacl.prompts import Label
+from pacl.segmentation.encode import AnyImage
+from pacl.segmentation.segmenter import as_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pacl.models.model import PACL
+
+TOP = 10
+RERANK = 100
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An image that was found.
+
+    Attributes:
+        rank: From 1.
+        score: In [-1, 1], with 6 decimals: of the text and the image, see `pacl.score_images`, or the cosine of images.
+        path: Of the image.
+    """
+
+    rank: int
+    score: float
+    path: Path
+
+
+class Index:
+    """The images of a folder by their embeddings, which are kept on disk: computed once, searched often.
+
+    `build` makes an index or brings it up to date; `open` takes the one that is there.
+
+    Args:
+        scorer: The model and the score.
+        folder: Of images, with its subfolders.
+        index: The folder that the index is kept in. None is ``.pacl_index`` in ``folder``, or where that cannot be
+            written ``$XDG_CACHE_HOME/pacl/index`` (``~/.cache/pacl/index``).
+        keep_patches: For the scores ``phi`` and ``both``: whether the patch vectors of new images are kept, too. Those
+            that are not kept are computed for every search in which the image is a candidate.
+
+    Attributes:
+        folder: Of images.
+        unread: What is wrong with each image that the last `update` could not read.
+        own: Images that the last `update` left out because this package wrote them, such as overlays.
+    """
+
+    def __init__(
+        self, scorer: Scorer, folder: str | Path, index: str | Path | None = None, *, keep_patches: bool = True
+    ) -> None:
+        self.scorer, self.folder = scorer, Path(folder)
+        self.keep_patches = keep_patches
+        self.unread: list[UserError] = []
+        self.own: list[Path] = []
+        self._index = None if index is None else Path(index)
+        self._made_by = made_by(scorer)
+        self._path: Path | None = None
+        self._read: Vectors | None = None
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        model: PACL | str | Path = "auto",
+        score: Score | None = None,
+        *,
+        weight: float = 0.5,
+        templates: str | Path = "none",
+        precision: str = "fp32",
+        index: str | Path | None = None,
+        keep_patches: bool = True,
+        progress: Progress | None = None,
+    ) -> Index:
+        """Make the index of a folder, or bring it up to date; see `update`.
+
+        Args:
+            folder: Of images, with its subfolders.
+            model: The model, or its name for `pacl.load_model`.
+            score: As for `pacl.score_images`.
+            weight: As for `pacl.score_images`.
+            templates: As for `pacl.score_images`.
+            precision: Of the image tower: ``fp32``, ``bf16`` or ``auto``.
+            index: See `Index`.
+            keep_patches: See `Index`.
+            progress: Called after each image that is encoded, with the numbers of images that are done and to do.
+
+        Raises:
+            UserError: The folder has no image that can be read; the index cannot be written, or another process writes
+                it.
+            ArgumentError: The model or the score does not work.
+
+        Warns:
+            ImageWarning: An image cannot be read; it is left out.
+
+        Example:
+            >>> Index.build("photos").search("a dog on a beach", top=5)
+        """
+        scorer = _scorer(model, score, weight, templates, precision)
+        built = cls(scorer, folder, index, keep_patches=keep_patches)
+        built.update(progress=progress)
+        for error in built.unread:
+            warnings.warn(str(error), ImageWarning, stacklevel=2)
+        return built
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        model: PACL | str | Path = "auto",
+        score: Score | None = None,
+        *,
+        weight: float = 0.5,
+        templates: str | Path = "none",
+        precision: str = "fp32",
+        index: str | Path | None = None,
+    ) -> Index:
+        """The index of a folder as it is, which may be older than the folder; see `build`.
+
+        Raises:
+            UserError: The folder has no index of this model and score, or it cannot be read.
+        """
+        opened = cls(_scorer(model, score, weight, templates, precision), folder, index)
+        opened.vectors  # noqa: B018 (reads the file)
+        return opened
+
+    @property
+    def path(self) -> Path:
+        """The file of the index, whether there is one or not."""
+        return self._path or place(self.folder, self._index, self.scorer, write=False)
+
+    @property
+    def vectors(self) -> Vectors:
+        """The vectors of all images, read into memory when they are first used: 4 D bytes for an image."""
+        if self._read is None:
+            with open_file(self.path, self._made_by) as file:
+                self._read = Vectors.read(file)
+        return self._read
+
+    def __len__(self) -> int:
+        """The number of images in the index."""
+        return len(self.vectors.paths)
+
+    def update(self, content: FolderContent | None = None, *, progress: Progress | None = None) -> None:
+        """Encode new and changed images, and forget those that are gone.
+
+        An image has changed if its size or its time of change has, and its content, too. A renamed one is not encoded
+        again. Where this is interrupted, the images that were encoded are kept.
+
+        Args:
+            content: What `pacl.image_folders.search_folder` found in the folder, if it was searched already.
+            progress: See `build`.
+
+        Raises:
+            UserError: See `build`.
+        """
+        content = content or search_folder(self.folder, recursive=True, look_inside=False)
+        if not content.images:
+            raise no_images(self.folder, content.unread)
+        self._read = None
+        self._path = place(self.folder, self._index, self.scorer, write=True)
+        with alone(self._path), open_file(self._path, self._made_by, write=True) as file:
+            indexing = Indexing(file, self.folder, self.scorer, self.keep_patches, progress or (lambda *_: None))
+            indexing.run(content.images)
+        self.unread, self.own = indexing.unread, indexing.own
+        if not len(self):
+            reason = self.unread[0] if self.unread else "all are results of this package"
+            raise UserError(f"{self.folder}: has no image to search for ({reason})")
+
+    def search(self, query: str | Label | EncodedLabels, top: int = TOP, *, rerank: int = RERANK) -> list[Hit]:
+        """The images that fit a text best.
+
+        Args:
+            query: A text, as for `pacl.Segmenter.predict`: of several prompts (``a dog;a puppy``) the highest score
+                counts; or what `Scorer.encode` made of it.
+            top: The number of images, at least 1.
+            rerank: For the scores ``phi`` and ``both``: the number of images, the best by their vectors, that are
+                ranked by the score itself; ``top`` at least.
+
+        Returns:
+            At most ``top`` images, the best first; those whose scores are equal are sorted by path.
+
+        Raises:
+            ArgumentError: ``top`` or ``rerank`` is below 1, or ``query`` is no text.
+            UserError: The text makes no sense to the model, or the folder has no index.
+
+        Warns:
+            UnknownWords, UnfamiliarWords: As `pacl.Segmenter.predict` does.
+            ImageWarning: The patches of an image are not kept, and it cannot be read any more; it is left out.
+        """
+        _check_least(top=top, rerank=rerank)
+        if not isinstance(query, (str, Label, EncodedLabels)):
+            raise ArgumentError("query", f"of type {type(query).__name__}", "must be a text; similar takes images")
+        labels = query if isinstance(query, EncodedLabels) else self.scorer.encode(as_labels(query))
+        scores = self.vectors.scores(labels.head if self.scorer.score == "phi" else labels.clip)
+        if self.scorer.score == "clip":
+            return self._hits(scores, np.arange(len(scores)), top)
+        candidates = np.sort(best(scores, max(top, rerank)))
+        return self._hits(self._exact(candidates, labels), candidates, top)
+
+    def similar(self, image: AnyImage, top: int = TOP) -> list[Hit]:
+        """The images that are most similar to an image, by the cosine of their vectors.
+
+        Args:
+            image: In any form that `pacl.Segmenter.set_image` takes. If it is in the folder, it is found itself.
+            top: As for `search`.
+
+        Raises:
+            ArgumentError: ``top`` is below 1, or ``image`` is no image.
+            UserError: It cannot be read, or the folder has no index.
+        """
+        _check_least(top=top)
+        scores = self.vectors.scores(image_vectors(self.scorer.embed([image], ["image"])))
+        return self._hits(scores, np.arange(len(scores)), top)
+
+    def _hits(self, scores: np.ndarray, images: np.ndarray, top: int) -> list[Hit]:
+        """The best of some images by their scores [C]; ``images`` are their indices, ascending."""
+        ranked = best(scores, top)
+        return [
+            Hit(rank, round(float(scores[n]), DIGITS), self._path_of(images[n]))
+            for rank, n in enumerate(ranked.tolist(), start=1)
+            if np.isfinite(scores[n])
+        ]
+
+    @torch.inference_mode()
+    def _exact(self, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:
+        """The scores of some images with a text, float32 [C]; -inf for those that cannot be read any more."""
+        scores = np.full(len(images), -np.inf, dtype=np.float32)
+        rows, device = self.vectors.rows[images], self.scorer.model.device
+        for n, patches in self._patches(images):
+            pooled = torch.from_numpy(self.vectors.vectors[rows[n]])[None].to(device)
+            scores[n] = float(self.scorer.compare(EmbeddedImages(pooled, [patches.to(device)]), labels)[0, 0])
+        return scores
+
+    def _patches(self, images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+        """The patch vectors of some images, float32 [P, D], each with its place among them: kept ones, then others."""
+        ids, missing = self.vectors.ids[images], []
+        with open_file(self.path, self._made_by) as file:
+            for n, embedding in enumerate(ids.tolist()):
+                kept = file.patches(embedding, self.vectors.vectors.shape[1])
+                if kept is None:
+                    missing.append(_Candidate(n, self._path_of(images[n])))
+                else:
+                    yield n, kept
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for batch in read_batches(missing, reader, BATCH):
+                    readable = [(each, image) for each, image in batch if not isinstance(image, UserError)]
+                    for _, error in batch:
+                        if isinstance(error, UserError):
+                            warnings.warn(str(error), ImageWarning, stacklevel=5)
+                    if readable:
+                        pixels, names = [image for _, image in readable], [str(each.path) for each, _ in readable]
+                        found = self.scorer.embed(pixels, names).patches or []
+                        yield from zip((each.place for each, _ in readable), found, strict=True)
+            finally:
+                reader.shutdown(wait=False, cancel_futures=True)
+
+    def _path_of(self, image: int) -> Path:
+        return self.folder / os.fsdecode(self.vectors.paths[image])
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An image whose patches are not kept: its place among the candidates, and its path."""
+
+    place: int
+    path: Path
+
+
+def _scorer(
+    model: PACL | str | Path, score: Score | None, weight: float, templates: str | Path, precision: str
+) -> Scorer:
+    loaded = load_model(model) if isinstance(model, (str, Path)) else model
+    return Scorer(loaded, score, weight=weight, templates=templates, precision=precision)
+
+
+def _check_least(**numbers: int) -> None:
+    """Refuse numbers below 1.
+
+    Raises:
+        ArgumentError: With the name of the argument.
+    """
+    for name, value in numbers.items():
+        if value < 1:
+            raise ArgumentError(name, value, "must be at least 1")

@@ -1,0 +1,209 @@
+"""Bring an index up to date with its folder: new and changed images are encoded, others forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
+
+from pacl.classification.scorer import BATCH, EmbeddedImages, Scorer
+from pacl.errors import ArgumentError, UserError, is_out_of_memory
+from pacl.image_batches import read_batches
+from pacl.index.file import IndexFile
+from pacl.results.own import is_own
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+COMMIT_SECONDS = 5.0  # a process that is killed loses no more work than that
+CHUNK = 2**20  # bytes read at a time
+
+Progress = Callable[[int, int], None]
+"""Called while images are encoded: how many of how many are done."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image file that is new or has changed.
+
+    Attributes:
+        path: Of the file.
+        key: Its path in the index.
+        stamp: Size in bytes, and time of the last change in nanoseconds.
+        content: Digest of its content.
+    """
+
+    path: Path
+    key: bytes
+    stamp: tuple[int, int]
+    content: bytes
+
+
+@dataclass
+class Indexing:
+    """One update of an index.
+
+    Args:
+        file: The index, open for writing.
+        folder: Of the images.
+        scorer: Encodes them.
+        keep_patches: Whether patch vectors are kept, too.
+        progress: Called after each image.
+
+    Attributes:
+        unread: What is wrong with each image that cannot be read.
+        own: Images that are left out because this package wrote them.
+    """
+
+    file: IndexFile
+    folder: Path
+    scorer: Scorer
+    keep_patches: bool
+    progress: Progress
+    unread: list[UserError] = field(default_factory=list)
+    own: list[Path] = field(default_factory=list)
+
+    def run(self, images: Sequence[Path]) -> None:
+        """Make the index one of exactly these images. Where this is interrupted, what was encoded is kept."""
+        known, present, new = self.file.files(), set(), []
+        for path in images:
+            key = path_key(path, self.folder)
+            if key not in known and is_own(path):
+                self.own.append(path)
+                continue
+            present.add(key)
+            if key not in known or _stamp_or_none(path) != known[key]:
+                new.append(path)
+        self.file.remove_images(key for key in known if key not in present)
+        self._done, self._total, self._committed = 0, len(new), time.monotonic()
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for batch in read_batches(self._unknown(new), reader, BATCH):
+                    self._add(batch)
+            finally:  # nobody waits for what is left when this stops
+                reader.shutdown(wait=False, cancel_futures=True)
+        self.file.remove_unused()
+
+    def _unknown(self, paths: Sequence[Path]) -> Iterator[Source]:
+        """The files whose content has no embedding yet; the others are entered at once."""
+        for path in paths:
+            key = path_key(path, self.folder)
+            try:
+                source = Source(path, key, _stamp(path), _digest(path))
+            except OSError as error:
+                self._refuse(key, UserError(f"{path}: cannot be read ({error.strerror or error})"))
+                continue
+            embedding = self.file.find(source.content)
+            if embedding is None:
+                yield source
+            else:
+                self._enter(source, embedding)
+
+    def _add(self, batch: Sequence[tuple[Source, np.ndarray | UserError]]) -> None:
+        """Encode the readable images together, or one by one where memory does not suffice for all."""
+        for source, image in batch:
+            if isinstance(image, UserError):
+                self._refuse(source.key, image)
+        sources = [source for source, image in batch if not isinstance(image, UserError)]
+        images = [image for _, image in batch if not isinstance(image, UserError)]
+        if not images:
+            return
+        try:
+            embedded = self.scorer.embed(images, [str(source.path) for source in sources])
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(sources) > 1:
+                for each in zip(sources, images, strict=True):
+                    self._add([each])
+                return
+            self._refuse(sources[0].key, UserError(f"{sources[0].path}: out of memory; try a smaller model, or bf16"))
+            return
+        vectors = image_vectors(embedded).numpy()
+        for n, source in enumerate(sources):
+            patches = embedded.patches[n] if embedded.patches and self.keep_patches else None
+            self._enter(source, self.file.add_embedding(source.content, vectors[n], patches))
+
+    def _enter(self, source: Source, embedding: int) -> None:
+        self.file.add_image(source.key, *source.stamp, embedding)
+        self._advance()
+
+    def _refuse(self, key: bytes, error: UserError) -> None:
+        """Leave an image out, also if an earlier version of it could be read."""
+        self.unread.append(error)
+        self.file.remove_images([key])
+        self._advance()
+
+    def _advance(self) -> None:
+        self._done += 1
+        self.progress(self._done, self._total)
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.file.commit()
+            self._committed = time.monotonic()
+
+
+def image_vectors(images: EmbeddedImages) -> Tensor:
+    """The vectors of images, float32 [B, D], of unit length, on the CPU: pooled embeddings, or means of the patches."""
+    if images.pooled is not None:
+        return images.pooled.float().cpu()
+    return F.normalize(torch.stack([patches.mean(dim=0) for patches in images.patches or ()]).float(), dim=-1).cpu()
+
+
+def path_key(path: Path, folder: Path) -> bytes:
+    """The path of an image in the index: relative to the folder, which may be moved, with slashes."""
+    return os.fsencode(path.relative_to(folder).as_posix())
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes, and time of the last change in nanoseconds."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _stamp_or_none(path: Path) -> tuple[int, int] | None:
+    try:
+        return _stamp(path)
+    except OSError:  # reading it will say why
+        return None
+
+
+def _digest(path: Path) -> bytes:
+    """16 bytes that tell the contents of files apart."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.digest()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let no other process write the same index meanwhile. The lock ends with the process, however that ends.
+
+    Raises:
+        ArgumentError: ``index``: another process writes it.
+    """
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reason = "another process brings it up to date now; wait, or search it as it is with no_update"
+        raise ArgumentError("index", path.parent, reason) from None
+    except (OSError, NotImplementedError) as error:  # such as a network drive without locks
+        warnings.warn(f"{path.parent} cannot be locked ({error}): let no second process write there", stacklevel=3)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,43 @@
+"""Images that this package wrote: a folder of photos may hold results of earlier runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from pacl.images import SOFTWARE
+from pacl.results.writer import RESULT_ENDINGS, is_in_dataset
+
+
+def is_result(path: Path) -> bool:
+    """Whether an image is a result of an earlier run: by the ending of its name, and its record or its own text.
+
+    Masks and copies of images in data sets that were written here are results, too.
+    """
+    if is_in_dataset(path):
+        return True
+    match = RESULT_ENDINGS.search(path.name)
+    if match is None:
+        return False
+    if path.with_name(f"{path.name[: match.start()]}.json").exists():
+        return True
+    return _is_signed(path)
+
+
+def is_own(path: Path) -> bool:
+    """Whether an image is a result of an earlier run, or a drawing of any command, such as a contact sheet."""
+    return is_result(path) or _is_signed(path)
+
+
+def _is_signed(path: Path) -> bool:
+    """Whether an image says that this package wrote it."""
+    try:
+        with Image.open(path) as image:
+            return SOFTWARE in (image.info.get("Software"), _text(image.info.get("comment")))
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _text(comment: object) -> object:
+    return comment.decode("latin-1") if isinstance(comment, bytes) else comment

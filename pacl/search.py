@@ -1,0 +1,293 @@
+"""Find the images of a folder that fit a text or another image: ``python -m pacl.search FOLDER QUERY [options]``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pacl.cli.image_scores import add_score, check_score, load_scorer
+from pacl.cli.inputs import find_images, images_and_prompts
+from pacl.cli.messages import memory_advice, printing, prints_utf8, run_verb, shown_warnings
+from pacl.cli.messages import say as say_as
+from pacl.cli.model import add_model
+from pacl.cli.parser import new_parser
+from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.files import make_folder
+from pacl.image_folders import no_images, say_unread, search_folder
+from pacl.images import open_image, save_image
+from pacl.prompts import Label, check_labels, parse_prompt
+from pacl.results.own import is_own
+from pacl.results.writer import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pacl.image_folders import FolderContent
+    from pacl.index.image_index import Hit, Index
+    from pacl.index.indexing import Progress
+
+PROG = "pacl search"
+
+USAGE = "pacl search FOLDER TEXT_OR_IMAGE [options]"
+
+EXAMPLES = """\
+examples:
+  pacl search photos/ "a dog on a beach"
+  pacl search photos/ "a dog;a puppy" --top 20 --out dogs.png       synonyms; a contact sheet with what was found
+  pacl search photos/ cat.jpg --csv > cats.csv                      images that are similar to an image
+
+The first search computes an index of the folder, photos/.pacl_index, which is brought up to date by every later one.
+Which of several texts fit an image: pacl classify.
+
+exit codes: 0 done; 1 some images cannot be read; 2 stopped by a mistake named in one line
+"""
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+MOST = 100
+"""Images that fit in a contact sheet."""
+SHOWN = 5
+"""Images that cannot be read and are named one by one."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's words and flags."""
+    parser = new_parser(
+        PROG, "Find the images of a folder that fit a text or another image.", usage=USAGE, epilog=EXAMPLES
+    )
+    parser.add_argument("words", nargs="*", help="a folder of images (with subfolders), and a text or an image")
+    parser.add_argument("--prompt", metavar="TEXT", help="the text, whatever it looks like")
+    results = parser.add_argument_group("results")
+    results.add_argument("--top", metavar="K", type=int, default=10, help="the K best images (default: %(default)s)")
+    results.add_argument(
+        "--out", metavar="FILE", type=Path, help="also draw them, with what was found outlined: PNG or JPEG"
+    )
+    how = results.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print a line of JSON for each image")
+    how.add_argument("--csv", action="store_true", help="print a line of CSV for each image")
+    index = parser.add_argument_group("index")
+    index.add_argument(
+        "--index",
+        metavar="DIR",
+        type=Path,
+        help="folder that the index is kept in (default: .pacl_index in the folder, or if that cannot be written "
+        "~/.cache/pacl/index)",
+    )
+    index.add_argument(
+        "--no_update", action="store_true", help="search the index as it is, without a look at the files"
+    )
+    index.add_argument(
+        "--patches",
+        choices=("keep", "recompute"),
+        default="keep",
+        help="for phi and both: keep the patch vectors of new images in the index, about 0.3 MB for an image, or "
+        "compute those of the candidates for every search (default: %(default)s)",
+    )
+    index.add_argument(
+        "--rerank",
+        metavar="N",
+        type=int,
+        help="for phi and both: the N best images by a cheaper score, the mean of the patches or clip, are ranked "
+        "exactly (default: 100)",
+    )
+    add_score(parser.add_argument_group("score"))
+    add_model(parser.add_argument_group("model"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that needs no model, load the model, bring the index up to date, and search.
+
+    Returns:
+        0, or 1 when some images cannot be read.
+
+    Raises:
+        UserError: Whatever is wrong with the words, the flags, the model or the index.
+    """
+    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+        return search(build_parser().parse_intermixed_args(argv))
+
+
+def say(message: object) -> None:
+    """One line on standard error."""
+    say_as(PROG, message)
+
+
+def search(args: argparse.Namespace) -> int:
+    """`main` for parsed words and flags."""
+    check_score(args)
+    for name in ("top", "rerank"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise ArgumentError(name, getattr(args, name), "must be at least 1")
+    folder, query = folder_and_query(args)
+    if isinstance(query, Label):
+        check_labels([query])
+    elif args.rerank is not None:
+        raise ArgumentError("rerank", args.rerank, "has no effect where the query is an image")
+    content = None if args.no_update else folder_content(folder)
+    check_output(args)
+    return run(folder, open_image(query) if isinstance(query, Path) else query, content, args)
+
+
+def folder_and_query(args: argparse.Namespace) -> tuple[Path, Path | Label]:
+    """The folder, and the path of an image or a text to search for.
+
+    Raises:
+        UserError: One of them is missing, or there is more than one.
+    """
+    words = list(args.words)
+    if not words:
+        raise UserError('no folder: name one of images, as in pacl search photos "a dog"')
+    folder, *queries = words
+    if not os.path.isdir(folder):
+        there = "is a file; name its folder" if os.path.isfile(folder) else "no such folder"
+        raise UserError(f'{folder}: {there}, as in pacl search photos "a dog"')
+    queries += [args.prompt] * (args.prompt is not None)
+    if not queries:
+        raise UserError(f'nothing to search for: name a text or an image, as in pacl search {folder} "a dog"')
+    if len(queries) > 1:
+        images, *_ = images_and_prompts(queries)
+        hint = f'a text of several words needs quotes: "{" ".join(queries)}"'
+        if images:
+            hint = f"which of several texts fit an image: pacl classify {images[0]} TEXT..."
+        raise UserError(f"{len(queries)} queries, one is searched for at a time; {hint}")
+    if args.prompt is None and images_and_prompts(queries)[0]:
+        if os.path.isdir(queries[0]):
+            raise UserError(f'{queries[0]}: is a folder; name an image, or write --prompt "{queries[0]}" for the text')
+        [file] = find_images(queries).files
+        return Path(folder), file.path
+    return Path(folder), parse_prompt(queries[0])
+
+
+def folder_content(folder: Path) -> FolderContent:
+    """The images of the folder, some at least.
+
+    Raises:
+        UserError: There are none that can be read.
+    """
+    content = search_folder(folder, recursive=True, look_inside=False)
+    if not content.images:
+        raise no_images(folder, content.unread)
+    return content
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """Refuse a contact sheet that cannot be drawn or written.
+
+    Raises:
+        ArgumentError: The flag and what would work.
+    """
+    if args.out is None:
+        return
+    if args.out.is_dir():
+        raise ArgumentError("out", args.out, "is a folder; name a file in it")
+    if args.out.suffix.lower() not in ENDINGS:
+        raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
+    if args.top > MOST:
+        raise ArgumentError("top", args.top, f"at most {MOST} images fit in a contact sheet; leave out --out")
+    if args.out.exists() and not is_own(args.out):
+        raise ArgumentError("out", args.out, "is there already, and is no drawing of pacl; choose another name")
+    make_folder(args.out.parent, "out")
+
+
+def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, args: argparse.Namespace) -> int:
+    """Bring the index up to date, search it, and print and draw what was found.
+
+    Args:
+        folder: Of images.
+        query: A text, or an image, RGB uint8 [H, W, 3].
+        content: Of the folder; None to search the index as it is.
+        args: The flags.
+
+    Returns:
+        0, or 1 when some images cannot be read.
+    """
+    from pacl.index.image_index import RERANK, Index
+
+    scorer = load_scorer(args)
+    if scorer.score == "clip":
+        for name, given in (("rerank", args.rerank is not None), ("patches", args.patches != "keep")):
+            if given:
+                raise ArgumentError(name, getattr(args, name), "has no effect with --score clip; use phi or both")
+    index = Index(scorer, folder, args.index, keep_patches=args.patches == "keep")
+    text = scorer.encode([query]) if isinstance(query, Label) else None  # before hours of encoding images
+    with memory_advice(str(folder), "a smaller model"):
+        if content is not None:
+            update(index, content)
+        if text is not None:
+            hits = index.search(text, args.top, rerank=args.rerank or RERANK)
+        else:
+            hits = index.similar(query, args.top)  # type: ignore[arg-type]
+    show(hits, args)
+    if args.out is not None:
+        from pacl.cli.search_sheet import search_sheet
+
+        save_image(args.out, search_sheet(index, hits, query))
+        with printing():
+            print(f"  {printable(args.out)}", file=sys.stderr if args.json or args.csv else sys.stdout)
+    return 1 if index.unread else 0
+
+
+def update(index: Index, content: FolderContent) -> None:
+    """Bring the index up to date, and say what is new and what is left out."""
+    is_new = not index.path.is_file()
+    with progress_bar() as progress:
+        index.update(content, progress=progress)
+    if is_new:
+        others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
+        beside = f", beside {others} of other models or scores" if others else ""
+        say(f"note: new index of {len(index)} images: {printable(index.path)}{beside}")
+    if index.own:
+        say(f"note: {len(index.own)} images that pacl wrote are left out ({printable(index.own[0])}, ...)")
+    if content.unread:
+        say(f"note: besides images that can be read there are {say_unread(content.unread)}")
+    for error in index.unread[:SHOWN]:
+        say(f"error: {error}")
+    if len(index.unread) > SHOWN:
+        say(f"error: {len(index.unread) - SHOWN} more images cannot be read")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar on a terminal; in a log, a line now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("images", total=None, visible=False)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+            if not console.is_terminal and (done == total or done % 1000 == 0):
+                say(f"indexed {done} of {total} new images")
+
+        yield advance
+
+
+def show(hits: Sequence[Hit], args: argparse.Namespace) -> None:
+    """Print the images that were found: a table, JSON or CSV."""
+    found: list[dict[str, Any]] = [{"rank": hit.rank, "score": hit.score, "image": printable(hit.path)} for hit in hits]
+    with printing():
+        if args.json:
+            for each in found:
+                print(json.dumps(each, ensure_ascii=not prints_utf8(), allow_nan=False))
+        elif args.csv:
+            table = csv.writer(sys.stdout, lineterminator="\n")
+            table.writerow(["rank", "score", "image"])
+            table.writerows([each["rank"], f"{each['score']:.6f}", each["image"]] for each in found)
+        else:
+            print(f"{'rank':>6}   score  image")
+            for each in found:
+                print(f"{each['rank']:>6}  {each['score']:6.3f}  {each['image']}")
+
+
+if __name__ == "__main__":
+    run_verb(PROG, main)

@@ -1,0 +1,171 @@
+"""The command as its user meets it: ranked images, a contact sheet, and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pacl.cli.messages import run_verb
+from pacl.index.image_index import Index
+from pacl.index.place import FOLDER
+from pacl.search import MOST, build_parser, main
+from tests.colours import noise
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in a folder of its own that holds photos/photo.png, photos/b/wide.png and query.png."""
+    folder = photo.parent / "photos"
+    (folder / "b").mkdir(parents=True)
+    photo.rename(folder / "photo.png")
+    Image.fromarray(noise(24, 64)).save(folder / "b" / "wide.png")
+    Image.fromarray(noise(50, 40)).save(photo.parent / "query.png")
+    (photo.parent / "empty").mkdir()
+    monkeypatch.chdir(photo.parent)
+    return photo.parent
+
+
+@pytest.fixture
+def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
+
+    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_verb("pacl search", lambda: main([*words, "--model", model]))
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def rows(out: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(out.splitlines()))
+
+
+def test_a_table_by_default_and_an_index_beside_the_images(run: Run, here: Path) -> None:
+    code, out, _ = run("photos", "a dog")
+    assert code == 0
+    assert {line.split()[-1] for line in out.splitlines()[1:]} == {"photos/photo.png", "photos/b/wide.png"}
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["1", "2"]
+    assert len(list((here / "photos" / FOLDER).glob("*.sqlite"))) == 1
+    code, again, err = run("photos", "a dog")
+    assert (code, again, err) == (0, out, "")
+
+
+@pytest.mark.parametrize("score", ["clip", "phi", "both"])
+def test_csv_and_json_have_the_numbers_of_the_library(run: Run, tiny_clip: str, score: str) -> None:
+    code, out, _ = run("photos", "a dog", "--csv", "--score", score, "--templates", "photo")
+    assert code == 0
+    expected = Index.open("photos", tiny_clip, score, templates="photo").search("a dog")  # type: ignore[arg-type]
+    assert [(int(r["rank"]), float(r["score"]), Path(r["image"])) for r in rows(out)] == [
+        (hit.rank, hit.score, hit.path) for hit in expected
+    ]
+    _, out, _ = run("photos", "a dog", "--json", "--score", score, "--templates", "photo", "--top", "1")
+    [record] = [json.loads(line) for line in out.splitlines()]
+    assert record == {"rank": 1, "score": expected[0].score, "image": str(expected[0].path)}
+
+
+def test_an_image_is_searched_for_too(run: Run) -> None:
+    code, out, _ = run("photos", "photos/b/wide.png", "--csv", "--out", "found.png")
+    assert code == 0
+    assert rows(out)[0]["image"] == "photos/b/wide.png"
+    assert float(rows(out)[0]["score"]) == pytest.approx(1, abs=1e-5)
+    assert Image.open("found.png").size[1] > 256
+
+
+def test_a_contact_sheet_is_the_same_every_time_and_never_searched(run: Run) -> None:
+    for name in ("one.png", "two.png"):
+        assert run("photos", "a dog;a puppy", "--out", name)[0] == 0
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+    assert run("photos", "a dog", "--out", "photos/sheet.jpg")[0] == 0
+    assert run("photos", "a dog", "--out", "photos/sheet.jpg")[0] == 0  # an own drawing may be replaced
+    _, out, _ = run("photos", "a dog", "--csv")
+    assert sorted(row["image"] for row in rows(out)) == ["photos/b/wide.png", "photos/photo.png"]
+
+
+def test_a_text_that_looks_like_a_file(run: Run) -> None:
+    assert run("photos", "query.png", "--csv")[0] == 0
+    assert run("photos", "dog.png")[0] == 2
+    assert run("photos", "--prompt", "dog.png", "--csv")[0] == 0
+
+
+def test_no_update_searches_what_is_there(run: Run) -> None:
+    code, out, err = run("photos", "a dog", "--no_update")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    run("photos", "a dog", "--index", "kept")
+    Image.fromarray(noise(30, 30)).save("photos/new.png")
+    assert len(rows(run("photos", "a dog", "--csv", "--index", "kept", "--no_update")[1])) == 2
+    assert len(rows(run("photos", "a dog", "--csv", "--index", "kept")[1])) == 3
+    assert not (Path("photos") / FOLDER).exists()
+
+
+def test_images_that_cannot_be_read_are_named(run: Run) -> None:
+    for n in range(7):
+        Path(f"photos/broken{n}.png").write_bytes(b"no image")
+    code, out, err = run("photos", "a dog", "--csv")
+    assert (code, len(rows(out))) == (1, 2)
+    assert sum(line.startswith("pacl search: error: ") for line in err.splitlines()) == 6
+    assert "broken0.png" in err
+
+
+def test_a_folder_of_broken_images_is_refused(run: Run) -> None:
+    Path("empty/broken.png").write_bytes(b"no image")
+    code, out, err = run("empty", "a dog")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("pacl search: error: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["photos"],
+        ["missing", "a dog"],
+        ["query.png", "a dog"],
+        ["empty", "a dog"],
+        ["photos", "a", "dog"],
+        ["photos", "query.png", "a dog", "a cat"],
+        ["photos", "missing.png"],
+        ["photos", "empty"],
+        ["photos", ""],
+        ["photos", "word " * 40],
+        ["photos", "a dog", "--top", "0"],
+        ["photos", "a dog", "--rerank", "0", "--score", "phi"],
+        ["photos", "a dog", "--rerank", "5"],
+        ["photos", "a dog", "--patches", "recompute"],
+        ["photos", "query.png", "--rerank", "5", "--score", "phi"],
+        ["photos", "a dog", "--out", "empty"],
+        ["photos", "a dog", "--out", "a.gif"],
+        ["photos", "a dog", "--out", "query.png"],
+        ["photos", "a dog", "--out", "photos/photo.png"],
+        ["photos", "a dog", "--out", "a.png", "--top", str(MOST + 1)],
+        ["photos", "a dog", "--index", "query.png"],
+        ["photos", "a dog", "--score", "cosine"],
+        ["photos", "a dog", "--json", "--csv"],
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(run: Run, here: Path, words: list[str]) -> None:
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    code, out, err = run(*words)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("pacl search: error: ")
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "photos"])
+def test_a_model_that_there_is_not_or_without_the_score_is_refused(run: Run, model: str) -> None:
+    code, out, err = run("photos", "a dog", "--score", "clip", model=model)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_every_option_has_a_help() -> None:
+    for action in build_parser()._actions:
+        assert action.help, action.option_strings
