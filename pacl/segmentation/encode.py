@@ -195,11 +195,11 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     if isinstance(image, (str, Path)):
         image = open_image(image)
     elif isinstance(image, Image.Image):
-        image = pillow_to_rgb(image)
+        image = _from_pillow(image, argument)
     if isinstance(image, np.ndarray):
         tensor = _from_array(image, argument)
     elif isinstance(image, Tensor):
-        tensor = image.detach()
+        tensor = _dense(image, argument)
     else:
         kind = type(image).__name__
         reason = "must be a path, a Pillow image, an array [H, W, 3] or a tensor [3, H, W]"
@@ -217,15 +217,36 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     if 0 in shape:
         raise ArgumentError(argument, f"of shape {shape}", "has no pixels")
     if tensor.is_floating_point():
+        if tensor.element_size() < 4:  # torch resizes no half precision on the CPU, and finds no extremes of 8 bits
+            tensor = tensor.float()
         low, high = (float(value) for value in tensor.aminmax())
         if not (low >= 0 and high <= 1):  # NaN is neither
             reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
             raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
-        if tensor.element_size() < 4:  # torch resizes no half precision on the CPU
-            tensor = tensor.float()
     elif tensor.dtype != torch.uint8:
         raise ArgumentError(argument, f"of dtype {dtype}", "must be uint8, or float with values from 0 to 1")
     return tensor
+
+
+def _from_pillow(image: Image.Image, argument: str) -> np.ndarray:
+    try:
+        return pillow_to_rgb(image)
+    except UserError as error:  # no value is finite
+        raise ArgumentError(argument, f"of mode {image.mode}", str(error)) from None
+
+
+def _dense(image: Tensor, argument: str) -> Tensor:
+    """A tensor that holds plain values; `ArgumentError` for the others, which torch cannot resize."""
+    kinds = {
+        "on the meta device": image.is_meta,
+        "nested": image.is_nested,
+        "quantised": image.is_quantized,
+        "not strided": image.layout != torch.strided,
+    }
+    if wrong := [kind for kind, is_it in kinds.items() if is_it]:
+        reason = "must hold plain values; .to_dense() and .dequantize() make some of such a tensor"
+        raise ArgumentError(argument, f"a tensor that is {wrong[0]}", reason)
+    return image.detach()
 
 
 def _from_array(image: np.ndarray, argument: str) -> Tensor:
