@@ -697,14 +697,14 @@ def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch:
 
 
 def test_names_with_line_breaks_forge_no_lines_and_long_ones_are_cut(run: Run, here: Path) -> None:
-    names = ["a\n[2/2] forged.png", "x" * 250 + ".png"]
+    names = ["a\n[2-2] forged.png", "x" * 250 + ".png"]
     (here / "odd").mkdir()
     for name in names:
         shutil.copy(here / "photo.png", here / "odd" / name)
     code, out, err = run("odd", "a dog", "grass", "--format", "overlay,rle,heat,labelme,yolo,mmseg")
     assert (code, err) == (0, "")
-    assert len([line for line in out.splitlines() if line.startswith(("[1/2] ", "[2/2] "))]) == 2
-    assert "a\\n[2/2] forged.png" in out
+    assert len([line for line in out.splitlines() if line.startswith("[")]) == 2
+    assert "a\\n[2-2] forged.png" in out
     records = [json.loads(path.read_text(encoding="utf-8"))["image"] for path in sorted((here / "out").glob("*.json"))]
     assert records == [f"odd/{name}" for name in names]  # the names themselves
 

@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -78,6 +77,8 @@ class Sam:
         Raises:
             UserError: The features are not finite.
         """
+        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # late: timm takes seconds
+
         h, w = (self.cell * cells for cells in self.grid((image.shape[1], image.shape[2])))
         small = resize(image, (h, w)).to(self.device)
         small = small.float() / 255 if image.dtype == torch.uint8 else small.float()
