@@ -37,5 +37,5 @@ def new_parser(prog: str, description: str | None, **more: object) -> OneLinePar
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        **more,  # type: ignore[arg-type]
+        **more,
     )
