@@ -18,8 +18,8 @@ from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.printing import escaped, printable
 from pacl.prompts import check_labels, parse_prompt, read_classes
-from pacl.results.writer import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,8 @@ def run(found: FoundImages, labels: EncodedLabels, scorer: Scorer, args: argpars
                 table.writerows([image, *each.values()] for each in ranked)
                 sys.stdout.flush()
             else:
-                for row in rows(image, ranked) if len(files) == 1 else [line(image, ranked)]:
+                shown = escaped(file.path)
+                for row in rows(shown, ranked) if len(files) == 1 else [line(shown, ranked)]:
                     print(row, flush=True)
     if len(files) > 1:
         unread = f", {len(found.unread)} not read" if found.unread else ""

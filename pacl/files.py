@@ -20,6 +20,24 @@ _group: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("group", default
 """In a `write_together`: the temporary files that are complete, and their paths."""
 
 
+MOST_BYTES = 160
+"""Of the name of results: file systems allow 255, and endings such as ``.heat-12-LABEL.png`` are added."""
+
+
+def short_name(name: str) -> str:
+    """A name whose last part is at most `MOST_BYTES` long; a longer one is cut and ends in 8 digits of its checksum.
+
+    Args:
+        name: of results, relative to their folder, with ``/`` between folders.
+    """
+    folder, slash, last = name.rpartition("/")
+    encoded = os.fsencode(last)
+    if len(encoded) <= MOST_BYTES:
+        return name
+    kept = encoded[: MOST_BYTES - 9].decode("utf-8", "ignore")
+    return f"{folder}{slash}{kept}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+
+
 def make_folder(folder: str | Path, argument: str = "out") -> Path:
     """Make an output folder, with its parents, and check that files can be written to it.
 

@@ -118,7 +118,10 @@ def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_sid
         frames = _frames(image)
         with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
             deep = _deep_values(image, file)
-            pixels = np.require(_to_rgb(image, deep), requirements=("C", "W"))  # torch wants it writable
+            try:
+                pixels = np.require(_to_rgb(image, deep), requirements=("C", "W"))  # torch wants it writable
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
     if frames > 1:
         warnings.warn(f"{path} has {frames} frames or pages: only the first is used", ImageWarning, stacklevel=4)
     if deep is not None and pixels.any() and np.percentile(pixels, 99) < _NEARLY_BLACK:
@@ -266,7 +269,10 @@ _FULL = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bit
 
 def _to_8_bits(values: np.ndarray, real: bool) -> np.ndarray:
     """Scale to uint8. How many of its bits a deep file uses is not in the file, so guess it from the values."""
-    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    values = values.astype(np.float32)
+    if not np.isfinite(values).any():
+        raise UserError("no pixel has a finite value")
+    values = np.nan_to_num(values, posinf=0, neginf=0)
     low = min(0.0, float(values.min()))
     if low:  # heights, CT, images normalised for a network: no convention says what is white
         values = values - low

@@ -20,6 +20,7 @@ from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.errors import ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import is_out_of_space, make_folder
+from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
 from pacl.segmentation.background import parse_background
@@ -197,11 +198,11 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
                     # Without the first image, which takes longer than the others.
                     left = (time.monotonic() - first) / max(1, number - 1) * (len(files) - number)
                     more = f" ({left:.0f} s left)" if left >= 1 else ""
-                    console.print(f"{progress} {record['image']}: {record_line(record)}{more}", markup=False)
+                    console.print(f"{progress} {escaped(record['image'])}: {record_line(record)}{more}", markup=False)
                 elif not as_json:
                     for row in record_table(record):
                         console.print(row)
-                    paths = [path for kind in record["files"].values() for path in kind]
+                    paths = [escaped(path) for kind in record["files"].values() for path in kind]
                     if paths:
                         console.print("  " + "\n  ".join(paths), markup=False)
     except BaseException as error:
@@ -213,11 +214,11 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
     run_files = writer.finish()
     with printing():
         for path in run_files.values():
-            console.print(f"  {path}", markup=False)
+            console.print(f"  {escaped(path)}", markup=False)
         if len(files) > 1:
             counts = f"{done} of {len(files)} images segmented, {failed} failed"
             unread = f", {len(found.unread)} not read" if found.unread else ""
-            console.print(f"{counts}{unread}; results in {writer.out}", markup=False)
+            console.print(f"{counts}{unread}; results in {escaped(writer.out)}", markup=False)
     return 1 if failed or found.unread else 0
 
 

@@ -17,8 +17,8 @@ from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import atomic_write, make_folder, write_together
+from pacl.printing import escaped, printable
 from pacl.prompts import Label
-from pacl.results.writer import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,9 +160,9 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
     with printing():
         for name, row in zip(names, matrix, strict=True):
             best = int(row.argmax())
-            print(f"{name}: {shorten(texts.names[best], 60)} {row[best]:.3f}")
+            print(f"{escaped(name)}: {shorten(texts.names[best], 60)} {row[best]:.3f}")
         for path in filter(None, (args.out, args.csv)):
-            print(f"  {printable(path)}")
+            print(f"  {escaped(path)}")
     return 0
 
 

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, is_out_of_space, make_folder, parse_json, save_json, write_together
+from pacl.files import (
+    MOST_BYTES,
+    atomic_write,
+    is_out_of_space,
+    make_folder,
+    parse_json,
+    save_json,
+    short_name,
+    write_together,
+)
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -112,3 +122,13 @@ def test_json_that_cannot_be_taken_as_it_is() -> None:
     assert parse_json('{"a": 1, "a": 2}') == {"a": 2}
     with pytest.raises(ValueError, match="twice"):
         parse_json('{"a": 1, "a": 2}', unique_keys=True)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "象", "\udce9"])
+def test_long_names_are_cut_and_stay_apart(letter: str, tmp_path: Path) -> None:
+    names = [f"folder/{letter * (240 // len(os.fsencode(letter)))}{end}" for end in "12"]
+    short = [short_name(name) for name in names]
+    assert len(set(short)) == 2
+    assert all(name.startswith("folder/") and len(os.fsencode(name)) <= 7 + MOST_BYTES for name in short)
+    assert short_name(short[0]) == short[0]
+    assert short_name("folder/dog.v1") == "folder/dog.v1"

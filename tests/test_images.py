@@ -481,3 +481,14 @@ def test_negative_values_are_stretched_not_cut_off(tmp_path: Path) -> None:
         found = open_image(tmp_path / "ct.tif")[..., 0]
         assert (found.min(), found.max()) == (0, 255)
         assert len(np.unique(found)) == 64
+
+
+def test_a_file_without_any_finite_value_is_refused(tmp_path: Path) -> None:
+    values = np.full((16, 16), np.nan, np.float32)
+    Image.fromarray(values).save(tmp_path / "nan.tif")
+    with pytest.raises(UserError, match=r"nan\.tif") as error:
+        open_image(tmp_path / "nan.tif")
+    assert "finite" in str(error.value)
+    values[:, 4:] = 0.5
+    Image.fromarray(values).save(tmp_path / "some.tif")
+    assert open_image(tmp_path / "some.tif").max() == 128

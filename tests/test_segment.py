@@ -694,3 +694,37 @@ def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch:
     assert fallback.startswith("pacl: warning: no CLIP weights in the cache and none can be downloaded")
     assert words.startswith("pacl segment: warning: this model knows ")
     assert "not 'zebra'" in words
+
+
+def test_names_with_line_breaks_forge_no_lines_and_long_ones_are_cut(run: Run, here: Path) -> None:
+    names = ["a\n[2-2] forged.png", "x" * 250 + ".png"]
+    (here / "odd").mkdir()
+    for name in names:
+        shutil.copy(here / "photo.png", here / "odd" / name)
+    code, out, err = run("odd", "a dog", "grass", "--format", "overlay,rle,heat,labelme,yolo,mmseg")
+    assert (code, err) == (0, "")
+    assert len([line for line in out.splitlines() if line.startswith("[")]) == 2
+    assert "a\\n[2-2] forged.png" in out
+    records = [json.loads(path.read_text(encoding="utf-8"))["image"] for path in sorted((here / "out").glob("*.json"))]
+    assert records == [f"odd/{name}" for name in names]  # the names themselves
+
+
+@pytest.mark.parametrize("words", [["--prior", "-1e-3"], ["--prior=-1e-3"]])
+def test_a_negative_prior_in_scientific_notation_is_a_number(run: Run, here: Path, words: list[str]) -> None:
+    assert record(run, "a dog", "grass", *words)["settings"]["prior"] == -1e-3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--refine", "sam:nowhere"],
+        ["--refine", "sam:"],
+        ["--refine", "ten"],
+        ["--refine", "sam:nowhere", "--dilations", "2"],
+        ["--refine", "sam:nowhere", "--refine_on", "cosines"],
+    ],
+)
+def test_a_refinement_that_makes_no_sense_is_one_line(run: Run, here: Path, words: list[str]) -> None:
+    code, out, err = run("photo.png", "a dog", "grass", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert any(flag in err for flag in ("--refine", "--dilations"))

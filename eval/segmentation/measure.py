@@ -146,7 +146,7 @@ class Bench:
         self.classes = len(rows[0].labels)
         self.models: Mapping[str, PACL] = {row.method: row.model for row in rows}
         self.rows = [row.prepare(settings) for row in rows]
-        self.settings = self.rows[0].segmenter.settings
+        self.settings, self.sam = self.rows[0].segmenter.settings, self.rows[0].segmenter.sam
         self.device = rows[0].model.device
         self.base = reset_peak_memory(self.device)
 
@@ -155,7 +155,7 @@ class Bench:
     ) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
         """For each image [H, W, 3], and each row: see `Ready.segment`. All rows share one pass of the image tower."""
         with torch.inference_mode():
-            encoded = encode_images(list(self.models.values()), images, self.settings)
+            encoded = encode_images(list(self.models.values()), images, self.settings, self.sam)
         by_method = dict(zip(self.models, encoded, strict=True))
         for i in range(len(images)):
             target = None if targets is None else targets[i]

@@ -76,7 +76,7 @@ def segment_all(
 def memory_saving(settings: SegmenterSettings) -> str:
     """The settings that would save memory, as flags; a larger stride is one only where patches overlap."""
     flags = ["a smaller --size", "--window"]
-    flags += ["a larger --stride"] * (settings.stride is not None) + ["--refine 0"] * (settings.refine > 0)
+    flags += ["a larger --stride"] * (settings.stride is not None) + ["--refine 0"] * bool(settings.refine)
     flags += ["--precision bf16"] * (settings.precision != "bf16")
     return f"{', '.join(flags[:-1])} or {flags[-1]}"
 

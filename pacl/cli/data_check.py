@@ -24,6 +24,7 @@ from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_a
 from pacl.data.sources import SHORT, Source
 from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder, save_json
+from pacl.printing import escaped, printable, without_controls
 
 QUICK = 500  # images of each source that --quick decodes
 LISTED = 5  # bad images of each kind that are printed
@@ -270,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             **statistics.figures(entry.side),
             "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
-                {"image": _printable(name), "problem": problem, "message": _printable(message)}
+                {"image": printable(name), "problem": problem, "message": printable(message)}
                 for name, problem, message in statistics.problems
             ],
         }
@@ -284,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
-    console.print(f"sheet {args.sheet}, report {args.report}", markup=False)
+    console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
         share = f"{record['bad']:,} of {record['images']:,} images are bad"
         console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
@@ -297,11 +298,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _cores() -> int:
     """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _printable(text: str) -> str:
-    """Escape the bytes of names that are not UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _shared(statistics: Statistics, before: Sequence[Statistics], entries: Sequence[Entry]) -> float | None:
@@ -340,7 +336,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         ("frequent nouns", ", ".join(list(record["nouns"] or {})[:15])),
         ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} images/s per process"),
     ]
-    yield from (f"  {name:<20}{''.join(c if c.isprintable() else ' ' for c in text)}" for name, text in rows if text)
+    yield from (f"  {name:<20}{without_controls(text)}" for name, text in rows if text)
     for kind in PROBLEMS:
         own = [each for each in record["problems"] if each["problem"] == kind]
         yield from (f"  {kind}: {each['message']}" for each in own[:LISTED])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pacl.errors import ArgumentError, UserError
+from pacl.files import short_name
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, no_images, say_unread, search_folder
 from pacl.results.own import is_result
 from pacl.results.writer import RUN_FILES
@@ -172,7 +173,7 @@ def _name(images: Sequence[tuple[Path, Path]], found: FoundImages) -> None:
     places = Counter(relative for _, relative in once.values())
     for path, relative in once.values():
         is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES
-        name = (relative.with_suffix("") if is_suffix else relative).as_posix()
+        name = short_name((relative.with_suffix("") if is_suffix else relative).as_posix())
         if name.casefold() in taken:
             name = f"{name}_{relative.suffix.lstrip('.')}"
         number, stem = 2, name

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from pacl.errors import ArgumentError, UserError, is_out_of_memory
+from pacl.printing import escaped
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -25,7 +26,7 @@ def say(prog: str, message: object) -> None:
 def one_line(message: object) -> str:
     """A message, or an error with its argument as a flag, in one line."""
     text = f"--{message}" if isinstance(message, ArgumentError) else str(message)
-    return " ".join(text.split())
+    return escaped(" ".join(text.split()))
 
 
 def fail(prog: str, error: object) -> NoReturn:

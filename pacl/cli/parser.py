@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from typing import NoReturn
+import re
+from typing import Any, NoReturn
 
 from pacl.errors import UserError
+
+_NUMBER = r"(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?|inf|infinity|nan"
+NEGATIVE = re.compile(rf"-({_NUMBER})(,[-+]?({_NUMBER}))*$", re.IGNORECASE)
+"""Negative numbers as `float` reads them, or several with commas between them: values of flags."""
 
 
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage text that would bury it."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._negative_number_matcher = NEGATIVE  # argparse's own takes -1e-3, -inf and -1,2 for flags
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: -"):
@@ -28,5 +37,5 @@ def new_parser(prog: str, description: str | None, **more: object) -> OneLinePar
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        **more,  # type: ignore[arg-type]
+        **more,
     )

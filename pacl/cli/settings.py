@@ -37,6 +37,8 @@ def add_settings(group: argparse._ArgumentGroup, *, skip: Collection[str] = (), 
             options |= {"metavar": "X[,X...]", "type": numbers(get_args(kinds[0])[0])}
         elif isinstance(kinds[0], str):  # Literal
             options |= {"choices": kinds}
+        elif kinds == [int, str]:
+            options |= {"metavar": "N|TEXT", "type": number_or_text}
         else:
             options |= {"metavar": {int: "N", float: "X", str: "TEXT"}[kinds[0]], "type": kinds[0]}
         group.add_argument(f"--{field.name}", **options)
@@ -67,6 +69,14 @@ class Window(argparse.Action):
         namespace.window = int(crop)
         if slash:
             namespace.window_step = int(step)
+
+
+def number_or_text(text: str) -> int | str:
+    """A whole number as such, any other text as it is."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def numbers(kind: type) -> Callable[[str], tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pacl.printing import without_controls
 from pacl.results.palette import palette
 
 if TYPE_CHECKING:
@@ -51,5 +52,5 @@ def _by_share(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def shorten(text: str, width: int) -> str:
     """The text without control characters, in at most ``width`` characters."""
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = without_controls(text)
     return text if len(text) <= width else text[: width - 3] + "..."

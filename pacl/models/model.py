@@ -238,6 +238,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         config = HeadConfig.read(config_path)
         clip = clip or load_backbone(config.backbone, layers=config.layers)
         _check_backbone(clip, config, str(config_path))
+        _check_size(config, config_path, weights_path)
         try:
             model = cls(clip, config)
         except ArgumentError as error:
@@ -265,6 +266,16 @@ def _check_backbone(clip: Backbone, config: HeadConfig, source: str) -> None:
         raise UserError(
             f"{source}: this head was trained on other weights of {config.backbone} "
             f"(checksum {config.checksum[:12]}, got {clip.checksum()[:12]}); use those"
+        )
+
+
+def _check_size(config: HeadConfig, config_path: Path, weights_path: Path) -> None:
+    """Refuse a configuration of a layer that its weight file cannot hold, before memory is asked for it."""
+    needed, held = 4 * config.hidden * (config.width + config.vector_width), weights_path.stat().st_size
+    if config.hidden > 2**16 and needed > 4 * held:  # (files of half precision or of fewer spaces are smaller)
+        raise UserError(
+            f"{config_path}: hidden {config.hidden} needs {needed / 1e9:,.1f} GB of memory, and {weights_path.name} "
+            f"holds {held / 1e6:,.1f} MB; save or download the head again"
         )
 
 

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable
 
 from PIL import Image, ImageDraw, ImageFont
 
+from pacl.printing import without_controls
+
 BACKGROUND, TEXT, MUTED = (252, 252, 250), (32, 34, 38), (124, 128, 136)
+MOST_LETTERS = 1000  # of a drawn text; none is as wide
 OVERSAMPLING = 2  # text is drawn this many times larger, then scaled down: even letter spacing, smooth edges
 
 Typeface = Callable[[float], ImageFont.FreeTypeFont]
@@ -30,7 +33,7 @@ def typeface(texts: Iterable[str]) -> Typeface:
 
 def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
     """The text as one line, ending in "..." if it is wider than ``width`` pixels."""
-    text = _printable(text)
+    text = without_controls(text)[:MOST_LETTERS]
     if font.getlength(text) <= width:
         return text
     return text[: largest(len(text), lambda n: font.getlength(text[:n] + "...") <= width)].rstrip() + "..."
@@ -39,7 +42,7 @@ def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """The text in lines of at most ``width`` pixels, broken at spaces."""
     lines = [""]
-    for word in _printable(text).split():
+    for word in without_controls(text)[:MOST_LETTERS].split():
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
             lines.append(word)
@@ -65,7 +68,3 @@ def text_block(text: str, width: int, size: float, max_lines: int = 1) -> Image.
 def largest(limit: int, fits: Callable[[int], bool]) -> int:
     """The largest n in 1..limit that fits, found by bisection; 0 if none does."""
     return bisect.bisect_left(range(1, limit + 1), True, key=lambda n: not fits(n))
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:1000]

@@ -16,6 +16,7 @@ import numpy as np
 from pacl.errors import ArgumentError
 from pacl.files import atomic_write, save_json, write_together
 from pacl.images import save_image
+from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
@@ -139,11 +140,6 @@ def describe(
     }
 
 
-def printable(path: Path) -> str:
-    """A path as text for files and terminals; bytes that are not UTF-8 are written as escapes."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def _labels(found: Result, entries: Mapping[str, Callable[[dict[str, Any]], Any]]) -> list[dict[str, Any]]:
     """The record of each label: its share of the pixels, its mean score (None if not finite), its box, its masks."""
     return [
@@ -180,7 +176,7 @@ def _write_heat_maps(item: ImageResult) -> list[Path]:
     found = item.found
     limits, paths = score_limits(score_maps(found)), []
     for i, (label, scores) in enumerate(zip(found.labels, score_maps(found), strict=True)):
-        name = re.sub(r"[^\w]+", "-", label).strip("-")[:40] or "label"
+        name = re.sub(r"[^\w]+", "-", label).strip("-").encode()[:40].decode("utf-8", "ignore") or "label"
         paths.append(item.path(f"heat-{i + 1}-{name}.png"))
         save_image(paths[-1], heat_map(item.image, scores, label, limits=limits))
     return paths

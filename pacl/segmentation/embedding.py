@@ -23,6 +23,7 @@ from pacl.segmentation.windows import WindowLayout
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
+    from pacl.models.sam import Sam
     from pacl.segmentation.settings import SegmenterSettings
 
 FORMAT = "pacl-image-embedding"
@@ -66,6 +67,8 @@ class ImageEmbedding:
         tensors = {"patches": patches.values}
         if self.encoded.guide is not None:
             tensors["guide"] = self.encoded.guide
+        for level, features in enumerate(self.encoded.sam or ()):
+            tensors[f"sam.{level}"] = features
         about = {
             "format": FORMAT,
             "grid": vars(patches.grid),
@@ -98,7 +101,8 @@ class ImageEmbedding:
         try:
             layout: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["layout"].items()}
             patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
-            return cls(EncodedImage(patches, tensors.get("guide"), about["source"]), about["made_by"])
+            sam = tuple(tensors[name] for name in sorted(tensors) if name.startswith("sam."))
+            return cls(EncodedImage(patches, tensors.get("guide"), about["source"], sam or None), about["made_by"])
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged, or of another version of this package ({error!r})") from None
 
@@ -113,9 +117,9 @@ class ImageEmbedding:
         """
         for key, value in expected.items():
             own = self.made_by.get(key)
-            if own == value or (key == "guide" and value is None):  # a guide that is not needed does no harm
+            if own == value or (key in ("guide", "sam") and value is None):  # what is not needed does no harm
                 continue
-            checksum = isinstance(own, str) and len(own) == 64
+            checksum = isinstance(value, str) and len(value) == 64
             shown = "other weights" if checksum else f"{key} {own}, not {value}"
             which = f" of the {key}" if checksum else ""
             raise ArgumentError("embedding", "of an image", f"was made with {shown}{which}; encode the image again")
@@ -126,12 +130,13 @@ def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(f"{json.dumps(about, sort_keys=True)}{weights_checksum(tensors)}".encode()).hexdigest()
 
 
-def made_by(model: PACL, settings: SegmenterSettings) -> dict[str, Any]:
+def made_by(model: PACL, settings: SegmenterSettings, sam: Sam | None = None) -> dict[str, Any]:
     """What patch vectors depend on, JSON-serialisable.
 
     Args:
         model: checksums of its backbone and its head are taken.
         settings: with those that were left to the model resolved, see `Segmenter.resolved_settings`.
+        sam: the SAM that encoded the image, too; its checksum is taken.
     """
     skipped = PREDICT_SETTINGS | SPEED_SETTINGS
     own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
@@ -140,5 +145,6 @@ def made_by(model: PACL, settings: SegmenterSettings) -> dict[str, Any]:
         "head": model.head_checksum(),
         "dense": model.config.dense,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own.items()},
-        "guide": settings.refine_on if settings.refine else None,
+        "guide": settings.refine_on if settings.refine_steps else None,
+        "sam": None if sam is None else sam.checksum(),
     }

@@ -29,6 +29,7 @@ from pacl.segmentation.windows import WindowLayout, plan_layout
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
+    from pacl.models.sam import Features, Sam
 
 AnyImage = np.ndarray | Tensor | Image.Image | str | Path
 """The forms of an image that `as_tensor` takes."""
@@ -48,10 +49,12 @@ class EncodedImage:
     """The image whose edges refinement follows, float [3, h, w] in [0, 1]; None without refinement. See `guide_of`."""
     source: AnyImage | None = None
     """The image as it was given, for drawing; None where it is not known."""
+    sam: Features | None = None
+    """What a SAM keeps of the image; None without one."""
 
 
 def encode_images(
-    models: Sequence[PACL], images: Sequence[AnyImage], settings: SegmenterSettings
+    models: Sequence[PACL], images: Sequence[AnyImage], settings: SegmenterSettings, sam: Sam | None = None
 ) -> list[list[EncodedImage]]:
     """Images of any sizes -> patch vectors. Windows of equal size go through the tower together.
 
@@ -61,6 +64,7 @@ def encode_images(
         images: Images in the forms that `as_tensor` takes.
         settings: Those of size, scales, windows, stride and interpolation, window_batch, precision and refinement are
             read. Where size or scales are None, those of the first model's configuration hold.
+        sam: Encodes the images, too; once for all models.
 
     Returns:
         For each model, the patch vectors of each image.
@@ -82,10 +86,8 @@ def encode_images(
     by_scale = [encode_scale(models, pixels, round(size * scale), settings) for scale in sorted(scales)]
     by_model = [[mean_of(maps) for maps in zip(*own, strict=True)] for own in zip(*by_scale, strict=True)]
     guides = [guide_of(image, maps.layout, settings) for image, maps in zip(pixels, by_model[0], strict=True)]
-    return [
-        [EncodedImage(maps, guide, image) for maps, guide, image in zip(own, guides, images, strict=True)]
-        for own in by_model
-    ]
+    kept = [None if sam is None else sam.encode(image, settings.precision) for image in pixels]
+    return [[EncodedImage(*parts) for parts in zip(own, guides, images, kept, strict=True)] for own in by_model]
 
 
 def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -> Tensor | None:
@@ -94,7 +96,7 @@ def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -
     For probabilities its long side is at most `GUIDE_SIDE`. For cosines it is the resized image, resized again to the
     size of the original image, as in the published code of SCLIP and NACLIP.
     """
-    if not settings.refine:
+    if not settings.refine_steps:
         return None
     if settings.refine_on == "cosines":
         return resize(resize(image, layout.resized, settings.interpolation), layout.size, "bilinear")
@@ -193,11 +195,11 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     if isinstance(image, (str, Path)):
         image = open_image(image)
     elif isinstance(image, Image.Image):
-        image = pillow_to_rgb(image)
+        image = _from_pillow(image, argument)
     if isinstance(image, np.ndarray):
         tensor = _from_array(image, argument)
     elif isinstance(image, Tensor):
-        tensor = image.detach()
+        tensor = _dense(image, argument)
     else:
         kind = type(image).__name__
         reason = "must be a path, a Pillow image, an array [H, W, 3] or a tensor [3, H, W]"
@@ -215,15 +217,36 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     if 0 in shape:
         raise ArgumentError(argument, f"of shape {shape}", "has no pixels")
     if tensor.is_floating_point():
+        if tensor.element_size() < 4:  # torch resizes no half precision on the CPU, and finds no extremes of 8 bits
+            tensor = tensor.float()
         low, high = (float(value) for value in tensor.aminmax())
         if not (low >= 0 and high <= 1):  # NaN is neither
             reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
             raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
-        if tensor.element_size() < 4:  # torch resizes no half precision on the CPU
-            tensor = tensor.float()
     elif tensor.dtype != torch.uint8:
         raise ArgumentError(argument, f"of dtype {dtype}", "must be uint8, or float with values from 0 to 1")
     return tensor
+
+
+def _from_pillow(image: Image.Image, argument: str) -> np.ndarray:
+    try:
+        return pillow_to_rgb(image)
+    except UserError as error:  # no value is finite
+        raise ArgumentError(argument, f"of mode {image.mode}", str(error)) from None
+
+
+def _dense(image: Tensor, argument: str) -> Tensor:
+    """A tensor that holds plain values; `ArgumentError` for the others, which torch cannot resize."""
+    kinds = {
+        "on the meta device": image.is_meta,
+        "nested": image.is_nested,
+        "quantised": image.is_quantized,
+        "not strided": image.layout != torch.strided,
+    }
+    if wrong := [kind for kind, is_it in kinds.items() if is_it]:
+        reason = "must hold plain values; .to_dense() and .dequantize() make some of such a tensor"
+        raise ArgumentError(argument, f"a tensor that is {wrong[0]}", reason)
+    return image.detach()
 
 
 def _from_array(image: np.ndarray, argument: str) -> Tensor:

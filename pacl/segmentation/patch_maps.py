@@ -61,25 +61,37 @@ class PatchMaps:
         offset = [(to.grid.stride - to.grid.patch) / 2 * scale for scale in scales]
         return upsample(self.values, self.grid, (to.grid.h, to.grid.w), step, offset=(offset[0], offset[1]))
 
-    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
+    def spans(self, size: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+        """The ranges [start, stop) of the rows of each of `bands`."""
+        height, width = size or self.layout.size
+        return list(split_rows(height, 4 * self.values.shape[1] * width, BAND_BYTES))
+
+    def bands(
+        self, size: tuple[int, int] | None = None, spans: Sequence[tuple[int, int]] | None = None
+    ) -> Iterator[tuple[int, int, Tensor]]:
         """The maps upsampled to `size` (default: the image's own), a band of rows at a time.
 
         Several windows are combined as the published protocols do it: each is upsampled to its pixels of the resized
         image, they are averaged where they overlap, and the average is resized. All of this is linear and separable in
         rows and columns, so it is two matrix products, and nothing of the resized image's size is ever made.
 
+        Args:
+            size: height and width.
+            spans: other ranges of rows than those of `spans`, such as those of maps that are read beside these.
+
         Yields:
             start, stop, and the float32 values [K, stop - start, W] of those rows, within `BAND_BYTES` or one row.
         """
         height, width = size or self.layout.size
+        spans = self.spans(size) if spans is None else spans
         if self.grid == PatchGrid(height, width, patch=1, stride=1):  # already one value for each pixel
-            for start, stop in split_rows(height, 4 * self.values.shape[1] * width, BAND_BYTES):
+            for start, stop in spans:
                 yield start, stop, self.values[0, :, start:stop]
             return
         down = self._weights(0, height).to(self.values.device)  # [H, ty * h]
         across = self._weights(1, width).to(self.values.device)  # [W, tx * w]
         maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
-        for start, stop in split_rows(height, 4 * len(maps) * width, BAND_BYTES):
+        for start, stop in spans:
             yield start, stop, (down[start:stop] @ maps) @ across.T
 
     def _weights(self, axis: int, pixels: int) -> Tensor:

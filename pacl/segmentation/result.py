@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import ArgumentError
-from pacl.files import make_folder
+from pacl.files import make_folder, short_name
 from pacl.results import coco
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
@@ -234,7 +234,7 @@ class Segmentation:
         chosen, pixels = check_formats(formats), self._pixels(image)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
-        name = name or (path.stem if path else "image")
+        name = short_name(name or (path.stem if path else "image"))
         writer = Writer(make_folder(folder, "folder"), chosen, self.model)
         path = path or Path(name)
         writer.start(self.labels, {name: path.name}, background=self.background != "none")

@@ -65,7 +65,7 @@ class Evidence:
     def probabilities(self) -> ClassMaps:
         """The probabilities of the classes that compete, computed anew on each call."""
         cosines, query, settings = self.cosines, self.query, self.settings
-        if settings.refine and settings.refine_on == "cosines":
+        if settings.refine_steps and settings.refine_on == "cosines":
             assert self.guide is not None, "the image was encoded without refinement"
             cosines = refined(cosines, self.guide, settings)
         scores = self.offsets.scores(cosines, query.background)
@@ -173,9 +173,13 @@ class ClassMaps:
     as_probabilities: bool = False
     kept: Tensor | None = None
 
-    def bands(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Bands of rows: start, stop, and the probabilities [K, stop - start, W], in the order of `Query.classes`."""
-        for start, stop, band in self.maps.bands():  # [N, rows, W]
+    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
+        """Bands of rows: start, stop, and the probabilities [K, stop - start, W], in the order of `Query.classes`.
+
+        Args:
+            size: height and width; None: those of the image.
+        """
+        for start, stop, band in self.maps.bands(size):  # [N, rows, W]
             probabilities = band if self.as_probabilities else class_probabilities(band, self.query.channels)
             yield start, stop, probabilities if self.kept is None else probabilities * self.kept[:, None, None]
 
@@ -190,7 +194,7 @@ def class_maps(logits: PatchMaps, query: Query, settings: SegmenterSettings, gui
         guide: float [3, h, w] in [0, 1], the small image that probabilities are refined against.
     """
     found = ClassMaps(logits, query)
-    if settings.refine and settings.refine_on == "probabilities":
+    if settings.refine_steps and settings.refine_on == "probabilities":
         assert guide is not None, "the image was encoded without refinement"
         found = ClassMaps(refined_probabilities(logits, query, settings, guide), query, as_probabilities=True)
     if settings.min_area:
@@ -199,21 +203,38 @@ def class_maps(logits: PatchMaps, query: Query, settings: SegmenterSettings, gui
     return found
 
 
-def label_pixels(probabilities: ClassMaps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+Decision = tuple[int, int, Tensor, Tensor]
+"""Some rows of an image: start, stop, the ids of their pixels [stop - start, W], and the probabilities of these."""
+
+
+def decisions(probabilities: ClassMaps, size: tuple[int, int] | None = None) -> Iterator[Decision]:
+    """The most probable class of each pixel, a band of rows at a time; ``size`` as in `ClassMaps.bands`."""
+    query = probabilities.query
+    classes = torch.tensor(query.classes, device=probabilities.maps.values.device)  # [K]
+    for start, stop, band in probabilities.bands(size):
+        yield start, stop, *decide(band, classes, query.background)
+
+
+def label_pixels(
+    probabilities: ClassMaps, decided: Iterable[Decision] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Label every pixel of an image by the probabilities of the classes.
+
+    Args:
+        probabilities: those of the classes.
+        decided: what the pixels become; None: their most probable class, see `decisions`.
 
     Returns:
         index [H, W] (uint8, or uint16 above 255 labels); number of pixels of each id, int64 [C + 1]; sum of the
         winners' probabilities over the pixels of each id, float64 [C + 1].
     """
     query, maps = probabilities.query, probabilities.maps
-    classes = torch.tensor(query.classes, device=maps.values.device)  # [K]
     total = len(query.labels) + 1
     index = np.empty(maps.layout.size, np.uint8 if total <= 256 else np.uint16)  # [H, W]
     pixels = np.zeros(total, np.int64)
     scores = np.zeros(total, np.float64)
-    for start, stop, band in probabilities.bands():
-        ids, confidence = (x.cpu().numpy() for x in decide(band, classes, query.background))  # [rows, W]
+    for start, stop, *found in decisions(probabilities) if decided is None else decided:
+        ids, confidence = (x.cpu().numpy() for x in found)  # [rows, W]
         index[start:stop] = ids
         pixels += np.bincount(ids.ravel(), minlength=total)
         scores += np.bincount(ids.ravel(), confidence.ravel(), minlength=total)
@@ -242,7 +263,7 @@ def refined(cosines: PatchMaps, guide: Tensor, settings: SegmenterSettings) -> P
     The one place where a map of every prompt exists at full size: 4 N H W bytes, and as much again during refinement.
     """
     maps = torch.cat([band for _, _, band in cosines.bands()], dim=1)  # [N, H, W]
-    maps = refine(maps, guide.to(maps.device), settings.refine, settings.dilations or DILATIONS["cosines"])
+    maps = refine(maps, guide.to(maps.device), settings.refine_steps, settings.dilations or DILATIONS["cosines"])
     return pixel_maps(maps, cosines.layout.size)
 
 
@@ -251,7 +272,7 @@ def refined_probabilities(logits: PatchMaps, query: Query, settings: SegmenterSe
     h, w = guide.shape[1:]
     rows = [class_probabilities(band, query.channels) for _, _, band in logits.bands((h, w))]  # [K, rows, w] each
     maps = torch.cat(rows, dim=1)  # [K, h, w]
-    maps = refine(maps, guide.to(maps.device), settings.refine, settings.dilations or DILATIONS["probabilities"])
+    maps = refine(maps, guide.to(maps.device), settings.refine_steps, settings.dilations or DILATIONS["probabilities"])
     return pixel_maps(maps, logits.layout.size)
 
 

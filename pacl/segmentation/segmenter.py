@@ -19,6 +19,7 @@ from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.precision import resolve_precision
+from pacl.models.sam import load_sam
 from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
@@ -27,6 +28,7 @@ from pacl.segmentation.embedding import ImageEmbedding, made_by
 from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images
 from pacl.segmentation.query import EncodedQuery, encode_query, make_query
 from pacl.segmentation.result import Segmentation
+from pacl.segmentation.sam_masks import sharper_decisions
 from pacl.segmentation.scoring import Evidence, label_pixels, logit_scale
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -59,6 +61,7 @@ class Segmenter:
         self.settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
+        self.sam = load_sam(self.settings.sam, model.device) if self.settings.sam else None
         self.image: EncodedImage | None = None
         self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
         self._check_patch_size(model.clip.patch)
@@ -100,7 +103,7 @@ class Segmenter:
         """
         if self.image is None:
             raise RuntimeError("call set_image before get_image_embedding")
-        return ImageEmbedding(self.image, made_by(self.model, self.resolved_settings()))
+        return ImageEmbedding(self.image, made_by(self.model, self.resolved_settings(), self.sam))
 
     def set_image_embedding(self, embedding: ImageEmbedding | str | Path) -> None:
         """Set an image that was encoded before, without encoding it again.
@@ -117,12 +120,13 @@ class Segmenter:
         if not isinstance(embedding, ImageEmbedding):
             reason = "must be what get_image_embedding returned, or the path of its file"
             raise ArgumentError("embedding", f"of type {type(embedding).__name__}", reason)
-        embedding.check(made_by(self.model, self.resolved_settings()))
-        patches, guide = embedding.encoded.patches, embedding.encoded.guide
+        embedding.check(made_by(self.model, self.resolved_settings(), self.sam))
+        patches, guide, sam = embedding.encoded.patches, embedding.encoded.guide, embedding.encoded.sam
         self.image = replace(
             embedding.encoded,
             patches=replace(patches, values=patches.values.to(self.model.device)),
             guide=guide if guide is None else guide.to(self.model.device),
+            sam=sam if sam is None else tuple(part.to(self.model.device) for part in sam),
         )
 
     def predict(self, labels: Iterable[str | Label] | EncodedQuery) -> Segmentation:
@@ -180,7 +184,7 @@ class Segmenter:
     def _encode(self, images: Sequence[AnyImage], names: Sequence[str]) -> list[EncodedImage]:
         """Encode images; ``names`` are their names in error messages."""
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
-        encoded = encode_images([self.model], pixels, self.settings)[0]
+        encoded = encode_images([self.model], pixels, self.settings, self.sam)[0]
         return [replace(found, source=image) for found, image in zip(encoded, images, strict=True)]
 
     @torch.inference_mode()
@@ -217,7 +221,12 @@ class Segmenter:
         """Label the pixels of an encoded image (see `pacl.segmentation.encode.encode_images`)."""
         query, settings, config = encoded.query, self.resolved_settings(), self.model.config
         evidence = Evidence.of(image, encoded, self.model, settings)
-        index, pixels, confidence = label_pixels(evidence.probabilities())
+        probabilities = evidence.probabilities()
+        sharper = None
+        if self.sam is not None:
+            assert image.sam is not None, "the image was encoded without SAM"
+            sharper = sharper_decisions(probabilities, self.sam, image.sam)
+        index, pixels, confidence = label_pixels(probabilities, sharper)
         return Segmentation(
             labels=[label.name for label in query.labels],
             prompts=[label.prompts for label in query.labels],

@@ -99,8 +99,10 @@ class SegmenterSettings:
     templates: str = "none"
     """Sentence templates averaged around each prompt: none, photo, paper, imagenet, or a file with one a line."""
 
-    refine: int = 0
-    """Iterations of edge-aware refinement against the image's colours (PAMR); 0 is off, 10 is usual."""
+    refine: int | str = 0
+    """Sharper edges: a number of iterations of edge-aware refinement against the image's colours (PAMR), 10 is usual;
+    or sam:NAME, a SAM or SAM 2 that gets the regions as boxes and points, by the name of its folder or on the Hugging
+    Face hub, such as sam:facebook/sam-vit-base. 0 is off."""
 
     refine_on: RefineOn = "probabilities"
     """What is refined: class "probabilities", at a long side of at most 512 pixels, or the "cosines" of all prompts at
@@ -136,13 +138,18 @@ class SegmenterSettings:
             raise ArgumentError("remainder", self.remainder, "needs accumulate pixel; patch rounds to whole patches")
         if not 0 <= self.min_area < 1:
             raise ArgumentError("min_area", self.min_area, "must be a share, at least 0 and below 1")
-        if self.refine < 0:
-            raise ArgumentError("refine", self.refine, "must be 0 (off) or a number of iterations")
+        if self.refine_steps < 0 or (isinstance(self.refine, str) and not self.sam):
+            shown = self.refine if self.refine_steps else repr(self.refine)
+            reason = "must be 0 (off), a number of iterations such as 10, or sam:NAME with the folder or name of a SAM"
+            raise ArgumentError("refine", shown, reason)
+        if self.sam and self.refine_on != "probabilities":
+            reason = f"has no effect with refine {self.refine}, which goes by the probabilities; set it to these"
+            raise ArgumentError("refine_on", self.refine_on, reason)
         if self.dilations is not None and not (self.dilations and min(self.dilations) >= 1):
             raise ArgumentError(
                 "dilations", listed(self.dilations), "must be one or more distances of at least 1 pixel"
             )
-        if self.dilations is not None and not self.refine:
+        if self.dilations is not None and not self.refine_steps:
             raise ArgumentError("dilations", listed(self.dilations), "has no effect without refine, such as refine 10")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
@@ -160,6 +167,16 @@ class SegmenterSettings:
                 f"leaves gaps between windows of {self.window}; use {self.window} or less",
             )
 
+    @property
+    def refine_steps(self) -> int:
+        """Iterations of refinement against the image's colours; 0 is off."""
+        return 0 if isinstance(self.refine, str) else self.refine
+
+    @property
+    def sam(self) -> str | None:
+        """The name of the SAM that refines, or None."""
+        return self.refine.removeprefix("sam:") if str(self.refine).startswith("sam:") else None  # type: ignore[union-attr]
+
     def _check_types(self) -> None:
         """Refuse texts for numbers, fractions of pixels and the like: they fail later, or change results."""
         for names, kind, wanted in _TYPES:
@@ -174,7 +191,8 @@ class SegmenterSettings:
 
 
 _TYPES: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
-    (("size", "window", "window_step", "stride", "window_batch", "refine", "dilations"), Integral, "a whole number"),
+    (("size", "window", "window_step", "stride", "window_batch", "dilations"), Integral, "a whole number"),
+    (("refine",), (Integral, str), "a whole number or sam:NAME"),
     (("scales", "min_area", "logit_scale", "prior"), Real, "a number"),
     (("background",), str, "a text"),
     (("templates",), (str, Path), "a name or a file"),

@@ -119,6 +119,9 @@ def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({**config, **wrong}))
         with pytest.raises(UserError, match=next(iter(wrong))):
             PACL.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden": 10**12}))
+    with pytest.raises(UserError, match=r"hidden 1000000000000 needs .* GB"):
+        PACL.from_pretrained(tmp_path)
     for name in ("hidden", "logit_scale", "width"):
         (tmp_path / "config.json").write_text(json.dumps({key: config[key] for key in config if key != name}))
         with pytest.raises(UserError, match=name):

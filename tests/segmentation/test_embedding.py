@@ -18,6 +18,7 @@ from pacl.models.model import PACL
 from pacl.segmentation.embedding import ImageEmbedding
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import noise
+from tests.sams import tiny_sam, tiny_sam2
 from tests.tiny import save_tiny_clip, trained_head
 
 LABELS = ["a dog", "grass", "sky"]
@@ -46,6 +47,30 @@ def test_an_embedding_gives_the_same_labels_from_disk(settings: dict, clip: Back
     second.reset_image()
     second.set_image_embedding(embedding)
     assert np.array_equal(second.predict(LABELS).index, expected.index)
+
+
+def test_what_a_sam_keeps_of_an_image_is_part_of_its_embedding(clip: Backbone, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", minversion="4.56")
+    model = PACL.untrained(clip)
+    for name, make in (("sam", tiny_sam), ("sam2", tiny_sam2)):
+        make().save_pretrained(tmp_path / name)
+    plain, first, second = (
+        Segmenter(model, SegmenterSettings(refine=refine))
+        for refine in (0, f"sam:{tmp_path / 'sam'}", f"sam:{tmp_path / 'sam2'}")
+    )
+    for segmenter in (first, second):
+        segmenter.set_image(noise(40, 56))
+        expected = segmenter.predict(LABELS).index
+        segmenter.get_image_embedding().save(tmp_path / "image.safetensors")
+        segmenter.reset_image()
+        segmenter.set_image_embedding(tmp_path / "image.safetensors")
+        assert np.array_equal(segmenter.predict(LABELS).index, expected)
+        plain.set_image_embedding(tmp_path / "image.safetensors")  # what is not needed does no harm
+    plain.set_image(noise(40, 56))
+    for other in (plain, second):
+        with pytest.raises(ArgumentError, match="encode the image again") as error:
+            first.set_image_embedding(other.get_image_embedding())
+        assert error.value.argument == "embedding"
 
 
 def test_the_image_itself_is_not_kept_but_its_path_is(clip: Backbone, tmp_path: Path) -> None:

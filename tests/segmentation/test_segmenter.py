@@ -557,3 +557,33 @@ def test_values_that_are_not_finite_are_an_error(clip: Backbone) -> None:
         next(model.embedder.parameters()).fill_(float("nan"))
     with pytest.raises(UserError, match="finite"):
         segmenter.set_image(noise(40, 56))
+
+
+# --- Tensors without plain values ---------------------------------------------------------------------------------
+
+
+def odd_tensors() -> dict[str, torch.Tensor | Image.Image]:
+    plain = torch.zeros(3, 16, 16)
+    return {
+        "meta": plain.to("meta"),
+        "sparse": plain.to_sparse(),
+        "csr": plain.to_sparse_csr(),
+        "quantised": torch.quantize_per_tensor(plain, 0.1, 0, torch.quint8),
+        "nested": torch.nested.nested_tensor([plain[0], plain[1]]),
+        "complex": plain.to(torch.complex64),
+        "all NaN": Image.fromarray(np.full((16, 16), np.nan, np.float32)),
+    }
+
+
+@pytest.mark.parametrize("kind", odd_tensors())
+def test_tensors_without_plain_values_are_refused(kind: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(ColourModel()).set_image(odd_tensors()[kind])
+    assert error.value.argument == "image"
+    assert "\n" not in str(error.value)
+
+
+def test_a_tensor_of_8_bit_floats_is_an_image() -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(torch.ones(3, 16, 16).to(torch.float8_e4m3fn))
+    assert segmenter.predict(["red", "blue"]).index.shape == (16, 16)

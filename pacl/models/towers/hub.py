@@ -78,6 +78,20 @@ def _connect() -> None:
         connection.close()
 
 
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Within this context transformers loads weights without showing progress."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, for a message of one line; its type if that is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

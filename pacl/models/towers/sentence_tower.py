@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.base import TextTower, local_path
-from pacl.models.towers.hub import fail_fast, first_line
+from pacl.models.towers.hub import fail_fast, first_line, no_progress_bars
 from pacl.models.towers.packaged import advice, packaged_folder
 
 LIBRARY = "sentence_transformers."
@@ -87,7 +86,7 @@ def load_sentence_tower(name: str) -> tuple[SentenceTower, str]:
     try:
         if folder is not None:
             _check_modules(folder, name)
-        with fail_fast(local=folder is not None), _no_progress_bars():
+        with fail_fast(local=folder is not None), no_progress_bars():
             model = SentenceTransformer(
                 str(folder or source), device="cpu", local_files_only=folder is not None or constants.HF_HUB_OFFLINE
             )
@@ -103,16 +102,3 @@ def _check_modules(folder: Path, name: str) -> None:
     kinds = [module["type"] for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
     if own := [kind for kind in kinds if not kind.startswith(LIBRARY)]:
         raise ArgumentError("model", name, f"its module {own[0]} is code of the model itself, which is not run")
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -1,0 +1,24 @@
+"""Names and texts as they are printed: nothing in them ends a line, moves the cursor or fails to be encoded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, further line separators, and marks that turn the direction of writing."""
+
+
+def printable(path: str | Path) -> str:
+    """A path as text for files; bytes that are not UTF-8 are written as escapes."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def escaped(text: str | Path) -> str:
+    """A path or a text for a terminal, in one line: `printable`, with control characters as escapes such as ``\\n``."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), printable(text))
+
+
+def without_controls(text: str) -> str:
+    """A text for one line of a drawing or a table: letters that cannot be shown become spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

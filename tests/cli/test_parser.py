@@ -1,0 +1,30 @@
+"""What the commands' parser makes of words."""
+
+import pytest
+
+from pacl.cli.parser import new_parser
+from pacl.errors import UserError
+
+
+@pytest.mark.parametrize("number", ["-1", "-0.3", "-.5", "-1.", "-1e38", "-1E-3", "-2.5e+4", "-inf", "-nan", "-1_000"])
+def test_negative_numbers_are_values(number: str) -> None:
+    parser = new_parser("test", None)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument_group("how").add_argument("--prior", type=float)
+    args = parser.parse_intermixed_args(["image.png", "--prior", number, "a dog"])
+    assert repr(args.prior) == repr(float(number))
+    assert args.words == ["image.png", "a dog"]
+
+
+def test_lists_of_negative_numbers_are_values() -> None:
+    parser = new_parser("test", None)
+    parser.add_argument("--scales")
+    assert parser.parse_args(["--scales", "-1,2e3,-.5"]).scales == "-1,2e3,-.5"
+
+
+@pytest.mark.parametrize("word", ["-e5", "-1x", "-", "--1e3x", "-info"])
+def test_other_words_with_a_dash_are_no_values(word: str) -> None:
+    parser = new_parser("test", None)
+    parser.add_argument("--prior", type=float)
+    with pytest.raises(UserError):
+        parser.parse_args(["--prior", word])
