@@ -49,3 +49,7 @@ class SameEmbedding(UserWarning):
 
 class ImageWarning(UserWarning):
     """A part of an image file is not used or not visible, see `pacl.images.open_image`."""
+
+
+class VideoWarning(UserWarning):
+    """A part of a video cannot be read, see `pacl.video.reading`."""

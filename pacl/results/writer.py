@@ -104,20 +104,39 @@ class Writer:
         record_path = item.path("json")
         if entries:
             files["json"] = [printable(record_path)]
-        height, width = found.index.shape
-        record = {
-            "image": printable(item.source),
-            "width": width,
-            "height": height,
-            "model": self.model,
-            "settings": dataclasses.asdict(found.settings),
-            "background": {"rule": found.background, "share": float((found.index == 0).mean())},
-            "labels": _labels(found, entries),
-            "files": files,
-        }
+        record = describe(printable(item.source), found, self.model, entries, files)
         if entries:  # last: once it exists, the other files are complete
             save_json(record_path, record)
         return record
+
+
+def describe(
+    source: str,
+    found: Result,
+    model: Mapping[str, Any],
+    entries: Mapping[str, Callable[[dict[str, Any]], Any]],
+    files: Mapping[str, list[str]],
+) -> dict[str, Any]:
+    """The JSON-serialisable record of an image.
+
+    Args:
+        source: its path, see `printable`.
+        found: its segmentation.
+        model: description of the model.
+        entries: what the record holds of each label besides share, score and box: `Format.entry` by name.
+        files: paths of the files that were written of it, by format.
+    """
+    height, width = found.index.shape
+    return {
+        "image": source,
+        "width": width,
+        "height": height,
+        "model": dict(model),
+        "settings": dataclasses.asdict(found.settings),
+        "background": {"rule": found.background, "share": float((found.index == 0).mean())},
+        "labels": _labels(found, entries),
+        "files": dict(files),
+    }
 
 
 def printable(path: Path) -> str:
@@ -125,7 +144,7 @@ def printable(path: Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _labels(found: Result, entries: dict[str, Callable[[dict[str, Any]], Any]]) -> list[dict[str, Any]]:
+def _labels(found: Result, entries: Mapping[str, Callable[[dict[str, Any]], Any]]) -> list[dict[str, Any]]:
     """The record of each label: its share of the pixels, its mean score (None if not finite), its box, its masks."""
     return [
         {
@@ -229,8 +248,8 @@ FORMATS = {
     "npz": Format("index, labels and similarities for NumPy, NAME.npz", write=_write_npz),
 }
 DEFAULT_FORMATS = ("overlay", "mask", "rle")
-RESULT_ENDINGS = re.compile(r"\.(overlay|mask|heat-\d+-[^/]*)\.png$")
-"""Of the images that these formats write."""
+RESULT_ENDINGS = re.compile(r"\.((overlay|mask|heat-\d+-[^/]*)\.png|overlay\.(mp4|avi))$")
+"""Of the images and videos that are written."""
 RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
 

@@ -215,8 +215,22 @@ class Segmenter:
     @torch.inference_mode()
     def segment(self, image: EncodedImage, encoded: EncodedQuery) -> Segmentation:
         """Label the pixels of an encoded image (see `pacl.segmentation.encode.encode_images`)."""
-        query, settings, config = encoded.query, self.resolved_settings(), self.model.config
-        evidence = Evidence.of(image, encoded, self.model, settings)
+        return self.label(self.evidence(image, encoded), image.source)
+
+    @torch.inference_mode()
+    def evidence(self, image: EncodedImage, encoded: EncodedQuery) -> Evidence:
+        """What an encoded image says about the labels: the first half of `segment`, before anything is decided."""
+        return Evidence.of(image, encoded, self.model, self.resolved_settings())
+
+    @torch.inference_mode()
+    def label(self, evidence: Evidence, source: AnyImage | None = None) -> Segmentation:
+        """Decide the labels of the pixels: the second half of `segment`.
+
+        Args:
+            evidence: See `evidence`; it may be an average over the frames of a video.
+            source: The image, for drawing.
+        """
+        query, config = evidence.query, self.model.config
         index, pixels, confidence = label_pixels(evidence.probabilities())
         return Segmentation(
             labels=[label.name for label in query.labels],
@@ -225,10 +239,10 @@ class Segmenter:
             shares=(pixels[1:] / index.size).tolist(),
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
-            settings=settings,
+            settings=evidence.settings,
             model={"clip": config.backbone, "dense": config.dense, "trained": config.trained},
             evidence=evidence,
-            source=image.source,
+            source=source,
         )
 
     def resolved_settings(self) -> SegmenterSettings:
