@@ -68,7 +68,7 @@ class FoundImages:
             yield f"besides images that can be read there are {say_unread(self.unread)}"
         if self.left_out:
             some = _some(self.left_out)
-            yield f"{len(self.left_out)} videos in folders are left out ({some}); name them to segment them"
+            yield f"videos in folders are left out: {len(self.left_out)} ({some}); name them to segment them"
 
 
 def _some(paths: Sequence[Path], count: int = 3) -> str:
@@ -127,7 +127,7 @@ def find_images(
             content = search_folder(path, recursive=True)
             clips = [clip for clip in content.videos if not is_result(clip)] if videos else []
             if clips and not content.images:
-                raise UserError(f"{word} has no images but {len(clips)} videos; name them, as in {clips[0]}")
+                raise UserError(f"{word} has no images, only videos ({_some(clips)}); name these instead of the folder")
             if not content.images:
                 raise no_images(word, content.unread)
             own = [p for p in content.images if _lies_in(p, results) or is_result(p)]

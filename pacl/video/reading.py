@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -131,12 +132,13 @@ def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
     with quiet():
         try:
             # An absolute path, because FFmpeg would take "a:b.mp4" for a protocol.
-            capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_ORIENTATION_AUTO, 1])
+            capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
         except (cv2.error, UnicodeError) as error:  # names that are not UTF-8
             raise UserError(f"{path} cannot be read: rename it to plain letters") from error
         try:
             if not capture.isOpened():
                 raise UserError(f"{path} is not a video that can be read, or is cut off: {_advice(path)}")
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
             yield capture
         finally:
             capture.release()
@@ -146,13 +148,28 @@ def _advice(path: Path) -> str:
     return f"save or download it again, or try ffmpeg -i {path} new.mp4"
 
 
+_quiet_lock = threading.Lock()
+_quiet_users, _quiet_before = 0, 0
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """OpenCV and FFmpeg print nothing of their own: what is wrong is an error or a warning here."""
+    """OpenCV and FFmpeg print nothing of their own: what is wrong is an error or a warning here.
+
+    The level is one for the process, so that of several threads the last restores it.
+    """
+    global _quiet_users, _quiet_before
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when FFmpeg is first used
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logs = cv2.utils.logging
+    with _quiet_lock:
+        if _quiet_users == 0:
+            _quiet_before = logs.getLogLevel()
+            logs.setLogLevel(logs.LOG_LEVEL_SILENT)
+        _quiet_users += 1
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0:
+                logs.setLogLevel(_quiet_before)

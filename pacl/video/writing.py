@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -88,14 +89,15 @@ class VideoWriter:
         self._last = frame
 
     def _add(self, frame: np.ndarray) -> None:
-        self._writer.write(frame)
+        with quiet():
+            self._writer.write(frame)
         self.written += 1
 
     def close(self) -> None:
         """Complete the file.
 
         Raises:
-            UserError: It cannot be read again, because the disk is full, for example. (OpenCV does not say so itself.)
+            OSError: It cannot be read again, because the disk is full, for example. (OpenCV does not say so itself.)
         """
         self.release()
         with quiet():
@@ -103,11 +105,12 @@ class VideoWriter:
             found = check.get(cv2.CAP_PROP_FRAME_COUNT) if check.isOpened() else 0
             check.release()
         if found < self.written:
-            raise UserError(f"{self.path.parent}: the video cannot be written completely; is the disk full?")
+            raise OSError(errno.EIO, "the video is not complete; is the disk full?")
 
     def release(self) -> None:
         """Close the file without a check."""
-        self._writer.release()
+        with quiet():
+            self._writer.release()
 
 
 def _open(path: Path, codec: Codec, size: tuple[int, int], fps: float) -> cv2.VideoWriter:
