@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from pacl.errors import UserError
 from pacl.video.containers import is_video
 from pacl.video.reading import Video, open_video, read_ahead, read_frames
+from tests.paths import ROOT
 from tests.video.clips import moving_scene, read_clip, rotate_clip, stretch_clip, write_clip
 
 
@@ -65,7 +69,7 @@ def test_names_that_ffmpeg_would_take_for_something_else(
         assert open_video(name).count == 10
 
 
-def test_what_is_no_video_is_one_line(tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_video_is_one_line(tmp_path: Path, clip: Path) -> None:
     content = clip.read_bytes()
     cases = {"no.mp4": None, "empty.mp4": b"", "text.mp4": b"not a video" * 50, "cut.mp4": content[: len(content) // 2]}
     for name, data in cases.items():
@@ -76,7 +80,18 @@ def test_what_is_no_video_is_one_line(tmp_path: Path, clip: Path, capfd: pytest.
         assert "\n" not in str(error.value)
     with pytest.raises(UserError):
         open_video(tmp_path)
-    assert capfd.readouterr() == ("", "")  # neither OpenCV nor FFmpeg print
+
+
+def test_opencv_and_ffmpeg_print_nothing(tmp_path: Path, clip: Path) -> None:
+    clip.write_bytes(clip.read_bytes()[:500])
+    code = "import sys; from pacl.video.reading import open_video; open_video(sys.argv[1])"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env.pop("OPENCV_FFMPEG_LOGLEVEL", None)
+    done = subprocess.run([sys.executable, "-c", code, clip], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 1
+    assert "moov" not in done.stderr
+    assert done.stderr.startswith("Traceback")
+    assert "UserError" in done.stderr
 
 
 def test_without_ffmpeg_it_says_so(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
