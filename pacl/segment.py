@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def segment(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     settings = settings_of(args)
-    formats = parse_formats(args.format or ",".join(DEFAULT_FORMATS))
+    formats = DEFAULT_FORMATS if args.format is None else parse_formats(args.format)
     sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
@@ -136,7 +136,7 @@ def segment(args: argparse.Namespace) -> int:
     get_templates(settings.templates)
     writer = Writer(make_folder(args.out), formats, {"name": args.model})
     background = parse_background(settings.background).is_on(len(labels))
-    videos = video_run(args, found, parse_formats(args.format) if args.format else DEFAULT_VIDEO_FORMATS)
+    videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
     images = {file.name: file.relative for file in found.files}
     writer.start([label.name for label in labels], images, background=background)
     for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
