@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmenter
     from pacl.segmentation.settings import SegmenterSettings
     from pacl.training.loss import contrastive_loss
+    from pacl.video.segmenting import SegmentedFrame, segment_video
 
 _HOMES = {
     "ArgumentError": "errors",
@@ -46,6 +47,7 @@ _HOMES = {
     "PACL": "models.model",
     "PatchEmbedder": "models.embedder",
     "SameEmbedding": "errors",
+    "SegmentedFrame": "video.segmenting",
     "Segmentation": "segmentation.result",
     "Segmenter": "segmentation.segmenter",
     "SegmenterSettings": "segmentation.settings",
@@ -59,6 +61,7 @@ _HOMES = {
     "load_model": "models.loading",
     "open_image": "images",
     "score_images": "classification.scorer",
+    "segment_video": "video.segmenting",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -51,6 +51,10 @@ class ImageWarning(UserWarning):
     """A part of an image file is not used or not visible, see `pacl.images.open_image`."""
 
 
+class VideoWarning(UserWarning):
+    """A part of a video cannot be read, see `pacl.video.reading`."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, in any of the ways in which torch, OpenCV and numpy say so."""
     import torch

@@ -22,6 +22,7 @@ UNREAD_SUFFIXES = _suffixes(
     "dng cr2 cr3 crw nef nrw arw srf sr2 orf rw2 raf pef srw x3f 3fr iiq erf kdc dcr mrw rwl raw"
 )
 """Of image files in formats that are not read: phones' HEIC, JPEG XL, camera raw and files of drawing programs."""
+VIDEO_SUFFIXES = _suffixes("mp4 mov avi mkv webm m4v mpg mpeg wmv flv 3gp mts m2ts ogv")
 READABLE = "ordinary JPEG, PNG, WebP, GIF, BMP and TIFF files work"
 
 
@@ -33,10 +34,12 @@ class FolderContent:
         images: Files with a suffix of `IMAGE_SUFFIXES`.
         unread: Image files in other formats, image files whose suffix does not say so, and folders that cannot be
             opened.
+        videos: Files with a suffix of `VIDEO_SUFFIXES`.
     """
 
     images: list[Path] = field(default_factory=list)
     unread: list[Path] = field(default_factory=list)
+    videos: list[Path] = field(default_factory=list)
 
 
 def search_folder(folder: str | Path, recursive: bool = False, *, look_inside: bool = True) -> FolderContent:
@@ -61,7 +64,7 @@ def search_folder(folder: str | Path, recursive: bool = False, *, look_inside: b
         raise UserError(f"{folder} is not a folder")
     found = FolderContent()
     _search(folder, recursive, look_inside, found, frozenset())
-    return FolderContent(sorted(found.images), sorted(found.unread))
+    return FolderContent(sorted(found.images), sorted(found.unread), sorted(found.videos))
 
 
 def _search(folder: Path, recursive: bool, look_inside: bool, found: FolderContent, above: frozenset[str]) -> None:
@@ -82,6 +85,8 @@ def _search(folder: Path, recursive: bool, look_inside: bool, found: FolderConte
             continue
         elif suffix in IMAGE_SUFFIXES:
             found.images.append(path)
+        elif suffix in VIDEO_SUFFIXES:
+            found.videos.append(path)
         elif suffix in UNREAD_SUFFIXES or (look_inside and _starts_like_an_image(path)):
             found.unread.append(path)
 

@@ -1,4 +1,4 @@
-"""Segment images by words: ``python -m pacl.segment IMAGE_OR_FOLDER... PROMPT... [options]``."""
+"""Segment images and videos by words: ``python -m pacl.segment IMAGE_OR_FOLDER... PROMPT... [options]``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
+from pacl.cli.video import add_video, segment_videos, video_run
 from pacl.errors import ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import escaped
@@ -25,6 +26,7 @@ from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
+from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +47,7 @@ examples:
   pacl segment dog.jpg "a dog" "grass" --stride 4 --refine 10      finer masks
   pacl segment big.jpg "a car" "a road" --size 672 --window 224    sliding windows
   pacl segment dog.jpg "a dog" --json --format rle | jq            for other programs
+  pacl segment clip.mp4 "a dog" "grass" --step 5                   a video, every fifth frame
 
 Words that look like the name of a file, contain a path separator or name something that exists here are images or
 folders; all others are prompts. --prompt makes any word a prompt.
@@ -55,8 +58,8 @@ exit codes: 0 done; 1 some images failed or are in formats that are not read; 2 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command's words and flags; every field of `SegmenterSettings` is one of the latter."""
-    parser = new_parser(PROG, "Segment images by words.", usage=USAGE, epilog=EXAMPLES)
-    parser.add_argument("words", nargs="*", help="images, folders of images (with subfolders), and prompts")
+    parser = new_parser(PROG, "Segment images and videos by words.", usage=USAGE, epilog=EXAMPLES)
+    parser.add_argument("words", nargs="*", help="images, folders of images (with subfolders), videos, and prompts")
     words = parser.add_argument_group("what to look for")
     words.add_argument("--prompt", action="append", default=[], help="a prompt, whatever it looks like; repeatable")
     words.add_argument(
@@ -72,15 +75,17 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_argument(
         "--format",
         metavar="NAME[,NAME]",
-        default=",".join(DEFAULT_FORMATS),
         help=f"what is written for each image (default: {','.join(DEFAULT_FORMATS)}). "
-        + "; ".join(f"{name}: {each.help}" for name, each in FORMATS.items()),
+        + "; ".join(f"{name}: {each.help}" for name, each in FORMATS.items())
+        + f". Of a video (default: {','.join(DEFAULT_VIDEO_FORMATS)}): "
+        + "; ".join(f"{name}: {text}" for name, text in VIDEO_FORMATS.items()),
     )
     results.add_argument(
         "--json",
         action="store_true",
         help="print the record of each image as a line of JSON instead of a table; the files are written all the same",
     )
+    add_video(parser.add_argument_group("videos"))
     add_model(parser.add_argument_group("model"))
     add_settings(parser.add_argument_group("how"))
     return parser
@@ -115,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def segment(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     settings = settings_of(args)
-    formats = parse_formats(args.format)
+    formats = DEFAULT_FORMATS if args.format is None else parse_formats(args.format)
     sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
@@ -124,7 +129,7 @@ def segment(args: argparse.Namespace) -> int:
     ]
     if not sources:
         raise UserError('no image: name one or a folder of them, as in pacl segment image.jpg "a dog"')
-    found = find_images(sources, args.out)
+    found = find_images(sources, args.out, videos=True)
     if not labels:
         example = f'say what to look for, as in pacl segment {sources[0]} "a dog"'
         raise UserError(f"no prompt: {'; '.join(hints) or example}")
@@ -132,6 +137,7 @@ def segment(args: argparse.Namespace) -> int:
     get_templates(settings.templates)
     writer = Writer(make_folder(args.out), formats, {"name": args.model})
     background = parse_background(settings.background).is_on(len(labels))
+    videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
     images = {file.name: file.relative for file in found.files}
     writer.start([label.name for label in labels], images, background=background)
     for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
@@ -142,7 +148,11 @@ def segment(args: argparse.Namespace) -> int:
     query = segmenter.prepare(labels)
     config = segmenter.model.config
     writer.model.update({"clip": config.backbone, "dense": config.dense, "trained": config.trained})
-    return run(found, query, segmenter, writer, as_json=args.json)
+    code = run(found, query, segmenter, writer, as_json=args.json) if found.files else 0
+    if videos is not None:
+        console, alone = output(stderr=args.json), not found.files
+        code |= segment_videos(found.videos, query, segmenter, videos, writer.model, console, say, alone=alone)
+    return code
 
 
 def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:
@@ -177,7 +187,7 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
             progress = f"[{number}/{len(files)}]"
             first = first or time.monotonic()
             if isinstance(record, UserError):
-                if len(files) == 1:
+                if len(files) == 1 and not found.videos:
                     raise record
                 if is_out_of_space(record):
                     raise UserError(f"{progress} {record}; {done} images are done")

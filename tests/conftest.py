@@ -15,6 +15,8 @@ from tests.tiny import save_tiny_clip
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # runs GPU kernels on the CPU; Triton reads it when it is imported
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg reads it once, perhaps before pacl sets it
+
 
 @pytest.fixture(autouse=True)
 def auto_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 ORDER = (
-    "cli", "webapp", "jobs", "training", "deployment", "index", "classification", "video", "segmentation", "results",
+    "webapp", "cli", "jobs", "training", "deployment", "index", "classification", "video", "segmentation", "results",
     "scenes", "metrics", "data", "models",
 )  # fmt: skip
 COMMANDS = {

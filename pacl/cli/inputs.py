@@ -11,13 +11,11 @@ from pathlib import Path
 
 from pacl.errors import ArgumentError, UserError
 from pacl.files import short_name
-from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, no_images, say_unread, search_folder
+from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, no_images, say_unread, search_folder
 from pacl.results.own import is_result
 from pacl.results.writer import RUN_FILES
+from pacl.video.containers import is_video
 
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts", ".ogv")
-)
 LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
 _FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
 """The form of a file name: no spaces, and an ending of two to four letters and digits."""
@@ -25,7 +23,7 @@ _FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image file and its names.
+    """An image file, or a video, and its names.
 
     Attributes:
         path: of the file.
@@ -45,12 +43,16 @@ class FoundImages:
 
     Attributes:
         files: to segment.
+        videos: videos that were named.
+        left_out: videos in folders.
         unread: image files in formats that are not read, and folders that cannot be opened.
         results: images that an earlier run wrote.
         repeated: further paths of images that are in ``files``.
     """
 
     files: list[ImageFile] = field(default_factory=list)
+    videos: list[ImageFile] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
     unread: list[Path] = field(default_factory=list)
     results: list[Path] = field(default_factory=list)
     repeated: list[Path] = field(default_factory=list)
@@ -63,6 +65,9 @@ class FoundImages:
             yield f"{len(self.repeated)} paths to an image that is there already are left out ({_some(self.repeated)})"
         if self.unread:
             yield f"besides images that can be read there are {say_unread(self.unread)}"
+        if self.left_out:
+            some = _some(self.left_out)
+            yield f"videos in folders are left out: {len(self.left_out)} ({some}); name them to segment them"
 
 
 def _some(paths: Sequence[Path], count: int = 3) -> str:
@@ -95,13 +100,17 @@ def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list
     return images, prompts, doubtful
 
 
-def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool = True) -> FoundImages:
+def find_images(
+    words: Sequence[str], out: Path | None = None, *, prompts: bool = True, videos: bool = False
+) -> FoundImages:
     """The images of files and folders (with their subfolders), in the order given.
 
     Args:
         words: Paths of images and of folders.
         out: The folder of results; images in it are left out.
         prompts: Whether a word may have been meant as a prompt, for the errors.
+        videos: Whether words may be videos. Those in folders are left out, and counted: a phone's folder of photos has
+            many short ones.
 
     Raises:
         UserError: A path is missing or no image, a folder contains no image, or ``out`` is one of the folders.
@@ -115,6 +124,9 @@ def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool 
             if os.path.realpath(word) == results:
                 raise ArgumentError("out", out, "holds the images to segment; choose another folder for results")
             content = search_folder(path, recursive=True)
+            clips = [clip for clip in content.videos if not is_result(clip)] if videos else []
+            if clips and not content.images:
+                raise UserError(f"{word} has no images, only videos ({_some(clips)}); name these instead of the folder")
             if not content.images:
                 raise no_images(word, content.unread)
             own = [p for p in content.images if _lies_in(p, results) or is_result(p)]
@@ -123,8 +135,10 @@ def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool 
             images += [(image, image.relative_to(path)) for image in content.images if image not in set(own)]
             found.results += own
             found.unread += content.unread
+            found.left_out += clips
         elif os.path.isfile(word):
-            _check_kind(word, prompts)
+            if not (videos and is_video(word)):
+                _check_kind(word, prompts)
             images.append((path, Path(path.name)))
         elif os.path.exists(word):
             raise UserError(f"{word}: is neither a file nor a folder")
@@ -134,6 +148,9 @@ def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool 
             hint = f"; if it is a prompt, write --prompt {word!r}" if prompts else ""
             raise UserError(f"{word}: no such image or folder{hint}")
     _name(images, found)
+    if videos:
+        found.videos = [file for file in found.files if is_video(file.path)]
+        found.files = [file for file in found.files if file not in found.videos]
     return found
 
 
@@ -141,7 +158,7 @@ def _check_kind(word: str, prompts: bool) -> None:
     """Refuse files of other kinds, before the model is loaded.
 
     Raises:
-        UserError: A video, a PDF or a list.
+        UserError: A PDF or a list, or a video where none can be used.
     """
     suffix = os.path.splitext(word)[1].lower()
     if suffix in VIDEO_SUFFIXES:
@@ -172,7 +189,7 @@ def _name(images: Sequence[tuple[Path, Path]], found: FoundImages) -> None:
     taken = {name.partition(".")[0] for name in RUN_FILES}
     places = Counter(relative for _, relative in once.values())
     for path, relative in once.values():
-        is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES
+        is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
         name = short_name((relative.with_suffix("") if is_suffix else relative).as_posix())
         if name.casefold() in taken:
             name = f"{name}_{relative.suffix.lstrip('.')}"

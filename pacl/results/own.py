@@ -20,7 +20,7 @@ def is_result(path: Path) -> bool:
     match = RESULT_ENDINGS.search(path.name)
     if match is None:
         return False
-    if path.with_name(f"{path.name[: match.start()]}.json").exists():
+    if any(path.with_name(f"{path.name[: match.start()]}.{ending}").exists() for ending in ("json", "jsonl")):
         return True
     return _is_signed(path)
 

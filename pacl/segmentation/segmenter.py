@@ -89,7 +89,7 @@ class Segmenter:
             UserError: The file of a path is not a readable image.
             ArgumentError: ``image`` is none of these, or of a wrong shape, dtype or range.
         """
-        (self.image,) = self._encode([image], ["image"])
+        (self.image,) = self.encode([image], ["image"])
 
     def reset_image(self) -> None:
         """Forget the image that was set, and free its memory."""
@@ -173,7 +173,7 @@ class Segmenter:
             reason = "must be a list of images; set_image and predict are for a single one"
             raise ArgumentError("images", f"of type {type(images).__name__}", reason)
         query, images = self._prepare(labels), list(images)
-        encoded = self._encode(images, [f"images[{i}]" for i in range(len(images))])
+        encoded = self.encode(images, [f"images[{i}]" for i in range(len(images))])
         return [self.segment(image, query) for image in encoded]
 
     def prepare(self, labels: Iterable[str | Label]) -> EncodedQuery:
@@ -181,8 +181,13 @@ class Segmenter:
         return self._prepare(labels)
 
     @torch.inference_mode()
-    def _encode(self, images: Sequence[AnyImage], names: Sequence[str]) -> list[EncodedImage]:
-        """Encode images; ``names`` are their names in error messages."""
+    def encode(self, images: Sequence[AnyImage], names: Sequence[str]) -> list[EncodedImage]:
+        """Encode images without labelling them.
+
+        Args:
+            images: Each as for `set_image`.
+            names: Their names in error messages.
+        """
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
         encoded = encode_images([self.model], pixels, self.settings, self.sam)[0]
         return [replace(found, source=image) for found, image in zip(encoded, images, strict=True)]
@@ -219,8 +224,22 @@ class Segmenter:
     @torch.inference_mode()
     def segment(self, image: EncodedImage, encoded: EncodedQuery) -> Segmentation:
         """Label the pixels of an encoded image (see `pacl.segmentation.encode.encode_images`)."""
-        query, settings, config = encoded.query, self.resolved_settings(), self.model.config
-        evidence = Evidence.of(image, encoded, self.model, settings)
+        return self.label(self.evidence(image, encoded), image)
+
+    @torch.inference_mode()
+    def evidence(self, image: EncodedImage, encoded: EncodedQuery) -> Evidence:
+        """What an encoded image says about the labels: the first half of `segment`, before anything is decided."""
+        return Evidence.of(image, encoded, self.model, self.resolved_settings())
+
+    @torch.inference_mode()
+    def label(self, evidence: Evidence, image: EncodedImage) -> Segmentation:
+        """Decide the labels of the pixels: the second half of `segment`.
+
+        Args:
+            evidence: See `evidence`; it may be an average over the frames of a video.
+            image: The encoded image.
+        """
+        query, config = evidence.query, self.model.config
         probabilities = evidence.probabilities()
         sharper = None
         if self.sam is not None:
@@ -234,7 +253,7 @@ class Segmenter:
             shares=(pixels[1:] / index.size).tolist(),
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
-            settings=settings,
+            settings=evidence.settings,
             model={"clip": config.backbone, "dense": config.dense, "trained": config.trained},
             evidence=evidence,
             source=image.source,

@@ -1,0 +1,240 @@
+"""`pacl segment` for videos: its flags, and its loop over the frames of each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pacl.cli.batches import memory_saving
+from pacl.cli.hints import is_unlike_drawn_scenes
+from pacl.cli.inputs import FoundImages, ImageFile
+from pacl.cli.interruptions import Interruptions
+from pacl.cli.messages import memory_advice, printing, prints_utf8
+from pacl.cli.table import record_line
+from pacl.errors import ArgumentError, UserError
+from pacl.files import is_out_of_space
+from pacl.video.reading import Frame, Video, open_video, read_frames
+from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pacl.segmentation.query import EncodedQuery
+    from pacl.segmentation.result import Segmentation
+    from pacl.segmentation.segmenter import Segmenter
+
+LINE_EVERY = 10.0
+"""Seconds from one line of progress to the next where the output is no terminal."""
+
+Say = Callable[[object], None]
+
+
+@dataclass(frozen=True)
+class VideoRun:
+    """What all videos of a run have in common.
+
+    Attributes:
+        out: Folder of the results.
+        formats: Keys of `VIDEO_FORMATS`.
+        step: See `pacl.video.segmenting.segment_video`.
+        smooth: Likewise.
+        as_json: Whether the records are printed.
+    """
+
+    out: Path
+    formats: tuple[str, ...]
+    step: int
+    smooth: float
+    as_json: bool
+
+
+def add_video(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that are for videos."""
+    group.add_argument("--step", metavar="N", type=int, help="segment every N-th frame (default: 1)")
+    group.add_argument(
+        "--smooth",
+        metavar="SECONDS",
+        type=float,
+        help="average the scores over about this time, so that labels do not flicker; 0 is off "
+        f"(default: {DEFAULT_SMOOTH:g})",
+    )
+
+
+def video_run(args: argparse.Namespace, found: FoundImages, formats: tuple[str, ...]) -> VideoRun | None:
+    """The flags of videos, checked; None where there is no video.
+
+    Raises:
+        UserError: A format is not one of videos; the only source cannot be read.
+        ArgumentError: A flag is out of range, or there is no video that it could apply to.
+    """
+    if not found.videos:
+        for name in ("step", "smooth"):
+            if (value := getattr(args, name)) is not None:
+                raise ArgumentError(name, value, "is for videos, and none is named")
+        return None
+    first = found.videos[0].path
+    if other := [name for name in formats if name not in VIDEO_FORMATS]:
+        raise UserError(
+            f"--format {','.join(other)}: not for a video such as {first}; choose from {', '.join(VIDEO_FORMATS)}, or "
+            f"write its frames as images first: ffmpeg -i {first} frames/%05d.png"
+        )
+    step = check_step(1 if args.step is None else args.step)
+    smooth = check_smooth(DEFAULT_SMOOTH if args.smooth is None else args.smooth)
+    if len(found.videos) == 1 and not found.files:
+        open_video(first)  # before the model is loaded
+    return VideoRun(args.out, formats, step, smooth, args.json)
+
+
+def segment_videos(
+    videos: Sequence[ImageFile],
+    query: EncodedQuery,
+    segmenter: Segmenter,
+    run: VideoRun,
+    model: dict[str, Any],
+    console: Console,
+    say: Say,
+    *,
+    alone: bool,
+) -> int:
+    """Segment videos one after the other, and print the outcome of each; a bad one is reported and skipped.
+
+    Args:
+        videos: The files.
+        query: What to look for.
+        segmenter: Segments the frames.
+        run: What all videos have in common.
+        model: Description of the model for the records.
+        console: Where results are printed.
+        say: Prints a line on standard error.
+        alone: Whether nothing else is segmented, so that what is wrong with the only video stops the command.
+
+    Returns:
+        0, or 1 when a video failed or is cut off.
+
+    Raises:
+        UserError: The only video failed, or nothing more can be written.
+    """
+    code = 0
+    for number, file in enumerate(videos, start=1):
+        place = f"[{number}/{len(videos)}] " if len(videos) > 1 else ""
+        try:
+            code |= _segment_video(file, query, segmenter, run, model, console, say, place)
+        except UserError as error:
+            if (alone and len(videos) == 1) or is_out_of_space(error):
+                raise
+            say(f"error: {place}{error}")
+            code = 1
+    return code
+
+
+def _segment_video(
+    file: ImageFile,
+    query: EncodedQuery,
+    segmenter: Segmenter,
+    run: VideoRun,
+    model: dict[str, Any],
+    console: Console,
+    say: Say,
+    place: str,
+) -> int:
+    from pacl.video.results import VideoResults
+    from pacl.video.segmenting import segment_frames
+
+    video = open_video(file.path)
+    frames = read_frames(video, 1 if "overlay" in run.formats else run.step)
+    shares = [0.0] * len(query.query.labels)
+    last: Segmentation | None = None
+    with (
+        Interruptions() as interruptions,
+        VideoResults(run.out, file.name, video, run.formats, model) as results,
+        _Progress(video, console, place) as progress,
+        memory_advice(str(file.path), memory_saving(segmenter.settings)),
+    ):
+        try:
+            for frame, found in segment_frames(frames, query, segmenter, step=run.step, smooth=run.smooth):
+                if last is None and model["name"] == "bundled" and is_unlike_drawn_scenes(segmenter, frame.image):
+                    say(
+                        f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
+                        "the masks mean little; use --model photos or a public CLIP"
+                    )
+                with interruptions.held():
+                    record = results.add(frame, found, is_new=found is not last)
+                last = found
+                if record is not None:
+                    shares = [total + share for total, share in zip(shares, found.shares, strict=True)]
+                    if run.as_json:
+                        with printing():
+                            print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
+                    progress.update(frame, record)
+        except (KeyboardInterrupt, SystemExit):
+            if results.frames:
+                with interruptions.held():
+                    results.finish()
+                    say(
+                        f"{file.path}: stopped after {results.frames} of {video.count or '?'} frames; "
+                        f"their results are in {run.out}"
+                    )
+            raise
+        with interruptions.held():
+            paths = results.finish()
+    mean = [share / max(1, results.segmented) for share in shares]
+    labels = [{"label": label.name, "share": share} for label, share in zip(query.query.labels, mean, strict=True)]
+    seen = frame.number + (1 if "overlay" in run.formats else run.step)
+    with printing():
+        if not run.as_json:
+            counts = f"{results.segmented} frames segmented of {frame.time:.1f} s"
+            console.print(f"{place}{file.path}: {counts}; on average {record_line({'labels': labels})}", markup=False)
+            for path in paths.values():
+                console.print(f"  {path}", markup=False)
+    if video.is_cut_off(seen):
+        say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
+        return 1
+    return 0
+
+
+class _Progress:
+    """A bar on a terminal; elsewhere a line from time to time."""
+
+    def __init__(self, video: Video, console: Console, place: str) -> None:
+        self.video, self.console, self.place = video, console, place
+        self._bar: Any = None
+        self._first: tuple[float, int] | None = None  # when the first update came, and of which frame
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> _Progress:
+        if self.console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("left"), console=self.console, transient=True)
+            self._bar.add_task(f"{self.place}{self.video.path}", total=self.video.count)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, frame: Frame, record: dict[str, Any]) -> None:
+        """Show a frame that was segmented."""
+        now, done = time.monotonic(), frame.number + 1
+        text = f"{self.place}{self.video.path} {frame.time:.1f} s: {record_line(record)}"
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, description=text)
+        elif now - self._shown >= LINE_EVERY:
+            self._shown = now
+            with printing():
+                self.console.print(text + self._left(now, done), markup=False)
+        self._first = self._first or (now, done)
+
+    def _left(self, now: float, done: int) -> str:
+        """The time left, measured without the first frame, which takes longer than the others."""
+        if not self._first or not self.video.count or done <= self._first[1]:
+            return ""
+        start, before = self._first
+        return f" ({(now - start) / (done - before) * max(0, self.video.count - done):.0f} s left)"

@@ -1,0 +1,1 @@
+"""Videos, frame by frame: reading, smoothing over time, segmenting, drawing and writing."""

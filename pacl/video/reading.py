@@ -1,0 +1,175 @@
+"""Frames of a video file, decoded one after the other by OpenCV with FFmpeg."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from pacl.errors import UserError
+
+ASSUMED_FPS = 25.0
+"""Frames per second of a file that does not say how many it has."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file that can be read.
+
+    Attributes:
+        path: Of the file.
+        fps: Frames per second; the mean where the rate varies.
+        size: Height and width of the upright frames.
+        count: Number of frames, as the file states it; None where it does not. For some containers it is an estimate.
+    """
+
+    path: Path
+    fps: float
+    size: tuple[int, int]
+    count: int | None
+
+    def is_cut_off(self, frames: int) -> bool:
+        """Whether so many decoded frames are fewer than the file promises; its estimates may be off by 5 %."""
+        return self.count is not None and frames < 0.95 * self.count - 2
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A frame of a video.
+
+    Attributes:
+        number: Counts all frames of the video from 0.
+        time: Seconds since the first frame.
+        image: RGB uint8 [H, W, 3].
+    """
+
+    number: int
+    time: float
+    image: np.ndarray
+
+
+def open_video(path: str | Path) -> Video:
+    """Open a video file and decode its first frame.
+
+    Raises:
+        UserError: The file is missing, empty, not a video, or none of its frames can be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes)")
+    with _capture(path) as capture:
+        readable, first = capture.read()
+        if not readable:
+            raise UserError(f"{path} has no frames that can be decoded: {_advice(path)}")
+        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    stated = math.isfinite(count) and 0 < count < 2**53
+    return Video(path, fps if 0 < fps <= 1000 else ASSUMED_FPS, first.shape[:2], int(count) if stated else None)
+
+
+def read_frames(video: Video, every: int = 1) -> Iterator[Frame]:
+    """The frames of a video, in order, as a player shows them: turned as the file's orientation says.
+
+    Args:
+        video: See `open_video`. A frame of another size than the first is resized to it.
+        every: Only frames whose number is a multiple of it are converted to images.
+
+    Yields:
+        Frames. Times are those of the file, so that they are right where the frame rate varies; where the file has
+        none, or they do not increase, frames are ``1 / fps`` apart.
+    """
+    height, width = video.size
+    with _capture(video.path) as capture:
+        number, start, time = 0, 0.0, 0.0
+        while capture.grab():
+            stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if number == 0:
+                start = stamp if math.isfinite(stamp) else 0.0
+            else:
+                time = stamp - start if stamp - start > time else time + 1 / video.fps
+            if number % every == 0:
+                readable, image = capture.retrieve()
+                if readable:
+                    if image.shape[:2] != video.size:
+                        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+                    yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            number += 1
+
+
+def read_ahead(items: Iterator[T], count: int = 4) -> Iterator[T]:
+    """The same items; a thread prepares up to ``count`` of them ahead."""
+    with ThreadPoolExecutor(1) as reader:
+        try:
+            waiting = deque(reader.submit(next, items, None) for _ in range(count))
+            while (item := waiting.popleft().result()) is not None:
+                waiting.append(reader.submit(next, items, None))
+                yield item
+        finally:
+            reader.shutdown(wait=True, cancel_futures=True)
+            close = getattr(items, "close", None)
+            if close:
+                close()  # what a generator holds open
+
+
+@contextmanager
+def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
+    """An opened file, which is released at the end."""
+    if cv2.CAP_FFMPEG not in cv2.videoio_registry.getBackends():
+        raise UserError(f"{path} cannot be read: this OpenCV has no FFmpeg; pip install opencv-python-headless")
+    with quiet():
+        try:
+            # An absolute path, because FFmpeg would take "a:b.mp4" for a protocol.
+            capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
+        except (cv2.error, UnicodeError) as error:  # names that are not UTF-8
+            raise UserError(f"{path} cannot be read: rename it to plain letters") from error
+        try:
+            if not capture.isOpened():
+                raise UserError(f"{path} is not a video that can be read, or is cut off: {_advice(path)}")
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+            yield capture
+        finally:
+            capture.release()
+
+
+def _advice(path: Path) -> str:
+    return f"save or download it again, or try ffmpeg -i {path} new.mp4"
+
+
+_quiet_lock = threading.Lock()
+_quiet_users, _quiet_before = 0, 0
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """OpenCV and FFmpeg print nothing of their own: what is wrong is an error or a warning here.
+
+    The level is one for the process, so that of several threads the last restores it.
+    """
+    global _quiet_users, _quiet_before
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when FFmpeg is first used
+    logs = cv2.utils.logging
+    with _quiet_lock:
+        if _quiet_users == 0:
+            _quiet_before = logs.getLogLevel()
+            logs.setLogLevel(logs.LOG_LEVEL_SILENT)
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0:
+                logs.setLogLevel(_quiet_before)

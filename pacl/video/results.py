@@ -1,0 +1,151 @@
+"""The files of one segmented video; they get their names when they are complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pacl.errors import UserError
+from pacl.results.palette import save_mask
+from pacl.results.result import Result
+from pacl.results.writer import FORMATS, describe, printable
+from pacl.video.drawing import draw_frame
+from pacl.video.reading import Frame, Video
+from pacl.video.writing import VideoWriter, find_codec
+
+
+class VideoResults:
+    """Writes the results of one video while its frames come, in a hidden folder next to where they will be.
+
+    As a context manager, it deletes what `finish` has not given its name. Files of an earlier run are replaced when
+    this one is finished.
+
+    Args:
+        out: Folder of the results.
+        name: Of the files, relative to it, without a suffix.
+        video: What is segmented.
+        formats: Keys of `VIDEO_FORMATS`.
+        model: Description of the model for the records.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+
+    def __init__(self, out: Path, name: str, video: Video, formats: Collection[str], model: Mapping[str, Any]) -> None:
+        self.video, self.formats, self.model = video, formats, model
+        self.frames = self.segmented = 0
+        """Frames so far, and the segmented ones among them."""
+        self._target = out / name
+        self._folder = self._target.with_name(f".{os.getpid()}-{self._target.name}")
+        self._masks = self._folder / "masks"
+        self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
+        self._overlay: VideoWriter | None = None
+        try:
+            self._masks.mkdir(parents=True)
+            self._records = (self._folder / "records.jsonl").open("w", encoding="utf-8")
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def add(self, frame: Frame, found: Result, *, is_new: bool) -> dict[str, Any] | None:
+        """Add the next frame.
+
+        Args:
+            frame: The frame.
+            found: Its labels.
+            is_new: Whether it was segmented itself, and is not one between two of those that are.
+
+        Returns:
+            The record of a frame that was segmented: frame number, time, and what the record of an image has.
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        if "overlay" in self.formats:
+            drawn = draw_frame(frame.image, found)
+            if self._overlay is None:
+                size, fps = (drawn.shape[0], drawn.shape[1]), self.video.fps
+                codec = find_codec(self._folder, size, fps)
+                self._overlay = VideoWriter(self._folder / f"overlay{codec.suffix}", codec, size, fps)
+            self._overlay.write(drawn, frame.time)
+        self.frames += 1
+        return self._add_record(frame, found) if is_new else None
+
+    def _add_record(self, frame: Frame, found: Result) -> dict[str, Any]:
+        files = {}
+        if "mask" in self.formats:
+            name = f"{frame.number:06d}.mask.png"
+            save_mask(self._masks / name, found.index)
+            files["mask"] = [printable(self._path("masks") / name)]
+        source = printable(self.video.path)
+        record = {
+            "frame": frame.number,
+            "time": round(frame.time, 6),
+            **describe(source, found, self.model, self._entries, files),
+        }
+        try:
+            self._records.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self.segmented += 1
+        return record
+
+    def finish(self) -> dict[str, Path]:
+        """Complete the files with the frames so far, and give them their names.
+
+        Returns:
+            The path of each format's file or folder, and of the records, `jsonl`.
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        paths: dict[str, Path] = {}
+        try:
+            self._records.close()
+            if self._overlay is not None:
+                self._overlay.close()
+                paths["overlay"] = self._path(f"overlay{self._overlay.path.suffix}")
+                for suffix in (".mp4", ".avi"):  # of an earlier run
+                    self._path(f"overlay{suffix}").unlink(missing_ok=True)
+                os.replace(self._overlay.path, paths["overlay"])
+            if "mask" in self.formats:
+                paths["mask"] = self._path("masks")
+                self._move_masks(paths["mask"])
+            paths["jsonl"] = self._path("jsonl")  # last: once it exists, the others are complete
+            os.replace(self._records.name, paths["jsonl"])
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return paths
+
+    def _move_masks(self, folder: Path) -> None:
+        """Move the masks into a folder, in place of those of an earlier run."""
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if re.fullmatch(r"\d{6,}\.mask\.png", path.name):
+                path.unlink()
+        for path in self._masks.iterdir():
+            os.replace(path, folder / path.name)
+
+    def _path(self, ending: str) -> Path:
+        return self._target.with_name(f"{self._target.name}.{ending}")
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        return UserError(f"{self._target}: results cannot be written ({error.strerror or error})")
+
+    def __enter__(self) -> VideoResults:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._records.close()
+        if self._overlay is not None:
+            self._overlay.release()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,296 @@
+"""`pacl segment` with videos."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from pacl.cli.inputs import find_images, is_result
+from pacl.cli.interruptions import Interruptions
+from pacl.cli.messages import run_verb
+from pacl.segment import main
+from tests.paths import ROOT
+from tests.video.clips import moving_scene, read_clip, write_clip
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in a folder of its own that holds clip.mp4, ten frames a second for a second."""
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip.mp4", moving_scene(10, noise=20))
+    return tmp_path
+
+
+@pytest.fixture
+def run(tiny_clip: str, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_verb("pacl segment", lambda: main([*words, "--model", tiny_clip]))
+        captured = capfd.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def records(path: str = "out/clip.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def results(folder: str = "out") -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+
+
+def test_an_overlay_and_a_record_for_each_frame(run: Run) -> None:
+    code, out, err = run("clip.mp4", "a dog", "grass")
+    assert (code, err) == (0, "")
+    assert results() == {"clip.overlay.mp4", "clip.jsonl"}
+    assert "out/clip.overlay.mp4" in out
+    assert "out/clip.jsonl" in out
+    frames, fps = read_clip(Path("out/clip.overlay.mp4"))
+    assert (len(frames), fps) == (10, pytest.approx(10))
+    assert len({frame.shape for frame in frames}) == 1
+    found = records()
+    assert [record["frame"] for record in found] == list(range(10))
+    assert [record["time"] for record in found] == pytest.approx([i / 10 for i in range(10)])
+    for record in found:
+        assert (record["image"], record["width"], record["height"]) == ("clip.mp4", 64, 48)
+        assert sum(label["share"] for label in record["labels"]) == pytest.approx(1)
+        assert {"label", "id", "prompts", "share", "score", "box"} == record["labels"][0].keys()
+
+
+def test_masks_and_run_lengths_of_every_third_frame(run: Run) -> None:
+    code, _, _ = run("clip.mp4", "a dog", "grass", "--step", "3", "--format", "overlay,mask,rle")
+    assert code == 0
+    numbers = [0, 3, 6, 9]
+    assert {path.name for path in Path("out/clip.masks").iterdir()} == {f"{i:06d}.mask.png" for i in numbers}
+    assert len(read_clip(Path("out/clip.overlay.mp4"))[0]) == 10  # the frames between show the last labels
+    for record in records():
+        (path,) = record["files"]["mask"]
+        mask = np.asarray(Image.open(path))
+        for label in record["labels"]:
+            np.testing.assert_array_equal(coco_mask.decode(label["rle"]), mask == label["id"])
+
+
+def test_a_later_run_replaces_all_results_of_an_earlier_one(run: Run) -> None:
+    run("clip.mp4", "a dog", "grass", "--format", "overlay,mask", "--step", "2")
+    run("clip.mp4", "a dog", "grass", "--format", "mask", "--step", "4")
+    assert len(list(Path("out/clip.masks").iterdir())) == 3
+    assert [record["frame"] for record in records()] == [0, 4, 8]
+
+
+def test_without_smoothing_the_masks_are_those_of_the_frames_as_images(run: Run) -> None:
+    run("clip.mp4", "a dog", "grass", "--format", "mask", "--smooth", "0", "--prior", "-1")
+    Path("frames").mkdir()
+    for i, frame in enumerate(read_clip(Path("clip.mp4"))[0]):
+        Image.fromarray(frame).save(f"frames/{i:06d}.png")
+    run("frames", "a dog", "grass", "--format", "mask", "--out", "images", "--prior", "-1")
+    for path in Path("images").iterdir():
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(path)), np.asarray(Image.open(f"out/clip.masks/{path.name}"))
+        )
+
+
+def test_json_is_a_line_for_each_frame_on_standard_output(run: Run) -> None:
+    code, out, err = run("clip.mp4", "a dog", "grass", "--json", "--step", "5")
+    assert (code, err) == (0, "")
+    assert [json.loads(line) for line in out.splitlines()] == records()
+
+
+def test_odd_sizes_and_labels_without_end(run: Run) -> None:
+    write_clip(Path("odd.avi"), moving_scene(3, (45, 81)), fourcc="MJPG")
+    code, _, err = run("odd.avi", *(f"thing {i}" for i in range(40)))
+    assert (code, err) == (0, "")
+    assert len(read_clip(Path("out/odd.overlay.mp4"))[0]) == 3
+
+
+def test_a_single_prompt_and_refinement(run: Run) -> None:
+    code, _, err = run("clip.mp4", "a dog", "--background", "prompt:grass", "--refine", "2", "--step", "4")
+    assert (code, err) == (0, "")
+    assert records()[0]["background"]["rule"] == "prompt:grass"
+
+
+def test_several_videos_and_images(run: Run) -> None:
+    Path("other").mkdir()
+    shutil.copy("clip.mp4", "other/clip.mp4")
+    Image.fromarray(moving_scene(1)[0]).save("clip.png")
+    Path("bad.mp4").write_bytes(b"bad" * 99)
+    code, out, err = run("clip.png", "clip.mp4", "other/clip.mp4", "bad.mp4", "a dog", "grass", "--step", "9")
+    assert code == 1
+    assert "bad.mp4" in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out
+    assert {name for name in results() if name.endswith(".jsonl")} == {"clip_mp4.jsonl", "clip_mp4-2.jsonl"}
+    assert {"clip.json", "clip.overlay.png", "clip.mask.png"} <= results()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["clip.mp4", "cat", "--step", "0"], "--step 0"),
+        (["clip.mp4", "cat", "--step", "x"], "--step"),
+        (["clip.mp4", "cat", "--smooth", "-1"], "--smooth -1"),
+        (["clip.mp4", "cat", "--smooth", "nan"], "--smooth nan"),
+        (["clip.mp4", "cat", "--format", "coco,overlay"], "--format coco:"),
+        (["clip.mp4", "cat", "--format", "nothing"], "--format nothing"),
+        (["photo.png", "cat", "--step", "2"], "--step 2"),
+        (["photo.png", "cat", "--smooth", "0"], "--smooth 0"),
+        (["bad.mp4", "cat"], "bad.mp4"),
+        (["empty.mp4", "cat"], "empty.mp4"),
+        (["half.mp4", "cat"], "half.mp4"),
+        (["clip.mp4"], "no prompt"),
+        (["clip.mp4", "cat", "--out", "bad.mp4"], "--out bad.mp4"),
+        (["clips", "cat"], "clips"),
+    ],
+)
+def test_mistakes_are_one_line(run: Run, words: list[str], part: str) -> None:
+    Path("bad.mp4").write_bytes(b"bad" * 99)
+    Path("empty.mp4").touch()
+    content = Path("clip.mp4").read_bytes()
+    Path("half.mp4").write_bytes(content[: len(content) // 2])
+    Path("clips").mkdir()
+    shutil.copy("clip.mp4", "clips")
+    Image.fromarray(moving_scene(1)[0]).save("photo.png")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert part in err
+    assert not Path("out").exists() or not results()
+
+
+def test_a_video_that_ends_early_keeps_its_results_and_is_named(run: Run) -> None:
+    clip = write_clip(Path("long.avi"), moving_scene(40, (96, 128), noise=20), fourcc="MJPG")
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    code, _, err = run("long.avi", "a dog", "grass", "--step", "4")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "of 40 frames" in err
+    assert 4 <= len(records("out/long.jsonl")) < 10
+    assert 10 < len(read_clip(Path("out/long.overlay.mp4"))[0]) < 30
+
+
+def test_videos_in_folders_are_counted(run: Run) -> None:
+    Path("photos").mkdir()
+    shutil.copy("clip.mp4", "photos")
+    Image.fromarray(moving_scene(1)[0]).save("photos/a.png")
+    code, _, err = run("photos", "a dog", "grass")
+    assert code == 0
+    assert "photos/clip.mp4" in err
+    assert not Path("out/clip.jsonl").exists()
+
+
+def test_results_of_videos_are_not_segmented_again(run: Run) -> None:
+    run("clip.mp4", "a dog", "grass", "--format", "overlay,mask", "--step", "5")
+    assert is_result(Path("out/clip.overlay.mp4"))
+    assert is_result(Path("out/clip.masks/000000.mask.png"))
+    assert not is_result(Path("clip.mp4"))
+    Image.fromarray(moving_scene(1)[0]).save("a.png")
+    found = find_images(["."], Path("other"), videos=True)
+    assert [file.name for file in found.files] == ["a"]
+    assert found.left_out == [Path("clip.mp4")]
+
+
+def test_a_video_that_is_written_while_it_fails_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pacl.errors import UserError
+    from pacl.video.results import VideoResults
+
+    original = VideoResults.add
+
+    def failing(self: VideoResults, frame: Any, found: Any, *, is_new: bool) -> Any:
+        if frame.number == 6:
+            raise UserError("full")
+        return original(self, frame, found, is_new=is_new)
+
+    monkeypatch.setattr(VideoResults, "add", failing)
+    code, _, err = run("clip.mp4", "a dog", "grass", "--format", "overlay,mask")
+    assert (code, err.count("\n")) == (2, 1)
+    assert results() == set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_whole_files(tiny_clip: str, number: int, code: int) -> None:
+    write_clip(Path("long.mp4"), moving_scene(2000, (96, 128)), fps=25)
+    words = ["long.mp4", "a dog", "grass", "--json", "--format", "overlay,mask", "--model", tiny_clip]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pacl.segment", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    seen = [process.stdout.readline() for _ in range(5)]
+    assert all(seen)
+    assert results() == {path for path in results() if path.startswith(".")}  # nothing has its name yet
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    found = records("out/long.jsonl")
+    assert 5 <= len(found) < 2000
+    assert len(found) >= len(seen) + len(out.splitlines())
+    assert f"{len(found)} of 2000 frames" in err
+    assert len(read_clip(Path("out/long.overlay.mp4"))[0]) == len(found)
+    assert len(list(Path("out/long.masks").iterdir())) == len(found)
+    assert not [path for path in results() if path.startswith(".")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+def test_a_disk_that_is_full_is_one_line(tiny_clip: str) -> None:
+    """The largest file that the process may write stands for the disk."""
+    write_clip(Path("long.mp4"), moving_scene(60, (192, 256), noise=60), fps=25)
+    command = (
+        f"ulimit -f 64; exec {sys.executable} -m pacl.segment long.mp4 'a dog' grass --step 30 --model {tiny_clip}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert results() == set()
+
+
+def test_signals_wait_while_something_is_written() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    done = []
+
+    def write() -> None:
+        with Interruptions() as interruptions, interruptions.held():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            done.append("written")
+
+    def wait() -> None:
+        with Interruptions():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert done == ["written"]
+    with pytest.raises(SystemExit) as stop:
+        wait()
+    assert stop.value.code == 143
+    assert signal.getsignal(signal.SIGINT) is before
