@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from pacl.webapp.session import Choice, Sessions
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # the visitor's own: nothing is loaded
-STYLE_AT_LAUNCH = "css" in inspect.signature(gr.Blocks.launch).parameters  # gradio 6; before, at construction
 DOWNLOADS = {"mask": "Mask (PNG)", "json": "Record (JSON)", "coco": "COCO (JSON)", "overlay": "Overlay (PNG)"}
 ALL = "All labels"
 START = "Drop an image, or try the example."
@@ -53,7 +53,7 @@ class Page(gr.Blocks):
             title="pacl: segment an image by words",
             analytics_enabled=False,
             delete_cache=(max(1, keep // 4), keep),
-            **({} if STYLE_AT_LAUNCH else _style()),
+            **known(gr.Blocks.__init__, **_style()),  # (from gradio 6 on, options of `launch`)
         )
         self.sessions = sessions
         self.lay_out()
@@ -61,24 +61,24 @@ class Page(gr.Blocks):
 
     def launch(self, *args: Any, **options: Any) -> Any:
         """`gradio.Blocks.launch` with safe defaults; every option of it may be given."""
-        accepted = inspect.signature(gr.Blocks.launch).parameters
-        defaults: dict[str, Any] = {
-            "server_name": "127.0.0.1",
-            "share": False,
-            "allowed_paths": [],
-            "max_file_size": self.sessions.limits.upload_bytes,
-            "state_session_capacity": 1000,
-            "enable_monitoring": False,
-            "mcp_server": False,
-            "ssr_mode": False,
-            "pwa": False,
-            "footer_links": [],
-            "show_api": False,
-            "run_history": False,
-            "app_kwargs": {"middleware": [Middleware(Guard)], "openapi_url": None},
-            **(_style() if STYLE_AT_LAUNCH else {}),
-        }
-        return super().launch(*args, **{k: v for k, v in defaults.items() if k in accepted} | options)
+        defaults = known(
+            gr.Blocks.launch,
+            server_name="127.0.0.1",
+            share=False,
+            allowed_paths=[],
+            max_file_size=self.sessions.limits.upload_bytes,
+            state_session_capacity=1000,
+            enable_monitoring=False,
+            mcp_server=False,
+            ssr_mode=False,
+            pwa=False,
+            footer_links=[],
+            show_api=False,
+            run_history=False,
+            app_kwargs={"middleware": [Middleware(Guard)], "openapi_url": None},
+            **_style(),
+        )
+        return super().launch(*args, **defaults | options)
 
     # --- Layout ---------------------------------------------------------------------------------------------------
 
@@ -114,21 +114,21 @@ class Page(gr.Blocks):
                     self.go = gr.Button("Segment", variant="primary", elem_id="go")
                     self.try_it = gr.Button(f"Example: {title}", icon=str(self.example), size="sm", elem_id="example")
                 with gr.Column(elem_id="answer", min_width=280):
-                    self.message = gr.HTML(message([START]), elem_id="message", padding=False)
+                    self.message = gr.HTML(message([START]), elem_id="message", **known(gr.HTML, padding=False))
                     self.image = gr.Image(
                         show_label=False,
                         interactive=False,
                         format="jpeg",
                         container=False,
                         elem_id="image",
-                        **_without_buttons(),
+                        **known(gr.Image, buttons=[], show_download_button=False, show_share_button=False),
                     )
                     with gr.Row():
                         self.view = gr.Radio(list(VIEWS), value=VIEWS[0], label="View", elem_id="view", min_width=260)
                         self.label = gr.Radio(
                             [(ALL, 0)], value=0, label="Label (or click on the image)", elem_id="label", scale=2
                         )
-                    self.table = gr.HTML("", elem_id="table", padding=False)
+                    self.table = gr.HTML("", elem_id="table", **known(gr.HTML, padding=False))
                     with gr.Row():
                         self.buttons = {
                             kind: gr.DownloadButton(
@@ -176,41 +176,31 @@ class Page(gr.Blocks):
 
     def connect(self) -> None:
         """What each component triggers. All computing shares one queue with one worker."""
-        private = _private()
-        inputs = [
-            self.file,
-            self.words,
-            self.threshold,
-            self.prior,
-            self.refine,
-            self.stride,
-            self.view,
-            self.label,
-        ]
-        outputs = [self.image, self.label, self.table, self.message, *self.buttons.values()]
-        drawn = [self.image, self.label, self.table]
         settings = [self.threshold, self.prior, self.refine]
-        options: dict[str, Any] = {"concurrency_id": "model", **private}
+        inputs = [self.file, self.words, *settings, self.stride, self.view, self.label]
+        drawn = [self.image, self.label, self.table]
+        buttons = list(self.buttons.values())
+        outputs = [*drawn, self.message, *buttons]
+        # Other programs cannot call these by name.
+        quiet: dict[str, Any] = {"concurrency_id": "model", "show_progress": "hidden"}
+        quiet |= known(gr.on, api_visibility="private") or {"api_name": False}
+        loud = {**quiet, "show_progress": "full", **known(gr.on, show_progress_on=self.image)}
+        latest = {"trigger_mode": "always_last"}
 
-        def answer_on(triggers: list[Any], **more: Any) -> None:
-            event = gr.on(triggers, self.answer, inputs, outputs, show_progress_on=self.image, **more, **options)
-            event.then(self.write, [self.file], [*self.buttons.values(), self.message], show_progress="hidden", **options)
-
-        answer_on([self.file.upload, self.file.clear, self.go.click, self.words.submit, self.stride.input])
-        answer_on([each.input for each in settings], trigger_mode="always_last", show_progress="minimal")
-        example = self.try_it.click(self.fill_in, None, [self.file, self.words, *settings], **options)
-        event = example.then(self.answer, inputs, outputs, show_progress_on=self.image, **options)
-        event.then(self.write, [self.file], [*self.buttons.values(), self.message], show_progress="hidden", **options)
-        gr.on(
-            [self.view.input, self.label.input],
-            self.redraw,
-            [self.view, self.label],
-            drawn,
-            show_progress="hidden",
-            trigger_mode="always_last",
-            **options,
+        asked = gr.on(
+            [self.file.upload, self.file.clear, self.go.click, self.words.submit, self.stride.input],
+            self.answer,
+            inputs,
+            outputs,
+            **loud,
         )
-        self.image.select(self.pick, [self.view, self.label], drawn, show_progress="hidden", **options)
+        moved = gr.on([each.input for each in settings], self.answer, inputs, outputs, **quiet, **latest)
+        filled = self.try_it.click(self.fill_in, None, [self.file, self.words, *settings], **quiet)
+        for event in (asked, moved, filled.then(self.answer, inputs, outputs, **loud)):
+            event.then(self.write, [self.file], [*buttons, self.message], **quiet)
+        chosen = [self.view, self.label]
+        gr.on([each.input for each in chosen], self.redraw, chosen, drawn, **quiet, **latest)
+        self.image.select(self.pick, chosen, drawn, **quiet)
         self.unload(self.leave)
 
     # --- What happens ---------------------------------------------------------------------------------------------
@@ -301,12 +291,6 @@ def _style() -> dict[str, Any]:
     return {"theme": theme, "css": CSS}
 
 
-def _private() -> dict[str, Any]:
-    """Options of an event that other programs cannot call by name."""
-    known = inspect.signature(gr.on).parameters
-    return {"api_visibility": "private"} if "api_visibility" in known else {"api_name": False}
-
-
-def _without_buttons() -> dict[str, Any]:
-    known = inspect.signature(gr.Image).parameters
-    return {"buttons": []} if "buttons" in known else {"show_download_button": False, "show_share_button": False}
+def known(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """The options that a function has in the installed version of gradio."""
+    return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
