@@ -50,9 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=LOOPBACK[0],
         help="address to listen on; 0.0.0.0 is every one of this machine (default: %(default)s, this machine only)",
     )
-    server.add_argument(
-        "--port", metavar="N", type=int, default=PORT, help="0 is any free one (default: %(default)s)"
-    )
+    server.add_argument("--port", metavar="N", type=int, default=PORT, help="0 is any free one (default: %(default)s)")
     server.add_argument(
         "--share",
         action="store_true",

@@ -10,7 +10,18 @@ import pytest
 
 from tests.paths import ROOT
 
-ORDER = ("webapp", "cli", "training", "classification", "segmentation", "results", "scenes", "metrics", "data", "models")
+ORDER = (
+    "webapp",
+    "cli",
+    "training",
+    "classification",
+    "segmentation",
+    "results",
+    "scenes",
+    "metrics",
+    "data",
+    "models",
+)
 COMMANDS = {"segment", "classify", "similarity", "app", "train", "pretrain", "calibrate", "distill", "__main__"}
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "pacl").rglob("*.py"))
 

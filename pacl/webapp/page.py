@@ -182,10 +182,10 @@ class Page(gr.Blocks):
         buttons = list(self.buttons.values())
         outputs = [*drawn, self.message, *buttons]
         # Other programs cannot call these by name.
-        quiet: dict[str, Any] = {"concurrency_id": "model", "show_progress": "hidden"}
+        # Of events that come while one is computed, the last is computed after it.
+        quiet: dict[str, Any] = {"concurrency_id": "model", "show_progress": "hidden", "trigger_mode": "always_last"}
         quiet |= known(gr.on, api_visibility="private") or {"api_name": False}
         loud = {**quiet, "show_progress": "full", **known(gr.on, show_progress_on=self.image)}
-        latest = {"trigger_mode": "always_last"}
 
         asked = gr.on(
             [self.file.upload, self.file.clear, self.go.click, self.words.submit, self.stride.input],
@@ -194,12 +194,12 @@ class Page(gr.Blocks):
             outputs,
             **loud,
         )
-        moved = gr.on([each.input for each in settings], self.answer, inputs, outputs, **quiet, **latest)
+        moved = gr.on([each.change for each in settings], self.answer, inputs, outputs, **quiet)
         filled = self.try_it.click(self.fill_in, None, [self.file, self.words, *settings], **quiet)
         for event in (asked, moved, filled.then(self.answer, inputs, outputs, **loud)):
             event.then(self.write, [self.file], [*buttons, self.message], **quiet)
         chosen = [self.view, self.label]
-        gr.on([each.input for each in chosen], self.redraw, chosen, drawn, **quiet, **latest)
+        gr.on([each.input for each in chosen], self.redraw, chosen, [self.image, self.table], **quiet)
         self.image.select(self.pick, chosen, drawn, **quiet)
         self.unload(self.leave)
 
@@ -236,7 +236,10 @@ class Page(gr.Blocks):
         if found is None:
             return [plain(answer.pixels), *nothing, message([*answer.notes, "Type what to look for."]), *off]
         label = found.id_of(chosen) if chosen in found.labels else 0
-        return [*self._drawn(found, view, label), message(answer.notes), *off]
+        image, choices, table = self._drawn(found, view, label)
+        if before and before.labels == found.labels:
+            choices = gr.skip()  # what the visitor chose meanwhile stays
+        return [image, choices, table, message(answer.notes), *off]
 
     def write(self, path: str | None, request: gr.Request) -> list[Any]:
         """The files of the session's last answer, for the buttons."""
@@ -255,8 +258,9 @@ class Page(gr.Blocks):
         """The last answer in another view, or another label of it."""
         found = self.sessions.last(str(request.session_hash))
         if found is None:
-            return [gr.skip()] * 3
-        return self._drawn(found, view, label if 0 <= label <= len(found.labels) else 0)
+            return [gr.skip()] * 2
+        image, _, table = self._drawn(found, view, label if 0 <= label <= len(found.labels) else 0)
+        return [image, table]
 
     def pick(self, view: str, label: int, event: gr.SelectData, request: gr.Request) -> list[Any]:
         """Show the label at the point of a click alone, or all again."""

@@ -117,9 +117,7 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     return seen
 
 
-def test_an_image_is_encoded_once_for_each_stride(
-    sessions: Sessions, photo: Path, encodings: list[int | None]
-) -> None:
+def test_an_image_is_encoded_once_for_each_stride(sessions: Sessions, photo: Path, encodings: list[int | None]) -> None:
     for words, choice in [
         ("", CHOICE),
         ("dog, cat", CHOICE),
