@@ -114,13 +114,15 @@ def test_the_page_is_gradios_blocks_and_keeps_to_this_machine(tiny_clip: str, mo
     assert isinstance(page, gradio.Blocks)
     assert not page.analytics_enabled
     seen: dict[str, object] = {}
-    monkeypatch.setattr(
-        gradio.Blocks, "launch", lambda self, *words, share=None, **more: seen.update(more, share=share)
-    )
+
+    def launch(self: object, share: bool | None = None, allowed_paths: object = None) -> None:
+        seen.update(share=share, allowed_paths=allowed_paths)
+
+    monkeypatch.setattr(gradio.Blocks, "launch", launch)
     page.launch(share=True)
     assert seen["share"] is True
     page.launch()
-    assert seen["share"] is False
+    assert seen == {"share": False, "allowed_paths": []}
 
 
 @pytest.mark.slow
