@@ -11,12 +11,12 @@ VERBS = {
     "segment": "segment images by words",
     "classify": "classify images by words",
     "similarity": "draw how well every image fits every text",
-    "app": "segment images by words on a web page",
     "data": "check captioned images before training on them",
     "train": "train the patch embedder on images and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",
     "calibrate": "calibrate a head on photos without captions, for better single prompts",
     "distill": "make a text tower of fixed token vectors from a sentence encoder",
+    "app": "segment images by words on a web page",
 }
 
 
