@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = build(model, settings, name=args.model)
         if args.host not in LOOPBACK:
             say_as(PROG, f"note: all who reach this machine at port {port} can use the page")
-        serve(page, args.host, port, args.share, announce)  # type: ignore[arg-type]
+        serve(page, args.host, port, args.share, announce)
     return 0
 
 
