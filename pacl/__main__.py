@@ -18,6 +18,7 @@ VERBS = {
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",
     "calibrate": "calibrate a head on photos without captions, for better single prompts",
     "distill": "make a text tower of fixed token vectors from a sentence encoder",
+    "app": "segment images by words on a web page",
 }
 
 
