@@ -184,6 +184,8 @@ class Sessions:
         limits: Limits | None = None,
     ) -> None:
         self.model, self.name, self.limits = model, name, limits or Limits()
+        if settings is not None and settings.sam is not None:
+            raise ArgumentError("refine", settings.refine, "the page refines by a number of steps; use pacl segment")
         self.settings = Segmenter(model, settings).resolved_settings()
         self.store = ImageStore(self.limits.kept_bytes, self.limits.kept_images, self.limits.kept_seconds)
         self.strides = supported_strides(model, self.settings)
@@ -194,7 +196,7 @@ class Sessions:
         kind, _, limit = self.settings.background.partition(":")
         threshold = float(limit) if kind == "threshold" else 0.0
         stride = self.settings.stride or self.model.clip.patch
-        return Choice(threshold, self.settings.prior or 0.0, self.settings.refine, stride)
+        return Choice(threshold, self.settings.prior or 0.0, self.settings.refine_steps, stride)
 
     def answer(self, key: str, path: str | Path, words: str, choice: Choice) -> Answer:
         """Segment the image of a file; what the session has computed already is not computed again.
@@ -243,7 +245,7 @@ class Sessions:
             image = self._read(path)
         if choice.stride not in image.encoded:
             # With refinement, so that what it needs is there when it is switched on.
-            settings = replace(self.settings, stride=choice.stride, refine=max(1, self.settings.refine))
+            settings = replace(self.settings, stride=choice.stride, refine=max(1, self.settings.refine_steps))
             segmenter = Segmenter(self.model, settings)
             segmenter.set_image(image.pixels)
             assert segmenter.image is not None
