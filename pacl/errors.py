@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """Something the user can mend: an argument, a file, a name.
@@ -49,3 +51,8 @@ class SameEmbedding(UserWarning):
 
 class ImageWarning(UserWarning):
     """A part of an image file is not used or not visible, see `pacl.images.open_image`."""
+
+
+def first_few(names: Sequence[object], count: int = 3) -> str:
+    """The first names of a list in words for a message: "a, b, c, ..."."""
+    return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")

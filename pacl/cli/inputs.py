@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, no_images, say_unread, search_folder
 from pacl.images import SOFTWARE
 from pacl.results.writer import RESULT_ENDINGS, RUN_FILES, is_in_dataset
@@ -59,15 +59,11 @@ class FoundImages:
     def notes(self) -> Iterator[str]:
         """What was left out, a line for each kind."""
         if self.results:
-            yield f"{len(self.results)} results of earlier runs are left out ({_some(self.results)})"
+            yield f"{len(self.results)} results of earlier runs are left out ({first_few(self.results)})"
         if self.repeated:
-            yield f"{len(self.repeated)} paths to an image that is there already are left out ({_some(self.repeated)})"
+            yield f"{len(self.repeated)} paths to an image that is there already are left out ({first_few(self.repeated)})"
         if self.unread:
             yield f"besides images that can be read there are {say_unread(self.unread)}"
-
-
-def _some(paths: Sequence[Path], count: int = 3) -> str:
-    return ", ".join(map(str, paths[:count])) + (", ..." if len(paths) > count else "")
 
 
 def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
@@ -120,7 +116,7 @@ def find_images(words: Sequence[str], out: Path | None = None, *, prompts: bool 
                 raise no_images(word, content.unread)
             own = [p for p in content.images if _lies_in(p, results) or is_result(p)]
             if len(own) == len(content.images):
-                raise UserError(f"{word}: contains no images but the results of an earlier run ({_some(own)})")
+                raise UserError(f"{word}: contains no images but the results of an earlier run ({first_few(own)})")
             images += [(image, image.relative_to(path)) for image in content.images if image not in set(own)]
             found.results += own
             found.unread += content.unread

@@ -33,6 +33,9 @@ DEFAULT_CONFIG = "configs/scenes.yaml"
 RESULTS = (CONFIG, WEIGHTS, CARD, CURVE, "checkpoints/*.ckpt")
 """Files in the folder of a run that another run would replace."""
 
+VALIDATIONS = 10
+"""Validations in a run of a number of steps, unless its settings state an interval."""
+
 CHECKPOINT_KEYS = {"state_dict", "optimizer_states", "objective", "global_step", "pytorch-lightning_version"}
 
 
@@ -94,6 +97,7 @@ class TrainCLI(SettingsCLI):
         kwargs["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
         if self.datamodule.validates:
             kwargs["num_sanity_val_steps"] = -1  # validate before the first step
+        kwargs |= validation_interval(settings)
         kwargs["use_distributed_sampler"] = False  # the data module divides every batch
         return super().instantiate_trainer(**kwargs)
 
@@ -115,6 +119,16 @@ class TrainCLI(SettingsCLI):
         if self.last.saved is None:
             return ""
         return f"the training up to step {self.last.saved:,} is kept: resume with the same command and --ckpt_path last"
+
+
+def validation_interval(settings: Any) -> dict[str, Any]:
+    """Settings of the trainer for `VALIDATIONS` in a run of a given number of steps, where it states no interval.
+
+    Lightning's default, once an epoch, would validate a few hundred images after every step.
+    """
+    if settings.max_steps < 1 or settings.val_check_interval is not None or settings.check_val_every_n_epoch != 1:
+        return {}
+    return {"val_check_interval": max(1, settings.max_steps // VALIDATIONS), "check_val_every_n_epoch": None}
 
 
 def check_checkpoint(path: str) -> int:
