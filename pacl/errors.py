@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 
 class UserError(ValueError):
@@ -56,3 +59,23 @@ class ImageWarning(UserWarning):
 def first_few(names: Sequence[object], count: int = 3) -> str:
     """The first names of a list in words for a message: "a, b, c, ..."."""
     return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
+
+
+Class = TypeVar("Class", bound=type)
+
+
+def names_meant(settings: Class) -> Class:
+    """A decorator of dataclasses of settings: a name that there is not is a `TypeError` with the one that was meant."""
+    init = settings.__init__  # type: ignore[misc]
+    names = list(getattr(settings, "__dataclass_fields__", {}))
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **values: Any) -> None:
+        for name in values.keys() - set(names):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+            raise TypeError(f"{settings.__name__} has no setting {name!r}; {hint}")
+        init(self, *args, **values)
+
+    settings.__init__ = checked  # type: ignore[misc]
+    return settings

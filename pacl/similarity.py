@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.image_scores import add_score, check_score, load_scorer, score_files
+from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -44,7 +44,6 @@ OUT = Path("similarity.png")
 ENDINGS = (".png", ".jpg", ".jpeg")
 MOST = 64
 """Images, and texts, that fit in one drawn matrix."""
-DIGITS = 6  # decimals in CSV
 WHAT = {
     "clip": "cosine of image and text",
     "phi": "phi of image and text",

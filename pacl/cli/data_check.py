@@ -60,12 +60,14 @@ class Entry:
         source: the source.
         crop: how training crops its images.
         side: size of the crops.
+        clip: whether a CLIP may read the captions, which cuts off long ones.
     """
 
     role: str
     source: Source
     crop: SquareCrop = dataclasses.field(default_factory=SquareCrop)
     side: int = SIDE
+    clip: bool = True
 
     @property
     def title(self) -> str:
@@ -99,6 +101,7 @@ def read_config(path: str | Path) -> list[Entry]:
         crop.check()
     except ArgumentError as error:
         raise UserError(f"{path}: data.cut.{error}") from None
+    clip = _reads_with_clip(config.get("model"))
     entries = []
     for part in ("train", "val"):
         own = settings.get(part) or []
@@ -110,8 +113,16 @@ def read_config(path: str | Path) -> list[Entry]:
         for i, each in enumerate(own):
             source = _fill(Source, each, f"{path}: data.{part}[{i}]")
             own_crop = crop if part == "train" or not crop.is_random else SquareCrop()
-            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE))
+            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE, clip))
     return entries
+
+
+def _reads_with_clip(model: Any) -> bool:
+    """Whether the model of a configuration may read texts with a CLIP: not if it names another text tower."""
+    settings = model.get("init_args", model) if isinstance(model, dict) else None
+    backbone = settings.get("backbone") if isinstance(settings, dict) else None
+    text = str(backbone).partition("+")[2]
+    return not text.startswith(("static:", "st:"))
 
 
 def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
@@ -268,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "total": total,
             "unused": unused,
             **statistics.figures(entry.side),
+            "clip": entry.clip,
             "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
                 {"image": _printable(name), "problem": problem, "message": _printable(message)}
@@ -331,7 +343,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
         ("also in training", _percent(record["in_training"])),
         ("words per caption", _range(record["caption_words"])),
-        ("CLIP tokens", _tokens(record["caption_tokens"])),
+        ("CLIP tokens", _tokens(record["caption_tokens"]) if record["clip"] else None),
         ("width", _range(record["width"])),
         ("height", _range(record["height"])),
         ("width / height", _range(record["aspect"], 2)),
@@ -356,7 +368,10 @@ def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
 
 
 def _tokens(spread: dict[str, float] | None) -> str | None:
-    return None if spread is None else f"{_range(spread)}; {_percent(spread['cut'])} truncated at {CONTEXT}"
+    if spread is None:
+        return None
+    longer = f"a CLIP cuts off {_percent(spread['cut'])} of the captions" if spread["cut"] else "a CLIP reads all of them"
+    return f"{_range(spread)}; {longer}, its limit is {CONTEXT}"
 
 
 def _percent(share: float | None) -> str | None:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 DRAWN = 0.6
 """Mean over the patches of the highest cosine with any word of the bundled model, in [-1, 1].
 
-Of 193 photos of Pascal VOC 139 are below it, of 60 drawn scenes with four objects (``scene("test", i, pairs="all",
-n_objects=4)``) 3: the warning says that an image "does not look like" a scene, no more."""
+Most photos are below it and few drawn scenes are: the warning says that an image "does not look like" a scene, no more."""
 
 
 SWALLOWED = 0.97

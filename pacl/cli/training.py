@@ -1,4 +1,7 @@
-"""Training of a head from the command line: builds model, data and trainer, trains, and writes the head."""
+"""What `pacl train` does: builds model, data and trainer of a head, trains, and writes the head.
+
+What it shares with `pacl pretrain` is in `pacl.cli.lightning`.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ class TrainCLI(SettingsCLI):
         self.checkpoint: str | None = checkpoint
         own = (folder.resolve(), folder.resolve() / "checkpoints")
         resume = checkpoint is not None and Path(checkpoint).resolve().parent in own
-        advice = "choose another --out, resume that run with --ckpt_path last, or replace it with --overwrite"
+        advice = f"choose another --out{resuming(folder)}, or replace it with --overwrite"
         self.folder = RunFolder(folder, RESULTS, "out", self.config.overwrite, resume, advice)
         with self.folder.claim():  # checked before the model is loaded, which takes long
             pass
@@ -119,6 +122,15 @@ class TrainCLI(SettingsCLI):
         if self.last.saved is None:
             return ""
         return f"the training up to step {self.last.saved:,} is kept: resume with the same command and --ckpt_path last"
+
+
+def resuming(folder: Path) -> str:
+    """How the run of a folder is resumed, in words for an error; empty where it left no checkpoint."""
+    found = sorted((folder / "checkpoints").glob("*.ckpt"))
+    if not found:
+        return ""
+    own = "last" if any(path.name == "last.ckpt" for path in found) else found[0]
+    return f", resume that run with --ckpt_path {own}"
 
 
 def validation_interval(settings: Any) -> dict[str, Any]:
