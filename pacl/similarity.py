@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", type=Path, help=f"the drawn matrix, PNG or JPEG (default: {OUT}; none with --csv)"
     )
     results.add_argument("--csv", metavar="FILE", type=Path, help="the scores, a line for each image")
+    results.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     results.add_argument("--maps", action="store_true", help="draw in each cell where in the image the text is found")
     add_score(parser.add_argument_group("score"))
     add_model(parser.add_argument_group("model"))
@@ -111,6 +112,9 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
             raise ArgumentError(name, path, "is a folder; name a file in it")
         if path.resolve() in inputs:
             raise ArgumentError(name, path, "is one of the images; choose another name")
+        if path.exists() and not args.overwrite and not is_own(path):
+            reason = "was not written by this command; choose another name, or replace it with --overwrite"
+            raise ArgumentError(name, path, reason)
         make_folder(path.parent, name)
     if args.out is None:
         return
@@ -121,6 +125,18 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
     for name, count in (("images", len(found.files)), ("texts", len(args.texts))):
         if count > MOST:
             raise ArgumentError(name, f"({count})", f"at most {MOST} fit in a drawing; --csv alone takes any number")
+
+
+def is_own(path: Path) -> bool:
+    """Whether an earlier run wrote a file: a drawing of this program, or a table that begins like those of `run`."""
+    from pacl.images import is_written_here
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError:
+        return False
+    return start == b"image," or is_written_here(path)
 
 
 def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:
