@@ -217,8 +217,8 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
         found.append(f"{_count(blank, 'mask')} without a scored pixel ({first_few(blank, SHOWN)})")
     if turned := [finding.name for finding in findings if finding.turned]:
         found.append(
-            f"{_count(turned, 'image')} turned or mirrored by EXIF, which sizes do not show ({first_few(turned, SHOWN)}): their "
-            "masks must be turned, too"
+            f"{_count(turned, 'image')} turned or mirrored by EXIF, which sizes do not show "
+            f"({first_few(turned, SHOWN)}): their masks must be turned, too"
         )
     if orphans := folder.orphans() if own and folder.limit is None else []:
         found.append(f"{_count(orphans, 'mask')} without an image ({first_few(orphans, SHOWN)})")

@@ -370,8 +370,8 @@ def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
 def _tokens(spread: dict[str, float] | None) -> str | None:
     if spread is None:
         return None
-    longer = f"a CLIP cuts off {_percent(spread['cut'])} of the captions" if spread["cut"] else "a CLIP reads all of them"
-    return f"{_range(spread)}; {longer}, its limit is {CONTEXT}"
+    cut = f"{_percent(spread['cut'])} of the captions are" if spread["cut"] else "no caption is"
+    return f"{_range(spread)}; {cut} above the {CONTEXT} that a CLIP reads"
 
 
 def _percent(share: float | None) -> str | None:

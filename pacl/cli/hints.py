@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DRAWN = 0.6
 """Mean over the patches of the highest cosine with any word of the bundled model, in [-1, 1].
 
-Most photos are below it and few drawn scenes are: the warning says that an image "does not look like" a scene, no more."""
+Most photos are below it and few drawn scenes are: an image "does not look like" a scene, the warning says, no more."""
 
 
 SWALLOWED = 0.97

@@ -61,7 +61,8 @@ class FoundImages:
         if self.results:
             yield f"{len(self.results)} results of earlier runs are left out ({first_few(self.results)})"
         if self.repeated:
-            yield f"{len(self.repeated)} paths to an image that is there already are left out ({first_few(self.repeated)})"
+            paths = first_few(self.repeated)
+            yield f"{len(self.repeated)} paths to an image that is there already are left out ({paths})"
         if self.unread:
             yield f"besides images that can be read there are {say_unread(self.unread)}"
 

@@ -304,12 +304,12 @@ class CaptionData(LightningDataModule):
             rank=trainer.global_rank,
             ranks=trainer.world_size,
         )
-        dropped = sum(order.counts) - len(order) * batch_size
-        if shuffle and dropped > MANY_DROPPED * sum(order.counts):
-            fitting = sum(order.counts) // (len(order) + 1)
+        total = sum(order.counts)
+        dropped = total - len(order) * batch_size
+        if shuffle and dropped > MANY_DROPPED * total:
             rank_zero_warn(
-                f"batch_size {batch_size}: {dropped:,} of {sum(order.counts):,} images, others each time, are left over "
-                f"at the end of an epoch and not used in it; {fitting} leaves over fewer"
+                f"batch_size {batch_size}: {dropped:,} of {total:,} images, others each time, fill no whole batch and "
+                f"are not used in an epoch; {total // (len(order) + 1)} leaves over fewer"
             )
         loader = EpochLoader(batches, order, 0 if batches.stores else self.workers)
         return self._resumed(loader) if shuffle else loader

@@ -111,4 +111,4 @@ def test_a_mistyped_setting_names_what_was_meant(name: str, meant: str) -> None:
     assert repr(name) in str(error.value)
     assert meant in str(error.value)
     assert dataclasses.replace(SegmenterSettings(), refine=3).refine == 3
-    assert list(inspect.signature(SegmenterSettings).parameters)[0] == "size"
+    assert next(iter(inspect.signature(SegmenterSettings).parameters)) == "size"
