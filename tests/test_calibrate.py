@@ -90,7 +90,7 @@ def test_a_model_by_name_goes_to_out(run: Run, tiny_clip: str) -> None:
     assert run(tiny_clip, "photos", "--out", "out")[0] == 0
     assert load_model("out").config.presence > 0
     Path("out", CARD).write_text("# Written later")
-    assert run(tiny_clip, "photos", "--out", "out")[0] == 0
+    assert run(tiny_clip, "photos", "--out", "out", "--overwrite")[0] == 0
     assert Path("out", CARD).read_text() == "# Written later"
 
 
