@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", metavar="FOLDER", type=Path, help="where the head goes (default: MODEL, where that is a folder)"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace a head that is in --out")
     parser.add_argument("--limit", metavar="N", type=int, default=1000, help="photos at most (default: %(default)s)")
     parser.add_argument(
         "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: %(default)s)"
@@ -75,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = make_folder(args.out or source)
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
-    with shown_warnings("pacl", FallbackModel):
+    if is_head(out / CONFIG) and not args.overwrite and not (own and out.samefile(source)):
+        raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
+    with shown_warnings(PROG, FallbackModel):
         model = load_model(args.model, device=device, fallback=True)
     broken: list[UserError] = []
     try:

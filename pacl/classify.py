@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pacl.cli.hints import lists_in_prompts
-from pacl.cli.image_scores import add_score, check_score, load_scorer, score_files
+from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -46,7 +46,6 @@ exit codes: 0 done; 1 some images failed or are in formats that are not read; 2 
 TOP = 5  # labels of an image that are printed without --top
 WIDTH = 40  # characters of a label in the table
 BAR = 30  # characters of the bar of probability 1
-DIGITS = 6  # decimals in JSON and CSV
 
 
 def build_parser() -> argparse.ArgumentParser:

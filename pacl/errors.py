@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
 
 class UserError(ValueError):
     """Something the user can mend: an argument, a file, a name.
@@ -61,3 +66,28 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     said = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))  # `cv2.error` among them
     return not isinstance(error, UserError) and (said or isinstance(error, (MemoryError, torch.OutOfMemoryError)))
+
+
+def first_few(names: Sequence[object], count: int = 3) -> str:
+    """The first names of a list in words for a message: "a, b, c, ..."."""
+    return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
+
+
+Class = TypeVar("Class", bound=type)
+
+
+def names_meant(settings: Class) -> Class:
+    """A decorator of dataclasses of settings: a name that there is not is a `TypeError` with the one that was meant."""
+    init = settings.__init__  # type: ignore[misc]
+    names = list(getattr(settings, "__dataclass_fields__", {}))
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **values: Any) -> None:
+        for name in values.keys() - set(names):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+            raise TypeError(f"{settings.__name__} has no setting {name!r}; {hint}")
+        init(self, *args, **values)
+
+    settings.__init__ = checked  # type: ignore[misc]
+    return settings

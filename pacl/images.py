@@ -145,6 +145,15 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format=kind, quality=92, pnginfo=png_text(), comment=SOFTWARE)
 
 
+def is_written_here(path: str | Path) -> bool:
+    """Whether `save_image` wrote a file, as PNG or JPEG: its name stands in them."""
+    try:
+        with Image.open(path) as image:
+            return SOFTWARE in (image.info.get("Software"), image.info.get("comment", b"").decode(errors="replace"))
+    except (OSError, ValueError, SyntaxError, AttributeError):
+        return False
+
+
 def png_text() -> PngInfo:
     """The text chunks of a PNG: who wrote it, see `SOFTWARE`."""
     text = PngInfo()

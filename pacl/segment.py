@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts
+from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts, swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -19,10 +19,11 @@ from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
-from pacl.errors import ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.earlier import names_of, of_other_labels
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmenter
 
 PROG = "pacl segment"
+
+OUT = Path("out")
+"""Where results are written by default: a place to try things out, where runs of other labels may follow each other."""
 
 USAGE = "pacl segment IMAGE_OR_FOLDER... PROMPT... [options]"
 
@@ -70,7 +74,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     results = parser.add_argument_group("results")
     results.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("out"), help="folder for them (default: %(default)s)"
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=OUT,
+        help="folder for them (default: %(default)s). A folder that you name belongs to one list of labels",
+    )
+    results.add_argument(
+        "--overwrite", action="store_true", help="replace all results of earlier runs that are in the folder"
     )
     results.add_argument(
         "--format",
@@ -135,12 +146,14 @@ def segment(args: argparse.Namespace) -> int:
         raise UserError(f"no prompt: {'; '.join(hints) or example}")
     check_labels(labels)
     get_templates(settings.templates)
-    writer = Writer(make_folder(args.out), formats, {"name": args.model})
+    names = [label.name for label in labels]
+    mixed = check_owner(args, names, [file.name for file in found.files])
+    writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
     videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
     images = {file.name: file.relative for file in found.files}
-    writer.start([label.name for label in labels], images, background=background)
-    for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
+    writer.start(names, images, background=background)
+    for hint in [*hints, *found.notes(), lists_in_prompts(labels), mixed]:
         if hint:
             say(f"note: {hint}")
 
@@ -153,6 +166,26 @@ def segment(args: argparse.Namespace) -> int:
         console, alone = output(stderr=args.json), not found.files
         code |= segment_videos(found.videos, query, segmenter, videos, writer.model, console, say, alone=alone)
     return code
+
+
+def check_owner(args: argparse.Namespace, labels: list[str], images: list[str]) -> str | None:
+    """A note that the default folder holds results of other labels beside those of this run.
+
+    Raises:
+        ArgumentError: A folder that was named does so; its masks would have ids of several meanings.
+    """
+    if args.overwrite:
+        return None
+    own = {args.out / f"{name}.json" for name in images} if args.out == OUT else set()
+    other = of_other_labels(args.out, labels, None if args.out == OUT else args.model, own)
+    if other is None:
+        return None
+    path, record = other
+    theirs = names_of(record) or []
+    of = f"other labels ({path.name}: {first_few(theirs)})" if theirs != labels else f"another model ({path.name})"
+    if args.out == OUT:
+        return f"{args.out} also holds results of {of}; --overwrite removes them, --out DIR keeps results apart"
+    raise ArgumentError("out", args.out, f"holds results of {of}; choose another folder, or replace with --overwrite")
 
 
 def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:
@@ -181,7 +214,8 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
 
     files, console = found.files, output(stderr=as_json)
     first, done, failed = 0.0, 0, 0
-    drawn = writer.model["name"] == "bundled"
+    drawn, hint = writer.model["name"] == "bundled", None
+    prior = segmenter.resolved_settings().prior
     try:
         for number, (file, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
             progress = f"[{number}/{len(files)}]"
@@ -195,6 +229,8 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
                 say(f"error: {progress} {record}")
                 continue
             done += 1
+            if hint is None and (hint := swallowed(record, prior)):  # say it once
+                say(f"note: {hint}")
             if drawn and is_unlike_drawn_scenes(segmenter, file.path):
                 drawn = False  # say it once
                 say(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.image_scores import add_score, check_score, load_scorer, score_files
+from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -44,7 +44,6 @@ OUT = Path("similarity.png")
 ENDINGS = (".png", ".jpg", ".jpeg")
 MOST = 64
 """Images, and texts, that fit in one drawn matrix."""
-DIGITS = 6  # decimals in CSV
 WHAT = {
     "clip": "cosine of image and text",
     "phi": "phi of image and text",
@@ -62,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", metavar="FILE", type=Path, help=f"the drawn matrix, PNG or JPEG (default: {OUT}; none with --csv)"
     )
     results.add_argument("--csv", metavar="FILE", type=Path, help="the scores, a line for each image")
+    results.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     results.add_argument("--maps", action="store_true", help="draw in each cell where in the image the text is found")
     add_score(parser.add_argument_group("score"))
     add_model(parser.add_argument_group("model"))
@@ -112,6 +112,9 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
             raise ArgumentError(name, path, "is a folder; name a file in it")
         if path.resolve() in inputs:
             raise ArgumentError(name, path, "is one of the images; choose another name")
+        if path.exists() and not args.overwrite and not is_own(path):
+            reason = "was not written by this command; choose another name, or replace it with --overwrite"
+            raise ArgumentError(name, path, reason)
         make_folder(path.parent, name)
     if args.out is None:
         return
@@ -122,6 +125,18 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
     for name, count in (("images", len(found.files)), ("texts", len(args.texts))):
         if count > MOST:
             raise ArgumentError(name, f"({count})", f"at most {MOST} fit in a drawing; --csv alone takes any number")
+
+
+def is_own(path: Path) -> bool:
+    """Whether an earlier run wrote a file: a drawing of this program, or a table that begins like those of `run`."""
+    from pacl.images import is_written_here
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError:
+        return False
+    return start == b"image," or is_written_here(path)
 
 
 def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ class ColourModel(nn.Module):
             size=size, scales=[1.0], dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0,
             presence=0.0, vocabulary=[], backbone="colours", trained=False,
         )  # fmt: skip
-        self.centre = None  # not calibrated
+        self.name, self.centre = None, None  # made here, not calibrated
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, image=SimpleNamespace(bf16_on_cpu=False, sampled_positions=nullcontext),

@@ -85,20 +85,20 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         module, *words = f"pacl.{words[0]}", *words[1:]
     if module == "pacl.data":
         module, *words = f"pacl.cli.data_{words[0]}", *words[1:]
-    room = importlib.import_module(module)
-    if hasattr(room, "__path__"):
-        room = importlib.import_module(f"{module}.run")
+    program = importlib.import_module(module)
+    if hasattr(program, "__path__"):
+        program = importlib.import_module(f"{module}.run")
     monkeypatch.chdir(ROOT)
     if module in SETTINGS_FROM_YAML:
         monkeypatch.setattr(SettingsCLI, "parse_arguments", _then_stop(SettingsCLI.parse_arguments))
         with pytest.raises((Parsed, SystemExit)) as stop:
-            room.main(words)
+            program.main(words)
         assert stop.type is Parsed or not stop.value.code  # type: ignore[attr-defined]
         return
     for method in ("parse_args", "parse_intermixed_args"):
         monkeypatch.setattr(OneLineParser, method, _then_stop(getattr(OneLineParser, method)))
     try:
-        room.main(words)
+        program.main(words)
     except Parsed:
         return
     except SystemExit as stop:

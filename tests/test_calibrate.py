@@ -90,8 +90,19 @@ def test_a_model_by_name_goes_to_out(run: Run, tiny_clip: str) -> None:
     assert run(tiny_clip, "photos", "--out", "out")[0] == 0
     assert load_model("out").config.presence > 0
     Path("out", CARD).write_text("# Written later")
-    assert run(tiny_clip, "photos", "--out", "out")[0] == 0
+    assert run(tiny_clip, "photos", "--out", "out", "--overwrite")[0] == 0
     assert Path("out", CARD).read_text() == "# Written later"
+
+
+def test_another_head_is_replaced_with_overwrite_only(run: Run, head: PACL) -> None:
+    assert run("head", "photos", "--out", "new")[0] == 0
+    before = snapshot("new")
+    code, _, err = run("head", "photos/a.png", "--out", "new")
+    assert code == 2
+    assert "--overwrite" in err
+    assert snapshot("new") == before
+    assert run("head", "photos/a.png", "--out", "new", "--overwrite")[0] == 0
+    assert snapshot("new") != before
 
 
 @pytest.mark.parametrize("name", ["bundled", "open_clip:ViT-B-16/openai", "nowhere", "folder"])

@@ -78,8 +78,8 @@ def test_the_python_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_map_of_the_code_is_complete() -> None:
     table = section(page("docs/how-it-works.md"), "Map of the code")
     assert set(re.findall(r"`(?:pacl/)?(\w+\.py)`", table)) == {path.name for path in (ROOT / "pacl").glob("[!_]*.py")}
-    rooms = {path.parent.name for path in (ROOT / "pacl").glob("*/__init__.py")}
-    assert set(re.findall(r"`pacl/(\w+)/`", table)) == rooms
+    packages = {path.parent.name for path in (ROOT / "pacl").glob("*/__init__.py")}
+    assert set(re.findall(r"`pacl/(\w+)/`", table)) == packages
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if path.name != "CHANGELOG.md"], ids=name_of)

@@ -1,4 +1,4 @@
-"""Imports point one way: from commands down to what all rooms use (docs/how-it-works.md)."""
+"""Imports point one way: from commands down to what all packages use (docs/how-it-works.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "pacl").rglob("*.py"))
 
 
 def level(module: str) -> int:
-    """0 for commands, then one for each room, the last for the modules that all rooms use."""
+    """0 for commands, then one for each package, the last for the modules that all packages use."""
     names = module.split(".")[1:]
     if not names or COMMANDS & {names[0], names[-1]}:
         return 0

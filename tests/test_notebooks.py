@@ -48,7 +48,8 @@ def test_segment(run: Any) -> None:
 def test_train(run: Any) -> None:
     names = run("train.ipynb")
     assert names["recalls"][-1] > 2 * names["recalls"][0]
-    assert names["right"] > names["largest"]
+    assert names["recalls"][-1] > 2 * names["chance"]
+    assert names["right"]["after"] > max(names["right"]["before"], names["largest"])
 
 
 def test_there_are_no_others() -> None:

@@ -164,8 +164,8 @@ def test_a_clip_is_trained_on_scene_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["SceneData", "CaptionData"])
 def test_tokens_of_a_tower_that_trains_are_not_kept(name: str, photos: Path, tmp_path: Path) -> None:
-    room, init = ("scenes", {"scenes": 8}) if name == "SceneData" else ("data", {"pairs": str(photos)})
-    data = {"class_path": f"pacl.{room}.{name}", "init_args": {**init, "batch_size": 4, "cache": "memory"}}
+    package, init = ("scenes", {"scenes": 8}) if name == "SceneData" else ("data", {"pairs": str(photos)})
+    data = {"class_path": f"pacl.{package}.{name}", "init_args": {**init, "batch_size": 4, "cache": "memory"}}
     with pytest.raises(UserError, match="cache"):
         pretrain.main(arguments(tmp_path, data))
 

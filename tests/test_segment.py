@@ -44,7 +44,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test runs in a folder of its own that holds photo.png."""
+    """Every test runs in a folder of its own that holds photo.png.
+
+    The random model gives nearly all pixels to one label; the note about it has a test of its own.
+    """
+    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 1.0)
     monkeypatch.chdir(photo.parent)
     return photo.parent
 
@@ -283,6 +287,53 @@ def test_out_names_the_folder(run: Run) -> None:
     run("photo.png", "a dog", "grass", "--out", "some/where", "--format", "mask")
     assert [path.name for path in Path("some/where").iterdir()] == ["photo.mask.png"]
     assert not Path("out").exists()
+
+
+def test_a_named_folder_belongs_to_one_list_of_labels(run: Run, here: Path) -> None:
+    def masks() -> set[str]:
+        return {path.name for path in (here / "mine").glob("*.mask.png")}
+
+    shutil.copy("photo.png", "other.png")
+    assert run("photo.png", "a dog", "grass", "--out", "mine")[0] == 0
+    assert run("other.png", "a dog", "grass", "--out", "mine")[0] == 0  # the same labels go together
+    record = (here / "mine/photo.json").read_bytes()
+    code, _, err = run("photo.png", "a dog", "sky", "--out", "mine")
+    assert code == 2
+    assert "--out mine" in err
+    assert "--overwrite" in err
+    assert (here / "mine/photo.json").read_bytes() == record
+    assert run("photo.png", "a dog", "sky", "--out", "mine", "--overwrite")[0] == 0
+    assert masks() == {"photo.mask.png"}
+
+
+def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) -> None:
+    shutil.copy("photo.png", "other.png")
+    run("photo.png", "a dog", "grass", "--format", "heat,rle")
+    assert run("photo.png", "a dog", "sky")[2] == ""  # replaced as a whole, nothing is mixed
+    assert not [*here.glob("out/*heat*")]
+    code, _, err = run("other.png", "a dog", "grass")
+    assert code == 0
+    assert "note:" in err
+    assert "photo.json" in err
+    assert (here / "out/photo.json").is_file()
+
+
+def test_a_label_that_takes_the_whole_image_is_told_of_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 0.0)
+    shutil.copy("photo.png", "other.png")
+    assert run("photo.png", "other.png", "a dog", "grass")[2].count("--prior") == 1
+    assert "--prior" not in run("photo.png", "a dog", "grass", "--prior", "0.1")[2]
+    assert "--prior" not in run("photo.png", "a dog", "--background", "none")[2]
+    assert "--prior" not in run("photo.png", *(f"label {i}" for i in range(6)))[2]
+
+
+def test_the_folder_of_a_model_is_named_as_it_was_typed(run: Run, here: Path) -> None:
+    (here / "mine").mkdir()
+    (here / "mine/open_clip_config.json").write_text("{}")
+    code, _, err = run("photo.png", "a dog", model="mine")
+    assert code == 2
+    assert "--model mine:" in err
+    assert "local-dir" not in err
 
 
 def test_device_cpu(run: Run) -> None:

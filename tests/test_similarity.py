@@ -75,6 +75,18 @@ def test_the_same_command_gives_the_same_files(run: Run) -> None:
     assert [Path(name).read_bytes() for name in ("a.png", "a.csv")] == first
 
 
+@pytest.mark.parametrize(("flag", "name"), [("--out", "mine.png"), ("--out", "mine.jpg"), ("--csv", "mine.csv")])
+def test_a_file_of_others_is_replaced_with_overwrite_only(run: Run, flag: str, name: str) -> None:
+    Path(name).write_bytes(b"mine")
+    code, _, err = run(*WORDS, flag, name)
+    assert code == 2
+    assert f"{flag} {name}:" in err
+    assert Path(name).read_bytes() == b"mine"
+    assert run(*WORDS, flag, name, "--overwrite")[0] == 0
+    assert Path(name).read_bytes() != b"mine"
+    assert run(*WORDS, flag, name)[0] == 0  # its own file is refreshed
+
+
 def test_maps_make_the_drawing_taller(run: Run) -> None:
     run(*WORDS)
     run(*WORDS, "--maps", "--out", "maps.jpg")

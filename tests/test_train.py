@@ -1,6 +1,7 @@
 import csv
 import math
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 
 from pacl import train
+from pacl.cli.training import resuming, validation_interval
+from pacl.data.caption_data import CaptionData
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs
 from pacl.errors import ArgumentError, UserError
@@ -36,6 +39,48 @@ def run(clip_name: str, out: Path, *more: str) -> Path:
     arguments = [*SMALL, *QUIET, f"--model.backbone={clip_name}", f"--out={out}", *more]
     assert train.main(arguments) == 0
     return out
+
+
+# ---------------------------------------------------------------- intervals and what is left over
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"max_steps": 60}, {"val_check_interval": 6, "check_val_every_n_epoch": None}),
+        ({"max_steps": 3}, {"val_check_interval": 1, "check_val_every_n_epoch": None}),
+        ({"max_steps": -1}, {}),
+        ({"max_steps": 60, "val_check_interval": 20}, {}),
+        ({"max_steps": 60, "check_val_every_n_epoch": 2}, {}),
+    ],
+)
+def test_validations_are_counted_in_steps_where_a_run_is(settings: dict[str, int], found: dict[str, int]) -> None:
+    given = {"max_steps": -1, "val_check_interval": None, "check_val_every_n_epoch": 1, **settings}
+    assert validation_interval(SimpleNamespace(**given)) == found
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "advice"),
+    [(["best", "last"], "--ckpt_path last"), (["best"], "checkpoints/best.ckpt"), ([], "")],
+)
+def test_a_checkpoint_that_is_there_is_advised(tmp_path: Path, checkpoints: list[str], advice: str) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in checkpoints:
+        (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
+    assert resuming(tmp_path).endswith(advice)
+    assert ("resume" in resuming(tmp_path)) == bool(checkpoints)
+
+
+@pytest.mark.parametrize(("images", "told"), [(27, True), (33, False)])  # 11 of 27 and 1 of 33 fill no batch of 16
+def test_many_images_that_fill_no_batch_are_told_of(images: int, told: bool) -> None:
+    data = CaptionData(batch_size=16)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1)
+    batches = SimpleNamespace(sources=[range(images)], stores=None)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        loader = data._loader(batches, [None], shuffle=True)
+    assert len(loader) * 16 < images
+    assert [f"{images}" in str(each.message) for each in found] == [True] * told
 
 
 # ---------------------------------------------------------------- the command

@@ -21,7 +21,7 @@ from PIL import Image
 from eval.common.command import warn
 from eval.common.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
-from pacl.errors import UserError
+from pacl.errors import UserError, first_few
 
 SHOWN = 5
 """Number of names in a warning."""
@@ -190,7 +190,7 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
     values = set(unscored) | {i + folder.offset for i in np.flatnonzero(pixels[:-1]).tolist()}
     black_and_white = values == {0, 255} and 255 in shares and not folder.palette
     if absent := [name for name, count in zip(names, pixels[:-1], strict=True) if not count]:
-        line = f"no mask shows {len(absent)} of the {len(names)} classes ({_some(absent)})"
+        line = f"no mask shows {len(absent)} of the {len(names)} classes ({first_few(absent, SHOWN)})"
         ends = {names[0], names[-1]} & set(absent)
         if own and ends and not folder.palette and not black_and_white:
             last = folder.offset + len(names) - 1
@@ -212,18 +212,18 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
     if own and folder.offset and not folder.palette and names[0].casefold() in NO_CLASS:
         found.append(f"offset {folder.offset} gives the value {folder.offset}, not 0, to the first name, {names[0]}")
     if nameless := [name for name, share in _unnamed(folder, shares).items() if own and share <= MANY]:
-        found.append(f"colours of the palette that are no class are not scored: {_some(nameless)}")
+        found.append(f"colours of the palette that are no class are not scored: {first_few(nameless, SHOWN)}")
     if blank := [f.name for f in findings if f.pixels is not None and not f.pixels[:-1].any()]:
-        found.append(f"{_count(blank, 'mask')} without a scored pixel ({_some(blank)})")
+        found.append(f"{_count(blank, 'mask')} without a scored pixel ({first_few(blank, SHOWN)})")
     if turned := [finding.name for finding in findings if finding.turned]:
         found.append(
-            f"{_count(turned, 'image')} turned or mirrored by EXIF, which sizes do not show ({_some(turned)}): their "
-            "masks must be turned, too"
+            f"{_count(turned, 'image')} turned or mirrored by EXIF, which sizes do not show "
+            f"({first_few(turned, SHOWN)}): their masks must be turned, too"
         )
     if orphans := folder.orphans() if own and folder.limit is None else []:
-        found.append(f"{_count(orphans, 'mask')} without an image ({_some(orphans)})")
+        found.append(f"{_count(orphans, 'mask')} without an image ({first_few(orphans, SHOWN)})")
     for same in _same(folder):
-        found.append(f"the same image is there {len(same)} times, and is counted each time: {_some(same)}")
+        found.append(f"the same image is there {len(same)} times, and is counted each time: {first_few(same, SHOWN)}")
     return found
 
 
@@ -265,12 +265,8 @@ def _total(counts: Iterable[dict[int, int]]) -> dict[int, int]:
 
 
 def _values(values: Sequence[int]) -> str:
-    return f"value{'s' * (len(values) > 1)} {_some([str(value) for value in values])}"
+    return f"value{'s' * (len(values) > 1)} {first_few([str(value) for value in values], SHOWN)}"
 
 
 def _count(names: Sequence[str], what: str) -> str:
     return f"{len(names):,} {what}{'s' * (len(names) > 1)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -61,12 +61,14 @@ class Entry:
         source: the source.
         crop: how training crops its images.
         side: size of the crops.
+        clip: whether a CLIP may read the captions, which cuts off long ones.
     """
 
     role: str
     source: Source
     crop: SquareCrop = dataclasses.field(default_factory=SquareCrop)
     side: int = SIDE
+    clip: bool = True
 
     @property
     def title(self) -> str:
@@ -100,6 +102,7 @@ def read_config(path: str | Path) -> list[Entry]:
         crop.check()
     except ArgumentError as error:
         raise UserError(f"{path}: data.cut.{error}") from None
+    clip = _reads_with_clip(config.get("model"))
     entries = []
     for part in ("train", "val"):
         own = settings.get(part) or []
@@ -111,8 +114,16 @@ def read_config(path: str | Path) -> list[Entry]:
         for i, each in enumerate(own):
             source = _fill(Source, each, f"{path}: data.{part}[{i}]")
             own_crop = crop if part == "train" or not crop.is_random else SquareCrop()
-            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE))
+            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE, clip))
     return entries
+
+
+def _reads_with_clip(model: Any) -> bool:
+    """Whether the model of a configuration may read texts with a CLIP: not if it names another text tower."""
+    settings = model.get("init_args", model) if isinstance(model, dict) else None
+    backbone = settings.get("backbone") if isinstance(settings, dict) else None
+    text = str(backbone).partition("+")[2]
+    return not text.startswith(("static:", "st:"))
 
 
 def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
@@ -269,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "total": total,
             "unused": unused,
             **statistics.figures(entry.side),
+            "clip": entry.clip,
             "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
             "problems": [
                 {"image": printable(name), "problem": problem, "message": printable(message)}
@@ -327,7 +339,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
         ("also in training", _percent(record["in_training"])),
         ("words per caption", _range(record["caption_words"])),
-        ("CLIP tokens", _tokens(record["caption_tokens"])),
+        ("CLIP tokens", _tokens(record["caption_tokens"]) if record["clip"] else None),
         ("width", _range(record["width"])),
         ("height", _range(record["height"])),
         ("width / height", _range(record["aspect"], 2)),
@@ -352,7 +364,10 @@ def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
 
 
 def _tokens(spread: dict[str, float] | None) -> str | None:
-    return None if spread is None else f"{_range(spread)}; {_percent(spread['cut'])} truncated at {CONTEXT}"
+    if spread is None:
+        return None
+    cut = f"{_percent(spread['cut'])} of the captions are" if spread["cut"] else "no caption is"
+    return f"{_range(spread)}; {cut} above the {CONTEXT} that a CLIP reads"
 
 
 def _percent(share: float | None) -> str | None:

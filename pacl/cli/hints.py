@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pacl.class_files import several_names
 from pacl.prompts import Label
@@ -15,8 +15,33 @@ if TYPE_CHECKING:
 DRAWN = 0.6
 """Mean over the patches of the highest cosine with any word of the bundled model, in [-1, 1].
 
-Of 193 photos of Pascal VOC 139 are below it, of 60 drawn scenes with four objects (``scene("test", i, pairs="all",
-n_objects=4)``) 3: the warning says that an image "does not look like" a scene, no more."""
+Most photos are below it and few drawn scenes are: an image "does not look like" a scene, the warning says, no more."""
+
+
+SWALLOWED = 0.97
+"""Share of an image's pixels above which one label may have taken those of the others."""
+
+FEW = 5
+"""Labels up to which all of them may be meant to be in every image; of longer lists one label often fills an image."""
+
+
+def swallowed(record: Mapping[str, Any], given: float | None) -> str | None:
+    """A note that one of several labels took nearly all pixels of an image, where a prior could share them out.
+
+    Args:
+        record: of the image.
+        given: the prior that holds; None or 0 is none.
+    """
+    labels = record["labels"]
+    if given or not 1 < len(labels) <= FEW:
+        return None
+    first = max(labels, key=lambda each: each["share"])
+    if first["share"] <= SWALLOWED:
+        return None
+    return (
+        f'"{first["label"]}" took {first["share"]:.0%} of {record["image"]}; if all words are in the image, '
+        "try --prior -0.3; if others are missing, name them, too"
+    )
 
 
 def lists_in_prompts(labels: Sequence[Label]) -> str | None:

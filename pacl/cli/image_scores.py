@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pacl.classification.scorer import EncodedLabels, Scorer
 
 SCORES = ("clip", "phi", "both")
+DIGITS = 6
+"""Decimals of scores in JSON and CSV."""
+
 ADVICE = "--device cpu, --precision bf16, or a smaller model"
 
 

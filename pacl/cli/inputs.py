@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few
 from pacl.files import short_name
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, no_images, say_unread, search_folder
 from pacl.results.own import is_result
@@ -60,18 +60,15 @@ class FoundImages:
     def notes(self) -> Iterator[str]:
         """What was left out, a line for each kind."""
         if self.results:
-            yield f"{len(self.results)} results of earlier runs are left out ({_some(self.results)})"
+            yield f"{len(self.results)} results of earlier runs are left out ({first_few(self.results)})"
         if self.repeated:
-            yield f"{len(self.repeated)} paths to an image that is there already are left out ({_some(self.repeated)})"
+            paths = first_few(self.repeated)
+            yield f"{len(self.repeated)} paths to an image that is there already are left out ({paths})"
         if self.unread:
             yield f"besides images that can be read there are {say_unread(self.unread)}"
         if self.left_out:
-            some = _some(self.left_out)
+            some = first_few(self.left_out)
             yield f"videos in folders are left out: {len(self.left_out)} ({some}); name them to segment them"
-
-
-def _some(paths: Sequence[Path], count: int = 3) -> str:
-    return ", ".join(map(str, paths[:count])) + (", ..." if len(paths) > count else "")
 
 
 def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
@@ -126,12 +123,14 @@ def find_images(
             content = search_folder(path, recursive=True)
             clips = [clip for clip in content.videos if not is_result(clip)] if videos else []
             if clips and not content.images:
-                raise UserError(f"{word} has no images, only videos ({_some(clips)}); name these instead of the folder")
+                raise UserError(
+                    f"{word} has no images, only videos ({first_few(clips)}); name these instead of the folder"
+                )
             if not content.images:
                 raise no_images(word, content.unread)
             own = [p for p in content.images if _lies_in(p, results) or is_result(p)]
             if len(own) == len(content.images):
-                raise UserError(f"{word}: contains no images but the results of an earlier run ({_some(own)})")
+                raise UserError(f"{word}: contains no images but the results of an earlier run ({first_few(own)})")
             images += [(image, image.relative_to(path)) for image in content.images if image not in set(own)]
             found.results += own
             found.unread += content.unread

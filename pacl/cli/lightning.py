@@ -1,4 +1,7 @@
-"""Shared by the training commands: the configurations of the package, parsing, and errors in one line."""
+"""Lightning's command line as `pacl train` and `pacl pretrain` share it: configurations, parsing, errors in one line.
+
+The errors are worded in `pacl.cli.mistakes` (of the parser) and `pacl.cli.trainer` (of the trainer).
+"""
 
 from __future__ import annotations
 

@@ -48,5 +48,5 @@ def load(args: argparse.Namespace) -> PACL:
 
     if args.dense is not None and args.dense not in NAMES:
         raise ArgumentError("dense", args.dense, f"choose from {', '.join(NAMES)}")
-    with shown_warnings("pacl", FallbackModel, OtherDenseVariant):
+    with shown_warnings(getattr(args, "prog", "pacl"), FallbackModel, OtherDenseVariant):
         return load_model(args.model, dense=args.dense, device=device, fallback=True)

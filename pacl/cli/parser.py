@@ -31,11 +31,16 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def new_parser(prog: str, description: str | None, **more: object) -> OneLineParser:
-    """A parser whose mistakes are one line and whose help shows the description as it is written."""
-    return OneLineParser(
+    """A parser whose mistakes are one line and whose help shows the description as it is written.
+
+    What it parses has the attribute ``prog``, by which messages name the command.
+    """
+    parser = OneLineParser(
         prog=prog,
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **more,
     )
+    parser.set_defaults(prog=prog)
+    return parser

@@ -1,4 +1,7 @@
-"""Lightning's trainer on the command line: settings that cannot work here, and what ends a training, in one line."""
+"""Errors of Lightning's `Trainer` in one line: settings that cannot work here, and what ended a training.
+
+Beside it: `lightning` parses any training command, `training` is `pacl train`, `mistakes` words errors of the parser.
+"""
 
 from __future__ import annotations
 

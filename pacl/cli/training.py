@@ -1,4 +1,7 @@
-"""Training of a head from the command line: builds model, data and trainer, trains, and writes the head."""
+"""What `pacl train` does: builds model, data and trainer of a head, trains, and writes the head.
+
+What it shares with `pacl pretrain` is in `pacl.cli.lightning`.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,9 @@ DEFAULT_CONFIG = "configs/scenes.yaml"
 
 RESULTS = (CONFIG, WEIGHTS, CARD, CURVE, "checkpoints/*.ckpt")
 """Files in the folder of a run that another run would replace."""
+
+VALIDATIONS = 10
+"""Validations in a run of a number of steps, unless its settings state an interval."""
 
 CHECKPOINT_KEYS = {"state_dict", "optimizer_states", "objective", "global_step", "pytorch-lightning_version"}
 
@@ -67,7 +73,7 @@ class TrainCLI(SettingsCLI):
         self.checkpoint: str | None = checkpoint
         own = (folder.resolve(), folder.resolve() / "checkpoints")
         resume = checkpoint is not None and Path(checkpoint).resolve().parent in own
-        advice = "choose another --out, resume that run with --ckpt_path last, or replace it with --overwrite"
+        advice = f"choose another --out{resuming(folder)}, or replace it with --overwrite"
         self.folder = RunFolder(folder, RESULTS, "out", self.config.overwrite, resume, advice)
         with self.folder.claim():  # checked before the model is loaded, which takes long
             pass
@@ -94,6 +100,7 @@ class TrainCLI(SettingsCLI):
         kwargs["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
         if self.datamodule.validates:
             kwargs["num_sanity_val_steps"] = -1  # validate before the first step
+        kwargs |= validation_interval(settings)
         kwargs["use_distributed_sampler"] = False  # the data module divides every batch
         return super().instantiate_trainer(**kwargs)
 
@@ -115,6 +122,25 @@ class TrainCLI(SettingsCLI):
         if self.last.saved is None:
             return ""
         return f"the training up to step {self.last.saved:,} is kept: resume with the same command and --ckpt_path last"
+
+
+def resuming(folder: Path) -> str:
+    """How the run of a folder is resumed, in words for an error; empty where it left no checkpoint."""
+    found = sorted((folder / "checkpoints").glob("*.ckpt"))
+    if not found:
+        return ""
+    own = "last" if any(path.name == "last.ckpt" for path in found) else found[0]
+    return f", resume that run with --ckpt_path {own}"
+
+
+def validation_interval(settings: Any) -> dict[str, Any]:
+    """Settings of the trainer for `VALIDATIONS` in a run of a given number of steps, where it states no interval.
+
+    Lightning's default, once an epoch, would validate a few hundred images after every step.
+    """
+    if settings.max_steps < 1 or settings.val_check_interval is not None or settings.check_val_every_n_epoch != 1:
+        return {}
+    return {"val_check_interval": max(1, settings.max_steps // VALIDATIONS), "check_val_every_n_epoch": None}
 
 
 def check_checkpoint(path: str) -> int:

@@ -30,6 +30,9 @@ WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W_]+|[^\w\s]")  # the end of a co
 SKIPPED_SHOWN = 5
 """Number of skipped samples whose errors a run shows; `python -m pacl.data check` lists all."""
 
+MANY_DROPPED = 0.1
+"""Share of the images of an epoch above which those that fill no whole batch are told of."""
+
 SKIPPED_GRACE = 1000
 """Number of images after which the share of skipped ones is first compared with its limit."""
 
@@ -301,6 +304,13 @@ class CaptionData(LightningDataModule):
             rank=trainer.global_rank,
             ranks=trainer.world_size,
         )
+        total = sum(order.counts)
+        dropped = total - len(order) * batch_size
+        if shuffle and dropped > MANY_DROPPED * total:
+            rank_zero_warn(
+                f"batch_size {batch_size}: {dropped:,} of {total:,} images, others each time, fill no whole batch and "
+                f"are not used in an epoch; {total // (len(order) + 1)} leaves over fewer"
+            )
         loader = EpochLoader(batches, order, 0 if batches.stores else self.workers)
         return self._resumed(loader) if shuffle else loader
 

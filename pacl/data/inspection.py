@@ -28,9 +28,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from pacl.data.image_paths import similar_file
-from pacl.data.pairs import Description
+from pacl.data.pairs import Description, FilePairs
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
+from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.images import decode_image, open_image
 
 CHUNK = 8  # images that a process decodes at a time
@@ -157,7 +158,23 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
             yield Item(part.name(index), part.descriptions(index), decode=number % step == 0)
 
     unused = pairs.unused | {f"images that {source.only} does not list": len(pairs) - total}
+    if source.kind in ("table", "json"):
+        unused |= {"images that no row names": count_unnamed(pairs)}
     return Items(items(), total, {kind: number for kind, number in unused.items() if number})
+
+
+def count_unnamed(pairs: FilePairs) -> int:
+    """How many images lie in the same folders as those of a source and are not among them."""
+    named: dict[str, set[str]] = {}
+    for index in range(len(pairs)):
+        folder, name = os.path.split(os.path.normpath(pairs.name(index)))
+        named.setdefault(folder, set()).add(name)
+    return sum(
+        PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and name not in names
+        for folder, names in named.items()
+        if os.path.isdir(folder)
+        for name in os.listdir(folder)
+    )
 
 
 def _shards(source: Source, step: int) -> Iterator[Item]:

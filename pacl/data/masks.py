@@ -28,7 +28,7 @@ from PIL.ImageFile import ImageFile
 from pacl.data.mask_names import missing_masks
 from pacl.data.mask_palette import classes_of, packed, read_palette, unpacked
 from pacl.data.readers import read_list
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few
 from pacl.image_folders import list_images
 from pacl.images import open_image
 from pacl.prompts import Label, read_classes
@@ -128,7 +128,7 @@ class MaskFolder:
             if not names:
                 raise self._why_missing(images) or UserError(f"{self.masks} has no mask of an image in {self.images}")
         if missing := [name for name in names if name not in images]:
-            raise UserError(f"{self.images} lacks {_some(missing, 'image')} that {self.only} lists")
+            raise UserError(f"{self.images} lacks {_count(missing, 'image')} that {self.only} lists")
         files = [(name, images[name], self._mask(name)) for name in names[: self.limit]]
         if lost := {
             name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not os.path.isfile(mask)
@@ -138,7 +138,7 @@ class MaskFolder:
             if why is not None and not some:
                 raise why
             raise UserError(
-                f"{self.masks} lacks {_some(list(lost.values()), 'mask')} of images in {self.images}"
+                f"{self.masks} lacks {_count(list(lost.values()), 'mask')} of images in {self.images}"
                 + (f" ({why})" if why else "")
                 + ("; to use only the others, set partial" if some else "")
             )
@@ -190,7 +190,7 @@ class MaskFolder:
         found, index = np.unique(colours, return_inverse=True)
         numbers = {int(packed(np.array(colour))): i for i, colour in enumerate(self.colours)}
         if lacking := [unpacked(int(colour)) for colour in found if int(colour) not in numbers]:
-            raise UserError(f"{file} has {_some(lacking, 'colour')} that {self.palette} lacks: add a line for each")
+            raise UserError(f"{file} has {_count(lacking, 'colour')} that {self.palette} lacks: add a line for each")
         return np.array([numbers[int(colour)] for colour in found], np.int32)[index.reshape(colours.shape)]
 
     @cached_property
@@ -308,7 +308,6 @@ def orientation(path: Path) -> int:
     return found if found in range(1, 9) else 1
 
 
-def _some(names: Sequence[str], what: str) -> str:
+def _count(names: Sequence[str], what: str) -> str:
     """Such as "5 images (a, b, c, ...)"."""
-    more = ", ..." if len(names) > SHOWN else ""
-    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({', '.join(names[:SHOWN])}{more})"
+    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({first_few(names, SHOWN)})"

@@ -62,6 +62,7 @@ def load_model(
             message = f"dense {dense}: this head was trained on {loaded.config.dense} tokens; expect worse masks"
             warnings.warn(message, OtherDenseVariant, stacklevel=2)
         loaded.config = dataclasses.replace(loaded.config, dense=dense)
+    loaded.name = str(model)
     return loaded.eval().to(device)
 
 
@@ -104,7 +105,12 @@ def _load_named(spec: str, dense: str | None) -> PACL:
         return PACL.from_pretrained(path)
     _check_finished(path, spec)
     if path.is_dir():
-        return training_free(load_backbone(f"local-dir:{path}"), dense)
+        try:
+            return training_free(load_backbone(f"local-dir:{path}"), dense)
+        except ArgumentError as error:  # names the folder as it was typed
+            if error.argument != "model" or not str(error.value).startswith("local-dir:"):
+                raise
+            raise ArgumentError("model", spec, error.reason) from error.__cause__
     if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
         return head
     return training_free(load_backbone(spec), dense)

@@ -41,9 +41,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         config: the configuration of the head.
         centre: mean patch vector ``[D]`` over photos of many things; ``None`` before the head is calibrated. Its
             product with a text embedding is the mean cosine of patches with that text.
+        name: what `pacl.models.loading.load_model` was asked for; ``None`` for a model that was made in another way.
     """
 
     centre: Tensor | None
+    name: str | None = None
 
     def __init__(self, clip: Backbone, config: HeadConfig) -> None:
         super().__init__()

@@ -66,6 +66,15 @@ class FolderDataset(RunFile[None]):
         if is_first:
             self.save()
 
+    def files(self) -> list[Path]:
+        """See `RunFile.files`; here the labels and the copies of the images, too."""
+        copies = [self.out / self.images / f"{name}{suffix}" for name in self.replaced for suffix in COPY_SUFFIXES]
+        return [
+            *super().files(),
+            *(self.out / self.labels / f"{name}{self.label_suffix}" for name in self.replaced),
+            *(path for path in copies if path.exists()),
+        ]
+
     @classmethod
     def is_in(cls, out: Path) -> bool:
         """Whether an earlier run wrote a data set of this kind to a folder of results."""

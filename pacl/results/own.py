@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
-from pacl.images import SOFTWARE
+from pacl.images import is_written_here
 from pacl.results.writer import RESULT_ENDINGS, is_in_dataset
 
 
@@ -22,22 +20,9 @@ def is_result(path: Path) -> bool:
         return False
     if any(path.with_name(f"{path.name[: match.start()]}.{ending}").exists() for ending in ("json", "jsonl")):
         return True
-    return _is_signed(path)
+    return is_written_here(path)
 
 
 def is_own(path: Path) -> bool:
     """Whether an image is a result of an earlier run, or a drawing of any command, such as a contact sheet."""
-    return is_result(path) or _is_signed(path)
-
-
-def _is_signed(path: Path) -> bool:
-    """Whether an image says that this package wrote it."""
-    try:
-        with Image.open(path) as image:
-            return SOFTWARE in (image.info.get("Software"), _text(image.info.get("comment")))
-    except (OSError, ValueError, SyntaxError):
-        return False
-
-
-def _text(comment: object) -> object:
-    return comment.decode("latin-1") if isinstance(comment, bytes) else comment
+    return is_result(path) or is_written_here(path)

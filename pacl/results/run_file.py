@@ -26,12 +26,14 @@ class Run:
         labels: their names; a label has id 1, 2, ...
         images: name of the results of each image -> the image's path as it is to stand in files.
         background: whether a background rule may leave pixels without a label.
+        overwrite: whether results of earlier runs are replaced, whatever they are of.
     """
 
     out: Path
     labels: Sequence[str]
     images: Mapping[str, str]
     background: bool = False
+    overwrite: bool = False
 
 
 class RunFile(ABC, Generic[Entry]):
@@ -65,7 +67,9 @@ class RunFile(ABC, Generic[Entry]):
             classes, entries = self.read(self.path.read_bytes())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError):
             raise self.refusal(f"has a file {self.name} that was not written by this command") from None
-        if classes == self.classes:
+        if run.overwrite:
+            self.replaced = set(entries)
+        elif classes == self.classes:
             self.entries = entries
         elif {self.key(name, place) for name, place in run.images.items()} >= set(entries):
             self.replaced = set(entries)
@@ -75,6 +79,10 @@ class RunFile(ABC, Generic[Entry]):
     def refusal(self, reason: str) -> ArgumentError:
         """The error about a folder of results that this run would spoil."""
         return ArgumentError("out", self.out, f"{reason}; choose another folder")
+
+    def files(self) -> list[Path]:
+        """The files of the earlier run that this one replaces."""
+        return [self.path] if self.replaced else []
 
     def classes_of(self, run: Run) -> list[str]:
         """Names of the classes.

@@ -7,19 +7,21 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, save_json, write_together
 from pacl.images import save_image
 from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
+from pacl.results.earlier import files_of, is_same_result, own_images, read_record, records, remove
 from pacl.results.folder_dataset import FolderDataset, belongs_to
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
@@ -38,11 +40,14 @@ class Writer:
         out: folder of the results.
         formats: keys of `FORMATS`.
         model: description of the model for the records.
+        overwrite: delete the results of earlier runs in the folder as soon as the first image of this one is written.
     """
 
     out: Path
     formats: Collection[str]
     model: dict[str, Any]
+    overwrite: bool = False
+    earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
@@ -56,10 +61,17 @@ class Writer:
         Raises:
             UserError: such a file of an earlier run does not go with these labels and images.
         """
-        run = Run(self.out, labels, {name: printable(Path(place)) for name, place in images.items()}, background)
+        places = {name: printable(Path(place)) for name, place in images.items()}
+        run = Run(self.out, labels, places, background, self.overwrite)
         for key, each in FORMATS.items():
             if each.dataset and key in self.formats:
                 self.datasets[key] = each.dataset(run)
+            elif each.dataset and self.overwrite:
+                with suppress(UserError):  # not written here: it stays
+                    self.earlier.extend(each.dataset(run).files())
+        if self.overwrite:
+            self.earlier.extend(file for path, record in records(self.out) for file in files_of(self.out, path, record))
+            self.earlier.extend(own_images(self.out))
 
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
@@ -77,6 +89,8 @@ class Writer:
     ) -> dict[str, Any]:
         """Write the files of one image, all or none of them, and return its record.
 
+        Files of an earlier result of the image, with other labels, settings or another model, are deleted.
+
         Args:
             name: of its files, without a suffix.
             path: of the image.
@@ -91,8 +105,13 @@ class Writer:
             UserError: a file cannot be written.
         """
         item = ImageResult(self.out, name, path, image, found)
+        record_path = item.path("json")
+        old = read_record(record_path)
         with write_together():
             record = self._write(item)
+        outdated = [] if old is None or is_same_result(old, record) else files_of(self.out, record_path, old)
+        remove([*outdated, *self.earlier], kept=[Path(file) for files in record["files"].values() for file in files])
+        self.earlier.clear()
         for dataset in self.datasets.values():
             dataset.add(item, printable(Path(place or path.name)), record)
         return record

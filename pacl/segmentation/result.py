@@ -58,7 +58,8 @@ class Segmentation:
     settings: SegmenterSettings = field(repr=False)
     """The settings, with those that were left to the model resolved."""
     model: dict[str, Any] = field(repr=False)
-    """What describes the model in records: its backbone `clip`, its `dense` variant, whether it is `trained`."""
+    """What describes the model in records: the `name` that it was loaded by, if any, its backbone `clip`, its `dense`
+    variant, whether it is `trained`."""
     evidence: Evidence = field(repr=False)
     """The cosines and settings that the labels follow from."""
     source: AnyImage | None = field(default=None, repr=False)

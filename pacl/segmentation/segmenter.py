@@ -254,7 +254,10 @@ class Segmenter:
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
             settings=evidence.settings,
-            model={"clip": config.backbone, "dense": config.dense, "trained": config.trained},
+            model={
+                **({"name": self.model.name} if self.model.name else {}),
+                **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},
+            },
             evidence=evidence,
             source=image.source,
         )

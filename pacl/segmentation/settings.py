@@ -18,7 +18,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, names_meant
 from pacl.models.precision import Precision
 from pacl.segmentation.background import parse_background
 
@@ -33,6 +33,7 @@ DILATIONS: dict[RefineOn, tuple[int, ...]] = {"probabilities": (1, 2, 4, 8, 12, 
 """Default neighbour distances of refinement: those of its authors, and those of SCLIP and NACLIP."""
 
 
+@names_meant
 @dataclass(frozen=True)
 class SegmenterSettings:
     """Settings of `pacl.segmentation.segmenter.Segmenter`; every one is also a flag of the command."""

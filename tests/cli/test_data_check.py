@@ -111,7 +111,11 @@ def test_what_is_not_used_is_counted(check: Check) -> None:
     code, out, report = check("spare.csv", "--only", "only.txt")
     (record,) = report["sources"]
     assert (code, record["images"], record["repeated"]["pairs"]) == (0, 1, 0.5)
-    assert record["unused"] == {"columns (index)": 1, "images that only.txt does not list": 1}
+    assert record["unused"] == {
+        "columns (index)": 1,
+        "images that only.txt does not list": 1,
+        "images that no row names": 4,  # c, d, f and g
+    }
     assert all(f"{count} {kind}" in out for kind, count in record["unused"].items())
 
 
@@ -120,6 +124,14 @@ def test_a_missing_file_is_compared_with_what_is_there(check: Check) -> None:
     code, _, report = check("other.csv")
     assert code == 1
     assert "images/b.jpg" in report["sources"][0]["problems"][0]["message"]
+
+
+@pytest.mark.parametrize(("backbone", "told"), [("timm:x+static:words", False), ("open_clip:ViT-B-16/openai", True)])
+def test_tokens_of_a_clip_are_told_where_one_may_read_the_captions(check: Check, backbone: str, told: bool) -> None:
+    Path("run.yaml").write_text(f"model:\n  backbone: {backbone}\ndata:\n  pairs: fine.csv\n")
+    code, out, _ = check("run.yaml")
+    assert code == 0
+    assert ("CLIP" in out) == told
 
 
 def test_lengths_sizes_and_words(check: Check) -> None:

@@ -51,8 +51,8 @@ def test_the_table_of_protocols(name):
 
 
 def test_every_room_is_on_the_map():
-    rooms = {path.parent.name for path in Path(package.__path__[0]).glob("*/__init__.py")}
-    assert set(re.findall(r"^\| `(\w+)/` \|", PAGE, re.MULTILINE)) == rooms
+    packages = {path.parent.name for path in Path(package.__path__[0]).glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `(\w+)/` \|", PAGE, re.MULTILINE)) == packages
 
 
 def test_every_command_is_in_the_table():

@@ -1,5 +1,7 @@
 """Settings that make no sense, and what they cost to import."""
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 
@@ -100,3 +102,13 @@ def test_the_contrast_margin_is_what_competitors_must_be_ahead_by() -> None:
         model.config.contrast_margin = margin
         shares.append(narrow.predict(["red"]).shares[0])
     assert shares[0] < shares[1] < shares[2] == 1
+
+
+@pytest.mark.parametrize(("name", "meant"), [("refin", "refine"), ("windows", "window"), ("qqq", "templates")])
+def test_a_mistyped_setting_names_what_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(TypeError) as error:
+        SegmenterSettings(**{name: 3})  # type: ignore[arg-type]
+    assert repr(name) in str(error.value)
+    assert meant in str(error.value)
+    assert dataclasses.replace(SegmenterSettings(), refine=3).refine == 3
+    assert next(iter(inspect.signature(SegmenterSettings).parameters)) == "size"

@@ -1,0 +1,113 @@
+"""Results that earlier runs left in a folder: what they are of, and their files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pacl.files import parse_json
+from pacl.images import SOFTWARE
+from pacl.results.labelme import FOLDER as LABELME
+
+LOOKED_AT = 100
+"""Records that are read to find results of another kind: a folder may hold many thousands."""
+
+RECORD_KEYS = frozenset({"image", "model", "settings", "labels", "files"})
+
+OWN_ENDING = re.compile(r"\.(overlay\.png|mask\.png|heat-\d+-[^/]*\.png|npz)$")
+"""Of the files of one image beside its record."""
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of an image, as `pacl.results.writer.Writer` writes it; None if the file is missing or another."""
+    try:
+        record = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_record = isinstance(record, dict) and record.keys() >= RECORD_KEYS and isinstance(record["files"], dict)
+    return record if is_record and names_of(record) is not None else None
+
+
+def names_of(record: Mapping[str, Any]) -> list[str] | None:
+    """The labels of a record; None if it has none that can be read."""
+    try:
+        return [str(each["label"]) for each in record["labels"]]
+    except (TypeError, KeyError):
+        return None
+
+
+def records(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The records in a folder of results and its subfolders, with their paths."""
+    for path in out.rglob("*.json"):
+        if record := read_record(path):
+            yield path, record
+
+
+def of_other_labels(
+    out: Path, labels: Sequence[str], model: str | None = None, replaced: Collection[Path] = ()
+) -> tuple[Path, dict[str, Any]] | None:
+    """A record in a folder of results that has other labels; only the first `LOOKED_AT` records are read.
+
+    Args:
+        out: the folder.
+        labels: names of the labels.
+        model: where given, a record of another model is found, too.
+        replaced: paths of records that do not count.
+    """
+    for path, record in islice(records(out), LOOKED_AT):
+        theirs = record["model"].get("name") if isinstance(record["model"], dict) else None
+        other_model = None not in (model, theirs) and theirs != model
+        if path not in replaced and (names_of(record) != list(labels) or other_model):
+            return path, record
+    return None
+
+
+def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
+    """The files of one image that a record names and the record itself; files of data sets belong to their `RunFile`.
+
+    They are looked for beside the record, because the paths in it depend on the folder that the command ran in.
+    """
+    stem = path.name.removesuffix(".json")
+    names = {Path(str(file)).name for kind in record["files"].values() if isinstance(kind, list) for file in kind}
+    own = {name for name in names if name.startswith(stem) and OWN_ENDING.fullmatch(name[len(stem) :])}
+    labelme = [out / LABELME / path.relative_to(out)] if "labelme" in record["files"] else []
+    return [*(path.with_name(name) for name in sorted(own)), *labelme, path]
+
+
+def own_images(out: Path) -> Iterator[Path]:
+    """Drawings and masks in a folder of results, by the name of this program in them; those without a record, too."""
+    for path in out.rglob("*.png"):
+        if OWN_ENDING.search(path.name):
+            with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
+                if image.info.get("Software") == SOFTWARE:
+                    yield path
+
+
+def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two records are of the same labels, model and settings, so that their files go together."""
+
+    def what(record: Mapping[str, Any]) -> Any:
+        labels = [(each["label"], list(each.get("prompts", ()))) for each in record["labels"]]
+        settings = {key: list(v) if isinstance(v, tuple) else v for key, v in record["settings"].items()}
+        return labels, record["model"], settings
+
+    try:
+        return bool(what(old) == what(new))
+    except (TypeError, KeyError, AttributeError):
+        return False
+
+
+def remove(paths: Collection[Path], kept: Collection[Path] = ()) -> None:
+    """Delete files, those of ``kept`` excepted; one that cannot be deleted stays."""
+    spared = {os.path.abspath(path) for path in kept}
+    for path in paths:
+        if os.path.abspath(path) not in spared:
+            with suppress(OSError):
+                path.unlink()

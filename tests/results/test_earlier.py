@@ -1,0 +1,71 @@
+"""A folder of results: files of one image belong together, and a run may replace what earlier ones left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pacl.results.earlier import of_other_labels, read_record
+from pacl.results.writer import FORMATS, Writer
+from tests.results.drawn import result
+
+IMAGE = np.zeros((20, 30, 3), np.uint8)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def write(out: Path, formats: tuple[str, ...], *labels: str, name: str = "a", overwrite: bool = False) -> None:
+    writer = Writer(out, formats, {"name": "tiny"}, overwrite)
+    writer.start(labels, {name: f"{name}.png"})
+    index = np.zeros((20, 30), np.uint8)
+    index[5:15, 5:15] = 1
+    found = result(index, labels)
+    found.score_map = lambda label: np.zeros((20, 30), np.float32)
+    writer.write(name, Path(f"{name}.png"), IMAGE, found)
+    writer.finish()
+
+
+def test_files_of_an_earlier_result_with_other_labels_are_deleted(tmp_path: Path) -> None:
+    write(tmp_path, ("overlay", "heat", "npz", "rle", "labelme"), "cat", "blanket")
+    (tmp_path / "a.notes.png").write_bytes(b"the user's")
+    write(tmp_path, ("mask", "rle"), "cat", "wall")
+    assert files(tmp_path) == {"a.mask.png", "a.json", "a.notes.png"}
+
+
+def test_another_format_of_the_same_result_joins_it(tmp_path: Path) -> None:
+    write(tmp_path, ("overlay", "rle"), "cat", "blanket")
+    write(tmp_path, ("npz", "rle"), "cat", "blanket")
+    assert files(tmp_path) == {"a.overlay.png", "a.npz", "a.json"}
+
+
+def test_overwrite_leaves_this_run_alone_and_what_others_wrote(tmp_path: Path) -> None:
+    write(tmp_path, tuple(FORMATS), "cat", "blanket", name="deep/old")
+    (tmp_path / "mine.json").write_text("{}")
+    write(tmp_path, ("mask", "rle"), "dog", "grass", overwrite=True)
+    assert files(tmp_path) == {"a.mask.png", "a.json", "mine.json"}
+
+
+def test_overwrite_keeps_everything_until_an_image_is_written(tmp_path: Path) -> None:
+    write(tmp_path, ("mask", "rle", "coco"), "cat", "blanket", name="old")
+    before = files(tmp_path)
+    Writer(tmp_path, ("mask", "coco"), {}, overwrite=True).start(["dog"], {"a": "a.png"})
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(("labels", "model", "found"), [("ab", "tiny", False), ("ac", "tiny", True), ("ab", "x", True)])
+def test_results_of_other_labels_or_another_model_are_found(
+    tmp_path: Path, labels: str, model: str, found: bool
+) -> None:
+    write(tmp_path, ("rle",), "a", "b")
+    assert (of_other_labels(tmp_path, labels, model) is not None) == found
+    assert of_other_labels(tmp_path, labels, model, {tmp_path / "a.json"}) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"image": 1}', "\x00"])
+def test_other_files_are_no_records(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert read_record(tmp_path / "a.json") is None
