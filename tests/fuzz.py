@@ -41,6 +41,7 @@ from pacl.results.coco_dataset import CocoDataset
 from pacl.results.run_file import Run
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import noise
+from tests.fuzz_own import own_examples
 
 SECONDS, MEMORY = 5, 2 << 30
 LABELS = ["a red fish", "sky"]
@@ -68,6 +69,9 @@ TOKENS += [
     b"-1",
     b"0",
     b"9" * 400,
+    b"9" * 5000,
+    b"[" * 3000,
+    b"- " * 3000,
     b"true",
     b"\xed\xa0\x80",
     b"\\ud800",
@@ -200,6 +204,7 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
         "weights": [(folder / "head/model.safetensors", head), (folder / "l.ckpt", lambda p: check_checkpoint(str(p)))],
         "embedding": [(folder / "e.safetensors", embedding)],
         "coco": [(next((folder / "out").glob("*.json")), dataset)],
+        **own_examples(folder),
     }
 
 
