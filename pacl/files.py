@@ -114,7 +114,8 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         unique_keys: refuse objects with the same key twice, of which Python would keep the last one.
 
     Raises:
-        ValueError: it is not JSON (`json.JSONDecodeError`), is nested too deeply, or has a key twice.
+        ValueError: it is not JSON (`json.JSONDecodeError`), is nested too deeply, has a number of thousands of digits,
+            half a surrogate pair (which no file can hold as text), or a key twice.
     """
 
     def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,9 +127,14 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique if unique_keys else None)
+        value = json.loads(text, object_pairs_hook=unique if unique_keys else None)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it has {error.object[error.start]!a}, half a surrogate pair") from None
 
 
 def save_json(path: str | Path, value: Any) -> None:

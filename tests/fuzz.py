@@ -157,8 +157,8 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    state = {"state_dict": {"w": torch.zeros(3)}, "global_step": 3, "objective": {}, "pytorch-lightning_version": "2.5"}
-    torch.save({**state, "optimizer_states": []}, folder / "l.ckpt")
+    state = {"state_dict": {"w": torch.zeros(3)}, "global_step": 3, "pytorch-lightning_version": "2.5"}
+    torch.save({**state, **dict.fromkeys(("optimizer_states", "objective", "loops"), [1])}, folder / "l.ckpt")
 
     def head(path: Path) -> None:
         place = folder / f"damaged{path.suffix}"

@@ -112,3 +112,10 @@ def test_json_that_cannot_be_taken_as_it_is() -> None:
     assert parse_json('{"a": 1, "a": 2}') == {"a": 2}
     with pytest.raises(ValueError, match="twice"):
         parse_json('{"a": 1, "a": 2}', unique_keys=True)
+
+
+@pytest.mark.parametrize("text", [r'{"a": "\ud83d"}', "[" * 3000, "9" * 5000])
+def test_json_that_cannot_be_kept_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+    assert parse_json(r'"\ud83d\ude00"') == "\U0001f600"

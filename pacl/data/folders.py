@@ -315,7 +315,7 @@ def _check_classes(path: Path, members: dict[str, list[str]]) -> None:
 def _class_names(folders: dict[str, list[str]]) -> dict[str, list[str]]:
     numbered = all(_PREFIX.match(folder) for folder in folders)
     bare = {folder: _PREFIX.sub("", folder, count=1) if numbered else folder for folder in folders}
-    return {folder: [name.replace("_", " ")] for folder, name in bare.items()}
+    return {folder: [whole_text(name.replace("_", " "))] for folder, name in bare.items()}
 
 
 def _read_names(path: Path) -> dict[str, list[str]]:
