@@ -35,11 +35,30 @@ def make_folder(folder: str | Path, argument: str = "out") -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-    except FileExistsError:
-        raise ArgumentError(argument, folder, "is a file; choose a folder") from None
+    except FileExistsError as error:
+        place = Path(error.filename or folder)
+        kind = "a file" if place.exists() else "a link that leads nowhere"
+        raise ArgumentError(
+            argument, folder, f"{'' if place == folder else f'{place} '}is {kind}; choose a folder"
+        ) from None
     except OSError as error:
         raise ArgumentError(argument, folder, f"cannot write there ({error.strerror}); choose another folder") from None
     return folder
+
+
+def check_folder(folder: str | Path, argument: str = "out") -> None:
+    """Check that `make_folder` can make a folder, before work whose results go there; nothing is made.
+
+    Raises:
+        ArgumentError: as `make_folder`.
+    """
+    folder = Path(folder)
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    try:
+        make_folder(place, argument)
+    except ArgumentError as error:
+        reason = error.reason if place == folder else f"{place}: {error.reason}"
+        raise ArgumentError(argument, folder, reason) from None
 
 
 @contextmanager

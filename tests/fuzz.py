@@ -158,7 +158,7 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     state = {"state_dict": {"w": torch.zeros(3)}, "global_step": 3, "pytorch-lightning_version": "2.5"}
-    torch.save({**state, **dict.fromkeys(("optimizer_states", "objective", "loops"), [1])}, folder / "l.ckpt")
+    torch.save({**state, "optimizer_states": [1], "objective": [1], "loops": [1]}, folder / "l.ckpt")
 
     def head(path: Path) -> None:
         place = folder / f"damaged{path.suffix}"

@@ -137,8 +137,8 @@ def evaluations(folder: Path) -> Files:
 def tokens(folder: Path) -> Files:
     """A store of kept tokens."""
     stamp = Stamp(
-        backbone="bundled", weights="0" * 16, quick_gelu=False, mean=(0.5,) * 3, std=(0.25,) * 3, dense="value", size=32,
-        cut="centre", dtype="float16", images=3, source="f" * 16, patches=4, width=6,
+        backbone="bundled", weights="0" * 16, quick_gelu=False, mean=(0.5,) * 3, std=(0.25,) * 3, dense="value",
+        size=32, cut="centre", dtype="float16", images=3, source="f" * 16, patches=4, width=6,
     )  # fmt: skip
     TokenStore.build(folder, stamp, lambda indices: [(torch.zeros(len(indices) - 1, 4, 6), {indices[-1]: "missing"})])
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
+from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, whole_text
 from pacl.data.image_paths import EXAMPLES
 from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table

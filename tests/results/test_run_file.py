@@ -102,7 +102,9 @@ def test_labels_are_those_of_one_image(name: str, tmp_path: Path) -> None:
         ("mmseg", '"classes":', '"classes": ' + "[" * 3000),
     ],
 )
-def test_a_file_that_could_not_be_written_again_is_not_overwritten(name: str, old: str, new: str, tmp_path: Path) -> None:
+def test_a_file_that_could_not_be_written_again_is_not_overwritten(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
     path = write_run(tmp_path / "out", name, "a.jpg", "b.jpg")
     text = path.read_text()
     assert old in text
