@@ -43,8 +43,8 @@ def describe_mistake(message: str, known: Collection[str]) -> str:
     name = ".".join(dict.fromkeys(keys))
     if keys and len(wrong := WRONG_VALUE.findall(message)) == 1:
         kind, got = wrong[0]
-        if choices := CHOICES.search(kind):
-            return f"--{name} {got}: must be one of {', '.join(re.findall(WORD, choices[1]))}"
+        if literal := CHOICES.search(kind):
+            return f"--{name} {got}: must be one of {', '.join(re.findall(WORD, literal[1]))}"
         if "float" in kind and got.strip("+-.").lower() == "inf":
             return f"--{name} {got}: must be a number; infinity is written .inf"
         return f"--{name} {got}: must be of type {', '.join(TYPE.findall(kind)) or kind}"
