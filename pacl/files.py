@@ -54,11 +54,30 @@ def make_folder(folder: str | Path, argument: str = "out") -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink(missing_ok=True)  # (a process on another machine may have the same number)
-    except FileExistsError:
-        raise ArgumentError(argument, folder, "is a file; choose a folder") from None
+    except FileExistsError as error:
+        place = Path(error.filename or folder)
+        kind = "a file" if place.exists() else "a link that leads nowhere"
+        raise ArgumentError(
+            argument, folder, f"{'' if place == folder else f'{place} '}is {kind}; choose a folder"
+        ) from None
     except OSError as error:
         raise ArgumentError(argument, folder, f"cannot write there ({error.strerror}); choose another folder") from None
     return folder
+
+
+def check_folder(folder: str | Path, argument: str = "out") -> None:
+    """Check that `make_folder` can make a folder, before work whose results go there; nothing is made.
+
+    Raises:
+        ArgumentError: as `make_folder`.
+    """
+    folder = Path(folder)
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    try:
+        make_folder(place, argument)
+    except ArgumentError as error:
+        reason = error.reason if place == folder else f"{place}: {error.reason}"
+        raise ArgumentError(argument, folder, reason) from None
 
 
 @contextmanager
@@ -133,7 +152,8 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         unique_keys: refuse objects with the same key twice, of which Python would keep the last one.
 
     Raises:
-        ValueError: it is not JSON (`json.JSONDecodeError`), is nested too deeply, or has a key twice.
+        ValueError: it is not JSON (`json.JSONDecodeError`), is nested too deeply, has a number of thousands of digits,
+            half a surrogate pair (which no file can hold as text), or a key twice.
     """
 
     def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,9 +165,14 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique if unique_keys else None)
+        value = json.loads(text, object_pairs_hook=unique if unique_keys else None)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it has {error.object[error.start]!a}, half a surrogate pair") from None
 
 
 def save_json(path: str | Path, value: Any) -> None:

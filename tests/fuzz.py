@@ -41,6 +41,7 @@ from pacl.results.coco_dataset import CocoDataset
 from pacl.results.run_file import Run
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import noise
+from tests.fuzz_own import own_examples
 
 SECONDS, MEMORY = 5, 2 << 30
 LABELS = ["a red fish", "sky"]
@@ -68,6 +69,9 @@ TOKENS += [
     b"-1",
     b"0",
     b"9" * 400,
+    b"9" * 5000,
+    b"[" * 3000,
+    b"- " * 3000,
     b"true",
     b"\xed\xa0\x80",
     b"\\ud800",
@@ -153,8 +157,8 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    state = {"state_dict": {"w": torch.zeros(3)}, "global_step": 3, "objective": {}, "pytorch-lightning_version": "2.5"}
-    torch.save({**state, "optimizer_states": []}, folder / "l.ckpt")
+    state = {"state_dict": {"w": torch.zeros(3)}, "global_step": 3, "pytorch-lightning_version": "2.5"}
+    torch.save({**state, "optimizer_states": [1], "objective": [1], "loops": [1]}, folder / "l.ckpt")
 
     def head(path: Path) -> None:
         place = folder / f"damaged{path.suffix}"
@@ -200,6 +204,7 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
         "weights": [(folder / "head/model.safetensors", head), (folder / "l.ckpt", lambda p: check_checkpoint(str(p)))],
         "embedding": [(folder / "e.safetensors", embedding)],
         "coco": [(next((folder / "out").glob("*.json")), dataset)],
+        **own_examples(folder),
     }
 
 

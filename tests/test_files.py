@@ -10,6 +10,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import (
     MOST_BYTES,
     atomic_write,
+    check_folder,
     is_out_of_space,
     make_folder,
     parse_json,
@@ -32,6 +33,22 @@ def test_a_folder_that_cannot_be_made_is_named_with_its_argument(place: str, arg
     with pytest.raises(ArgumentError) as error:
         make_folder(tmp_path / place, argument)
     assert (error.value.argument, error.value.value) == (argument, tmp_path / place)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "nowhere", "nowhere/below", "below/file"])
+def test_a_folder_that_could_not_be_made_is_known_before(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing" / "x")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "file").symlink_to("file")
+    before = sorted(tmp_path.rglob("*"))
+    for attempt in (check_folder, make_folder):
+        with pytest.raises(ArgumentError) as error:
+            attempt(tmp_path / place)
+        assert (error.value.argument, error.value.value) == ("out", tmp_path / place)
+        assert ("link that leads nowhere" in error.value.reason) == (place not in ("file", "file/below"))
+    check_folder(tmp_path / "new" / "folder")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -132,3 +149,10 @@ def test_long_names_are_cut_and_stay_apart(letter: str, tmp_path: Path) -> None:
     assert all(name.startswith("folder/") and len(os.fsencode(name)) <= 7 + MOST_BYTES for name in short)
     assert short_name(short[0]) == short[0]
     assert short_name("folder/dog.v1") == "folder/dog.v1"
+
+
+@pytest.mark.parametrize("text", [r'{"a": "\ud83d"}', "[" * 3000, "9" * 5000])
+def test_json_that_cannot_be_kept_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"nested|digits|surrogate"):
+        parse_json(text)
+    assert parse_json(r'"\ud83d\ude00"') == "\U0001f600"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,3 +190,65 @@ def test_a_signal_at_the_end_of_an_epoch_saves_and_exits(words, tmp_path, monkey
     monkeypatch.setattr(PACLModule, "on_train_epoch_end", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert train.main([*words, f"--out={tmp_path}"]) == 128 + signal.SIGTERM
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+
+
+def test_damaged_checkpoints_are_one_line(words, tmp_path):
+    """A flipped bit in the weights, too, and what no run writes."""
+    assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    sound, state = path.read_bytes(), torch.load(path, weights_only=True)
+    flipped = bytearray(sound)
+    flipped[len(sound) // 2] ^= 1
+    path.write_bytes(flipped)
+    refused(words, tmp_path)
+    for key in ("state_dict", "optimizer_states", "loops"):
+        torch.save({**state, key: type(state[key])()}, path)
+        refused(words, tmp_path)
+        torch.save({name: value for name, value in state.items() if name != key}, path)
+        refused(words, tmp_path)
+    path.write_bytes(sound)
+    with pytest.raises(ArgumentError, match=r"last\.ckpt"):  # a folder: the checkpoint in it is named
+        train.main([*words, f"--out={tmp_path}", f"--ckpt_path={tmp_path}"])
+
+
+def test_the_weights_of_another_head_are_one_line(words, tmp_path):
+    assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    weights = state["state_dict"]
+    for other in (
+        {name: tensor[:1] for name, tensor in weights.items() if tensor.ndim},
+        dict(list(weights.items())[1:]),
+    ):
+        torch.save({**state, "state_dict": other}, path)
+        with pytest.raises(UserError, match="another head"):
+            train.main([*words, f"--out={tmp_path}", "--ckpt_path=last"])
+
+
+@pytest.mark.parametrize("change", ["caption", "order", "image"])
+def test_changed_data_does_not_go_on(words, tmp_path, change):
+    """With the same name and as many images, too: images that were held out would be trained on."""
+    (pairs,) = (Path(word.partition("=")[2]) for word in words if word.startswith("--data.pairs="))
+    folder = shutil.copytree(pairs.parent, tmp_path / "data")
+    moved = [*words, f"--data.pairs={folder / pairs.name}", f"--out={tmp_path / 'out'}"]
+    assert train.main([*moved, "--trainer.max_steps=2"]) == 0
+    head = weights(tmp_path / "out")
+    header, *rows = (folder / pairs.name).read_text().splitlines()
+    match change:
+        case "caption":
+            rows[0] += "s"
+        case "order":
+            rows.reverse()
+        case "image":
+            (folder / "0.png").rename(folder / "new.png")
+            rows = [row.replace("0.png", "new.png") if row.startswith("0.png") else row for row in rows]
+    (folder / pairs.name).write_text("\n".join([header, *rows]) + "\n")
+    with pytest.raises(UserError, match=r"pairs\.csv"):
+        train.main([*moved, "--ckpt_path=last", "--trainer.max_steps=3"])
+    assert weights(tmp_path / "out") == head
+
+
+def refused(words: list[str], out: Path) -> None:
+    with pytest.raises(ArgumentError) as error:
+        train.main([*words, f"--out={out}", "--ckpt_path=last"])
+    assert error.value.argument == "ckpt_path"

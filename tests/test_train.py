@@ -620,3 +620,21 @@ def test_the_help_begins_with_what_most_need(capsys):
     assert sum(line.startswith("usage") for line in first) == 1
     for flag in ("--data.pairs", "--trainer.max_steps", "--out", "--model.backbone"):
         assert any(line.strip().startswith(flag) for line in first), flag
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("max_steps=0", "max_epochs=0", "limit_train_batches=0", "limit_train_batches=0.0", "val_check_interval=0"),
+        *("check_val_every_n_epoch=0", "gradient_clip_val=-1", "gradient_clip_val=.nan"),
+    ],
+)
+def test_numbers_of_the_trainer_that_cannot_work_are_refused_at_once(clip_name, tmp_path, setting):
+    with pytest.raises(ArgumentError) as error:
+        run(clip_name, tmp_path / "out", f"--trainer.{setting}")
+    assert error.value.argument == f"trainer.{setting.partition('=')[0]}"
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("[!.]*"))
+
+
+def test_logging_can_be_turned_off(clip_name, tmp_path):
+    run(clip_name, tmp_path, "--trainer.max_steps=1", "--trainer.log_every_n_steps=0")

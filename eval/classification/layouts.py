@@ -18,6 +18,7 @@ import numpy as np
 
 from eval.classification.names import class_keys, synsets
 from eval.common.folders import is_utf8
+from pacl.data.readers import read_list
 from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import IMAGE_SUFFIXES
 
@@ -202,7 +203,7 @@ def find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: boo
         if listed is None:
             reason = f"{folder} contains no {name}; unpack Partitions.zip ({benchmark.source}) into it"
             raise ArgumentError("split", split, f"{reason}, or choose all, with 108,754 images")
-        files = [folder / line.strip().lstrip("/") for line in listed.read_text().splitlines() if line.strip()]
+        files = [folder / line.lstrip("/") for line in read_list(listed)]
     return files, ["/".join(path.relative_to(folder).parts[1:-1]) for path in files]
 
 

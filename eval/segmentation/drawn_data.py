@@ -20,7 +20,7 @@ from eval.segmentation import label_maps
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.layout import FileLayout, make_writable_folder
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, parse_json
 
 RECORD = "drawn.json"
 """Name of the file that records which splits were generated in a data folder, and with which settings."""
@@ -210,6 +210,9 @@ def _read_record(data: Path) -> dict[str, dict[str, Any]]:
     if not record.is_file():
         return {}
     try:
-        return dict(json.loads(record.read_text()))
-    except (OSError, ValueError, TypeError):
+        found = parse_json(record.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+            raise ValueError
+        return found
+    except (OSError, ValueError):
         raise UserError(f"{record} cannot be read: choose an empty folder") from None

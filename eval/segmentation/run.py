@@ -32,7 +32,7 @@ from eval.segmentation.selection import ARITHMETIC, Selection, select
 from pacl.cli.messages import memory_advice
 from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
-from pacl.files import make_folder
+from pacl.files import check_folder, make_folder
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -111,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parse_background(rule)
         if not any(selection.benchmark.background for selection in selections):
             raise ArgumentError("background", rule, f"no background class in {', '.join(args.benchmarks)}")
+    if args.out:
+        for selection in selections:
+            check_folder(args.out / selection.name)  # now: embedding the names takes minutes
     with processes() as ranks:
         args.device = ranks.device(args.device)
         with ranks.together():

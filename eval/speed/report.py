@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from eval.common.tables import markdown_table
 from eval.speed.measure import Row
 from pacl.errors import UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, parse_json
 
 if TYPE_CHECKING:
     from eval.common.charts import Curve
 
 JSON, MARKDOWN, BARS, GROWTH = "speed.json", "speed.md", "speed.png", "growth.png"
 FORMAT = "pacl-speed"
+MADE = ("date", "device", "runs", "quick")
+"""What a file says of how it was made, besides the versions."""
 HEADER = ["what", "precision", "ms", "spread", "peak MB", "of reference", "of limit", "images/s"]
 RIGHT = range(2, len(HEADER))
 
@@ -85,10 +87,13 @@ def read(path: Path) -> tuple[list[Row], dict[str, Any]]:
         UserError: it is no such file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT or content["version"] != 1:
             raise ValueError("of another format or a newer version")
-        return [Row(**row) for row in content["rows"]], content["made"]
+        rows, made = [Row(**row) for row in content["rows"]], content["made"]
+        if lacking := [name for name in MADE if name not in made]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        return rows, made
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a file of python -m eval.speed ({error})") from None
 

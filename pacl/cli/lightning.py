@@ -96,6 +96,9 @@ class SettingsCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except jsonargparse.ArgumentError as error:
             raise UserError(describe_mistake(str(error), known_settings(parser, args))) from None
+        seed = self.config.seed_everything
+        if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
+            raise ArgumentError("seed_everything", seed, "must be from 0 to 4294967295")
 
     def instantiate_classes(self) -> None:
         with self.errors_name_flags():

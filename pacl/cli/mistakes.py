@@ -13,6 +13,7 @@ NO_CLASS = re.compile(r"Unable to load config ['\"](.*?)['\"]")
 WRONG_VALUE = re.compile(r"Expected an? (.*?)\. Got value: (.*)")
 GIVEN = re.compile(r"Given value: (.*)")
 CHOICES = re.compile(r"typing\.Literal\[(.*?)\]")
+WORD = r"[\w-]+"
 TYPE = re.compile(r"<class '([\w.]+)'>")
 
 OF_CAPTIONS = ("pairs", "images", "names", "hold_out", "train", "val")
@@ -42,9 +43,13 @@ def describe_mistake(message: str, known: Collection[str]) -> str:
     name = ".".join(dict.fromkeys(keys))
     if keys and len(wrong := WRONG_VALUE.findall(message)) == 1:
         kind, got = wrong[0]
+        if literal := CHOICES.search(kind):
+            return f"--{name} {got}: must be one of {', '.join(re.findall(WORD, literal[1]))}"
+        if "float" in kind and got.strip("+-.").lower() == "inf":
+            return f"--{name} {got}: must be a number; infinity is written .inf"
         return f"--{name} {got}: must be of type {', '.join(TYPE.findall(kind)) or kind}"
     if keys and (found := GIVEN.search(message)):
-        choices = dict.fromkeys(re.findall(r"[\w-]+", ", ".join(CHOICES.findall(message))))
+        choices = dict.fromkeys(re.findall(WORD, ", ".join(CHOICES.findall(message))))
         types = dict.fromkeys(TYPE.findall(message.partition("Errors:")[0]))
         return f"--{name} {found[1]}: must be one of {', '.join([*choices, *types])}"
     return message

@@ -5,6 +5,7 @@ Beside it: `lightning` parses any training command, `training` is `pacl train`, 
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -31,6 +32,16 @@ SUBJECTS = {
 }
 """Words in messages of Lightning -> the setting of the trainer that the message is about."""
 
+NOTHING = "nothing would be trained; train at least 1 step"
+NOT_ZERO = {
+    "max_steps": NOTHING,
+    "max_epochs": NOTHING,
+    "limit_train_batches": NOTHING,
+    "val_check_interval": "must be above 0: steps (a whole number), or a share of an epoch",
+    "check_val_every_n_epoch": "must be at least 1, or null",
+}
+"""Numbers of the trainer that Lightning lets be 0, and what is wrong with that."""
+
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "ProcessGroup")
 
 
@@ -50,8 +61,15 @@ def check_trainer(trainer: Trainer, settings: Any) -> None:
     """Refuse what Lightning accepts, but a training here cannot use.
 
     Raises:
-        ArgumentError: a strategy, precision or number of nodes that does not work.
+        ArgumentError: a strategy, precision, number of nodes or another number that does not work.
     """
+    for name, reason in NOT_ZERO.items():
+        value = settings.get(name)
+        if value is not None and not isinstance(value, (bool, str)) and value == 0:
+            raise ArgumentError(f"trainer.{name}", value, reason)
+    clip = settings.gradient_clip_val
+    if clip is not None and not 0 <= clip < math.inf:
+        raise ArgumentError("trainer.gradient_clip_val", clip, "must be at least 0, and finite")
     strategy = trainer.strategy
     if not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
         raise ArgumentError("trainer.strategy", settings.strategy, "use auto or ddp")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,9 @@ RESULTS = (CONFIG, WEIGHTS, CARD, CURVE, "checkpoints/*.ckpt")
 VALIDATIONS = 10
 """Validations in a run of a number of steps, unless its settings state an interval."""
 
-CHECKPOINT_KEYS = {"state_dict", "optimizer_states", "objective", "global_step", "pytorch-lightning_version"}
+FILLED = {"state_dict", "optimizer_states", "objective", "loops"}
+CHECKPOINT_KEYS = {*FILLED, "global_step", "pytorch-lightning_version"}
+"""What a checkpoint holds; of `FILLED`, each has something in it."""
 
 
 class TrainCLI(SettingsCLI):
@@ -150,8 +153,11 @@ def check_checkpoint(path: str) -> int:
         ArgumentError: the file is no checkpoint, or damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
+            if (broken := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {broken} differs")
         found = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(found, dict) or not found.keys() >= CHECKPOINT_KEYS:
+        if not isinstance(found, dict) or not found.keys() >= CHECKPOINT_KEYS or not all(found[x] for x in FILLED):
             raise ValueError("no training state in it")
         return int(found["global_step"])
     except Exception as error:  # torch raises many types
@@ -184,7 +190,9 @@ def train(cli: TrainCLI, prog: str) -> int:
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     checkpoint, folder = cli.checkpoint, cli.folder.path
     if checkpoint is not None and not Path(checkpoint).is_file():
-        others = sorted(str(path) for path in Path(checkpoint).parent.glob("*.ckpt"))
+        place = Path(checkpoint)
+        folders = [place / "checkpoints", place] if place.is_dir() else [place.parent]
+        others = [str(path) for folder in folders for path in sorted(folder.glob("*.ckpt"), reverse=True)]
         advice = (f"use {others[0]}, or " if others else "") + "leave it out to start from the beginning"
         raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"there is no {checkpoint}; {advice}")
     started, steps = time.perf_counter(), 0

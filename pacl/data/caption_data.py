@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from pacl.data.batches import Batch, Batches, with_person
 from pacl.data.crop import SquareCrop
-from pacl.data.pairs import FilePairs, PairSource
+from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
@@ -102,6 +103,7 @@ class CaptionData(LightningDataModule):
         self.stores: dict[str, list[TokenStore]] = {}
         self.loader: EpochLoader | ShardLoader | None = None  # of the training data
         self._place: dict[str, Any] | None = None  # its state in a checkpoint
+        self._digest: str | None = None
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
 
     # ------------------------------------------------------------ sources
@@ -378,11 +380,25 @@ class CaptionData(LightningDataModule):
 
     def _settings(self) -> dict[str, Any]:
         """The settings that the position in an epoch depends on."""
-        return {"batch_size": self.batch_size, "data": "; ".join(self.summary())}
+        return {"batch_size": self.batch_size, "data": "; ".join(self.summary()), "content": self._content()}
+
+    def _content(self) -> str:
+        """Digest of the paths and captions of the sources that are files; computed once."""
+        if self._digest is None:
+            files = [each for part in self.parts() for each in part if isinstance(each, (FilePairs, Subset))]
+            self._digest = hashlib.sha256(b"".join(each.digest() for each in files)).hexdigest()
+        return self._digest
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name, value in self._settings().items():
-            if (before := state_dict["settings"].get(name)) != value:
+            before = state_dict["settings"].get(name)
+            if before != value and name == "content":
+                which = ", ".join(source.pairs for source in [*self.train, *self.val])
+                raise UserError(
+                    f"{which}: the images or captions are not those that the run of the checkpoint began with; "
+                    "restore them, or start from the beginning"
+                )
+            if before != value:
                 raise UserError(
                     f"the checkpoint was saved with {name} {before}, this run has {value}; resume with the same"
                 )

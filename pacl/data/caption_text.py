@@ -59,13 +59,21 @@ def captions_in(value: Any, image: str = "") -> list[str]:
         listed = _as_list(value.strip())
         if listed is not None:
             return captions_in(listed, image)
-        text = " ".join(value.split())
+        text = whole_text(" ".join(value.split()))
         return [text] if is_caption(text, image) else []
     if isinstance(value, Mapping):
         return captions_in(caption_field(value), image)
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [caption for each in value for caption in captions_in(each, image)]
     return []
+
+
+def whole_text(text: str) -> str:
+    """The text with a replacement character for half a surrogate pair, which JSON and file names may have.
+
+    Such a text cannot be encoded, and tokenizers refuse it.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def caption_field(fields: Mapping[Any, Any]) -> Any:

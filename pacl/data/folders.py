@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
+from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, whole_text
 from pacl.data.image_paths import EXAMPLES
 from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table
@@ -315,7 +315,7 @@ def _check_classes(path: Path, members: dict[str, list[str]]) -> None:
 def _class_names(folders: dict[str, list[str]]) -> dict[str, list[str]]:
     numbered = all(_PREFIX.match(folder) for folder in folders)
     bare = {folder: _PREFIX.sub("", folder, count=1) if numbered else folder for folder in folders}
-    return {folder: [name.replace("_", " ")] for folder, name in bare.items()}
+    return {folder: [whole_text(name.replace("_", " "))] for folder, name in bare.items()}
 
 
 def _read_names(path: Path) -> dict[str, list[str]]:

@@ -39,6 +39,10 @@ class PackedStrings:
         start = self._ends[index - 1] if index else 0
         return self._bytes[start : self._ends[index]].tobytes().decode("utf-8", "surrogatepass")
 
+    def digest(self) -> bytes:
+        """SHA-256 of all strings."""
+        return hashlib.sha256(self._ends.tobytes() + self._bytes.tobytes()).digest()
+
 
 class PairSource(Protocol):
     """Images with captions, accessed by index."""
@@ -114,6 +118,10 @@ class FilePairs:
     def _nouns(self, caption: int) -> tuple[str, ...]:
         return tuple(filter(None, self.nouns[caption].split("\t"))) if self.nouns else ()
 
+    def digest(self) -> bytes:
+        """SHA-256 of all paths below `root` and all captions."""
+        return hashlib.sha256(self.paths.digest() + self.captions.digest() + self.first.tobytes()).digest()
+
     def set_nouns(self, nouns: Iterable[Sequence[str]]) -> None:
         """Set the noun phrases of every caption, in the order of `captions`."""
         self.nouns = PackedStrings("\t".join(phrases) for phrases in nouns)
@@ -141,6 +149,11 @@ class Subset:
 
     def descriptions(self, index: int) -> Sequence[Description]:
         return self.source.descriptions(int(self.indices[index]))
+
+    def digest(self) -> bytes:
+        """SHA-256 of the selection, and of the full source if it is one of files."""
+        whole = self.source.digest() if isinstance(self.source, (FilePairs, Subset)) else b""
+        return hashlib.sha256(self.indices.tobytes() + whole).digest()
 
 
 def hold_out(source: PairSource, count: int) -> tuple[Subset, Subset]:

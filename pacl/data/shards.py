@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, decode_text, json_object
+from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, decode_text, json_object, whole_text
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
 
@@ -187,7 +187,7 @@ def _captions(found: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, 
         nouns = [nouns]
     if not isinstance(nouns, list) or len(nouns) != len(captions) or not all(isinstance(own, list) for own in nouns):
         return captions, None
-    return captions, tuple(tuple(map(str, own)) for own in nouns)
+    return captions, tuple(tuple(whole_text(str(phrase)) for phrase in own) for own in nouns)
 
 
 def count_pairs(pairs: str) -> int:

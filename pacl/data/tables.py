@@ -127,6 +127,10 @@ def _json(path: Path, file: Any) -> list[list[Any]]:
         return rows_of(records, path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON (line {error.lineno})") from None
+    except UserError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: not valid JSON ({str(error).partition(':')[0]})") from None
     except RecursionError:
         raise UserError(f"{path}: not a list of objects; its JSON is nested too deeply") from None
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from pacl.data.token_stamp import Stamp
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, make_folder
+from pacl.files import atomic_write, make_folder, parse_json
 
 Encode = Callable[[Sequence[int]], Iterable[tuple[Tensor, Mapping[int, str]]]]
 """Encodes images, given by index. It yields batches of any size, in the given order: the tokens [b, P, W] of the
@@ -109,7 +109,7 @@ class TokenStore:
             shards.append(_mapped(folder, stamp, shard))
             if (verify or shard == 0) and _checksum(shards[-1]) != about.get("sha256"):
                 raise _damaged(_path(folder, shard, ".bin"), "its checksum differs")
-            missing.update({int(index): str(reason) for index, reason in about.get("missing", {}).items()})
+            missing.update(_missing(_path(folder, shard, ".json"), about))
         return cls(stamp, shards, missing, folder)
 
     @classmethod
@@ -260,12 +260,20 @@ def _damaged(path: Path, what: str) -> UserError:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     if not isinstance(content, dict):
         raise _damaged(path, "not a JSON object")
     return content
+
+
+def _missing(path: Path, about: Mapping[str, Any]) -> dict[int, str]:
+    """The error message of each unreadable image of a shard."""
+    try:
+        return {int(index): str(reason) for index, reason in about["missing"].items()}
+    except (KeyError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"missing: {error}") from None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ class CvatDataset(RunFile[Element]):
         root = ElementTree.fromstring(content)
         if root.findtext("meta/task/owner/username") != WRITER:
             raise ValueError
+        ElementTree.indent(root)  # raises RecursionError now, not in `save`, if elements are nested without end
         classes = [label.findtext("name", "") for label in root.iterfind("meta/task/labels/label")]
         return classes, {image.attrib["name"]: image for image in root.iterfind("image")}
 

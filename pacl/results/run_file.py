@@ -65,7 +65,7 @@ class RunFile(ABC, Generic[Entry]):
             return
         try:
             classes, entries = self.read(self.path.read_bytes())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError):
             raise self.refusal(f"has a file {self.name} that was not written by this command") from None
         if run.overwrite:
             self.replaced = set(entries)
@@ -111,7 +111,8 @@ class RunFile(ABC, Generic[Entry]):
         """Classes and entries of the file of an earlier run.
 
         Raises:
-            ValueError: it was not written here; also KeyError, TypeError, AttributeError, SyntaxError.
+            ValueError: it was not written here; also LookupError, TypeError, AttributeError, SyntaxError,
+                RecursionError.
         """
 
     @abstractmethod

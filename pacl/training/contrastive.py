@@ -19,6 +19,7 @@ from pacl.errors import UserError
 from pacl.files import make_folder
 from pacl.models.model import MAX_LOGIT_SCALE
 from pacl.training.loss import contrastive_loss, in_batch_accuracy
+from pacl.training.optimizer import check_least
 
 
 class ContrastiveModule(L.LightningModule, ABC):
@@ -78,6 +79,7 @@ class Export(L.Callback):
     """
 
     def __init__(self, folder: str = "runs/clip", every: int = 250) -> None:
+        check_least(locals(), every=0)
         self.folder, self.every = folder, every
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -46,7 +46,7 @@ class TrainingCurve(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         every: int = vars(trainer)["log_every_n_steps"]
-        if "loss" in trainer.callback_metrics and trainer.global_step % every == 0:
+        if every and "loss" in trainer.callback_metrics and trainer.global_step % every == 0:
             self.loss.append((trainer.global_step, float(trainer.callback_metrics["loss"])))
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

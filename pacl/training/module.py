@@ -29,7 +29,7 @@ from pacl.models.head import HeadSettings
 from pacl.models.model import MAX_LOGIT_SCALE, PACL
 from pacl.models.precision import Precision, resolve_precision, tower_autocast
 from pacl.training.loss import contrastive_loss, in_batch_accuracy
-from pacl.training.optimizer import adamw
+from pacl.training.optimizer import adamw, check_least
 from pacl.training.validation import RetrievalValidator
 
 LOWER_LR = "train again, or from the last checkpoint, with a lower lr"
@@ -89,9 +89,9 @@ class PACLModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name, least in (("patches", 1), ("images_at_once", 1), ("warmup", 0), ("lr", 0)):
-            if self.hparams[name] is not None and self.hparams[name] < least:
-                raise ArgumentError(name, self.hparams[name], f"must be at least {least}")
+        check_least(self.hparams, patches=1, images_at_once=1, warmup=0, lr=0, scale_lr=0, weight_decay=0, eps=0)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ArgumentError("betas", betas, "must be two numbers from 0 to below 1, such as (0.9, 0.98)")
         self.strict_loading = False  # checkpoints do not hold the frozen towers
         settings = HeadSettings(logit_scale=logit_scale, **head)
         self.pacl = PACL.untrained(self.load_backbone(backbone, layers), settings)
@@ -290,11 +290,15 @@ class PACLModule(LightningModule):
 
         Raises:
             ArgumentError: one of `OBJECTIVE`, or ``patches``, differs.
+            UserError: its weights are not those of this head.
         """
         for name, now in self._objective().items():
             before = checkpoint["objective"].get(name)
             if before != now:
                 raise ArgumentError(name, now, f"the run of the checkpoint has {before}; resume it with the same")
+        own = {name: parameter.shape for name, parameter in self.named_parameters() if parameter.requires_grad}
+        if {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()} != own:
+            raise UserError("the checkpoint has weights of another head, or is damaged; start from the beginning")
         self.start_recall = checkpoint.get("start_recall")
 
     def _objective(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
 from pacl.training.contrastive import ContrastiveModule
 from pacl.training.loss import contrastive_loss, in_batch_accuracy
-from pacl.training.optimizer import adamw
+from pacl.training.optimizer import adamw, check_least
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 
@@ -106,6 +106,7 @@ class CLIPModule(ContrastiveModule):
         dropout_until: float = 0.9,
     ) -> None:
         super().__init__()
+        check_least(locals(), learning_rate=0, weight_decay=0, warmup=0)
         from open_clip.model import CLIP
 
         self.towers, self.vocabulary, self.contrast = towers, vocabulary, contrast

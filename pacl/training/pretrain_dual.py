@@ -32,7 +32,7 @@ from pacl.models.dual import (
 from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.registry import split_name
 from pacl.training.contrastive import ContrastiveModule
-from pacl.training.optimizer import adamw
+from pacl.training.optimizer import adamw, check_least
 from pacl.training.validation import RetrievalValidator
 
 CPU_BATCH = 8
@@ -86,12 +86,7 @@ class DualEncoderModule(ContrastiveModule):
         warmup: int = 50,
     ) -> None:
         super().__init__()
-        for name, rate in {"image_lr": image_lr, "text_lr": text_lr}.items():
-            if rate < 0:
-                raise ArgumentError(name, rate, "must be at least 0, which freezes the tower")
-        for name, count in {"dim": dim, "size": size}.items():
-            if count is not None and count < 1:
-                raise ArgumentError(name, count, "must be at least 1")
+        check_least(locals(), image_lr=0, text_lr=0, head_lr=0, weight_decay=0, warmup=0, dim=1, size=1)
         if not 0.01 <= temperature <= 1:
             raise ArgumentError("temperature", temperature, "must be between 0.01 and 1, such as 0.07")
         self.save_hyperparameters()

@@ -41,6 +41,10 @@ def test_the_closest_setting_is_suggested(flag: str, meant: str | None) -> None:
         (train.main, ["--trainer.max_steps=abc"], ["--trainer.max_steps abc", "int"]),
         (train.main, ["--data.batch_size=abc"], ["--data.batch_size abc", "int"]),
         (train.main, ["--trainer.precision=foo"], ["--trainer.precision foo", "bf16-mixed"]),
+        (train.main, ["--model.temperature=inf"], ["--model.temperature inf", ".inf"]),
+        (train.main, ["--head=worst"], ["--head worst", "last, best"]),
+        (train.main, ["--seed_everything=-1"], ["seed_everything -1"]),
+        (pretrain.main, ["--seed_everything=99999999999"], ["seed_everything 99999999999"]),
         (pretrain.main, ["--max_steps=3"], ["--max_steps", "--trainer.max_steps?"]),
     ],
 )

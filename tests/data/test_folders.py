@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -164,3 +165,12 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path, draw):
     (tmp_path / "data" / "dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "data" / "cat" / "up").symlink_to(tmp_path / "data", target_is_directory=True)
     assert list(captions(read_folders(tmp_path / "data"))) == ["cat/1.jpg", "dog/1.jpg"]
+
+
+def test_class_folders_whose_names_are_not_utf_8_have_captions_that_are_text(tmp_path, draw):
+    draw("cat/1.jpg")
+    (tmp_path / "cat").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    pairs = read_folders(tmp_path)
+    (caption,) = (caption for own in captions(pairs).values() for caption in own)
+    assert caption.encode() == "a photo of a caf\ufffd.".encode()
+    assert os.path.isfile(pairs.name(0))

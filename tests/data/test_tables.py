@@ -78,3 +78,10 @@ def test_parquet_if_pyarrow_is_there(tmp_path, monkeypatch):
     columns = SimpleNamespace(to_pydict=lambda: {"image": ["a.jpg", "b.jpg"], "caption": ["x", None]})
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", SimpleNamespace(read_table=lambda file: columns))
     assert read_rows(path) == [["image", "caption"], ["a.jpg", "x"], ["b.jpg", None]]
+
+
+@pytest.mark.parametrize("start", ["[", ""])
+def test_a_number_without_end_is_an_error_of_the_user(start, tmp_path):
+    (tmp_path / "table.jsonl").write_text(start + '{"image": ' + "9" * 5000 + "}")
+    with pytest.raises(UserError, match="table"):
+        read_rows(tmp_path / "table.jsonl")

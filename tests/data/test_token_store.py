@@ -277,11 +277,20 @@ def test_a_flipped_bit_is_found(tmp_path: Path, shard: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["stamp.json", "00001.json"])
-@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+@pytest.mark.parametrize("text", ["{", "[]", "\xff", "[" * 3000, "9" * 5000])
 def test_damaged_descriptions_are_one_line(tmp_path: Path, name: str, text: str) -> None:
     TokenStore.build(tmp_path, STAMP, Encoder())
     (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=rf"{name}: .*{tmp_path}"):
+        TokenStore.open(tmp_path, STAMP)
+
+
+@pytest.mark.parametrize("missing", ['["x"]', '{"x": "gone"}', "null"])
+def test_damaged_reasons_are_one_line(missing: str, tmp_path: Path) -> None:
+    TokenStore.build(tmp_path, STAMP, Encoder())
+    about = json.loads((tmp_path / "00001.json").read_text()) | {"missing": json.loads(missing)}
+    (tmp_path / "00001.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"00001\.json: damaged"):
         TokenStore.open(tmp_path, STAMP)
 
 

@@ -90,3 +90,27 @@ def test_labels_are_those_of_one_image(name: str, tmp_path: Path) -> None:
     write_run(tmp_path / "out", name, "a.png")
     folder = tmp_path / "out" / RUNS[name].images  # type: ignore[attr-defined]
     assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("coco", '"file_name": "b.jpg"', r'"file_name": "\ud83d"'),
+        ("coco", '"file_name": "b.jpg"', '"file_name": ' + "9" * 5000),
+        ("cvat", '<image id="1"', "<x>" * 3000 + "</x>" * 3000 + '<image id="1"'),
+        ("yolo", "names:", "names: " + "[" * 3000),
+        ("mmseg", '"classes":', '"classes": ' + "[" * 3000),
+    ],
+)
+def test_a_file_that_could_not_be_written_again_is_not_overwritten(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    path = write_run(tmp_path / "out", name, "a.jpg", "b.jpg")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    before = content(tmp_path / "out")
+    with pytest.raises(ArgumentError) as error:
+        write_run(tmp_path / "out", name, "a.jpg", "b.jpg")
+    assert error.value.argument == "out"
+    assert content(tmp_path / "out") == before

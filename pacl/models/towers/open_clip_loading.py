@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import warnings
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from pacl.errors import ArgumentError
+from pacl.files import parse_json
 from pacl.models.towers.base import local_path
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.tokenizer import CompactTokenizer
@@ -85,7 +85,7 @@ def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> LoadedClip
         what = "holds no model: no config.json of a head, no open_clip_config.json of a CLIP"
         raise ArgumentError("model", name, f"{folder} {what if folder.is_dir() else 'does not exist: no such folder'}")
     try:
-        extra = json.loads(config.read_text(encoding="utf-8"))
+        extra = parse_json(config.read_text(encoding="utf-8"))
         flag = bool(extra["model_cfg"].get("quick_gelu", False))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArgumentError("model", name, f"{config} is not an open_clip configuration ({error})") from error

@@ -180,6 +180,9 @@ def test_sun397(tmp_path):
     (root / "Testing_01.txt").write_text("/t/theater/indoor_seats/sun_c.jpg\n/a/abbey/sun_b.jpg\n")
     images = open_image_set("sun397", tmp_path)
     assert (images.images, images.full) == ([nested, abbey], 19_850)
+    (root / "Testing_01.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"Testing_01\.txt"):
+        open_image_set("sun397", tmp_path)
 
 
 def test_eurosat_has_torchvisions_order(tmp_path):

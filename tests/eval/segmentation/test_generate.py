@@ -161,9 +161,10 @@ def test_other_files_are_never_touched(tmp_path):
     with pytest.raises(ArgumentError, match=r"VOC2012 val .*count 2"):
         run(drawn, "voc20", "--count", "3")
     assert content(drawn) == before
-    (drawn / "drawn.json").write_text("[1")
-    with pytest.raises(UserError, match=r"drawn\.json"):
-        run(drawn, "voc21", "--count", "2")
+    for text in ("[1", "[" * 3000, '[["VOC2012 val", 1]]', '{"VOC2012 val": 1}'):
+        (drawn / "drawn.json").write_text(text)
+        with pytest.raises(UserError, match=r"drawn\.json"):
+            run(drawn, "voc21", "--count", "2")
 
 
 def test_a_folder_marked_as_read_only_stays_as_it_is(tmp_path):

@@ -36,7 +36,13 @@ def test_the_json_has_all_fields_and_is_read_back(tmp_path: Path) -> None:
         assert min(Image.open(tmp_path / name).size) > 200
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": "pacl-results", "version": 1}', '{"format": "pacl-speed"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", '{"format": "pacl-results", "version": 1}', '{"format": "pacl-speed"}', "[" * 3000),
+        '{"format": "pacl-speed", "version": 1, "rows": [], "made": {"date": "2030-01-02"}}',
+    ],
+)
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "speed.json").write_text(text)
     with pytest.raises(UserError, match=r"speed\.json"):
