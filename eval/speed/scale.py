@@ -1,0 +1,217 @@
+"""What training and segmentation of very many images take, by measured rates: time, memory, traffic, cost, bottleneck.
+
+    python -m eval.speed train segment data                             measures the rates
+    python -m eval.speed.scale out/speed/.../speed.json                 prints the table
+    python -m eval.speed.scale speed.json --price 2.5 --cores 12        with other assumptions
+
+Nothing is measured here. A rate is that of the file; N GPUs are taken to be N times as fast, as long as decoding,
+reading and the network keep up, which is what the column "bottleneck" compares. Assumptions are flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.common.command import check_least, new_parser
+from eval.common.tables import markdown_table
+from eval.speed.measure import Row
+from eval.speed.report import read
+from pacl.cli.messages import printing, run_verb
+from pacl.errors import ArgumentError
+
+PROG = "python -m eval.speed.scale"
+DEVICES = (1, 8, 64)
+PAIRS = (118_000, 3_000_000, 30_000_000, 1_000_000_000)
+IMAGES = (1_000_000, 1_000_000_000)
+HEADER = (
+    "what",
+    "images",
+    "devices",
+    "hours",
+    "bottleneck",
+    "read",
+    "written",
+    "exchanged in a step",
+    "memory",
+    "cost",
+)
+LIMITED_TO = {"train": "step", "segment": "predict_batch"}
+DECODING = {"train": "random crop, reduced", "segment": "decode in full"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is assumed of the machines.
+
+    Attributes:
+        per_machine: devices in one machine.
+        cores: CPU cores for each device.
+        read: MB/s that a machine reads from storage.
+        network: GB/s between machines.
+        price: of an hour of one device; 0 is unknown.
+    """
+
+    per_machine: int
+    cores: int
+    read: float
+    network: float
+    price: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is assumed of the images and the training.
+
+    Attributes:
+        image_kb: size of an image's file.
+        record_kb: size of an image's masks as compressed run lengths.
+        epochs: passes over the pairs in training.
+        batch: images of a process in a step.
+        dim: width of the text embeddings.
+        parameters: of the head.
+    """
+
+    image_kb: float
+    record_kb: float
+    epochs: float
+    batch: int
+    dim: int
+    parameters: int
+
+
+def exchanged(processes: int, texts: int, dim: int, parameters: int) -> int:
+    """Bytes that each process gives to collective operations in one training step.
+
+    No image, patch or similarity leaves its process: see `pacl.distributed` and `pacl.training.loss`.
+
+    Args:
+        processes: their number.
+        texts: of each process, all different, with gradients.
+        dim: width of their embeddings.
+        parameters: trained ones, whose gradients are averaged.
+    """
+    if processes == 1:
+        return 0
+    every = processes * texts
+    gathered = texts * (8 + 4 * dim) + 2 * 8  # digests of the texts, embeddings, and the counts of both
+    returned = 4 * every * dim  # gradients of all embeddings
+    loss = every * (8 + 2 * 4) + 4 + 4 + 8  # for each text: positives, maximum and sum; then three scalars
+    return gathered + returned + loss + 4 * parameters
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    parser = new_parser("eval.speed.scale", __doc__)
+    parser.add_argument(
+        "json", type=Path, nargs="+", metavar="SPEED_JSON", help="of python -m eval.speed; one or several"
+    )
+    parser.add_argument("--model", metavar="NAME", help="whose rates are taken (default: the first in the files)")
+    for name, default, text in (
+        ("per_machine", 8, "devices in one machine"),
+        ("cores", 12, "CPU cores for each device"),
+        ("batch", 256, "images of a process in a training step"),
+        ("dim", 512, "width of the text embeddings"),
+        ("parameters", 1_050_112, "trained parameters (default: those of a head for ViT-B/16)"),
+    ):
+        parser.add_argument(f"--{name}", type=int, metavar="N", default=default, help=f"{text} (default: {default:,})")
+    for name, size, text in (
+        ("read", 2000.0, "MB/s that a machine reads from storage"),
+        ("network", 25.0, "GB/s between machines"),
+        ("image_kb", 60.0, "kB of an image's file"),
+        ("record_kb", 2.0, "kB of an image's compressed masks"),
+        ("epochs", 10.0, "passes over the pairs in training"),
+        ("price", 0.0, "of an hour of one device; 0 leaves the cost out"),
+    ):
+        parser.add_argument(f"--{name}", type=float, metavar="X", default=size, help=f"{text} (default: {size:g})")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table of the rates in the files.
+
+    Raises:
+        UserError: a file is none of `eval.speed`, or lacks the rates.
+    """
+    args = build_parser().parse_args(argv)
+    check_least(args, per_machine=1, cores=1, batch=1, dim=1, parameters=0)
+    for name in ("read", "network", "image_kb", "record_kb", "epochs"):
+        if not 0 < getattr(args, name) < float("inf"):
+            raise ArgumentError(name, getattr(args, name), "must be above 0")
+    rows, devices = [], []
+    for path in args.json:
+        own, made = read(path)
+        rows += own
+        devices.append(str(made.get("device", "")))
+    machine = Machine(args.per_machine, args.cores, args.read, args.network, args.price)
+    work = Work(args.image_kb, args.record_kb, args.epochs, args.batch, args.dim, args.parameters)
+    table = markdown_table(HEADER, list(lines(rows, machine, work, args.model)), range(1, len(HEADER)))
+    with printing():
+        print(f"Rates of {', '.join(dict.fromkeys(devices))}. Assumed: {machine}, {work}.\n\n{table}")
+    return 0
+
+
+def lines(rows: Sequence[Row], machine: Machine, work: Work, model: str | None = None) -> Iterator[list[str]]:
+    """The rows of the table.
+
+    Raises:
+        ArgumentError: a rate is missing.
+    """
+    for part, counts in (("train", PAIRS), ("segment", IMAGES)):
+        rate = row_of(rows, part, LIMITED_TO[part], model)
+        decoding = row_of(rows, "data", DECODING[part], None)
+        for count in counts:
+            for devices in DEVICES:
+                yield line(part, count, devices, rate, decoding, machine, work)
+
+
+def row_of(rows: Sequence[Row], part: str, method: str, model: str | None) -> Row:
+    """The fastest line of a method.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    own = [row for row in rows if (row.part, row.method) == (part, method) and row.figures.get("images_per_second")]
+    names = list(dict.fromkeys(row.case.partition(",")[0] for row in own))
+    if part != "data":
+        own = [row for row in own if row.case.partition(",")[0] == (model or next(iter(names), None))]
+    if not own:
+        known = f"; its models are {', '.join(names)}" if names else ""
+        raise ArgumentError("json", f"without {part}: {method}", f"run python -m eval.speed train segment data{known}")
+    return max(own, key=lambda row: row.figures["images_per_second"])
+
+
+def line(part: str, count: int, devices: int, rate: Row, decoding: Row, machine: Machine, work: Work) -> list[str]:
+    """One row of the table: the time is that of the slowest of what happens at the same time."""
+    machines = -(-devices // machine.per_machine)
+    passes = work.epochs if part == "train" else 1
+    images = count * passes
+    moved = exchanged(devices, work.batch, work.dim, work.parameters) if part == "train" else 0
+    steps = images / (devices * work.batch)
+    written = 0.0 if part == "train" else count * work.record_kb / 1e9  # TB
+    seconds = {
+        "device": images / (devices * rate.figures["images_per_second"]),
+        "decoding": images / (devices * machine.cores * decoding.figures["images_per_second"]),
+        "reading": images * work.image_kb / 1e3 / (machines * machine.read),
+        "network": steps * 2 * moved * machine.per_machine / (machine.network * 1e9) if machines > 1 else 0.0,
+    }
+    slowest = max(seconds, key=lambda name: seconds[name])
+    hours = seconds[slowest] / 3600
+    return [
+        part,
+        f"{count:,}" + (f" x {passes:g}" if passes > 1 else ""),
+        str(devices),
+        f"{hours:,.2f}" if hours < 10 else f"{hours:,.0f}",
+        slowest,
+        f"{images * work.image_kb / 1e9:,.3g} TB",
+        f"{written:,.3g} TB" if written else "-",
+        f"{moved / 1e6:,.1f} MB" if moved else "-",
+        f"{rate.peak_mb / 1e3:,.2f} GB" if rate.peak_mb else "-",
+        f"{hours * devices * machine.price:,.0f}" if machine.price else "-",
+    ]
+
+
+if __name__ == "__main__":
+    run_verb(PROG, main)
