@@ -10,8 +10,8 @@ import pytest
 
 from tests.paths import ROOT
 
-ORDER = ("cli", "training", "classification", "segmentation", "results", "scenes", "metrics", "data", "models")
-COMMANDS = {"segment", "classify", "similarity", "train", "pretrain", "calibrate", "distill", "__main__"}
+ORDER = ("cli", "training", "deployment", "classification", "segmentation", "results", "scenes", "metrics", "data", "models")
+COMMANDS = {"segment", "classify", "similarity", "train", "pretrain", "calibrate", "distill", "export", "__main__"}
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "pacl").rglob("*.py"))
 
 

@@ -172,7 +172,7 @@ class SameConv2d(nn.Conv2d):
 
     def _padding(self, axis: int, length: int) -> tuple[int, int]:
         stride = self.stride[axis]
-        reach = (math.ceil(length / stride) - 1) * stride + self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+        reach = (-(-length // stride) - 1) * stride + self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
         total = max(reach - length, 0)
         return total // 2, total - total // 2
 
