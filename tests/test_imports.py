@@ -10,7 +10,18 @@ import pytest
 
 from tests.paths import ROOT
 
-ORDER = ("cli", "training", "deployment", "classification", "segmentation", "results", "scenes", "metrics", "data", "models")
+ORDER = (
+    "cli",
+    "training",
+    "deployment",
+    "classification",
+    "segmentation",
+    "results",
+    "scenes",
+    "metrics",
+    "data",
+    "models",
+)
 COMMANDS = {"segment", "classify", "similarity", "train", "pretrain", "calibrate", "distill", "export", "__main__"}
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "pacl").rglob("*.py"))
 

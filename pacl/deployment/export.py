@@ -153,7 +153,7 @@ def describe(
             },
             "patch": clip.patch,
             "multiple_of": clip.patch,
-            "smallest": clip.patch,
+            "smallest": form.smallest * clip.patch,
             "largest": MOST_PATCHES * clip.patch,
             "normalised_in_the_graph": {"mean": list(clip.mean), "std": list(clip.std)},
         },
@@ -234,7 +234,9 @@ def _checked(
         reason = f"cannot be exported for inputs of any size ({first_line(error)}); {works}"
         raise ArgumentError("model", what, reason) from error
     wanted = expected if isinstance(expected, tuple) else (expected,)
-    worst = max(float((a - b).abs().max()) if a.shape == b.shape else np.inf for a, b in zip(found, wanted, strict=True))
+    worst = max(
+        float((a - b).abs().max()) if a.shape == b.shape else np.inf for a, b in zip(found, wanted, strict=True)
+    )
     if not worst <= TOLERANCE:
         raise ArgumentError("model", what, f"its exported graph is off by {worst:.2g} at other sizes; {works}")
     return content

@@ -6,6 +6,7 @@ To add a format, add a class with these methods and an entry in `FORMATS`.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import warnings
@@ -36,6 +37,8 @@ class Format(Protocol):
 
     suffix: str
     help: str
+    smallest: int
+    """Patches that a side of the image has at least: programs of torch.export tell 1 from all other sizes."""
 
     def check_installed(self) -> None:
         """Raise a `UserError` that says what to install, if anything is missing."""
@@ -54,6 +57,7 @@ class Pt2:
 
     suffix = ".pt2"
     help = "a program of torch.export, for torch.export.load"
+    smallest = 2
 
     def check_installed(self) -> None:
         pass
@@ -78,6 +82,7 @@ class TorchScript:
 
     suffix = ".pt"
     help = "TorchScript, for torch.jit.load and libtorch"
+    smallest = 1
 
     def check_installed(self) -> None:
         pass
@@ -105,14 +110,14 @@ class Onnx:
 
     suffix = ".onnx"
     help = "ONNX, for onnxruntime and many others"
+    smallest = 1
 
     def check_installed(self) -> None:
-        try:
-            import onnx
-            import onnxruntime
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise UserError(f"ONNX needs a package that cannot be imported ({error}): {INSTALL}") from None
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise UserError(f"ONNX needs {package}, which cannot be imported ({error}): {INSTALL}") from None
 
     def export(
         self, graph: nn.Module, example: Tensor, names: tuple[str, Sequence[str]], sizes: Sizes, about: str

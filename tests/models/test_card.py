@@ -62,9 +62,7 @@ def test_a_loaded_head_keeps_its_card(clip: Backbone, tmp_path: Path) -> None:
     assert (tmp_path / "b/README.md").read_text() == (tmp_path / "a/README.md").read_text()
 
 
-def test_a_head_goes_to_the_hub_and_back(
-    clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_head_goes_to_the_hub_and_back(clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub, repositories = tmp_path / "hub", []
 
     class Api:
