@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 NAME, VERSION = "pacl-export", 1
 DESCRIPTION, CLASSES = "model.json", "classes.npy"
 IMAGE, TEXT = "image", "text"
-RESULTS = (DESCRIPTION, CLASSES, f"{IMAGE}.*", f"{TEXT}.*")
+RESULTS = (DESCRIPTION, CLASSES, *(f"{part}{form.suffix}" for part in (IMAGE, TEXT) for form in FORMATS.values()))
 LOCK = ".lock"
 MOST_PATCHES = 512  # along a side
 MOST_IMAGES, MOST_TEXTS = 1024, 65536  # in a batch
@@ -134,7 +134,8 @@ def describe(
     """All that a program needs to know beside the graphs: the content of ``model.json``."""
     own = Segmenter(model, settings).resolved_settings()
     clip, config = model.clip, model.config
-    assert own.size is not None and own.scales is not None
+    assert own.size is not None
+    assert own.scales is not None
     temperature = float(model.temperature.detach())
     return {
         "format": NAME,
@@ -270,6 +271,4 @@ def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 def _results(folder: Path) -> list[Path]:
     """The files of an export that are in a folder."""
-    if not (folder / DESCRIPTION).is_file():
-        return [path for name in RESULTS[:2] if (path := folder / name).exists()]
-    return sorted(path for pattern in RESULTS for path in folder.glob(pattern) if path.is_file())
+    return [path for name in RESULTS if (path := folder / name).exists()]

@@ -178,8 +178,8 @@ def test_an_export_is_not_replaced_unasked(tiny: PACL, tmp_path: Path) -> None:
     assert error.value.argument == "out"
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "mine.txt").touch()
-    export_model(tiny, tmp_path, "pt2", overwrite=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"image.pt2", "model.json", "mine.txt"}
+    export_model(tiny, tmp_path, "torchscript", overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"image.pt", "model.json", "mine.txt"}
 
 
 def test_an_image_of_another_origin_is_kept(tiny: PACL, tmp_path: Path) -> None:
