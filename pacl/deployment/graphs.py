@@ -111,4 +111,4 @@ def _embed(tower: TextTower, ids: Tensor) -> Tensor:
 def tokenize(graph: TextGraph, texts: list[str]) -> Tensor:
     """The input of a `TextGraph` for texts, int64 ``[T, L]``."""
     tower = graph.tower.tower if isinstance(graph.tower, ProjectedTextTower) else graph.tower
-    return tower.tokenizer(texts).to(torch.int64)  # type: ignore[union-attr, operator]
+    return tower.tokenizer(texts).to(torch.int64)  # type: ignore[operator]
