@@ -232,7 +232,10 @@ def _checked(
     except (UserError, MemoryError):
         raise
     except Exception as error:  # exporters raise many types
-        reason = f"cannot be exported for inputs of any size ({first_line(error)}); {works}"
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the outer ones say only that the export failed
+            cause = cause.__cause__
+        reason = f"cannot be exported for inputs of any size ({first_line(cause)}); {works}"
         raise ArgumentError("model", what, reason) from error
     wanted = expected if isinstance(expected, tuple) else (expected,)
     worst = max(
