@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pacl.classification.scorer import classify_images, score_images
+    from pacl.deployment.export import ExportedModel, export_model
     from pacl.errors import (
         ArgumentError,
         FallbackModel,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ArgumentError": "errors",
     "Backbone": "models.backbone",
+    "ExportedModel": "deployment.export",
     "FallbackModel": "errors",
     "Hit": "index.image_index",
     "ImageEmbedding": "segmentation.embedding",
@@ -56,6 +58,7 @@ _HOMES = {
     "UserError": "errors",
     "classify_images": "classification.scorer",
     "contrastive_loss": "training.loss",
+    "export_model": "deployment.export",
     "list_models": "models.catalogue",
     "load_backbone": "models.backbone",
     "load_model": "models.loading",

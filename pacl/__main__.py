@@ -17,6 +17,7 @@ VERBS = {
     "train": "train the patch embedder on images and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",
     "calibrate": "calibrate a head on photos without captions, for better single prompts",
+    "export": "export a model for other programs, such as ONNX",
     "distill": "make a text tower of fixed token vectors from a sentence encoder",
     "app": "segment images by words on a web page",
 }

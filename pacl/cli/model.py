@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 
-def add_model(group: argparse._ArgumentGroup) -> None:
-    """``--model``, ``--dense`` and ``--device``."""
+def add_model(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
+    """``--model``, ``--dense`` and, where the model computes much, ``--device``."""
     group.add_argument(
         "--model",
         default="auto",
@@ -29,6 +29,9 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         "with a second image tower, CLIP,proxy=timm:NAME (default: what the head was trained on; for a CLIP without a "
         "head proxyclip where it has a proxy, else naclip)",
     )
+    if not device:
+        group.set_defaults(device="cpu")
+        return
     group.add_argument(
         "--device",
         default="auto",

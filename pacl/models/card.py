@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from huggingface_hub import EvalResult, ModelCardData
+
 if TYPE_CHECKING:
     from pacl.models.head import HeadConfig
 
 
 MAX_WORDS = 500
 """Words of a vocabulary that a card lists."""
+
+TASK = "image-segmentation"
+"""The hub's name of what all heads are for."""
+
+TAGS = ("clip", "segmentation", "open-vocabulary-segmentation")
+
+HUB_METRICS = {"val_recall": "recall"}
+"""Figures of a training that are metrics of the hub: its name of each."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,43 @@ class TrainingRun:
     vocabulary: Sequence[str] = ()
 
 
+def hub_fields(config: HeadConfig, run: TrainingRun | None = None) -> ModelCardData:
+    """The front matter: the fields of a model that the Hugging Face hub reads."""
+    figures = {} if run is None else {name: run.figures[name] for name in HUB_METRICS if name in run.figures}
+    name = config.backbone.rstrip("/").rpartition("/")[2]
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type="captioned-images",
+            dataset_name="held-out images of the training data",
+            metric_type=HUB_METRICS[figure],
+            metric_name=f"{figure}, mean of image-to-text and text-to-image retrieval by phi",
+            metric_value=round(value, 5),
+        )
+        for figure, value in figures.items()
+    ]
+    return ModelCardData(
+        library_name="pacl",
+        pipeline_tag=TASK,
+        license="apache-2.0",
+        tags=list(TAGS),
+        base_model=config.backbone.removeprefix("hf-hub:") if config.backbone.startswith("hf-hub:") else None,
+        metrics=[HUB_METRICS[figure] for figure in figures] or None,
+        model_name=f"PACL head for {name}" if results else None,
+        eval_results=results or None,
+    )
+
+
+def with_hub_fields(card: str, **fields: object) -> str:
+    """A card whose front matter has other or further fields, such as ``datasets=["me/photos"]``."""
+    from huggingface_hub import ModelCard
+
+    changed = ModelCard(card, ignore_metadata_errors=True)
+    for name, value in fields.items():
+        changed.data[name] = value
+    return str(changed)
+
+
 def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
     """The model card of a head, with facts about its training if there was one."""
     pooling = "mean pooling" if config.temperature == float("inf") else f"temperature {config.temperature:g}"
@@ -71,7 +118,7 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
             "settings": ", ".join(f"{name} {value}" for name, value in run.settings.items()),
         }
     lines = [
-        *("---", "library_name: pacl", "license: apache-2.0", "tags: [clip, segmentation]", "---", ""),
+        *("---", hub_fields(config, run).to_yaml(), "---", ""),
         f"# A PACL patch embedder for `{config.backbone}`",
         "",
         "```bash",

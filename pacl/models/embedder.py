@@ -144,5 +144,5 @@ def smooth(vectors: Tensor, tokens: Tensor, temperature: float) -> Tensor:
         ``[B, P, D]``, float32. Averages of unit vectors have a norm below 1.
     """
     tokens = tokens.float()
-    features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)
-    return F.scaled_dot_product_attention(features, features, vectors.float(), scale=1 / temperature)
+    features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)[:, None]  # one head: ONNX needs the axis
+    return F.scaled_dot_product_attention(features, features, vectors.float()[:, None], scale=1 / temperature)[:, 0]

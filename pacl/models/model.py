@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, write_together
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.card import write_card
+from pacl.models.card import TAGS, TASK, with_hub_fields, write_card
 from pacl.models.compatibility import compatibility
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.head import CARD, CONFIG, WEIGHTS, HeadConfig, HeadSettings, find_head
@@ -29,7 +30,7 @@ from pacl.prompts import GENERIC_CONTRAST, fill
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
 
-class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache-2.0", tags=["clip", "segmentation"]):
+class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TASK, license="apache-2.0", tags=[*TAGS]):
     """A frozen backbone with a patch embedder, which maps its patch tokens into the space of text embeddings.
 
     Only the embedder, the two temperatures and the optional text layer have gradients, and only they are saved.
@@ -42,8 +43,10 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         centre: mean patch vector ``[D]`` over photos of many things; ``None`` before the head is calibrated. Its
             product with a text embedding is the mean cosine of patches with that text.
         name: what `pacl.models.loading.load_model` was asked for; ``None`` for a model that was made in another way.
+        card: the model card that came with a loaded head, which is saved with it again; ``None`` writes a new one.
     """
 
+    card: str | None = None
     centre: Tensor | None
     name: str | None = None
 
@@ -187,6 +190,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         save_directory: str | Path,
         *,
         card: str | None = None,
+        model_card_kwargs: dict[str, Any] | None = None,
         repo_id: str | None = None,
         push_to_hub: bool = False,
         **kwargs: Any,
@@ -197,7 +201,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
 
         Args:
             save_directory: folder, made if needed.
-            card: the model card's text (Markdown); ``None`` writes a short one.
+            card: the model card's text (Markdown); ``None`` keeps the one that was loaded, or writes a short one.
+            model_card_kwargs: fields of the card that the hub reads, such as ``{"datasets": ["me/photos"]}``.
             repo_id: hub repository to push to; the folder's name by default.
             push_to_hub: also push to the hub.
             **kwargs: passed to ``push_to_hub``.
@@ -208,16 +213,20 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
         folder = Path(save_directory)
         self.config.checksum = self.clip.checksum()
         state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
+        card = card or self.card or write_card(self.config)
+        if model_card_kwargs:
+            card = with_hub_fields(card, **model_card_kwargs)
         # The configuration is written last: if it exists, the other files are complete.
         with write_together():
             for name, content in (
                 (WEIGHTS, save(state)),
-                (CARD, (card or write_card(self.config)).encode()),
+                (CARD, card.encode()),
                 (CONFIG, self.config.to_json().encode()),
             ):
                 with atomic_write(folder / name) as aside:
                     aside.write_bytes(content)
         if push_to_hub:
+            self.card = card
             return self.push_to_hub(repo_id=repo_id or folder.name, **kwargs)
         return None
 
@@ -249,6 +258,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", license="apache
             model.load_head_state(load_file(weights_path), str(weights_path))
         except (OSError, SafetensorError) as error:
             raise UserError(f"{weights_path} cannot be read ({error}); save or download it again") from error
+        with suppress(OSError, UnicodeDecodeError):  # a card is no part of the model
+            model.card = config_path.with_name(CARD).read_text(encoding="utf-8")
         return model
 
 

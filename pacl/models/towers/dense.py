@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from pacl.models.towers.grid import PatchGrid
+from pacl.models.towers.grid import PatchGrid, is_exporting
 
 Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
 VARIANTS: tuple[str, ...] = get_args(Dense)
@@ -139,7 +139,8 @@ def _attend(attention: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
     elif variant == "clearclip":
         mixed = _sdpa(q[:, :, 1:], q, v)
     elif variant == "naclip":
-        mixed = _sdpa(k[:, :, 1:], k, v, neighbourhood(grid, x.device).to(v.dtype))
+        bias = neighbourhood.__wrapped__ if is_exporting() else neighbourhood
+        mixed = _sdpa(k[:, :, 1:], k, v, bias(grid, x.device).to(v.dtype))
     else:
         raise ValueError(f"dense variant {variant!r} has no attention")
     return _merge(mixed)

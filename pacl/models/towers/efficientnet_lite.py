@@ -199,9 +199,9 @@ class SameConv2d(nn.Conv2d):
         return F.relu6(y, inplace=True) if norm.relu6 else y
 
     def _padding(self, axis: int, length: int) -> tuple[int, int]:
-        stride = self.stride[axis]
-        reach = (math.ceil(length / stride) - 1) * stride + self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-        total = max(reach - length, 0)
+        # TensorFlow's own formula; it is a constant where the stride divides the length, which exporters can tell.
+        stride, reach = self.stride[axis], self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+        total = max(reach - (length % stride or stride), 0)
         return total // 2, total - total // 2
 
 

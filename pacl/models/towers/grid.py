@@ -93,6 +93,11 @@ def _linear_weights(pixels: range, scale: float, offset: float, patches: int, gr
     return (1 - (at[:, None] - index).abs()).clamp(min=0).to(like.device, like.dtype)
 
 
+def is_exporting() -> bool:
+    """Whether a graph for any image size is being made: sizes are symbols then, which nothing may be cached for."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def resample_positions(native: Tensor, size: tuple[int, int], grid: PatchGrid, margin: float = 0.0) -> Tensor:
     """Position embedding for a grid: bicubic, sampled at the true patch centres.
 

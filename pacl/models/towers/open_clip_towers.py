@@ -19,7 +19,7 @@ from torch import Tensor
 from pacl.errors import ArgumentError
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, layer_indices, pad_to, size_errors
-from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, resample_positions
+from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, is_exporting, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
 from pacl.models.towers.timm_tower import accept_any_size
 
@@ -176,6 +176,8 @@ class ViTTower(ImageTower):
         """
         native: Tensor = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
+        if is_exporting():
+            return torch.cat([native[:1], resample_positions(native[1:], (rows, columns), grid, self.margin)])
         if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
             return native
         key = (grid, self.margin, native.device, native.dtype)

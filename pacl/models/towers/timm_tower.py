@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.base import Classifier, ImageTower, layer_indices, local_path, pad_to, size_errors
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
-from pacl.models.towers.grid import PatchGrid, resample_positions
+from pacl.models.towers.grid import PatchGrid, is_exporting, resample_positions
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.packaged import advice
 
@@ -166,7 +166,7 @@ class TimmViTTower(TimmTower):
             return torch.cat([*prefix, x], dim=1)
         own = 0 if m.no_embed_class else m.num_prefix_tokens  # positions of prefix tokens
         positions = m.pos_embed[0]
-        if (grid.h, grid.w, grid.stride) != (*m.patch_embed.grid_size, grid.patch):
+        if is_exporting() or (grid.h, grid.w, grid.stride) != (*m.patch_embed.grid_size, grid.patch):
             sampled = resample_positions(positions[own:], m.patch_embed.grid_size, grid)
             positions = torch.cat([positions[:own], sampled])
         if own:

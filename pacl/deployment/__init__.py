@@ -1,0 +1,1 @@
+"""Models as graphs that run without pacl: ONNX, TorchScript, PyTorch's exported programs."""

@@ -1,0 +1,277 @@
+"""Write a model as files that other programs run: graphs, class embeddings, and a description of both.
+
+FOLDER/image.onnx   pixels -> patch embeddings          FOLDER/classes.npy  embeddings of labels
+FOLDER/text.onnx    token ids -> text embeddings        FOLDER/model.json   sizes, constants, labels
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from pacl.deployment.classes import ClassEmbeddings, embed_classes
+from pacl.deployment.formats import FORMATS, Format, Sizes
+from pacl.deployment.graphs import ImageGraph, TextGraph
+from pacl.errors import ArgumentError, UserError
+from pacl.files import atomic_write, make_folder, write_together
+from pacl.models.towers.hub import first_line
+from pacl.prompts import Label
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
+from pacl.segmentation.windows import MAX_ASPECT
+
+if TYPE_CHECKING:
+    from pacl.models.model import PACL
+
+NAME, VERSION = "pacl-export", 1
+DESCRIPTION, CLASSES = "model.json", "classes.npy"
+IMAGE, TEXT = "image", "text"
+RESULTS = (DESCRIPTION, CLASSES, *(f"{part}{form.suffix}" for part in (IMAGE, TEXT) for form in FORMATS.values()))
+LOCK = ".lock"
+MOST_PATCHES = 512  # along a side
+MOST_IMAGES, MOST_TEXTS = 1024, 65536  # in a batch
+TOLERANCE = 1e-3
+"""Largest difference of an exported graph's result from the model's own, both of unit norm, at a size that the
+exporter has not seen. It is about 1e-6 where all is well, and larger than 0.1 where a size was taken for a constant."""
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What `export_model` wrote.
+
+    Attributes:
+        folder: the folder.
+        files: the files in it, in the order in which they were written.
+        description: the content of ``model.json``.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    description: dict[str, Any]
+
+
+def export_model(
+    model: PACL,
+    folder: str | Path,
+    to: str = "onnx",
+    labels: Iterable[str | Label] | None = None,
+    *,
+    settings: SegmenterSettings | None = None,
+    text: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> ExportedModel:
+    """Export a model for programs that have neither pacl nor, for ONNX, torch.
+
+    The graph of image tower and head is compared with the model at a size that the exporter has not seen.
+
+    Args:
+        model: the model; it is not changed.
+        folder: folder for the files, made if needed. All are written, or none.
+        to: ``onnx``, ``torchscript`` or ``pt2`` (`torch.export`).
+        labels: as for `Segmenter.predict`: their embeddings are written, too.
+        settings: size, scales, templates, background, prior and logit_scale are read. They are constants in
+            ``model.json``; the graphs do not depend on them.
+        text: also export the text tower, from token ids.
+        overwrite: replace an export that is in the folder.
+        progress: is called with the name of each step before it begins.
+
+    Raises:
+        ArgumentError: an argument does not work, or ``model`` cannot be exported.
+        UserError: a package is missing, or as `Segmenter.predict` and `atomic_write`.
+    """
+    if to not in FORMATS:
+        raise ArgumentError("to", to, f"must be one of {', '.join(FORMATS)}")
+    form = FORMATS[to]
+    form.check_installed()
+    settings = settings or SegmenterSettings()
+    model = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
+    with torch.no_grad(), owned(Path(folder), overwrite) as place:
+        image, tower = ImageGraph(model), TextGraph(model) if text else None
+        classes = None if labels is None else embed_classes(model, settings, labels)
+        about = describe(model, settings, image, tower, classes, form)
+        contents: dict[str, bytes] = {}
+        progress("image tower")
+        contents[f"{IMAGE}{form.suffix}"] = _image(form, image, json.dumps(about))
+        if tower is not None:
+            progress("text tower")
+            contents[f"{TEXT}{form.suffix}"] = _text(form, tower, json.dumps(about))
+        if classes is not None:
+            file = io.BytesIO()
+            np.save(file, classes.embeddings.numpy())
+            contents[CLASSES] = file.getvalue()
+        contents[DESCRIPTION] = (json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        progress("files")
+        with write_together():
+            for name, content in contents.items():
+                with atomic_write(place / name) as aside:
+                    aside.write_bytes(content)
+        for path in _results(place):  # of the export that was replaced
+            if path.name not in contents:
+                path.unlink()
+    return ExportedModel(place, tuple(place / name for name in contents), about)
+
+
+def describe(
+    model: PACL,
+    settings: SegmenterSettings,
+    image: ImageGraph,
+    tower: TextGraph | None,
+    classes: ClassEmbeddings | None,
+    form: Format,
+) -> dict[str, Any]:
+    """All that a program needs to know beside the graphs: the content of ``model.json``."""
+    own = Segmenter(model, settings).resolved_settings()
+    clip, config = model.clip, model.config
+    assert own.size is not None
+    assert own.scales is not None
+    temperature = float(model.temperature.detach())
+    return {
+        "format": NAME,
+        "version": VERSION,
+        "model": {"backbone": clip.name, "dense": config.dense, "trained": config.trained, "checksum": clip.checksum()},
+        "image": {
+            "file": f"{IMAGE}{form.suffix}",
+            "input": {"pixels": ["batch", 3, "height", "width"], "dtype": "float32", "colours": "RGB", "range": [0, 1]},
+            "outputs": {
+                name: shape
+                for name, shape in (
+                    ("patches", ["batch", config.vector_width, "height / patch", "width / patch"]),
+                    ("pooled", ["batch", clip.dim]),
+                )
+                if name in image.outputs
+            },
+            "patch": clip.patch,
+            "multiple_of": clip.patch,
+            "smallest": form.smallest * clip.patch,
+            "largest": MOST_PATCHES * clip.patch,
+            "normalised_in_the_graph": {"mean": list(clip.mean), "std": list(clip.std)},
+        },
+        "resize": {
+            "short_sides": [round(own.size * scale) for scale in sorted(own.scales)],
+            "interpolation": "bicubic",
+            "antialias": True,
+            "largest_aspect": MAX_ASPECT,
+        },
+        "scores": {
+            "logit_scale": own.logit_scale,
+            "prior": own.prior,
+            "presence": config.presence,
+            "phi_temperature": temperature if np.isfinite(temperature) else "inf",
+            "phi_cosine": config.cosine,
+        },
+        "classes": None if classes is None else classes.described(CLASSES) | {"templates": str(own.templates)},
+        "text": None if tower is None else _describe_text(model, tower, form),
+    }
+
+
+def _describe_text(model: PACL, tower: TextGraph, form: Format) -> dict[str, Any]:
+    return {
+        "file": f"{TEXT}{form.suffix}",
+        "input": {"ids": ["texts", tower.length], "dtype": "int64"},
+        "outputs": {"texts": ["texts", model.config.vector_width]},
+        "centre": None if model.centre is None else model.centre.tolist(),
+    }
+
+
+def _image(form: Format, graph: ImageGraph, about: str) -> bytes:
+    patch = graph.model.clip.patch
+    axes = {
+        0: ("batch", 1, MOST_IMAGES),
+        2: ("rows", patch, MOST_PATCHES),
+        3: ("columns", patch, MOST_PATCHES),
+    }
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(2, 3, 5 * patch, 7 * patch, generator=generator)
+    other = torch.rand(3, 3, 8 * patch, 4 * patch, generator=generator)
+    kind = type(graph.model.clip.image).__name__
+    what = f"{graph.model.clip.name}: its image tower ({kind})"
+    return _checked(form, graph, example, other, ("pixels", graph.outputs), Sizes(axes), about, what)
+
+
+def _text(form: Format, graph: TextGraph, about: str) -> bytes:
+    example = torch.zeros(2, graph.length, dtype=torch.int64)
+    example[:, 3] = 1  # the end of a text, the highest id
+    other = torch.arange(3 * graph.length).reshape(3, -1) % 101
+    what = f"{graph.model.clip.name}: its text tower"
+    sizes = Sizes({0: ("texts", 1, MOST_TEXTS)})
+    return _checked(form, graph, example, other, ("ids", ("texts",)), sizes, about, what)
+
+
+def _checked(
+    form: Format,
+    graph: nn.Module,
+    example: Tensor,
+    other: Tensor,
+    names: tuple[str, Iterable[str]],
+    sizes: Sizes,
+    about: str,
+    what: str,
+) -> bytes:
+    """Export a graph, and compare it with the module on another input.
+
+    Raises:
+        ArgumentError: the graph cannot be exported, or has other results.
+    """
+    works = "photos, bundled and open_clip's ViTs can be exported"
+    try:
+        expected = graph(other)
+        content = form.export(graph, example, (names[0], tuple(names[1])), sizes, about)
+        found = form.run(content, other)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # exporters raise many types
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the outer ones say only that the export failed
+            cause = cause.__cause__
+        reason = f"cannot be exported for inputs of any size ({first_line(cause)}); {works}"
+        raise ArgumentError("model", what, reason) from error
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    worst = max(
+        float((a - b).abs().max()) if a.shape == b.shape else np.inf for a, b in zip(found, wanted, strict=True)
+    )
+    if not worst <= TOLERANCE:
+        raise ArgumentError("model", what, f"its exported graph is off by {worst:.2g} at other sizes; {works}")
+    return content
+
+
+@contextmanager
+def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """Hold an output folder's lock: no other export writes there, and none that is there is lost unasked.
+
+    Raises:
+        ArgumentError: ``out``: it cannot be written to, or holds an export.
+    """
+    made = not folder.exists()
+    place = make_folder(folder)
+    lock = FileLock(place / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ArgumentError("out", folder, "another export writes there now; choose another folder") from None
+    try:
+        if (found := _results(place)) and not overwrite:
+            names = ", ".join(path.name for path in found[:4])
+            raise ArgumentError("out", folder, f"holds an export already ({names}); choose another, or --overwrite it")
+        yield place
+    finally:
+        lock.release()
+        (place / LOCK).unlink(missing_ok=True)
+        if made and not any(place.iterdir()):
+            place.rmdir()
+
+
+def _results(folder: Path) -> list[Path]:
+    """The files of an export that are in a folder."""
+    return [path for name in RESULTS if (path := folder / name).exists()]

@@ -1,0 +1,61 @@
+"""The command `pacl export`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pacl.errors import ArgumentError, UserError
+from pacl.export import main
+
+
+def run(clip: str, *words: str) -> int:
+    return main([*words, "--model", clip, "--to", "torchscript"])
+
+
+def test_it_writes_a_graph_labels_and_their_description(
+    tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("sky\ngrass;lawn\n")
+    assert run(tiny_clip, "a dog", "--classes", str(classes), "--out", str(tmp_path / "out"), "--size", "64") == 0
+    about = json.loads((tmp_path / "out/model.json").read_text())
+    assert about["classes"]["labels"] == ["a dog", "sky", "grass"]
+    assert about["resize"]["short_sides"] == [64]
+    assert np.load(tmp_path / "out/classes.npy").shape == (4, about["image"]["outputs"]["patches"][1])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert all(name in line for name in ("image.pt", "classes.npy", "model.json", "MB"))
+
+
+def test_one_label_has_the_words_that_compete_with_it(tiny_clip: str, tmp_path: Path) -> None:
+    run(tiny_clip, "a dog", "--out", str(tmp_path / "out"))
+    classes = json.loads((tmp_path / "out/model.json").read_text())["classes"]
+    assert classes["background"] == "contrast"
+    assert (classes["ids"][0], classes["ids"][-1]) == (0, 1)
+
+
+@pytest.mark.parametrize("words", [["a dog", "A dog"], [" "], ["--size", "0"], ["--classes", "none.txt"]])
+def test_mistakes_are_found_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr("pacl.export.load", lambda args: pytest.fail("loaded"))
+    with pytest.raises(UserError):
+        main([*words, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(ArgumentError) as error:
+        main(["--out", str(tmp_path / "out"), "--to", "pt2"])
+    assert error.value.argument == "out"
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from pacl.export import main; main(['--help'])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
