@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pacl.classification.probe import Probe, train_probe
     from pacl.classification.scorer import classify_images, score_images
     from pacl.errors import (
         ArgumentError,
@@ -42,6 +43,7 @@ _HOMES = {
     "OtherDenseVariant": "errors",
     "PACL": "models.model",
     "PatchEmbedder": "models.embedder",
+    "Probe": "classification.probe",
     "SameEmbedding": "errors",
     "Segmentation": "segmentation.result",
     "Segmenter": "segmentation.segmenter",
@@ -56,6 +58,7 @@ _HOMES = {
     "load_model": "models.loading",
     "open_image": "images",
     "score_images": "classification.scorer",
+    "train_probe": "classification.probe",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -11,6 +11,7 @@ VERBS = {
     "segment": "segment images by words",
     "classify": "classify images by words",
     "similarity": "draw how well every image fits every text",
+    "probe": "train a linear classifier on folders of images",
     "data": "check captioned images before training on them",
     "train": "train the patch embedder on images and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 ORDER = ("cli", "training", "classification", "segmentation", "results", "scenes", "metrics", "data", "models")
-COMMANDS = {"segment", "classify", "similarity", "train", "pretrain", "calibrate", "distill", "__main__"}
+COMMANDS = {"segment", "classify", "similarity", "train", "probe", "pretrain", "calibrate", "distill", "__main__"}
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "pacl").rglob("*.py"))
 
 
