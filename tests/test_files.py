@@ -112,3 +112,12 @@ def test_json_that_cannot_be_taken_as_it_is() -> None:
     assert parse_json('{"a": 1, "a": 2}') == {"a": 2}
     with pytest.raises(ValueError, match="twice"):
         parse_json('{"a": 1, "a": 2}', unique_keys=True)
+
+
+def test_files_of_a_block_within_another_appear_with_those_of_the_outer_one(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), write_together():  # noqa: PT012
+        with write_together(), atomic_write(tmp_path / "inner") as aside:
+            aside.write_text("x")
+        assert not (tmp_path / "inner").exists()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
