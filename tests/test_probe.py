@@ -125,7 +125,7 @@ def test_shots_that_the_classes_have_no_images_for_are_left_out_or_refused(run: 
         (["none"], "none"),
         (["train/red"], "train/red"),
         (["one"], "two classes"),
-        (["parts"], "parts/train"),
+        (["parts"], "parts/test"),
         (["train", "--test", "odd"], "zebra"),
     ],
 )

@@ -80,7 +80,9 @@ class Setting(NamedTuple):
         if self.temperature is not None:
             at = "mean of the patches" if math.isinf(self.temperature) else f"temperature {self.temperature:g}"
             parts += [f"{self.dense} tokens", at]
-        return ", ".join(parts + [f"w {self.weight:g}"] * (self.weight is not None))
+        if self.weight is not None:
+            parts.append(f"w {self.weight:g}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
