@@ -188,12 +188,14 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def features_checksum(model: PACL, kind: Kind) -> str:
-    """Checksum of the weights that features come from: the image tower's, for ``patches`` also the head's."""
+    """Checksum of the weights that features come from: the image tower's, for ``patches`` those of towers and head."""
     if kind == "pooled":
         return model.clip.image_checksum()
-    head = {key: value for key, value in model.head_state().items() if key.startswith("embedder.")}
-    parts = (model.clip.image_checksum(), model.config.dense, weights_checksum(head))
-    return "+".join(part[:32] for part in parts)
+    head = f"untrained {model.config.start}"  # it follows from the towers; some of its weights are random and unused
+    if model.config.trained:
+        state = model.head_state()
+        head = weights_checksum({key: value for key, value in state.items() if key.startswith("embedder.")})
+    return f"{model.clip.checksum()} {model.config.dense} {head}"
 
 
 def train_probe(
