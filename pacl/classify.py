@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from pacl.prompts import check_labels, parse_prompt, read_classes
 from pacl.results.writer import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -115,7 +115,10 @@ def classify(args: argparse.Namespace) -> int:
             say(f"note: {hint}")
     scorer = load_scorer(args)
     encoded = scorer.encode(labels)
-    score = partial(scorer.scores, labels=encoded)
+
+    def score(images: Sequence[np.ndarray]) -> Tensor:
+        return scorer.scores(images, encoded)
+
     return run(found, Classifier(encoded.names, scorer.score, score, scorer.probabilities), args)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +133,7 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
     scores: list[np.ndarray] = []
     thumbnails: list[np.ndarray] = []
     maps: list[np.ndarray] = []
-    for file, image, own in score_files(found.files, partial(scorer.scores, labels=texts)):
+    for file, image, own in score_files(found.files, lambda images: scorer.scores(images, texts)):
         if isinstance(own, UserError) or isinstance(image, UserError):
             raise own if isinstance(own, UserError) else image  # type: ignore[misc]
         names.append(printable(file.path))
