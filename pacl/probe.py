@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pacl.classification.class_folders import ClassFolders, EncodedFolders
     from pacl.classification.few_shot import Accuracy
-    from pacl.classification.logistic import Shots, Splits
+    from pacl.classification.logistic import Shots, Splits, Trained
     from pacl.models.model import PACL
 
 PROG = "pacl probe"
@@ -206,7 +206,7 @@ def finish(
     from pacl.images import save_image
 
     right: dict[Shots, list[np.ndarray]] = {}
-    kept = {}
+    kept: dict[Shots, tuple[int, Trained]] = {}
     runs = probe_accuracies(train, test, len(folders.classes), splits)
     for shots, seed, trained, own in tracked(runs, "classifiers", len(ordered(splits))):
         right.setdefault(shots, []).append(own)

@@ -163,7 +163,7 @@ def embed(model: PACL, images: Images, dense: Sequence[str], precision: str) -> 
         model.clip.check_dense(variant)
         models.append(copy.copy(model))
         models[-1].config = dataclasses.replace(model.config, dense=variant)
-    settings = SegmenterSettings(scales=(1.0,), precision=precision, window_batch=BATCH)
+    settings = SegmenterSettings(scales=(1.0,), precision=precision, window_batch=BATCH)  # type: ignore[arg-type]
     prepare = preprocessing(model)
     for start in tracked(range(0, len(images.truth), BATCH), "images"):
         batch = [images.read(i) for i in range(start, min(start + BATCH, len(images.truth)))]

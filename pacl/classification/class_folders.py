@@ -7,7 +7,7 @@ of all of them, since no classifier could be right about it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,7 +147,7 @@ class ImageEncoder:
 
 
 def encode_folders(
-    folders: ClassFolders, encoder: ImageEncoder, paths: Iterator[Path], known: Collection[bytes] = ()
+    folders: ClassFolders, encoder: ImageEncoder, paths: Iterable[Path], known: Collection[bytes] = ()
 ) -> EncodedFolders:
     """Read and encode the images of class folders.
 

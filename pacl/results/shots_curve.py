@@ -50,10 +50,10 @@ def draw_shots_curve(title: str, points: Sequence[Point], levels: Sequence[tuple
     for value in range(0, 101, STEP):
         draw.line((left, y_of(value), right, y_of(value)), fill=LINE, width=scale)
         draw.text((left - 8 * scale, y_of(value)), f"{value}", fill=MUTED, font=font, anchor="rm")
-    for (name, value), colour in zip(levels, others, strict=True):
-        for x in range(left, right, 12 * scale):
-            draw.line((x, y_of(value), x + 6 * scale, y_of(value)), fill=colour, width=2 * scale)
-        draw.text((right + 8 * scale, y_of(value)), f"{name} {value:.1f}", fill=colour, font=font, anchor="lm")
+    for (name, level), colour in zip(levels, others, strict=True):
+        for dash in range(left, right, 12 * scale):
+            draw.line((dash, y_of(level), dash + 6 * scale, y_of(level)), fill=colour, width=2 * scale)
+        draw.text((right + 8 * scale, y_of(level)), f"{name} {level:.1f}", fill=colour, font=font, anchor="lm")
     line = [(x_of(i), y_of(point.value)) for i, point in enumerate(points)]
     if len(line) > 1:
         draw.line(line, fill=curve, width=2 * scale, joint="curve")
