@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pacl.classification.probe import Probe, train_probe
     from pacl.classification.scorer import classify_images, score_images
     from pacl.deployment.export import ExportedModel, export_model
     from pacl.errors import (
@@ -48,6 +49,7 @@ _HOMES = {
     "OtherDenseVariant": "errors",
     "PACL": "models.model",
     "PatchEmbedder": "models.embedder",
+    "Probe": "classification.probe",
     "SameEmbedding": "errors",
     "SegmentedFrame": "video.segmenting",
     "Segmentation": "segmentation.result",
@@ -65,6 +67,7 @@ _HOMES = {
     "open_image": "images",
     "score_images": "classification.scorer",
     "segment_video": "video.segmenting",
+    "train_probe": "classification.probe",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -11,15 +11,16 @@ VERBS = {
     "segment": "segment images by words",
     "classify": "classify images by words",
     "similarity": "draw how well every image fits every text",
-    "bulk": "segment millions of images on many processes",
     "search": "find the images of a folder that fit a text or another image",
+    "probe": "train a linear classifier on folders of images",
+    "app": "segment images by words on a web page",
+    "bulk": "segment millions of images on many processes",
+    "export": "export a model for other programs, such as ONNX",
     "data": "check captioned images before training on them",
     "train": "train the patch embedder on images and captions",
     "pretrain": "train a dual encoder: a small CLIP, or projection heads on two towers",
     "calibrate": "calibrate a head on photos without captions, for better single prompts",
-    "export": "export a model for other programs, such as ONNX",
     "distill": "make a text tower of fixed token vectors from a sentence encoder",
-    "app": "segment images by words on a web page",
 }
 
 

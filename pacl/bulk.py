@@ -130,17 +130,14 @@ def run_of(segmenter: Segmenter, labels: Sequence[Label]) -> dict[str, Any]:
     """What decides the results: equal in all processes of a job."""
     import dataclasses
 
-    from pacl.models.towers.base import weights_checksum
-
     model = segmenter.model
-    trained = {name: value for name, value in model.state_dict().items() if not name.startswith("clip.")}
     return {
         "labels": [[label.name, list(label.prompts)] for label in labels],
         "model": {
             "clip": model.config.backbone,
             "dense": model.config.dense,
             "weights": model.clip.checksum(),
-            "head": weights_checksum(trained),
+            "head": model.head_checksum(),
         },
         "settings": dataclasses.asdict(segmenter.resolved_settings()),
     }

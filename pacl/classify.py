@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacl.cli.hints import lists_in_prompts
-from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
+from pacl.cli.image_scores import DIGITS, ScoreImages, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -18,13 +21,14 @@ from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.models.device import choose_device
 from pacl.printing import escaped, printable
 from pacl.prompts import check_labels, parse_prompt, read_classes
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
-    from pacl.classification.scorer import EncodedLabels, Scorer
 
 PROG = "pacl classify"
 
@@ -36,6 +40,7 @@ examples:
   pacl classify photos/ "a dog;a puppy=dog" "a cat=cat"      a folder; synonyms; labels of their own
   pacl classify photos/ --classes classes.txt --templates imagenet --top 3
   pacl classify photos/ --classes classes.txt --csv > labels.csv
+  pacl classify photos/ --model probes/mine               the classes of a probe of pacl probe; no labels
 
 The probabilities of an image are the softmax over the labels of logit scale times score: 1 in all, also where none of
 the labels fits.
@@ -87,9 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def classify(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
-    check_score(args)
     if args.top is not None and args.top < 1:
         raise ArgumentError("top", args.top, "must be at least 1")
+    if is_probe(args.model):
+        return classify_with_probe(args)
+    check_score(args)
     sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
@@ -106,7 +113,65 @@ def classify(args: argparse.Namespace) -> int:
         if hint:
             say(f"note: {hint}")
     scorer = load_scorer(args)
-    return run(found, scorer.encode(labels), scorer, args)
+    encoded = scorer.encode(labels)
+
+    def score(images: Sequence[np.ndarray]) -> Tensor:
+        return scorer.scores(images, encoded)
+
+    return run(found, Classifier(encoded.names, scorer.score, score, scorer.probabilities), args)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What gives images probabilities.
+
+    Attributes:
+        names: of its C labels.
+        score: name of its score.
+        scores: images -> scores, float32 [I, C].
+        probabilities: scores [I, C] or [C] -> probabilities.
+    """
+
+    names: Sequence[str]
+    score: str
+    scores: ScoreImages
+    probabilities: Callable[[Tensor], Tensor]
+
+
+def is_probe(model: str) -> bool:
+    """Whether a model's name is the folder of a probe."""
+    if not os.path.isdir(model):
+        return False
+    from pacl.models.head import PROBE  # takes seconds
+
+    return os.path.isfile(os.path.join(model, PROBE))
+
+
+def classify_with_probe(args: argparse.Namespace) -> int:
+    """`main` where the model is a probe, which has classes of its own.
+
+    Raises:
+        UserError: labels or flags that a probe has no use for, or a probe that cannot be used.
+    """
+    sources, prompts, _ = images_and_prompts(args.words)
+    if labels := [*prompts, *args.prompt, *([args.classes] if args.classes else [])]:
+        raise UserError(f"{labels[0]}: {args.model} is a probe and has classes of its own; leave out labels")
+    defaults = build_parser()
+    for name in ("score", "weight", "templates", "dense"):
+        if (value := getattr(args, name)) != defaults.get_default(name):
+            raise ArgumentError(name, value, f"has no effect with a probe ({args.model})")
+    if not sources:
+        raise UserError(f"no image: name one or a folder of them, as in pacl classify image.jpg --model {args.model}")
+    found = find_images(sources, prompts=False)
+    for note in found.notes():
+        say(f"note: {note}")
+    device = choose_device(args.device)
+
+    from pacl.classification.probe import Probe
+
+    probe = Probe.load(Path(args.model), device=device)
+    probe.precision = args.precision
+    return run(found, Classifier(probe.classes, "probe", probe.scores, probe.probabilities), args)
 
 
 def say(message: object) -> None:
@@ -114,7 +179,7 @@ def say(message: object) -> None:
     say_as(PROG, message)
 
 
-def run(found: FoundImages, labels: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:
+def run(found: FoundImages, classifier: Classifier, args: argparse.Namespace) -> int:
     """Print the labels of each image; of several, a bad one is reported and skipped.
 
     Returns:
@@ -124,22 +189,22 @@ def run(found: FoundImages, labels: EncodedLabels, scorer: Scorer, args: argpars
         UserError: The only image failed, or standard output cannot be written.
     """
     files, failed = found.files, 0
-    top = args.top or (len(labels.names) if args.json or args.csv else TOP)
+    top = args.top or (len(classifier.names) if args.json or args.csv else TOP)
     table = csv.writer(sys.stdout, lineterminator="\n")
     if args.csv:
         with printing():
             table.writerow(["image", "label", "probability", "score"])
-    for number, (file, _, scores) in enumerate(score_files(files, labels, scorer), start=1):
+    for number, (file, _, scores) in enumerate(score_files(files, classifier.scores), start=1):
         if isinstance(scores, UserError):
             if len(files) == 1:
                 raise scores
             failed += 1
             say(f"error: [{number}/{len(files)}] {scores}")
             continue
-        image, ranked = printable(file.path), ranking(labels.names, scores, scorer)[:top]
+        image, ranked = printable(file.path), ranking(scores, classifier)[:top]
         with printing():
             if args.json:
-                record = {"image": image, "score": scorer.score, "labels": ranked}
+                record = {"image": image, "score": classifier.score, "labels": ranked}
                 print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
             elif args.csv:
                 table.writerows([image, *each.values()] for each in ranked)
@@ -155,13 +220,13 @@ def run(found: FoundImages, labels: EncodedLabels, scorer: Scorer, args: argpars
     return 1 if failed or found.unread else 0
 
 
-def ranking(names: Sequence[str], scores: Tensor, scorer: Scorer) -> list[dict[str, Any]]:
+def ranking(scores: Tensor, classifier: Classifier) -> list[dict[str, Any]]:
     """The labels of an image, the most probable first, each with its probability and its score."""
-    probabilities = scorer.probabilities(scores)
+    probabilities = classifier.probabilities(scores)
     order = scores.argsort(descending=True, stable=True).tolist()
     return [
         {
-            "label": names[i],
+            "label": classifier.names[i],
             "probability": round(float(probabilities[i]), DIGITS),
             "score": round(float(scores[i]), DIGITS),
         }

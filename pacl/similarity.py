@@ -148,7 +148,7 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
     scores: list[np.ndarray] = []
     thumbnails: list[np.ndarray] = []
     maps: list[np.ndarray] = []
-    for file, image, own in score_files(found.files, texts, scorer):
+    for file, image, own in score_files(found.files, lambda images: scorer.scores(images, texts)):
         if isinstance(own, UserError) or isinstance(image, UserError):
             raise own if isinstance(own, UserError) else image  # type: ignore[misc]
         names.append(printable(file.path))

@@ -156,3 +156,12 @@ def test_json_that_cannot_be_kept_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"nested|digits|surrogate"):
         parse_json(text)
     assert parse_json(r'"\ud83d\ude00"') == "\U0001f600"
+
+
+def test_files_of_a_block_within_another_appear_with_those_of_the_outer_one(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), write_together():  # noqa: PT012
+        with write_together(), atomic_write(tmp_path / "inner") as aside:
+            aside.write_text("x")
+        assert not (tmp_path / "inner").exists()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []

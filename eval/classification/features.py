@@ -25,15 +25,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from eval.classification.image_sets import ImageSet
 from eval.common.progress import tracked
+from pacl.classification.features import KINDS, features
 from pacl.classification.preprocessing import preprocessing
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.model import PACL
-from pacl.models.precision import tower_autocast
-from pacl.models.towers.open_clip_towers import ViTTower
 from pacl.prompts import fill
 
-KINDS = ("pooled", "patches")
 TEXT_BATCH = 640  # texts (prompts in templates) that are encoded at a time
 
 
@@ -120,23 +118,6 @@ def load_squares(squares: SquareImages, model: PACL, loading: Loading, name: str
         yield pixels.to(model.device)
 
 
-@torch.inference_mode()
-def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor, Tensor]:
-    """Encode images in one pass of the image tower.
-
-    Args:
-        model: the model.
-        images: normalised images [B, 3, S, S] at the CLIP's native size.
-        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
-
-    Returns:
-        CLIP's pooled embeddings, float32 [B, D], and PACL's patch embeddings, float32 [B, P, D], of unit norm.
-    """
-    with tower_autocast(precision, model.clip):
-        pooled, tokens = model.clip.encode_image_and_tokens(images, model.config.dense)
-    return F.normalize(pooled.float(), dim=-1), model.embed_tokens(tokens.float())
-
-
 def class_embeddings(
     model: PACL, prompts: Sequence[str], templates: Sequence[str], title: str = "texts"
 ) -> tuple[Tensor, Tensor]:
@@ -166,37 +147,6 @@ def class_embeddings(
 
 
 # --- Features for probes --------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, Tensor]:
-    """Features for a linear classifier.
-
-    Args:
-        model: the model.
-        images: normalised images [B, 3, S, S] at the CLIP's native size.
-        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
-
-    Returns:
-        ``pooled``, float32 [B, W], the feature that the CLIP paper uses for linear probes (Radford et al., 2021,
-        appendix A.3): the class token after the last layer norm and before the projection, not normalised. For image
-        towers without a class token (ResNets, timm's models) it is the pooled embedding [B, D], of unit norm.
-        ``patches``, float32 [B, D], the mean of PACL's patch embeddings, normalised to unit norm.
-    """
-    tower = model.clip.image
-    class_tokens: list[Tensor] = []
-    hooks = []
-    if isinstance(tower, ViTTower) and tower.visual.pool_type == "tok":
-        ln_post = tower.visual.ln_post
-        hooks.append(ln_post.register_forward_hook(lambda module, inputs, output: class_tokens.append(output)))
-    try:
-        pooled, patches = embed(model, images, precision)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if class_tokens:  # the tower's pooling is the last call of the layer norm
-        pooled = class_tokens[-1] if class_tokens[-1].ndim == 2 else class_tokens[-1][:, 0]
-    return {"pooled": pooled.float(), "patches": F.normalize(patches.mean(dim=1), dim=-1)}
 
 
 def cached_features(

@@ -49,7 +49,7 @@ from pacl.prompts import fill, get_templates
 
 if TYPE_CHECKING:
     from eval.classification.image_sets import ImageSet
-    from eval.classification.linear_probe import Splits
+    from pacl.classification.logistic import Splits
     from pacl.models.model import PACL
 
 MODULE = "eval.classification"
@@ -179,7 +179,7 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
     if not args.probe:
         return Data(images, None)
 
-    from eval.classification.linear_probe import check_installed, make_splits
+    from pacl.classification.logistic import check_installed, make_splits
 
     check_installed()
     if (splits := images.benchmark.probe) is None:

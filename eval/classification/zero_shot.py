@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.classification.features import Loading, class_embeddings, embed, load_batches
+from eval.classification.features import Loading, class_embeddings, load_batches
 from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, Setup
 from eval.common.result import Result
+from pacl.classification.features import embed
 from pacl.errors import UserError
 from pacl.metrics.accuracy import count_ranks
 from pacl.models.model import PACL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from pacl.classification.scorer import EncodedLabels, Scorer
+    from pacl.classification.scorer import Scorer
 
 SCORES = ("clip", "phi", "both")
 DIGITS = 6
@@ -27,6 +27,8 @@ DIGITS = 6
 
 ADVICE = "--device cpu, --precision bf16, or a smaller model"
 
+
+ScoreImages = Callable[[Sequence["np.ndarray"]], "Tensor"]
 
 Outcome = tuple[ImageFile, "np.ndarray | UserError", "Tensor | UserError"]
 """An image file, its pixels and its scores, float32 [C]; or what is wrong with it."""
@@ -81,8 +83,12 @@ def load_scorer(args: argparse.Namespace) -> Scorer:
     return Scorer(load(args), args.score, weight=args.weight, templates=args.templates, precision=args.precision)
 
 
-def score_files(files: Sequence[ImageFile], labels: EncodedLabels, scorer: Scorer) -> Iterator[Outcome]:
+def score_files(files: Sequence[ImageFile], score: ScoreImages) -> Iterator[Outcome]:
     """Score image files.
+
+    Args:
+        files: the images.
+        score: images, RGB uint8 [H, W, 3] each -> scores [I, C].
 
     Yields:
         The outcome of each image, in the order of ``files``.
@@ -92,22 +98,22 @@ def score_files(files: Sequence[ImageFile], labels: EncodedLabels, scorer: Score
     with ThreadPoolExecutor(1) as reader:
         try:
             for batch in read_batches(files, reader, BATCH):
-                yield from score_batch(batch, labels, scorer)
+                yield from score_batch(batch, score)
         finally:  # nobody waits for what is left when the caller stops
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def score_batch(batch: Batch[ImageFile], labels: EncodedLabels, scorer: Scorer) -> list[Outcome]:
+def score_batch(batch: Batch[ImageFile], score: ScoreImages) -> list[Outcome]:
     """Score the readable images together, or one by one where memory does not suffice for all."""
     images = [image for _, image in batch if not isinstance(image, UserError)]
     found: list[Tensor | UserError] = []
     try:
-        found += scorer.scores(images, labels)
+        found += score(images)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         if len(batch) > 1:
-            return [outcome for each in batch for outcome in score_batch([each], labels, scorer)]
+            return [outcome for each in batch for outcome in score_batch([each], score)]
         found.append(UserError(f"{batch[0][0].path}: out of memory; try {ADVICE}"))
     results = iter(found)
     return [(file, image, image if isinstance(image, UserError) else next(results)) for file, image in batch]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, whole_text
+from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
+from pacl.data.class_folders import by_class, check_classes, class_names, is_code
 from pacl.data.image_paths import EXAMPLES
 from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table
@@ -24,25 +24,6 @@ FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 TABLES = 20  # files of a folder that are tried as tables
-
-SPLITS = frozenset(
-    (
-        *("train", "training", "val", "valid", "validation", "test", "testing", "dev", "data", "dataset"),
-        *("train2014", "train2017", "val2014", "val2017", "photos", "pictures"),
-    )
-)
-"""Folders of images with these names are parts of a data set, unless there are others beside them: train, car, bus."""
-
-NO_CLASSES = frozenset(
-    (
-        *("images", "image", "imgs", "img", "jpegimages", "captions", "imagesets", "annotations", "annotation"),
-        *("masks", "mask", "labels", "label", "gt", "segmentationclass", "segmentationobject"),
-    )
-)
-"""Folders of images with these names are never classes."""
-
-_PREFIX = re.compile(r"(\d+[._]\s*|n\d{8}[ _-])(?=.*[^\W\d_])")  # 001.Laysan_Albatross, 10_dog, n01440764_tench
-_CODE = re.compile(r"\d+|n\d{8}")
 
 
 @dataclass
@@ -258,14 +239,15 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
     if template.count("{}") != 1:
         raise ArgumentError("template", repr(template), "must have exactly one {}, for the class name")
     known = _read_names(Path(names)) if names is not None else None
-    members: dict[str, list[str]] = {}
-    loose: list[str] = []
-    for image in contents.images:
-        folder, _, rest = image.partition("/")
-        (members.setdefault(folder, []) if rest else loose).append(image)
+    members, loose = by_class(contents.images)
     if known is None:
-        _check_classes(path, members)
-        known = _class_names(members)
+        example = next(iter(members), "dog")
+        advice = f"to read its folders as classes, give their names (names: a file with lines {example}: name)"
+        check_classes(path, members, advice)
+        if members and all(map(is_code, members)):
+            listed = ", ".join(list(members)[:3])
+            raise UserError(f"{path}: its folders ({listed}) have numbers for names; {advice}")
+        known = {folder: [name] for folder, name in class_names(members).items()}
     captions: dict[str, list[str]] = {}
     nouns: dict[str, Sequence[str]] = {}
     for folder, images in members.items():
@@ -287,35 +269,6 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
         **contents.unused(set()),
     }
     return FilePairs(path, captions, nouns, unused)
-
-
-def _check_classes(path: Path, members: dict[str, list[str]]) -> None:
-    """Refuse folders that look like another layout than one folder per class.
-
-    Raises:
-        UserError: the names of the folders say nothing about what is in them.
-    """
-    listed = ", ".join(list(members)[:3])
-    advice = f"to read its folders as classes, give their names (names: a file with lines {listed.split(',')[0]}: name)"
-    lower = {folder.lower() for folder in members}
-    if lower & NO_CLASSES or (lower and lower <= SPLITS):
-        inner = f"name one of them, such as {path / next(iter(members))}, or " if lower <= SPLITS else ""
-        raise UserError(f"{path}: its folders ({listed}) are no classes, and it has no captions; {inner}{advice}")
-    if members and all(_CODE.fullmatch(folder) for folder in members):
-        raise UserError(f"{path}: its folders ({listed}) have numbers for names; {advice}")
-    for folder, images in members.items():
-        inside = dict.fromkeys(PurePosixPath(image).parts[1] for image in images)
-        if len(inside) > 1 and not any(len(PurePosixPath(image).parts) == 2 for image in images):
-            raise UserError(
-                f"{path}: {folder} has no images of its own but several folders of them "
-                f"({', '.join(list(inside)[:3])}); name {path / folder}, or {advice}"
-            )
-
-
-def _class_names(folders: dict[str, list[str]]) -> dict[str, list[str]]:
-    numbered = all(_PREFIX.match(folder) for folder in folders)
-    bare = {folder: _PREFIX.sub("", folder, count=1) if numbered else folder for folder in folders}
-    return {folder: [whole_text(name.replace("_", " "))] for folder, name in bare.items()}
 
 
 def _read_names(path: Path) -> dict[str, list[str]]:

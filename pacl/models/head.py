@@ -16,6 +16,7 @@ from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.open_clip_loading import OFFLINE_ADVICE, bundled_folder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+PROBE = "probe.json"  # describes a linear probe on a model, which is no head; see `pacl.classification.probe`
 SHIPPED = ("photos", "bundled")  # heads that are part of this package
 
 TextEmbedder = Literal["identity", "linear"]

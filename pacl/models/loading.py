@@ -12,7 +12,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.device import choose_device
-from pacl.models.head import CONFIG, SHIPPED, is_head
+from pacl.models.head import CONFIG, PROBE, SHIPPED, is_head
 from pacl.models.model import PACL
 from pacl.models.towers.base import local_path
 from pacl.models.towers.hub import fail_fast, first_line, reachable
@@ -103,6 +103,9 @@ def _load_named(spec: str, dense: str | None) -> PACL:
     path = local_path(spec.removeprefix("local-dir:"), spec)
     if is_head(path / CONFIG):
         return PACL.from_pretrained(path)
+    if (path / PROBE).is_file():
+        reason = "is a classifier of whole images that pacl probe trained; pacl classify and Probe.load take it"
+        raise ArgumentError("model", spec, reason)
     _check_finished(path, spec)
     if path.is_dir():
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pacl.metrics.accuracy import accuracies, accuracy_intervals, count_ranks, per_class, ranks
+from pacl.metrics.accuracy import accuracies, accuracy_intervals, count_ranks, per_class, ranks, rate_intervals
 
 # Seven classes, so that a rank can be below 5; class 6 has no images.
 SCORES = torch.tensor(
@@ -73,3 +73,16 @@ def test_intervals_equal_those_of_resampling_images():
 def test_perfect_accuracy_has_an_interval_of_no_width():
     counts = np.array([[4, 0, 0], [2, 0, 0]])
     assert accuracy_intervals(counts) == {name: [100.0, 100.0] for name in ("top1", "top5", "mean_per_class")}
+
+
+def test_intervals_of_rates_contain_the_means_and_those_of_a_constant_are_points():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 3], [60, 30, 10])
+    rates = (rng.random(100) < np.array([0.9, 0.5, 0, 0.1])[labels]).astype(float)
+    found = rate_intervals(rates, labels)
+    balanced = np.mean([rates[labels == label].mean() for label in (0, 1, 3)])
+    for name, mean in (("top1", rates.mean()), ("mean_per_class", balanced)):
+        low, high = found[name]
+        assert low < 100 * mean < high
+        assert high - low > 5
+    assert rate_intervals(np.full(10, 0.5), labels[:10]) == {"top1": (50, 50), "mean_per_class": (50, 50)}

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from eval.classification import features as image_features
@@ -15,8 +14,6 @@ from eval.classification.features import (
     Loading,
     cached_features,
     class_embeddings,
-    embed,
-    features,
     load_batches,
     preprocessing,
 )
@@ -73,28 +70,6 @@ def test_a_broken_image_is_an_error(photos, model, workers):
         list(load_batches(open_image_set("custom", photos), model, Loading(4, workers)))
     assert "dog/1.png" in str(told.value)
     assert "\n" not in str(told.value)
-
-
-def test_embeddings_equal_those_of_the_model(photos, model):
-    squares, _ = next(load_batches(open_image_set("custom", photos), model, Loading(6, 0)))
-    pooled, patches = embed(model, squares)
-    assert torch.allclose(pooled, model.clip.encode_image(squares), atol=1e-5)
-    assert torch.allclose(patches, model.encode_patches(squares)[0], atol=1e-5)
-    assert pooled.norm(dim=-1).allclose(torch.ones(6))
-    low, _ = embed(model, squares, "bf16")
-    assert low.dtype == torch.float32
-    assert 0 < (low - pooled).abs().max() < 0.1
-
-
-def test_the_pooled_feature_is_clips_before_its_projection(photos, model):
-    squares, _ = next(load_batches(open_image_set("custom", photos), model, Loading(6, 0)))
-    found = features(model, squares)
-    assert found["pooled"].shape == (6, model.clip.width)
-    projected = F.normalize(found["pooled"] @ model.clip.projection, dim=-1)
-    assert torch.allclose(projected, model.clip.encode_image(squares), atol=1e-5)
-    patches, _ = model.encode_patches(squares)
-    assert torch.allclose(found["patches"], F.normalize(patches.mean(1), dim=-1), atol=1e-5)
-    assert not model.clip.image.visual.ln_post._forward_hooks  # the hook was removed
 
 
 def test_class_texts_are_the_models_prompts_and_open_clips_classifier(model, monkeypatch):

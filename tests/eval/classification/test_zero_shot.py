@@ -7,10 +7,11 @@ import torch
 from PIL import Image
 
 from eval.classification import run
-from eval.classification.features import Loading, embed, load_batches, preprocessing
+from eval.classification.features import Loading, load_batches, preprocessing
 from eval.classification.image_sets import open_image_set
 from eval.classification.run import check_names
 from eval.classification.zero_shot import zero_shot
+from pacl.classification.features import embed
 from pacl.errors import UserError
 from pacl.metrics.accuracy import accuracies
 from pacl.models.loading import load_model

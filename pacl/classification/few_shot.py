@@ -1,0 +1,111 @@
+"""Accuracy of linear probes by the number of training images, beside zero-shot classification and chance.
+
+Shapes: N test images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pacl.classification.logistic import ALL, Examples, Shots, Splits, Trained, split_examples, train_classifier
+from pacl.errors import UserError
+from pacl.metrics.accuracy import rate_intervals
+
+SHOTS = (1, 2, 4, 8, 16, ALL)
+"""Training images of each class, where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on test images; all figures are in percent.
+
+    Attributes:
+        name: what was measured: ``chance``, ``zero-shot``, or the number of training images of each class.
+        top1: share of right answers, the mean over seeds.
+        balanced: share of right answers in each class, the mean over classes and seeds.
+        intervals: 95 % intervals over test images, by the name of the figure; none for chance.
+        spread: standard deviation over seeds, by the name of the figure; none for one seed.
+        seeds: number of seeds.
+    """
+
+    name: str
+    top1: float
+    balanced: float
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    spread: dict[str, float] = field(default_factory=dict)
+    seeds: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**vars(self), "intervals": {name: list(pair) for name, pair in self.intervals.items()}}
+
+
+def chance(classes: int) -> Accuracy:
+    """Guesses at random among the classes."""
+    return Accuracy("chance", 100 / classes, 100 / classes)
+
+
+def accuracy_of(name: str, right: np.ndarray, labels: np.ndarray) -> Accuracy:
+    """The accuracy of one classifier, or the mean of those of several seeds.
+
+    Args:
+        name: see `Accuracy`.
+        right: whether each test image got its class, bool [seeds, N].
+        labels: the true classes, int64 [N].
+    """
+    present = np.unique(labels)
+    top1 = 100 * right.mean(axis=1)
+    balanced = 100 * np.mean([right[:, labels == label].mean(axis=1) for label in present], axis=0)
+    found = rate_intervals(right.mean(axis=0), labels)
+    intervals = {"top1": found["top1"], "balanced": found["mean_per_class"]}
+    several = len(right) > 1
+    spread = {"top1": float(top1.std(ddof=1)), "balanced": float(balanced.std(ddof=1))} if several else {}
+    return Accuracy(name, float(top1.mean()), float(balanced.mean()), intervals, spread, len(right))
+
+
+def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots], str]:
+    """Those of `SHOTS` for which every class has images enough, and why the others are left out ("" for none).
+
+    Args:
+        labels: classes of all training images, int64.
+        names: names of the C classes.
+
+    Raises:
+        UserError: no class has two images, or one has none.
+    """
+    found: list[Shots] = []
+    reason = ""
+    for shots in SHOTS:
+        try:
+            split_examples(labels, shots, 0, names)
+        except UserError as error:
+            if shots == ALL:
+                raise
+            reason = reason or str(error)
+        else:
+            found.append(shots)
+    return found, reason
+
+
+def probe_accuracies(
+    train: Examples, test: Examples, classes: int, splits: Splits
+) -> Iterator[tuple[Shots, int, Trained, np.ndarray]]:
+    """Train and test all probes of the splits, from the fewest images to the most.
+
+    Yields:
+        Shots, seed, the classifier, and whether it is right about each test image, bool [N].
+    """
+    for shots, seed in ordered(splits):
+        fit, validation = splits.indices[shots, seed]
+        trained = train_classifier(train[fit], train[validation], classes, refit=shots == ALL)
+        yield shots, seed, trained, trained.classifier(test.features).argmax(axis=1) == test.labels
+
+
+def ordered(splits: Splits) -> list[tuple[Shots, int]]:
+    """(shots, seed) of all probes, from the fewest images to the most."""
+    every = sorted(splits.seeds, key=lambda shots: float("inf") if shots == ALL else float(shots))
+    return [(shots, seed) for shots in every for seed in splits.seeds[shots]]

@@ -1,0 +1,280 @@
+"""Linear probes: a linear classifier on a frozen model, trained on labelled images, saved and loaded.
+
+A probe keeps the checksum of the weights that its features come from, so it is never used with others.
+
+Shapes: I images, C classes, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from pacl.classification.class_folders import BATCH, ImageEncoder
+from pacl.classification.features import KINDS, Kind
+from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
+from pacl.classification.scorer import as_images
+from pacl.errors import ArgumentError, UserError
+from pacl.files import atomic_write, parse_json, save_json, write_together
+from pacl.models.head import PROBE
+from pacl.models.loading import load_model
+from pacl.models.precision import resolve_precision
+from pacl.models.towers.base import weights_checksum
+from pacl.segmentation.encode import AnyImage, as_array
+
+if TYPE_CHECKING:
+    from pacl.models.model import PACL
+
+WEIGHTS = "probe.safetensors"
+FORMAT, VERSION = "pacl-probe", 1
+
+
+@dataclass(eq=False)
+class Probe:
+    """A linear classifier on the features of a model.
+
+    Attributes:
+        model: the model that the features come from.
+        model_name: what `pacl.load_model` takes to load it.
+        classes: names of the C classes.
+        weight: float32 [C, F].
+        bias: float32 [C].
+        features: kind of features: ``pooled`` or ``patches``, see `pacl.classification.features.features`.
+        training: how it was trained, as JSON values.
+        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
+    """
+
+    model: PACL = field(repr=False)
+    model_name: str
+    classes: tuple[str, ...]
+    weight: Tensor = field(repr=False)
+    bias: Tensor = field(repr=False)
+    features: Kind = "pooled"
+    training: dict[str, Any] = field(default_factory=dict, repr=False)
+    precision: str = "fp32"
+
+    @torch.inference_mode()
+    def scores(self, images: Iterable[AnyImage], names: Sequence[str] = ()) -> Tensor:
+        """Logits of the classes.
+
+        Args:
+            images: in any form that `pacl.Segmenter.set_image` takes; sizes may differ.
+            names: of the images, for errors.
+
+        Returns:
+            float32 [I, C] on the CPU.
+
+        Raises:
+            UserError: a file cannot be read.
+            ArgumentError: an image is none, or of a wrong shape, dtype or range.
+        """
+        images = as_images(images)
+        names = names or [f"images[{i}]" for i in range(len(images))]
+        encoder = ImageEncoder(self.model, self.features, resolve_precision(self.precision, self.model.clip))
+        parts = [torch.empty(0, len(self.classes))]
+        for start in range(0, len(images), BATCH):
+            batch = slice(start, start + BATCH)
+            arrays = [as_array(image, name) for image, name in zip(images[batch], names[batch], strict=True)]
+            parts.append(torch.from_numpy(encoder.encode(arrays)) @ self.weight.T + self.bias)
+        return torch.cat(parts)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Logits [I, C] -> the softmax over the classes, float32 [I, C]."""
+        return scores.softmax(dim=-1)
+
+    def classify(self, images: Iterable[AnyImage]) -> Tensor:
+        """The probability of every class for every image, float32 [I, C] on the CPU; each row sums to 1.
+
+        Takes and raises what `scores` does.
+        """
+        return self.probabilities(self.scores(images))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``probe.safetensors`` and ``probe.json`` to a folder, which is made; both are written, or none.
+
+        Raises:
+            UserError: they cannot be written.
+        """
+        folder = Path(folder)
+        with write_together():
+            with atomic_write(folder / WEIGHTS) as aside:
+                aside.write_bytes(save({"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}))
+            save_json(folder / PROBE, self.description())
+
+    def description(self) -> dict[str, Any]:
+        """The content of ``probe.json``."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": self.model_name,
+            "dense": self.model.config.dense,
+            "checksum": features_checksum(self.model, self.features),
+            "features": self.features,
+            "classes": list(self.classes),
+            "training": self.training,
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path, model: PACL | None = None, *, device: str | torch.device = "auto") -> Probe:
+        """Load a probe that `save` wrote.
+
+        Args:
+            folder: the folder.
+            model: the model, if it is loaded already; None loads the one that the probe names.
+            device: of a model that is loaded, see `pacl.load_model`.
+
+        Raises:
+            UserError: there is no probe, its files are damaged, its model cannot be loaded, or the model has other
+                weights than the one it was trained on.
+        """
+        folder = Path(folder)
+        about = read_description(folder)
+        try:
+            state = load_file(folder / WEIGHTS)
+            weight, bias = state["weight"].float(), state["bias"].float()
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UserError(f"{folder / WEIGHTS} cannot be read ({error}); train the probe again") from None
+        classes, kind, dense = tuple(about["classes"]), about["features"], about["dense"]
+        if weight.ndim != 2 or weight.shape[:1] != bias.shape or len(classes) != len(bias):
+            raise UserError(f"{folder}: {WEIGHTS} and {PROBE} do not fit each other; train the probe again")
+        if not (weight.isfinite().all() and bias.isfinite().all()):
+            raise UserError(f"{folder / WEIGHTS}: has values that are not finite; train the probe again")
+        if model is None:
+            try:
+                model = load_model(about["model"], dense=dense if kind == "patches" else None, device=device)
+            except UserError as error:
+                advice = f'set "model" in {folder / PROBE} to where it is now'
+                raise UserError(f"{folder}: its model {about['model']} cannot be loaded ({error}); {advice}") from None
+        if features_checksum(model, kind) != about["checksum"]:
+            raise UserError(
+                f"{folder}: this probe was trained on other weights than those of {model.clip.name}; it needs "
+                f"{about['model']} as it was then (checksum {str(about['checksum'])[:12]})"
+            )
+        return cls(model, about["model"], classes, weight, bias, kind, about["training"])
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The content of a probe's ``probe.json``.
+
+    Raises:
+        UserError: it is missing, or not a probe's.
+    """
+    path = folder / PROBE
+    try:
+        about = parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); pacl probe writes it") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error}); train the probe again") from None
+    types = {"model": str, "dense": str, "checksum": str, "features": str, "classes": list, "training": dict}
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise UserError(f"{path}: does not describe a probe; pacl probe writes such files")
+    if about.get("version") != VERSION:
+        raise UserError(f"{path}: has version {about.get('version')}, this pacl reads {VERSION}; train the probe again")
+    if wrong := next((key for key, kind in types.items() if not isinstance(about.get(key), kind)), None):
+        raise UserError(f"{path}: {wrong} is missing or of a wrong type; train the probe again")
+    if about["features"] not in KINDS or not all(isinstance(name, str) for name in about["classes"]):
+        raise UserError(f"{path}: has features or classes that there are not; train the probe again")
+    return about
+
+
+def features_checksum(model: PACL, kind: Kind) -> str:
+    """Checksum of the weights that features come from: the image tower's, for ``patches`` those of towers and head."""
+    if kind == "pooled":
+        return model.clip.image_checksum()
+    head = f"untrained {model.config.start}"  # it follows from the towers; some of its weights are random and unused
+    if model.config.trained:
+        state = model.head_state()
+        head = weights_checksum({key: value for key, value in state.items() if key.startswith("embedder.")})
+    return f"{model.clip.checksum()} {model.config.dense} {head}"
+
+
+def train_probe(
+    model: PACL,
+    images: Iterable[AnyImage],
+    labels: Iterable[str],
+    *,
+    features: Kind = "pooled",
+    model_name: str | None = None,
+    precision: str = "fp32",
+) -> Probe:
+    """Train a linear classifier on labelled images.
+
+    It is scikit-learn's logistic regression, as in CLIP's linear probes: the strength of its penalty is chosen on a
+    fifth of each class, then it is trained on all images. The same images give the same probe.
+
+    Args:
+        model: the frozen model.
+        images: in any form that `pacl.Segmenter.set_image` takes, two or more of at least one class.
+        labels: the name of each image's class; two or more classes.
+        features: ``pooled``: the image tower's own pooled feature; ``patches``: the mean of PACL's patch embeddings.
+        model_name: what `pacl.load_model` took, for a probe that is to be saved; None is the name of its backbone.
+        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+
+    Raises:
+        ArgumentError: there is no such kind of features, or the labels do not fit the images or are of one class.
+        UserError: an image cannot be read, or scikit-learn is not installed.
+
+    Example:
+        >>> probe = train_probe(load_model("photos"), ["a.jpg", "b.jpg", "c.jpg"], ["cat", "cat", "dog"])
+        >>> probe.classify(["d.jpg"])  # float32 [1, 2]
+    """
+    check_installed()
+    check_features(features)
+    images, names = as_images(images), list(labels)
+    if len(images) != len(names):
+        raise ArgumentError("labels", f"({len(names)})", f"must be as many as the images ({len(images)})")
+    if any(not isinstance(name, str) for name in names):
+        raise ArgumentError("labels", f"of type {type(names[0]).__name__}", "must be names, one for each image")
+    classes = tuple(sorted(set(names)))
+    if len(classes) < 2:
+        raise ArgumentError("labels", list(classes), "must be of two classes or more")
+    numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
+    fit, validation = split_examples(numbers, ALL, 0, classes)
+    encoder = ImageEncoder(model, features, resolve_precision(precision, model.clip))
+    arrays = (as_array(image, f"images[{i}]") for i, image in enumerate(images))
+    vectors = np.concatenate([encoder.encode(list(batch)) for batch in _batches(arrays)])
+    examples = Examples(vectors, numbers)
+    trained = train_classifier(examples[fit], examples[validation], len(classes), refit=True)
+    return make_probe(model, model_name or model.clip.name, classes, features, trained)
+
+
+def make_probe(
+    model: PACL, model_name: str, classes: Sequence[str], features: Kind, trained: Trained, **more: Any
+) -> Probe:
+    """A probe of a trained classifier; ``more`` are JSON values that say how it was trained."""
+    training = {
+        "images": trained.examples,
+        "C": trained.C,
+        "log10_C": round(math.log10(trained.C), 6),
+        "validation_accuracy": trained.validation,
+        **more,
+    }
+    weight, bias = torch.from_numpy(trained.classifier.weight), torch.from_numpy(trained.classifier.bias)
+    return Probe(model, model_name, tuple(classes), weight, bias, features, training)
+
+
+def check_features(features: str) -> None:
+    """Raise an `ArgumentError` unless there is such a kind of features."""
+    if features not in KINDS:
+        raise ArgumentError("features", features, f"choose from {', '.join(KINDS)}")
+
+
+def _batches(arrays: Iterable[np.ndarray]) -> Iterable[list[np.ndarray]]:
+    batch: list[np.ndarray] = []
+    for array in arrays:
+        batch.append(array)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,332 @@
+"""Train a linear classifier on folders of images: ``python -m pacl.probe TRAIN_FOLDER [options]``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.cli.messages import say as say_as
+from pacl.cli.model import add_model
+from pacl.cli.parser import new_parser
+from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.models.precision import PRECISIONS
+from pacl.prompts import Label, get_templates
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pacl.classification.class_folders import ClassFolders, EncodedFolders
+    from pacl.classification.few_shot import Accuracy
+    from pacl.classification.logistic import Shots, Splits, Trained
+    from pacl.models.model import PACL
+
+PROG = "pacl probe"
+USAGE = "pacl probe TRAIN_FOLDER [--test FOLDER | --holdout SHARE] --out FOLDER [options]"
+EXAMPLES = """\
+examples:
+  pacl probe pets/ --out probes/pets      pets/cat/*.jpg, pets/dog/*.jpg, ...; a fifth of them is for the test
+  pacl probe pets/train --test pets/test --shots 1,4,all --model photos --out probes/pets
+  pacl classify photo.jpg --model probes/pets
+
+The folder has a folder of images for each class. What is trained is a logistic regression on frozen features; the last
+row of the table is the classifier that is saved.
+
+exit codes: 0 done; 1 done, but some images could not be read; 2 stopped by a mistake named in one line
+"""
+HOLDOUT = 0.2
+TABLE, CURVE = "results.md", "accuracy.png"
+Item = TypeVar("Item")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's word and flags."""
+    parser = new_parser(PROG, "Train a linear classifier on folders of images.", usage=USAGE, epilog=EXAMPLES)
+    parser.add_argument("train", metavar="TRAIN_FOLDER", type=Path, help="a folder with a folder of images per class")
+    data = parser.add_argument_group("data")
+    tested = data.add_mutually_exclusive_group()
+    tested.add_argument("--test", metavar="FOLDER", type=Path, help="test images, in folders of the same names")
+    tested.add_argument(
+        "--holdout", metavar="SHARE", type=float,
+        help=f"without --test: share of each class that is tested on instead of trained on (default: {HOLDOUT})",
+    )  # fmt: skip
+    data.add_argument(
+        "--shots", metavar="LIST",
+        help="training images of each class; several numbers train several classifiers (default: those of "
+        "1,2,4,8,16,all that the classes have images for)",
+    )  # fmt: skip
+    data.add_argument("--seeds", metavar="LIST", default="0,1,2", help="of the choice of few images (default: 0,1,2)")
+    result = parser.add_argument_group("result")
+    result.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where the probe goes")
+    result.add_argument("--overwrite", action="store_true", help="replace the probe that is there")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--features", choices=("pooled", "patches"), default="pooled",
+        help="pooled: what the image tower makes of the whole image; patches: the mean of PACL's patch embeddings "
+        "(default: pooled)",
+    )  # fmt: skip
+    model.add_argument(
+        "--templates", metavar="NAME", default="none", help="of the zero-shot row, as for pacl classify (default: none)"
+    )
+    model.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32",
+        help="arithmetic of the image tower; auto is bf16 where that is faster (default: fp32)",
+    )  # fmt: skip
+    add_model(model)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that needs no model, encode the images, train, test, save.
+
+    Returns:
+        0, or 1 when some images could not be read.
+
+    Raises:
+        UserError: whatever is wrong with the flags, the folders or the model; then nothing is written.
+    """
+    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+        return probe(build_parser().parse_args(argv))
+
+
+def probe(args: argparse.Namespace) -> int:
+    """`main` for parsed words and flags."""
+    shots = parse_shots(args.shots)
+    seeds = parse_seeds(args.seeds)
+    if args.holdout is not None and not 0 < args.holdout < 1:
+        raise ArgumentError("holdout", args.holdout, "must be between 0 and 1, such as 0.2 for a fifth")
+    if args.dense is not None and args.features == "pooled":
+        raise ArgumentError("dense", args.dense, "has no effect on pooled features; give --features patches")
+    if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
+        get_templates(args.templates)
+
+    from pacl.classification.class_folders import ClassFolders
+    from pacl.classification.logistic import check_installed, make_splits
+    from pacl.classification.probe import WEIGHTS
+    from pacl.models.head import PROBE
+    from pacl.training.run_folder import RunFolder
+
+    check_installed()
+    train = ClassFolders.read(args.train)
+    test = ClassFolders.read(args.test, train.classes) if args.test else None
+    for note in (*train.notes, *(test.notes if test else ())):
+        say_as(PROG, f"note: {note}")
+    if shots is not None:  # broken images are found later
+        make_splits(train.labels, train.classes, list(map(str, shots)), seeds)
+    files = (PROBE, WEIGHTS, TABLE, CURVE)
+    folder = RunFolder(args.out, files, "out", args.overwrite, False, "choose another folder, or give --overwrite")
+    with folder.claim():
+        return run(args, train, test, shots, seeds)
+
+
+def parse_shots(text: str | None) -> list[Shots] | None:
+    """``1,4,all`` as a list; None stays None.
+
+    Raises:
+        ArgumentError: a part is neither a number from 1 nor ``all``.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if wrong := [part for part in parts if part != "all" and not (part.isascii() and part.isdigit() and int(part))]:
+        raise ArgumentError("shots", text, f"{wrong[0]!r} is neither a number from 1 nor all; write them as 1,4,16,all")
+    return [part if part == "all" else int(part) for part in dict.fromkeys(parts)]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0,1,2`` as a list.
+
+    Raises:
+        ArgumentError: a part is no number from 0.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ArgumentError("seeds", text, "must be numbers from 0, such as 0,1,2")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def run(
+    args: argparse.Namespace,
+    train: ClassFolders,
+    test: ClassFolders | None,
+    shots: list[Shots] | None,
+    seeds: list[int],
+) -> int:
+    """Encode, train, test, save and print; the folder of the results is claimed."""
+    from pacl.classification.class_folders import ImageEncoder, encode_folders, hold_out
+    from pacl.classification.few_shot import possible_shots
+    from pacl.classification.logistic import make_splits
+    from pacl.cli.model import load
+    from pacl.models.precision import resolve_precision
+
+    model = load(args)
+    encoder = ImageEncoder(model, args.features, resolve_precision(args.precision, model.clip))
+    found = encode_folders(train, encoder, tracked(train.files, "images"))
+    tested = encode_folders(test, encoder, tracked(test.files, "test images"), found.digests) if test else None
+    report(found)
+    if tested:
+        report(tested)
+        fit, measured, files = found.examples, tested.examples, tested.files
+    else:
+        first, second = hold_out(found.examples.labels, HOLDOUT if args.holdout is None else args.holdout)
+        fit, measured = found.examples[first], found.examples[second]
+        files = [found.files[i] for i in second]
+    if not files:
+        raise UserError(f"{args.test or args.train}: no image is left to test on; classes need two or more")
+    missing = [name for i, name in enumerate(train.classes) if i not in set(measured.labels.tolist())]
+    if missing:
+        say_as(PROG, f"note: no test images of {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}")
+    if shots is None:
+        shots, reason = possible_shots(fit.labels, train.classes)
+        if reason:
+            say_as(PROG, f"note: fewer --shots than 16: {reason}")
+    splits = make_splits(fit.labels, train.classes, list(map(str, shots)), seeds)
+    rows = baselines(model, args, train.classes, files, measured.labels)
+    return finish(args, model, train, fit, measured, splits, rows, bool(found.broken or (tested and tested.broken)))
+
+
+def finish(
+    args: argparse.Namespace,
+    model: PACL,
+    folders: ClassFolders,
+    train: Any,
+    test: Any,
+    splits: Splits,
+    rows: list[Accuracy],
+    failed: bool,
+) -> int:
+    """Train and test the classifiers, save the last one, and print the table below ``rows``."""
+    import numpy as np
+
+    from pacl.classification.few_shot import accuracy_of, ordered, probe_accuracies
+    from pacl.classification.probe import make_probe
+    from pacl.files import atomic_write, write_together
+    from pacl.images import save_image
+
+    right: dict[Shots, list[np.ndarray]] = {}
+    kept: dict[Shots, tuple[int, Trained]] = {}
+    runs = probe_accuracies(train, test, len(folders.classes), splits)
+    for shots, seed, trained, own in tracked(runs, "classifiers", len(ordered(splits))):
+        right.setdefault(shots, []).append(own)
+        kept.setdefault(shots, (seed, trained))
+    rows += [accuracy_of(str(shots), np.stack(own), test.labels) for shots, own in right.items()]
+    last, (seed, trained) = list(kept.items())[-1]
+    saved = make_probe(
+        model,
+        model_name(args.model, model),
+        folders.classes,
+        args.features,
+        trained,
+        shots=last,
+        seed=seed,
+        train=str(args.train),
+        test=None if args.test is None else str(args.test),
+        holdout=None if args.test else (args.holdout or HOLDOUT),
+        test_images=len(test.labels),
+        results=[row.to_json() for row in rows],
+    )
+    text = table(rows, len(test.labels), len(folders.classes), args)
+    with write_together():
+        saved.save(args.out)
+        with atomic_write(args.out / TABLE) as aside:
+            aside.write_text(f"# Accuracy of a linear probe\n\n{text}", encoding="utf-8")
+        save_image(args.out / CURVE, curve(rows, args))
+    with printing():
+        print(text, end="")
+        print(f"\n{args.out}: to use it, pacl classify IMAGES --model {args.out}")
+    return 1 if failed else 0
+
+
+def report(found: EncodedFolders) -> None:
+    """Say what was left out."""
+    for note in found.notes:
+        say_as(PROG, f"note: {note}")
+    for error in found.broken:
+        say_as(PROG, f"warning: skipped: {error}")
+
+
+def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
+    """The items, with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, title, total, console=Console(stderr=True), transient=True)
+
+
+def model_name(name: str, model: PACL) -> str:
+    """What `load_model` takes to load the model again, from any folder."""
+    from pacl.models.head import CONFIG, SHIPPED, HeadConfig, shipped_folder
+
+    if name == "auto":
+        own = (each for each in SHIPPED if HeadConfig.read(shipped_folder(each) / CONFIG).backbone == model.clip.name)
+        return next(own, model.clip.name)
+    prefix = "local-dir:" if name.startswith("local-dir:") else ""
+    path = Path(name.removeprefix(prefix)).expanduser()
+    return f"{prefix}{path.resolve()}" if name not in SHIPPED and path.is_dir() else name
+
+
+def baselines(
+    model: PACL, args: argparse.Namespace, classes: Sequence[str], files: Sequence[Path], labels: np.ndarray
+) -> list[Accuracy]:
+    """Chance, and zero-shot classification of the test images by the names of the classes where these are words."""
+    import numpy as np
+
+    from pacl.classification.few_shot import accuracy_of, chance
+    from pacl.classification.scorer import BATCH, Scorer
+    from pacl.data.class_folders import class_names, is_code
+
+    rows = [chance(len(classes))]
+    if any(map(is_code, classes)):
+        say_as(PROG, "note: no zero-shot row: names of classes are numbers or ids, not words")
+        return rows
+    scorer = Scorer(model, templates=args.templates, precision=args.precision)
+    try:
+        encoded = scorer.encode([Label(folder, (name,)) for folder, name in class_names(classes).items()])
+    except UserError as error:
+        say_as(PROG, f"note: no zero-shot row: {error}")
+        return rows
+    starts = tracked(range(0, len(files), BATCH), "zero-shot")
+    scores = [scorer.scores(files[start : start + BATCH], encoded).numpy() for start in starts]
+    right = np.concatenate(scores).argmax(axis=1) == labels
+    return [*rows, accuracy_of("zero-shot", right[None], labels)]
+
+
+def table(rows: Sequence[Accuracy], images: int, classes: int, args: argparse.Namespace) -> str:
+    """The accuracies as a Markdown table, which is also readable in a terminal."""
+    header = ("training images of each class", "top-1, %", "balanced, %")
+    cells = [header, *((row.name, cell(row, "top1"), cell(row, "balanced")) for row in rows)]
+    widths = [max(len(each[i]) for each in cells) for i in range(3)]
+    lines = ["| " + " | ".join(text.ljust(w) for text, w in zip(each, widths, strict=True)) + " |" for each in cells]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    seeds = max(row.seeds for row in rows)
+    spread = f"; ± standard deviation over {seeds} choices of the training images" if seeds > 1 else ""
+    first = "" if rows[-1].seeds == 1 else ", with the first choice"
+    return (
+        "\n".join(lines)
+        + f"\n\n{images:,} test images, {classes:,} classes, {args.features} features of {args.model}. In brackets the "
+        f"95 % interval over test images{spread}.\nSaved is the classifier of the last row{first}.\n"
+    )
+
+
+def cell(row: Accuracy, name: str) -> str:
+    """``71.2 ± 0.8 (68.0-74.1)``."""
+    text = f"{getattr(row, name):.1f}"
+    if name in row.spread:
+        text += f" ± {row.spread[name]:.1f}"
+    low, high = row.intervals.get(name, (None, None))
+    return text if low is None else f"{text} ({low:.1f}-{high:.1f})"
+
+
+def curve(rows: Sequence[Accuracy], args: argparse.Namespace) -> np.ndarray:
+    """The drawn accuracies, RGB uint8 [H, W, 3]."""
+    from pacl.results.shots_curve import Point, draw_shots_curve
+
+    fixed = [(row.name, row.top1) for row in rows if row.name in ("chance", "zero-shot")]
+    points = [Point(row.name, row.top1, *row.intervals["top1"]) for row in rows if row.name not in dict(fixed)]
+    return draw_shots_curve(f"top-1 accuracy, %, on {args.features} features of {args.model}", points, fixed)
+
+
+if __name__ == "__main__":
+    run_verb(PROG, main)

@@ -1,0 +1,206 @@
+"""The command as its user meets it: a table, the files of a probe, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pacl.classification.probe import Probe, train_probe
+from pacl.classify import main as classify
+from pacl.cli.messages import run_verb
+from pacl.errors import ArgumentError, UserError
+from pacl.models.loading import load_model
+from pacl.probe import main, parse_seeds, parse_shots
+from tests.tiny import save_tiny_clip
+
+pytest.importorskip("sklearn")
+
+COLOURS = {"blue": (30, 40, 200), "green": (30, 180, 40), "red": (200, 30, 30)}
+Run = Callable[..., tuple[int, str, str]]
+
+
+def draw(folder: Path, count: int, seed: int = 0) -> Path:
+    """Nearly plain images, a folder for each colour."""
+    rng = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = np.array(colour) + rng.integers(-25, 26, (36, 44, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return draw(tmp_path / "train", 8)
+
+
+@pytest.fixture
+def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str, model: str = tiny_clip, command: Callable[..., int] = main) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            run_verb("pacl", lambda: command([*words, "--model", model]))
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_a_probe_is_trained_and_classifies(run: Run, tiny_clip: str) -> None:
+    code, out, _ = run("train", "--out", "mine", "--shots", "1,all", "--seeds", "0,1")
+    assert code == 0
+    about = json.loads(Path("mine/probe.json").read_text())
+    assert about["classes"] == ["blue", "green", "red"]
+    assert [row["name"] for row in about["training"]["results"]] == ["chance", "zero-shot", "1", "all"]
+    last = about["training"]["results"][-1]
+    assert last["top1"] == last["balanced"] == 100
+    assert about["training"]["results"][2]["spread"].keys() == {"top1", "balanced"}
+    assert (about["training"]["test_images"], about["training"]["images"]) == (6, 18)
+    assert "100.0" in out
+    assert out.startswith(Path("mine/results.md").read_text().partition("\n\n")[2].partition("\n")[0])
+    assert Image.open("mine/accuracy.png").size[0] > 100
+
+    shutil.copy("train/red/0.png", "one.png")
+    code, out, err = run("one.png", "train/blue", "--json", command=classify, model="mine")
+    assert (code, err.count("error")) == (0, 0)
+    best = [json.loads(row)["labels"][0]["label"] for row in out.splitlines()]
+    assert best == ["red"] + ["blue"] * 8
+    expected = Probe.load("mine", device="cpu").classify(["one.png"])[0]
+    found = {each["label"]: each["probability"] for each in json.loads(out.splitlines()[0])["labels"]}
+    assert [found[name] for name in about["classes"]] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_the_same_command_gives_the_same_probe(run: Run) -> None:
+    for name in ("a", "b"):
+        assert run("train", "--out", name, "--shots", "2")[0] == 0
+    assert Path("a/probe.safetensors").read_bytes() == Path("b/probe.safetensors").read_bytes()
+    assert Path("a/probe.json").read_bytes() == Path("b/probe.json").read_bytes()
+
+
+def test_what_does_not_count_is_said(run: Run) -> None:
+    Path("train/red/bad.png").write_bytes(b"not an image")
+    shutil.copy("train/red/0.png", "train/red/copy.png")
+    shutil.copy("train/red/1.png", "train/blue/same.png")
+    Path("train/empty").mkdir()
+    draw(Path("test"), 2, seed=1)
+    shutil.copy("train/green/3.png", "test/green/seen.png")
+    shutil.rmtree("test/blue")
+    code, _, err = run("train", "--test", "test", "--out", "mine", "--shots", "all")
+    assert code == 1
+    for part in ("bad.png", "empty", "several classes", "1 copy", "trained on", "no test images of blue"):
+        assert part in err
+    training = json.loads(Path("mine/probe.json").read_text())["training"]
+    assert (training["images"], training["test_images"]) == (8 + 8 + 7, 4)
+
+
+def test_shots_that_the_classes_have_no_images_for_are_left_out_or_refused(run: Run) -> None:
+    for path in Path("train/red").glob("[3-9].png"):
+        path.unlink()
+    code, _, err = run("train", "--out", "mine", "--holdout", "0.3")
+    assert (code, "'red'" in err) == (0, True)
+    names = [row["name"] for row in json.loads(Path("mine/probe.json").read_text())["training"]["results"]]
+    assert names == ["chance", "zero-shot", "1", "all"]
+    code, _, err = run("train", "--out", "more", "--shots", "8")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert not Path("more").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["train", "--holdout", "1"], "--holdout 1"),
+        (["train", "--shots", "0,1"], "--shots"),
+        (["train", "--shots", "some"], "--shots"),
+        (["train", "--seeds", "-1"], "--seeds"),
+        (["train", "--dense", "clip"], "--dense"),
+        (["none"], "none"),
+        (["train/red"], "train/red"),
+        (["one"], "two classes"),
+        (["parts"], "parts/test"),
+        (["train", "--test", "odd"], "zebra"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_written(run: Run, words: list[str], part: str) -> None:
+    for name in ("one/red", "parts/train/red", "parts/test/red", "odd/zebra"):
+        shutil.copytree("train/red", name)
+    code, out, err = run(*words, "--out", "mine")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert part in err
+    assert not Path("mine").exists()
+
+
+def test_a_folder_belongs_to_one_probe(run: Run) -> None:
+    assert run("train", "--out", "mine", "--shots", "all")[0] == 0
+    before = Path("mine/probe.json").read_bytes()
+    code, _, err = run("train", "--out", "mine", "--shots", "1")
+    assert (code, "--overwrite" in err) == (2, True)
+    assert Path("mine/probe.json").read_bytes() == before
+    assert run("train", "--out", "mine", "--shots", "1", "--overwrite")[0] == 0
+    assert Path("mine/probe.json").read_bytes() != before
+
+
+def test_folders_of_numbers_have_no_zero_shot_row(run: Run) -> None:
+    for i, name in enumerate(COLOURS):
+        Path("train", name).rename(Path("train", str(i)))
+    code, _, err = run("train", "--out", "mine", "--shots", "all")
+    assert (code, "zero-shot" in err) == (0, True)
+    names = [row["name"] for row in json.loads(Path("mine/probe.json").read_text())["training"]["results"]]
+    assert names == ["chance", "all"]
+
+
+def test_classify_refuses_what_a_probe_has_no_use_for(run: Run) -> None:
+    assert run("train", "--out", "mine", "--shots", "all")[0] == 0
+    for words in (["train/red/0.png", "a dog"], ["train/red/0.png", "--score", "phi"], []):
+        code, out, err = run(*words, command=classify, model="mine")
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+    with pytest.raises(ArgumentError, match="pacl classify"):
+        load_model("mine")
+
+
+def test_other_weights_and_damaged_files_are_refused(run: Run, tmp_path: Path) -> None:
+    assert run("train", "--out", "mine", "--shots", "all")[0] == 0
+    other = load_model(save_tiny_clip(tmp_path / "other", seed=1), device="cpu")
+    with pytest.raises(UserError, match="other weights"):
+        Probe.load("mine", other)
+    for name, content in (("probe.json", b"{}"), ("probe.json", b"["), ("probe.safetensors", b"")):
+        shutil.copytree("mine", "damaged", dirs_exist_ok=True)
+        Path("damaged", name).write_bytes(content)
+        code, _, err = run("train/red/0.png", command=classify, model="damaged")
+        assert (code, len(err.splitlines())) == (2, 1)
+    about = json.loads(Path("mine/probe.json").read_text())
+    Path("mine/probe.json").write_text(json.dumps({**about, "model": "local-dir:/nowhere"}))
+    code, _, err = run("train/red/0.png", command=classify, model="mine")
+    assert (code, len(err.splitlines()), '"model"' in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("features", ["pooled", "patches"])
+def test_in_python(tiny_clip: str, features: str) -> None:
+    model = load_model(tiny_clip, device="cpu")
+    files = sorted(Path("train").rglob("*.png"))
+    probe = train_probe(model, files, [file.parent.name for file in files], features=features, model_name=tiny_clip)
+    probabilities = probe.classify(files)
+    assert probabilities.shape == (24, 3)
+    assert torch.allclose(probabilities.sum(1), torch.ones(24), atol=1e-5)
+    probe.save("mine")
+    again = Probe.load("mine", device="cpu")
+    assert again.classes == probe.classes == ("blue", "green", "red")
+    assert torch.equal(again.scores(files), probe.scores(files))
+    with pytest.raises(ArgumentError):
+        train_probe(model, files, ["one"] * 24)
+    with pytest.raises(ArgumentError):
+        train_probe(model, files, ["one", "two"])
+
+
+def test_lists_of_shots_and_seeds() -> None:
+    assert parse_shots("4, 1,all,4") == [4, 1, "all"]
+    assert parse_shots(None) is None
+    assert parse_seeds("3,0,3") == [3, 0]
