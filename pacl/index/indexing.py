@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock, Timeout
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, Scorer
 from pacl.errors import ArgumentError, UserError, is_out_of_memory
 from pacl.image_batches import read_batches
 from pacl.index.file import IndexFile
+from pacl.locks import lock
 from pacl.results.own import is_own
 
 if TYPE_CHECKING:
@@ -195,15 +194,8 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         ArgumentError: ``index``: another process writes it.
     """
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reason = "another process brings it up to date now; wait, or search it as it is with no_update"
-        raise ArgumentError("index", path.parent, reason) from None
-    except (OSError, NotImplementedError) as error:  # such as a network drive without locks
-        warnings.warn(f"{path.parent} cannot be locked ({error}): let no second process write there", stacklevel=3)
-    try:
+    with lock(f"{path}.lock", "let no second process write there") as is_ours:
+        if not is_ours:
+            reason = "another process brings it up to date now; wait, or search it as it is with no_update"
+            raise ArgumentError("index", path.parent, reason)
         yield
-    finally:
-        lock.release()

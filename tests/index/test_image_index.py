@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image
 
 from pacl.classification.scorer import Scorer, score_images
@@ -23,6 +22,7 @@ from pacl.images import save_image
 from pacl.index.image_index import Index
 from pacl.index.indexing import Indexing
 from pacl.index.place import FOLDER
+from pacl.locks import lock
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from tests.colours import noise
@@ -241,7 +241,7 @@ def test_memory_that_suffices_for_one_image_is_enough(
 
 def test_one_process_writes_at_a_time(model: PACL, folder: Path) -> None:
     index = Index.build(folder, model)
-    with FileLock(f"{index.path}.lock"), pytest.raises(ArgumentError) as refused:
+    with lock(f"{index.path}.lock", ""), pytest.raises(ArgumentError) as refused:
         index.update()
     assert refused.value.argument == "index"
     index.update()
