@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,12 +44,13 @@ class VideoResults:
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
         self._target = out / name
-        self._folder = self._target.with_name(f".{os.getpid()}-{self._target.name}")
-        self._masks = self._folder / "masks"
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
         try:
-            self._masks.mkdir(parents=True)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=".", dir=self._target.parent))
+            self._masks = self._folder / "masks"
+            self._masks.mkdir()
             self._records = (self._folder / "records.jsonl").open("w", encoding="utf-8")
         except OSError as error:
             raise self._cannot_write(error) from error

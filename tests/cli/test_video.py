@@ -22,6 +22,8 @@ from pacl.cli.inputs import find_images, is_result
 from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import run_verb
 from pacl.segment import main
+from pacl.video.reading import open_video
+from pacl.video.results import VideoResults
 from tests.paths import ROOT
 from tests.video.clips import moving_scene, read_clip, write_clip
 
@@ -31,6 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test runs in a folder of its own that holds clip.mp4, ten frames a second for a second."""
+    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 1.0)  # the random model gives nearly all pixels to one label
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "clip.mp4", moving_scene(10, noise=20))
     return tmp_path
@@ -225,6 +228,13 @@ def test_a_video_that_is_written_while_it_fails_leaves_nothing(run: Run, monkeyp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(here: Path) -> None:
+    video = open_video("clip.mp4")
+    with VideoResults(here / "out", "clip", video, ["mask"], {}), VideoResults(here / "out", "clip", video, [], {}):
+        pass
+    assert results() == set()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_leaves_whole_files(tiny_clip: str, number: int, code: int) -> None:
     write_clip(Path("long.mp4"), moving_scene(2000, (96, 128)), fps=25)
