@@ -248,6 +248,21 @@ def test_one_process_writes_at_a_time(model: PACL, folder: Path) -> None:
     assert len(index) == 5
 
 
+def test_an_index_in_memory_takes_no_patches_of_images_that_came_later(model: PACL, folder: Path) -> None:
+    """Ids of embeddings that are removed meanwhile are not those of new ones."""
+    Index.build(folder, model, "phi")
+    in_memory = Index.open(folder, model, "phi")
+    before = {hit.path: hit.score for hit in in_memory.search("a dog")}
+    last = int(in_memory.vectors.ids.argmax())
+    (folder / os.fsdecode(in_memory.vectors.paths[last])).unlink()
+    save(folder / "new.png", 99)
+    Index.build(folder, model, "phi")
+    with pytest.warns(ImageWarning):  # that of the deleted image
+        found = {hit.path: hit.score for hit in in_memory.search("a dog")}
+    assert len(found) == 4
+    assert all(before[path] == score for path, score in found.items())
+
+
 def test_an_interrupted_update_keeps_what_was_encoded(
     model: PACL, folder: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
