@@ -255,6 +255,7 @@ def test_an_index_in_memory_takes_no_patches_of_images_that_came_later(model: PA
     before = {hit.path: hit.score for hit in in_memory.search("a dog")}
     last = int(in_memory.vectors.ids.argmax())
     (folder / os.fsdecode(in_memory.vectors.paths[last])).unlink()
+    Index.build(folder, model, "phi")
     save(folder / "new.png", 99)
     Index.build(folder, model, "phi")
     with pytest.warns(ImageWarning):  # that of the deleted image

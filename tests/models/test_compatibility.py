@@ -299,7 +299,9 @@ def test_what_is_kept_for_the_gradient_keeps_to_the_budget_and_changes_nothing(
     expected = phi_and_gradients(patches, texts, 0.3, cosine=cosine, impl="chunked")
     monkeypatch.setattr(module, "KEPT_BYTES", used - 1)
     assert compatibility(*inputs, cosine=cosine, impl="chunked").grad_fn.kept is None  # type: ignore[union-attr]
-    for found, same in zip(phi_and_gradients(patches, texts, 0.3, cosine=cosine, impl="chunked"), expected, strict=True):
+    for found, same in zip(
+        phi_and_gradients(patches, texts, 0.3, cosine=cosine, impl="chunked"), expected, strict=True
+    ):
         assert torch.equal(found, same)
 
 
