@@ -50,6 +50,15 @@ def rows(out: str) -> list[dict[str, str]]:
     return list(csv.DictReader(out.splitlines()))
 
 
+def test_an_odd_name_stays_in_its_line(run: Run, here: Path) -> None:
+    (here / "photos" / "photo.png").rename(here / "photos" / "a\x1b[2J\nb.png")
+    code, out, _ = run("photos", "a dog")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert "\x1b" not in out
+    assert "photos/a\\x1b[2J\\nb.png" in out
+
+
 def test_a_table_by_default_and_an_index_beside_the_images(run: Run, here: Path) -> None:
     code, out, _ = run("photos", "a dog")
     assert code == 0

@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from pacl.errors import UserError
+from pacl.printing import printable
 from pacl.results.palette import save_mask
 from pacl.results.result import Result
-from pacl.results.writer import FORMATS, describe, printable
+from pacl.results.writer import FORMATS, describe
 from pacl.video.drawing import draw_frame
 from pacl.video.reading import Frame, Video
 from pacl.video.writing import VideoWriter, find_codec

@@ -117,6 +117,14 @@ def test_json_is_a_line_for_each_frame_on_standard_output(run: Run) -> None:
     assert [json.loads(line) for line in out.splitlines()] == records()
 
 
+def test_an_odd_name_stays_in_its_line(run: Run) -> None:
+    shutil.copy("clip.mp4", "a\x1b[2J\nb.mp4")
+    code, out, err = run("a\x1b[2J\nb.mp4", "a dog", "grass", "--step", "9")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3  # a line of labels, and two files
+    assert "\x1b" not in out
+
+
 def test_odd_sizes_and_labels_without_end(run: Run) -> None:
     write_clip(Path("odd.avi"), moving_scene(3, (45, 81)), fourcc="MJPG")
     code, _, err = run("odd.avi", *(f"thing {i}" for i in range(40)))
