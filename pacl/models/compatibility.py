@@ -280,7 +280,7 @@ def _similarities(v: Tensor, t: Tensor) -> Tensor:
 
 def _gram(v: Tensor, T: int) -> Tensor | None:
     """Gram matrices [b, P, P] of patches v [b, P, D], or None where T pooled vectors for each image cost less."""
-    return v @ v.mT if _has_gram(*v.shape[1:], T) else None
+    return v @ v.mT if _has_gram(v.shape[1], v.shape[2], T) else None
 
 
 def _has_gram(P: int, D: int, T: int) -> bool:
