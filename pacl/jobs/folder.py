@@ -130,10 +130,12 @@ class JobFolder:
                 os.fsync(raw.fileno())
             size, digest = partial.stat().st_size, _digest(partial)
             os.replace(partial, path)
-        except OSError as error:
+        except BaseException as error:
             with suppress(OSError):
                 partial.unlink()
-            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+            if isinstance(error, OSError):
+                raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+            raise
         done = Done(unit.name, unit.source, images, failed, size, digest, list(problems))
         save_json(self.path / DONE / f"{unit.name}.json", asdict(done))
         return done
