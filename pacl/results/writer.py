@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, save_json, write_together
+from pacl.files import atomic_write, save_json, short_name, write_together
 from pacl.images import save_image
 from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
@@ -267,6 +267,12 @@ RESULT_ENDINGS = re.compile(r"\.((overlay|mask|heat-\d+-[^/]*)\.png|overlay\.(mp
 """Of the images and videos that are written."""
 RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
+
+
+def result_name(name: str) -> str:
+    """A name for the results of an image, short enough for a file and no name of `RUN_FILES`."""
+    taken = {file.partition(".")[0] for file in RUN_FILES}
+    return short_name(f"{name}-image" if name.casefold() in taken else name)
 
 
 def is_in_dataset(path: Path) -> bool:
