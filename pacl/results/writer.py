@@ -281,14 +281,18 @@ def is_in_dataset(path: Path) -> bool:
     return belongs_to(path, [each for each in datasets if each and issubclass(each, FolderDataset)])
 
 
-def check_formats(names: str | Sequence[str]) -> tuple[str, ...]:
+def check_formats(names: str | Sequence[str], argument: str = "formats") -> tuple[str, ...]:
     """Names of formats, each once; a text holds one or several with commas between them.
 
+    Args:
+        names: Of some of `FORMATS`.
+        argument: The caller's name for them, in the error.
+
     Raises:
-        ArgumentError: ``formats``: there are none, or one is not in `FORMATS`.
+        ArgumentError: There are none, or one is not in `FORMATS`.
     """
     given = names.split(",") if isinstance(names, str) else names
     chosen = tuple(dict.fromkeys(str(name).strip() for name in given if str(name).strip()))
     if not chosen or any(name not in FORMATS for name in chosen):
-        raise ArgumentError("formats", ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
+        raise ArgumentError(argument, ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
     return chosen
