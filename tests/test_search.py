@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pacl.cli.messages import run_verb
 from pacl.index.image_index import Index
 from pacl.index.place import FOLDER
 from pacl.search import MOST, build_parser, main
 from tests.colours import noise
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.commands import Run, runner
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +32,7 @@ def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl search", lambda: main([*words, "--model", model]))
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl search", main, tiny_clip, capsys)
 
 
 def rows(out: str) -> list[dict[str, str]]:

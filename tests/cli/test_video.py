@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ from pycocotools import mask as coco_mask
 
 from pacl.cli.inputs import find_images, is_result
 from pacl.cli.interruptions import Interruptions
-from pacl.cli.messages import run_verb
 from pacl.segment import main
 from pacl.video.reading import open_video
 from pacl.video.results import VideoResults
+from tests.commands import Run, runner
 from tests.paths import ROOT
 from tests.video.clips import moving_scene, read_clip, write_clip
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl segment", lambda: main([*words, "--model", tiny_clip]))
-        captured = capfd.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl segment", main, tiny_clip, capfd)
 
 
 def records(path: str = "out/clip.jsonl") -> list[dict[str, Any]]:
