@@ -88,6 +88,15 @@ def test_a_later_run_replaces_all_results_of_an_earlier_one(run: Run) -> None:
     assert [record["frame"] for record in records()] == [0, 4, 8]
 
 
+def test_files_of_other_labels_do_not_stay_beside_new_records(run: Run) -> None:
+    words = ("clip.mp4", "grass", "--step", "9", "--format")
+    assert run(*words, "overlay,mask", "--prompt", "a dog")[0] == 0
+    assert run(*words, "rle", "--prompt", "a dog")[0] == 0
+    assert {"clip.overlay.mp4", "clip.masks/000000.mask.png"} < results()  # the same labels: they go together
+    assert run(*words, "rle", "--prompt", "a cat")[0] == 0
+    assert results() == {"clip.jsonl"}
+
+
 def test_without_smoothing_the_masks_are_those_of_the_frames_as_images(run: Run) -> None:
     run("clip.mp4", "a dog", "grass", "--format", "mask", "--smooth", "0", "--prior", "-1")
     Path("frames").mkdir()
