@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 
 from pacl.errors import ArgumentError, UserError
 
-_counter = itertools.count()
 _group: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("group", default=None)
 """In a `write_together`: the temporary files that are complete, and their paths."""
 
@@ -49,11 +48,11 @@ def make_folder(folder: str | Path, argument: str = "out") -> Path:
         ArgumentError: it is a file, or cannot be made or written to.
     """
     folder = Path(folder)
-    probe = folder / f".probe-{os.getpid()}"
+    probe = folder / f".probe-{secrets.token_hex(8)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink(missing_ok=True)  # (a process on another machine may have the same number)
+        probe.unlink()
     except FileExistsError as error:
         place = Path(error.filename or folder)
         kind = "a file" if place.exists() else "a link that leads nowhere"
@@ -91,7 +90,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         UserError: any `OSError` in the block or while renaming, such as a full disk or a missing permission.
     """
     path = Path(path)
-    temporary = path.parent / f".{os.getpid()}-{next(_counter)}{path.suffix}"
+    # At random: processes on other machines, and in other containers, may have this one's number.
+    temporary = path.parent / f".{secrets.token_hex(8)}{path.suffix}"
     group, complete = _group.get(), False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

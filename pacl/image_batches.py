@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from pacl.errors import UserError
+from pacl.errors import UserError, is_out_of_memory
 from pacl.images import open_image
 
 BATCH_PIXELS = 16_000_000
@@ -26,6 +26,9 @@ class Named(Protocol):
 
 
 Item = TypeVar("Item", bound=Named)
+Result = TypeVar("Result")
+Batch = list[tuple[Item, "np.ndarray | UserError"]]
+"""Images, each RGB uint8 [H, W, 3] or what is wrong with it."""
 
 
 def read(item: Named) -> np.ndarray | UserError:
@@ -38,24 +41,63 @@ def read(item: Named) -> np.ndarray | UserError:
 
 def read_batches(
     items: Iterable[Item],
-    reader: ThreadPoolExecutor,
     size: int,
     load: Callable[[Item], np.ndarray | UserError] = read,
-) -> Iterator[list[tuple[Item, np.ndarray | UserError]]]:
-    """Batches of at most ``size`` decoded images, in order, each RGB uint8 [H, W, 3] or what is wrong with it."""
+    workers: int = 1,
+) -> Iterator[Batch[Item]]:
+    """Batches of decoded images, in order.
+
+    Args:
+        items: The images, not decoded yet.
+        size: At most so many are in a batch.
+        load: Decodes an image: RGB uint8 [H, W, 3], or what is wrong with it. It is called in other threads.
+        workers: The number of these threads. Where the caller stops, nobody waits for what is left.
+    """
     waiting = iter(items)
-    ahead = [(item, reader.submit(load, item)) for item in islice(waiting, size)]
-    while ahead:
-        batch: list[tuple[Item, np.ndarray | UserError]] = []
-        pixels = 0
-        while ahead and len(batch) < size:
-            item, future = ahead[0]
-            image = future.result()
-            area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
-            if batch and pixels + area > BATCH_PIXELS:
-                break
-            ahead.pop(0)
-            batch.append((item, image))
-            pixels += area
-            ahead += [(item, reader.submit(load, item)) for item in islice(waiting, 1)]
-        yield batch
+    with ThreadPoolExecutor(workers) as reader:
+        try:
+            ahead = [(item, reader.submit(load, item)) for item in islice(waiting, size)]
+            while ahead:
+                batch: Batch[Item] = []
+                pixels = 0
+                while ahead and len(batch) < size:
+                    item, future = ahead[0]
+                    image = future.result()
+                    area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
+                    if batch and pixels + area > BATCH_PIXELS:
+                        break
+                    ahead.pop(0)
+                    batch.append((item, image))
+                    pixels += area
+                    ahead += [(item, reader.submit(load, item)) for item in islice(waiting, 1)]
+                yield batch
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+
+
+def each_or_error(
+    batch: Batch[Item], compute: Callable[[list[Item], list[np.ndarray]], Sequence[Result]], advice: str
+) -> list[tuple[Item, np.ndarray | UserError, Result | UserError]]:
+    """Compute something of the readable images together, or one by one where memory does not suffice for all.
+
+    Args:
+        batch: Decoded images, see `read_batches`.
+        compute: A result for each of some items and their images, in order.
+        advice: What to try where memory does not suffice for a single image.
+
+    Returns:
+        Each item with its image and its result, or with what is wrong.
+    """
+    readable = [(item, image) for item, image in batch if not isinstance(image, UserError)]
+    found: list[Result | UserError] = []
+    try:
+        if readable:
+            found += compute([item for item, _ in readable], [image for _, image in readable])
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(batch) > 1:
+            return [outcome for each in batch for outcome in each_or_error([each], compute, advice)]
+        found.append(UserError(f"{batch[0][0].path}: out of memory; try {advice}"))
+    results = iter(found)
+    return [(item, image, image if isinstance(image, UserError) else next(results)) for item, image in batch]

@@ -18,13 +18,13 @@ from pacl.cli.messages import memory_advice, printing, prints_utf8, run_verb, sh
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
 from pacl.files import make_folder
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
+from pacl.printing import escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
-from pacl.results.writer import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -230,7 +230,7 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
 
         save_image(args.out, search_sheet(index, hits, query))
         with printing():
-            print(f"  {printable(args.out)}", file=sys.stderr if args.json or args.csv else sys.stdout)
+            print(f"  {escaped(args.out)}", file=sys.stderr if args.json or args.csv else sys.stdout)
     return 1 if index.unread else 0
 
 
@@ -242,9 +242,9 @@ def update(index: Index, content: FolderContent) -> None:
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
         beside = f", beside {others} of other models or scores" if others else ""
-        say(f"note: new index of {len(index)} images: {printable(index.path)}{beside}")
+        say(f"note: new index of {len(index)} images: {index.path}{beside}")
     if index.own:
-        say(f"note: {len(index.own)} images that pacl wrote are left out ({printable(index.own[0])}, ...)")
+        say(f"note: {len(index.own)} images that pacl wrote are left out ({first_few(index.own)})")
     if content.unread:
         say(f"note: besides images that can be read there are {say_unread(content.unread)}")
     for error in index.unread[:SHOWN]:
@@ -286,7 +286,7 @@ def show(hits: Sequence[Hit], args: argparse.Namespace) -> None:
         else:
             print(f"{'rank':>6}   score  image")
             for each in found:
-                print(f"{each['rank']:>6}  {each['score']:6.3f}  {each['image']}")
+                print(f"{each['rank']:>6}  {each['score']:6.3f}  {escaped(each['image'])}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pacl.files import is_out_of_space, make_folder
 from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.earlier import names_of, of_other_labels
-from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer
+from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
@@ -102,19 +102,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_formats(text: str) -> tuple[str, ...]:
-    """``overlay,mask`` -> its names, each once.
-
-    Raises:
-        UserError: None, or one that there is not.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown or not names:
-        raise UserError(f"--format {text}: choose from {', '.join(FORMATS)}; several with commas between them")
-    return names
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that needs no model, load the model, segment the images.
 
@@ -131,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def segment(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     settings = settings_of(args)
-    formats = DEFAULT_FORMATS if args.format is None else parse_formats(args.format)
+    formats = DEFAULT_FORMATS if args.format is None else check_formats(args.format, "format")
     sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,8 @@ import pytest
 from pacl.classification.scorer import classify_images, score_images
 from pacl.classify import build_parser, main
 from pacl.cli.image_scores import SCORES
-from pacl.cli.messages import run_verb
 from pacl.models.loading import load_model
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.commands import Run, runner
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +27,7 @@ def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl classify", lambda: main([*words, "--model", model]))
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl classify", main, tiny_clip, capsys)
 
 
 @pytest.mark.parametrize("score", SCORES)

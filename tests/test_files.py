@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ from pacl.files import (
     short_name,
     write_together,
 )
+from tests.paths import ROOT
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -74,6 +79,13 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Pat
         fail_halfway()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_of_the_same_number_write_apart(tmp_path: Path) -> None:
+    """On machines that share a folder, and in containers, where many a process has the number 1."""
+    name = "import os; os.getpid = lambda: 1; from pacl.files import atomic_write as w; print(w('x').__enter__())"
+    names = [subprocess.check_output([sys.executable, "-c", name], cwd=tmp_path, env=ENVIRONMENT) for _ in range(2)]
+    assert names[0] != names[1]
 
 
 def test_operating_system_errors_name_the_file(tmp_path: Path) -> None:

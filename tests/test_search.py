@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pacl.cli.messages import run_verb
 from pacl.index.image_index import Index
 from pacl.index.place import FOLDER
 from pacl.search import MOST, build_parser, main
 from tests.colours import noise
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.commands import Run, runner
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +32,20 @@ def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl search", lambda: main([*words, "--model", model]))
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl search", main, tiny_clip, capsys)
 
 
 def rows(out: str) -> list[dict[str, str]]:
     return list(csv.DictReader(out.splitlines()))
+
+
+def test_an_odd_name_stays_in_its_line(run: Run, here: Path) -> None:
+    (here / "photos" / "photo.png").rename(here / "photos" / "a\x1b[2J\nb.png")
+    code, out, _ = run("photos", "a dog")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert "\x1b" not in out
+    assert "photos/a\\x1b[2J\\nb.png" in out
 
 
 def test_a_table_by_default_and_an_index_beside_the_images(run: Run, here: Path) -> None:

@@ -37,9 +37,8 @@ from pacl.models.vocabulary import Vocabulary
 from pacl.scenes.drawing import scene
 from pacl.segment import build_parser, main
 from pacl.segmentation.settings import SegmenterSettings
+from tests.commands import Run, runner
 from tests.paths import ROOT
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +55,7 @@ def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl segment", lambda: main([*words, "--model", model]))
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl segment", main, tiny_clip, capsys)
 
 
 def record(run: Run, *words: str) -> dict[str, Any]:

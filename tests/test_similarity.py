@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ import pytest
 from PIL import Image
 
 from pacl.classification.scorer import score_images
-from pacl.cli.messages import run_verb
 from pacl.models.loading import load_model
 from pacl.similarity import MOST, build_parser, main
 from tests.colours import noise
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.commands import Run, runner
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +28,7 @@ def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str, model: str = tiny_clip) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl similarity", lambda: main([*words, "--model", model]))
-        captured = capsys.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl similarity", main, tiny_clip, capsys)
 
 
 WORDS = ("--images", "photo.png", "b", "--texts", "dog", "cat, or not=x", "lamp")

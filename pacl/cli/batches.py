@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pacl.cli.inputs import ImageFile
-from pacl.cli.messages import is_out_of_memory, memory_advice
+from pacl.cli.messages import memory_advice
 from pacl.errors import UserError
-from pacl.image_batches import Item, read, read_batches
+from pacl.image_batches import Item, each_or_error, read, read_batches
 from pacl.results.writer import Writer
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Outcome = tuple[Item, "dict[str, Any] | UserError"]
 """An image and the record of its results, or what is wrong with it."""
 
-Batch = list[tuple[Item, "np.ndarray | UserError"]]
 Write = Callable[[Item, "np.ndarray", "Segmentation"], "dict[str, Any]"]
 """Writes the results of one image and returns their record; it may raise a `UserError`."""
 
@@ -60,16 +59,15 @@ def segment_all(
         The outcome of each image, in the order of ``items``, as soon as it is written.
     """
     advice = memory_saving(segmenter.settings)
-    with ThreadPoolExecutor(workers) as reader, ThreadPoolExecutor(1) as scribe:
+    with ThreadPoolExecutor(1) as scribe:
         try:
             written: list[Future[Outcome[Item]]] = []
-            for batch in read_batches(items, reader, segmenter.settings.window_batch, load):
-                found = segment_batch(batch, query, segmenter)
+            for batch in read_batches(items, segmenter.settings.window_batch, load, workers):
+                found = each_or_error(batch, lambda _, images: segmenter.predict_batch(images, query), advice)
                 yield from (outcome.result() for outcome in written)  # those of the batch before
                 written = [scribe.submit(write, save, advice, item, image, each) for item, image, each in found]
             yield from (outcome.result() for outcome in written)
         finally:  # nobody waits for what is left when the caller stops
-            reader.shutdown(wait=False, cancel_futures=True)
             scribe.shutdown(wait=False, cancel_futures=True)
 
 
@@ -79,24 +77,6 @@ def memory_saving(settings: SegmenterSettings) -> str:
     flags += ["a larger --stride"] * (settings.stride is not None) + ["--refine 0"] * bool(settings.refine)
     flags += ["--precision bf16"] * (settings.precision != "bf16")
     return f"{', '.join(flags[:-1])} or {flags[-1]}"
-
-
-def segment_batch(
-    batch: Batch[Item], query: EncodedQuery, segmenter: Segmenter
-) -> list[tuple[Item, np.ndarray | UserError, Segmentation | UserError]]:
-    """Segment the readable images together, or one by one where memory does not suffice for all."""
-    images = [image for _, image in batch if not isinstance(image, UserError)]
-    found: list[Segmentation | UserError] = []
-    try:
-        found += segmenter.predict_batch(images, query)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(batch) > 1:
-            return [outcome for each in batch for outcome in segment_batch([each], query, segmenter)]
-        found.append(UserError(f"{batch[0][0].path}: out of memory; try {memory_saving(segmenter.settings)}"))
-    results = iter(found)
-    return [(item, image, image if isinstance(image, UserError) else next(results)) for item, image in batch]
 
 
 def write(

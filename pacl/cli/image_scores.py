@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from pacl.cli.batches import Batch
 from pacl.cli.inputs import ImageFile
-from pacl.cli.messages import is_out_of_memory
 from pacl.errors import ArgumentError, UserError
-from pacl.image_batches import read_batches
+from pacl.image_batches import each_or_error, read_batches
 from pacl.models.precision import PRECISIONS
 from pacl.prompts import get_templates
 
@@ -95,25 +92,5 @@ def score_files(files: Sequence[ImageFile], score: ScoreImages) -> Iterator[Outc
     """
     from pacl.classification.scorer import BATCH
 
-    with ThreadPoolExecutor(1) as reader:
-        try:
-            for batch in read_batches(files, reader, BATCH):
-                yield from score_batch(batch, score)
-        finally:  # nobody waits for what is left when the caller stops
-            reader.shutdown(wait=False, cancel_futures=True)
-
-
-def score_batch(batch: Batch[ImageFile], score: ScoreImages) -> list[Outcome]:
-    """Score the readable images together, or one by one where memory does not suffice for all."""
-    images = [image for _, image in batch if not isinstance(image, UserError)]
-    found: list[Tensor | UserError] = []
-    try:
-        found += score(images)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(batch) > 1:
-            return [outcome for each in batch for outcome in score_batch([each], score)]
-        found.append(UserError(f"{batch[0][0].path}: out of memory; try {ADVICE}"))
-    results = iter(found)
-    return [(file, image, image if isinstance(image, UserError) else next(results)) for file, image in batch]
+    for batch in read_batches(files, BATCH):
+        yield from each_or_error(batch, lambda _, images: list(score(images)), ADVICE)

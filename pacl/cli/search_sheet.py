@@ -9,9 +9,9 @@ import numpy as np
 
 from pacl.errors import UserError
 from pacl.images import open_image
+from pacl.printing import printable
 from pacl.results.contact_sheet import Row, Tile, contact_sheet
 from pacl.results.overlay import fit, paint_labels
-from pacl.results.writer import printable
 
 if TYPE_CHECKING:
     from pacl.classification.scorer import Scorer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 
-from pacl.data.batches import Batch, Batches, with_person
+from pacl.data.batches import Batch, Batches
+from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.sampling import EpochLoader, StepSampler
@@ -24,10 +24,9 @@ from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
-from pacl.prompts import get_templates, split_words
+from pacl.prompts import get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
-WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W_]+|[^\w\s]")  # the end of a contraction, a word or number, a sign
 SKIPPED_SHOWN = 5
 """Number of skipped samples whose errors a run shows; `python -m pacl.data check` lists all."""
 
@@ -193,14 +192,7 @@ class CaptionData(LightningDataModule):
         """
         if self.streams:
             return None
-        words = Counter(
-            word
-            for source in self.parts()[0]
-            for index in range(len(source))
-            for caption, _ in source.descriptions(index)
-            for word in WORD.findall(caption.lower())
-        )
-        return tuple(sorted(word for word, count in words.items() if count >= 3))
+        return frequent_words(self.parts()[0])
 
     def count_nouns(self) -> Counter[str]:
         """How often each noun occurs in the training captions.
@@ -209,13 +201,7 @@ class CaptionData(LightningDataModule):
         """
         if self.streams:
             return Counter()
-        return Counter(
-            noun
-            for source in self.parts()[0]
-            for index in range(len(source))
-            for _, nouns in source.descriptions(index)
-            for noun in with_person(nouns)
-        )
+        return count_nouns(self.parts()[0])
 
     def warn_of_unknown_words(self) -> None:
         """Warn if the CLIP has a vocabulary, as small ones do, and many words of the captions are not in it."""
@@ -223,16 +209,11 @@ class CaptionData(LightningDataModule):
         known = getattr(clip, "vocabulary", None)
         if known is None or self.streams:
             return
-        source = self.parts()[0][0]
-        some = range(0, len(source), max(1, len(source) // 1000))
-        words = [word for i in some for text, _ in source.descriptions(i) for word in split_words(text)]
-        unknown = [word for word in words if word not in known]
-        if len(unknown) > 0.05 * len(words):
-            often = ", ".join(word for word, _ in Counter(unknown).most_common(5))
-            share = len(unknown) / len(words)
+        share, often = unknown_words(self.parts()[0][0], known)
+        if share > 0.05:
             rank_zero_warn(
                 f"this CLIP knows {len(known)} words, and {share:.0%} of the words in the captions are not among them "
-                f"({often}, ...): choose another backbone"
+                f"({', '.join(often)}, ...): choose another backbone"
             )
 
     # ------------------------------------------------------------ loaders

@@ -10,7 +10,8 @@ Tables:
 
 ``about``       what the embeddings depend on, as JSON
 ``images``      path (relative to the folder), size, time of the last change, and the id of the embedding
-``embeddings``  digest of a file's content, and the vector, float32 [D]: equal files share one, a renamed one keeps it
+``embeddings``  digest of a file's content, and the vector, float32 [D]: equal files share one, a renamed one keeps it;
+                an id is never given again, since other processes may have it in memory
 ``patches``     patch vectors of an embedding, float16 [P, D], where they are kept
 """
 
@@ -36,7 +37,7 @@ WAIT = 30.0  # seconds until another process has written its change
 
 TABLES = """
 CREATE TABLE about (made_by TEXT NOT NULL);
-CREATE TABLE embeddings (id INTEGER PRIMARY KEY, content BLOB NOT NULL UNIQUE, vector BLOB NOT NULL);
+CREATE TABLE embeddings (id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB NOT NULL UNIQUE, vector BLOB NOT NULL);
 CREATE TABLE patches (id INTEGER PRIMARY KEY, vectors BLOB NOT NULL);
 CREATE TABLE images (
     path BLOB PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL, embedding INTEGER NOT NULL

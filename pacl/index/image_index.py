@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ import torch
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
 from pacl.errors import ArgumentError, ImageWarning, UserError
-from pacl.image_batches import read_batches
+from pacl.image_batches import each_or_error, read_batches
 from pacl.image_folders import FolderContent, no_images, search_folder
 from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
@@ -273,19 +272,16 @@ class Index:
                     missing.append(_Candidate(n, self._path_of(images[n])))
                 else:
                     yield n, kept
-        with ThreadPoolExecutor(1) as reader:
-            try:
-                for batch in read_batches(missing, reader, BATCH):
-                    readable = [(each, image) for each, image in batch if not isinstance(image, UserError)]
-                    for _, error in batch:
-                        if isinstance(error, UserError):
-                            warnings.warn(str(error), ImageWarning, stacklevel=5)
-                    if readable:
-                        pixels, names = [image for _, image in readable], [str(each.path) for each, _ in readable]
-                        found = self.scorer.embed(pixels, names).patches or []
-                        yield from zip((each.place for each, _ in readable), found, strict=True)
-            finally:
-                reader.shutdown(wait=False, cancel_futures=True)
+        for batch in read_batches(missing, BATCH):
+            for each, _, found in each_or_error(batch, self._embed, "a smaller model, or bf16"):
+                if isinstance(found, UserError):
+                    warnings.warn(str(found), ImageWarning, stacklevel=5)
+                else:
+                    yield each.place, found
+
+    def _embed(self, candidates: list[_Candidate], images: list[np.ndarray]) -> list[Tensor]:
+        """The patch vectors of some images, float32 [P, D] each."""
+        return self.scorer.embed(images, [str(each.path) for each in candidates]).patches or []
 
     def _path_of(self, image: int) -> Path:
         return self.folder / os.fsdecode(self.vectors.paths[image])

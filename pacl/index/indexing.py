@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock, Timeout
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, Scorer
-from pacl.errors import ArgumentError, UserError, is_out_of_memory
-from pacl.image_batches import read_batches
+from pacl.errors import ArgumentError, UserError
+from pacl.image_batches import Batch, each_or_error, read_batches
 from pacl.index.file import IndexFile
+from pacl.locks import lock
 from pacl.results.own import is_own
 
 if TYPE_CHECKING:
@@ -88,12 +86,8 @@ class Indexing:
                 new.append(path)
         self.file.remove_images(key for key in known if key not in present)
         self._done, self._total, self._committed = 0, len(new), time.monotonic()
-        with ThreadPoolExecutor(1) as reader:
-            try:
-                for batch in read_batches(self._unknown(new), reader, BATCH):
-                    self._add(batch)
-            finally:  # nobody waits for what is left when this stops
-                reader.shutdown(wait=False, cancel_futures=True)
+        for batch in read_batches(self._unknown(new), BATCH):
+            self._add(batch)
         self.file.remove_unused()
 
     def _unknown(self, paths: Sequence[Path]) -> Iterator[Source]:
@@ -111,30 +105,19 @@ class Indexing:
             else:
                 self._enter(source, embedding)
 
-    def _add(self, batch: Sequence[tuple[Source, np.ndarray | UserError]]) -> None:
-        """Encode the readable images together, or one by one where memory does not suffice for all."""
-        for source, image in batch:
-            if isinstance(image, UserError):
-                self._refuse(source.key, image)
-        sources = [source for source, image in batch if not isinstance(image, UserError)]
-        images = [image for _, image in batch if not isinstance(image, UserError)]
-        if not images:
-            return
-        try:
-            embedded = self.scorer.embed(images, [str(source.path) for source in sources])
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(sources) > 1:
-                for each in zip(sources, images, strict=True):
-                    self._add([each])
-                return
-            self._refuse(sources[0].key, UserError(f"{sources[0].path}: out of memory; try a smaller model, or bf16"))
-            return
-        vectors = image_vectors(embedded).numpy()
-        for n, source in enumerate(sources):
-            patches = embedded.patches[n] if embedded.patches and self.keep_patches else None
-            self._enter(source, self.file.add_embedding(source.content, vectors[n], patches))
+    def _add(self, batch: Batch[Source]) -> None:
+        """Encode a batch of images, and enter them."""
+        for source, _, found in each_or_error(batch, self._embed, "a smaller model, or bf16"):
+            if isinstance(found, UserError):
+                self._refuse(source.key, found)
+            else:
+                self._enter(source, self.file.add_embedding(source.content, *found))
+
+    def _embed(self, sources: list[Source], images: list[np.ndarray]) -> list[tuple[np.ndarray, Tensor | None]]:
+        """The vector of each image, and its patch vectors where they are kept."""
+        embedded = self.scorer.embed(images, [str(source.path) for source in sources])
+        patches = embedded.patches if embedded.patches and self.keep_patches else [None] * len(images)
+        return list(zip(image_vectors(embedded).numpy(), patches, strict=True))
 
     def _enter(self, source: Source, embedding: int) -> None:
         self.file.add_image(source.key, *source.stamp, embedding)
@@ -195,15 +178,8 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         ArgumentError: ``index``: another process writes it.
     """
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reason = "another process brings it up to date now; wait, or search it as it is with no_update"
-        raise ArgumentError("index", path.parent, reason) from None
-    except (OSError, NotImplementedError) as error:  # such as a network drive without locks
-        warnings.warn(f"{path.parent} cannot be locked ({error}): let no second process write there", stacklevel=3)
-    try:
+    with lock(f"{path}.lock", "let no second process write there") as is_ours:
+        if not is_ours:
+            reason = "another process brings it up to date now; wait, or search it as it is with no_update"
+            raise ArgumentError("index", path.parent, reason)
         yield
-    finally:
-        lock.release()

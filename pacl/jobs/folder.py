@@ -14,21 +14,21 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pacl.errors import ArgumentError, UserError
 from pacl.files import file_sha256, make_folder, save_json
 from pacl.jobs.units import Unit
+from pacl.locks import lock
 
 RUN, MANIFEST, RESULTS, DONE, LOCKS = "run.json", "manifest.json", "results", "done", "locks"
 FORMAT, VERSION = "pacl-job", 1
+RUN_WAIT = 60.0
+"""Seconds that a process waits for another one that starts at the same time."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class JobFolder:
         self.run = {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(run))}
         for name in (RESULTS, DONE, LOCKS):
             make_folder(self.path / name)
-        with self._lock("run", wait=True):
+        with self._lock("run", wait=RUN_WAIT) as is_ours:
+            if not is_ours:
+                raise ArgumentError("out", self.path, "another process holds its locks/run.lock; end it, or try again")
             if not (self.path / RUN).exists():
                 if any((self.path / RESULTS).iterdir()):
                     raise ArgumentError("out", self.path, f"holds results, but no {RUN}; choose another folder")
@@ -100,11 +102,8 @@ class JobFolder:
     @contextmanager
     def claim(self, unit: Unit) -> Iterator[bool]:
         """Whether this process may do a unit now: it is not finished, and no other process is doing it."""
-        try:
-            with self._lock(unit.name):
-                yield self.done(unit) is None
-        except Timeout:
-            yield False
+        with self._lock(unit.name) as is_ours:
+            yield is_ours and self.done(unit) is None
 
     def write(self, unit: Unit, records: Iterable[Mapping[str, Any]], problems: Sequence[str]) -> Done:
         """Write the results of a claimed unit.
@@ -131,10 +130,12 @@ class JobFolder:
                 os.fsync(raw.fileno())
             size, digest = partial.stat().st_size, _digest(partial)
             os.replace(partial, path)
-        except OSError as error:
+        except BaseException as error:
             with suppress(OSError):
                 partial.unlink()
-            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+            if isinstance(error, OSError):
+                raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+            raise
         done = Done(unit.name, unit.source, images, failed, size, digest, list(problems))
         save_json(self.path / DONE / f"{unit.name}.json", asdict(done))
         return done
@@ -157,24 +158,8 @@ class JobFolder:
         save_json(self.path / MANIFEST, manifest)
         return manifest
 
-    @contextmanager
-    def _lock(self, name: str, wait: bool = False) -> Iterator[None]:
-        """Hold a lock.
-
-        Raises:
-            Timeout: another process holds it, and this one does not wait.
-        """
-        lock = FileLock(self.path / LOCKS / f"{name}.lock")
-        try:
-            lock.acquire(timeout=60 if wait else 0)
-        except Timeout:
-            raise
-        except (OSError, NotImplementedError) as error:  # such as a network drive without locks
-            warnings.warn(f"{self.path} cannot be locked ({error}): two processes may do the same unit", stacklevel=3)
-        try:
-            yield
-        finally:
-            lock.release()
+    def _lock(self, name: str, wait: float = 0) -> AbstractContextManager[bool]:
+        return lock(self.path / LOCKS / f"{name}.lock", "two processes may do the same unit", wait=wait)
 
 
 def verify(folder: str | Path) -> dict[str, Any]:

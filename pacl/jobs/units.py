@@ -109,11 +109,17 @@ class ListPart:
         return f"{self.file}, lines {self.first} to {self.first + self.lines - 1}"
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
-        with self.file.open("rb") as file:
-            file.seek(self.offset)
-            for line in islice(file, self.lines):
-                if path := line.decode("utf-8", "surrogateescape").strip("\r\n"):
-                    yield JobImage(str(self.folder / path))
+        try:
+            with self.file.open("rb") as file:
+                file.seek(self.offset)
+                lines = list(islice(file, self.lines))
+        except OSError as error:
+            raise UserError(f"{self.file}: cannot be read ({error.strerror or error})") from None
+        if _digest(lines) != self.digest:
+            raise UserError(f"{self.file}: has changed since the command began; run it again")
+        for line in lines:
+            if path := line.decode("utf-8", "surrogateescape").strip("\r\n"):
+                yield JobImage(str(self.folder / path))
 
 
 def unit_name(stem: str, content: bytes) -> str:
@@ -139,13 +145,16 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
     return units
 
 
+def _digest(lines: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
 def _parts(file: Path, lines: int, folder: Path) -> Iterator[ListPart]:
     try:
         with file.open("rb") as content:
             first, offset = 1, 0
             while part := list(islice(content, lines)):
-                digest = hashlib.sha256(b"".join(part)).hexdigest()
-                yield ListPart(file, first, offset, len(part), folder, digest)
+                yield ListPart(file, first, offset, len(part), folder, _digest(part))
                 first, offset = first + len(part), offset + sum(map(len, part))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None

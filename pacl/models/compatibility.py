@@ -32,7 +32,7 @@ CPU_CHUNK_BYTES = 16 * 2**20
 GPU_CHUNK_BYTES = 1024 * 2**20
 
 # What the chunked implementation may keep for its backward pass beside phi, instead of computing it again: two numbers
-# for each patch and text. Larger batches keep nothing.
+# for each patch and text, or one and a pooled vector for each text. Larger batches keep nothing.
 KEPT_BYTES = 256 * 2**20
 
 # Below this number of bytes of B x T x (P + D) the reference is as fast, and its memory is negligible.
@@ -88,7 +88,8 @@ def compatibility(
             return _reference(patches.to(tau.dtype), texts, tau, cosine)
         if isinstance(temperature, float) and math.isinf(temperature):
             return _mean_pooled(patches, texts, cosine)
-        keep = torch.is_grad_enabled() and 2 * B * T * P * tau.itemsize <= KEPT_BYTES
+        kept = B * T * (P + (P if _has_gram(P, D, T) else D)) * tau.itemsize
+        keep = torch.is_grad_enabled() and kept <= KEPT_BYTES
         phi: Tensor = _Chunked.apply(patches, texts, tau, cosine, keep)
         return phi
 
@@ -279,8 +280,11 @@ def _similarities(v: Tensor, t: Tensor) -> Tensor:
 
 def _gram(v: Tensor, T: int) -> Tensor | None:
     """Gram matrices [b, P, P] of patches v [b, P, D], or None where T pooled vectors for each image cost less."""
-    _, P, D = v.shape
-    return v @ v.mT if P * (D + T) < T * D else None
+    return v @ v.mT if _has_gram(v.shape[1], v.shape[2], T) else None
+
+
+def _has_gram(P: int, D: int, T: int) -> bool:
+    return P * (D + T) < T * D
 
 
 def _mix(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:

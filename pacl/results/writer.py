@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, save_json, write_together
+from pacl.files import atomic_write, save_json, short_name, write_together
 from pacl.images import save_image
 from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
@@ -269,20 +269,30 @@ RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset
 """Names in the folder of results that no image's record may have."""
 
 
+def result_name(name: str) -> str:
+    """A name for the results of an image, short enough for a file and no name of `RUN_FILES`."""
+    taken = {file.partition(".")[0] for file in RUN_FILES}
+    return short_name(f"{name}-image" if name.casefold() in taken else name)
+
+
 def is_in_dataset(path: Path) -> bool:
     """Whether an image lies in a data set that one of these formats wrote: it is a mask or a copy of an image."""
     datasets = [each.dataset for each in FORMATS.values()]
     return belongs_to(path, [each for each in datasets if each and issubclass(each, FolderDataset)])
 
 
-def check_formats(names: str | Sequence[str]) -> tuple[str, ...]:
+def check_formats(names: str | Sequence[str], argument: str = "formats") -> tuple[str, ...]:
     """Names of formats, each once; a text holds one or several with commas between them.
 
+    Args:
+        names: Of some of `FORMATS`.
+        argument: The caller's name for them, in the error.
+
     Raises:
-        ArgumentError: ``formats``: there are none, or one is not in `FORMATS`.
+        ArgumentError: There are none, or one is not in `FORMATS`.
     """
     given = names.split(",") if isinstance(names, str) else names
     chosen = tuple(dict.fromkeys(str(name).strip() for name in given if str(name).strip()))
     if not chosen or any(name not in FORMATS for name in chosen):
-        raise ArgumentError("formats", ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
+        raise ArgumentError(argument, ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
     return chosen

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from pacl.errors import ArgumentError
-from pacl.files import make_folder, short_name
+from pacl.files import make_folder
 from pacl.results import coco
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, result_name
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -235,7 +235,7 @@ class Segmentation:
         chosen, pixels = check_formats(formats), self._pixels(image)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
-        name = short_name(name or (path.stem if path else "image"))
+        name = result_name(name or (path.stem if path else "image"))
         writer = Writer(make_folder(folder, "folder"), chosen, self.model)
         path = path or Path(name)
         writer.start(self.labels, {name: path.name}, background=self.background != "none")

@@ -5,16 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
+from pacl.locks import lock
 
 LOCK = ".lock"
 
@@ -71,23 +70,16 @@ class RunFolder(Callback):
         if not _first_process():
             yield
             return
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            reason = "another training writes there now; choose another folder"
-            raise ArgumentError(self.argument, self.path, reason) from None
-        except (OSError, NotImplementedError) as error:  # such as a network drive without locks
-            warnings.warn(f"{self.path} cannot be locked ({error}): start no second training there", stacklevel=3)
-        try:
+        with lock(self.path / LOCK, "start no second training there") as is_ours:
+            if not is_ours:
+                reason = "another training writes there now; choose another folder"
+                raise ArgumentError(self.argument, self.path, reason)
             found = self.found()
             if found and not (self.overwrite or self.resume):
                 names = ", ".join(str(path.relative_to(self.path)) for path in found[:4])
                 reason = f"holds results of another run ({names}); {self.advice}"
                 raise ArgumentError(self.argument, self.path, reason)
             yield
-        finally:
-            lock.release()
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Delete what is replaced; not earlier, so that a mistake in the settings loses nothing."""

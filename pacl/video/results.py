@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +14,12 @@ from types import TracebackType
 from typing import Any
 
 from pacl.errors import UserError
+from pacl.files import parse_json
+from pacl.printing import printable
+from pacl.results.earlier import is_same_result
 from pacl.results.palette import save_mask
 from pacl.results.result import Result
-from pacl.results.writer import FORMATS, describe, printable
+from pacl.results.writer import FORMATS, describe
 from pacl.video.drawing import draw_frame
 from pacl.video.reading import Frame, Video
 from pacl.video.writing import VideoWriter, find_codec
@@ -43,12 +47,14 @@ class VideoResults:
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
         self._target = out / name
-        self._folder = self._target.with_name(f".{os.getpid()}-{self._target.name}")
-        self._masks = self._folder / "masks"
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
+        self._first: dict[str, Any] | None = None  # record
         try:
-            self._masks.mkdir(parents=True)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix=".", dir=self._target.parent))
+            self._masks = self._folder / "masks"
+            self._masks.mkdir()
             self._records = (self._folder / "records.jsonl").open("w", encoding="utf-8")
         except OSError as error:
             raise self._cannot_write(error) from error
@@ -94,6 +100,7 @@ class VideoResults:
         except OSError as error:
             raise self._cannot_write(error) from error
         self.segmented += 1
+        self._first = self._first or record
         return record
 
     def finish(self) -> dict[str, Path]:
@@ -108,6 +115,7 @@ class VideoResults:
         paths: dict[str, Path] = {}
         try:
             self._records.close()
+            self._remove_others()
             if self._overlay is not None:
                 self._overlay.close()
                 paths["overlay"] = self._path(f"overlay{self._overlay.path.suffix}")
@@ -123,14 +131,33 @@ class VideoResults:
             raise self._cannot_write(error) from error
         return paths
 
+    def _remove_others(self) -> None:
+        """Remove the overlay and the masks of an earlier run with other labels, settings or another model."""
+        try:
+            with self._path("jsonl").open(encoding="utf-8") as file:
+                old = parse_json(file.readline())
+        except (OSError, ValueError):
+            return
+        if not (isinstance(old, dict) and self._first and is_same_result(old, self._first)):
+            for suffix in (".mp4", ".avi"):
+                self._path(f"overlay{suffix}").unlink(missing_ok=True)
+            if self._path("masks").is_dir():
+                self._clear_masks(self._path("masks"))
+                with suppress(OSError):  # files of others are in it
+                    self._path("masks").rmdir()
+
     def _move_masks(self, folder: Path) -> None:
         """Move the masks into a folder, in place of those of an earlier run."""
         folder.mkdir(exist_ok=True)
+        self._clear_masks(folder)
+        for path in self._masks.iterdir():
+            os.replace(path, folder / path.name)
+
+    @staticmethod
+    def _clear_masks(folder: Path) -> None:
         for path in folder.iterdir():
             if re.fullmatch(r"\d{6,}\.mask\.png", path.name):
                 path.unlink()
-        for path in self._masks.iterdir():
-            os.replace(path, folder / path.name)
 
     def _path(self, ending: str) -> Path:
         return self._target.with_name(f"{self._target.name}.{ending}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from pacl.errors import VideoWarning
+from pacl.image_batches import BATCH_PIXELS
 from pacl.prompts import Label
 from pacl.segmentation.query import EncodedQuery
 from pacl.segmentation.result import Segmentation
@@ -20,9 +21,6 @@ from pacl.video.smoothing import Smoother
 if TYPE_CHECKING:
     from pacl.segmentation.encode import EncodedImage
     from pacl.segmentation.segmenter import Segmenter
-
-BATCH_PIXELS = 16_000_000
-"""Pixels of the frames of one batch, beyond its first frame: bounds the memory."""
 
 
 class SegmentedFrame(NamedTuple):

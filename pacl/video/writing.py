@@ -32,7 +32,7 @@ def find_codec(folder: Path, size: tuple[int, int], fps: float) -> Codec:
         UserError: None can.
     """
     for codec in CODECS:
-        probe = folder / f".probe-{os.getpid()}{codec.suffix}"
+        probe = folder / f".probe{codec.suffix}"
         try:
             with quiet():
                 writer = _open(probe, codec, size, fps)

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 
 from pacl.errors import UserError
 from pacl.models.head import shipped_folder
+from pacl.segmentation.encode import as_array
 from pacl.webapp.guard import Guard
 from pacl.webapp.results import (
     FILES,
@@ -268,7 +269,7 @@ class Page(gr.Blocks):
         if found is None or view != VIEWS[0]:
             return [gr.skip()] * 3
         assert found.source is not None
-        size = plain(self.sessions.store.get(str(request.session_hash)).pixels).shape[:2]  # type: ignore[union-attr]
+        size = plain(as_array(found.source)).shape[:2]
         at = label_at(found, size, tuple(event.index))
         return self._drawn(found, view, 0 if at == label else at)
 

@@ -13,7 +13,7 @@ from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
-from pacl.results.writer import Writer
+from pacl.results.writer import Writer, result_name
 from pacl.segmentation.encode import as_array
 from pacl.segmentation.result import Segmentation
 
@@ -119,7 +119,7 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     """
     assert found.source is not None
     writer = Writer(make_folder(folder, "folder"), ("overlay", "mask", "rle", "coco"), {"name": model, **found.model})
-    stem = Path(name).stem or "image"
+    stem = result_name(Path(name).stem or "image")
     writer.start(found.labels, {stem: name}, background=found.background != "none")
     writer.write(stem, Path(name), as_array(found.source), found)
     coco = writer.finish()["coco"]

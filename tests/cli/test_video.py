@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,18 @@ from pycocotools import mask as coco_mask
 
 from pacl.cli.inputs import find_images, is_result
 from pacl.cli.interruptions import Interruptions
-from pacl.cli.messages import run_verb
 from pacl.segment import main
+from pacl.video.reading import open_video
+from pacl.video.results import VideoResults
+from tests.commands import Run, runner
 from tests.paths import ROOT
 from tests.video.clips import moving_scene, read_clip, write_clip
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test runs in a folder of its own that holds clip.mp4, ten frames a second for a second."""
+    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 1.0)  # the random model gives nearly all pixels to one label
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "clip.mp4", moving_scene(10, noise=20))
     return tmp_path
@@ -39,15 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(tiny_clip: str, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the command on the tiny CLIP: (exit code, standard output, standard error)."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            run_verb("pacl segment", lambda: main([*words, "--model", tiny_clip]))
-        captured = capfd.readouterr()
-        assert isinstance(stop.value.code, int)
-        return stop.value.code, captured.out, captured.err
-
-    return run
+    return runner("pacl segment", main, tiny_clip, capfd)
 
 
 def records(path: str = "out/clip.jsonl") -> list[dict[str, Any]]:
@@ -96,6 +88,15 @@ def test_a_later_run_replaces_all_results_of_an_earlier_one(run: Run) -> None:
     assert [record["frame"] for record in records()] == [0, 4, 8]
 
 
+def test_files_of_other_labels_do_not_stay_beside_new_records(run: Run) -> None:
+    words = ("clip.mp4", "grass", "--step", "9", "--format")
+    assert run(*words, "overlay,mask", "--prompt", "a dog")[0] == 0
+    assert run(*words, "rle", "--prompt", "a dog")[0] == 0
+    assert {"clip.overlay.mp4", "clip.masks/000000.mask.png"} < results()  # the same labels: they go together
+    assert run(*words, "rle", "--prompt", "a cat")[0] == 0
+    assert results() == {"clip.jsonl"}
+
+
 def test_without_smoothing_the_masks_are_those_of_the_frames_as_images(run: Run) -> None:
     run("clip.mp4", "a dog", "grass", "--format", "mask", "--smooth", "0", "--prior", "-1")
     Path("frames").mkdir()
@@ -112,6 +113,14 @@ def test_json_is_a_line_for_each_frame_on_standard_output(run: Run) -> None:
     code, out, err = run("clip.mp4", "a dog", "grass", "--json", "--step", "5")
     assert (code, err) == (0, "")
     assert [json.loads(line) for line in out.splitlines()] == records()
+
+
+def test_an_odd_name_stays_in_its_line(run: Run) -> None:
+    shutil.copy("clip.mp4", "a\x1b[2J\nb.mp4")
+    code, out, err = run("a\x1b[2J\nb.mp4", "a dog", "grass", "--step", "9")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3  # a line of labels, and two files
+    assert "\x1b" not in out
 
 
 def test_odd_sizes_and_labels_without_end(run: Run) -> None:
@@ -225,6 +234,13 @@ def test_a_video_that_is_written_while_it_fails_leaves_nothing(run: Run, monkeyp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(here: Path) -> None:
+    video = open_video("clip.mp4")
+    with VideoResults(here / "out", "clip", video, ["mask"], {}), VideoResults(here / "out", "clip", video, [], {}):
+        pass
+    assert results() == set()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_leaves_whole_files(tiny_clip: str, number: int, code: int) -> None:
     write_clip(Path("long.mp4"), moving_scene(2000, (96, 128)), fps=25)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from PIL import Image
 
 from pacl.classification.scorer import Scorer, score_images
@@ -23,6 +22,7 @@ from pacl.images import save_image
 from pacl.index.image_index import Index
 from pacl.index.indexing import Indexing
 from pacl.index.place import FOLDER
+from pacl.locks import lock
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from tests.colours import noise
@@ -241,11 +241,27 @@ def test_memory_that_suffices_for_one_image_is_enough(
 
 def test_one_process_writes_at_a_time(model: PACL, folder: Path) -> None:
     index = Index.build(folder, model)
-    with FileLock(f"{index.path}.lock"), pytest.raises(ArgumentError) as refused:
+    with lock(f"{index.path}.lock", ""), pytest.raises(ArgumentError) as refused:
         index.update()
     assert refused.value.argument == "index"
     index.update()
     assert len(index) == 5
+
+
+def test_an_index_in_memory_takes_no_patches_of_images_that_came_later(model: PACL, folder: Path) -> None:
+    """Ids of embeddings that are removed meanwhile are not those of new ones."""
+    Index.build(folder, model, "phi")
+    in_memory = Index.open(folder, model, "phi")
+    before = {hit.path: hit.score for hit in in_memory.search("a dog")}
+    last = int(in_memory.vectors.ids.argmax())
+    (folder / os.fsdecode(in_memory.vectors.paths[last])).unlink()
+    Index.build(folder, model, "phi")
+    save(folder / "new.png", 99)
+    Index.build(folder, model, "phi")
+    with pytest.warns(ImageWarning):  # that of the deleted image
+        found = {hit.path: hit.score for hit in in_memory.search("a dog")}
+    assert len(found) == 4
+    assert all(before[path] == score for path, score in found.items())
 
 
 def test_an_interrupted_update_keeps_what_was_encoded(

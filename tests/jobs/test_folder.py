@@ -14,6 +14,7 @@ import pytest
 from pacl.errors import ArgumentError, UserError
 from pacl.jobs.folder import JobFolder, read_results, verify
 from pacl.jobs.units import JobImage
+from pacl.locks import lock
 
 RUN = {"labels": [["a dog", ["a dog"]]], "settings": {"scales": (1.0, 2.0)}}
 
@@ -112,6 +113,16 @@ def test_the_folder_of_another_run_is_refused(tmp_path: Path, other: dict[str, A
         JobFolder(tmp_path / "job", other)
     assert refused.value.argument == "out"
     assert named in refused.value.reason
+
+
+def test_a_folder_whose_start_another_process_holds_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pacl.jobs.folder.RUN_WAIT", 0.1)
+    JobFolder(tmp_path, RUN)
+    with lock(tmp_path / "locks" / "run.lock", ""), pytest.raises(ArgumentError) as refused:
+        JobFolder(tmp_path, RUN)
+    assert refused.value.argument == "out"
 
 
 def test_results_without_their_run_are_refused(tmp_path: Path) -> None:

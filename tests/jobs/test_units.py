@@ -73,6 +73,20 @@ def test_a_changed_part_of_a_list_is_another_unit(tmp_path: Path) -> None:
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
 
 
+@pytest.mark.parametrize("change", ["changed", "gone"])
+def test_a_list_that_changes_while_it_is_used_is_one_line(tmp_path: Path, change: str) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("a.png\nb.png\n")
+    first, second = find_units(str(listed), lines=1)
+    if change == "gone":
+        listed.unlink()
+    else:
+        listed.write_text("a.png\nc.png\n")
+        assert len(list(first.images([]))) == 1
+    with pytest.raises(UserError, match=r"list\.txt"):
+        list(second.images([]))
+
+
 def test_an_empty_or_missing_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     with pytest.raises(ArgumentError) as refused:

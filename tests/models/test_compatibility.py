@@ -287,6 +287,24 @@ def test_chunks_cover_everything_once_and_keep_to_the_budget(monkeypatch: pytest
             assert (seen == 1).all()
 
 
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize(("B", "T", "P", "D"), SHAPES)
+def test_what_is_kept_for_the_gradient_keeps_to_the_budget_and_changes_nothing(
+    B: int, T: int, P: int, D: int, cosine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches, texts = unit_vectors(B, T, P, D)
+    inputs = [x.clone().requires_grad_() for x in (patches, texts)]
+    kept = compatibility(*inputs, cosine=cosine, impl="chunked").grad_fn.kept  # type: ignore[union-attr]
+    used = sum(x.nbytes for pair in kept for x in pair if x is not None)
+    expected = phi_and_gradients(patches, texts, 0.3, cosine=cosine, impl="chunked")
+    monkeypatch.setattr(module, "KEPT_BYTES", used - 1)
+    assert compatibility(*inputs, cosine=cosine, impl="chunked").grad_fn.kept is None  # type: ignore[union-attr]
+    for found, same in zip(
+        phi_and_gradients(patches, texts, 0.3, cosine=cosine, impl="chunked"), expected, strict=True
+    ):
+        assert torch.equal(found, same)
+
+
 def test_chunked_cannot_be_differentiated_twice() -> None:
     patches, texts = unit_vectors(2, 3, 4, 5)
     patches.requires_grad_()

@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
 from pacl.files import atomic_write
-from pacl.results.writer import FORMATS, Writer, printable
+from pacl.printing import printable
+from pacl.results.writer import FORMATS, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
 FILES = {

@@ -106,6 +106,6 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
     def no_lock(self: Any, timeout: float) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("pacl.training.run_folder.FileLock.acquire", no_lock)
+    monkeypatch.setattr("pacl.locks.FileLock.acquire", no_lock)
     with pytest.warns(UserWarning, match=str(tmp_path)), folder(tmp_path).claim():
         pass

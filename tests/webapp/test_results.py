@@ -83,3 +83,11 @@ def test_files_are_those_of_the_command(
     del record["files"], expected["files"]
     assert record == expected
     assert (np.asarray(Image.open(files["mask"])) == found.index).all()
+
+
+def test_an_image_called_as_the_file_of_the_data_set_has_both(found: Segmentation, tmp_path: Path) -> None:
+    for name in ("annotations.jpg", "Annotations.png"):
+        files = write_files(found, name, "tiny", tmp_path / name)
+        assert "labels" in json.loads(files["json"].read_text())
+        assert "annotations" in json.loads(files["coco"].read_text())
+        assert all(path.is_file() for path in files.values())
