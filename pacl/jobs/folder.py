@@ -180,10 +180,10 @@ class JobFolder:
 def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
     """The keys whose values differ; of a mapping, those in it."""
     for key in sorted({*one, *other}):
-        values = one.get(key), other.get(key)
-        if all(isinstance(value, dict) for value in values):
-            yield from (f"{key}.{each}" for each in _different(*values))
-        elif values[0] != values[1]:
+        before, now = one.get(key), other.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from (f"{key}.{each}" for each in _different(before, now))
+        elif before != now:
             yield key
 
 
