@@ -84,10 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_intermixed_args(argv)
     if args.verify:
         if args.source:
-            raise ArgumentError("verify", "", "reads the results alone; leave out the source and the prompts")
+            raise UserError("--verify reads the results alone; leave out the source and the prompts")
         manifest = verify(args.out)
         with printing():
-            print(f"{escaped(args.out)}: {len(manifest['units'])} units, {said(manifest)}: all there and unchanged")
+            units = plural(len(manifest['units']), 'unit')
+            print(f"{escaped(args.out)}: {units}, {said(manifest)}: all there and unchanged")
+                f"{escaped(args.out)}: {plural(len(manifest['units']), 'unit')}, {said(manifest)}: all there and unchanged"
+            )
         return 0
     with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
         return bulk(args)
@@ -120,10 +123,10 @@ def bulk(args: argparse.Namespace) -> int:
     work(folder, units, query, segmenter, process, args.workers)
     manifest = folder.manifest(units)
     if manifest is not None:
-        say(process, f"all {len(units)} units are finished: {said(manifest)}; results in {args.out}")
+        say(process, f"finished, {plural(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
     else:
         left = sum(folder.done(unit) is None for unit in units)
-        say(process, f"{left} of {len(units)} units are with other processes, or wait for the same command again")
+        say(process, f"{left} of {plural(len(units), 'unit')} left to other processes, or to the same command again")
     return 0
 
 
@@ -186,8 +189,13 @@ def record_of(image: JobImage, pixels: np.ndarray, found: Segmentation) -> dict[
 def said(counts: dict[str, Any]) -> str:
     """Counts of a job in words."""
     failed = f", {counts['failed']} of them failed" if counts["failed"] else ""
-    problems = f", {counts['problems']} problems" if counts["problems"] else ""
-    return f"{counts['images']} images{failed}{problems}"
+    problems = f", {plural(counts['problems'], 'problem')}" if counts["problems"] else ""
+    return f"{plural(counts['images'], 'image')}{failed}{problems}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things in words."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def said_of(done: Done) -> str:

@@ -67,6 +67,8 @@ class JobFolder:
 
     def __init__(self, path: str | Path, run: Mapping[str, Any]) -> None:
         self.path = make_folder(path)
+        if (self.path / RESULTS).is_dir() and any((self.path / RESULTS).iterdir()) and not (self.path / RUN).exists():
+            raise ArgumentError("out", self.path, f"holds results, but no {RUN}; choose another folder")
         self.run = {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(run))}
         for name in (RESULTS, DONE, LOCKS):
             make_folder(self.path / name)
@@ -74,12 +76,10 @@ class JobFolder:
             if not is_ours:
                 raise ArgumentError("out", self.path, "another process holds its locks/run.lock; end it, or try again")
             if not (self.path / RUN).exists():
-                if any((self.path / RESULTS).iterdir()):
-                    raise ArgumentError("out", self.path, f"holds results, but no {RUN}; choose another folder")
                 save_json(self.path / RUN, self.run)
                 return
         before = _read(self.path / RUN)
-        if different := sorted(key for key in {*before, *self.run} if before.get(key) != self.run.get(key)):
+        if different := list(_different(before, self.run)):
             reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"
             raise ArgumentError("out", self.path, reason)
 
@@ -160,6 +160,16 @@ class JobFolder:
 
     def _lock(self, name: str, wait: float = 0) -> AbstractContextManager[bool]:
         return lock(self.path / LOCKS / f"{name}.lock", "two processes may do the same unit", wait=wait)
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """The keys whose values differ; of a mapping, those in it."""
+    for key in sorted({*one, *other}):
+        before, now = one.get(key), other.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from (f"{key}.{each}" for each in _different(before, now))
+        elif before != now:
+            yield key
 
 
 def verify(folder: str | Path) -> dict[str, Any]:

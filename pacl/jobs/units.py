@@ -12,11 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from pacl.data.shards import read_shard, shard_urls
+from pacl.data.shards import SHARD_SUFFIXES, local_path, read_shard, shard_urls
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image, open_image
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
+TAR = re.compile(r"\.(tar|tgz)(\.|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class ListPart:
         offset: of the first line in the file, in bytes.
         lines: how many.
         folder: of relative paths.
-        digest: of the lines' bytes.
+        digest: of the lines' bytes and the folder's name.
     """
 
     file: Path
@@ -101,8 +102,9 @@ class ListPart:
 
     @property
     def name(self) -> str:
-        """The list's own name, the first line's number, and a digest of the lines."""
-        return unit_name(f"{self.file.stem}-{self.first:09d}", self.digest.encode())
+        """The list's own name, the first line's number, and a digest of the lines and the folder."""
+        place = b"" if self.folder == Path() else bytes(self.folder)
+        return unit_name(f"{self.file.stem}-{self.first:09d}", self.digest.encode() + place)
 
     @property
     def source(self) -> str:
@@ -136,12 +138,22 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
         folder: of relative paths in a list; None: the current one.
 
     Raises:
-        UserError: there are no shards, the package webdataset is missing, or the list cannot be read.
-        ArgumentError: the list is empty.
+        UserError: there are no shards, the package webdataset is missing, or the list cannot be read or is empty.
+        ArgumentError: the folder does not exist, has no file of the list's first part, or is given with shards.
     """
     if source.lower().endswith(LIST_SUFFIXES):
-        return list(_parts(Path(source), lines, folder or Path()))
-    units: list[Unit] = [Shard(url) for url in dict.fromkeys(shard_urls(source))]
+        return list(_parts(Path(source), lines, folder))
+    if folder is not None:
+        raise ArgumentError("images", folder, "is for the relative paths of a list; shards have none")
+    path = local_path(source)
+    if path is not None and path.is_dir() and not any(each.name.endswith(SHARD_SUFFIXES) for each in path.rglob("*")):
+        advice = f"for image files name a list of their paths, as in find {path} -name '*.jpg' > list.txt"
+        raise UserError(f"{source}: a folder without shards ({', '.join(SHARD_SUFFIXES)}); {advice}")
+    urls = list(dict.fromkeys(shard_urls(source)))
+    for path in filter(None, map(local_path, urls)):
+        if not TAR.search(path.name):
+            raise UserError(f"{path}: neither a shard ({', '.join(SHARD_SUFFIXES)}) nor a list (.txt) of image files")
+    units: list[Unit] = [Shard(url) for url in urls]
     return units
 
 
@@ -149,14 +161,28 @@ def _digest(lines: list[bytes]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
-def _parts(file: Path, lines: int, folder: Path) -> Iterator[ListPart]:
+def _parts(file: Path, lines: int, images: Path | None) -> Iterator[ListPart]:
+    if images is not None and not images.is_dir():
+        raise ArgumentError("images", images, "is no folder")
+    folder = images or Path()
     try:
         with file.open("rb") as content:
             first, offset = 1, 0
             while part := list(islice(content, lines)):
-                yield ListPart(file, first, offset, len(part), folder, _digest(part))
+                found = ListPart(file, first, offset, len(part), folder, _digest(part))
+                if first == 1:
+                    _check_some_exist(found)
+                yield found
                 first, offset = first + len(part), offset + sum(map(len, part))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
     if first == 1:
-        raise ArgumentError("source", file, "is empty; it must have the path of an image on each line")
+        raise UserError(f"{file}: is empty; it must have the path of an image on each line")
+
+
+def _check_some_exist(part: ListPart) -> None:
+    """A list whose files are all missing is read from the wrong folder, and would finish a job of errors alone."""
+    paths = [image.path for image in part.images([])]
+    if paths and not any(path.exists() for path in paths):
+        reason = f"none of the first {len(paths)} files of {part.file} exists, such as {paths[0]}"
+        raise ArgumentError("images", part.folder, f"{reason}; name the folder that their paths are relative to")

@@ -315,14 +315,20 @@ def supported_strides(model: PACL, settings: SegmenterSettings) -> tuple[int, ..
     """The strides that the page offers, the coarsest first: the patch, its half, its quarter, and that of the settings.
 
     An image tower whose stride is fixed has only that one.
+
+    Raises:
+        ArgumentError: The settings have another stride than a fixed one.
     """
     patch = model.clip.patch
     wanted = {patch, settings.stride or patch, *(patch // part for part in (2, 4) if patch % part == 0)}
-    other = next((stride for stride in sorted(wanted) if stride != patch), None)
+    given = settings.stride if settings.stride not in (None, patch) else None
+    other = given or next((stride for stride in sorted(wanted) if stride != patch), None)
     if other is not None:
         small = SegmenterSettings(size=2 * patch, scales=(1.0,), stride=other, precision="fp32")
         try:  # (whether a tower has a fixed stride is known to its forward pass only)
             Segmenter(model, small).set_image(np.zeros((2 * patch, 2 * patch, 3), np.uint8))
         except ArgumentError:
-            return (settings.stride or patch,)
+            if given:
+                raise
+            return (patch,)
     return tuple(sorted(wanted, reverse=True))

@@ -105,7 +105,12 @@ def test_results_are_the_same_to_the_byte(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "named"), [({**RUN, "labels": []}, "labels"), ({"labels": RUN["labels"]}, "settings")]
+    ("other", "named"),
+    [
+        ({**RUN, "labels": []}, "labels"),
+        ({"labels": RUN["labels"]}, "settings"),
+        ({**RUN, "settings": {"scales": [1.0]}}, "settings.scales"),
+    ],
 )
 def test_the_folder_of_another_run_is_refused(tmp_path: Path, other: dict[str, Any], named: str) -> None:
     JobFolder(tmp_path / "job", RUN)
@@ -130,6 +135,7 @@ def test_results_without_their_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results" / "a.jsonl.gz").touch()
     with pytest.raises(ArgumentError):
         JobFolder(tmp_path, RUN)
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]  # nothing is left in a folder of other things
 
 
 @pytest.mark.parametrize("change", ["results", "count", "sum", "missing", "no manifest"])

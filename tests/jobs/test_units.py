@@ -65,11 +65,12 @@ def test_a_list_is_cut_into_units_of_lines(tmp_path: Path) -> None:
 
 
 def test_a_changed_part_of_a_list_is_another_unit(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
     listed = tmp_path / "list.txt"
     listed.write_text("a.png\nb.png\n")
-    before = [unit.name for unit in find_units(str(listed), lines=1)]
+    before = [unit.name for unit in find_units(str(listed), lines=1, folder=tmp_path)]
     listed.write_text("a.png\nc.png\n")
-    after = [unit.name for unit in find_units(str(listed), lines=1)]
+    after = [unit.name for unit in find_units(str(listed), lines=1, folder=tmp_path)]
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False]
 
 
@@ -77,7 +78,8 @@ def test_a_changed_part_of_a_list_is_another_unit(tmp_path: Path) -> None:
 def test_a_list_that_changes_while_it_is_used_is_one_line(tmp_path: Path, change: str) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("a.png\nb.png\n")
-    first, second = find_units(str(listed), lines=1)
+    (tmp_path / "a.png").touch()
+    first, second = find_units(str(listed), lines=1, folder=tmp_path)
     if change == "gone":
         listed.unlink()
     else:
@@ -87,10 +89,41 @@ def test_a_list_that_changes_while_it_is_used_is_one_line(tmp_path: Path, change
         list(second.images([]))
 
 
+def test_the_same_list_in_another_folder_is_another_unit(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.png\n")
+    names = []
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        folder.mkdir()
+        (folder / "a.png").touch()
+        names += [unit.name for unit in find_units(str(tmp_path / "list.txt"), folder=folder)]
+    assert len(set(names)) == 2
+
+
+def test_a_list_in_the_wrong_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n")
+    for folder in (tmp_path, tmp_path / "missing", None):
+        with pytest.raises(ArgumentError) as refused:
+            find_units(str(tmp_path / "list.txt"), folder=folder)
+        assert refused.value.argument == "images"
+    (tmp_path / "b.png").touch()  # one of them is enough
+    assert len(find_units(str(tmp_path / "list.txt"), folder=tmp_path)) == 1
+
+
+def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    (tmp_path / "a.png").write_bytes(png(0))
+    for source in (tmp_path, tmp_path / "a.png"):
+        with pytest.raises(UserError):
+            find_units(str(source))
+    shards = write_shards(tmp_path / "data", 1, 1)
+    with pytest.raises(ArgumentError) as refused:
+        find_units(str(shards), folder=tmp_path)
+    assert refused.value.argument == "images"
+    assert len(find_units(str(tmp_path))) == 1  # shards in a subfolder, beside an image
+
+
 def test_an_empty_or_missing_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(ArgumentError) as refused:
-        find_units(str(tmp_path / "empty.txt"))
-    assert refused.value.argument == "source"
-    with pytest.raises(UserError):
-        find_units(str(tmp_path / "missing.txt"))
+    for name in ("empty.txt", "missing.txt"):
+        with pytest.raises(UserError):
+            find_units(str(tmp_path / name))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.segmenter import Segmenter
@@ -109,9 +109,9 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The strides at which images were encoded."""
     seen: list[int | None] = []
 
-    def encode(models: object, images: object, settings: SegmenterSettings) -> object:
+    def encode(models: object, images: object, settings: SegmenterSettings, *more: object) -> object:
         seen.append(settings.stride)
-        return encode_images(models, images, settings)  # type: ignore[arg-type]
+        return encode_images(models, images, settings, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr("pacl.segmentation.segmenter.encode_images", encode)
     return seen
@@ -197,6 +197,9 @@ def test_settings_given_do_not_stand_in_the_way(tiny_clip: str, photo: Path) -> 
 def test_a_tower_of_one_stride_offers_that_one(monkeypatch: pytest.MonkeyPatch, tiny_clip: str) -> None:
     model = load_model("photos")
     assert Sessions(model).strides == (model.clip.patch,)
+    with pytest.raises(ArgumentError) as refused:
+        Sessions(model, SegmenterSettings(stride=model.clip.patch // 2))
+    assert refused.value.argument == "stride"
 
 
 def test_a_threshold_without_effect_is_said(sessions: Sessions, photo: Path) -> None:
