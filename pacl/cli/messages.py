@@ -36,7 +36,7 @@ def fail(prog: str, error: object) -> NoReturn:
 
 
 def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
-    """Run a command's ``main`` and turn a `UserError` into one line; Ctrl-C exits with code 130.
+    """Run a command's ``main``; a `UserError` and memory that ran out are one line, Ctrl-C exits with code 130.
 
     Letters that the encoding of the output does not have are written as escapes.
     """
@@ -52,6 +52,10 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         say(prog, "interrupted")
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        fail(prog, f"out of memory ({str(error)[:100] or type(error).__name__}); raise the limit, or use less at once")
     raise SystemExit(code or 0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -66,3 +68,29 @@ def test_warnings_are_a_line_each_at_once_and_none_is_swallowed(capsys: pytest.C
         assert capsys.readouterr().err == "pacl test: warning: of a library\n"
         warnings.warn("for developers", DeprecationWarning, stacklevel=1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+    ids=["thread", "library", "Python", "system"],
+)
+def test_memory_that_runs_out_anywhere_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise error
+
+    assert code_of(main) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_errors_of_the_program_keep_their_traceback() -> None:
+    def main() -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        run_verb("pacl test", main)
