@@ -17,6 +17,7 @@ from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWo
 from pacl.jobs.folder import Done, JobFolder, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
+from pacl.printing import escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import FORMATS, describe
 
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ArgumentError("verify", "", "reads the results alone; leave out the source and the prompts")
         manifest = verify(args.out)
         with printing():
-            print(f"{args.out}: {len(manifest['units'])} units, {said(manifest)}: all there and unchanged")
+            print(f"{escaped(args.out)}: {len(manifest['units'])} units, {said(manifest)}: all there and unchanged")
         return 0
     with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
         return bulk(args)

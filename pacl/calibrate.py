@@ -19,6 +19,7 @@ from pacl.errors import ArgumentError, FallbackModel, ImageWarning, UserError
 from pacl.files import make_folder
 from pacl.images import open_image
 from pacl.models.device import choose_device
+from pacl.printing import escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(PROG, f"warning: skipped: {reason}")
     with printing():
         print(
-            f"{out}: calibrated on {len(photos) - len(broken):,} photos; "
+            f"{escaped(out)}: calibrated on {len(photos) - len(broken):,} photos; "
             f"a text is present from a score of {model.config.presence:.3f}"
         )
     return 0

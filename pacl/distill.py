@@ -13,6 +13,7 @@ from pathlib import Path
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import escaped
 
 EXAMPLES = """\
 examples:
@@ -87,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     config = distillation.write_folder(args.out, tokenizer, embeddings, facts)
     Console(highlight=False, soft_wrap=True).print(
-        f"{args.out}: {config['pieces']:,} word pieces and {config['words']:,} whole words, {args.dim} wide; lowest "
-        f"cosine of int8 with float32 {config['lowest_cosine_of_int8']}",
+        f"{escaped(args.out)}: {config['pieces']:,} word pieces and {config['words']:,} whole words, {args.dim} wide; "
+        f"lowest cosine of int8 with float32 {config['lowest_cosine_of_int8']}",
         markup=False,
     )
     return 0

@@ -18,6 +18,7 @@ from pacl.cli.messages import memory_advice, printing, prints_utf8
 from pacl.cli.table import record_line
 from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
+from pacl.printing import escaped
 from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
 
@@ -188,9 +189,11 @@ def _segment_video(
     with printing():
         if not run.as_json:
             counts = f"{results.segmented} frames segmented of {frame.time:.1f} s"
-            console.print(f"{place}{file.path}: {counts}; on average {record_line({'labels': labels})}", markup=False)
+            console.print(
+                f"{place}{escaped(file.path)}: {counts}; on average {record_line({'labels': labels})}", markup=False
+            )
             for path in paths.values():
-                console.print(f"  {path}", markup=False)
+                console.print(f"  {escaped(path)}", markup=False)
     if video.is_cut_off(seen):
         say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
         return 1
@@ -212,7 +215,7 @@ class _Progress:
 
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, TextColumn("left"), console=self.console, transient=True)
-            self._bar.add_task(f"{self.place}{self.video.path}", total=self.video.count)
+            self._bar.add_task(f"{self.place}{escaped(self.video.path)}", total=self.video.count)
             self._bar.start()
         return self
 
@@ -223,7 +226,7 @@ class _Progress:
     def update(self, frame: Frame, record: dict[str, Any]) -> None:
         """Show a frame that was segmented."""
         now, done = time.monotonic(), frame.number + 1
-        text = f"{self.place}{self.video.path} {frame.time:.1f} s: {record_line(record)}"
+        text = f"{self.place}{escaped(self.video.path)} {frame.time:.1f} s: {record_line(record)}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, description=text)
         elif now - self._shown >= LINE_EVERY:

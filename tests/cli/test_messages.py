@@ -59,6 +59,17 @@ def test_a_reader_that_has_closed_the_output_ends_the_command_silently(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EROFS, 2), (errno.EPIPE, 141)])
+def test_output_that_cannot_be_written_anywhere_has_no_traceback(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number))  # a `BrokenPipeError` of EPIPE
+
+    assert code_of(main) == code
+    assert len(capsys.readouterr().err.splitlines()) == (code == 2)
+
+
 def test_warnings_are_a_line_each_at_once_and_none_is_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_warnings("pacl test", ImageWarning):
         for _ in range(2):
