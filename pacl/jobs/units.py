@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Iterator
@@ -111,7 +112,9 @@ class ListPart:
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         with self.file.open("rb") as file:
             file.seek(self.offset)
-            for line in islice(file, self.lines):
+            start = codecs.BOM_UTF8 if self.offset == 0 else b""
+            for number, line in enumerate(islice(file, self.lines)):
+                line = line.removeprefix(start) if number == 0 else line
                 if path := line.decode("utf-8", "surrogateescape").strip("\r\n"):
                     yield JobImage(str(self.folder / path))
 
@@ -131,7 +134,7 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
 
     Raises:
         UserError: there are no shards, the package webdataset is missing, or the list cannot be read.
-        ArgumentError: the list is empty.
+        ArgumentError: the list is empty, or no text in UTF-8.
     """
     if source.lower().endswith(LIST_SUFFIXES):
         return list(_parts(Path(source), lines, folder or Path()))
@@ -144,6 +147,9 @@ def _parts(file: Path, lines: int, folder: Path) -> Iterator[ListPart]:
         with file.open("rb") as content:
             first, offset = 1, 0
             while part := list(islice(content, lines)):
+                if any(b"\0" in line for line in part):
+                    reason = "is no text in UTF-8 with the path of an image on each line: it has null bytes"
+                    raise ArgumentError("source", file, reason)
                 digest = hashlib.sha256(b"".join(part)).hexdigest()
                 yield ListPart(file, first, offset, len(part), folder, digest)
                 first, offset = first + len(part), offset + sum(map(len, part))
