@@ -67,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     running = [*distillation.imagenet_texts(), *distillation.read_texts(args.words, "words")]
     words = distillation.find_words(running, distillation.read_texts(args.names, "names"))
-    tower, _ = load_sentence_tower(args.text)
+    try:
+        tower, _ = load_sentence_tower(args.text)
+    except ArgumentError as error:  # the loader's "model" is this command's TEXT
+        raise UserError(f"{error.value}: {error.reason}") from None
     tower.requires_grad_(False)
     try:
         with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -22,6 +22,7 @@ from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWo
 from pacl.files import make_folder
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
+from pacl.printing import escaped
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
 from pacl.results.writer import printable
@@ -230,7 +231,7 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
 
         save_image(args.out, search_sheet(index, hits, query))
         with printing():
-            print(f"  {printable(args.out)}", file=sys.stderr if args.json or args.csv else sys.stdout)
+            print(f"  {escaped(args.out)}", file=sys.stderr if args.json or args.csv else sys.stdout)
     return 1 if index.unread else 0
 
 
@@ -286,7 +287,7 @@ def show(hits: Sequence[Hit], args: argparse.Namespace) -> None:
         else:
             print(f"{'rank':>6}   score  image")
             for each in found:
-                print(f"{each['rank']:>6}  {each['score']:6.3f}  {each['image']}")
+                print(f"{each['rank']:>6}  {each['score']:6.3f}  {escaped(each['image'])}")
 
 
 if __name__ == "__main__":
