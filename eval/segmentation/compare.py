@@ -22,7 +22,7 @@ from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED, MaskFolder, check_size
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import count_areas, iou, scores
 
 NO_CLASS = 255
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     args = build_parser().parse_args(argv)
     check_least(args, prediction_offset=0)
+    if args.prediction_offset >= 2**16:
+        raise ArgumentError("prediction_offset", args.prediction_offset, "mask values are from 0 to 65535")
     truth = find_benchmark(args.benchmark, args).open(args.data, args.split, partial=args.partial)
     areas = compare(truth, args.predictions, args.prediction_offset)
     rows = [[label.name, f"{100 * value:.2f}"] for label, value in zip(truth.labels, iou(areas), strict=True)]
@@ -72,7 +74,7 @@ def compare(truth: MaskFolder, predictions: str, offset: int = 0) -> np.ndarray:
 
     Raises:
         UserError: a prediction is missing, has a value that is no class, or has not the size of the mask; or in none of
-            them a pixel has a class.
+            them, or of the masks of the truth, a pixel has a class.
     """
     ignore = (*range(offset), NO_CLASS)
     predicted = replace(truth, masks=predictions, offset=offset, ignore=ignore, mask_ending=".png", palette=None)
@@ -84,6 +86,8 @@ def compare(truth: MaskFolder, predictions: str, offset: int = 0) -> np.ndarray:
         mask = np.where(mask == IGNORED, classes, mask)  # a class of its own, which no pixel has
         areas += count_areas(mask, target, classes + 1)[:, :classes]
         empty = empty and (mask == classes).all()
+    if not areas[2].any():
+        raise UserError(f"{truth.masks}: no mask has a scored pixel: all values are ignored")
     if empty:
         reason = f"in the masks of {predictions} no pixel has a class: all values are {NO_CLASS} or below this"
         raise ArgumentError("prediction_offset", offset, reason)

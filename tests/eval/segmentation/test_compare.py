@@ -115,6 +115,23 @@ def test_predictions_without_any_class_are_refused(values, offset, tmp_path) -> 
     assert (error.value.argument, error.value.value) == ("prediction_offset", offset)
 
 
+def test_a_truth_without_any_class_is_refused(tmp_path) -> None:
+    words = folders(tmp_path)
+    for name in ("a", "b"):
+        Image.new("L", (4, 2), 255).save(tmp_path / f"truth/{name}.png")
+    masks(tmp_path / "found", a=0, b=1)
+    with pytest.raises(UserError, match="truth"):
+        compare.main(words)
+
+
+def test_an_offset_beyond_all_values_is_one_short_line(tmp_path) -> None:
+    words = [*folders(tmp_path), "--prediction_offset", "65536"]
+    masks(tmp_path / "found", a=0, b=1)
+    with pytest.raises(ArgumentError) as error:
+        compare.main(words)
+    assert (error.value.argument, len(str(error.value)) < 200) == ("prediction_offset", True)
+
+
 def test_a_mask_of_another_size_is_named(tmp_path) -> None:
     words = folders(tmp_path)
     masks(tmp_path / "found", a=0, b=0)
