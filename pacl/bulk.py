@@ -14,7 +14,7 @@ from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
-from pacl.jobs.folder import Done, JobFolder, verify
+from pacl.jobs.folder import RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
 from pacl.printing import escaped
@@ -42,7 +42,7 @@ Each process takes units, a shard or --lines of a list, that no other one has ta
 goes on with the units that are not finished, with any number of processes.
 
 exit codes: 0 done, or left to other processes; images that cannot be read are lines with an error in the results,
-counted in manifest.json; 2 stopped by a mistake named in one line
+counted in manifest.json; 2 stopped by a mistake named in one line, or none of all images could be read
 """
 
 
@@ -86,11 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.source:
             raise UserError("--verify reads the results alone; leave out the source and the prompts")
         manifest = verify(args.out)
+        note_strays(Process(), args.out, manifest)
         with printing():
-            units = plural(len(manifest['units']), 'unit')
+            units = plural(len(manifest["units"]), "unit")
             print(f"{escaped(args.out)}: {units}, {said(manifest)}: all there and unchanged")
-                f"{escaped(args.out)}: {plural(len(manifest['units']), 'unit')}, {said(manifest)}: all there and unchanged"
-            )
         return 0
     with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
         return bulk(args)
@@ -124,10 +123,22 @@ def bulk(args: argparse.Namespace) -> int:
     manifest = folder.manifest(units)
     if manifest is not None:
         say(process, f"finished, {plural(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
+        note_strays(process, args.out, manifest)
+        if manifest["images"] == manifest["failed"]:
+            problems = [problem for unit in manifest["units"] for problem in unit["problems"]]
+            reason = problems[0] if problems else f"the errors are in {args.out}/{RESULTS}"
+            raise UserError(f"{args.source}: none of its {manifest['images']} images could be read ({reason})")
     else:
         left = sum(folder.done(unit) is None for unit in units)
         say(process, f"{left} of {plural(len(units), 'unit')} left to other processes, or to the same command again")
     return 0
+
+
+def note_strays(process: Process, out: Path, manifest: dict[str, Any]) -> None:
+    """Say which results in the folder are not of this job as it is now."""
+    if others := strays(out, manifest):
+        advice = "the source or --lines has changed since; delete them, or read those of manifest.json only"
+        say(process, f"note: {len(others)} files in {out / RESULTS} are of other units ({others[0]}, ...): {advice}")
 
 
 def run_of(segmenter: Segmenter, labels: Sequence[Label]) -> dict[str, Any]:

@@ -19,11 +19,14 @@ from pacl.errors import ArgumentError, FallbackModel, ImageWarning, UserError
 from pacl.files import make_folder
 from pacl.images import open_image
 from pacl.models.device import choose_device
+from pacl.printing import escaped
 
 if TYPE_CHECKING:
     import numpy as np
 
 PROG = "pacl calibrate"
+FEW = 50
+"""Photos, from which on there is no warning."""
 EXAMPLES = """\
 examples:
   python -m pacl.calibrate runs/train photos/
@@ -90,9 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")
+    if (used := len(photos) - len(broken)) < FEW:
+        say(PROG, f"warning: {used} photos are few: the means are those of what they show; a few hundred are needed")
     with printing():
         print(
-            f"{out}: calibrated on {len(photos) - len(broken):,} photos; "
+            f"{escaped(out)}: calibrated on {used:,} photos; "
             f"a text is present from a score of {model.config.presence:.3f}"
         )
     return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import escaped
 
 EXAMPLES = """\
 examples:
@@ -66,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     running = [*distillation.imagenet_texts(), *distillation.read_texts(args.words, "words")]
     words = distillation.find_words(running, distillation.read_texts(args.names, "names"))
-    tower, _ = load_sentence_tower(args.text)
+    try:
+        tower, _ = load_sentence_tower(args.text)
+    except ArgumentError as error:  # the loader's "model" is this command's TEXT
+        raise UserError(f"{error.value}: {error.reason}") from None
     tower.requires_grad_(False)
     try:
         with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -87,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     config = distillation.write_folder(args.out, tokenizer, embeddings, facts)
     Console(highlight=False, soft_wrap=True).print(
-        f"{args.out}: {config['pieces']:,} word pieces and {config['words']:,} whole words, {args.dim} wide; lowest "
-        f"cosine of int8 with float32 {config['lowest_cosine_of_int8']}",
+        f"{escaped(args.out)}: {config['pieces']:,} word pieces and {config['words']:,} whole words, {args.dim} wide; "
+        f"lowest cosine of int8 with float32 {config['lowest_cosine_of_int8']}",
         markup=False,
     )
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -60,12 +61,23 @@ class VideoWarning(UserWarning):
     """A part of a video cannot be read, see `pacl.video.reading`."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, in any of the ways in which torch, OpenCV and numpy say so."""
-    import torch
+OUT_OF_MEMORY = (
+    "allocate memory",  # torch, and the system
+    "Insufficient memory",  # `cv2.error`
+    "can't start new thread",  # Python: no memory for its stack
+    "failed to map segment",  # the loader of libraries
+)
+"""Words in messages of errors, of several types, where memory ran out."""
 
-    said = any(words in str(error) for words in ("allocate memory", "Insufficient memory"))  # `cv2.error` among them
-    return not isinstance(error, UserError) and (said or isinstance(error, (MemoryError, torch.OutOfMemoryError)))
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in any of the ways in which Python, torch, OpenCV and numpy say so."""
+    if isinstance(error, UserError):
+        return False
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        return True
+    torch = sys.modules.get("torch")  # its import needs memory itself
+    return torch is not None and isinstance(error, getattr(torch, "OutOfMemoryError", ()))
 
 
 def first_few(names: Sequence[object], count: int = 3) -> str:

@@ -23,7 +23,7 @@ from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWo
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import names_of, of_other_labels
+from pacl.results.earlier import names_of, of_other_labels, of_other_sources
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
@@ -135,12 +135,15 @@ def segment(args: argparse.Namespace) -> int:
     get_templates(settings.templates)
     names = [label.name for label in labels]
     mixed = check_owner(args, names, [file.name for file in found.files])
+    replaced = None
+    if other := of_other_sources(args.out, {file.name: file.path for file in [*found.files, *found.videos]}):
+        replaced = f"results of another file with the same name are replaced: {other[0]} is of {other[1]}"
     writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
     videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)
-    for hint in [*hints, *found.notes(), lists_in_prompts(labels), mixed]:
+    for hint in [*hints, *found.notes(), lists_in_prompts(labels), mixed, replaced]:
         if hint:
             say(f"note: {hint}")
 

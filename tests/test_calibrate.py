@@ -94,6 +94,14 @@ def test_a_model_by_name_goes_to_out(run: Run, tiny_clip: str) -> None:
     assert Path("out", CARD).read_text() == "# Written later"
 
 
+@pytest.mark.parametrize(("few", "warns"), [(2, False), (100, True)])
+def test_few_photos_are_warned_of(run: Run, head: PACL, few: int, warns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacl.calibrate.FEW", few)
+    code, _, err = run("head", "photos")
+    assert code == 0
+    assert ("warning" in err) == warns
+
+
 def test_another_head_is_replaced_with_overwrite_only(run: Run, head: PACL) -> None:
     assert run("head", "photos", "--out", "new")[0] == 0
     before = snapshot("new")

@@ -139,6 +139,7 @@ def test_mistakes_are_one_line(name: str, tmp_path: Path) -> None:
         (["st:/nowhere", "--out", out], "st:/nowhere"),
         ([name], "--out"),
     ]:
-        with pytest.raises(UserError, match=part):
+        with pytest.raises(UserError, match=part) as refused:
             distill.main(words)
+        assert not isinstance(refused.value, ArgumentError)  # there is no flag --model
         assert not os.path.exists(out)

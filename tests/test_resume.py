@@ -248,6 +248,15 @@ def test_changed_data_does_not_go_on(words, tmp_path, change):
     assert weights(tmp_path / "out") == head
 
 
+def test_the_card_states_the_seed_that_the_run_began_with(words, tmp_path):
+    assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2", "--seed_everything=7"]) == 0
+    resume = [f"--out={tmp_path}", "--trainer.max_steps=3", "--seed_everything=8", "--ckpt_path=last"]
+    assert train.main([*words, *resume]) == 0
+    card = (tmp_path / "README.md").read_text()
+    assert "seed 7" in card
+    assert "seed 8" not in card
+
+
 def refused(words: list[str], out: Path) -> None:
     with pytest.raises(ArgumentError) as error:
         train.main([*words, f"--out={out}", "--ckpt_path=last"])

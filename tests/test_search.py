@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_a_table_by_default_and_an_index_beside_the_images(run: Run, here: Path)
     assert len(list((here / "photos" / FOLDER).glob("*.sqlite"))) == 1
     code, again, err = run("photos", "a dog")
     assert (code, again, err) == (0, out, "")
+
+
+def test_a_name_with_control_characters_is_a_line_of_the_table(run: Run, here: Path) -> None:
+    shutil.copy("photos/photo.png", "photos/two\nlines\x1b[31m.png")
+    code, out, _ = run("photos", "a dog", "--out", "sheet\x1b[31m.png")
+    assert code == 0
+    assert len(out.splitlines()) == 5  # a header, three images and the sheet
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize("score", ["clip", "phi", "both"])

@@ -770,3 +770,12 @@ def test_a_refinement_that_makes_no_sense_is_one_line(run: Run, here: Path, word
     code, out, err = run("photo.png", "a dog", "grass", *words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert any(flag in err for flag in ("--refine", "--dilations"))
+
+
+def test_results_of_another_image_with_the_same_name_are_replaced_with_a_note(run: Run, here: Path) -> None:
+    Path("other").mkdir()
+    shutil.copy("photo.png", "other/photo.png")
+    for words, noted in ((["photo.png"], False), (["photo.png"], False), (["other/photo.png"], True)):
+        code, _, err = run(*words, "a dog", "grass", "--out", "results")
+        assert code == 0
+        assert ("note: results of another file" in err) == noted

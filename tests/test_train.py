@@ -638,3 +638,11 @@ def test_numbers_of_the_trainer_that_cannot_work_are_refused_at_once(clip_name, 
 
 def test_logging_can_be_turned_off(clip_name, tmp_path):
     run(clip_name, tmp_path, "--trainer.max_steps=1", "--trainer.log_every_n_steps=0")
+
+
+@pytest.mark.parametrize("value", ["", "null"])
+def test_a_value_that_was_changed_before_it_is_refused_has_its_flag(value, clip_name, tmp_path):
+    words = [f"--model.backbone={clip_name}", "--data=pacl.data.CaptionData", f"--data.pairs={value}"]
+    with pytest.raises(ArgumentError) as error:
+        train.main([*words, f"--out={tmp_path / 'out'}", "--data.cache=null"])
+    assert error.value.argument == "data.pairs"

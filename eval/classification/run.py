@@ -45,6 +45,7 @@ from eval.common.result import Result, write_results
 from pacl.cli.messages import one_line
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder
+from pacl.printing import escaped
 from pacl.prompts import fill, get_templates
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     console.print(summary(results))
     for *_, folder in plans:
-        console.print(f"results in {folder}", markup=False, soft_wrap=True)
+        console.print(f"results in {escaped(folder)}", markup=False, soft_wrap=True)
     return 0
 
 

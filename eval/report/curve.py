@@ -18,6 +18,7 @@ from eval.common.charts import Points, training_curve
 from eval.common.command import new_parser
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
+from pacl.printing import escaped
 
 LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.module.PACLModule` logs them
 
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
     loss, recall = read_log(find_log(args.run))
     training_curve(args.out, loss, recall, args.title or str(args.run))
-    print(f"{args.out}: {len(loss.steps)} values of the loss, {len(recall.steps)} of the recall")
+    print(f"{escaped(args.out)}: {len(loss.steps)} values of the loss, {len(recall.steps)} of the recall")
     return 0
 
 

@@ -21,6 +21,7 @@ from eval.report.published import ASSUMED, TOLERANCE, Published, Verdict, compar
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import EXIT_USER_ERROR, run_verb
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import escaped
 
 
 def commands(rows: Sequence[Published]) -> list[tuple[str, list[Published]]]:
@@ -70,14 +71,15 @@ def show(verdicts: Sequence[Verdict], tolerance: float) -> None:
         header = ("benchmark", "published row", "measured", "published", "off by", "")
         console.print(terminal_table(header, rows, (2, 3, 4), title=f"mIoU, within {tolerance:g} of the published"))
     for title, why in assumed.items():
-        console.print(f"{title}: {why}; a miss is not a failure", soft_wrap=True)
+        console.print(f"{title}: {why}; a miss is not a failure", soft_wrap=True, markup=False)
     rest = [verdict for verdict in verdicts if verdict.passed is None]
     if rest:
         console.print(f"Not comparable: {len(rest)} of {len(verdicts)} results")
     for each in rest:
         r = each.result
         settings = f"protocol {r.protocol.get('name')}, names {r.protocol.get('names')}, {r.images:,} images"
-        console.print(f"  {r.dataset}, {r.method}, {settings}: {'; '.join(each.reasons)}", soft_wrap=True)
+        line = escaped(f"  {r.dataset}, {r.method}, {settings}: {'; '.join(each.reasons)}")
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:

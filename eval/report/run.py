@@ -32,6 +32,7 @@ from eval.report.describe import (
 )
 from eval.report.tables import KINDS, MEASURED, Row, table
 from pacl.files import atomic_write
+from pacl.printing import escaped
 
 TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
 
@@ -102,5 +103,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     with atomic_write(args.out) as aside:
         aside.write_text(text, encoding="utf-8")
-    print(args.out)
+    print(escaped(args.out))
     return 0

@@ -37,6 +37,7 @@ from eval.common.result import write_results
 from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
 from pacl.files import atomic_write, make_folder
+from pacl.printing import escaped
 
 MODULE = "eval.retrieval"
 OUT = Path("out/retrieval")
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_results(folder, results)
     with atomic_write(folder / "results.md") as aside:
         aside.write_text(markdown(results), encoding="utf-8")
-    print(headline(results[0]))
+    print(escaped(headline(results[0])))
     Console().print(summary(results))
-    print(f"results in {folder}")
+    print(f"results in {escaped(folder)}")
     return 0

@@ -22,6 +22,7 @@ from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED, MaskFolder, check_size
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import count_areas, iou, scores
 
 NO_CLASS = 255
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     args = build_parser().parse_args(argv)
     check_least(args, prediction_offset=0)
+    if args.prediction_offset >= 2**16:
+        raise ArgumentError("prediction_offset", args.prediction_offset, "mask values are from 0 to 65535")
     truth = find_benchmark(args.benchmark, args).open(args.data, args.split, partial=args.partial)
     areas = compare(truth, args.predictions, args.prediction_offset)
     rows = [[label.name, f"{100 * value:.2f}"] for label, value in zip(truth.labels, iou(areas), strict=True)]
@@ -70,17 +73,24 @@ def compare(truth: MaskFolder, predictions: str, offset: int = 0) -> np.ndarray:
         offset: value of the first class in predictions.
 
     Raises:
-        UserError: a prediction is missing, has a value that is no class, or has not the size of the mask.
+        UserError: a prediction is missing, has a value that is no class, or has not the size of the mask; or in none of
+            them, or of the masks of the truth, a pixel has a class.
     """
     ignore = (*range(offset), NO_CLASS)
     predicted = replace(truth, masks=predictions, offset=offset, ignore=ignore, mask_ending=".png", palette=None)
     classes = len(truth.labels)
-    areas = np.zeros((3, classes), np.int64)
+    areas, empty = np.zeros((3, classes), np.int64), True
     for (name, image, file), (_, _, other) in zip(truth.files, predicted.files, strict=True):
         target, mask = truth.read(name, image, file).mask, predicted.read(name, image, other).mask
         check_size(other, mask.shape, target.shape)
         mask = np.where(mask == IGNORED, classes, mask)  # a class of its own, which no pixel has
         areas += count_areas(mask, target, classes + 1)[:, :classes]
+        empty = empty and (mask == classes).all()
+    if not areas[2].any():
+        raise UserError(f"{truth.masks}: no mask has a scored pixel: all values are ignored")
+    if empty:
+        reason = f"in the masks of {predictions} no pixel has a class: all values are {NO_CLASS} or below this"
+        raise ArgumentError("prediction_offset", offset, reason)
     return areas
 
 

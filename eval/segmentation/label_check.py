@@ -148,7 +148,10 @@ def problems(folder: MaskFolder, findings: Sequence[Finding]) -> list[str]:
             f"{count} the {_values(list(outside))} (first: {masks[0].mask}), but {folder.names} has classes "
             f"{folder.offset} to {last}: {_advice(folder, findings, set(outside))}"
         )
-    return found + [finding.problem for finding in findings if finding.problem and not finding.outside]
+    found += [finding.problem for finding in findings if finding.problem and not finding.outside]
+    if not found and not any(finding.pixels is not None and finding.pixels[:-1].any() for finding in findings):
+        found.append(f"no mask in {folder.masks} has a scored pixel: all values are ignored")
+    return found
 
 
 def _advice(folder: MaskFolder, findings: Sequence[Finding], outside: set[int]) -> str:

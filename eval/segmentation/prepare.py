@@ -43,6 +43,7 @@ from pacl.cli.messages import one_line, run_verb
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
+from pacl.printing import escaped
 
 SHOWN = 20
 """Number of problems, and of absent classes, that are printed."""
@@ -99,11 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems.append(f"{folder.images} has {len(findings):,} images with masks, {split} has {full:,}")
     report(benchmark, split, folder, findings)
     for problem in problems[:SHOWN]:
-        print(f"wrong: {problem}")
+        print(f"wrong: {escaped(problem)}")
     if len(problems) > SHOWN:
         print(f"wrong: and {len(problems) - SHOWN:,} more")
     for warning in find_warnings(folder, findings, own=benchmark.name == CUSTOM):
-        print(f"odd: {warning}")
+        print(f"odd: {escaped(warning)}")
     return 1 if problems else 0
 
 
@@ -204,7 +205,7 @@ def convert(layout: FileLayout, table: np.ndarray, found: Locations, workers: in
     results = list(track(partial(_convert_one, table=table), todo, workers, "Converting")) if todo else []
     problems = [result for result in results if result is not None]
     kept = f", {len(pairs) - len(todo):,} existed" if len(pairs) > len(todo) else ""
-    print(f"{len(todo) - len(problems):,} masks written to {found.masks}{kept}")
+    print(f"{len(todo) - len(problems):,} masks written to {escaped(found.masks)}{kept}")
     return problems, lacking
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pacl.errors import UserError
 from pacl.files import atomic_write
+from pacl.printing import escaped
 
 if TYPE_CHECKING:
     from eval.common.result import Result
@@ -46,7 +47,7 @@ def report(
         draw(selection, out, bench, counts, results)
     console = Console(highlight=False)
     console.print(summary(results))
-    console.print(f"results in {out}", markup=False, soft_wrap=True)
+    console.print(f"results in {escaped(out)}", markup=False, soft_wrap=True)
 
 
 def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:

@@ -271,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         statistics = Statistics(args.seed)
         inspected = inspect_all(items, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
-        for item, found in track(inspected, escape(entry.title), size, console=progress, transient=True):
+        for item, found in track(inspected, escape(escaped(entry.title)), size, console=progress, transient=True):
             statistics.add(item, found)
         record = {
             "source": dataclasses.asdict(entry.source),
@@ -289,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         all_statistics.append(statistics)
         records.append(record)
-        console.print(entry.title, style="bold", markup=False)
+        console.print(escaped(entry.title), style="bold", markup=False)
         for line in lines(record):
             console.print(line, markup=False)
         console.print()
@@ -300,7 +300,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
         share = f"{record['bad']:,} of {record['images']:,} images are bad"
-        console.print(f"{record['title']}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False)
+        console.print(
+            f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False
+        )
     if not bad:
         spare = any(record["unused"] for record in records)
         console.print("fine, apart from what is not used" if spare else "fine", style="green")
@@ -351,7 +353,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
     yield from (f"  {name:<20}{without_controls(text)}" for name, text in rows if text)
     for kind in PROBLEMS:
         own = [each for each in record["problems"] if each["problem"] == kind]
-        yield from (f"  {kind}: {each['message']}" for each in own[:LISTED])
+        yield from (f"  {kind}: {escaped(each['message'])}" for each in own[:LISTED])
         if len(own) > LISTED:
             yield f"  {kind}: and {len(own) - LISTED:,} more, all in the report"
 

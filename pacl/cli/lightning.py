@@ -156,6 +156,7 @@ class SettingsCLI(LightningCLI):
             groups += [
                 ("trainer.callbacks", each) for each in (callbacks if isinstance(callbacks, list) else [callbacks])
             ]
+            owners: list[str] = []
             for group, settings in groups:
                 settings = (settings or {}).get("init_args", settings or {})
                 # The loaders call a name "model"; here it is the value of model.backbone, model.image ...
@@ -164,6 +165,10 @@ class SettingsCLI(LightningCLI):
                 for name in names:
                     if str(settings[name]) == str(error.value):
                         raise ArgumentError(f"{group}.{name}", error.value, error.reason) from None
+                if error.argument in settings:
+                    owners.append(group)
+            if len(owners) == 1:  # the value was changed before it was refused, as an empty name to None
+                raise ArgumentError(f"{owners[0]}.{error.argument}", error.value, error.reason) from None
             raise
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from pacl.errors import ArgumentError, UserError, is_out_of_memory
+from pacl.files import is_out_of_space
 from pacl.printing import escaped
 
 EXIT_USER_ERROR = 2
@@ -36,7 +37,7 @@ def fail(prog: str, error: object) -> NoReturn:
 
 
 def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
-    """Run a command's ``main`` and turn a `UserError` into one line; Ctrl-C exits with code 130.
+    """Run a command's ``main``; a `UserError` and memory that ran out are one line, Ctrl-C exits with code 130.
 
     Letters that the encoding of the output does not have are written as escapes.
     """
@@ -52,6 +53,17 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         say(prog, "interrupted")
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        if is_out_of_memory(error):
+            reason = str(error)[:100] or type(error).__name__
+            fail(prog, f"out of memory ({reason}); raise the limit, or use less at once")
+        if isinstance(error, BrokenPipeError):
+            _silence()
+            raise SystemExit(EXIT_PIPE_CLOSED) from None
+        if isinstance(error, OSError) and is_out_of_space(error):
+            _silence()
+            fail(prog, f"{error.filename or 'the output'}: cannot be written ({error.strerror})")
+        raise
     raise SystemExit(code or 0)
 
 
@@ -71,11 +83,19 @@ def printing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        with suppress(OSError, ValueError):  # keep the last flush silent
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         if isinstance(error, BrokenPipeError):
             raise SystemExit(EXIT_PIPE_CLOSED) from None
         raise UserError(f"standard output cannot be written ({error.strerror or error})") from None
+
+
+def _silence() -> None:
+    """Keep the last flush of a standard output silent that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

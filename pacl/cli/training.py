@@ -20,13 +20,14 @@ from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pacl.cli.lightning import SettingsCLI, as_list, parse, plain_warnings
-from pacl.cli.messages import say
+from pacl.cli.messages import printing, say
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from pacl.models.card import TrainingRun, write_card
 from pacl.models.head import CARD, CONFIG, WEIGHTS
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
+from pacl.printing import escaped
 from pacl.training.checkpoint import Interrupted, LatestCheckpoint
 from pacl.training.curve import CURVE, TrainingCurve
 from pacl.training.module import PACLModule
@@ -222,7 +223,8 @@ def train(cli: TrainCLI, prog: str) -> int:
         except UserError as error:  # such as a full disk
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         logs = "".join(f"; logs: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
-        print(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}")
+        with printing():
+            print(escaped(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}"))
     return 0
 
 
@@ -274,7 +276,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     device = cli.model.device
     return TrainingRun(
         data=cli.datamodule.summary(),
-        settings={**settings, "seed": cli.config.seed_everything},
+        settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures={name: float(value) for name, value in sorted(cli.trainer.callback_metrics.items())},
         steps=cli.trainer.global_step,
         images=cli.datamodule.seen,

@@ -371,8 +371,19 @@ class CaptionData(LightningDataModule):
         return self._digest
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the place in the epoch, the seed and the counts of a checkpoint.
+
+        Raises:
+            UserError: other data or another batch size, or an older version, whose records differ.
+        """
+        older = "the checkpoint was saved by an older version of pacl, which did not record"
+        if lacking := {"settings", "seed", "seen", "skipped", "place"} - state_dict.keys():
+            raise UserError(f"{older} {', '.join(sorted(lacking))}; start from the beginning")
         for name, value in self._settings().items():
             before = state_dict["settings"].get(name)
+            if before is None and name == "content":
+                rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
+                continue
             if before != value and name == "content":
                 which = ", ".join(source.pairs for source in [*self.train, *self.val])
                 raise UserError(

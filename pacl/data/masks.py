@@ -204,7 +204,8 @@ class MaskFolder:
         if self.palette is not None:
             return np.array(classes_of(self.colours, self.labels, self.palette, IGNORED), np.int32)
         if self.offset < 0 or not all(0 <= value < 2**16 for value in self.ignore):
-            raise UserError(f"offset {self.offset}, ignore {list(self.ignore)}: mask values are from 0 to 65535")
+            ignored = first_few(self.ignore, SHOWN)
+            raise UserError(f"offset {self.offset}, ignore [{ignored}]: mask values are from 0 to 65535")
         classes = np.full(2**16, OUTSIDE, np.int32)
         named = classes[self.offset :][: len(self.labels)]
         named[:] = np.arange(len(named))

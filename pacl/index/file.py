@@ -32,6 +32,7 @@ from pacl.errors import UserError
 
 SUFFIX = ".sqlite"
 PAGE_BYTES = 16384  # of the database: several vectors fit in a page
+UNIT = 0.02  # the square of a vector's length is this far from 1 at most, also in float16
 ROWS = 4096  # read at a time
 WAIT = 30.0  # seconds until another process has written its change
 
@@ -80,16 +81,25 @@ class IndexFile:
 
     def files(self) -> dict[bytes, tuple[int, int]]:
         """Size in bytes and time of the last change, in nanoseconds, of each image, by its path."""
-        return {path: (size, changed) for path, size, changed in self._all("SELECT path, size, changed FROM images")}
+        found = self._all("SELECT path, size, changed FROM images")
+        self._check_paths(path for path, *_ in found)
+        return {path: (size, changed) for path, size, changed in found}
 
     def owners(self) -> tuple[list[bytes], np.ndarray]:
         """The paths of all images, sorted, and the id of the embedding of each, int64 [I]."""
         found = self._all("SELECT path, embedding FROM images ORDER BY path")
+        self._check_paths(path for path, _ in found)
+        if self._all("SELECT 1 FROM images WHERE embedding NOT IN (SELECT id FROM embeddings) LIMIT 1"):
+            raise self._damaged("an image has no embedding")
         return [path for path, _ in found], np.array([embedding for _, embedding in found], dtype=np.int64)
 
     def vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all embeddings, sorted, int64 [N], and their vectors, float32 [N, D]."""
-        [(count, length)] = self._all("SELECT COUNT(*), IFNULL(MAX(LENGTH(vector)), 0) FROM embeddings")
+        """The ids of all embeddings, sorted, int64 [N], and their vectors, float32 [N, D], of unit length."""
+        [(count, least, length)] = self._all(
+            "SELECT COUNT(*), IFNULL(MIN(LENGTH(vector)), 0), IFNULL(MAX(LENGTH(vector)), 0) FROM embeddings"
+        )
+        if least != length or length % 4:
+            raise self._damaged("its vectors have several lengths")
         ids, vectors = np.empty(count, dtype=np.int64), np.empty((count, length // 4), dtype=np.float32)
         rows = self._database.execute("SELECT id, vector FROM embeddings ORDER BY id LIMIT ?", [count])
         start = 0
@@ -98,6 +108,9 @@ class IndexFile:
             ids[part] = [embedding for embedding, _ in some]
             vectors[part] = np.frombuffer(b"".join(vector for _, vector in some), np.float32).reshape(len(some), -1)
             start += len(some)
+        # SQLite has no checksums. (A comparison with NaN is false.)
+        if not (np.abs(np.einsum("nd,nd->n", vectors, vectors) - 1) < UNIT).all():
+            raise self._damaged("a vector is not of unit length")
         return ids, vectors
 
     def patches(self, embedding: int, dim: int) -> Tensor | None:
@@ -105,7 +118,13 @@ class IndexFile:
         found = self._all("SELECT vectors FROM patches WHERE id = ?", [embedding])
         if not found:
             return None
-        return torch.frombuffer(bytearray(found[0][0]), dtype=torch.float16).view(-1, dim).float()
+        content = bytearray(found[0][0])
+        if not content or len(content) % (2 * dim):
+            raise self._damaged("the patch vectors of an image are cut off")
+        patches = torch.frombuffer(content, dtype=torch.float16).view(-1, dim).float()
+        if not ((patches.square().sum(-1) - 1).abs() < UNIT).all():
+            raise self._damaged("a patch vector is not of unit length")
+        return patches
 
     def find(self, content: bytes) -> int | None:
         """The id of the embedding of a file's content, if there is one."""
@@ -146,6 +165,13 @@ class IndexFile:
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._database.execute(statement, values).fetchall()
+
+    def _check_paths(self, paths: Iterable[Any]) -> None:
+        if not all(isinstance(path, bytes) for path in paths):
+            raise self._damaged("a path is none")
+
+    def _damaged(self, reason: str) -> UserError:
+        return UserError(f"{self.path}: is damaged ({reason}); delete it to compute the index again")
 
     def _change(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         if not self._database.in_transaction:

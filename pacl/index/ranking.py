@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pacl.errors import UserError
 from pacl.index.file import IndexFile
 
 DIGITS = 6  # decimals of a score; images whose scores are equal in all of them are ranked by path
@@ -37,7 +38,13 @@ class Vectors:
         return cls(paths, ids, np.searchsorted(embeddings, ids), vectors)
 
     def scores(self, queries: Tensor) -> np.ndarray:
-        """The highest cosine of each image with queries float32 [N, D], N >= 1: float32 [I]."""
+        """The highest cosine of each image with queries float32 [N, D], N >= 1: float32 [I].
+
+        Raises:
+            UserError: There is no image.
+        """
+        if not self.paths:
+            raise UserError("the index has no image, as it was interrupted before the first; bring it up to date")
         cosines = torch.from_numpy(self.vectors) @ queries.float().cpu().T  # [E, N]
         return cosines.amax(dim=1).numpy()[self.rows]
 

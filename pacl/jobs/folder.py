@@ -2,7 +2,7 @@
 
     run.json             what is done: labels, model, settings; the same for all processes
     results/NAME.jsonl.gz  a line for each image of a unit
-    done/NAME.json       written after the results: counts and checksum; a unit with it is never done again
+    done/NAME.json       written after the results: counts and checksum; a unit with both is never done again
     locks/NAME.lock      held while a process does the unit; it ends with the process, however that ends
     manifest.json        all units with their counts, written when the last one is done
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import file_sha256, make_folder, save_json
+from pacl.files import file_sha256, make_folder, parse_json, save_json
 from pacl.jobs.units import Unit
 from pacl.locks import lock
 
@@ -88,14 +88,19 @@ class JobFolder:
         return self.path / RESULTS / f"{name}.jsonl.gz"
 
     def done(self, unit: Unit) -> Done | None:
-        """What is known of a unit, if it is finished.
+        """What is known of a unit, if it is finished and its results are there.
 
         Raises:
             UserError: its file is damaged.
         """
         path = self.path / DONE / f"{unit.name}.json"
         try:
-            return Done(**_read(path)) if path.exists() else None
+            done = Done(**_read(path)) if path.exists() else None
+            if done is None or os.stat(self.results(unit.name)).st_size != done.bytes:
+                return None
+            return done
+        except FileNotFoundError:
+            return None
         except TypeError:
             raise UserError(f"{path}: is no result of this command; delete it to do the unit again") from None
 
@@ -203,6 +208,12 @@ def verify(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
+def strays(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Names of results that are none of the manifest's units: those of a list or of --lines that have changed since."""
+    known = {f"{unit['name']}.jsonl.gz" for unit in manifest["units"]}
+    return sorted(path.name for path in Path(folder, RESULTS).glob("*.jsonl.gz") if path.name not in known)
+
+
 def read_results(path: str | Path) -> Iterator[dict[str, Any]]:
     """The records of a unit's results.
 
@@ -212,7 +223,7 @@ def read_results(path: str | Path) -> Iterator[dict[str, Any]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
-                yield json.loads(line)
+                yield parse_json(line)
     except (OSError, EOFError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
@@ -224,7 +235,7 @@ def _digest(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); delete it, or choose another folder") from None
     if not isinstance(content, dict):

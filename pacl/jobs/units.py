@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Iterator
@@ -119,6 +120,8 @@ class ListPart:
             raise UserError(f"{self.file}: cannot be read ({error.strerror or error})") from None
         if _digest(lines) != self.digest:
             raise UserError(f"{self.file}: has changed since the command began; run it again")
+        if self.offset == 0 and lines:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         for line in lines:
             if path := line.decode("utf-8", "surrogateescape").strip("\r\n"):
                 yield JobImage(str(self.folder / path))
@@ -138,7 +141,7 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
         folder: of relative paths in a list; None: the current one.
 
     Raises:
-        UserError: there are no shards, the package webdataset is missing, or the list cannot be read or is empty.
+        UserError: there are no shards, webdataset is missing, or the list cannot be read, is empty or no text.
         ArgumentError: the folder does not exist, has no file of the list's first part, or is given with shards.
     """
     if source.lower().endswith(LIST_SUFFIXES):
@@ -169,6 +172,8 @@ def _parts(file: Path, lines: int, images: Path | None) -> Iterator[ListPart]:
         with file.open("rb") as content:
             first, offset = 1, 0
             while part := list(islice(content, lines)):
+                if any(b"\0" in line for line in part):
+                    raise UserError(f"{file}: is no text in UTF-8 with the path of an image on each line")
                 found = ListPart(file, first, offset, len(part), folder, _digest(part))
                 if first == 1:
                     _check_some_exist(found)

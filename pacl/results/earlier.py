@@ -69,6 +69,28 @@ def of_other_labels(
     return None
 
 
+def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str] | None:
+    """A record in a folder of results whose image or video is another one than that whose results get its name.
+
+    Only the first `LOOKED_AT` records are read. Where the file that a record names is not there any more, or was named
+    from another folder, it counts as the same.
+
+    Args:
+        out: the folder.
+        sources: name of the results, relative to the folder -> image or video.
+
+    Returns:
+        The path of the record, and what it is of.
+    """
+    paths = ((out / f"{name}{ending}", source) for name, source in sources.items() for ending in (".json", ".jsonl"))
+    for path, source in islice(((path, source) for path, source in paths if path.is_file()), LOOKED_AT):
+        with suppress(OSError, ValueError, TypeError, KeyError), path.open(encoding="utf-8") as file:
+            record = parse_json(file.readline() if path.suffix == ".jsonl" else file.read())
+            if not os.path.samefile(record["image"], source):
+                return path, str(record["image"])
+    return None
+
+
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
     """The files of one image that a record names and the record itself; files of data sets belong to their `RunFile`.
 

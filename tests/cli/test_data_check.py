@@ -473,3 +473,12 @@ def test_coco_with_most_images_missing(check: Check) -> None:
     assert (code, record["images"], record["pairs"], record["missing"]) == (1, 5000, 25014, 4975)
     assert len(record["problems"]) == 4975
     assert "and 4,970 more, all in the report" in out
+
+
+def test_names_with_control_characters_are_printed_with_escapes(here: Path, check: Check) -> None:
+    name = "two\nlines\x1b[31m.csv"
+    (here / "pairs.csv").rename(here / name)
+    _, out, report = check(name, "--images", "images", "--max_bad", "0")
+    assert "\x1b" not in out
+    assert not any(line.startswith("lines") for line in out.splitlines())
+    assert report["sources"][0]["title"]

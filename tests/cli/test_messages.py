@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -57,6 +59,17 @@ def test_a_reader_that_has_closed_the_output_ends_the_command_silently(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EROFS, 2), (errno.EPIPE, 141)])
+def test_output_that_cannot_be_written_anywhere_has_no_traceback(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number))  # a `BrokenPipeError` of EPIPE
+
+    assert code_of(main) == code
+    assert len(capsys.readouterr().err.splitlines()) == (code == 2)
+
+
 def test_warnings_are_a_line_each_at_once_and_none_is_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_warnings("pacl test", ImageWarning):
         for _ in range(2):
@@ -66,3 +79,29 @@ def test_warnings_are_a_line_each_at_once_and_none_is_swallowed(capsys: pytest.C
         assert capsys.readouterr().err == "pacl test: warning: of a library\n"
         warnings.warn("for developers", DeprecationWarning, stacklevel=1)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+    ids=["thread", "library", "Python", "system"],
+)
+def test_memory_that_runs_out_anywhere_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise error
+
+    assert code_of(main) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_errors_of_the_program_keep_their_traceback() -> None:
+    def main() -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        run_verb("pacl test", main)

@@ -316,6 +316,20 @@ def test_a_state_brings_the_seed_the_place_and_the_counts(here):
     assert (resumed.seen, resumed.skipped) == (70, 2)
 
 
+def test_a_state_of_an_older_version_is_named_as_such(here):
+    data = stub(CaptionData("t.csv", batch_size=7), seed=1)
+    next(iter(data.train_dataloader()))
+    state = data.state_dict()
+    del state["settings"]["content"]
+    resumed = stub(CaptionData("t.csv", batch_size=7), seed=2)
+    with pytest.warns(UserWarning, match="older version"):
+        resumed.load_state_dict(state)
+    assert resumed.seed == 1
+    del state["seed"]
+    with pytest.raises(UserError, match=r"older version .* seed"):
+        resumed.load_state_dict(state)
+
+
 def test_processes_divide_the_batches(here):
     def rank(number):
         data = stub(CaptionData("t.csv", batch_size=5))

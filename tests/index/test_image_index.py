@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,42 @@ def test_a_killed_process_leaves_an_index_that_goes_on(
     assert len(Index.open(folder, model)) == 2
     assert len(Index.build(folder, model)) == 5
     assert len(encoded) == 3
+
+
+DAMAGE = {
+    "short": "UPDATE embeddings SET vector = x'00'",
+    "one short": "UPDATE embeddings SET vector = x'0000803f' WHERE id = 1",
+    "zeros": "UPDATE embeddings SET vector = zeroblob(length(vector)) WHERE id = 1",
+    "NaN": "UPDATE embeddings SET vector = replace(hex(zeroblob(length(vector) / 8)), '00', x'0000c07f0000c07f')",
+    "lost": "DELETE FROM embeddings WHERE id = 1",
+    "all lost": "DELETE FROM embeddings",
+    "path": "UPDATE images SET path = 'text' WHERE embedding = 1",
+    "patches": "UPDATE patches SET vectors = x'00'",
+    "patches of zeros": "UPDATE patches SET vectors = zeroblob(length(vectors))",
+    "no patches": "UPDATE patches SET vectors = x''",
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_row_is_named_instead_of_ranked(change: str, model: PACL, folder: Path) -> None:
+    """Whether the index is brought up to date or not."""
+    path = Index.build(folder, model, "phi").path
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute(change).rowcount > 0
+    with pytest.raises(UserError, match="damaged"):
+        Index.open(folder, model, "phi").search("a dog")
+    with pytest.raises(UserError, match="damaged"):
+        Index.build(folder, model, "phi").search("a dog")
+
+
+def test_an_index_without_an_image_is_named(model: PACL, folder: Path) -> None:
+    """As one that was interrupted before the first is."""
+    path = Index.build(folder, model, "phi").path
+    with closing(sqlite3.connect(path)) as database, database:
+        for table in ("images", "embeddings", "patches"):
+            database.execute(f"DELETE FROM {table}")
+    with pytest.raises(UserError, match="no image"):
+        Index.open(folder, model, "phi").search("a dog")
 
 
 def test_a_damaged_index_is_named(model: PACL, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pacl.errors import ArgumentError, UserError
-from pacl.jobs.folder import JobFolder, read_results, verify
+from pacl.jobs.folder import JobFolder, read_results, strays, verify
 from pacl.jobs.units import JobImage
 from pacl.locks import lock
 
@@ -165,7 +165,33 @@ def test_a_damaged_note_of_a_unit_is_one_line(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path, RUN)
     with folder.claim(UNITS[0]):
         folder.write(UNITS[0], records(UNITS[0]), [])
-    for content in ("", "[]", '{"name": "a"}'):
+    for content in ("", "[]", '{"name": "a"}', "[" * 50_000):
         (tmp_path / "done" / "a.json").write_text(content)
         with pytest.raises(UserError):
             folder.done(UNITS[0])
+
+
+@pytest.mark.parametrize("change", ["lost", "cut off"])
+def test_a_unit_whose_results_are_lost_is_done_again(tmp_path: Path, change: str) -> None:
+    folder, unit = JobFolder(tmp_path, RUN), UNITS[0]
+    with folder.claim(unit):
+        folder.write(unit, records(unit), [])
+    path = folder.results(unit.name)
+    content = path.read_bytes()
+    path.unlink() if change == "lost" else path.write_bytes(content[:-1])
+    assert folder.manifest([unit]) is None
+    with folder.claim(unit) as is_free:
+        assert is_free
+        folder.write(unit, records(unit), [])
+    assert path.read_bytes() == content
+    assert folder.manifest([unit]) is not None
+
+
+def test_results_of_units_that_are_none_any_more_are_named(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path, RUN)
+    for unit in UNITS:
+        with folder.claim(unit):
+            folder.write(unit, records(unit), [])
+    manifest = folder.manifest(UNITS[1:])
+    assert manifest is not None
+    assert strays(tmp_path, manifest) == [folder.results(UNITS[0].name).name]

@@ -127,3 +127,17 @@ def test_an_empty_or_missing_list_is_refused(tmp_path: Path) -> None:
     for name in ("empty.txt", "missing.txt"):
         with pytest.raises(UserError):
             find_units(str(tmp_path / name))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n", encoding="utf-8-sig")
+    (tmp_path / "a.png").touch()
+    units = find_units(str(tmp_path / "list.txt"), 1, tmp_path)
+    assert [image.path.name for unit in units for image in unit.images([])] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("content", ["a.png\nb.png\n".encode("utf-16"), b"a.png\nb\0.png\n"], ids=["UTF-16", "binary"])
+def test_a_list_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError):
+        find_units(str(tmp_path / "list.txt"), 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pacl.results.earlier import of_other_labels, read_record
+from pacl.results.earlier import of_other_labels, of_other_sources, read_record
 from pacl.results.writer import FORMATS, Writer
 from tests.results.drawn import result
 
@@ -69,3 +69,19 @@ def test_results_of_other_labels_or_another_model_are_found(
 def test_other_files_are_no_records(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     assert read_record(tmp_path / "a.json") is None
+
+
+def test_results_of_another_file_with_the_same_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "a.png").write_bytes(b"an image")
+    write(Path("out"), ("rle",), "cat", "wall")
+    record = Path("out/a.json")
+    record.write_text(record.read_text().replace('"a.png"', '"one/a.png"'))
+    assert of_other_sources(Path("out"), {"a": Path("one/a.png"), "b": Path("two/a.png")}) is None
+    assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) == (record, "one/a.png")
+    Path("out/clip.jsonl").write_text('{"image": "one/a.png"}\n{"image": "one/a.png"}\n')
+    assert of_other_sources(Path("out"), {"clip": Path("two/a.png")}) == (Path("out/clip.jsonl"), "one/a.png")
+    Path("out/a.json").write_text("no record")
+    assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) is None

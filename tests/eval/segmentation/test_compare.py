@@ -12,7 +12,7 @@ from eval.common.result import read_results
 from eval.segmentation import compare
 from eval.segmentation import run as segmentation
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import iou, scores
 from pacl.scenes.drawing import scene
 from pacl.segment import main as segment
@@ -102,6 +102,34 @@ def test_what_cannot_be_scored_is_named(values, tmp_path) -> None:
     masks(tmp_path / "found", **values)
     with pytest.raises(UserError):
         compare.main(words)
+
+
+@pytest.mark.parametrize(
+    ("values", "offset"), [({"a": 0, "b": 1}, 300), ({"a": 0, "b": 1}, 2), ({"a": 255, "b": 255}, 0)]
+)
+def test_predictions_without_any_class_are_refused(values, offset, tmp_path) -> None:
+    words = [*folders(tmp_path), "--prediction_offset", str(offset)]
+    masks(tmp_path / "found", **values)
+    with pytest.raises(ArgumentError) as error:
+        compare.main(words)
+    assert (error.value.argument, error.value.value) == ("prediction_offset", offset)
+
+
+def test_a_truth_without_any_class_is_refused(tmp_path) -> None:
+    words = folders(tmp_path)
+    for name in ("a", "b"):
+        Image.new("L", (4, 2), 255).save(tmp_path / f"truth/{name}.png")
+    masks(tmp_path / "found", a=0, b=1)
+    with pytest.raises(UserError, match="truth"):
+        compare.main(words)
+
+
+def test_an_offset_beyond_all_values_is_one_short_line(tmp_path) -> None:
+    words = [*folders(tmp_path), "--prediction_offset", "65536"]
+    masks(tmp_path / "found", a=0, b=1)
+    with pytest.raises(ArgumentError) as error:
+        compare.main(words)
+    assert (error.value.argument, len(str(error.value)) < 200) == ("prediction_offset", True)
 
 
 def test_a_mask_of_another_size_is_named(tmp_path) -> None:

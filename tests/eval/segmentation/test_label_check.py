@@ -76,6 +76,12 @@ def test_many_ignored_pixels_name_their_value(folder, tmp_path):
     assert odd(folder, own=False) == []  # published benchmarks ignore much
 
 
+def test_masks_without_any_scored_pixel_are_a_problem(folder):
+    assert wrong(folder) == []
+    every = replace(folder, ignore=(*range(256),))
+    assert len(wrong(every)) == 1
+
+
 def test_an_ignored_value_that_is_also_a_classs(folder):
     lines = odd(replace(folder, ignore=(0, 255)))
     assert any("value 0 is ignored" in line and "sky" in line for line in lines)
