@@ -6,6 +6,7 @@ at several scales: each resampled to the finest patch grid, and averaged
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
@@ -37,6 +39,10 @@ AnyImage = np.ndarray | Tensor | Image.Image | str | Path
 GUIDE_SIDE = 512
 """Long side, in pixels, of the small image that is kept for the refinement of probabilities. A larger one would take
 more memory and hardly refine better."""
+
+GUIDE_BLUR = 2.0
+"""Standard deviation, in pixels of that image, of the blur that hides its texture. Without it, asphalt or grass leave
+specks of other labels in the refined masks."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +99,14 @@ def encode_images(
 def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -> Tensor | None:
     """The image whose edges refinement follows, float32 [3, h, w] in [0, 1]; None without refinement.
 
-    For probabilities its long side is at most `GUIDE_SIDE`. For cosines it is the resized image, resized again to the
-    size of the original image, as in the published code of SCLIP and NACLIP.
+    For probabilities its long side is at most `GUIDE_SIDE`, and it is blurred by `GUIDE_BLUR`. For cosines it is the
+    resized image, resized again to the size of the original image, as in the published code of SCLIP and NACLIP.
     """
     if not settings.refine_steps:
         return None
     if settings.refine_on == "cosines":
         return resize(resize(image, layout.resized, settings.interpolation), layout.size, "bilinear")
-    return shrink(image, GUIDE_SIDE)
+    return blur(shrink(image, GUIDE_SIDE), GUIDE_BLUR)
 
 
 def encode_scale(
@@ -286,3 +292,12 @@ def shrink(image: Tensor, side: int) -> Tensor:
     height, width = image.shape[1:]
     factor = min(1.0, side / max(height, width))
     return resize(image, (max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of [3, H, W], float; beyond the border the nearest pixel is used."""
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
+    weights = torch.softmax(-offsets.square() / (2 * sigma**2), 0)  # [2 reach + 1], sums to 1
+    padded = F.pad(image[:, None], (reach, reach, reach, reach), mode="replicate")  # [3, 1, H + 2 reach, W + 2 reach]
+    return F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))[:, 0]
