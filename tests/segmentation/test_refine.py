@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 import pacl.segmentation.refine
+from pacl.segmentation.encode import GUIDE_BLUR, blur
 from pacl.segmentation.refine import refine
 
 
@@ -109,3 +112,24 @@ def test_no_iterations_and_dtype() -> None:
 def test_sizes_must_agree() -> None:
     with pytest.raises(ValueError, match="differ"):
         refine(torch.rand(2, 6, 6), torch.rand(3, 6, 7))
+
+
+def test_the_blurred_guide_leaves_no_specks_on_a_texture() -> None:
+    """Between two labels that are equally likely, noise decides the pixels; blurred, it does so for whole areas."""
+    draw = torch.Generator().manual_seed(0)
+    texture = (0.5 + 0.15 * torch.randn(3, 96, 96, generator=draw)).clamp(0, 1)
+    left = torch.sigmoid((48 - torch.arange(96.0)) / 12).expand(96, 96)
+    maps = torch.stack([left, 1 - left])
+
+    def areas(guide: torch.Tensor) -> int:
+        labels = refine(maps, guide).argmax(0).numpy().astype(np.uint8)
+        return sum(cv2.connectedComponents(np.where(labels == i, 1, 0).astype(np.uint8))[0] - 1 for i in (0, 1))
+
+    assert areas(texture) > 20
+    assert areas(blur(texture, GUIDE_BLUR)) < areas(texture) / 4
+
+
+def test_blurring_is_gaussian() -> None:
+    image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    expected = cv2.GaussianBlur(image.permute(1, 2, 0).numpy(), (13, 13), GUIDE_BLUR, borderType=cv2.BORDER_REPLICATE)
+    assert np.allclose(blur(image, GUIDE_BLUR).permute(1, 2, 0).numpy(), expected, atol=1e-5)
