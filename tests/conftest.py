@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from tests.tiny import save_tiny_clip
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # runs GPU kernels on the CPU; Triton reads it when it is imported
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would the commands that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg reads it once, perhaps before pacl sets it
 

@@ -143,7 +143,10 @@ def test_it_ends_cleanly(tiny_clip: str, tmp_path: Path, number: signal.Signals,
         assert "default-src 'self'" in policy
         assert list(tmp_path.glob("pacl-app-*"))
         server.send_signal(number)
-        _, err = server.communicate(timeout=60)
+        try:
+            _, err = server.communicate(timeout=60)
+        finally:
+            server.kill()  # where it did not end
     assert server.returncode == code
     assert err == ("pacl app: interrupted\n" if code else "")
     assert not list(tmp_path.iterdir())
