@@ -236,19 +236,19 @@ def test_options_change_the_result(run: Run) -> None:
         ["--dense", "clip"],
         ["--templates", "paper"],
         ["--refine", "5"],
-        ["--prior", "2"],
-        ["--prior", "-2"],
+        ["--prior", "1"],
+        ["--prior", "-1"],
     ):
         assert record(run, "a dog", "grass", *words)["labels"] != plain, words
 
 
 def test_a_heads_own_prior_holds_unless_the_flag_says_otherwise(run: Run, tiny_clip: str) -> None:
-    PACL.untrained(load_backbone(tiny_clip), prior=2.0).save_pretrained("head")
+    PACL.untrained(load_backbone(tiny_clip), prior=1.0).save_pretrained("head")
 
     def labels(*words: str) -> Any:
         return record(partial(run, model="head"), "a dog", "grass", *words)["labels"]
 
-    assert labels() == labels("--prior", "2") != labels("--prior", "0")
+    assert labels() == labels("--prior", "1") != labels("--prior", "0")
 
 
 def test_a_heads_own_scales_hold_unless_the_flag_says_otherwise(run: Run, tiny_clip: str) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.prompts import Label
 from pacl.segmentation.background import Background
 from pacl.segmentation.query import make_query
@@ -23,6 +23,9 @@ from tests.paths import ROOT
     [
         ({"dilations": (5,)}, "dilations"),
         ({"dilations": (0,), "refine": 1}, "dilations"),
+        ({"dilations": (1, 2), "refine": "sam:sam"}, "dilations"),
+        ({"prior": 1.01}, "prior"),
+        ({"prior": -30}, "prior"),
         ({"size": 0}, "size"),
         ({"size": 4}, "size"),
         ({"window": 7}, "window"),
@@ -70,6 +73,21 @@ def test_settings_that_make_no_sense_name_their_argument(settings: dict, argumen
         Segmenter(ColourModel(), SegmenterSettings(**settings))
     assert getattr(error.value, "argument", "templates") == argument
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"prior": 7.0}, {"templates": "nice"}], ids=str)
+def test_ranges_and_names_are_checked_before_there_is_a_model(settings: dict) -> None:
+    with pytest.raises(ArgumentError) as error:
+        SegmenterSettings(**settings)
+    assert error.value.argument == next(iter(settings))
+
+
+def test_distances_beside_sam_are_not_blamed_on_a_missing_refine() -> None:
+    with pytest.raises(ArgumentError) as error:
+        SegmenterSettings(refine="sam:tiny", dilations=(1, 2))
+    assert error.value.argument == "dilations"
+    assert "sam:tiny" in error.value.reason
+    assert "without refine" not in error.value.reason
 
 
 def test_settings_do_not_import_torch() -> None:
