@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,35 @@ def test_distances_beside_sam_are_not_blamed_on_a_missing_refine() -> None:
     assert error.value.argument == "dilations"
     assert "sam:tiny" in error.value.reason
     assert "without refine" not in error.value.reason
+
+
+@pytest.mark.parametrize("settings", [{"refine": 10}, [("refine", 10)], "refine=10", 10])
+def test_settings_of_another_type_name_the_class(settings: Any) -> None:
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(ColourModel(), settings)
+    assert error.value.argument == "settings"
+    assert "SegmenterSettings(refine=10)" in error.value.reason
+
+
+@pytest.mark.parametrize("model", [None, 3, object()])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(model)
+    assert error.value.argument == "model"
+
+
+def test_a_model_may_be_given_by_its_name(tiny_clip: str) -> None:
+    assert Segmenter(tiny_clip).model.name == tiny_clip
+
+
+def test_what_is_not_encoded_names_the_methods_that_encode() -> None:
+    segmenter = Segmenter(ColourModel())
+    (image,) = segmenter.encode([noise(32, 32)], ["image"])
+    for given, argument in ((("x.jpg", ["red"]), "image"), ((image, ["red"]), "encoded")):
+        with pytest.raises(ArgumentError) as error:
+            segmenter.segment(*given)  # type: ignore[arg-type]
+        assert error.value.argument == argument
+        assert {"set_image", "predict"} <= set(error.value.reason.replace(",", "").split())
 
 
 def test_settings_do_not_import_torch() -> None:
