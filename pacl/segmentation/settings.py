@@ -152,10 +152,8 @@ class SegmenterSettings:
                 "dilations", listed(self.dilations), "must be one or more distances of at least 1 pixel"
             )
         if self.dilations is not None and not self.refine_steps:
-            instead = (
-                f"with refine {self.refine}; it is for a number, such as" if self.sam else "without refine, such as"
-            )
-            raise ArgumentError("dilations", listed(self.dilations), f"has no effect {instead} refine 10")
+            when = f"with refine {self.refine}, only with a number" if self.sam else "without refine"
+            raise ArgumentError("dilations", listed(self.dilations), f"has no effect {when}, such as refine 10")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
         if self.prior is not None and not abs(self.prior) <= 1:
