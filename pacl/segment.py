@@ -15,7 +15,7 @@ from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import OneLineParser, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
@@ -25,7 +25,7 @@ from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.earlier import names_of, of_other_labels, of_other_sources
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
-from pacl.segmentation.background import parse_background
+from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
@@ -60,7 +60,7 @@ exit codes: 0 done; 1 some images failed or are in formats that are not read; 2 
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OneLineParser:
     """The command's words and flags; every field of `SegmenterSettings` is one of the latter."""
     parser = new_parser(PROG, "Segment images and videos by words.", usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", help="images, folders of images (with subfolders), videos, and prompts")
@@ -99,6 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_video(parser.add_argument_group("videos"))
     add_model(parser.add_argument_group("model"))
     add_settings(parser.add_argument_group("how"))
+    parser.values["--background"] = SPELLINGS
+    parser.instead |= {f"--{rule}": f"--background {rule}:" for rule in LIMITED}
     return parser
 
 
