@@ -16,6 +16,8 @@ from pacl.prompts import get_templates
 from pacl.webapp.server import check_gradio, folder_of_its_own, free_port, serve
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gradio import Blocks
 
     from pacl.models.model import PACL
@@ -90,7 +92,7 @@ def announce(address: str) -> None:
 
 
 def build(
-    model: PACL,
+    model: PACL | str | Path,
     settings: SegmenterSettings | None = None,
     *,
     name: str = "model",
@@ -101,7 +103,7 @@ def build(
     Its `launch` takes gradio's options, with safe defaults: this machine only, nothing shared, no analytics.
 
     Args:
-        model: What segments, see `pacl.load_model`.
+        model: What segments, or its name for `pacl.load_model`.
         settings: What the page starts with.
         name: The model's name in the records that visitors download.
         limits: Sizes of uploads, and how much is kept in memory.

@@ -184,6 +184,17 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 TEMPLATE_NAMES = (*TEMPLATES, "imagenet")  # "imagenet" is imported from open_clip when it is used
 
 
+def check_templates(name_or_file: str | Path) -> None:
+    """Refuse templates that `get_templates` does not find.
+
+    Raises:
+        ArgumentError: There is no such name or file.
+    """
+    name = str(name_or_file)
+    if name not in TEMPLATE_NAMES and not os.path.exists(name):  # a `Path` raises an error for a long text
+        raise ArgumentError("templates", name, f"no such name ({', '.join(TEMPLATE_NAMES)}) and no such file")
+
+
 def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
     """Templates by name (``none``, ``photo``, ``paper``, ``imagenet``) or from a text file, one per line.
 
@@ -197,9 +208,7 @@ def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES  # CLIP's 80
 
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-    if not os.path.exists(name):  # a `Path` raises an error for a long text
-        known = ", ".join(TEMPLATE_NAMES)
-        raise ArgumentError("templates", name, f"no such name ({known}) and no such file")
+    check_templates(name)
     templates = []
     for number, line in text_lines(name, "template file"):
         if line.count("{}") != 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import OneLineParser, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
@@ -25,7 +25,7 @@ from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.earlier import names_of, of_other_labels, of_other_sources
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
-from pacl.segmentation.background import parse_background
+from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
@@ -60,7 +60,7 @@ exit codes: 0 done; 1 some images failed or are in formats that are not read; 2 
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OneLineParser:
     """The command's words and flags; every field of `SegmenterSettings` is one of the latter."""
     parser = new_parser(PROG, "Segment images and videos by words.", usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", help="images, folders of images (with subfolders), videos, and prompts")
@@ -99,6 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_video(parser.add_argument_group("videos"))
     add_model(parser.add_argument_group("model"))
     add_settings(parser.add_argument_group("how"))
+    parser.values["--background"] = SPELLINGS
+    parser.instead |= {f"--{rule}": f"--background {rule}:" for rule in LIMITED}
     return parser
 
 
@@ -134,31 +136,35 @@ def segment(args: argparse.Namespace) -> int:
     check_labels(labels)
     get_templates(settings.templates)
     names = [label.name for label in labels]
-    mixed = check_owner(args, names, [file.name for file in found.files])
-    replaced = None
+    mixed = check_owner(args, names, found)
+    later = [mixed] if mixed else []  # notes on results, of which there may be none
     if other := of_other_sources(args.out, {file.name: file.path for file in [*found.files, *found.videos]}):
-        replaced = f"results of another file with the same name are replaced: {other[0]} is of {other[1]}"
+        later.append(f"results of another file with the same name are replaced: {other[0]} is of {other[1]}")
     writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
     videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)
-    for hint in [*hints, *found.notes(), lists_in_prompts(labels), mixed, replaced]:
+    for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
         if hint:
             say(f"note: {hint}")
+
+    def tell() -> None:
+        while later:
+            say(f"note: {later.pop(0)}")
 
     segmenter = load_segmenter(args, settings)
     query = segmenter.prepare(labels)
     config = segmenter.model.config
     writer.model.update({"clip": config.backbone, "dense": config.dense, "trained": config.trained})
-    code = run(found, query, segmenter, writer, as_json=args.json) if found.files else 0
+    code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
     if videos is not None:
         console, alone = output(stderr=args.json), not found.files
-        code |= segment_videos(found.videos, query, segmenter, videos, writer.model, console, say, alone=alone)
+        code |= segment_videos(found.videos, query, segmenter, videos, writer, console, say, tell, alone=alone)
     return code
 
 
-def check_owner(args: argparse.Namespace, labels: list[str], images: list[str]) -> str | None:
+def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages) -> str | None:
     """A note that the default folder holds results of other labels beside those of this run.
 
     Raises:
@@ -166,15 +172,17 @@ def check_owner(args: argparse.Namespace, labels: list[str], images: list[str]) 
     """
     if args.overwrite:
         return None
-    own = {args.out / f"{name}.json" for name in images} if args.out == OUT else set()
-    other = of_other_labels(args.out, labels, None if args.out == OUT else args.model, own)
+    own = {args.out / f"{file.name}.json" for file in found.files}
+    own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
+    shared = args.out == OUT
+    other = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
     if other is None:
         return None
     path, record = other
     theirs = names_of(record) or []
     of = f"other labels ({path.name}: {first_few(theirs)})" if theirs != labels else f"another model ({path.name})"
-    if args.out == OUT:
-        return f"{args.out} also holds results of {of}; --overwrite removes them, --out DIR keeps results apart"
+    if shared:
+        return f"{args.out} also holds results of other labels ({path.name}); --overwrite removes them"
     raise ArgumentError("out", args.out, f"holds results of {of}; choose another folder, or replace with --overwrite")
 
 
@@ -191,8 +199,18 @@ def say(message: object) -> None:
     say_as(PROG, message)
 
 
-def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: Writer, *, as_json: bool) -> int:
+def run(
+    found: FoundImages,
+    query: EncodedQuery,
+    segmenter: Segmenter,
+    writer: Writer,
+    tell: Callable[[], None],
+    *,
+    as_json: bool,
+) -> int:
     """Segment the images, and print the outcome of each; of several, a bad one is reported and skipped.
+
+    ``tell`` is called after each result that is written.
 
     Returns:
         0, or 1 when some images failed or are in formats that are not read.
@@ -219,6 +237,7 @@ def run(found: FoundImages, query: EncodedQuery, segmenter: Segmenter, writer: W
                 say(f"error: {progress} {record}")
                 continue
             done += 1
+            tell()
             if hint is None and (hint := swallowed(record, prior)):  # say it once
                 say(f"note: {hint}")
             if drawn and is_unlike_drawn_scenes(segmenter, file.path):

@@ -54,6 +54,7 @@ WHAT = {
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser(PROG, "Draw how well every image fits every text.", usage=USAGE, epilog=EXAMPLES)
+    parser.words_hint = "name images after --images and texts after --texts"
     parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help="images and folders of images")
     parser.add_argument("--texts", nargs="+", default=[], metavar="TEXT", help="texts, taken as they are")
     results = parser.add_argument_group("results")

@@ -30,6 +30,13 @@ def test_help_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("verb", dispatcher.VERBS)
+def test_every_verb_prints_the_version(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == call(verb, "--version") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
+@pytest.mark.parametrize("verb", dispatcher.VERBS)
 def test_every_verb_is_a_module_with_a_main(verb: str) -> None:
     path = ROOT / "pacl" / f"{verb}.py"
     path = path if path.is_file() else path.with_suffix("") / "__main__.py"

@@ -26,7 +26,7 @@ from pacl.classification.scorer import as_images
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, parse_json, save_json, write_together
 from pacl.models.head import PROBE
-from pacl.models.loading import load_model
+from pacl.models.loading import as_model, load_model
 from pacl.models.precision import resolve_precision
 from pacl.models.towers.base import weights_checksum
 from pacl.segmentation.encode import AnyImage, as_array
@@ -124,12 +124,14 @@ class Probe:
         }
 
     @classmethod
-    def load(cls, folder: str | Path, model: PACL | None = None, *, device: str | torch.device = "auto") -> Probe:
+    def load(
+        cls, folder: str | Path, model: PACL | str | Path | None = None, *, device: str | torch.device = "auto"
+    ) -> Probe:
         """Load a probe that `save` wrote.
 
         Args:
             folder: the folder.
-            model: the model, if it is loaded already; None loads the one that the probe names.
+            model: the model, if it is loaded already, or its name; None loads the one that the probe names.
             device: of a model that is loaded, see `pacl.load_model`.
 
         Raises:
@@ -154,6 +156,7 @@ class Probe:
             except UserError as error:
                 advice = f'set "model" in {folder / PROBE} to where it is now'
                 raise UserError(f"{folder}: its model {about['model']} cannot be loaded ({error}); {advice}") from None
+        model = as_model(model)
         if features_checksum(model, kind) != about["checksum"]:
             raise UserError(
                 f"{folder}: this probe was trained on other weights than those of {model.clip.name}; it needs "
@@ -199,7 +202,7 @@ def features_checksum(model: PACL, kind: Kind) -> str:
 
 
 def train_probe(
-    model: PACL,
+    model: PACL | str | Path,
     images: Iterable[AnyImage],
     labels: Iterable[str],
     *,
@@ -213,11 +216,12 @@ def train_probe(
     fifth of each class, then it is trained on all images. The same images give the same probe.
 
     Args:
-        model: the frozen model.
+        model: the frozen model, or its name for `pacl.load_model`.
         images: in any form that `pacl.Segmenter.set_image` takes, two or more of at least one class.
         labels: the name of each image's class; two or more classes.
         features: ``pooled``: the image tower's own pooled feature; ``patches``: the mean of PACL's patch embeddings.
-        model_name: what `pacl.load_model` took, for a probe that is to be saved; None is the name of its backbone.
+        model_name: what `pacl.load_model` took, for a probe that is to be saved; None is ``model``, or the name
+            of its backbone.
         precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
 
     Raises:
@@ -240,6 +244,8 @@ def train_probe(
         raise ArgumentError("labels", list(classes), "must be of two classes or more")
     numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
     fit, validation = split_examples(numbers, ALL, 0, classes)
+    model_name = model_name or (str(model) if isinstance(model, (str, Path)) else None)
+    model = as_model(model)
     encoder = ImageEncoder(model, features, resolve_precision(precision, model.clip))
     arrays = (as_array(image, f"images[{i}]") for i, image in enumerate(images))
     vectors = np.concatenate([encoder.encode(list(batch)) for batch in _batches(arrays)])

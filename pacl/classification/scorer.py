@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pacl.classification.preprocessing import preprocessing
 from pacl.errors import ArgumentError
+from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision, tower_autocast
 from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import Label, check_labels, fill, get_templates
@@ -78,7 +79,7 @@ class Scorer:
     """Scores images with texts. Texts are encoded once, images in batches.
 
     Args:
-        model: The model; images are computed on its device.
+        model: The model, or its name for `pacl.load_model`; images are computed on its device.
         score: ``clip``, ``phi`` or ``both``, their weighted mean; None is `default_score`.
         weight: Share of phi in ``both``, from 0 to 1.
         templates: Sentence templates that are averaged around each text: a name or file of
@@ -93,14 +94,14 @@ class Scorer:
 
     def __init__(
         self,
-        model: PACL,
+        model: PACL | str | Path,
         score: Score | None = None,
         *,
         weight: float = 0.5,
         templates: str | Path = "none",
         precision: str = "fp32",
     ) -> None:
-        self.model = model
+        self.model = model = as_model(model)
         self.score = check_score(model, score)
         if not 0 <= weight <= 1:
             raise ArgumentError("weight", weight, "must be from 0 (clip alone) to 1 (phi alone)")
@@ -244,7 +245,7 @@ def check_score(model: PACL, score: str | None) -> Score:
 
 
 def score_images(
-    model: PACL,
+    model: PACL | str | Path,
     images: Iterable[AnyImage],
     texts: Iterable[str],
     score: Score | None = None,
@@ -255,7 +256,7 @@ def score_images(
     """The score of every image with every text.
 
     Args:
-        model: The model.
+        model: The model, or its name for `pacl.load_model`.
         images: Each a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1].
         texts: As they are: ``;`` and ``=`` mean nothing here.
         score: ``clip``: the cosine of CLIP's pooled embedding; ``phi``: PACL's compatibility of the patches; ``both``:
@@ -277,12 +278,13 @@ def score_images(
     Example:
         >>> score_images(load_model("photos"), ["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # float32 [2, 2]
     """
+    images, labels = as_images(images), plain_texts(texts)
     scorer = Scorer(model, score, weight=weight, templates=templates)
-    return scorer.scores(as_images(images), scorer.encode(plain_texts(texts)))
+    return scorer.scores(images, scorer.encode(labels))
 
 
 def classify_images(
-    model: PACL,
+    model: PACL | str | Path,
     images: Iterable[AnyImage],
     labels: Iterable[str | Label],
     score: Score | None = None,
@@ -293,7 +295,7 @@ def classify_images(
     """The probability of every label for every image: the softmax over labels of logit scale times score.
 
     Args:
-        model: The model.
+        model: The model, or its name for `pacl.load_model`.
         images: As for `score_images`.
         labels: Two or more, as for `pacl.Segmenter.predict`: of several prompts the one with the highest score counts.
         score: As for `score_images`.
@@ -310,9 +312,9 @@ def classify_images(
     Warns:
         UnknownWords, UnfamiliarWords, SameEmbedding: As `pacl.Segmenter.predict` does.
     """
+    images, asked = as_images(images), check_competing(check_labels(as_labels(labels)))
     scorer = Scorer(model, score, weight=weight, templates=templates)
-    asked = check_competing(check_labels(as_labels(labels)))
-    return scorer.probabilities(scorer.scores(as_images(images), scorer.encode(asked)))
+    return scorer.probabilities(scorer.scores(images, scorer.encode(asked)))
 
 
 def check_competing(labels: list[Label]) -> list[Label]:
@@ -352,6 +354,8 @@ def as_images(images: Iterable[AnyImage]) -> list[AnyImage]:
     Raises:
         ArgumentError: It is a single one, or none.
     """
-    if isinstance(images, (str, Path, Image.Image)) or not isinstance(images, Iterable):
+    if isinstance(images, (str, Path)):
+        raise ArgumentError("images", repr(str(images)), f'must be a list of images, such as ["{images}"]')
+    if isinstance(images, Image.Image) or not isinstance(images, Iterable):
         raise ArgumentError("images", f"of type {type(images).__name__}", "must be a list of images")
     return list(images)

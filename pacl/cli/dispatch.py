@@ -39,6 +39,9 @@ def dispatch(words: Sequence[str], verbs: Mapping[str, str], prog: str, module: 
         hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(verbs)}"
         print(f"{prog}: error: {verb!r} is not a verb; {hint}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR)
+    if rest in (["-V"], ["--version"]):
+        print(f"pacl {installed_version()}")
+        raise SystemExit(0)
     run_verb(f"{prog} {verb}", lambda: importlib.import_module(module.format(verb=verb)).main(rest))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import Counter
@@ -144,6 +145,10 @@ def find_images(
         elif re.match(r"\w+://", word):
             raise UserError(f"{word}: is a URL; download the image first and name the file")
         else:
+            if glob.has_magic(word):
+                raise UserError(
+                    f"{word}: no such image or folder; write it without quotes, so that the shell expands it"
+                )
             hint = f"; if it is a prompt, write --prompt {word!r}" if prompts else ""
             raise UserError(f"{word}: no such image or folder{hint}")
     _name(images, found)

@@ -21,12 +21,27 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(*args, **more)
         self._negative_number_matcher = NEGATIVE  # argparse's own takes -1e-3, -inf and -1,2 for flags
 
+        self.values: dict[str, str] = {}
+        """Flags -> what their values may be, for those that are given none."""
+        self.instead: dict[str, str] = {}
+        """Flags that there are not -> what is meant, with their value after it."""
+        self.words_hint: str | None = None
+        """Where words that no flag takes belong."""
+
     def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments: -"):
-            flag = message.split()[2].partition("=")[0]
+        lacking = re.match(r"argument (--\w+): expected one argument", message)
+        if lacking and lacking[1] in self.values:
+            message = f"{lacking[1]}: needs a value: {self.values[lacking[1]]}"
+        elif message.startswith("unrecognized arguments: -"):
+            flag, _, value = message.removeprefix("unrecognized arguments: ").replace("=", " ", 1).partition(" ")
             known = [option for action in self._actions for option in action.option_strings]
+            if flag in self.instead:
+                value = value.partition(" ")[0] or "X"
+                raise UserError(f"{flag}: no such option; did you mean {self.instead[flag]}{value}?")
             close = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
             message = f"{flag}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
+        elif message.startswith("unrecognized arguments: ") and self.words_hint:
+            message = f"{message.removeprefix('unrecognized arguments: ')}: {self.words_hint}"
         raise UserError(message.removeprefix("argument "))
 
 

@@ -19,12 +19,14 @@ from pacl.cli.table import record_line
 from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
 from pacl.printing import escaped
+from pacl.results.earlier import video_files
 from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pacl.results.writer import Writer
     from pacl.segmentation.query import EncodedQuery
     from pacl.segmentation.result import Segmentation
     from pacl.segmentation.segmenter import Segmenter
@@ -96,9 +98,10 @@ def segment_videos(
     query: EncodedQuery,
     segmenter: Segmenter,
     run: VideoRun,
-    model: dict[str, Any],
+    writer: Writer,
     console: Console,
     say: Say,
+    tell: Callable[[], None],
     *,
     alone: bool,
 ) -> int:
@@ -109,9 +112,10 @@ def segment_videos(
         query: What to look for.
         segmenter: Segments the frames.
         run: What all videos have in common.
-        model: Description of the model for the records.
+        writer: Describes the model, and deletes what earlier runs left.
         console: Where results are printed.
         say: Prints a line on standard error.
+        tell: Is called after each video.
         alone: Whether nothing else is segmented, so that what is wrong with the only video stops the command.
 
     Returns:
@@ -124,7 +128,7 @@ def segment_videos(
     for number, file in enumerate(videos, start=1):
         place = f"[{number}/{len(videos)}] " if len(videos) > 1 else ""
         try:
-            code |= _segment_video(file, query, segmenter, run, model, console, say, place)
+            code |= _segment_video(file, query, segmenter, run, writer, console, say, tell, place)
         except UserError as error:
             if (alone and len(videos) == 1) or is_out_of_space(error):
                 raise
@@ -138,9 +142,10 @@ def _segment_video(
     query: EncodedQuery,
     segmenter: Segmenter,
     run: VideoRun,
-    model: dict[str, Any],
+    writer: Writer,
     console: Console,
     say: Say,
+    tell: Callable[[], None],
     place: str,
 ) -> int:
     from pacl.video.results import VideoResults
@@ -152,13 +157,17 @@ def _segment_video(
     last: Segmentation | None = None
     with (
         Interruptions() as interruptions,
-        VideoResults(run.out, file.name, video, run.formats, model) as results,
+        VideoResults(run.out, file.name, video, run.formats, writer.model) as results,
         _Progress(video, console, place) as progress,
         memory_advice(str(file.path), memory_saving(segmenter.settings)),
     ):
         try:
             for frame, found in segment_frames(frames, query, segmenter, step=run.step, smooth=run.smooth):
-                if last is None and model["name"] == "bundled" and is_unlike_drawn_scenes(segmenter, frame.image):
+                if (
+                    last is None
+                    and writer.model["name"] == "bundled"
+                    and is_unlike_drawn_scenes(segmenter, frame.image)
+                ):
                     say(
                         f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
                         "the masks mean little; use --model photos or a public CLIP"
@@ -183,6 +192,8 @@ def _segment_video(
             raise
         with interruptions.held():
             paths = results.finish()
+            writer.remove_earlier([*video_files(paths["jsonl"].with_suffix("")), paths["jsonl"]])
+    tell()
     mean = [share / max(1, results.segmented) for share in shares]
     labels = [{"label": label.name, "share": share} for label, share in zip(query.query.labels, mean, strict=True)]
     seen = frame.number + (1 if "overlay" in run.formats else run.step)

@@ -25,9 +25,10 @@ from pacl.deployment.formats import FORMATS, Format, Sizes
 from pacl.deployment.graphs import ImageGraph, TextGraph
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder, write_together
+from pacl.models.loading import as_model
 from pacl.models.towers.hub import first_line
 from pacl.prompts import Label
-from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.windows import MAX_ASPECT
 
@@ -62,7 +63,7 @@ class ExportedModel:
 
 
 def export_model(
-    model: PACL,
+    model: PACL | str | Path,
     folder: str | Path,
     to: str = "onnx",
     labels: Iterable[str | Label] | None = None,
@@ -77,7 +78,7 @@ def export_model(
     The graph of image tower and head is compared with the model at a size that the exporter has not seen.
 
     Args:
-        model: the model; it is not changed.
+        model: the model, or its name for `pacl.load_model`; it is not changed.
         folder: folder for the files, made if needed. All are written, or none.
         to: ``onnx``, ``torchscript`` or ``pt2`` (`torch.export`).
         labels: as for `Segmenter.predict`: their embeddings are written, too.
@@ -95,7 +96,8 @@ def export_model(
         raise ArgumentError("to", to, f"must be one of {', '.join(FORMATS)}")
     form = FORMATS[to]
     form.check_installed()
-    settings = settings or SegmenterSettings()
+    settings = as_settings(settings)
+    model = as_model(model)
     model = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
     with torch.no_grad(), owned(Path(folder), overwrite) as place:
         image, tower = ImageGraph(model), TextGraph(model) if text else None

@@ -28,7 +28,6 @@ from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
-from pacl.models.loading import load_model
 from pacl.prompts import Label
 from pacl.segmentation.encode import AnyImage
 from pacl.segmentation.segmenter import as_labels
@@ -126,7 +125,7 @@ class Index:
         Example:
             >>> Index.build("photos").search("a dog on a beach", top=5)
         """
-        scorer = _scorer(model, score, weight, templates, precision)
+        scorer = Scorer(model, score, weight=weight, templates=templates, precision=precision)
         built = cls(scorer, folder, index, keep_patches=keep_patches)
         built.update(progress=progress)
         for error in built.unread:
@@ -150,7 +149,7 @@ class Index:
         Raises:
             UserError: The folder has no index of this model and score, or it cannot be read.
         """
-        opened = cls(_scorer(model, score, weight, templates, precision), folder, index)
+        opened = cls(Scorer(model, score, weight=weight, templates=templates, precision=precision), folder, index)
         opened.vectors  # noqa: B018 (reads the file)
         return opened
 
@@ -293,13 +292,6 @@ class _Candidate:
 
     place: int
     path: Path
-
-
-def _scorer(
-    model: PACL | str | Path, score: Score | None, weight: float, templates: str | Path, precision: str
-) -> Scorer:
-    loaded = load_model(model) if isinstance(model, (str, Path)) else model
-    return Scorer(loaded, score, weight=weight, templates=templates, precision=precision)
 
 
 def _check_least(**numbers: int) -> None:

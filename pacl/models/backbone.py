@@ -48,6 +48,17 @@ from pacl.models.towers.registry import (
 TEXT_BATCH, GPU_TEXT_BATCH = 64, 512  # texts in one pass of the text tower
 CPU_TEXT_MULTIPLE = 8  # on CPUs, batches of 8, 16 ... 64 texts give the same embeddings to the bit
 OPENAI_B16 = "open_clip:ViT-B-16-quickgelu/openai"
+OPENAI_NAMES = {
+    other: f"open_clip:{name}-quickgelu/openai"
+    for name, others in {
+        "ViT-B-16": ("ViT-B/16", "openai/clip-vit-base-patch16"),
+        "ViT-B-32": ("ViT-B/32", "openai/clip-vit-base-patch32"),
+        "ViT-L-14": ("ViT-L/14", "openai/clip-vit-large-patch14"),
+        "ViT-L-14-336": ("ViT-L/14@336px", "openai/clip-vit-large-patch14-336"),
+    }.items()
+    for other in others
+}
+"""What OpenAI's own code and transformers call models of OpenAI's -> the name here."""
 EXAMPLE = "timm:vit_small_patch14_dinov2.lvd142m+st:sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_LOGIT_SCALE = 1 / 0.07  # CLIP's at the start of its training (Radford et al., 2021, section 2.5)
 
@@ -285,7 +296,9 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         raise ArgumentError("model", name, f"one of two towers; use IMAGE+TEXT, such as {EXAMPLE}")
     path = local_path(name, name)
     folders = [str(other) for other in path.parent.glob("*") if other.is_dir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(name, ("auto", "photos", "bundled", *folders), n=1) or pretrained_names(name)
+    close = [OPENAI_NAMES[name]] if name in OPENAI_NAMES else []
+    close = close or difflib.get_close_matches(name, ("auto", "photos", "bundled", *folders), n=1)
+    close = close or pretrained_names(name)
     raise ArgumentError(
         "model",
         name,

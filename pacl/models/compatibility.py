@@ -89,7 +89,8 @@ def compatibility(
         if isinstance(temperature, float) and math.isinf(temperature):
             return _mean_pooled(patches, texts, cosine)
         kept = B * T * (P + (P if _has_gram(P, D, T) else D)) * tau.itemsize
-        keep = torch.is_grad_enabled() and kept <= KEPT_BYTES
+        backward = torch.is_grad_enabled() and any(each.requires_grad for each in (patches, texts, tau))
+        keep = backward and kept <= KEPT_BYTES
         phi: Tensor = _Chunked.apply(patches, texts, tau, cosine, keep)
         return phi
 

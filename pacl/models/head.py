@@ -129,7 +129,8 @@ class HeadConfig(HeadSettings, SavedConfig):
         fixed = not self.learn_temperature or math.isfinite(self.temperature)
         check("temperature", fixed, "mean pooling has no temperature to learn; start from 1 or less")
         check("conse_share", 0 <= self.conse_share <= 1, "must be between 0 and 1")
-        for name in ("prior", "contrast_margin", "smoothing"):
+        check("prior", abs(self.prior) <= 1, "must be from -1 to 1")
+        for name in ("contrast_margin", "smoothing"):
             check(name, math.isfinite(getattr(self, name)), "must be finite")
         check("smoothing", self.smoothing >= 0, "must be a temperature such as 0.2, or 0 for none")
         scales = self.scales and all(isinstance(x, (int, float)) and 0 < x < math.inf for x in self.scales)

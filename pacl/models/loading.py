@@ -66,6 +66,20 @@ def load_model(
     return loaded.eval().to(device)
 
 
+def as_model(model: PACL | str | Path) -> PACL:
+    """A model that is given itself, or by the name that `load_model` takes.
+
+    Raises:
+        ArgumentError: ``model`` is neither, or there is none of this name.
+        UserError: As `load_model`.
+    """
+    if isinstance(model, (str, Path)):
+        return load_model(model)
+    if not hasattr(model, "encode_prompts"):
+        raise ArgumentError("model", f"of type {type(model).__name__}", 'must be a model, as load_model("photos") is')
+    return model
+
+
 def _load_auto(dense: str | None, fallback: bool) -> PACL:
     reason = "no CLIP weights in the cache and none can be downloaded"
     if _openai_available():

@@ -25,10 +25,20 @@ OWN_ENDING = re.compile(r"\.(overlay\.png|mask\.png|heat-\d+-[^/]*\.png|npz)$")
 """Of the files of one image beside its record."""
 
 
+VIDEO_ENDINGS = (".overlay.mp4", ".overlay.avi")
+MASKS = ".masks"
+"""Ending of the folder with the masks of a video's frames."""
+FRAME_MASK = re.compile(r"\d{6,}\.mask\.png")
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of an image, as `pacl.results.writer.Writer` writes it; None if the file is missing or another."""
+    """The record of an image, as `pacl.results.writer.Writer` writes it; None if the file is missing or another.
+
+    Of a video, ``NAME.jsonl``, it is that of the first frame.
+    """
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            record = parse_json(file.readline() if path.suffix == ".jsonl" else file.read())
     except (OSError, ValueError):
         return None
     is_record = isinstance(record, dict) and record.keys() >= RECORD_KEYS and isinstance(record["files"], dict)
@@ -44,24 +54,30 @@ def names_of(record: Mapping[str, Any]) -> list[str] | None:
 
 
 def records(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The records in a folder of results and its subfolders, with their paths."""
-    for path in out.rglob("*.json"):
-        if record := read_record(path):
-            yield path, record
+    """The records of images and videos in a folder of results and its subfolders, with their paths."""
+    for ending in ("*.jsonl", "*.json"):  # there are fewer videos
+        for path in out.rglob(ending):
+            if record := read_record(path):
+                yield path, record
 
 
 def of_other_labels(
-    out: Path, labels: Sequence[str], model: str | None = None, replaced: Collection[Path] = ()
+    out: Path,
+    labels: Sequence[str],
+    model: str | None = None,
+    replaced: Collection[Path] = (),
+    looked_at: int = LOOKED_AT,
 ) -> tuple[Path, dict[str, Any]] | None:
-    """A record in a folder of results that has other labels; only the first `LOOKED_AT` records are read.
+    """A record in a folder of results that has other labels.
 
     Args:
         out: the folder.
         labels: names of the labels.
         model: where given, a record of another model is found, too.
         replaced: paths of records that do not count.
+        looked_at: so many records are read.
     """
-    for path, record in islice(records(out), LOOKED_AT):
+    for path, record in islice(records(out), looked_at):
         theirs = record["model"].get("name") if isinstance(record["model"], dict) else None
         other_model = None not in (model, theirs) and theirs != model
         if path not in replaced and (names_of(record) != list(labels) or other_model):
@@ -92,15 +108,25 @@ def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str]
 
 
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
-    """The files of one image that a record names and the record itself; files of data sets belong to their `RunFile`.
+    """The files of one image or video and its record itself; files of data sets belong to their `RunFile`.
 
     They are looked for beside the record, because the paths in it depend on the folder that the command ran in.
     """
+    if path.suffix == ".jsonl":
+        return [*video_files(path.with_suffix("")), path]
     stem = path.name.removesuffix(".json")
     names = {Path(str(file)).name for kind in record["files"].values() if isinstance(kind, list) for file in kind}
     own = {name for name in names if name.startswith(stem) and OWN_ENDING.fullmatch(name[len(stem) :])}
     labelme = [out / LABELME / path.relative_to(out)] if "labelme" in record["files"] else []
     return [*(path.with_name(name) for name in sorted(own)), *labelme, path]
+
+
+def video_files(target: Path) -> list[Path]:
+    """The overlay and the masks of a video, whose results are ``TARGET.jsonl`` and so on; those that exist."""
+    overlays = [target.with_name(target.name + ending) for ending in VIDEO_ENDINGS]
+    folder = target.with_name(target.name + MASKS)
+    masks = [path for path in folder.iterdir() if FRAME_MASK.fullmatch(path.name)] if folder.is_dir() else []
+    return [*(path for path in overlays if path.is_file()), *sorted(masks)]
 
 
 def own_images(out: Path) -> Iterator[Path]:
@@ -127,9 +153,13 @@ def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def remove(paths: Collection[Path], kept: Collection[Path] = ()) -> None:
-    """Delete files, those of ``kept`` excepted; one that cannot be deleted stays."""
+    """Delete files, those of ``kept`` excepted, and folders of masks that are left empty; what cannot be stays."""
     spared = {os.path.abspath(path) for path in kept}
+    folders = {path.parent for path in paths if path.parent.suffix == MASKS}
     for path in paths:
         if os.path.abspath(path) not in spared:
             with suppress(OSError):
                 path.unlink()
+    for folder in folders:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()

@@ -40,7 +40,7 @@ class Writer:
         out: folder of the results.
         formats: keys of `FORMATS`.
         model: description of the model for the records.
-        overwrite: delete the results of earlier runs in the folder as soon as the first image of this one is written.
+        overwrite: delete the results of earlier runs in the folder as soon as the first result of this one is written.
     """
 
     out: Path
@@ -110,23 +110,27 @@ class Writer:
         with write_together():
             record = self._write(item)
         outdated = [] if old is None or is_same_result(old, record) else files_of(self.out, record_path, old)
-        remove([*outdated, *self.earlier], kept=[Path(file) for files in record["files"].values() for file in files])
-        self.earlier.clear()
+        kept = [Path(file) for files in record["files"].values() for file in files]
+        remove(outdated, kept)
+        self.remove_earlier(kept)
         for dataset in self.datasets.values():
             dataset.add(item, printable(Path(place or path.name)), record)
         return record
+
+    def remove_earlier(self, kept: Collection[Path]) -> None:
+        """Delete what `overwrite` replaces, once; ``kept`` are files of this run."""
+        remove(self.earlier, kept)
+        self.earlier.clear()
 
     def _write(self, item: ImageResult) -> dict[str, Any]:
         found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
         files = {key: [printable(file) for file in each.write(item)] for key, each in formats.items() if each.write}
         entries = {key: each.entry for key, each in formats.items() if each.entry}
-        record_path = item.path("json")
-        if entries:
-            files["json"] = [printable(record_path)]
+        record_path = item.path("json")  # in every format: it says whose labels the others have
+        files["json"] = [printable(record_path)]
         record = describe(printable(item.source), found, self.model, entries, files)
-        if entries:  # last: once it exists, the other files are complete
-            save_json(record_path, record)
+        save_json(record_path, record)  # last: once it exists, the other files are complete
         return record
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, first_few
 from pacl.files import make_folder
 from pacl.results import coco
+from pacl.results.earlier import names_of, of_other_labels
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
@@ -29,6 +30,7 @@ from pacl.segmentation.settings import SegmenterSettings
 if TYPE_CHECKING:
     from supervision import Detections
 
+LOOKED_AT = 10  # records, at each call of `save`
 NOTEBOOK_SIDE = 900  # long side, in pixels, of the image that a notebook shows
 
 
@@ -215,8 +217,9 @@ class Segmentation:
         *,
         formats: str | Sequence[str] = DEFAULT_FORMATS,
         image: AnyImage | None = None,
+        overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Write the results as `pacl segment` does; files that exist are replaced.
+        """Write the results as `pacl segment` does; files of this name are replaced.
 
         Args:
             folder: Made if it is missing.
@@ -224,19 +227,27 @@ class Segmentation:
             formats: Some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: As for `overlay`.
+            overwrite: If the folder has results of other labels, delete all results in it.
 
         Returns:
             The record, as in the JSON file: shares, scores and boxes of the labels, the settings, and under `files` the
             paths that were written.
 
         Raises:
-            ArgumentError: ``folder`` cannot be written to, ``formats`` has an unknown name, or ``image`` does not fit.
+            ArgumentError: ``folder`` cannot be written to, or has results of other labels;
+                ``formats`` has an unknown name, or ``image`` does not fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         name = result_name(name or (path.stem if path else "image"))
-        writer = Writer(make_folder(folder, "folder"), chosen, self.model)
+        out = make_folder(folder, "folder")
+        other = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
+        if other is not None and not overwrite:
+            theirs = first_few(names_of(other[1]) or [])
+            reason = f"holds results of other labels ({other[0].name}: {theirs}); choose another, or set overwrite"
+            raise ArgumentError("folder", folder, reason)
+        writer = Writer(out, chosen, self.model, overwrite=other is not None)
         path = path or Path(name)
         writer.start(self.labels, {name: path.name}, background=self.background != "none")
         record = writer.write(name, path, pixels, self)

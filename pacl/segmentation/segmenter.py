@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
+from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision
 from pacl.models.sam import load_sam
 from pacl.models.vocabulary import Vocabulary
@@ -42,11 +43,11 @@ class Segmenter:
     """Segments images with a `PACL` model. Encoding an image takes most of the time and is done once for each image.
 
     Args:
-        model: The model; images are computed on its device.
+        model: The model, or its name for `pacl.load_model`; images are computed on its device.
         settings: The settings; for those that are None, the model has values of its own.
 
     Raises:
-        ArgumentError: A setting does not fit the model.
+        ArgumentError: There is no such model, ``settings`` are no `SegmenterSettings`, or one does not fit the model.
 
     Example:
         >>> segmenter = Segmenter(load_model())
@@ -55,9 +56,9 @@ class Segmenter:
         >>> segmenter.predict(["a cat"]).shares                   # the same image, other words: cheap
     """
 
-    def __init__(self, model: PACL, settings: SegmenterSettings | None = None) -> None:
-        self.model = model
-        settings = settings or SegmenterSettings()
+    def __init__(self, model: PACL | str | Path, settings: SegmenterSettings | None = None) -> None:
+        settings = as_settings(settings)
+        self.model = model = as_model(model)
         self.settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
@@ -223,7 +224,15 @@ class Segmenter:
 
     @torch.inference_mode()
     def segment(self, image: EncodedImage, encoded: EncodedQuery) -> Segmentation:
-        """Label the pixels of an encoded image (see `pacl.segmentation.encode.encode_images`)."""
+        """Label the pixels of an encoded image (see `encode` and `prepare`).
+
+        Raises:
+            ArgumentError: The image or the labels are not encoded.
+        """
+        for name, given, kind in (("image", image, EncodedImage), ("encoded", encoded, EncodedQuery)):
+            if not isinstance(given, kind):
+                reason = "is not encoded; call set_image with an image, then predict with labels"
+                raise ArgumentError(name, f"of type {type(given).__name__}", reason)
         return self.label(self.evidence(image, encoded), image)
 
     @torch.inference_mode()
@@ -272,6 +281,22 @@ class Segmenter:
             prior=own.prior if settings.prior is None else settings.prior,
             logit_scale=logit_scale(self.model, settings),
         )
+
+
+def as_settings(settings: object) -> SegmenterSettings:
+    """The settings that a caller gave; None is the defaults.
+
+    Raises:
+        ArgumentError: They are something else.
+    """
+    if settings is None:
+        return SegmenterSettings()
+    if not isinstance(settings, SegmenterSettings):
+        given = settings if isinstance(settings, Mapping) else {}
+        names = ", ".join(f"{name}={value!r}" for name, value in given.items()) or "refine=10"
+        reason = f"must be SegmenterSettings, such as SegmenterSettings({names})"
+        raise ArgumentError("settings", f"of type {type(settings).__name__}", reason)
+    return settings
 
 
 def as_labels(labels: object) -> list[Label]:

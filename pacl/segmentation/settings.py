@@ -20,6 +20,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import ArgumentError, names_meant
 from pacl.models.precision import Precision
+from pacl.prompts import check_templates
 from pacl.segmentation.background import parse_background
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -93,7 +94,7 @@ class SegmenterSettings:
     protocols use 40 to 65)."""
 
     prior: float | None = None
-    """Weight of each label's compatibility with the whole image (phi, in [-1, 1]), added to its cosines. Above 0,
+    """Weight, from -1 to 1, of each label's compatibility with the whole image (phi), added to its cosines. Above 0,
     labels that are in the image get ahead of those that are not: for long lists of which few are in an image. Below 0,
     labels that are all in the image get even chances, such as snow beside a skier. 0 is off. None: the model's own."""
 
@@ -151,11 +152,13 @@ class SegmenterSettings:
                 "dilations", listed(self.dilations), "must be one or more distances of at least 1 pixel"
             )
         if self.dilations is not None and not self.refine_steps:
-            raise ArgumentError("dilations", listed(self.dilations), "has no effect without refine, such as refine 10")
+            when = f"with refine {self.refine}, only with a number" if self.sam else "without refine"
+            raise ArgumentError("dilations", listed(self.dilations), f"has no effect {when}, such as refine 10")
         if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
             raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
-        if self.prior is not None and not abs(self.prior) < float("inf"):
-            raise ArgumentError("prior", self.prior, "must be a finite number, such as 0.5, 0 (off) or -0.3")
+        if self.prior is not None and not abs(self.prior) <= 1:
+            raise ArgumentError("prior", self.prior, "must be from -1 to 1, such as 0.5, 0 (off) or -0.3")
+        check_templates(self.templates)
         for name, allowed in choices().items():
             if getattr(self, name) not in allowed:
                 raise ArgumentError(name, getattr(self, name), f"must be {' or '.join(allowed)}")

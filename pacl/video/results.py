@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -14,9 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from pacl.errors import UserError
-from pacl.files import parse_json
 from pacl.printing import printable
-from pacl.results.earlier import is_same_result
+from pacl.results.earlier import FRAME_MASK, is_same_result, read_record, remove, video_files
 from pacl.results.palette import save_mask
 from pacl.results.result import Result
 from pacl.results.writer import FORMATS, describe
@@ -133,31 +131,18 @@ class VideoResults:
 
     def _remove_others(self) -> None:
         """Remove the overlay and the masks of an earlier run with other labels, settings or another model."""
-        try:
-            with self._path("jsonl").open(encoding="utf-8") as file:
-                old = parse_json(file.readline())
-        except (OSError, ValueError):
-            return
-        if not (isinstance(old, dict) and self._first and is_same_result(old, self._first)):
-            for suffix in (".mp4", ".avi"):
-                self._path(f"overlay{suffix}").unlink(missing_ok=True)
-            if self._path("masks").is_dir():
-                self._clear_masks(self._path("masks"))
-                with suppress(OSError):  # files of others are in it
-                    self._path("masks").rmdir()
+        old = read_record(self._path("jsonl"))
+        if old is not None and not (self._first and is_same_result(old, self._first)):
+            remove(video_files(self._target))
 
     def _move_masks(self, folder: Path) -> None:
         """Move the masks into a folder, in place of those of an earlier run."""
         folder.mkdir(exist_ok=True)
-        self._clear_masks(folder)
+        for path in folder.iterdir():
+            if FRAME_MASK.fullmatch(path.name):
+                path.unlink()
         for path in self._masks.iterdir():
             os.replace(path, folder / path.name)
-
-    @staticmethod
-    def _clear_masks(folder: Path) -> None:
-        for path in folder.iterdir():
-            if re.fullmatch(r"\d{6,}\.mask\.png", path.name):
-                path.unlink()
 
     def _path(self, ending: str) -> Path:
         return self._target.with_name(f"{self._target.name}.{ending}")

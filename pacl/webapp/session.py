@@ -27,7 +27,7 @@ from pacl.images import decode_image
 from pacl.prompts import Label, parse_prompt
 from pacl.segmentation.encode import EncodedImage
 from pacl.segmentation.result import Segmentation
-from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
 
 if TYPE_CHECKING:
@@ -177,18 +177,20 @@ class Sessions:
 
     def __init__(
         self,
-        model: PACL,
+        model: PACL | str | Path,
         settings: SegmenterSettings | None = None,
         *,
         name: str = "model",
         limits: Limits | None = None,
     ) -> None:
-        self.model, self.name, self.limits = model, name, limits or Limits()
-        if settings is not None and settings.sam is not None:
+        self.name, self.limits = name, limits or Limits()
+        settings = as_settings(settings)
+        if settings.sam is not None:
             raise ArgumentError("refine", settings.refine, "the page refines by a number of steps; use pacl segment")
-        self.settings = Segmenter(model, settings).resolved_settings()
+        segmenter = Segmenter(model, settings)
+        self.model, self.settings = segmenter.model, segmenter.resolved_settings()
         self.store = ImageStore(self.limits.kept_bytes, self.limits.kept_images, self.limits.kept_seconds)
-        self.strides = supported_strides(model, self.settings)
+        self.strides = supported_strides(self.model, self.settings)
         self._lock = threading.Lock()  # the model's, and that of the warnings, which are caught for all threads
 
     def first_choice(self) -> Choice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pacl.classification.scorer import Scorer, classify_images, default_score, s
 from pacl.errors import ArgumentError, SameEmbedding, UserError
 from pacl.images import open_image
 from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.prompts import Label, get_templates
 from tests.colours import noise
@@ -107,6 +109,19 @@ def test_batches_change_nothing(model: PACL, photos: list[Path], monkeypatch: py
     monkeypatch.setattr("pacl.classification.scorer.BATCH", 2)
     torch.testing.assert_close(score_images(model, photos, TEXTS, "both"), whole)
     assert score_images(model, [], TEXTS).shape == (0, len(TEXTS))
+
+
+def test_a_model_may_be_given_by_its_name(tiny_clip: str, photos: list[Path]) -> None:
+    model = load_model(tiny_clip)
+    torch.testing.assert_close(score_images(tiny_clip, photos, TEXTS), score_images(model, photos, TEXTS))
+    torch.testing.assert_close(classify_images(tiny_clip, photos, TEXTS), classify_images(model, photos, TEXTS))
+
+
+@pytest.mark.parametrize("score", [score_images, classify_images])
+def test_a_single_image_is_named_before_a_model_is_loaded(score: Callable[..., Any]) -> None:
+    with pytest.raises(ArgumentError) as error:
+        score("no such model", "one.jpg", ["a dog"] * 2)
+    assert (error.value.argument, error.value.value) == ("images", "'one.jpg'")
 
 
 def test_the_best_prompt_of_a_label_counts(model: PACL, photos: list[Path]) -> None:

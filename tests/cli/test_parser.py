@@ -1,7 +1,10 @@
 """What the commands' parser makes of words."""
 
+from typing import Any
+
 import pytest
 
+from pacl import segment, similarity
 from pacl.cli.parser import new_parser
 from pacl.errors import UserError
 
@@ -28,3 +31,20 @@ def test_other_words_with_a_dash_are_no_values(word: str) -> None:
     parser.add_argument("--prior", type=float)
     with pytest.raises(UserError):
         parser.parse_args(["--prior", word])
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "named"),
+    [
+        (segment.main, ["a.png", "cat", "--background"], ["--background", "peak[:SHARE]", "entropy"]),
+        (segment.main, ["a.png", "cat", "--threshold", "0.5"], ["--threshold", "--background threshold:0.5"]),
+        (segment.main, ["a.png", "cat", "--entropy=1.5"], ["--entropy", "--background entropy:1.5"]),
+        (segment.main, ["photos/*.jpg", "cat"], ["photos/*.jpg", "without quotes"]),
+        (similarity.main, ["a.png", "cat"], ["a.png cat", "--images", "--texts"]),
+    ],
+    ids=str,
+)
+def test_common_slips_name_what_was_meant(main: Any, words: list[str], named: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        main(words)
+    assert all(name in str(error.value) for name in named), error.value

@@ -103,7 +103,7 @@ def test_without_smoothing_the_masks_are_those_of_the_frames_as_images(run: Run)
     for i, frame in enumerate(read_clip(Path("clip.mp4"))[0]):
         Image.fromarray(frame).save(f"frames/{i:06d}.png")
     run("frames", "a dog", "grass", "--format", "mask", "--out", "images", "--prior", "-1")
-    for path in Path("images").iterdir():
+    for path in Path("images").glob("*.png"):
         np.testing.assert_array_equal(
             np.asarray(Image.open(path)), np.asarray(Image.open(f"out/clip.masks/{path.name}"))
         )
@@ -310,3 +310,28 @@ def test_signals_wait_while_something_is_written() -> None:
         wait()
     assert stop.value.code == 143
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("first", [["clip.mp4", "--format", "mask"], ["photo.png", "--format", "mask"]], ids=str)
+@pytest.mark.parametrize("second", ["clip.mp4", "photo.png"])
+def test_a_named_folder_belongs_to_one_list_of_labels_in_every_format(run: Run, first: list[str], second: str) -> None:
+    Image.fromarray(moving_scene(1, noise=20)[0]).save("photo.png")
+    words = [*first, "--out", "named"]
+    assert run("a dog", "grass", *words)[0] == 0
+    before = {path: path.read_bytes() for path in Path("named").rglob("*") if path.is_file()}
+    code, _, err = run(second, "grass", "sky", "--out", "named")
+    assert (code, len(err.splitlines()), "--out named" in err) == (2, 1, True)
+    assert {path: path.read_bytes() for path in Path("named").rglob("*") if path.is_file()} == before
+    assert run(second, "grass", "sky", "--out", "named", "--overwrite", "--format", "overlay")[0] == 0
+    name = Path(second).stem
+    kept = {f"{name}.jsonl", f"{name}.overlay.mp4"} if second == "clip.mp4" else {f"{name}.json", f"{name}.overlay.png"}
+    assert {path.name for path in Path("named").iterdir()} == kept
+
+
+@pytest.mark.parametrize("source", ["clip.mp4", "photo.png"])
+def test_other_labels_in_the_default_folder_are_noted_after_the_first_result_only(run: Run, source: str) -> None:
+    Image.fromarray(moving_scene(1, noise=20)[0]).save("photo.png")
+    Image.fromarray(moving_scene(1, noise=20)[0]).save("other.png")
+    run("other.png", "a dog", "grass")
+    assert "also holds" not in run(source, "grass", "sky", model="no/such/model")[2]
+    assert run(source, "grass", "sky")[2].count("also holds") == 1

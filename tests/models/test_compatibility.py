@@ -305,6 +305,21 @@ def test_what_is_kept_for_the_gradient_keeps_to_the_budget_and_changes_nothing(
         assert torch.equal(found, same)
 
 
+@pytest.mark.parametrize("needing", [None, 0, 1, 2])
+def test_similarities_are_kept_only_where_an_input_needs_a_gradient(
+    needing: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    apply = module._Chunked.apply
+    monkeypatch.setattr(module._Chunked, "apply", lambda *args: asked.append(args[-1]) or apply(*args))
+    patches, texts = unit_vectors(2, 3, 4, 5)
+    inputs = [patches, texts, torch.tensor(0.3, dtype=patches.dtype)]
+    if needing is not None:
+        inputs[needing].requires_grad_()
+    compatibility(inputs[0], inputs[1], temperature=inputs[2], impl="chunked")
+    assert asked == [needing is not None]
+
+
 def test_chunked_cannot_be_differentiated_twice() -> None:
     patches, texts = unit_vectors(2, 3, 4, 5)
     patches.requires_grad_()

@@ -13,7 +13,7 @@ import torch
 from pacl.cli import model as cli_model
 from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError
 from pacl.models import loading
-from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers import hub
@@ -207,3 +207,11 @@ def test_an_unusable_path_in_a_name_is_one_line(name: str) -> None:
         loading.load_model(name)
     assert error.value.argument == "model"
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ViT-B/16", "openai/clip-vit-base-patch16"])
+def test_names_of_other_libraries_are_translated(name: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        load_model(name)
+    assert error.value.argument == "model"
+    assert OPENAI_B16 in error.value.reason

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pacl.errors import ArgumentError
+from pacl.results.earlier import read_record
 from pacl.results.writer import FORMATS, is_in_dataset
 from tests.results.drawn import write_run
 
@@ -14,7 +15,9 @@ RUNS = {name: each.dataset for name, each in FORMATS.items() if each.dataset}
 
 
 def content(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    """Of all files but the images' records, which name the folder."""
+    files = [path for path in out.rglob("*") if path.is_file() and read_record(path) is None]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("name", RUNS)

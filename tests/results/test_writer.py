@@ -67,9 +67,9 @@ def written(out: Path) -> set[str]:
 @pytest.mark.parametrize("name", FORMATS)
 def test_only_what_is_asked_for_is_made(name: str, tmp_path: Path, image: np.ndarray, found: Any) -> None:
     record = write(tmp_path, (name,), image, found)
-    assert written(tmp_path) == FILES[name]
+    assert written(tmp_path) == FILES[name] | {"photo.json"}
     paths = [Path(path) for paths in record["files"].values() for path in paths]
-    assert {path.relative_to(tmp_path).as_posix() for path in paths} == FILES[name]
+    assert {path.relative_to(tmp_path).as_posix() for path in paths} == FILES[name] | {"photo.json"}
     assert ("rle" in record["labels"][0], "polygons" in record["labels"][0]) == (name == "rle", name == "polygons")
 
 
@@ -118,7 +118,7 @@ def test_labels_cannot_lead_outside(tmp_path: Path, image: np.ndarray, found: An
     found.labels = ["../../up", "/abs", "."]
     write(tmp_path / "out", ("heat",), image, found)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"photo.heat-1-up.png", "photo.heat-2-abs.png", "photo.heat-3-label.png"}
+    assert names == {"photo.heat-1-up.png", "photo.heat-2-abs.png", "photo.heat-3-label.png", "photo.json"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

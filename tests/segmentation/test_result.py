@@ -237,3 +237,18 @@ def test_probabilities_do_not_depend_on_the_bands(monkeypatch: pytest.MonkeyPatc
     whole = run(noise(60, 80), LABELS).probabilities
     monkeypatch.setattr("pacl.segmentation.patch_maps.BAND_BYTES", 1)  # single rows
     np.testing.assert_allclose(run(noise(60, 80), LABELS).probabilities, whole, atol=1e-5)
+
+
+def test_save_refuses_a_folder_with_results_of_other_labels(tmp_path: Path) -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(noise(32, 32))
+    first, other = segmenter.predict(["red", "blue"]), segmenter.predict(["grey", "blue"])
+    first.save(tmp_path, "a", formats="mask")
+    first.save(tmp_path, "b", formats="mask")
+    with pytest.raises(ArgumentError) as error:
+        other.save(tmp_path, "c", formats="mask")
+    assert error.value.argument == "folder"
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "a.mask", "b", "b.mask"}
+    for name in "cd":  # which does not remove its own
+        other.save(tmp_path, name, formats="mask", overwrite=True)
+    assert {path.stem for path in tmp_path.iterdir()} == {"c", "c.mask", "d", "d.mask"}

@@ -235,7 +235,7 @@ def test_peak_marks_the_scores_above_its_share() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"refine": 3}, {"prior": 5.0}, {"window": 40, "accumulate": "pixel"}], ids=str
+    "settings", [{}, {"refine": 3}, {"prior": 1.0}, {"window": 40, "accumulate": "pixel"}], ids=str
 )
 @pytest.mark.parametrize("labels", [["red"], ["red", "blue"], ["red;blue=thing"]], ids=str)
 def test_peak_gives_nothing_where_nothing_is_present(labels: list[str], settings: dict) -> None:

@@ -4,10 +4,11 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.prompts import Label
 from pacl.segmentation.background import Background
 from pacl.segmentation.query import make_query
@@ -23,6 +24,9 @@ from tests.paths import ROOT
     [
         ({"dilations": (5,)}, "dilations"),
         ({"dilations": (0,), "refine": 1}, "dilations"),
+        ({"dilations": (1, 2), "refine": "sam:sam"}, "dilations"),
+        ({"prior": 1.01}, "prior"),
+        ({"prior": -30}, "prior"),
         ({"size": 0}, "size"),
         ({"size": 4}, "size"),
         ({"window": 7}, "window"),
@@ -70,6 +74,50 @@ def test_settings_that_make_no_sense_name_their_argument(settings: dict, argumen
         Segmenter(ColourModel(), SegmenterSettings(**settings))
     assert getattr(error.value, "argument", "templates") == argument
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"prior": 7.0}, {"templates": "nice"}], ids=str)
+def test_ranges_and_names_are_checked_before_there_is_a_model(settings: dict) -> None:
+    with pytest.raises(ArgumentError) as error:
+        SegmenterSettings(**settings)
+    assert error.value.argument == next(iter(settings))
+
+
+def test_distances_beside_sam_are_not_blamed_on_a_missing_refine() -> None:
+    with pytest.raises(ArgumentError) as error:
+        SegmenterSettings(refine="sam:tiny", dilations=(1, 2))
+    assert error.value.argument == "dilations"
+    assert "sam:tiny" in error.value.reason
+    assert "without refine" not in error.value.reason
+
+
+@pytest.mark.parametrize("settings", [{"refine": 10}, [("refine", 10)], "refine=10", 10])
+def test_settings_of_another_type_name_the_class(settings: Any) -> None:
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(ColourModel(), settings)
+    assert error.value.argument == "settings"
+    assert "SegmenterSettings(refine=10)" in error.value.reason
+
+
+@pytest.mark.parametrize("model", [None, 3, object()])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(model)
+    assert error.value.argument == "model"
+
+
+def test_a_model_may_be_given_by_its_name(tiny_clip: str) -> None:
+    assert Segmenter(tiny_clip).model.name == tiny_clip
+
+
+def test_what_is_not_encoded_names_the_methods_that_encode() -> None:
+    segmenter = Segmenter(ColourModel())
+    (image,) = segmenter.encode([noise(32, 32)], ["image"])
+    for given, argument in ((("x.jpg", ["red"]), "image"), ((image, ["red"]), "encoded")):
+        with pytest.raises(ArgumentError) as error:
+            segmenter.segment(*given)  # type: ignore[arg-type]
+        assert error.value.argument == argument
+        assert {"set_image", "predict"} <= set(error.value.reason.replace(",", "").split())
 
 
 def test_settings_do_not_import_torch() -> None:

@@ -171,7 +171,7 @@ def test_the_scores_are_those_of_the_predicted_maps(tmp_path, tiny_clip, voc):
 
 def test_the_prior_counts_and_is_stated(tmp_path, tiny_clip, voc):
     """By the flag; and where a protocol leaves it to the model, the model's own."""
-    PACL.untrained(load_backbone(tiny_clip), dense="value", prior=2.0).save_pretrained(tmp_path / "head")
+    PACL.untrained(load_backbone(tiny_clip), dense="value", prior=1.0).save_pretrained(tmp_path / "head")
     for name, prior in (("off", "0"), ("own", "null")):
         (tmp_path / f"{name}.yaml").write_text(f"prior: {prior}\n")
 
@@ -180,10 +180,10 @@ def test_the_prior_counts_and_is_stated(tmp_path, tiny_clip, voc):
         common = ("voc20", "--data", str(voc), "--no_figures")
         return run(tmp_path, str(tmp_path / "head"), *common, *protocol, out="-".join([name, *words]))[0]
 
-    results = [measured("off"), measured("own"), measured("off", "--prior", "2"), measured("own", "--prior", "0")]
-    assert [result.protocol["prior"] for result in results] == [0, 2, 2, 0]
+    results = [measured("off"), measured("own"), measured("off", "--prior", "1"), measured("own", "--prior", "0")]
+    assert [result.protocol["prior"] for result in results] == [0, 1, 1, 0]
     assert ["prior" in result.protocol["changed"] for result in results] == [False, False, True, True]
-    assert "prior 2" in changed(results[2])
+    assert "prior 1" in changed(results[2])
     off, own, as_own, as_off = (result.details["iou"] for result in results)
     assert off == as_off != own == as_own
 
