@@ -431,7 +431,9 @@ def test_the_last_weights_are_saved_if_the_run_ends_before_a_validation(clip_nam
     settings += ["--data.batch_size=2", "--head=best", "--trainer.max_steps=1", f"--out={tmp_path / 'out'}"]
     assert train.main([*settings, *QUIET, f"--model.backbone={clip_name}"]) == 0
     assert (tmp_path / "out" / "config.json").exists()
-    assert "last weights" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "training on 4 images, holding out 2" in err
+    assert "last weights" in err
 
 
 def test_one_callback_may_stand_alone(clip_name, tmp_path):

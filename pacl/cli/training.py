@@ -200,6 +200,9 @@ def train(cli: TrainCLI, prog: str) -> int:
     if checkpoint is not None:
         steps = check_checkpoint(checkpoint)
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
+    with cli.errors_name_flags():
+        if (extent := cli.datamodule.extent()) and cli.trainer.is_global_zero:
+            say(prog, extent)
     try:
         with cli.last.handle_signals():
             cli.fit(cli.kept, ckpt_path=checkpoint, weights_only=True)
