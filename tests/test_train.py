@@ -428,7 +428,13 @@ def test_the_last_weights_are_saved_if_the_run_ends_before_a_validation(clip_nam
     table = "".join(f"{i}.png,a dog number {i}\n" for i in range(6))
     (tmp_path / "pairs.csv").write_text("image,caption\n" + table)
     settings = ["--data=pacl.data.CaptionData", f"--data.pairs={tmp_path / 'pairs.csv'}", "--data.hold_out=2"]
-    settings += ["--data.batch_size=2", "--head=best", "--trainer.max_steps=1", f"--out={tmp_path / 'out'}"]
+    settings += [
+        "--data.batch_size=2",
+        "--head=best",
+        "--trainer.max_steps=1",
+        "--trainer.val_check_interval=2",
+        f"--out={tmp_path / 'out'}",
+    ]
     assert train.main([*settings, *QUIET, f"--model.backbone={clip_name}"]) == 0
     assert (tmp_path / "out" / "config.json").exists()
     err = capsys.readouterr().err
