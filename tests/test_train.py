@@ -1,5 +1,6 @@
 import csv
 import math
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -453,11 +454,12 @@ def test_one_callback_may_stand_alone(clip_name, tmp_path):
 
 
 def test_the_head_knows_its_size_and_its_card_the_run(clip_name, tmp_path):
-    out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48")
+    out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48", "--model.warmup=9")
     assert load_model(str(out)).config.size == 48
     card = (out / "README.md").read_text()
     for words in ("24 procedural scenes", "2 steps over 16 images", "batch_size 8", "seed 0", "loss |"):
         assert words in card
+    assert re.search(r"\bwarmup 1\b", card)  # a quarter of the 2 steps, not the 9 that were asked for
 
 
 def test_a_short_run_leaves_its_warm_up(clip_name):
@@ -465,6 +467,7 @@ def test_a_short_run_leaves_its_warm_up(clip_name):
     module._trainer = SimpleNamespace(estimated_stepping_batches=20)  # type: ignore[assignment]
     with pytest.warns(UserWarning, match="warmup 50: .* 5,"):
         schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert module.warmup == 5
     assert schedule.lr_lambdas[0](4) == 1
     assert schedule.lr_lambdas[0](19) < 0.02
 

@@ -274,7 +274,8 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
 
 def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     """Facts about a finished training, for the model card."""
-    settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "warmup", "patches")}
+    settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "patches")}
+    settings["warmup"] = cli.model.warmup
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
     device = cli.model.device
     return TrainingRun(

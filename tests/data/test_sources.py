@@ -103,7 +103,16 @@ def test_splits_that_leave_nothing(here):
 
 @pytest.mark.parametrize(
     ("hold_out", "images", "held"),
-    [(0.1, 2000, 200), (0.1, 300, 30), (0.1, 150, 20), (0.1, 100, 20), (0.1, 60, 12), (0.1, 2, 1), (0, 9, 0), (3, 9, 3)],
+    [
+        (0.1, 2000, 200),
+        (0.1, 300, 30),
+        (0.1, 150, 20),
+        (0.1, 100, 20),
+        (0.1, 60, 12),
+        (0.1, 2, 1),
+        (0, 9, 0),
+        (3, 9, 3),
+    ],
 )
 def test_a_share_is_held_out_of_any_number_of_images(hold_out, images, held):
     pairs = FilePairs(Path(), {f"{i}.png": ["x"] for i in range(images)})
