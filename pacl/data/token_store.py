@@ -131,7 +131,7 @@ class TokenStore:
         with _locked(folder):
             if not (folder / STAMP).exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
                 raise UserError(f"{folder}: is not empty and has no tokens; choose a new folder as cache")
-            for temporary in folder.glob(".*-*.[bj]*"):  # of a build that was killed
+            for temporary in folder.glob(".*.[bj]*"):  # of a build that was killed
                 temporary.unlink()
             todo = _unfinished(folder, stamp)
             need = sum(len(stamp.shard(k)) for k in todo) * stamp.image_bytes
