@@ -92,7 +92,7 @@ def _encode(
 
 def _first_process(trainer: Trainer, work: Callable[[], object]) -> None:
     """Run a function on the first process only; the others wait, and raise its `UserError` too."""
-    failure = None  # its parts: errors with arguments of their own cannot be sent
+    failure: tuple[Any, ...] | None = None  # its parts: errors with arguments of their own cannot be sent
     if trainer.is_global_zero:
         try:
             work()
