@@ -5,7 +5,9 @@ Names are imported when they are first used, so that ``import pacl`` and ``--hel
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,6 +71,12 @@ _HOMES = {
     "segment_video": "video.segmenting",
     "train_probe": "classification.probe",
 }
+
+if sys.argv[:1] == ["-m"]:  # while Python looks for the command of `python -m pacl.segment`, before it runs
+    for _name in ("numpy", "torch"):
+        if find_spec(_name) is None:
+            print(f"pacl: error: {sys.executable} has no {_name}; activate the environment of pacl", file=sys.stderr)
+            raise SystemExit(2)
 
 __all__ = sorted([*_HOMES, "__version__"])
 

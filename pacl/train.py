@@ -8,7 +8,7 @@ The settings that most runs need:
   --config FILE                  a YAML file with settings; without it: drawn scenes (configs/scenes.yaml)
   --data.pairs FILE              your captions: a table with the columns image,caption (or --data.train in YAML)
   --data.images FOLDER           the folder of the images in that table
-  --data.hold_out N              images that are kept for validation
+  --data.hold_out N              images that are kept for validation, or a share of them, such as 0.1
   --data.batch_size N            images in a step
   --model.backbone NAME          the frozen model: bundled, open_clip:NAME/TAG, IMAGE+TEXT ...
   --model.lr X                   peak learning rate

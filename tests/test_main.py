@@ -96,3 +96,13 @@ def test_nothing_heavy_is_imported(words: list[str]) -> None:
     imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
     assert "pacl" in imported or "pacl.errors" in imported
     assert imported.isdisjoint({"torch", "numpy", "cv2", "pytorch_lightning"})
+
+
+@pytest.mark.parametrize("module", ["pacl.segment", "pacl", "eval.segmentation"])
+def test_a_python_without_the_libraries_is_one_line(module: str) -> None:
+    command = [sys.executable, "-S", "-m", module, "--help"]  # -S: without site-packages
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "numpy" in done.stderr
+    assert subprocess.run([sys.executable, "-S", "-c", "import pacl"], cwd=ROOT, check=False).returncode == 0

@@ -1,5 +1,6 @@
 import csv
 import math
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -428,10 +429,18 @@ def test_the_last_weights_are_saved_if_the_run_ends_before_a_validation(clip_nam
     table = "".join(f"{i}.png,a dog number {i}\n" for i in range(6))
     (tmp_path / "pairs.csv").write_text("image,caption\n" + table)
     settings = ["--data=pacl.data.CaptionData", f"--data.pairs={tmp_path / 'pairs.csv'}", "--data.hold_out=2"]
-    settings += ["--data.batch_size=2", "--head=best", "--trainer.max_steps=1", f"--out={tmp_path / 'out'}"]
+    settings += [
+        "--data.batch_size=2",
+        "--head=best",
+        "--trainer.max_steps=1",
+        "--trainer.val_check_interval=2",
+        f"--out={tmp_path / 'out'}",
+    ]
     assert train.main([*settings, *QUIET, f"--model.backbone={clip_name}"]) == 0
     assert (tmp_path / "out" / "config.json").exists()
-    assert "last weights" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "training on 4 images, holding out 2" in err
+    assert "last weights" in err
 
 
 def test_one_callback_may_stand_alone(clip_name, tmp_path):
@@ -445,11 +454,12 @@ def test_one_callback_may_stand_alone(clip_name, tmp_path):
 
 
 def test_the_head_knows_its_size_and_its_card_the_run(clip_name, tmp_path):
-    out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48")
+    out = run(clip_name, tmp_path, "--trainer.max_steps=2", "--data.size=48", "--model.warmup=9")
     assert load_model(str(out)).config.size == 48
     card = (out / "README.md").read_text()
     for words in ("24 procedural scenes", "2 steps over 16 images", "batch_size 8", "seed 0", "loss |"):
         assert words in card
+    assert re.search(r"\bwarmup 1\b", card)  # a quarter of the 2 steps, not the 9 that were asked for
 
 
 def test_a_short_run_leaves_its_warm_up(clip_name):
@@ -457,6 +467,7 @@ def test_a_short_run_leaves_its_warm_up(clip_name):
     module._trainer = SimpleNamespace(estimated_stepping_batches=20)  # type: ignore[assignment]
     with pytest.warns(UserWarning, match="warmup 50: .* 5,"):
         schedule = module.configure_optimizers()["lr_scheduler"]["scheduler"]
+    assert module.warmup == 5
     assert schedule.lr_lambdas[0](4) == 1
     assert schedule.lr_lambdas[0](19) < 0.02
 

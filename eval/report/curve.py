@@ -20,7 +20,7 @@ from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.printing import escaped
 
-LOSS, RECALL = "loss", "val_recall"  # as `pacl.training.module.PACLModule` logs them
+LOSS, RECALL, CHANCE = "loss", "val_recall", "val_recall_chance"  # as `pacl.training.module.PACLModule` logs them
 
 
 def find_log(run: Path) -> Path:
@@ -37,23 +37,26 @@ def find_log(run: Path) -> Path:
     return max(logs, key=lambda log: int(log.parent.name[len("version_") :]))
 
 
-def read_log(log: Path) -> tuple[Points, Points]:
+def read_log(log: Path) -> tuple[Points, Points, float | None]:
     """Read a log of Lightning's ``CSVLogger``.
 
     Returns:
-        The loss, and the validation recall in [0, 1], at the steps at which each was logged. The recall at step 0 was
-        measured before training.
+        The loss, and the validation recall in [0, 1], by the number of steps that were done: the first loss is that of
+        step 1, and the recall at 0 was measured before training. Then the recall of a random order; None where the log
+        does not tell.
 
     Raises:
         UserError: the file is not such a log, contains no loss, or contains a loss that is not finite.
     """
-    loss, recall = Points([], []), Points([], [])
+    loss, recall, chance = Points([], []), Points([], []), None
     try:
         with log.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
+                before = bool(row.get(CHANCE))  # only the validation before the first step logs it, with the steps done
+                chance = float(row[CHANCE]) if before else chance
                 for name, points in ((LOSS, loss), (RECALL, recall)):
                     if row.get(name):
-                        points.steps.append(int(row["step"]))
+                        points.steps.append(int(row["step"]) + (not before))  # Lightning counts from 0
                         points.values.append(float(row[name]))
     except OSError as error:
         raise UserError(f"{log}: cannot be read ({error.strerror})") from None
@@ -61,7 +64,7 @@ def read_log(log: Path) -> tuple[Points, Points]:
         raise UserError(f"{log}: not a metrics.csv of a training ({error})") from None
     if not loss.steps or not all(map(math.isfinite, loss.values)):
         raise UserError(f"{log}: no finite loss; it is logged every trainer.log_every_n_steps steps")
-    return loss, recall
+    return loss, recall, chance
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: there is no usable log, or the chart cannot be written.
     """
     args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    loss, recall = read_log(find_log(args.run))
-    training_curve(args.out, loss, recall, args.title or str(args.run))
+    loss, recall, chance = read_log(find_log(args.run))
+    training_curve(args.out, loss, recall, args.title or str(args.run), chance)
     print(f"{escaped(args.out)}: {len(loss.steps)} values of the loss, {len(recall.steps)} of the recall")
     return 0
 

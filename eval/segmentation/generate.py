@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.common.command import new_parser
+from eval.common.progress import tracked
 from eval.segmentation.drawn_data import draw, record_drawing, style_of, write_lists, write_pair
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
@@ -44,9 +45,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the images that do not exist yet."""
-    from rich.console import Console
-    from rich.progress import track
-
     args = build_parser().parse_args(argv)
     if args.benchmark not in BENCHMARKS:
         raise UserError(f"no benchmark {args.benchmark}: choose from {', '.join(BENCHMARKS)}")
@@ -69,10 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = 1 + (100_000 * list(benchmark.full).index(split) if layout.only else 0)
     names = [style.name.format(number=number, short=short) for number in range(first, first + args.count)]
     write_lists(layout, args.data, split, names, raw=args.raw)
-    drawing = track(
-        list(enumerate(names)), "Drawing", console=Console(stderr=True), transient=True, disable=args.count < 2
-    )
-    for number, name in drawing:
+    for number, name in tracked(list(enumerate(names)), "Drawing"):
         rng = np.random.default_rng([args.seed, zlib.crc32(split.encode()), number])
         write_pair(benchmark, args.data, split, name, *draw(style, size, rng), raw=args.raw)
     form = ", labels as published" if args.raw else ""

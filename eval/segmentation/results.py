@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from eval.segmentation.measure import Bench, Ready
     from eval.segmentation.selection import Selection
 
+FEWEST_IMAGES = 10
+"""Images below which no interval is stated: samples of so few say little about others."""
+
 
 def report(
     selection: Selection, out: Path, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool
@@ -67,7 +70,11 @@ def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: st
         figures["patch_accuracy"] = 100 * float(right) / float(counted) if counted else float("nan")
         figures["upper_bound_miou"] = 100 * float(scores(counts.bound.sum(0))["miou"])
     by_class = 100 * iou(total)
-    ahead = paired_interval(areas, counts.areas[:, 0]) if r else (0.0, 0.0)
+    few = len(areas) < FEWEST_IMAGES
+    intervals = {} if few else {key: [100 * low, 100 * high] for key, (low, high) in score_intervals(areas).items()}
+    ahead: list[float | None] = [None, None]
+    if not few:
+        ahead = [100 * bound for bound in (paired_interval(areas, counts.areas[:, 0]) if r else (0.0, 0.0))]
     seconds = float(counts.seconds[0])
     return Result(
         task="segmentation",
@@ -79,13 +86,13 @@ def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: st
         model=describe_model(row.model, model),
         protocol={**row.protocol.described(), **resolved(bench.rows[r])},
         scores=figures,
-        intervals={key: [100 * bound for bound in bounds] for key, bounds in score_intervals(areas).items()},
+        intervals=intervals,
         details={
             "classes": [label.name for label in row.labels],
             "iou": by_class.tolist(),
             "accuracy": (100 * class_accuracy(total)).tolist(),
             "classes_counted": int((by_class == by_class).sum()),
-            "miou_beyond_first_row": [100 * bound for bound in ahead],
+            "miou_beyond_first_row": ahead,
         },
         speed={
             "images_per_second": len(areas) * ranks / seconds,

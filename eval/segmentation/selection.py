@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from dataclasses import dataclass
 
 from eval.segmentation.arguments import find_benchmark
@@ -47,7 +48,7 @@ class Selection:
         folder = self.folders[0]
         own = self.drawn or self.benchmark.name == CUSTOM
         if own:
-            return len(folder) if folder.limit is None and not folder.partial else None
+            return None if folder.partial else len(dataclasses.replace(folder, limit=None))
         return self.benchmark.full.get(self.split)
 
     @property

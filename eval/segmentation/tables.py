@@ -87,7 +87,7 @@ def markdown(results: Sequence[Result]) -> str:
         f"## {_name(results)}",
         markdown_table(header, rows, right=_figures(header)),
         "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
-        f"but in no label counts 0. Intervals: {BOOTSTRAP}.",
+        "but in no label counts 0." + (f" Intervals: {BOOTSTRAP}." if INTERVAL in header else ""),
         "\n".join(f"- {line}" for line in remarks),
         "### IoU by class",
         markdown_table(by_class[0], by_class[1:], right=_figures(by_class[0])),

@@ -200,6 +200,9 @@ def train(cli: TrainCLI, prog: str) -> int:
     if checkpoint is not None:
         steps = check_checkpoint(checkpoint)
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
+    with cli.errors_name_flags():
+        if (extent := cli.datamodule.extent()) and cli.trainer.is_global_zero:
+            say(prog, extent)
     try:
         with cli.last.handle_signals():
             cli.fit(cli.kept, ckpt_path=checkpoint, weights_only=True)
@@ -271,7 +274,8 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
 
 def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     """Facts about a finished training, for the model card."""
-    settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "warmup", "patches")}
+    settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "patches")}
+    settings["warmup"] = cli.model.warmup
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
     device = cli.model.device
     return TrainingRun(

@@ -19,6 +19,7 @@ from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
+from pacl.data.splits import count_images, read_source, split_source
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -45,7 +46,7 @@ class CaptionData(LightningDataModule):
         images: folder of its images; null searches the folder of the table and images/ in it.
         image_column: of a table, name of the column with the images; null detects it.
         caption_column: of a table, name of the column with the captions; null detects it.
-        hold_out: number of its images that are kept for validation.
+        hold_out: number of its images that are kept for validation, or a share of them below 1; see `Source`.
         train: further training sources, with all settings of `Source`.
         val: validation sources, in addition to the images held out of the training sources.
         batch_size: images per step, over all processes.
@@ -70,7 +71,7 @@ class CaptionData(LightningDataModule):
         images: str | None = None,
         image_column: str | None = None,
         caption_column: str | None = None,
-        hold_out: int = 0,
+        hold_out: int | float = 0,
         train: list[Source] = [],  # noqa: B006  (nothing writes to it, and --help shows it)
         val: list[Source] = [],  # noqa: B006
         batch_size: int = 256,
@@ -140,18 +141,14 @@ class CaptionData(LightningDataModule):
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
         if self.streams:
-            return [], [self._read(source) for source in self.val]
-        splits = [source.split(self._with_nouns(self._read(source))) for source in self.train]
-        val = [held for _, held in splits if len(held)] + [self._read(source) for source in self.val]
+            return [], [read_source(source) for source in self.val]
+        pairs = [read_source(source) for source in self.train]
+        # A wrong `hold_out` is refused before the nouns are found, which takes long.
+        splits = [split_source(source, each) for source, each in zip(self.train, pairs, strict=True)]
+        for each in pairs:
+            self._find_nouns(each)
+        val = [held for _, held in splits if len(held)] + [read_source(source) for source in self.val]
         return [kept for kept, _ in splits], val
-
-    def _read(self, source: Source) -> FilePairs:
-        """Read a source, and warn of what it does not use."""
-        pairs = source.read()
-        if pairs.unused:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in pairs.unused.items())
-            rank_zero_warn(f"{source.pairs}: not used: {kinds}")
-        return pairs
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""
@@ -162,7 +159,12 @@ class CaptionData(LightningDataModule):
             f"{source.pairs} ({len(part):,} images" + (f", weight {source.weight:g})" if source.weight else ")")
             for source, part in zip(self.train, kept, strict=True)
         ]
-        return [*lines, f"validation on {sum(map(len, held)):,} other images"] if held else lines
+        return [*lines, f"validation on {count_images(held):,} other images"] if held else lines
+
+    def extent(self) -> str:
+        """How many images train and how many validate, in words; empty for shards, which are not counted."""
+        kept, held = self.parts()
+        return "" if self.streams else f"training on {count_images(kept):,} images, holding out {count_images(held):,}"
 
     @property
     def streams(self) -> bool:
@@ -176,13 +178,12 @@ class CaptionData(LightningDataModule):
             raise UserError("train: shards cannot be mixed with other formats; convert the other sources to shards")
         return kinds == {True}
 
-    def _with_nouns(self, pairs: FilePairs) -> FilePairs:
+    def _find_nouns(self, pairs: FilePairs) -> None:
         if self.nouns and pairs.nouns is None:
             from pacl.data.nouns import tag_all
 
             folder = Path(self.cache) if self.cache not in (None, "memory") else None
             pairs.set_nouns(tag_all([pairs.captions[i] for i in range(len(pairs.captions))], cache=folder))
-        return pairs
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:

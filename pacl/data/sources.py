@@ -24,6 +24,9 @@ from pacl.errors import ArgumentError, UserError
 SHORT = ("images", "image_column", "caption_column", "hold_out")
 """Settings of `Source` that a data module also has itself, for its first training source."""
 
+FEWEST_HELD = 20
+"""Images below which the recall of a validation says little: by chance it is above a quarter."""
+
 _COLUMNS = ("image_column", "caption_column")
 _SETTINGS: dict[str, tuple[str, ...]] = {
     "table": ("images", *_COLUMNS),
@@ -58,7 +61,8 @@ class Source:
         names: for a folder by class, a file with lines "folder: name; other name"; null uses the folder names.
         template: for a folder by class, the sentence that class names are put into.
         only: a file with the names of the images to use (a split), one per line.
-        hold_out: number of images that are kept for validation; the same ones in every run.
+        hold_out: number of images that are kept for validation, or a share of them below 1, such as 0.1; the same
+            ones in every run. A share holds out at least `FEWEST_HELD` images, if these are not above a fifth of all.
         weight: share of the images per epoch, relative to other sources; null for all sources: every image once.
         size: of shards, the number of pairs, which is the length of an epoch; null counts them.
     """
@@ -71,7 +75,7 @@ class Source:
     names: str | None = None
     template: str = "a photo of a {}."
     only: str | None = None
-    hold_out: int = 0
+    hold_out: int | float = 0
     weight: float | None = None
     size: int | None = None
 
@@ -118,7 +122,8 @@ class Source:
         """Split the pairs into training and validation pairs, according to ``only`` and ``hold_out``.
 
         Raises:
-            UserError: ``only`` lists none of the images, or all images would be held out.
+            UserError: ``only`` lists none of the images.
+            ArgumentError: ``hold_out`` is no number or share that leaves images for training.
         """
         chosen: PairSource = pairs
         if self.only is not None:
@@ -131,7 +136,19 @@ class Source:
             if not found:
                 raise UserError(f"{self.only}: lists no image of {self.pairs}")
             chosen = Subset(pairs, found)
-        if not 0 <= self.hold_out < len(chosen):
-            reason = f"must be at least 0 and less than the {len(chosen)} images of {self.pairs}"
+        return hold_out_of(chosen, self._held(len(chosen)))
+
+    def _held(self, images: int) -> int:
+        """The number of images that ``hold_out`` keeps for validation.
+
+        Raises:
+            ArgumentError: it is no number or share that leaves images for training.
+        """
+        if 0 < self.hold_out < 1:
+            count = max(1, round(self.hold_out * images), min(FEWEST_HELD, images // 5))
+        else:
+            count = int(self.hold_out) if float(self.hold_out).is_integer() else -1
+        if not 0 <= count < images:
+            reason = f"must be a share, such as 0.1, or a whole number less than the {images} images of {self.pairs}"
             raise ArgumentError("hold_out", self.hold_out, reason)
-        return hold_out_of(chosen, self.hold_out)
+        return count

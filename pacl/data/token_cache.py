@@ -92,11 +92,13 @@ def _encode(
 
 def _first_process(trainer: Trainer, work: Callable[[], object]) -> None:
     """Run a function on the first process only; the others wait, and raise its `UserError` too."""
-    failure = None
+    failure: tuple[Any, ...] | None = None  # its parts: errors with arguments of their own cannot be sent
     if trainer.is_global_zero:
         try:
             work()
+        except ArgumentError as error:
+            failure = error.argument, error.value, error.reason
         except UserError as error:
-            failure = str(error)
+            failure = (str(error),)
     if failure := trainer.strategy.broadcast(failure):
-        raise UserError(failure)
+        raise (ArgumentError if len(failure) == 3 else UserError)(*failure)

@@ -131,14 +131,14 @@ class TokenStore:
         with _locked(folder):
             if not (folder / STAMP).exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
                 raise UserError(f"{folder}: is not empty and has no tokens; choose a new folder as cache")
-            for temporary in folder.glob(".*-*.[bj]*"):  # of a build that was killed
+            for temporary in folder.glob(".*.[bj]*"):  # of a build that was killed
                 temporary.unlink()
             todo = _unfinished(folder, stamp)
             need = sum(len(stamp.shard(k)) for k in todo) * stamp.image_bytes
             free = shutil.disk_usage(folder).free
             if need > free:
                 space = f"needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-                raise UserError(f"{folder}: {space}; choose another folder as cache, or null")
+                raise _unusable(folder, f"{folder.name} {space}", "or null")
             _write_json(folder / STAMP, stamp.to_json())
 
             def write(shard: int, tokens: Tensor, missing: dict[int, str]) -> None:
@@ -211,11 +211,16 @@ def _rows(stamp: Stamp, wanted: Sequence[int], encode: Encode) -> Iterator[tuple
         raise ValueError("encode returned fewer images than requested")
 
 
+def _unusable(folder: Path, what: str, also: str) -> ArgumentError:
+    """The error that another cache would solve; a cache is a folder of the folders of stores."""
+    return ArgumentError("cache", folder.parent, f"{what}; choose another folder, {also}")
+
+
 def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
     """The shards that are missing.
 
     Raises:
-        UserError: the folder has another stamp.
+        ArgumentError: the folder has another stamp.
     """
     shards = range(stamp.shards)
     if not (folder / STAMP).exists():
@@ -224,8 +229,8 @@ def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
     found.setdefault("layers", [])  # older stores lack this field
     for field in fields(stamp):
         if found.get(field.name) != wanted[field.name]:
-            reason = f"its tokens have {field.name} {found.get(field.name)!r}, this run needs {wanted[field.name]!r}"
-            raise UserError(f"{folder}: {reason}; choose another folder as cache, or delete this one")
+            differs = f"have {field.name} {found.get(field.name)!r}, this run needs {wanted[field.name]!r}"
+            raise _unusable(folder, f"the tokens in {folder.name} {differs}", "or delete all of this one")
     return [shard for shard in shards if not all(_path(folder, shard, end).exists() for end in (".bin", ".json"))]
 
 
@@ -294,9 +299,9 @@ def _locked(folder: Path) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = (folder / ".lock").read_text() or "another process"
-        raise UserError(f"{folder}: {holder} is building it; wait, or choose another folder as cache") from None
+        raise _unusable(folder, f"{holder} is building {folder.name}", "or wait") from None
     except OSError as error:
-        raise UserError(f"{folder}: cannot be locked ({error.strerror}); choose another folder as cache") from None
+        raise _unusable(folder, f"{folder.name} cannot be locked ({error.strerror})", "or null") from None
     with file:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

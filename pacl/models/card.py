@@ -60,7 +60,10 @@ class TrainingRun:
 
 
 def hub_fields(config: HeadConfig, run: TrainingRun | None = None) -> ModelCardData:
-    """The front matter: the fields of a model that the Hugging Face hub reads."""
+    """The front matter: the fields of a model that the Hugging Face hub reads.
+
+    Without a licence, which is for whoever trained the head to choose: `with_hub_fields` adds it.
+    """
     figures = {} if run is None else {name: run.figures[name] for name in HUB_METRICS if name in run.figures}
     name = config.backbone.rstrip("/").rpartition("/")[2]
     results = [
@@ -77,7 +80,6 @@ def hub_fields(config: HeadConfig, run: TrainingRun | None = None) -> ModelCardD
     return ModelCardData(
         library_name="pacl",
         pipeline_tag=TASK,
-        license="apache-2.0",
         tags=list(TAGS),
         base_model=config.backbone.removeprefix("hf-hub:") if config.backbone.startswith("hf-hub:") else None,
         metrics=[HUB_METRICS[figure] for figure in figures] or None,

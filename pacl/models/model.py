@@ -30,7 +30,7 @@ from pacl.prompts import GENERIC_CONTRAST, fill
 MAX_LOGIT_SCALE = 100.0  # CLIP's own clamp (Radford et al., 2021, section 2.5)
 
 
-class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TASK, license="apache-2.0", tags=[*TAGS]):
+class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TASK, tags=[*TAGS]):
     """A frozen backbone with a patch embedder, which maps its patch tokens into the space of text embeddings.
 
     Only the embedder, the two temperatures and the optional text layer have gradients, and only they are saved.

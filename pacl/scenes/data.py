@@ -91,6 +91,9 @@ class SceneData(CaptionData):
     def summary(self) -> list[str]:
         return [f"{self.scenes:,} procedural scenes (seed {self.scene_seed})"]
 
+    def extent(self) -> str:
+        return f"training on {self.scenes:,} procedural scenes"
+
     def read(self) -> tuple[list[PairSource], list[PairSource]]:
         if self.captions < 1:
             raise ArgumentError("captions", self.captions, "must be at least 1")

@@ -18,7 +18,7 @@ CURVE = "training.png"
 
 WIDTH, HEIGHT, EM = 760, 360, 13  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 56, 56, 44, 40  # margins
-GRID = 4  # parts of an axis
+GRID = 4  # parts of an axis, at most of that of the steps
 
 Series = list[tuple[int, float]]
 """Values at steps."""
@@ -65,6 +65,11 @@ class TrainingCurve(Callback):
             save_image(self.path, draw_curve(self.loss, self.recall, chance))
 
 
+def step_ticks(last: int) -> list[int]:
+    """Steps at equal distances from 0 to at most ``last``, in at most `GRID` parts."""
+    return list(range(0, last + 1, -(-last // GRID)))
+
+
 def draw_curve(loss: Series, recall: Series, chance: float | None = None) -> np.ndarray:
     """Loss (left axis) and recall in [0, 1] (right axis, from 0) against steps, RGB uint8 [H, W, 3].
 
@@ -83,10 +88,11 @@ def draw_curve(loss: Series, recall: Series, chance: float | None = None) -> np.
         return bottom - (bottom - top) * (part - low) / (high - low)
 
     for i in range(GRID + 1):
-        share = i / GRID
-        y, x = place(share, 0, 1), left + (right - left) * share
+        y = place(i, 0, GRID)
         draw.line((left, y, right, y), fill=LINE, width=scale)
-        draw.text((x, bottom + 8 * scale), f"{last * share:,.0f}", fill=MUTED, font=font, anchor="ma")
+    for tick in step_ticks(last):
+        x = left + (right - left) * tick / last
+        draw.text((x, bottom + 8 * scale), f"{tick:,}", fill=MUTED, font=font, anchor="ma")
     draw.text(((left + right) / 2, HEIGHT * scale), "step", fill=MUTED, font=font, anchor="md")
 
     values = [value for _, value in loss]

@@ -252,6 +252,7 @@ class PACLModule(LightningModule):
         warmup = min(hp["warmup"], max(1, steps // 4))  # else a short run ends in its warm-up
         if warmup < hp["warmup"]:
             rank_zero_warn(f"warmup {hp['warmup']}: shortened to {warmup}, a quarter of the {steps} steps of this run")
+        self.warmup = warmup  # as it was used
         configured = adamw(groups, warmup, steps, tuple(hp["betas"]), hp["eps"])
         self._groups = [{**group, "params": None} for group in configured["optimizer"].param_groups]
         return configured

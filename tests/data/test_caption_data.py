@@ -245,6 +245,29 @@ def test_validation_has_all_captions_of_what_was_held_out(here):
 # --- What is refused, and what is put up with ---------------------------------------------------------------------
 
 
+def test_tokens_of_other_images_name_the_whole_cache(here):
+    fit(CaptionData("t.csv", batch_size=5, hold_out=2, cache="kept"))
+    with pytest.raises(ArgumentError) as refused:
+        fit(CaptionData("t.csv", batch_size=5, hold_out=3, cache="kept"))
+    assert (refused.value.argument, str(refused.value.value)) == ("cache", "kept")
+
+
+def test_holding_out_many_images_is_warned_of(here):
+    data = CaptionData("t.csv", hold_out=5)
+    with pytest.warns(UserWarning, match="hold_out 5: 5 of the 14"):
+        data.parts()
+    assert data.extent() == "training on 9 images, holding out 5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CaptionData("t.csv", hold_out=4).parts()
+
+
+def test_a_wrong_hold_out_is_refused_before_nouns_are_found(here, monkeypatch):
+    monkeypatch.setattr("pacl.data.nouns.tag_all", lambda *_, **__: pytest.fail("nouns were found"))
+    with pytest.raises(ArgumentError, match="hold_out 200"):
+        CaptionData("t.csv", nouns=True, hold_out=200).parts()
+
+
 def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
     with pytest.warns(UserWarning, match="batch_size 256.* 14 "):
         module = fit(CaptionData("t.csv"), epochs=2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pacl.data.pairs import FilePairs
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
 
@@ -95,9 +96,28 @@ def test_splits_that_leave_nothing(here):
     Path("only.txt").write_text("none.png\n")
     with pytest.raises(UserError, match=r"only.txt.*t\.csv"):
         Source("t.csv", "images", only="only.txt").split(Source("t.csv", "images").read())
-    for count in (-1, 6, 7):
+    for count in (-1, 6, 7, 1.5, float("nan"), float("inf"), 0.95):
         with pytest.raises(ArgumentError, match=f"hold_out {count}"):
             Source("t.csv", "images", hold_out=count).split(Source("t.csv", "images").read())
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "images", "held"),
+    [
+        (0.1, 2000, 200),
+        (0.1, 300, 30),
+        (0.1, 150, 20),
+        (0.1, 100, 20),
+        (0.1, 60, 12),
+        (0.1, 2, 1),
+        (0, 9, 0),
+        (3, 9, 3),
+    ],
+)
+def test_a_share_is_held_out_of_any_number_of_images(hold_out, images, held):
+    pairs = FilePairs(Path(), {f"{i}.png": ["x"] for i in range(images)})
+    kept, chosen = Source("t.csv", hold_out=hold_out).split(pairs)
+    assert (len(kept), len(chosen)) == (images - held, held)
 
 
 def test_folders_are_read_by_what_is_in_them(here):

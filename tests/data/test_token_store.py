@@ -145,9 +145,10 @@ def test_a_stale_store_is_refused_by_what_differs_first(tmp_path: Path, field: s
     TokenStore.build(tmp_path, replace(STAMP, **{field: OTHER[field]}), encoder_of(field))
     had, needs = (json.loads(json.dumps(value)) for value in (OTHER[field], getattr(STAMP, field)))
     for use in (TokenStore.open, lambda folder, stamp: TokenStore.build(folder, stamp, NotAsked())):
-        with pytest.raises(UserError) as refused:
+        with pytest.raises(ArgumentError) as refused:
             use(tmp_path, STAMP)
-        for shown in (str(tmp_path), f"{field} {had!r}", repr(needs)):
+        assert (refused.value.argument, refused.value.value) == ("cache", tmp_path.parent)
+        for shown in (tmp_path.name, f"{field} {had!r}", repr(needs)):
             assert shown in str(refused.value)
 
 
@@ -489,7 +490,7 @@ def test_a_store_of_another_image_tower_is_refused(tmp_path: Path, texts: list[s
         options = {"layers": [0]}
     clip = load_backbone(f"{image}+{texts[0]}", **options)
     stamp = stamp_of(clip, 64 if field == "size" else 32, "value" if field == "dense" else "clip")
-    with pytest.raises(UserError, match=f"its tokens have {field} "):
+    with pytest.raises(UserError, match=f"the tokens in store have {field} "):
         TokenStore.build(tmp_path / "store", stamp, NotAsked())
 
 

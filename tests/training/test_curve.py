@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pacl.results.palette import palette
-from pacl.training.curve import CURVE, TrainingCurve, draw_curve
+from pacl.training.curve import CURVE, GRID, TrainingCurve, draw_curve, step_ticks
 
 
 def rows_of(image: np.ndarray, colour: np.ndarray, x: slice) -> np.ndarray:
@@ -25,6 +25,16 @@ def test_the_curves_fall_and_rise_as_the_values_do() -> None:
     first, last = slice(70, 120), slice(-120, -70)
     assert rows_of(image[inside], loss, first).mean() < rows_of(image[inside], loss, last).mean()
     assert rows_of(image[inside], recall, first).mean() > rows_of(image[inside], recall, last).mean()
+
+
+def test_the_steps_of_the_axis_are_whole_and_at_equal_distances() -> None:
+    assert step_ticks(10) == [0, 3, 6, 9]
+    assert step_ticks(60) == [0, 15, 30, 45, 60]
+    for last in range(1, 200):
+        ticks = step_ticks(last)
+        assert len(set(np.diff(ticks))) == 1
+        assert len(ticks) <= GRID + 1
+        assert last - ticks[-1] < ticks[1]
 
 
 def test_chance_is_a_line_and_single_values_can_be_drawn() -> None:

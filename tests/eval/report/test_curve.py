@@ -13,8 +13,8 @@ import eval.common.charts as charts
 from eval.report.curve import find_log, main, read_log
 from pacl.errors import UserError
 
-HEAD = "accuracy,loss,step,val_recall\n"
-LOG = HEAD + ",,0,0.25\n0.5,4.0,1,\n0.5,3.5,3,\n,,4,0.5\n0.75,2.0,5,\n"
+HEAD = "accuracy,loss,step,val_recall,val_recall_chance\n"
+LOG = HEAD + ",,0,0.25,0.1\n0.5,4.0,0,,\n0.5,3.5,2,,\n,,3,0.5,\n0.75,2.0,4,,\n"  # steps as Lightning logs them
 
 
 @pytest.fixture
@@ -27,9 +27,10 @@ def run(tmp_path):
 
 
 def test_each_value_is_read_with_its_step(run):
-    loss, recall = read_log(find_log(run))
+    loss, recall, chance = read_log(find_log(run))
     assert loss == ([1, 3, 5], [4.0, 3.5, 2.0])
     assert recall == ([0, 4], [0.25, 0.5])
+    assert chance == 0.1
 
 
 def test_the_newest_log_has_the_highest_number(run):
@@ -49,6 +50,8 @@ def test_loss_and_recall_have_their_own_axes(run, tmp_path, monkeypatch):
     left, right = caught[0].axes
     np.testing.assert_allclose(left.lines[0].get_xydata(), [[1, 4], [3, 3.5], [5, 2]])
     np.testing.assert_allclose(right.lines[0].get_xydata(), [[0, 25], [4, 50]])
+    assert list(right.lines[1].get_ydata()) == [10, 10]  # by chance
+    assert all(float(tick).is_integer() for tick in left.get_xticks())
     assert right.get_ylim()[0] == 0
     assert caught[0].texts[0].get_text() == r"costs \$5"
     with Image.open(out) as picture:

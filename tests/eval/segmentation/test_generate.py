@@ -241,3 +241,9 @@ def test_what_cannot_be_drawn(words, named, tmp_path):
     with pytest.raises(UserError, match=named):
         generate.main(["--data", str(tmp_path / "new"), *words])
     assert not (tmp_path / "new").exists()
+
+
+def test_standard_error_that_is_no_terminal_stays_empty(tmp_path, capsys):
+    assert generate.main(["voc20", "--data", str(tmp_path / "data"), "--count", "2", "--size", "40x60"]) == 0
+    out, err = capsys.readouterr()
+    assert (len(out.splitlines()), err) == (1, "")
