@@ -82,18 +82,25 @@ def encode_images(
     config = models[0].config
     pixels = [as_tensor(image) for image in images]  # [3, H, W] each
     size = settings.size or config.size
-    scales = settings.scales or config.scales
-    if len(scales) > 1 and settings.accumulate != "patch":
-        raise ArgumentError(
-            "accumulate",
-            settings.accumulate,
-            f"the model's own scales {listed(tuple(scales))} are averaged on one patch grid; use patch, or scales 1",
-        )
+    scales = resolved_scales(models[0], settings)
     by_scale = [encode_scale(models, pixels, round(size * scale), settings) for scale in sorted(scales)]
     by_model = [[mean_of(maps) for maps in zip(*own, strict=True)] for own in zip(*by_scale, strict=True)]
     guides = [guide_of(image, maps.layout, settings) for image, maps in zip(pixels, by_model[0], strict=True)]
     kept = [None if sam is None else sam.encode(image, settings.precision) for image in pixels]
     return [[EncodedImage(*parts) for parts in zip(own, guides, images, kept, strict=True)] for own in by_model]
+
+
+def resolved_scales(model: PACL, settings: SegmenterSettings) -> tuple[float, ...]:
+    """The scales of the settings, else the model's own.
+
+    Raises:
+        ArgumentError: ``accumulate`` is "pixel", but the model has several scales of its own.
+    """
+    scales = settings.scales or tuple(model.config.scales)
+    if len(scales) > 1 and settings.accumulate != "patch":
+        reason = f"the model's own scales {listed(scales)} are averaged on one patch grid; use patch, or scales 1"
+        raise ArgumentError("accumulate", settings.accumulate, reason)
+    return scales
 
 
 def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -> Tensor | None:

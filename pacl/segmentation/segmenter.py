@@ -26,7 +26,7 @@ from pacl.prompts import Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.doubts import doubts
 from pacl.segmentation.embedding import ImageEmbedding, made_by
-from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images
+from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images, resolved_scales
 from pacl.segmentation.query import EncodedQuery, encode_query, make_query
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.sam_masks import sharper_decisions
@@ -277,7 +277,7 @@ class Segmenter:
         return replace(
             settings,
             size=settings.size or own.size,
-            scales=settings.scales or tuple(own.scales),
+            scales=resolved_scales(self.model, settings),
             prior=own.prior if settings.prior is None else settings.prior,
             logit_scale=logit_scale(self.model, settings),
         )
