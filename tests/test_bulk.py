@@ -112,7 +112,9 @@ def test_mistakes_are_named(words: list[str], tmp_path: Path, monkeypatch: pytes
 
 def test_a_source_without_an_image_that_can_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("list.txt").write_text("missing.png\nlost.png\n")
+    Path("list.txt").write_text("broken.png\nempty.png\n")
+    Path("broken.png").write_bytes(png(0)[:100])
+    Path("empty.png").touch()
     with pytest.raises(UserError, match="none of its 2 images"):
         main(["list.txt", *WORDS, "--out", "x", *OPTIONS])
     assert {bool(record["error"]) for record in all_records(Path("x")).values()} == {True}

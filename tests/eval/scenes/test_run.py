@@ -65,4 +65,4 @@ def test_a_fallback_model_is_announced_in_one_line(tmp_path, capsys, monkeypatch
     monkeypatch.setattr("pacl.models.loading._openai_available", lambda: False)
     with pytest.raises(ArgumentError):  # the photo model has no projection to start from
         run.main(["--model", "auto", "--out", str(tmp_path)])
-    assert capsys.readouterr().err.startswith("pacl: warning: ")
+    assert capsys.readouterr().err.startswith("python -m eval.scenes: warning: ")
