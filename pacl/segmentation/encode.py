@@ -40,9 +40,9 @@ GUIDE_SIDE = 512
 """Long side, in pixels, of the small image that is kept for the refinement of probabilities. A larger one would take
 more memory and hardly refine better."""
 
-GUIDE_BLUR = 2.0
-"""Standard deviation, in pixels of that image, of the blur that hides its texture. Without it, asphalt or grass leave
-specks of other labels in the refined masks."""
+GUIDE_BLUR = 2.0 / GUIDE_SIDE
+"""Standard deviation of the blur that hides the texture of that image, as a share of its long side. Without it, asphalt
+or grass leave specks of other labels in the refined masks."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def guide_of(image: Tensor, layout: WindowLayout, settings: SegmenterSettings) -
         return None
     if settings.refine_on == "cosines":
         return resize(resize(image, layout.resized, settings.interpolation), layout.size, "bilinear")
-    return blur(shrink(image, GUIDE_SIDE), GUIDE_BLUR)
+    small = shrink(image, GUIDE_SIDE)
+    return blur(small, GUIDE_BLUR * max(small.shape[1:]))
 
 
 def encode_scale(

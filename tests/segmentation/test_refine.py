@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import pacl.segmentation.refine
-from pacl.segmentation.encode import GUIDE_BLUR, blur
+from pacl.segmentation.encode import blur
 from pacl.segmentation.refine import refine
 
 
@@ -126,10 +126,10 @@ def test_the_blurred_guide_leaves_no_specks_on_a_texture() -> None:
         return sum(cv2.connectedComponents(np.where(labels == i, 1, 0).astype(np.uint8))[0] - 1 for i in (0, 1))
 
     assert areas(texture) > 20
-    assert areas(blur(texture, GUIDE_BLUR)) < areas(texture) / 4
+    assert areas(blur(texture, 2.0)) < areas(texture) / 4
 
 
 def test_blurring_is_gaussian() -> None:
     image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
-    expected = cv2.GaussianBlur(image.permute(1, 2, 0).numpy(), (13, 13), GUIDE_BLUR, borderType=cv2.BORDER_REPLICATE)
-    assert np.allclose(blur(image, GUIDE_BLUR).permute(1, 2, 0).numpy(), expected, atol=1e-5)
+    expected = cv2.GaussianBlur(image.permute(1, 2, 0).numpy(), (13, 13), 2.0, borderType=cv2.BORDER_REPLICATE)
+    assert np.allclose(blur(image, 2.0).permute(1, 2, 0).numpy(), expected, atol=1e-5)
