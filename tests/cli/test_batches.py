@@ -55,7 +55,7 @@ def test_a_bad_image_is_an_outcome_in_its_place(files: list[ImageFile], segmente
     records = outcomes(files, segmenter, tmp_path / "out")
     assert [isinstance(record, UserError) for record in records] == [False, True, False, True, False]
     assert all(str(files[i].path) in str(records[i]) for i in (1, 3))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.mask.png", "2.mask.png", "4.mask.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["0.mask.png", "2.mask.png", "4.mask.png"]
 
 
 @pytest.mark.parametrize(("pixels", "expected"), [(10**9, [2, 2, 1]), (1, [1] * 5), (2 * 32 * 48, [2, 1, 1, 1])])
