@@ -24,6 +24,9 @@ from pacl.models.towers.hub import fail_fast, first_line, no_progress_bars
 CLASSES = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
 """The `model_type` of a configuration, and transformers' class for images; SAM 2 is published as a video model."""
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's colours, by which SAM's input is normalised (Kirillov et al., "Segment Anything", ICCV 2023, code)."""
+
 PROMPTS_AT_ONCE = 8
 """Boxes that go through the mask decoder together: bounds the memory, about 40 MB for each."""
 
@@ -77,12 +80,10 @@ class Sam:
         Raises:
             UserError: The features are not finite.
         """
-        from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # late: timm takes seconds
-
         h, w = (self.cell * cells for cells in self.grid((image.shape[1], image.shape[2])))
         small = resize(image, (h, w)).to(self.device)
         small = small.float() / 255 if image.dtype == torch.uint8 else small.float()
-        mean, std = (small.new_tensor(x)[:, None, None] for x in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+        mean, std = (small.new_tensor(x)[:, None, None] for x in (MEAN, STD))
         pixels = pad((small - mean) / std, (0, self.side - w, 0, self.side - h))[None]  # [1, 3, side, side]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = self.model.get_image_embeddings(pixels)
