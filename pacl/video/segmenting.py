@@ -54,7 +54,7 @@ def segment_video(
         path: A video file that OpenCV's FFmpeg reads: MP4, MOV, AVI, MKV, WebM and others.
         labels: As for `Segmenter.predict`; all labels compete for every pixel of every frame.
         segmenter: Segments the frames; at most its ``window_batch`` frames go through the image tower at once.
-        step: Every so manieth frame is segmented, counted from the first; the others are left out.
+        step: Distance, in frames, between those that are segmented, from the first on; 1 takes all.
         smooth: Time constant, in seconds, of the average of the scores over time, which keeps labels from flickering;
             0 is off. See `pacl.video.smoothing.Smoother`.
 
