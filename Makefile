@@ -10,7 +10,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_INSTALL_ARGS ?=
-PYTEST_ARGS ?=
+# All tests run side by side, the tests of one file in one process.
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadfile
 
 # The photo is by Stefan van der Walt (CC0); it is "chelsea" in scikit-image's sample images.
 DEMO_PROMPTS := "cat" "blanket"

@@ -6,6 +6,9 @@ import os
 import signal
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side, each on several threads, slow each other down
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, and by the commands that tests start
+
 import numpy as np
 import pytest
 import torch
