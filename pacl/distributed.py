@@ -10,6 +10,7 @@ Shapes: B images and T_r texts of this process (rank r), T different texts of al
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,14 +30,32 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return x if rank_count() == 1 else _Sum.apply(x)
 
 
-def logsumexp_over_ranks(x: Tensor) -> Tensor:
-    """Elementwise log of the sum of exp(x) over the processes; -inf adds nothing."""
-    return x if rank_count() == 1 else _LogSumExp.apply(x)
+def sums_over_ranks(*tensors: Tensor) -> list[Tensor]:
+    """Sums of several tensors over the processes in one operation.
+
+    Args:
+        tensors: each of the same shape on all processes. They are returned in the dtype that all of them promote to.
+    """
+    if rank_count() == 1:
+        return list(tensors)
+    together = sum_over_ranks(torch.cat([x.flatten() for x in tensors]))
+    parts = together.split([x.numel() for x in tensors])
+    return [part.view(x.shape) for part, x in zip(parts, tensors, strict=True)]
+
+
+@torch.no_grad()
+def max_over_ranks(x: Tensor) -> Tensor:
+    """Elementwise maximum of ``x`` over the processes, without a gradient."""
+    x = x.detach()
+    if rank_count() > 1:
+        x = x.clone()
+        dist.all_reduce(x, dist.ReduceOp.MAX)
+    return x
 
 
 def gather_rows(x: Tensor) -> Tensor:
     """Concatenate the rows of all processes, in the order of ranks: [n_r, ...] -> [sum of n_r, ...]; n_r may differ."""
-    return x if rank_count() == 1 else _GatherRows.apply(x)
+    return x if rank_count() == 1 else _GatherRows.apply(x)[0]
 
 
 def gather_texts(texts: Sequence[str], embeddings: Tensor, positives: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -58,14 +77,14 @@ def gather_texts(texts: Sequence[str], embeddings: Tensor, positives: Tensor | N
         return embeddings, positives
     digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts]
     own = torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], dtype=torch.int64)  # [T_r]
-    keys = gather_rows(own.to(positives.device))
+    embeddings, keys = _GatherRows.apply(embeddings, own.to(positives.device))  # [sum of T_r, D], [sum of T_r]
     columns, column = keys.unique(return_inverse=True)  # [T], [sum of T_r]
     first = torch.full_like(columns, len(keys)).scatter_reduce(
         0, column, torch.arange(len(keys), device=keys.device), "amin"
     )  # [T], row of each text among all gathered ones
     merged = torch.zeros(len(positives), len(columns), dtype=torch.bool, device=positives.device)
     merged[:, torch.searchsorted(columns, own.to(columns.device))] = positives
-    return gather_rows(embeddings)[first], merged
+    return embeddings[first], merged
 
 
 class _Sum(torch.autograd.Function):
@@ -81,42 +100,38 @@ class _Sum(torch.autograd.Function):
         return grad
 
 
-class _LogSumExp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        top = x.clone()
-        dist.all_reduce(top, dist.ReduceOp.MAX)
-        top = top.masked_fill(top.isneginf(), 0)
-        total = (x - top).exp()
-        dist.all_reduce(total)
-        result = total.log() + top
-        ctx.save_for_backward((x - result).exp())  # this process's share of the sum
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (share,) = ctx.saved_tensors
-        return grad * share
-
-
 class _GatherRows(torch.autograd.Function):
+    """The rows of one differentiable tensor and of others with as many rows, as bytes in one operation."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        count = torch.tensor([len(x)], device=x.device)
+    def forward(ctx: Any, x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        own = torch.cat([_row_bytes(part) for part in (x, *others)], dim=1)  # uint8 [n, bytes of a row]
+        count = torch.tensor([len(own)], device=x.device)
         counts = [torch.empty_like(count) for _ in range(rank_count())]
         dist.all_gather(counts, count)
         sizes = [int(n) for n in counts]
-        padded = x.new_zeros(max(sizes), *x.shape[1:])
-        padded[: len(x)] = x
+        padded = own.new_zeros(max(sizes), own.shape[1])
+        padded[: len(own)] = own
         gathered = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(gathered, padded)
+        every = torch.cat([rows[:n] for rows, n in zip(gathered, sizes, strict=True)])
+        columns = every.split([_row_bytes(part).shape[1] for part in (x, *others)], dim=1)
         ctx.start, ctx.size = sum(sizes[: dist.get_rank()]), len(x)
-        return torch.cat([rows[:n] for rows, n in zip(gathered, sizes, strict=True)])
+        made = [
+            column.contiguous().view(part.dtype).view(-1, *part.shape[1:])
+            for column, part in zip(columns, (x, *others), strict=True)
+        ]
+        ctx.mark_non_differentiable(*made[1:])
+        return tuple(made)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
         grad = grad.contiguous()
         dist.all_reduce(grad)
-        return grad[ctx.start : ctx.start + ctx.size]
+        return grad[ctx.start : ctx.start + ctx.size], *(None for _ in others)
+
+
+def _row_bytes(x: Tensor) -> Tensor:
+    """The bytes of each row: [n, ...] -> uint8 [n, bytes]."""
+    return x.reshape(len(x), math.prod(x.shape[1:])).contiguous().view(torch.uint8)

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pacl.distributed import gather_rows, gather_texts, logsumexp_over_ranks, rank_count, sum_over_ranks
+from pacl.distributed import gather_rows, gather_texts, max_over_ranks, rank_count, sum_over_ranks, sums_over_ranks
 from pacl.models.compatibility import compatibility
 from pacl.training.loss import contrastive_loss
 
@@ -111,18 +111,22 @@ SIZES = {2: [(3, 3), (4, 1), (5, 0)], 3: [(2, 4, 3), (1, 0, 6)]}  # images of ea
 
 def check_pieces(rank: int, ranks: int) -> None:
     assert rank_count() == ranks
-    own = torch.tensor([rank + 1.0, -float("inf"), 1000.0 * rank], requires_grad=True)
-    together = logsumexp_over_ranks(own)
-    everyones = torch.tensor([[r + 1.0, -float("inf"), 1000.0 * r] for r in range(ranks)], dtype=torch.float64)
-    torch.testing.assert_close(together.detach().double(), everyones.logsumexp(0))
-    together[0].backward()
-    assert own.grad[0] == pytest.approx(float(everyones[:, 0].softmax(0)[rank]))
+    own = torch.tensor([rank + 1.0, -float("inf"), -1000.0 * rank], requires_grad=True)
+    assert max_over_ranks(own).tolist() == [ranks, -float("inf"), 0]
+    assert not max_over_ranks(own).requires_grad
 
     x = torch.full((2,), float(rank), requires_grad=True)
     total = sum_over_ranks(x)
     assert total.tolist() == [sum(range(ranks))] * 2
     total.sum().backward()
     assert x.grad.tolist() == [1, 1]
+
+    first, count = torch.full((2, 1), 2.0 * rank, requires_grad=True), torch.tensor(rank)
+    one, other = sums_over_ranks(first, count)
+    assert one.tolist() == [[2 * sum(range(ranks))]] * 2
+    assert other == sum(range(ranks))
+    (one.sum() * 3).backward()
+    assert first.grad.tolist() == [[3], [3]]
 
     rows = torch.full((rank, 2), float(rank), requires_grad=True)
     gathered = gather_rows(rows)
@@ -146,7 +150,8 @@ def test_pieces_loss_and_gradients_are_those_of_the_whole_batch(ranks, tmp_path)
 
 def test_alone_nothing_is_communicated():
     x = torch.randn(3)
-    assert sum_over_ranks(x) is logsumexp_over_ranks(x) is gather_rows(x) is x
+    assert sum_over_ranks(x) is sums_over_ranks(x)[0] is gather_rows(x) is x
+    assert max_over_ranks(x).equal(x)
     positives = torch.eye(2, dtype=torch.bool)
     assert gather_texts(["a", "b"], x, positives) == (x, positives)
     assert gather_texts(["a", "b"], x)[1].equal(positives)

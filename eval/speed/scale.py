@@ -96,9 +96,10 @@ def exchanged(processes: int, texts: int, dim: int, parameters: int) -> int:
     if processes == 1:
         return 0
     every = processes * texts
-    gathered = texts * (8 + 4 * dim) + 2 * 8  # digests of the texts, embeddings, and the counts of both
+    gathered = texts * (8 + 4 * dim) + 8  # digests of the texts, embeddings, and their count
     returned = 4 * every * dim  # gradients of all embeddings
-    loss = every * (8 + 2 * 4) + 4 + 4 + 8  # for each text: positives, maximum and sum; then three scalars
+    # For each text the maximum; then its positives, their logits, its share; and two numbers for all images.
+    loss = every * 4 + every * 3 * 4 + 2 * 4
     return gathered + returned + loss + 4 * parameters
 
 

@@ -14,9 +14,7 @@ import json
 import math
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -31,6 +29,7 @@ from torch import Tensor
 from pacl.data.token_stamp import Stamp
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder, parse_json
+from pacl.locks import lock
 
 Encode = Callable[[Sequence[int]], Iterable[tuple[Tensor, Mapping[int, str]]]]
 """Encodes images, given by index. It yields batches of any size, in the given order: the tokens [b, P, W] of the
@@ -128,7 +127,9 @@ class TokenStore:
         if (Path(folder) / STAMP).exists() and not _unfinished(Path(folder), stamp):
             return cls.open(folder, stamp)  # without a lock: the folder may be read-only
         folder = make_folder(folder, "cache")
-        with _locked(folder):
+        with lock(folder / ".lock", "two trainings that fill it at once may damage it") as is_free:
+            if not is_free:
+                raise _unusable(folder, f"another process is building {folder.name}", "or wait")
             if not (folder / STAMP).exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
                 raise UserError(f"{folder}: is not empty and has no tokens; choose a new folder as cache")
             for temporary in folder.glob(".*.[bj]*"):  # of a build that was killed
@@ -284,29 +285,3 @@ def _missing(path: Path, about: Mapping[str, Any]) -> dict[int, str]:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from building in a folder; the lock ends with the process. Windows has no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    try:
-        file = (folder / ".lock").open("a+")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = (folder / ".lock").read_text() or "another process"
-        raise _unusable(folder, f"{holder} is building {folder.name}", "or wait") from None
-    except OSError as error:
-        raise _unusable(folder, f"{folder.name} cannot be locked ({error.strerror})", "or null") from None
-    with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # forked workers keep the file open, so closing it is not enough

@@ -5,12 +5,10 @@ Shapes: B images, T texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from pacl.distributed import logsumexp_over_ranks, sum_over_ranks
+from pacl.distributed import max_over_ranks, sums_over_ranks
 
 
 def contrastive_loss(logits: Tensor, positives: Tensor | None = None, *, over_ranks: bool = False) -> Tensor:
@@ -36,20 +34,22 @@ def contrastive_loss(logits: Tensor, positives: Tensor | None = None, *, over_ra
         ValueError: shapes or dtypes that do not fit, or no positive pair.
     """
     positives = _positives(logits, positives)
-    total: Callable[[Tensor], Tensor] = sum_over_ranks if over_ranks else lambda x: x
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # half precision rounds a softmax's sum
     # Negatives are filled, not multiplied by 0: their log-probability may be -inf.
     positive_logits = logits.masked_fill(~positives, 0)
 
     texts = positives.sum(dim=1)  # positives of each image [B]
     of_images = (logits.logsumexp(1) - positive_logits.sum(1) / texts.clamp_min(1))[texts > 0].sum()
-    images = total(positives.sum(dim=0))  # positives of each text [T]
-    if not images.any():
+    normaliser = logits.logsumexp(0)  # [T], of this process's images
+    top = max_over_ranks(normaliser) if over_ranks else normaliser.detach()
+    top = top.masked_fill(top.isneginf(), 0)  # subtracted, so that exp does not overflow
+    # All that the processes add up, in one operation; counts below 2^24 are exact in float32.
+    sums = [of_images, texts.count_nonzero(), positives.sum(0), positive_logits.sum(0), (normaliser - top).exp()]
+    of_images, image_count, images, of_positives, shares = sums_over_ranks(*sums) if over_ranks else sums
+    if not images.any():  # [T], positives of each text
         raise ValueError("positives holds no positive pair")
-    normaliser = logits.logsumexp(0)  # [T]
-    normaliser = logsumexp_over_ranks(normaliser) if over_ranks else normaliser
-    of_texts = normaliser[images > 0].sum() - total((positive_logits.sum(0) / images.clamp_min(1)).sum())
-    return (total(of_images) / total((texts > 0).sum()) + of_texts / (images > 0).sum()) / 2
+    of_texts = (shares.log() + top)[images > 0].sum() - (of_positives / images.clamp_min(1)).sum()
+    return (of_images / image_count + of_texts / (images > 0).sum()) / 2
 
 
 @torch.no_grad()

@@ -26,7 +26,6 @@ import torch, lists the variants again.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -35,6 +34,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.models.towers.grid import PatchGrid, is_exporting
+from pacl.models.towers.tensor_cache import TensorCache
 
 Dense = Literal["clip", "value", "maskclip", "sclip", "clearclip", "naclip"]
 VARIANTS: tuple[str, ...] = get_args(Dense)
@@ -43,6 +43,7 @@ NAMES = (*VARIANTS, PROXY)  # all dense variants
 
 ATTENTION_ONLY = frozenset({"value", "clearclip", "naclip"})  # no residual, no MLP
 NEIGHBOURHOOD_STD = 5.0  # NACLIP's, in patches
+NEIGHBOURHOODS = TensorCache(limit=64 * 2**20)
 
 _WEIGHTS = {"in_proj_weight", "out_proj.weight"}
 PLAIN = ({*_WEIGHTS, "in_proj_bias", "out_proj.bias"}, {*_WEIGHTS, "out_proj.bias"}, _WEIGHTS)
@@ -139,8 +140,8 @@ def _attend(attention: Any, x: Tensor, grid: PatchGrid, variant: str) -> Tensor:
     elif variant == "clearclip":
         mixed = _sdpa(q[:, :, 1:], q, v)
     elif variant == "naclip":
-        bias = neighbourhood.__wrapped__ if is_exporting() else neighbourhood
-        mixed = _sdpa(k[:, :, 1:], k, v, bias(grid, x.device).to(v.dtype))
+        bias = neighbourhood(grid, x.device) if is_exporting() else kept_neighbourhood(grid, x.device)
+        mixed = _sdpa(k[:, :, 1:], k, v, bias.to(v.dtype))
     else:
         raise ValueError(f"dense variant {variant!r} has no attention")
     return _merge(mixed)
@@ -150,7 +151,11 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
-@lru_cache(maxsize=1)  # one grid is used for many images; at a small stride its bias takes hundreds of MB
+def kept_neighbourhood(grid: PatchGrid, device: torch.device) -> Tensor:
+    """`neighbourhood`, computed once for the images of one size unless it takes hundreds of MB (at a small stride)."""
+    return NEIGHBOURHOODS.get((grid, device), lambda: neighbourhood(grid, device))
+
+
 def neighbourhood(grid: PatchGrid, device: torch.device, std: float = NEIGHBOURHOOD_STD) -> Tensor:
     """NACLIP's additive bias ``exp(-d^2 / (2 std^2))`` of the distance between patches, ``[P, 1+P]``.
 

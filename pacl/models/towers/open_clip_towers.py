@@ -21,9 +21,10 @@ from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower, TextTower, layer_indices, pad_to, size_errors
 from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, is_exporting, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
+from pacl.models.towers.tensor_cache import TensorCache
 from pacl.models.towers.timm_tower import accept_any_size
 
-POSITIONS_KEPT = 32  # grids whose interpolated position embeddings are kept
+POSITIONS_BYTES = 64 * 2**20  # of interpolated position embeddings that are kept; a grid of 28 x 28 has 2.4 MB
 TEXT_STEP = 8  # tokens; lengths of texts are rounded up to a multiple of it
 
 
@@ -77,7 +78,7 @@ class ViTTower(ImageTower):
         self.width = int(visual.conv1.out_channels) * (1 + len(self.layers))
         self.variants = dense.VARIANTS if dense.supports_variants(blocks[-1]) else ("clip",)
         self.margin = 0.0  # see `sampled_positions`
-        self._positions: dict[tuple[PatchGrid, float, torch.device, torch.dtype], Tensor] = {}
+        self._positions = TensorCache(POSITIONS_BYTES)
 
     @contextmanager
     def sampled_positions(self, how: str) -> Iterator[None]:
@@ -180,13 +181,12 @@ class ViTTower(ImageTower):
             return torch.cat([native[:1], resample_positions(native[1:], (rows, columns), grid, self.margin)])
         if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
             return native
-        key = (grid, self.margin, native.device, native.dtype)
-        if key not in self._positions:
-            if len(self._positions) >= POSITIONS_KEPT:
-                self._positions.pop(next(iter(self._positions)))
+
+        def sample() -> Tensor:
             sampled = resample_positions(native[1:].detach(), (rows, columns), grid, self.margin)
-            self._positions[key] = torch.cat([native[:1].detach(), sampled])
-        return self._positions[key]
+            return torch.cat([native[:1].detach(), sampled])
+
+        return self._positions.get((grid, self.margin, native.device, native.dtype), sample)
 
 
 class FeatureTower(ImageTower):
