@@ -2,8 +2,7 @@
 
     python -m eval.segmentation.compare custom --predictions out/mmseg/ann_dir --images DIR --masks DIR --classes FILE
     python -m eval.segmentation.compare voc20 --data ROOT --predictions DIR
-
-    python -m eval.segmentation.compare voc20 --data ROOT --predictions out --prediction_ending .mask.png --prediction_offset 1
+    python -m eval.segmentation.compare voc20 --data ROOT --predictions DIR --prediction_ending .mask.png
 
 The prediction of the image x/y.jpg is the index PNG x/y.png below --predictions. Its values are class indices, from
 --prediction_offset for the first class; lower ones and 255 are pixels without a class, which are wrong wherever the
