@@ -2,6 +2,7 @@
 
     python -m eval.segmentation.compare custom --predictions out/mmseg/ann_dir --images DIR --masks DIR --classes FILE
     python -m eval.segmentation.compare voc20 --data ROOT --predictions DIR
+    python -m eval.segmentation.compare voc20 --data ROOT --predictions DIR --prediction_ending .mask.png
 
 The prediction of the image x/y.jpg is the index PNG x/y.png below --predictions. Its values are class indices, from
 --prediction_offset for the first class; lower ones and 255 are pixels without a class, which are wrong wherever the
@@ -37,6 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prediction_offset", metavar="N", type=int, default=0, help="their value of the first class (default: 0)"
     )
+    parser.add_argument(
+        "--prediction_ending", metavar="TEXT", default=".png",
+        help="replaces the suffix of an image in the name of its prediction (default: .png)",
+    )  # fmt: skip
     add_data(parser)
     return parser
 
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.prediction_offset >= 2**16:
         raise ArgumentError("prediction_offset", args.prediction_offset, "mask values are from 0 to 65535")
     truth = find_benchmark(args.benchmark, args).open(args.data, args.split, partial=args.partial)
-    areas = compare(truth, args.predictions, args.prediction_offset)
+    areas = compare(truth, args.predictions, args.prediction_offset, args.prediction_ending)
     rows = [[label.name, f"{100 * value:.2f}"] for label, value in zip(truth.labels, iou(areas), strict=True)]
     table = terminal_table(["class", "IoU"], rows, right={1})
     console = Console(highlight=False)
@@ -64,23 +69,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compare(truth: MaskFolder, predictions: str, offset: int = 0) -> np.ndarray:
+def compare(truth: MaskFolder, predictions: str, offset: int = 0, ending: str = ".png") -> np.ndarray:
     """Areas of predicted masks, int64 [3, C], see `pacl.metrics.segmentation`.
 
     Args:
         truth: images, their masks and the C classes.
         predictions: folder with a mask of each image.
         offset: value of the first class in predictions.
+        ending: what replaces the suffix of an image in the name of its prediction.
 
     Raises:
+        ArgumentError: ``prediction_ending``: the predictions have other names.
         UserError: a prediction is missing, has a value that is no class, or has not the size of the mask; or in none of
             them, or of the masks of the truth, a pixel has a class.
     """
     ignore = (*range(offset), NO_CLASS)
-    predicted = replace(truth, masks=predictions, offset=offset, ignore=ignore, mask_ending=".png", palette=None)
+    predicted = replace(truth, masks=predictions, offset=offset, ignore=ignore, mask_ending=ending, palette=None)
     classes = len(truth.labels)
     areas, empty = np.zeros((3, classes), np.int64), True
-    for (name, image, file), (_, _, other) in zip(truth.files, predicted.files, strict=True):
+    expected = truth.files
+    try:
+        found = predicted.files
+    except ArgumentError as error:
+        if error.argument != "mask_ending":
+            raise
+        raise ArgumentError("prediction_ending", ending, error.reason) from None
+    for (name, image, file), (_, _, other) in zip(expected, found, strict=True):
         target, mask = truth.read(name, image, file).mask, predicted.read(name, image, other).mask
         check_size(other, mask.shape, target.shape)
         mask = np.where(mask == IGNORED, classes, mask)  # a class of its own, which no pixel has

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pacl.deployment.classes import ClassEmbeddings, embed_classes
 from pacl.deployment.formats import FORMATS, Format, Sizes
-from pacl.deployment.graphs import ImageGraph, TextGraph
+from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder, write_together
 from pacl.models.loading import as_model
@@ -205,7 +205,7 @@ def _image(form: Format, graph: ImageGraph, about: str) -> bytes:
 def _text(form: Format, graph: TextGraph, about: str) -> bytes:
     example = torch.zeros(2, graph.length, dtype=torch.int64)
     example[:, 3] = 1  # the end of a text, the highest id
-    other = torch.arange(3 * graph.length).reshape(3, -1) % 101
+    other = tokenize(graph, ["a fish", "a red fish on a blue house", "grass"])  # a vocabulary may be small
     what = f"{graph.model.clip.name}: its text tower"
     sizes = Sizes({0: ("texts", 1, MOST_TEXTS)})
     return _checked(form, graph, example, other, ("ids", ("texts",)), sizes, about, what)

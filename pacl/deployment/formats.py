@@ -68,7 +68,9 @@ class Pt2:
         import torch
 
         file = io.BytesIO()
-        torch.export.save(exported_program(graph, example, sizes), file, extra_files={"model.json": about})
+        program = exported_program(graph, example, sizes)
+        with _quiet():
+            torch.export.save(program, file, extra_files={"model.json": about})
         return file.getvalue()
 
     def run(self, content: bytes, values: Tensor) -> list[Tensor]:

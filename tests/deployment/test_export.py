@@ -101,6 +101,13 @@ def test_the_text_tower_gives_the_same_embeddings(tiny: PACL, exported: Path) ->
     torch.testing.assert_close(found, tiny.encode_text(texts), rtol=0, atol=1e-5)
 
 
+def test_a_text_tower_of_few_words_is_exported(tmp_path: Path) -> None:
+    model, texts = load_model("bundled", device="cpu"), ["a red fish", "grass"]
+    export_model(model, tmp_path, "torchscript", text=True)
+    (found,) = run(tmp_path / "text.pt", tokenize(TextGraph(model), texts))
+    torch.testing.assert_close(found, model.encode_text(texts), rtol=0, atol=1e-5)
+
+
 def test_class_embeddings_are_those_that_compete(tiny: PACL, exported: Path) -> None:
     classes = json.loads((exported / "model.json").read_text())["classes"]
     assert classes["labels"][:3] == ["fish", "ground", "sky"]

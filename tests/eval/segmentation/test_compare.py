@@ -50,15 +50,11 @@ def test_exported_masks_have_the_scores_of_the_evaluation(kind: str, settings: l
     results = ["--format", kind, "--out", str(drawn / "out")]
     assert segment([str(drawn / "images"), *classes, *model, *results, *settings]) == 0
     if kind == "mmseg":
-        predictions, offset = drawn / "out/mmseg/ann_dir", 0
-    else:  # NAME.mask.png holds ids, from 1
-        predictions, offset = drawn / "renamed", 1
-        for path in (drawn / "out").rglob("*.mask.png"):
-            target = predictions / path.relative_to(drawn / "out").with_name(path.name.replace(".mask", ""))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(target)
+        predictions, offset, ending = drawn / "out/mmseg/ann_dir", 0, ".png"
+    else:  # ids, from 1
+        predictions, offset, ending = drawn / "out", 1, ".mask.png"
     folder = MaskFolder(str(drawn / "images"), str(drawn / "masks"), str(drawn / "classes.txt"))
-    areas = compare.compare(folder, str(predictions), offset)
+    areas = compare.compare(folder, str(predictions), offset, ending)
     assert result.scores["miou"] == pytest.approx(100 * float(scores(areas)["miou"]))
     assert 1 < result.scores["miou"] < 99
     assert [np.nan if x is None else x for x in result.details["iou"]] == pytest.approx(100 * iou(areas), nan_ok=True)
@@ -130,6 +126,16 @@ def test_an_offset_beyond_all_values_is_one_short_line(tmp_path) -> None:
     with pytest.raises(ArgumentError) as error:
         compare.main(words)
     assert (error.value.argument, len(str(error.value)) < 200) == ("prediction_offset", True)
+
+
+def test_predictions_of_another_ending_are_named_and_read(tmp_path) -> None:
+    words = folders(tmp_path)
+    masks(tmp_path / "found", **{"a.mask": 0, "b.mask": 1})
+    with pytest.raises(ArgumentError) as error:
+        compare.main(words)
+    assert (error.value.argument, error.value.value) == ("prediction_ending", ".png")
+    assert ".mask.png" in error.value.reason
+    assert compare.main([*words, "--prediction_ending", ".mask.png"]) == 0
 
 
 def test_a_mask_of_another_size_is_named(tmp_path) -> None:
