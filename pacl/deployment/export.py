@@ -206,7 +206,7 @@ def _text(form: Format, graph: TextGraph, about: str) -> bytes:
     example = torch.zeros(2, graph.length, dtype=torch.int64)
     example[:, 3] = 1  # the end of a text, the highest id
     other = tokenize(graph, ["a fish", "a red fish on a blue house", "grass"])  # a vocabulary may be small
-    what = f"{graph.model.clip.name}: its text tower"
+    what = f"{graph.name}: its text tower"
     sizes = Sizes({0: ("texts", 1, MOST_TEXTS)})
     return _checked(form, graph, example, other, ("ids", ("texts",)), sizes, about, what)
 

@@ -6,7 +6,8 @@ token ids [T,L]  --TextGraph---> texts [T,D]
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class ImageGraph(nn.Module):
                 clip.name,
                 "two image towers at once (proxyclip) cannot be exported; use the CLIP alone, with dense naclip",
             )
-        self.model = model.eval()
+        self.model = without(model.eval(), "clip.text")
         one_pass = type(clip.image).pooled_and_tokens is not ImageTower.pooled_and_tokens
         self.outputs = ("patches", "pooled") if clip.shared and one_pass else ("patches",)
 
@@ -92,13 +93,31 @@ class TextGraph(nn.Module):
                 f"that of {model.clip.name} is no CLIP's and cannot be exported; name the labels instead, whose "
                 "embeddings are then written",
             )
-        self.model = model.eval()
-        self.tower, self.length = tower, inner.context_length
+        self.tower, self.length = tower.eval(), inner.context_length
+        self.text_embedder = model.text_embedder.eval()
+        self.name = model.clip.name
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids int64 ``[T, L]``, padded to the context length -> unit embeddings, float32 ``[T, D]``."""
         embedded = F.normalize(_embed(self.tower, ids).float(), dim=-1)
-        return F.normalize(self.model.text_embedder(embedded), dim=-1)
+        return F.normalize(self.text_embedder(embedded), dim=-1)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def without(module: M, path: str) -> M:
+    """A module that shares all but one part with ``module``: exported graphs keep the weights of every part they hold.
+
+    Args:
+        module: stays as it is.
+        path: of the part, such as ``"clip.text"``.
+    """
+    name, _, rest = path.partition(".")
+    part = module.get_submodule(name)
+    copied = copy.copy(module)
+    copied._modules = {**module._modules, name: without(part, rest) if rest else nn.Identity()}
+    return copied
 
 
 def _embed(tower: TextTower, ids: Tensor) -> Tensor:

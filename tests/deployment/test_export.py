@@ -93,6 +93,11 @@ def test_other_formats_do_so_too(tiny_clip: str, tmp_path: Path, to: str, dense:
     exported = export_model(model, tmp_path, to)
     assert [path.name for path in exported.files] == [FILES[to], "model.json"]
     check_embeddings(model, tmp_path / FILES[to], pooled=True)
+    graph = torch.export.load(tmp_path / FILES[to]) if to == "pt2" else torch.jit.load(tmp_path / FILES[to])
+    assert not [
+        name for name in (graph.state_dict if to == "pt2" else graph.state_dict()) if ".text." in name
+    ]  # (weights that the graph has no use for)
+    assert model.clip.text.encode(["a dog"]).shape == (1, model.clip.dim)  # the model keeps its own
 
 
 def test_the_text_tower_gives_the_same_embeddings(tiny: PACL, exported: Path) -> None:
