@@ -27,8 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# With TRITON_INTERPRET=1 the kernels run on a CPU, for tests. Triton reads it when it makes a kernel; it has told what it
-# read since 3.4 only.
+# With TRITON_INTERPRET=1 the kernels run on a CPU, for tests; Triton tells what it read of it since version 3.4 only.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 MAX_GRID = 65535  # images of a launch: CUDA's limit of a grid's second dimension
 WORKSPACE_BYTES = 256 * 2**20  # per tensor of size T x b x P, of which the backward pass has up to three
