@@ -43,7 +43,8 @@ def tile_winners(
         rows, weights = nonzero_part(down[start:stop])
         band = torch.tensordot(weights, values[rows], 1)  # [rows, tx * w, N]
         tiles = [winners_of(band[:, cols], by_column, kept) for cols, by_column in columns]
-        yield start, stop, *(torch.cat(parts, dim=1) for parts in zip(*tiles, strict=True))
+        winners, probabilities = zip(*tiles, strict=True)
+        yield start, stop, torch.cat(winners, dim=1), torch.cat(probabilities, dim=1)
 
 
 def winners_of(band: Tensor, weights: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:

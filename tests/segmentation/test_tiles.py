@@ -121,6 +121,7 @@ def test_every_setting_segments_as_by_bands(settings: dict, tiles: bool, monkeyp
 
 
 def test_few_classes_go_by_bands() -> None:
-    few = ClassMaps(replace(some_maps(1.0), values=some_maps(1.0).values[:, :4]), replace(some_query(), ids=(1, 2, 3, 4)))
+    maps = some_maps(1.0)
+    few = ClassMaps(replace(maps, values=maps.values[:, :4]), replace(some_query(), ids=(1, 2, 3, 4)))
     assert not by_tiles(few)
     assert [d[:2] for d in decisions(few)] == [d[:2] for d in band_decisions(few)]
