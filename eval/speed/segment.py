@@ -24,7 +24,9 @@ from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.windows import plan_layout
 
 DEMO = Path(pacl.__file__).parent / "photos" / "demo.jpg"
+COLOURS = ("red", "green", "blue", "white", "black")
 LISTS = {20: "voc20", 150: "ade150", 171: "coco_stuff"}  # number of classes -> where their names come from
+COUNTS = (20, 171, 847)
 LARGE = (4000, 6000)  # height and width
 LARGE_CLASSES = 150
 
@@ -45,7 +47,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 
 def one_image(model: PACL, name: str, options: Options) -> list[Row]:
-    """`Segmenter.set_image`, and with `Segmenter.predict`, for 20 and 171 classes."""
+    """`Segmenter.set_image`, and with `Segmenter.predict`, for `COUNTS` of classes."""
     side = 64 if options.quick else 448
     image, ways = photo(side, side), []
     exact: dict[str, Way] = {}
@@ -54,7 +56,7 @@ def one_image(model: PACL, name: str, options: Options) -> list[Row]:
         tower = Way("tower", tower_of(segmenter, 1, side), precision, exact.get("tower"))
         head = Way("tower and head", tower_of(segmenter, 1, side, head=True), precision, limit=tower)
         own = [tower, head, Way("set_image", lambda s=segmenter: s.set_image(image), precision, limit=tower)]  # type: ignore[misc]
-        for count in (20, 171):
+        for count in COUNTS:
             run = label(segmenter, image, query(segmenter, count))
             own.append(Way(f"set_image + predict, {count} classes", run, precision, limit=tower))
         own = [replace(way, reference=exact.get(way.method)) for way in own[1:]]
@@ -125,8 +127,13 @@ def segmenter_of(model: PACL, precision: Precision, **settings: object) -> Segme
 
 
 def names(count: int) -> list[Label]:
-    """As many classes as asked for, of a benchmark's list where one is as long, else the first of COCO-Stuff."""
-    return read_classes(BENCHMARKS[LISTS.get(count, "coco_stuff")].names_file())[:count]
+    """As many classes as asked for, of a benchmark's list where one is as long, else the first of COCO-Stuff.
+
+    Beyond these, the same names with a colour before them.
+    """
+    found = read_classes(BENCHMARKS[LISTS.get(count, "coco_stuff")].names_file())
+    more = [Label(name, (name,)) for colour in COLOURS for label in found for name in [f"{colour} {label.name}"]]
+    return [*found, *more][:count]
 
 
 def query(segmenter: Segmenter, count: int) -> EncodedQuery:

@@ -88,11 +88,22 @@ class PatchMaps:
             for start, stop in spans:
                 yield start, stop, self.values[0, :, start:stop]
             return
-        down = self._weights(0, height).to(self.values.device)  # [H, ty * h]
-        across = self._weights(1, width).to(self.values.device)  # [W, tx * w]
-        maps = rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
+        down, across = self.weights((height, width))
+        maps = self.joined()
         for start, stop in spans:
             yield start, stop, (down[start:stop] @ maps) @ across.T
+
+    def joined(self) -> Tensor:
+        """The windows beside and below each other: [K, ty * h, tx * w]."""
+        return rearrange(self.values, "(ty tx) k h w -> k (ty h) (tx w)", tx=len(self.layout.xs))
+
+    def weights(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Weights of the rows of `joined` in each row of pixels, [H, ty * h], and of its columns, [W, tx * w].
+
+        They are at least 0, and those of a pixel sum to 1.
+        """
+        down, across = (self._weights(axis, pixels).to(self.values.device) for axis, pixels in enumerate(size))
+        return down, across
 
     def _weights(self, axis: int, pixels: int) -> Tensor:
         """Weight of each patch of the windows along one axis in each output pixel: [pixels, t * n]."""

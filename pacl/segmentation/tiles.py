@@ -1,0 +1,72 @@
+"""The most probable channel of each pixel where many compete on a CPU, a square tile of pixels at a time.
+
+A tile is small enough for the cache, and the channels of a pixel are neighbours in memory. Upsampling gives each pixel
+a weighted mean of patches, so within a tile no channel rises above its highest value there or falls below its lowest.
+Only channels whose highest value reaches the greatest of all lowest values can win a pixel of the tile: usually a few
+of hundreds. Nothing else is left out: each probability is a share of the softmax over all channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pacl.segmentation.patch_maps import PatchMaps, split_rows
+
+TILE_BYTES = 2**20
+"""Size of one float32 [rows, columns, N] tile."""
+
+
+def tile_winners(
+    logits: PatchMaps, size: tuple[int, int] | None = None, kept: Tensor | None = None
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """The winners of the softmax over all channels of `PatchMaps.bands`, without their probabilities of other channels.
+
+    Args:
+        logits: Values [T, N, h, w].
+        size: height and width; None: those of the image.
+        kept: bool [N], the channels that may win; the others count in the softmax only. None: all.
+
+    Yields:
+        start, stop, and for those rows the channel that wins each pixel, int64 [stop - start, W], the first of equals,
+        and its probability, float32 [stop - start, W].
+    """
+    height, width = size or logits.layout.size
+    down, across = logits.weights((height, width))  # [H, ty * h], [W, tx * w]
+    values = logits.joined().permute(1, 2, 0).contiguous()  # [ty * h, tx * w, N]
+    side = max(1, math.isqrt(TILE_BYTES // (4 * values.shape[2])))
+    columns = [nonzero_part(across[left:right]) for left, right in split_rows(width, 1, side)]
+    for start, stop in split_rows(height, 1, side):
+        rows, weights = nonzero_part(down[start:stop])
+        band = torch.tensordot(weights, values[rows], 1)  # [rows, tx * w, N]
+        tiles = [winners_of(band[:, cols], by_column, kept) for cols, by_column in columns]
+        winners, probabilities = zip(*tiles, strict=True)
+        yield start, stop, torch.cat(winners, dim=1), torch.cat(probabilities, dim=1)
+
+
+def winners_of(band: Tensor, weights: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The winners of one tile and their probabilities, both [rows, columns].
+
+    Args:
+        band: [rows, w, N], upsampled to rows of pixels and at the w columns of patches around the tile.
+        weights: of these in each column of pixels, [columns, w].
+        kept: as in `tile_winners`.
+    """
+    highest, lowest = band.amax(0).amax(0), band.amin(0).amin(0)  # [N]
+    if kept is not None:
+        highest, lowest = (bound.masked_fill(~kept, -math.inf) for bound in (highest, lowest))
+    able = (highest >= lowest.max()).nonzero()[:, 0]
+    probabilities = (weights @ band).softmax(-1).index_select(-1, able)  # [rows, columns, of those that may win]
+    probability, place = probabilities.max(-1)
+    return able[place], probability
+
+
+def nonzero_part(weights: Tensor) -> tuple[slice | Tensor, Tensor]:
+    """Which columns of weights [pixels, n] are not all 0, and these columns."""
+    used = weights.any(0).nonzero()[:, 0]
+    first, last = int(used[0]), int(used[-1])
+    part = slice(first, last + 1) if last - first < len(used) else used  # indexing by a slice copies nothing
+    return part, weights[:, part]
