@@ -106,8 +106,10 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
         scores: float [I].
         relevant: bool [I], at least one of them True.
     """
-    ranked = relevant[np.argsort(-scores, kind="stable")]
-    return float((np.cumsum(ranked) / np.arange(1, len(ranked) + 1))[ranked].mean())
+    order = np.argsort(-scores, kind="stable")
+    ranked, values = relevant[order], scores[order]
+    last = np.searchsorted(-values, -values, side="right")  # images with the same score have the same rank
+    return float((np.cumsum(ranked)[last - 1] / last)[ranked].mean())
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -50,7 +50,7 @@ from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
 from pacl.cli.messages import run_verb
 from pacl.data.masks import IGNORED
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import make_folder, save_json
 from pacl.metrics.accuracy import rate_intervals
 from pacl.models.compatibility import compatibility
@@ -132,6 +132,9 @@ def open_images(args: argparse.Namespace) -> Images:
         return Images(images.read, np.eye(len(labels), dtype=bool)[images.labels], labels)
     if name not in (*BENCHMARKS, CUSTOM):
         raise UserError(f"{name}: no such data set; choose from {', '.join((*IMAGE_BENCHMARKS, *BENCHMARKS))}")
+    if args.names is not None:
+        others = "those of masks are --classes" if name == CUSTOM else f"{name} has names of its own"
+        raise ArgumentError("names", args.names, f"is for images in a folder for each class; {others}")
     benchmark = find_benchmark(name, args)
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], partial=args.partial)
     classes = range(1 if benchmark.background else 0, len(folder.labels))
