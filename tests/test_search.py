@@ -94,6 +94,7 @@ def test_a_contact_sheet_is_the_same_every_time_and_never_searched(run: Run) -> 
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
     assert run("photos", "a dog", "--out", "photos/sheet.jpg")[0] == 0
     assert run("photos", "a dog", "--out", "photos/sheet.jpg")[0] == 0  # an own drawing may be replaced
+    assert run("photos", "photos/sheet.jpg", "--out", "photos/sheet.jpg")[0] == 2  # but not that which is searched for
     _, out, _ = run("photos", "a dog", "--csv")
     assert sorted(row["image"] for row in rows(out)) == ["photos/b/wide.png", "photos/photo.png"]
 

@@ -35,7 +35,8 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
         name: name of the data set.
         keys: keys of its C classes.
         file: file with other prompts, one class per line: ``words=key`` in any order, or only words (no ``=`` in the
-            file), in the order of the keys. None takes the prompts of the CLIP paper, for ``custom`` the keys with spaces for underscores.
+            file), in the order of the keys. None takes the prompts of the CLIP paper, for ``custom`` the keys with
+            spaces for underscores.
 
     Returns:
         The prompts of each class, and where they come from, in words.

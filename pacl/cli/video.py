@@ -157,9 +157,7 @@ def _segment_video(
     last: Segmentation | None = None
     with (
         Interruptions() as interruptions,
-        VideoResults(
-            run.out, file.name, video, run.formats, writer.model, lambda: interruptions.is_pending
-        ) as results,
+        VideoResults(run.out, file.name, video, run.formats, writer.model, lambda: interruptions.is_pending) as results,
         _Progress(video, console, place) as progress,
         memory_advice(str(file.path), memory_saving(segmenter.settings)),
     ):

@@ -85,9 +85,7 @@ class VideoResults:
             if self._overlay is None:
                 size, fps = (drawn.shape[0], drawn.shape[1]), self.video.fps
                 codec = find_codec(self._folder, size, fps)
-                self._overlay = VideoWriter(
-                    self._folder / f"overlay{codec.suffix}", codec, size, fps, self._is_stopped
-                )
+                self._overlay = VideoWriter(self._folder / f"overlay{codec.suffix}", codec, size, fps, self._is_stopped)
             self._overlay.write(drawn, frame.time)
         self.frames += 1
         return self._add_record(frame, found) if is_new else None

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from eval.classification.image_labels import average_precision, main, measure
 from pacl.classification.scorer import classify_images
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from tests.colours import noise
 
@@ -77,6 +77,12 @@ def test_the_command(words: list[str], tmp_path: Path, capsys: pytest.CaptureFix
     assert all(f"{100 * each['precision']:.1f}" in table for each in found)
     with pytest.raises(UserError):
         main([*words, "--templates", "nothing"])
+    assert main([*words, "--out", str(tmp_path / "found.json")]) == 0  # its own figures are replaced
+    classes = words[words.index("--classes") + 1]
+    before = Path(classes).read_bytes()
+    with pytest.raises(ArgumentError):
+        main([*words, "--out", classes])
+    assert Path(classes).read_bytes() == before
 
 
 def test_a_model_of_separate_towers_has_phi_alone(words: list[str], tmp_path: Path) -> None:

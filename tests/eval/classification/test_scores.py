@@ -71,3 +71,6 @@ def test_the_command(colour_photos: Path, tiny_clip: str, tmp_path: Path, capsys
         main([*words, "--names", str(names)])
     with pytest.raises(ArgumentError, match="names"):
         main(["voc20", "--data", str(tmp_path), "--names", str(names)])
+    with pytest.raises(ArgumentError, match="out"):
+        main([*words, "--out", str(names)])
+    assert names.read_text().startswith("blue=Blue")
