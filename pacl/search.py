@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pacl.cli.image_scores import add_score, check_score, load_scorer
 from pacl.cli.inputs import find_images, images_and_prompts
-from pacl.cli.messages import memory_advice, printing, prints_utf8, run_verb, shown_warnings
+from pacl.cli.messages import memory_advice, need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
@@ -121,6 +121,8 @@ def say(message: object) -> None:
 
 def search(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
+    if args.out is None or args.json or args.csv:
+        need_output()
     check_score(args)
     for name in ("top", "rerank"):
         if getattr(args, name) is not None and getattr(args, name) < 1:

@@ -25,7 +25,7 @@ from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.scorer import BATCH, SCORES, Scorer
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.files import begins_with, check_output_file, save_json
@@ -133,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: data, templates or a model that cannot be had.
     """
     args = build_parser().parse_args(argv)
+    if args.out is None:
+        need_output()
     for name in args.templates:
         get_templates(name)
     benchmark = find_benchmark(args.benchmark, args)

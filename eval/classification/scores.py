@@ -48,7 +48,7 @@ from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED
 from pacl.errors import ArgumentError, UserError
 from pacl.files import begins_with, check_output_file, save_json
@@ -325,6 +325,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: data or a model that cannot be had.
     """
     args = build_parser().parse_args(argv)
+    if args.out is None:
+        need_output()
     check_least(args, limit=2)
     images = open_images(args)
     if args.out:

@@ -31,6 +31,7 @@ from eval.report.describe import (
     tower,
 )
 from eval.report.tables import KINDS, MEASURED, Row, table
+from pacl.cli.messages import need_output
 from pacl.files import atomic_write, begins_with, check_output_file
 from pacl.printing import escaped
 
@@ -101,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, gather, write."""
     args = build_parser().parse_args(argv)
     results = read_results(args.results)
-    if args.out is not None:
+    if args.out is None:
+        need_output()
+    else:
         check_output_file(args.out, begins_with(PAGE), inputs=args.results)
     text = page(results)
     if args.out is None:

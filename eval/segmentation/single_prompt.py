@@ -31,7 +31,7 @@ from eval.common.tables import terminal_table
 from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
 from pacl.files import begins_with, check_output_file, save_json
@@ -209,6 +209,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     scenes.add_argument("--margins", type=float, nargs="+", help="cosines to try (default: the head's own)")
     add_model(parser)
     args = parser.parse_args(argv)
+    if args.out is None:
+        need_output()
     if args.scenes < 1:
         raise ArgumentError("scenes", args.scenes, "must be at least 1")
     if args.out and not args.benchmark:
