@@ -235,8 +235,13 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
 def update(index: Index, content: FolderContent) -> None:
     """Bring the index up to date, and say what is new and what is left out."""
     is_new = not index.path.is_file()
-    with progress_bar() as progress:
-        index.update(content, progress=progress)
+    from pacl.index.indexing import IndexInUse
+
+    try:
+        with progress_bar() as progress:
+            index.update(content, progress=progress)
+    except IndexInUse as error:
+        raise UserError(f"{error}, or search it as it is with --no_update") from None
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
         beside = f", beside {others} of other models or scores" if others else ""

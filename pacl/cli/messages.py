@@ -14,6 +14,8 @@ from pacl.errors import ArgumentError, UserError, is_out_of_memory
 from pacl.files import is_out_of_space
 from pacl.printing import escaped
 
+LONGEST = 6000
+"""Characters of a message; a path alone may have 4096."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
@@ -25,9 +27,11 @@ def say(prog: str, message: object) -> None:
 
 
 def one_line(message: object) -> str:
-    """A message, or an error with its argument as a flag, in one line."""
-    text = f"--{message}" if isinstance(message, ArgumentError) else str(message)
-    return escaped(" ".join(text.split()))
+    """A message, or an error with its argument as a flag, in one line; a very long one without its middle."""
+    text = " ".join((f"--{message}" if isinstance(message, ArgumentError) else str(message)).split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return escaped(text)
 
 
 def fail(prog: str, error: object) -> NoReturn:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pacl.cli.messages import need_output, printing, run_verb, say, shown_warnings
+from pacl.cli.messages import need_output, one_line, printing, run_verb, say, shown_warnings
 from pacl.errors import ImageWarning
 from tests.paths import ROOT
 
@@ -60,6 +60,13 @@ def test_a_reader_that_has_closed_the_output_ends_the_command_silently(
         monkeypatch.setattr(sys, "stdout", file)
         assert code_of(main) == 141
     assert capsys.readouterr().err == ""
+
+
+def test_a_message_of_any_length_is_one_line_with_its_beginning_and_its_end() -> None:
+    line = one_line("begins " + "a\n" * 60_000 + "ends")
+    assert len(line) < 10_000
+    assert line.startswith("begins a a")
+    assert line.endswith("a ends")
 
 
 @pytest.mark.parametrize("needed", [True, False])
