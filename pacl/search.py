@@ -240,8 +240,8 @@ def update(index: Index, content: FolderContent) -> None:
     try:
         with progress_bar() as progress:
             index.update(content, progress=progress)
-    except IndexInUse as error:
-        raise UserError(f"{error}, or search it as it is with --no_update") from None
+    except IndexInUse as busy:
+        raise UserError(f"{busy}, or search it as it is with --no_update") from None
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
         beside = f", beside {others} of other models or scores" if others else ""
