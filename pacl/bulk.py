@@ -14,7 +14,7 @@ from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
-from pacl.jobs.folder import RESULTS, Done, JobFolder, strays, verify
+from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
 from pacl.printing import escaped
@@ -118,7 +118,10 @@ def bulk(args: argparse.Namespace) -> int:
     args.device = process.device(choose_device(args.device).type if args.device == "auto" else args.device)
     segmenter = Segmenter(load(args), settings)
     query = segmenter.prepare(labels)
-    folder = JobFolder(args.out, run_of(segmenter, labels))
+    folder = JobFolder(args.out, run_of(segmenter, labels, units))
+    if (others := folder.count_done()) and not any(folder.done(unit) for unit in units):
+        advice = "its lines have changed, or files were moved; all is done again"
+        say(process, f"note: none of the {plural(others, 'finished unit')} in {args.out} is of {args.source}: {advice}")
     work(folder, units, query, segmenter, process, args.workers)
     manifest = folder.manifest(units)
     if manifest is not None:
@@ -141,7 +144,7 @@ def note_strays(process: Process, out: Path, manifest: dict[str, Any]) -> None:
         say(process, f"note: {len(others)} files in {out / RESULTS} are of other units ({others[0]}, ...): {advice}")
 
 
-def run_of(segmenter: Segmenter, labels: Sequence[Label]) -> dict[str, Any]:
+def run_of(segmenter: Segmenter, labels: Sequence[Label], units: Sequence[Unit]) -> dict[str, Any]:
     """What decides the results: equal in all processes of a job."""
     import dataclasses
 
@@ -155,6 +158,7 @@ def run_of(segmenter: Segmenter, labels: Sequence[Label]) -> dict[str, Any]:
             "head": model.head_checksum(),
         },
         "settings": dataclasses.asdict(segmenter.resolved_settings()),
+        BASE: next((str(unit.base) for unit in units if unit.base is not None), None),
     }
 
 

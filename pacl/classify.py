@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pacl.cli.hints import lists_in_prompts
 from pacl.cli.image_scores import DIGITS, ScoreImages, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
-from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
+from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
@@ -94,6 +94,7 @@ def classify(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     if args.top is not None and args.top < 1:
         raise ArgumentError("top", args.top, "must be at least 1")
+    need_output()
     if is_probe(args.model):
         return classify_with_probe(args)
     check_score(args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import operator
 import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -78,6 +79,23 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     torch = sys.modules.get("torch")  # its import needs memory itself
     return torch is not None and isinstance(error, getattr(torch, "OutOfMemoryError", ()))
+
+
+def check_count(argument: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``, of Python's or numpy's types.
+
+    Raises:
+        ArgumentError: It is something else: a fraction, a truth value, a text, or below.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ArgumentError(argument, repr(value), f"must be a whole number, at least {least}")
+    if number < least:
+        raise ArgumentError(argument, number, f"must be at least {least}")
+    return number
 
 
 def first_few(names: Sequence[object], count: int = 3) -> str:

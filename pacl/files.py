@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -77,6 +78,52 @@ def check_folder(folder: str | Path, argument: str = "out") -> None:
     except ArgumentError as error:
         reason = error.reason if place == folder else f"{place}: {error.reason}"
         raise ArgumentError(argument, folder, reason) from None
+
+
+def check_output_file(
+    path: str | Path,
+    is_own: Callable[[Path], bool],
+    argument: str = "out",
+    *,
+    inputs: Iterable[str | Path] = (),
+    overwrite: bool | None = None,
+) -> None:
+    """Check a file that a command is to write, before any work, and make its folder.
+
+    Args:
+        path: of the file.
+        is_own: whether this command may have written the file that is there, see `begins_with`.
+        argument: the caller's name for it, in the error.
+        inputs: files that the command reads.
+        overwrite: whether any other file may be replaced, too; None where there is no such argument.
+
+    Raises:
+        ArgumentError: it is a folder, one of ``inputs`` or a file that is not the command's own, or its folder cannot
+            be made or written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ArgumentError(argument, path, "is a folder; name a file in it")
+    if os.path.realpath(path) in {os.path.realpath(each) for each in inputs}:
+        raise ArgumentError(argument, path, "is one of the files that are read; choose another name")
+    replaceable = path.is_file() and (not path.stat().st_size or is_own(path))  # also an empty one, of mktemp
+    if os.path.lexists(path) and not overwrite and not replaceable:
+        advice = "delete it" if overwrite is None else "replace it with --overwrite"
+        raise ArgumentError(argument, path, f"was not written by this command; choose another name, or {advice}")
+    make_folder(path.parent, argument)
+
+
+def begins_with(pattern: bytes) -> Callable[[Path], bool]:
+    """Whether a file begins as a regular expression says; one that cannot be read does not."""
+
+    def matches(path: Path) -> bool:
+        try:
+            with path.open("rb") as file:
+                return re.match(pattern, file.read(4096)) is not None
+        except OSError:
+            return False
+
+    return matches
 
 
 @contextmanager

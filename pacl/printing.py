@@ -19,6 +19,11 @@ def escaped(text: str | Path) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), printable(text))
 
 
+def quoted(text: str, width: int = 60) -> str:
+    """A text of the user in quotation marks for a message: in one line, and cut off at ``width`` characters."""
+    return f'"{escaped(text if len(text) <= width else text[: width - 3] + "...")}"'
+
+
 def without_controls(text: str) -> str:
     """A text for one line of a drawing or a table: letters that cannot be shown become spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

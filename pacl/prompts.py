@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pacl.class_files import label_lines, text_lines
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import quoted
 
 MAX_LABELS = 65_534
 """16-bit masks: 0 is the background, and 65535 is left free for "ignore"."""
@@ -66,11 +67,13 @@ def parse_prompt(text: str) -> Label:
     given = Counter(_join_spaces(prompt) for prompt in prompts.split(";") if prompt.strip())
     synonyms = tuple(given)
     if not synonyms:
-        raise UserError(f'empty prompt "{text}": write it as "a dog" or "a dog=label"')
+        raise UserError(f'empty prompt {quoted(text)}: write it as "a dog" or "a dog=label"')
     if equals and not name:
-        raise UserError(f'prompt "{text}" has no label after "=": write it as "{synonyms[0]}=label"')
+        raise UserError(f'prompt {quoted(text)} has no label after "=": write it as {quoted(synonyms[0] + "=label")}')
     if twice := [prompt for prompt, count in given.items() if count > 1]:
-        warnings.warn(f'"{twice[0]}" is there twice in "{_join_spaces(text)}" and counts once', stacklevel=2)
+        warnings.warn(
+            f"{quoted(twice[0])} is there twice in {quoted(_join_spaces(text))} and counts once", stacklevel=2
+        )
     return Label(name or synonyms[0], synonyms)
 
 
@@ -139,14 +142,16 @@ def check_labels(
         if any("\ud800" <= letter <= "\udfff" for text in (label.name, *label.prompts) for letter in text):
             raise UserError(f"prompt {label.name!a} has bytes that are not UTF-8 text")
         if not label.name.strip() or not label.prompts or not all(p.strip() for p in label.prompts):
-            raise UserError(f'empty prompt under label "{label.name}": every label needs a name and a text')
+            raise UserError(f"empty prompt under label {quoted(label.name)}: every label needs a name and a text")
         if label.name.casefold() in names:
-            raise UserError(f'label "{label.name}" is given twice: join synonyms as "one;other={label.name}"')
+            raise UserError(
+                f"label {quoted(label.name)} is given twice: join synonyms as {quoted('one;other=' + label.name)}"
+            )
         names.add(label.name.casefold())
         for prompt in dict.fromkeys(p.casefold() for p in label.prompts):
             if prompt in owners and not shared_prompts:
-                owner = owners[prompt]
-                raise UserError(f'prompt "{prompt}" belongs to two labels, "{owner}" and "{label.name}": keep one')
+                two = f"{quoted(owners[prompt])} and {quoted(label.name)}"
+                raise UserError(f"prompt {quoted(prompt)} belongs to two labels, {two}: keep one")
             owners[prompt] = label.name
     if count_tokens is not None:
         # The longest template is the same for all prompts, except that templates may drop the article of a prompt:
@@ -154,12 +159,11 @@ def check_labels(
         longest = {max(templates, key=lambda t: count_tokens(fill(t, probe))) for probe in ("x", "a x")}
         for prompt in (p for label in labels for p in label.prompts):
             if not count_tokens(_ARTICLE.sub("", prompt)):
-                raise UserError(f'prompt "{prompt}": the model knows none of its words; use English')
+                raise UserError(f"prompt {quoted(prompt)}: the model knows none of its words; use English")
             tokens = max(count_tokens(fill(template, prompt)) for template in longest)
             if tokens > context_length:
-                shown = prompt if len(prompt) <= 60 else prompt[:57] + "..."
                 raise UserError(
-                    f'prompt "{shown}" is too long: {tokens} tokens in its template, '
+                    f"prompt {quoted(prompt)} is too long: {tokens} tokens in its template, "
                     f"the model reads {context_length}; use fewer words"
                 )
     return list(labels)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pacl.cli.image_scores import add_score, check_score, load_scorer
 from pacl.cli.inputs import find_images, images_and_prompts
-from pacl.cli.messages import memory_advice, printing, prints_utf8, run_verb, shown_warnings
+from pacl.cli.messages import memory_advice, need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
-from pacl.files import make_folder
+from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
 from pacl.printing import escaped, printable
@@ -121,6 +121,8 @@ def say(message: object) -> None:
 
 def search(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
+    if args.out is None or args.json or args.csv:
+        need_output()
     check_score(args)
     for name in ("top", "rerank"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
@@ -131,7 +133,7 @@ def search(args: argparse.Namespace) -> int:
     elif args.rerank is not None:
         raise ArgumentError("rerank", args.rerank, "has no effect where the query is an image")
     content = None if args.no_update else folder_content(folder)
-    check_output(args)
+    check_output(args, [query] if isinstance(query, Path) else [])
     return run(folder, open_image(query) if isinstance(query, Path) else query, content, args)
 
 
@@ -177,23 +179,19 @@ def folder_content(folder: Path) -> FolderContent:
     return content
 
 
-def check_output(args: argparse.Namespace) -> None:
-    """Refuse a contact sheet that cannot be drawn or written.
+def check_output(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
+    """Refuse a contact sheet that cannot be drawn or written, or would replace the image that is searched for.
 
     Raises:
         ArgumentError: The flag and what would work.
     """
     if args.out is None:
         return
-    if args.out.is_dir():
-        raise ArgumentError("out", args.out, "is a folder; name a file in it")
     if args.out.suffix.lower() not in ENDINGS:
         raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
     if args.top > MOST:
         raise ArgumentError("top", args.top, f"at most {MOST} images fit in a contact sheet; leave out --out")
-    if args.out.exists() and not is_own(args.out):
-        raise ArgumentError("out", args.out, "is there already, and is no drawing of pacl; choose another name")
-    make_folder(args.out.parent, "out")
+    check_output_file(args.out, is_own, inputs=inputs)
 
 
 def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, args: argparse.Namespace) -> int:
@@ -237,8 +235,13 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
 def update(index: Index, content: FolderContent) -> None:
     """Bring the index up to date, and say what is new and what is left out."""
     is_new = not index.path.is_file()
-    with progress_bar() as progress:
-        index.update(content, progress=progress)
+    from pacl.index.indexing import IndexInUse
+
+    try:
+        with progress_bar() as progress:
+            index.update(content, progress=progress)
+    except IndexInUse as busy:
+        raise UserError(f"{busy}, or search it as it is with --no_update") from None
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
         beside = f", beside {others} of other models or scores" if others else ""

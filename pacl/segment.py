@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts, swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
-from pacl.cli.messages import printing, prints_utf8, run_verb, shown_warnings
+from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import OneLineParser, new_parser
@@ -119,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def segment(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
+    if args.json:
+        need_output()
     settings = settings_of(args)
     formats = DEFAULT_FORMATS if args.format is None else check_formats(args.format, "format")
     sources, prompts, doubtful = images_and_prompts(args.words)

@@ -16,7 +16,7 @@ from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
-from pacl.files import atomic_write, make_folder, write_together
+from pacl.files import atomic_write, begins_with, check_output_file, write_together
 from pacl.printing import escaped, printable
 from pacl.prompts import Label
 
@@ -104,19 +104,10 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
     Raises:
         ArgumentError: The flag and what would work.
     """
-    inputs = {file.path.resolve() for file in found.files}
+    inputs = [file.path for file in found.files]
     for name in ("out", "csv"):
-        path = getattr(args, name)
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ArgumentError(name, path, "is a folder; name a file in it")
-        if path.resolve() in inputs:
-            raise ArgumentError(name, path, "is one of the images; choose another name")
-        if path.exists() and not args.overwrite and not is_own(path):
-            reason = "was not written by this command; choose another name, or replace it with --overwrite"
-            raise ArgumentError(name, path, reason)
-        make_folder(path.parent, name)
+        if (path := getattr(args, name)) is not None:
+            check_output_file(path, is_own, name, inputs=inputs, overwrite=args.overwrite)
     if args.out is None:
         return
     if args.csv is not None and args.csv.resolve() == args.out.resolve():
@@ -132,12 +123,7 @@ def is_own(path: Path) -> bool:
     """Whether an earlier run wrote a file: a drawing of this program, or a table that begins like those of `run`."""
     from pacl.images import is_written_here
 
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-    except OSError:
-        return False
-    return start == b"image," or is_written_here(path)
+    return begins_with(b"image,")(path) or is_written_here(path)
 
 
 def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:

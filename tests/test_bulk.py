@@ -60,6 +60,31 @@ def test_a_list_has_the_labels_of_single_images_and_names_what_failed(
     assert refused.value.argument == "out"
 
 
+def test_the_same_list_in_another_folder_is_never_finished_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, name in enumerate(("one", "other")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(png(seed))
+    (tmp_path / "list.txt").write_text("a.png\n")
+    words = [str(tmp_path / "list.txt"), *WORDS, "--out", str(tmp_path / "out"), *OPTIONS]
+    monkeypatch.chdir(tmp_path / "one")
+    assert main(words) == 0
+    before = all_records(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(ArgumentError) as refused:
+        main(words)
+    assert refused.value.argument == "out"
+    capsys.readouterr()
+    assert main([*words, "--images", "../one"]) == 0  # the same images
+    assert "none of" not in capsys.readouterr().err
+    assert all_records(tmp_path / "out") == before
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/other/a.png\n")
+    assert main(words) == 0
+    assert "none of the 1 finished unit" in capsys.readouterr().err
+    assert len(all_records(tmp_path / "out")) == 2
+
+
 @pytest.mark.slow
 def test_three_processes_share_the_shards_and_a_killed_one_loses_nothing(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")

@@ -12,7 +12,9 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import (
     MOST_BYTES,
     atomic_write,
+    begins_with,
     check_folder,
+    check_output_file,
     is_out_of_space,
     make_folder,
     parse_json,
@@ -177,3 +179,23 @@ def test_files_of_a_block_within_another_appear_with_those_of_the_outer_one(tmp_
         assert not (tmp_path / "inner").exists()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_replaced_only_by_the_command_that_wrote_it(tmp_path: Path) -> None:
+    own, other, link, out = (tmp_path / name for name in ("own", "other", "link", "below/out"))
+    own.write_text("# Results\n")
+    other.write_text("# Notes\n")
+    link.symlink_to(tmp_path / "nowhere")
+    is_own = begins_with(rb"# Results\s")
+    (tmp_path / "empty").touch()
+    for path in (own, out, tmp_path / "empty"):
+        check_output_file(path, is_own, inputs=[other])
+    assert out.parent.is_dir()
+    check_output_file(other, is_own, overwrite=True)
+    refused: list[tuple[Path, list[Path]]] = [(other, []), (own, [link, own]), (tmp_path, []), (link, [])]
+    for path, inputs in [*refused, (Path(os.devnull), [])]:
+        with pytest.raises(ArgumentError) as error:
+            check_output_file(path, is_own, "csv", inputs=inputs)
+        assert (error.value.argument, error.value.value) == ("csv", path)
+    with pytest.raises(ArgumentError):  # its own name is no reason to lose an input
+        check_output_file(own, is_own, inputs=[own], overwrite=True)

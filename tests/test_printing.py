@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pacl.cli.messages import one_line
-from pacl.printing import escaped, printable, without_controls
+from pacl.printing import escaped, printable, quoted, without_controls
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,11 @@ def test_bytes_that_are_no_text_are_escaped() -> None:
 
 def test_messages_cannot_forge_lines_or_colours() -> None:
     assert one_line("a\n\x1b[2Jpacl: done") == "a \\x1b[2Jpacl: done"
+
+
+def test_a_text_in_a_message_is_short_and_in_one_line() -> None:
+    assert quoted("a\ndog") == '"a\\ndog"'
+    assert quoted("a" * 60_000) == f'"{"a" * 57}..."'
 
 
 def test_drawn_texts_have_spaces_instead() -> None:

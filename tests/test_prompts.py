@@ -270,3 +270,11 @@ def test_the_prompts_of_a_label_are_several_texts(prompts: Any) -> None:
     with pytest.raises(ArgumentError, match="name"):
         Label(3, ("sky",))  # type: ignore[arg-type]
     assert Label("sky", ["sky"]) == Label("sky", ("sky",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["= {}", "{}=", "{} "])
+def test_long_prompts_are_not_repeated_as_a_whole(text: str) -> None:
+    prompt = text.format("a" * 60_000)
+    with pytest.raises(UserError) as refused:
+        check_labels([parse_prompt(prompt)], count_tokens=lambda each: len(each) if "x" in each else 0)
+    assert len(str(refused.value)) < 500

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pacl.index.image_index import Index
 from pacl.index.place import FOLDER
+from pacl.locks import lock
 from pacl.search import MOST, build_parser, main
 from tests.colours import noise
 from tests.commands import Run, runner
@@ -94,6 +95,7 @@ def test_a_contact_sheet_is_the_same_every_time_and_never_searched(run: Run) -> 
     assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
     assert run("photos", "a dog", "--out", "photos/sheet.jpg")[0] == 0
     assert run("photos", "a dog", "--out", "photos/sheet.jpg")[0] == 0  # an own drawing may be replaced
+    assert run("photos", "photos/sheet.jpg", "--out", "photos/sheet.jpg")[0] == 2  # but not that which is searched for
     _, out, _ = run("photos", "a dog", "--csv")
     assert sorted(row["image"] for row in rows(out)) == ["photos/b/wide.png", "photos/photo.png"]
 
@@ -112,6 +114,17 @@ def test_no_update_searches_what_is_there(run: Run) -> None:
     assert len(rows(run("photos", "a dog", "--csv", "--index", "kept", "--no_update")[1])) == 2
     assert len(rows(run("photos", "a dog", "--csv", "--index", "kept")[1])) == 3
     assert not (Path("photos") / FOLDER).exists()
+
+
+def test_a_second_process_is_told_of_the_flag_that_helps(run: Run) -> None:
+    assert run("photos", "a dog")[0] == 0
+    (index,) = Path("photos/.pacl_index").glob("*.sqlite")
+    with lock(f"{index}.lock", ""):
+        code, out, err = run("photos", "a dog")
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert "--no_update" in err
+        assert "--index" not in err
+        assert run("photos", "a dog", "--no_update")[0] == 0
 
 
 def test_images_that_cannot_be_read_are_named(run: Run) -> None:

@@ -20,8 +20,11 @@ from eval.common.command import new_parser
 from eval.common.folders import is_utf8
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
-from pacl.files import atomic_write
+from pacl.files import atomic_write, begins_with, check_output_file
 from pacl.image_folders import list_images
+
+TABLE = rb"image,caption\n[^\n]*n\d{8}[^\n]*,a photo of a "
+"""How a table begins."""
 
 
 def class_captions(folder: Path) -> list[tuple[str, str]]:
@@ -58,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if not args.folder.is_dir():
         raise UserError(f"{args.folder}: no such folder")
+    check_output_file(args.out, begins_with(TABLE))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("image", "caption"))

@@ -21,18 +21,20 @@ from rich.progress import track
 
 from eval.common.command import add_model, load, new_parser
 from eval.common.tables import terminal_table
-from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.scorer import BATCH, SCORES, Scorer
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
-from pacl.files import make_folder, save_json
+from pacl.files import begins_with, check_output_file, save_json
 from pacl.models.model import PACL
 from pacl.prompts import get_templates
 
 MODULE = "eval.classification.image_labels"
+FIGURES = rb'\[\n \{\n  "score": "\w+",\n  "templates": '
+"""How a file of figures begins."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,10 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
         scores: float [I].
         relevant: bool [I], at least one of them True.
     """
-    ranked = relevant[np.argsort(-scores, kind="stable")]
-    return float((np.cumsum(ranked) / np.arange(1, len(ranked) + 1))[ranked].mean())
+    order = np.argsort(-scores, kind="stable")
+    ranked, values = relevant[order], scores[order]
+    last = np.searchsorted(-values, -values, side="right")  # images with the same score have the same rank
+    return float((np.cumsum(ranked)[last - 1] / last)[ranked].mean())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: data, templates or a model that cannot be had.
     """
     args = build_parser().parse_args(argv)
+    if args.out is None:
+        need_output()
     for name in args.templates:
         get_templates(name)
     benchmark = find_benchmark(args.benchmark, args)
@@ -136,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not len(folder):
         raise UserError(f"{args.benchmark}: no images")
     if args.out:
-        make_folder(args.out.parent)
+        check_output_file(args.out, begins_with(FIGURES), inputs=input_files(args))
     inspect(MODULE, args.benchmark, folder, own=args.benchmark == CUSTOM)
     classes = range(1 if benchmark.background else 0, len(folder.labels))
     found = measure(load(args), folder, classes, args.templates, args.precision)

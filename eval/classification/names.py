@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from pacl.errors import ArgumentError
+from pacl.class_files import label_lines
+from pacl.errors import ArgumentError, first_few
 from pacl.prompts import read_classes
 
 LISTS = Path(__file__).parent / "class_names"
@@ -32,8 +34,9 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
     Args:
         name: name of the data set.
         keys: keys of its C classes.
-        file: file with other prompts, one class per line: ``words=key`` in any order, or only words, in the order of
-            the keys. None takes the prompts of the CLIP paper, for ``custom`` the keys with spaces for underscores.
+        file: file with other prompts, one class per line: ``words=key`` in any order, or only words (no ``=`` in the
+            file), in the order of the keys. None takes the prompts of the CLIP paper, for ``custom`` the keys with
+            spaces for underscores.
 
     Returns:
         The prompts of each class, and where they come from, in words.
@@ -60,11 +63,32 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
     by_key = {label.name: label.prompts for label in labels}
     if set(keys) <= set(by_key):
         return tuple(by_key[key] for key in keys)
-    if len(labels) == len(keys) and not set(keys) & set(by_key):
+    if any("=" in line for _, line in label_lines(file)):
+        odd = next((label.name for label in labels if label.name not in keys), None)
+        if odd is not None:
+            raise ArgumentError("names", file, f'"{odd}" is no class of {name}; {_meant(odd, keys)}')
+    elif len(labels) == len(keys) and not set(keys) & set(by_key):
+        for label, key in zip(labels, keys, strict=True):
+            meant = _same_word(label.name, keys)
+            if meant not in (None, key):
+                reason = f'"{label.name}" stands in the place of the class "{key}"; write "{label.name}={meant}"'
+                raise ArgumentError("names", file, f"{reason} and so on, or the names in the order of the classes")
         return tuple(label.prompts for label in labels)
     missing = next(key for key in keys if key not in by_key)
     reason = f"{len(labels)} names do not match the {len(keys)} classes of {name}; write one line per class"
     raise ArgumentError("names", file, f'{reason}, in the order of the classes or as "words={missing}"')
+
+
+def _same_word(name: str, keys: Sequence[str]) -> str | None:
+    """The key that is a name in another case or with underscores for spaces."""
+    plain = name.casefold().replace("_", " ")
+    return next((key for key in keys if key.casefold().replace("_", " ") == plain), None)
+
+
+def _meant(name: str, keys: Sequence[str]) -> str:
+    """What would work in place of a key that no class has."""
+    close = _same_word(name, keys) or next(iter(difflib.get_close_matches(name, keys, n=1)), None)
+    return f'did you mean "{close}"?' if close else f"its classes are {first_few(keys)}"
 
 
 @cache

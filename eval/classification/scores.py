@@ -44,14 +44,14 @@ from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
 from eval.common.command import add_model, check_least, load, new_parser
 from eval.common.progress import tracked
 from eval.common.tables import markdown_table
-from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED
-from pacl.errors import UserError
-from pacl.files import make_folder, save_json
+from pacl.errors import ArgumentError, UserError
+from pacl.files import begins_with, check_output_file, save_json
 from pacl.metrics.accuracy import rate_intervals
 from pacl.models.compatibility import compatibility
 from pacl.models.model import PACL
@@ -61,6 +61,8 @@ from pacl.segmentation.encode import encode_images
 from pacl.segmentation.settings import SegmenterSettings
 
 MODULE = "eval.classification.scores"
+FIGURES = rb'\[\n \{\n  "score": "[^"]+",\n  "settings": '
+"""How a file of figures begins."""
 TEMPLATES = ("none", "photo", "paper")
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, math.inf)  # infinity is the mean of the patches
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -132,6 +134,9 @@ def open_images(args: argparse.Namespace) -> Images:
         return Images(images.read, np.eye(len(labels), dtype=bool)[images.labels], labels)
     if name not in (*BENCHMARKS, CUSTOM):
         raise UserError(f"{name}: no such data set; choose from {', '.join((*IMAGE_BENCHMARKS, *BENCHMARKS))}")
+    if args.names is not None:
+        others = "those of masks are --classes" if name == CUSTOM else f"{name} has names of its own"
+        raise ArgumentError("names", args.names, f"is for images in a folder for each class; {others}")
     benchmark = find_benchmark(name, args)
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], partial=args.partial)
     classes = range(1 if benchmark.background else 0, len(folder.labels))
@@ -320,10 +325,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: data or a model that cannot be had.
     """
     args = build_parser().parse_args(argv)
+    if args.out is None:
+        need_output()
     check_least(args, limit=2)
     images = open_images(args)
     if args.out:
-        make_folder(args.out.parent)
+        check_output_file(args.out, begins_with(FIGURES), inputs=input_files(args))
     model = load(args)
     own = model.config.dense
     dense = list(dict.fromkeys([own, *(["clip"] if "clip" in model.clip.dense_variants else []), *args.tokens]))

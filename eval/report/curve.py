@@ -18,6 +18,8 @@ from eval.common.charts import Points, training_curve
 from eval.common.command import new_parser
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
+from pacl.files import check_output_file
+from pacl.images import is_written_here
 from pacl.printing import escaped
 
 LOSS, RECALL, CHANCE = "loss", "val_recall", "val_recall_chance"  # as `pacl.training.module.PACLModule` logs them
@@ -83,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: there is no usable log, or the chart cannot be written.
     """
     args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    loss, recall, chance = read_log(find_log(args.run))
+    log = find_log(args.run)
+    check_output_file(args.out, is_written_here, inputs=[log])
+    loss, recall, chance = read_log(log)
     training_curve(args.out, loss, recall, args.title or str(args.run), chance)
     print(f"{escaped(args.out)}: {len(loss.steps)} values of the loss, {len(recall.steps)} of the recall")
     return 0

@@ -19,7 +19,7 @@ from eval.common.result import read_results
 from eval.common.tables import terminal_table
 from eval.report.published import ASSUMED, TOLERANCE, Published, Verdict, compare, published_rows
 from eval.segmentation.registry import BENCHMARKS
-from pacl.cli.messages import EXIT_USER_ERROR, run_verb
+from pacl.cli.messages import EXIT_USER_ERROR, need_output, run_verb
 from pacl.errors import ArgumentError, UserError
 from pacl.printing import escaped
 
@@ -102,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare results, or print what to run."""
     args = build_parser().parse_args(argv)
+    need_output()
     if not args.tolerance >= 0:
         raise ArgumentError("tolerance", args.tolerance, "must be at least 0")
     rows = [row for row in published_rows() if row.protocol is not None]

@@ -31,9 +31,13 @@ from eval.report.describe import (
     tower,
 )
 from eval.report.tables import KINDS, MEASURED, Row, table
-from pacl.files import atomic_write
+from pacl.cli.messages import need_output
+from pacl.files import atomic_write, begins_with, check_output_file
 from pacl.printing import escaped
 
+TITLE = "# Results"
+PAGE = TITLE.encode() + rb"\s+\d+ results"
+"""How a page begins."""
 TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
 
 
@@ -41,7 +45,7 @@ def page(results: Sequence[Result]) -> str:
     """The whole page."""
     partial = sum(result.partial for result in results)
     parts = [
-        "# Results",
+        TITLE,
         f"{len(results)} results" + (f", {partial} of them on a part of the split only" if partial else "") + ". Two "
         "figures compare only where image tower, protocol, names and split are the same and no note says otherwise.",
     ]
@@ -97,7 +101,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, gather, write."""
     args = build_parser().parse_args(argv)
-    text = page(read_results(args.results))
+    results = read_results(args.results)
+    if args.out is None:
+        need_output()
+    else:
+        check_output_file(args.out, begins_with(PAGE), inputs=args.results)
+    text = page(results)
     if args.out is None:
         print(text, end="")
         return 0

@@ -48,6 +48,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--has_background", action="store_true", help='the first name is "none of the other classes"')
 
 
+def input_files(args: argparse.Namespace) -> list[str]:
+    """The files that the flags of `add_data`, and ``--names`` where it is a file, name."""
+    named = (getattr(args, name, None) for name in ("classes", "only", "palette", "names"))
+    return [path for path in named if isinstance(path, str)]
+
+
 def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
     """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
 

@@ -21,7 +21,7 @@ from eval.common.command import check_least, new_parser
 from eval.common.tables import terminal_table
 from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder, check_size
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import count_areas, iou, scores
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     args = build_parser().parse_args(argv)
+    need_output()
     check_least(args, prediction_offset=0)
     if args.prediction_offset >= 2**16:
         raise ArgumentError("prediction_offset", args.prediction_offset, "mask values are from 0 to 65535")

@@ -28,13 +28,13 @@ from rich.progress import track
 
 from eval.common.command import add_model, load, new_parser
 from eval.common.tables import terminal_table
-from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
-from pacl.files import make_folder, save_json
+from pacl.files import begins_with, check_output_file, save_json
 from pacl.models.model import PACL
 from pacl.scenes.captions import OBJECT_NAMES
 from pacl.scenes.drawing import scene
@@ -46,6 +46,8 @@ SHOWN = 0.01
 
 ABSENT = 0.02
 """Largest share of the pixels that a name may get in an image without the object."""
+FIGURES = rb'\[\n \{\n  "name": "[^\n]+",\n  "background": '
+"""How a file of figures begins."""
 
 
 @dataclasses.dataclass
@@ -160,7 +162,7 @@ def on_photos(args: argparse.Namespace) -> None:
         raise UserError(f"{args.benchmark}: no photos")
     settings = [SegmenterSettings(background=rule) for rule in dict.fromkeys(args.backgrounds)]
     if args.out:
-        make_folder(args.out.parent)
+        check_output_file(args.out, begins_with(FIGURES), inputs=input_files(args))
     inspect("eval.segmentation.single_prompt", args.benchmark, folder, own=args.benchmark == CUSTOM)
     found = measure_photos(load(args), folder, names, settings)
     print_photos(found)
@@ -207,8 +209,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     scenes.add_argument("--margins", type=float, nargs="+", help="cosines to try (default: the head's own)")
     add_model(parser)
     args = parser.parse_args(argv)
+    if args.out is None:
+        need_output()
     if args.scenes < 1:
         raise ArgumentError("scenes", args.scenes, "must be at least 1")
+    if args.out and not args.benchmark:
+        raise ArgumentError("out", args.out, "is for the figures of a benchmark's photos; name one")
     if args.benchmark:
         args.model = "photos" if args.model == "auto" else args.model
         on_photos(args)

@@ -19,7 +19,7 @@ from eval.common.command import check_least, new_parser
 from eval.common.tables import markdown_table
 from eval.speed.measure import Row
 from eval.speed.report import read
-from pacl.cli.messages import printing, run_verb
+from pacl.cli.messages import need_output, printing, run_verb
 from pacl.errors import ArgumentError
 
 PROG = "python -m eval.speed.scale"
@@ -137,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: a file is none of `eval.speed`, or lacks the rates.
     """
     args = build_parser().parse_args(argv)
+    need_output()
     check_least(args, per_machine=1, cores=1, batch=1, dim=1, parameters=0)
     for name in ("read", "network", "image_kb", "record_kb", "epochs"):
         if not 0 < getattr(args, name) < float("inf"):

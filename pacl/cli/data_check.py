@@ -23,11 +23,13 @@ from pacl.data.crop import SquareCrop
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import SHORT, Source
 from pacl.errors import ArgumentError, UserError
-from pacl.files import make_folder, save_json
+from pacl.files import begins_with, check_output_file, save_json
+from pacl.images import is_written_here
 from pacl.printing import escaped, printable, without_controls
 
 QUICK = 500  # images of each source that --quick decodes
 LISTED = 5  # bad images of each kind that are printed
+REPORT = rb'\{\n "what": "'  # how a report begins
 SIDE = 224  # smaller images count as small, unless the configuration has another size
 
 USAGE = "pacl data check WHAT [options]"
@@ -253,8 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, path, suffix in (("sheet", args.sheet, ".png"), ("report", args.report, ".json")):
         if path.suffix.lower() != suffix:
             raise ArgumentError(name, path, f"must end in {suffix}")
-        make_folder(path.parent, name)
     entries = find_entries(args)
+    for name, path, is_own in (("sheet", args.sheet, is_written_here), ("report", args.report, begins_with(REPORT))):
+        check_output_file(path, is_own, name, inputs=[args.what])
     streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console

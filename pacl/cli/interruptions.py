@@ -36,6 +36,11 @@ class Interruptions:
         for number, before in self._before.items():
             signal.signal(number, before)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a signal has come that acts at the end of the block that is `held`."""
+        return self._pending is not None
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """A signal that comes in the block acts at its end, if the block does not fail."""

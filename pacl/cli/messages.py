@@ -14,6 +14,8 @@ from pacl.errors import ArgumentError, UserError, is_out_of_memory
 from pacl.files import is_out_of_space
 from pacl.printing import escaped
 
+LONGEST = 6000
+"""Characters of a message; a path alone may have 4096."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
@@ -25,9 +27,11 @@ def say(prog: str, message: object) -> None:
 
 
 def one_line(message: object) -> str:
-    """A message, or an error with its argument as a flag, in one line."""
-    text = f"--{message}" if isinstance(message, ArgumentError) else str(message)
-    return escaped(" ".join(text.split()))
+    """A message, or an error with its argument as a flag, in one line; a very long one without its middle."""
+    text = " ".join((f"--{message}" if isinstance(message, ArgumentError) else str(message)).split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return escaped(text)
 
 
 def fail(prog: str, error: object) -> NoReturn:
@@ -39,8 +43,13 @@ def fail(prog: str, error: object) -> NoReturn:
 def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
     """Run a command's ``main``; a `UserError` and memory that ran out are one line, Ctrl-C exits with code 130.
 
-    Letters that the encoding of the output does not have are written as escapes.
+    Letters that the encoding of the output does not have are written as escapes. A standard stream that the caller has
+    closed leads nowhere: Python would print what is for standard error on standard output, and give the number of the
+    stream to the next file that is opened.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -65,6 +74,16 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
             fail(prog, f"{error.filename or 'the output'}: cannot be written ({error.strerror})")
         raise
     raise SystemExit(code or 0)
+
+
+def need_output() -> None:
+    """Refuse a standard output that the caller has closed, in commands whose results go there.
+
+    Raises:
+        UserError: It is closed.
+    """
+    if sys.stdout is None or getattr(sys.stdout, "name", None) == os.devnull:  # see `run_verb`
+        raise UserError("standard output is closed, and the results go there; give it a file or a program that reads")
 
 
 def prints_utf8() -> bool:

@@ -157,7 +157,7 @@ def _segment_video(
     last: Segmentation | None = None
     with (
         Interruptions() as interruptions,
-        VideoResults(run.out, file.name, video, run.formats, writer.model) as results,
+        VideoResults(run.out, file.name, video, run.formats, writer.model, lambda: interruptions.is_pending) as results,
         _Progress(video, console, place) as progress,
         memory_advice(str(file.path), memory_saving(segmenter.settings)),
     ):
@@ -193,6 +193,11 @@ def _segment_video(
         with interruptions.held():
             paths = results.finish()
             writer.remove_earlier([*video_files(paths["jsonl"].with_suffix("")), paths["jsonl"]])
+    if results.left_out:
+        say(
+            f"warning: {file.path} has no frames for {results.left_out:.1f} s, by its time stamps; its overlay leaves "
+            "that out, the times of the records are those of the file"
+        )
     tell()
     mean = [share / max(1, results.segmented) for share in shares]
     labels = [{"label": label.name, "share": share} for label, share in zip(query.query.labels, mean, strict=True)]

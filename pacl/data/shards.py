@@ -149,7 +149,7 @@ def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
 def _reason(error: Exception) -> str:
     """An error's message in one line, without the objects that webdataset appends."""
     reason = getattr(error, "strerror", None) or str(error.args[0] if error.args else type(error).__name__)
-    return " ".join(reason.partition(" @ <")[0].split())
+    return " ".join(reason.partition(" @ <")[0].partition(" dict_keys(")[0].split())
 
 
 class _EndOfTar:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
-from pacl.errors import ArgumentError, ImageWarning, UserError
+from pacl.errors import ArgumentError, ImageWarning, UserError, check_count
 from pacl.image_batches import each_or_error, read_batches
 from pacl.image_folders import FolderContent, no_images, search_folder
 from pacl.index.file import open_file
@@ -210,14 +210,14 @@ class Index:
             At most ``top`` images, the best first; those whose scores are equal are sorted by path.
 
         Raises:
-            ArgumentError: ``top`` or ``rerank`` is below 1, or ``query`` is no text.
+            ArgumentError: ``top`` or ``rerank`` is no whole number from 1, or ``query`` is no text.
             UserError: The text makes no sense to the model, or the folder has no index.
 
         Warns:
             UnknownWords, UnfamiliarWords: As `pacl.Segmenter.predict` does.
             ImageWarning: The patches of an image are not kept, and it cannot be read any more; it is left out.
         """
-        _check_least(top=top, rerank=rerank)
+        top, rerank = check_count("top", top), check_count("rerank", rerank)
         if not isinstance(query, (str, Label, EncodedLabels)):
             raise ArgumentError("query", f"of type {type(query).__name__}", "must be a text; similar takes images")
         labels = query if isinstance(query, EncodedLabels) else self.scorer.encode(as_labels(query))
@@ -235,10 +235,10 @@ class Index:
             top: As for `search`.
 
         Raises:
-            ArgumentError: ``top`` is below 1, or ``image`` is no image.
+            ArgumentError: ``top`` is no whole number from 1, or ``image`` is no image.
             UserError: It cannot be read, or the folder has no index.
         """
-        _check_least(top=top)
+        top = check_count("top", top)
         scores = self.vectors.scores(image_vectors(self.scorer.embed([image], ["image"])))
         return self._hits(scores, np.arange(len(scores)), top)
 
@@ -292,14 +292,3 @@ class _Candidate:
 
     place: int
     path: Path
-
-
-def _check_least(**numbers: int) -> None:
-    """Refuse numbers below 1.
-
-    Raises:
-        ArgumentError: With the name of the argument.
-    """
-    for name, value in numbers.items():
-        if value < 1:
-            raise ArgumentError(name, value, "must be at least 1")

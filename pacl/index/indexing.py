@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, Scorer
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import UserError
 from pacl.image_batches import Batch, each_or_error, read_batches
 from pacl.index.file import IndexFile
 from pacl.locks import lock
@@ -30,6 +30,10 @@ CHUNK = 2**20  # bytes read at a time
 
 Progress = Callable[[int, int], None]
 """Called while images are encoded: how many of how many are done."""
+
+
+class IndexInUse(UserError):
+    """Another process writes the index."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +180,9 @@ def alone(path: Path) -> Iterator[None]:
     """Let no other process write the same index meanwhile. The lock ends with the process, however that ends.
 
     Raises:
-        ArgumentError: ``index``: another process writes it.
+        IndexInUse: another process writes it.
     """
     with lock(f"{path}.lock", "let no second process write there") as is_ours:
         if not is_ours:
-            reason = "another process brings it up to date now; wait, or search it as it is with no_update"
-            raise ArgumentError("index", path.parent, reason)
+            raise IndexInUse(f"{path.parent}: another process brings this index up to date now; wait for it")
         yield

@@ -1,10 +1,10 @@
 """The folder of a job's results, which any number of processes share.
 
-    run.json             what is done: labels, model, settings; the same for all processes
+    run.json             what is done: labels, model, settings, folder of relative paths; the same for all processes
     results/NAME.jsonl.gz  a line for each image of a unit
     done/NAME.json       written after the results: counts and checksum; a unit with both is never done again
     locks/NAME.lock      held while a process does the unit; it ends with the process, however that ends
-    manifest.json        all units with their counts, written when the last one is done
+    manifest.json        all units with their counts, written when the last one is done, removed when there are others
 
 Processes need no connection with each other, only the folder: they may start, end or be killed at any time.
 """
@@ -27,6 +27,8 @@ from pacl.locks import lock
 
 RUN, MANIFEST, RESULTS, DONE, LOCKS = "run.json", "manifest.json", "results", "done", "locks"
 FORMAT, VERSION = "pacl-job", 1
+BASE = "relative_to"
+"""The key in `RUN` of the folder of relative paths; None where all are absolute."""
 RUN_WAIT = 60.0
 """Seconds that a process waits for another one that starts at the same time."""
 
@@ -79,7 +81,11 @@ class JobFolder:
                 save_json(self.path / RUN, self.run)
                 return
         before = _read(self.path / RUN)
-        if different := list(_different(before, self.run)):
+        one, other = before.get(BASE), self.run.get(BASE)
+        if one and other and one != other:
+            reason = f"its images are relative to {one}, now they would be to {other}; start the command there"
+            raise ArgumentError("out", self.path, f"{reason}, name absolute paths, or choose another folder")
+        if different := [key for key in _different(before, self.run) if key != BASE]:
             reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"
             raise ArgumentError("out", self.path, reason)
 
@@ -88,7 +94,9 @@ class JobFolder:
         return self.path / RESULTS / f"{name}.jsonl.gz"
 
     def done(self, unit: Unit) -> Done | None:
-        """What is known of a unit, if it is finished and its results are there.
+        """What is known of a unit, if it is finished and its results are there, unchanged.
+
+        They are compared with their checksum only if they are newer than what is known of them.
 
         Raises:
             UserError: its file is damaged.
@@ -96,19 +104,40 @@ class JobFolder:
         path = self.path / DONE / f"{unit.name}.json"
         try:
             done = Done(**_read(path)) if path.exists() else None
-            if done is None or os.stat(self.results(unit.name)).st_size != done.bytes:
+            if done is None:
+                return None
+            results = self.results(unit.name)
+            status = results.stat()
+            if status.st_size != done.bytes:
+                return None
+            if status.st_mtime_ns > path.stat().st_mtime_ns and _digest(results) != done.sha256:
                 return None
             return done
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
         except TypeError:
             raise UserError(f"{path}: is no result of this command; delete it to do the unit again") from None
 
+    def count_done(self) -> int:
+        """The number of finished units of any source."""
+        return sum(1 for _ in (self.path / DONE).glob("*.json"))
+
     @contextmanager
     def claim(self, unit: Unit) -> Iterator[bool]:
-        """Whether this process may do a unit now: it is not finished, and no other process is doing it."""
+        """Whether this process may do a unit now: it is not finished, and no other process is doing it.
+
+        A manifest of fewer units is removed: the job is not finished any more.
+        """
         with self._lock(unit.name) as is_ours:
-            yield is_ours and self.done(unit) is None
+            is_free = is_ours and self.done(unit) is None
+            if is_free:
+                try:
+                    (self.path / MANIFEST).unlink(missing_ok=True)
+                except OSError as error:
+                    raise UserError(f"{error.filename}: cannot be removed ({error.strerror})") from None
+            yield is_free
 
     def write(self, unit: Unit, records: Iterable[Mapping[str, Any]], problems: Sequence[str]) -> Done:
         """Write the results of a claimed unit.
@@ -189,20 +218,22 @@ def verify(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ArgumentError("out", folder, f"has no {MANIFEST}; the job is not finished")
-    manifest = _read(folder / MANIFEST)
+    manifest, advice = _read(folder / MANIFEST), f"delete {MANIFEST} and run the command again"
     try:
         for unit in manifest["units"]:
             path = folder / RESULTS / f"{unit['name']}.jsonl.gz"
             if _digest(path) != unit["sha256"]:
-                raise UserError(f"{path}: has changed since it was written")
+                raise UserError(f"{path}: has changed since it was written; delete it and run the command again")
             records = list(read_results(path))
             if (len(records), sum("error" in each for each in records)) != (unit["images"], unit["failed"]):
-                raise UserError(f"{path}: has {len(records)} images, the manifest says {unit['images']}")
+                raise UserError(f"{path}: has {len(records)} images, the manifest says {unit['images']}; {advice}")
         for name in ("images", "failed", "bytes"):
             if manifest[name] != sum(unit[name] for unit in manifest["units"]):
-                raise UserError(f"{folder / MANIFEST}: {name} is not the sum of the units")
+                raise UserError(f"{folder / MANIFEST}: {name} is not the sum of the units; {advice}")
     except (KeyError, TypeError):
-        raise UserError(f"{folder / MANIFEST}: is no manifest of this command") from None
+        raise UserError(f"{folder / MANIFEST}: is no manifest of this command; {advice}") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: is missing; run the command again") from None
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
     return manifest

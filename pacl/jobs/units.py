@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ class Unit(Protocol):
     def source(self) -> str:
         """Where its images come from."""
 
+    @property
+    def base(self) -> Path | None:
+        """The folder of its relative paths, links followed; None where it has none."""
+
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         """Its images, in order; a message is appended for what cannot be read of it."""
 
@@ -69,12 +74,19 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """The shard's own name, and a digest of its URL."""
-        return unit_name(self.url.rpartition("/")[2], self.url.encode())
+        """The shard's own name, and a digest of its URL, or of its path wherever the command is started."""
+        path = local_path(self.url)
+        place = self.url.encode() if path is None else os.fsencode(os.path.realpath(path))
+        return unit_name(self.url.rpartition("/")[2], place)
 
     @property
     def source(self) -> str:
         return self.url
+
+    @property
+    def base(self) -> Path | None:
+        path = local_path(self.url)
+        return None if path is None or path.is_absolute() else Path.cwd()
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         for sample in read_shard(self.url, 0, problems):
@@ -90,8 +102,9 @@ class ListPart:
         first: number of the first line, from 1.
         offset: of the first line in the file, in bytes.
         lines: how many.
-        folder: of relative paths.
-        digest: of the lines' bytes and the folder's name.
+        folder: of relative paths; the current one as `Path()`.
+        digest: of the lines' bytes.
+        is_relative: whether one of the paths is.
     """
 
     file: Path
@@ -100,16 +113,21 @@ class ListPart:
     lines: int
     folder: Path
     digest: str
+    is_relative: bool
 
     @property
     def name(self) -> str:
         """The list's own name, the first line's number, and a digest of the lines and the folder."""
-        place = b"" if self.folder == Path() else bytes(self.folder)
+        place = b"" if self.base is None else bytes(self.base)
         return unit_name(f"{self.file.stem}-{self.first:09d}", self.digest.encode() + place)
 
     @property
     def source(self) -> str:
         return f"{self.file}, lines {self.first} to {self.first + self.lines - 1}"
+
+    @property
+    def base(self) -> Path | None:
+        return Path(os.path.realpath(self.folder)) if self.is_relative else None
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         try:
@@ -120,11 +138,8 @@ class ListPart:
             raise UserError(f"{self.file}: cannot be read ({error.strerror or error})") from None
         if _digest(lines) != self.digest:
             raise UserError(f"{self.file}: has changed since the command began; run it again")
-        if self.offset == 0 and lines:
-            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-        for line in lines:
-            if path := line.decode("utf-8", "surrogateescape").strip("\r\n"):
-                yield JobImage(str(self.folder / path))
+        for path in _paths(lines, self.offset):
+            yield JobImage(str(self.folder / path))
 
 
 def unit_name(stem: str, content: bytes) -> str:
@@ -164,17 +179,27 @@ def _digest(lines: list[bytes]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+def _paths(lines: list[bytes], offset: int) -> Iterator[str]:
+    """The paths on lines that begin at an offset of a list."""
+    for number, line in enumerate(lines):
+        content = line.removeprefix(codecs.BOM_UTF8) if offset == number == 0 else line
+        if path := content.decode("utf-8", "surrogateescape").strip("\r\n"):
+            yield path
+
+
 def _parts(file: Path, lines: int, images: Path | None) -> Iterator[ListPart]:
     if images is not None and not images.is_dir():
         raise ArgumentError("images", images, "is no folder")
-    folder = images or Path()
+    # With --images the results have absolute names, and without it the names of the list, see `ListPart.base`.
+    folder = Path(os.path.abspath(images)) if images else Path()
     try:
         with file.open("rb") as content:
             first, offset = 1, 0
             while part := list(islice(content, lines)):
                 if any(b"\0" in line for line in part):
                     raise UserError(f"{file}: is no text in UTF-8 with the path of an image on each line")
-                found = ListPart(file, first, offset, len(part), folder, _digest(part))
+                relative = not all(map(os.path.isabs, _paths(part, offset)))
+                found = ListPart(file, first, offset, len(part), folder, _digest(part), relative)
                 if first == 1:
                     _check_some_exist(found)
                 yield found

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pacl.models.backbone import Backbone
 from pacl.models.towers.base import TextTower
+from pacl.printing import quoted
 from pacl.prompts import subjects
 
 LIMIT = 2000
@@ -115,7 +116,7 @@ def say_unknown(unknown: Sequence[str], known: int) -> str:
 def say_same(groups: Sequence[Sequence[str]]) -> str:
     """A warning of one line that lists groups of prompts with the same embedding."""
     parts = [
-        " and ".join([*(f'"{prompt}"' for prompt in group[:NAMED]), *_rest(len(group))]) for group in groups[:NAMED]
+        " and ".join([*(quoted(prompt) for prompt in group[:NAMED]), *_rest(len(group))]) for group in groups[:NAMED]
     ]
     return f"{'; '.join([*parts, *_rest(len(groups))])}: the same to this model, so only one of them can win"
 
@@ -127,7 +128,7 @@ def _rest(count: int) -> list[str]:
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
     """A warning in one line that lists the prompts with their nearest words."""
-    parts = [f'"{each.prompt}" (nearest: {each.nearest}, {each.cosine:.2f})' for each in found[:NAMED]]
+    parts = [f"{quoted(each.prompt)} (nearest: {each.nearest}, {each.cosine:.2f})" for each in found[:NAMED]]
     parts += _rest(len(found))
     many = len(found) > 1
     subject = f"{', '.join(parts[:-1])} and {parts[-1]}" if many else parts[0]

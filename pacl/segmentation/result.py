@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, first_few
+from pacl.errors import ArgumentError, check_count, first_few
 from pacl.files import make_folder
 from pacl.results import coco
 from pacl.results.earlier import names_of, of_other_labels
@@ -177,9 +177,9 @@ class Segmentation:
             An RGB image; `numpy.asarray` makes it an array.
 
         Raises:
-            ArgumentError: ``image``: it is not known, not an image, or of another size.
+            ArgumentError: ``image``: it is not known, not an image, or of another size; ``long_side`` is below 1.
         """
-        pixels = self._pixels(image)
+        pixels, long_side = self._pixels(image), check_count("long_side", long_side)
         if legend:
             return Image.fromarray(overlay(pixels, self.index, self.labels, opacity=opacity, long_side=long_side))
         return Image.fromarray(paint_labels(pixels, self.index, opacity=opacity, long_side=long_side))
@@ -270,8 +270,9 @@ class Segmentation:
             `images`, `annotations` and `categories`, JSON-serialisable.
 
         Raises:
-            ArgumentError: ``masks`` is neither.
+            ArgumentError: ``masks`` is neither, or an id is no whole number from 0.
         """
+        image_id, first_id = check_count("image_id", image_id, 0), check_count("first_id", first_id, 0)
         known = Path(self.source).name if isinstance(self.source, (str, Path)) else "image"
         name = file_name or known
         return coco.dataset(self.index, self.labels, name, image_id=image_id, first_id=first_id, masks=masks)

@@ -89,7 +89,7 @@ def read_frames(video: Video, every: int = 1) -> Iterator[Frame]:
 
     Yields:
         Frames. Times are those of the file, so that they are right where the frame rate varies; where the file has
-        none, or they do not increase, frames are ``1 / fps`` apart.
+        none, or they do not increase or are not finite, frames are ``1 / fps`` apart.
     """
     height, width = video.size
     with _capture(video.path) as capture:
@@ -99,7 +99,7 @@ def read_frames(video: Video, every: int = 1) -> Iterator[Frame]:
             if number == 0:
                 start = stamp if math.isfinite(stamp) else 0.0
             else:
-                time = stamp - start if stamp - start > time else time + 1 / video.fps
+                time = stamp - start if time < stamp - start < math.inf else time + 1 / video.fps
             if number % every == 0:
                 readable, image = capture.retrieve()
                 if readable:

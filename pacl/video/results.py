@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,13 +35,22 @@ class VideoResults:
         video: What is segmented.
         formats: Keys of `VIDEO_FORMATS`.
         model: Description of the model for the records.
+        is_stopped: See `VideoWriter`.
 
     Raises:
         UserError: The folder cannot be written to.
     """
 
-    def __init__(self, out: Path, name: str, video: Video, formats: Collection[str], model: Mapping[str, Any]) -> None:
-        self.video, self.formats, self.model = video, formats, model
+    def __init__(
+        self,
+        out: Path,
+        name: str,
+        video: Video,
+        formats: Collection[str],
+        model: Mapping[str, Any],
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.video, self.formats, self.model, self._is_stopped = video, formats, model, is_stopped
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
         self._target = out / name
@@ -76,7 +85,7 @@ class VideoResults:
             if self._overlay is None:
                 size, fps = (drawn.shape[0], drawn.shape[1]), self.video.fps
                 codec = find_codec(self._folder, size, fps)
-                self._overlay = VideoWriter(self._folder / f"overlay{codec.suffix}", codec, size, fps)
+                self._overlay = VideoWriter(self._folder / f"overlay{codec.suffix}", codec, size, fps, self._is_stopped)
             self._overlay.write(drawn, frame.time)
         self.frames += 1
         return self._add_record(frame, found) if is_new else None
@@ -100,6 +109,11 @@ class VideoResults:
         self.segmented += 1
         self._first = self._first or record
         return record
+
+    @property
+    def left_out(self) -> float:
+        """Seconds in which the video has no frame and that its overlay does not have, see `VideoWriter`."""
+        return self._overlay.left_out if self._overlay is not None else 0.0
 
     def finish(self) -> dict[str, Path]:
         """Complete the files with the frames so far, and give them their names.

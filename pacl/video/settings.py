@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import operator
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, check_count
 from pacl.results.writer import FORMATS
 
 VIDEO_FORMATS = {
@@ -27,13 +26,7 @@ def check_step(step: int) -> int:
     Raises:
         ArgumentError: ``step`` is not a whole number from 1.
     """
-    try:
-        number = operator.index(step)
-    except TypeError:
-        raise ArgumentError("step", repr(step), "must be a whole number of frames") from None
-    if number < 1:
-        raise ArgumentError("step", number, "must be at least 1; 1 segments every frame")
-    return number
+    return check_count("step", step)
 
 
 def check_smooth(smooth: float) -> float:

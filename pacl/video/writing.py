@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,10 @@ class Codec(NamedTuple):
 
 CODECS = (Codec("mp4v", ".mp4"), Codec("MJPG", ".avi"))
 """In the order in which they are tried. The wheels of OpenCV have both, and no encoder of H.264."""
+MAX_GAP = 60.0
+"""Seconds that a frame is repeated at most; a damaged time stamp may be days later."""
+MAX_SLOTS = 10
+"""Likewise, in frames, where the rate is so low that they take longer."""
 
 
 def find_codec(folder: Path, size: tuple[int, int], fps: float) -> Codec:
@@ -52,20 +57,33 @@ class VideoWriter:
 
     Frames are written in the slots of that rate by their times: where the rate of the source varies, a frame is
     repeated until the next is due, and one that comes within the same slot is left out. So the file plays as long as
-    its source.
+    its source, without gaps of more than `MAX_GAP` seconds, which are left out.
 
     Args:
         path: Of the file, with the suffix of the codec.
         codec: See `find_codec`.
         size: Height and width of the frames. Codecs need even ones: an odd last row or column is repeated.
         fps: Frames per second.
+        is_stopped: Whether the rest of the repetitions of a frame is left out, because the command is to end.
+
+    Attributes:
+        left_out: Seconds of the source's gaps that the file does not have.
 
     Raises:
         UserError: The file cannot be opened.
     """
 
-    def __init__(self, path: Path, codec: Codec, size: tuple[int, int], fps: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        codec: Codec,
+        size: tuple[int, int],
+        fps: float,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.path, self.fps, self.size, self.written = path, fps, size, 0
+        self.left_out = 0.0
+        self._is_stopped = is_stopped
         self._last: np.ndarray | None = None
         with quiet():
             self._writer = _open(path, codec, size, fps)
@@ -81,8 +99,11 @@ class VideoWriter:
         """
         odd = [(0, side % 2) for side in image.shape[:2]]
         frame = cv2.cvtColor(np.pad(image, (*odd, (0, 0)), mode="edge"), cv2.COLOR_RGB2BGR)
-        slot = round(time * self.fps)
-        while self._last is not None and self.written < slot:
+        slot = round((time - self.left_out) * self.fps)
+        if slot - self.written > max(MAX_GAP * self.fps, MAX_SLOTS):
+            self.left_out += (slot - self.written) / self.fps
+            slot = self.written
+        while self._last is not None and self.written < slot and not self._is_stopped():
             self._add(self._last)
         if self.written <= slot:
             self._add(frame)

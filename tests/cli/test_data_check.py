@@ -305,6 +305,18 @@ def test_mistakes_in_a_configuration_are_one_line(check: Check, text: str, messa
     assert message in err
 
 
+def test_reports_and_sheets_replace_nothing_else(check: Check) -> None:
+    Image.new("RGB", (64, 64)).save("a.jpg")
+    Path("spare.csv").write_text("image,caption\na.jpg,a cat\n")
+    Path("mine.json").write_text('[{"image": "a.jpg", "caption": "a dog"}]')
+    Image.new("RGB", (4, 4)).save("mine.png")
+    before = [Path(name).read_bytes() for name in ("mine.json", "mine.png")]
+    assert check("spare.csv", "--report", "mine.json")[0] == 2
+    assert check("spare.csv", "--sheet", "mine.png")[0] == 2
+    assert [Path(name).read_bytes() for name in ("mine.json", "mine.png")] == before
+    assert check("spare.csv")[0] == check("spare.csv")[0] != 2  # its own are replaced
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

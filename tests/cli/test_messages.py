@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.cli.messages import need_output, one_line, printing, run_verb, say, shown_warnings
 from pacl.errors import ImageWarning
+from tests.paths import ROOT
 
 
 def code_of(main: Callable[[], int | None]) -> object:
@@ -57,6 +60,53 @@ def test_a_reader_that_has_closed_the_output_ends_the_command_silently(
         monkeypatch.setattr(sys, "stdout", file)
         assert code_of(main) == 141
     assert capsys.readouterr().err == ""
+
+
+def test_a_message_of_any_length_is_one_line_with_its_beginning_and_its_end() -> None:
+    line = one_line("begins " + "a\n" * 60_000 + "ends")
+    assert len(line) < 10_000
+    assert line.startswith("begins a a")
+    assert line.endswith("a ends")
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_closed_output_is_one_line_where_results_go_there(
+    needed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        if needed:
+            need_output()
+        with printing():
+            print("result", flush=True)
+        sys.stdout.flush()
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert code_of(main) == (2 if needed else 0)
+    assert len(capsys.readouterr().err.splitlines()) == needed
+
+
+def test_messages_never_go_to_the_output_of_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert code_of(lambda: say("pacl test", "a note")) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+@pytest.mark.parametrize("words", ["-m pacl.classify x.png cat dog --csv", "-m eval.report.reproduce"])
+def test_commands_that_print_their_results_need_an_output(words: str, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "x.png")
+    done = subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} {words} >&-"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EROFS, 2), (errno.EPIPE, 141)])

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pycocotools import mask as coco_mask
 from pacl.cli.inputs import find_images, is_result
 from pacl.cli.interruptions import Interruptions
 from pacl.segment import main
-from pacl.video.reading import open_video
+from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.results import VideoResults
 from tests.commands import Run, runner
 from tests.paths import ROOT
@@ -269,6 +271,20 @@ def test_a_stopped_run_leaves_whole_files(tiny_clip: str, number: int, code: int
     assert not [path for path in results() if path.startswith(".")]
 
 
+def test_a_jump_in_time_is_said_and_kept_in_the_records(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def jumping(video: Video, every: int = 1) -> Iterator[Frame]:
+        for frame in read_frames(video, every):
+            yield replace(frame, time=frame.time + 100_000 * (frame.number >= 5))
+
+    monkeypatch.setattr("pacl.cli.video.read_frames", jumping)
+    code, _, err = run("clip.mp4", "a dog", "grass")
+    assert code == 0
+    assert err.count("\n") == 1
+    assert "100000" in err
+    assert len(read_clip(Path("out/clip.overlay.mp4"))[0]) in (10, 11)
+    assert records()[5]["time"] == pytest.approx(100_000.5)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
 def test_a_disk_that_is_full_is_one_line(tiny_clip: str) -> None:
     """The largest file that the process may write stands for the disk."""
@@ -296,7 +312,7 @@ def test_signals_wait_while_something_is_written() -> None:
         with Interruptions() as interruptions, interruptions.held():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
-            done.append("written")
+            done.append("written" if interruptions.is_pending else "too early")
 
     def wait() -> None:
         with Interruptions():

@@ -162,3 +162,4 @@ def test_odd_samples_do_not_end_a_shard(tmp_path):
     assert [sample.name for sample in samples(str(path), failed)] == ["0.tar/2", "0.tar/3"]
     assert failed[0] == "0.tar/1 has no image"
     assert "duplicate" in failed[1]
+    assert "dict_keys" not in failed[1]

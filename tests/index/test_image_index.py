@@ -21,7 +21,7 @@ from pacl.classification.scorer import Scorer, score_images
 from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.images import save_image
 from pacl.index.image_index import Index
-from pacl.index.indexing import Indexing
+from pacl.index.indexing import Indexing, IndexInUse
 from pacl.index.place import FOLDER
 from pacl.locks import lock
 from pacl.models.loading import load_model
@@ -242,9 +242,8 @@ def test_memory_that_suffices_for_one_image_is_enough(
 
 def test_one_process_writes_at_a_time(model: PACL, folder: Path) -> None:
     index = Index.build(folder, model)
-    with lock(f"{index.path}.lock", ""), pytest.raises(ArgumentError) as refused:
+    with lock(f"{index.path}.lock", ""), pytest.raises(IndexInUse):
         index.update()
-    assert refused.value.argument == "index"
     index.update()
     assert len(index) == 5
 
@@ -375,13 +374,15 @@ def test_a_folder_without_an_index_or_images_is_refused(model: PACL, tmp_path: P
     ("query", "more", "argument"),
     [
         ("a dog", {"top": 0}, "top"),
+        ("a dog", {"top": 1.5}, "top"),
+        ("a dog", {"rerank": "3"}, "rerank"),
         ("a dog", {"rerank": 0}, "rerank"),
         (Path("a.png"), {}, "query"),
         (" ", {}, "labels[0]"),
     ],
 )
 def test_arguments_that_do_not_work_are_named(
-    model: PACL, folder: Path, query: Any, more: dict[str, int], argument: str
+    model: PACL, folder: Path, query: Any, more: dict[str, Any], argument: str
 ) -> None:
     index = Index.build(folder, model)
     with pytest.raises(ArgumentError) as refused:

@@ -25,6 +25,7 @@ class Numbers:
 
     name: str
     count: int = 3
+    base = None
 
     @property
     def source(self) -> str:
@@ -185,6 +186,45 @@ def test_a_unit_whose_results_are_lost_is_done_again(tmp_path: Path, change: str
         folder.write(unit, records(unit), [])
     assert path.read_bytes() == content
     assert folder.manifest([unit]) is not None
+
+
+def test_changed_results_of_the_same_size_are_done_again(tmp_path: Path) -> None:
+    folder, unit = JobFolder(tmp_path, RUN), UNITS[0]
+    with folder.claim(unit):
+        done = folder.write(unit, records(unit), [])
+    path = folder.results(unit.name)
+    content = path.read_bytes()
+    path.write_bytes(content)  # newer, but the same
+    assert folder.done(unit) == done
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert folder.done(unit) is None
+    assert folder.manifest([unit]) is None
+    with folder.claim(unit) as is_free:
+        assert is_free
+
+
+def test_the_manifest_of_fewer_units_goes_when_another_begins(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path, RUN)
+    with folder.claim(UNITS[0]):
+        folder.write(UNITS[0], records(UNITS[0]), [])
+    assert folder.manifest(UNITS[:1]) is not None
+    with folder.claim(UNITS[0]) as is_free:
+        assert not is_free
+    assert verify(tmp_path)["images"] == 3
+    with folder.claim(UNITS[1]) as is_free:
+        assert is_free
+        with pytest.raises(ArgumentError):
+            verify(tmp_path)
+
+
+def test_relative_paths_of_another_folder_are_refused(tmp_path: Path) -> None:
+    JobFolder(tmp_path / "job", {**RUN, "relative_to": "/one"})
+    for same in ("/one", None):  # None: all paths are absolute
+        JobFolder(tmp_path / "job", {**RUN, "relative_to": same})
+    with pytest.raises(ArgumentError) as refused:
+        JobFolder(tmp_path / "job", {**RUN, "relative_to": "/other"})
+    assert refused.value.argument == "out"
+    assert "/one" in refused.value.reason
 
 
 def test_results_of_units_that_are_none_any_more_are_named(tmp_path: Path) -> None:

@@ -99,6 +99,48 @@ def test_the_same_list_in_another_folder_is_another_unit(tmp_path: Path) -> None
     assert len(set(names)) == 2
 
 
+def test_a_unit_is_known_by_the_files_that_its_relative_paths_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> tuple[str, Path | None]:
+        (unit,) = find_units(str(tmp_path / "list.txt"))
+        return unit.name, unit.base
+
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").touch()
+    (tmp_path / "link").symlink_to("one")
+    (tmp_path / "list.txt").write_text("a.png\n")
+    units = []
+    for folder in ("one", "other", "link"):
+        monkeypatch.chdir(tmp_path / folder)
+        units.append(found())
+    assert units[0] == units[2] != units[1]
+    assert [base for _, base in units] == [(tmp_path / folder).resolve() for folder in ("one", "other", "one")]
+    images = [find_units("../list.txt", folder=folder)[0] for folder in (Path("../one"), tmp_path / "one")]
+    assert {(unit.name, unit.base) for unit in images} == {units[0]}
+    assert next(images[0].images([])).path == tmp_path / "one" / "a.png"  # whatever folder it is read from later
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/one/a.png\n")
+    absolute = found()
+    monkeypatch.chdir(tmp_path)
+    assert found() == absolute
+    assert absolute[1] is None
+
+
+def test_a_shard_is_known_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("webdataset")
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        write_shards(tmp_path / folder / "data", 1, 1)
+    names = []
+    for folder in ("one", "other"):
+        monkeypatch.chdir(tmp_path / folder)
+        names += [find_units("data/000.tar")[0].name, find_units("../one/data/000.tar")[0].name]
+        assert find_units("data/000.tar")[0].base == Path.cwd()
+        assert find_units(str(Path.cwd() / "data/000.tar"))[0].base is None
+    assert names[0] == names[1] == names[3] != names[2]
+
+
 def test_a_list_in_the_wrong_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.png\nb.png\n")
     for folder in (tmp_path, tmp_path / "missing", None):

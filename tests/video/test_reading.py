@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -148,3 +150,36 @@ def test_videos_are_known_by_suffix_or_first_bytes(clip: Path, tmp_path: Path) -
         (tmp_path / name).write_bytes(content)
         assert not is_video(tmp_path / name)
     assert not is_video(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "times"),
+    [
+        ([0.0, 0.1, 100_000.0, 100_000.1], [0, 0.1, 100_000, 100_000.1]),
+        ([5.0, 5.1, 1.0, 5.3], [0, 0.1, 0.2, 0.3]),
+        ([-2.0, -1.9, math.nan, -1.7], [0, 0.1, 0.2, 0.3]),
+        ([0.0, math.inf, -math.inf, 0.3], [0, 0.1, 0.2, 0.3]),
+        ([math.nan, math.nan, 0.2, 0.3], [0, 0.1, 0.2, 0.3]),
+    ],
+)
+def test_times_are_those_of_the_file_where_these_make_sense(
+    clip: Path, stamps: list[float], times: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, left = open_video(clip), iter(stamps)
+
+    class Capture:
+        def __init__(self) -> None:
+            self.stamp = 0.0
+
+        def grab(self) -> bool:
+            self.stamp = next(left, -1e9)
+            return self.stamp != -1e9
+
+        def get(self, name: int) -> float:
+            return 1000 * self.stamp
+
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, np.zeros((*video.size, 3), np.uint8)
+
+    monkeypatch.setattr("pacl.video.reading._capture", lambda path: nullcontext(Capture()))
+    assert [frame.time for frame in read_frames(video)] == pytest.approx(times)

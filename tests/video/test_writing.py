@@ -45,6 +45,30 @@ def test_a_variable_rate_becomes_constant_and_plays_as_long(tmp_path: Path) -> N
     assert writer.written == 7  # 0.2 to 0.4 repeat the second frame, 0.52 comes within the slot of 0.5
 
 
+@pytest.mark.parametrize(("fps", "gap"), [(10.0, 100_000.0), (0.01, 1e7)])
+def test_a_jump_in_time_is_left_out(tmp_path: Path, fps: float, gap: float) -> None:
+    times = [0, 1 / fps, 1 / fps + gap, 2 / fps + gap, 4 / fps + gap]
+    writer = write(tmp_path / "a.mp4", moving_scene(5), times, fps)
+    assert writer.written <= 6
+    assert writer.left_out == pytest.approx(gap, rel=0.01)
+
+
+def test_a_pause_is_kept(tmp_path: Path) -> None:
+    assert write(tmp_path / "a.mp4", moving_scene(2), [0, 50]).written == 501
+    assert write(tmp_path / "b.mp4", moving_scene(2), [0, 900], fps=0.01).written == 10
+
+
+def test_a_frame_is_not_repeated_where_the_command_is_to_end(tmp_path: Path) -> None:
+    stopped = False
+    writer = VideoWriter(tmp_path / "a.mp4", CODECS[0], (48, 64), 10, lambda: stopped)
+    first, second = moving_scene(2)
+    writer.write(first, 0)
+    stopped = True
+    writer.write(second, 30)
+    writer.close()
+    assert writer.written == 2
+
+
 def test_the_next_codec_where_one_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_codec(tmp_path, (48, 64), 10).suffix == ".mp4"
     missing = Codec("avc1", ".xyz")

@@ -70,12 +70,18 @@ def test_the_table_is_what_training_reads(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_run_replaces_the_table(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("old")
     assert run(folder, "--out", tmp_path / "t.csv") == 0
     first = (tmp_path / "t.csv").read_bytes()
     assert run(folder, "--out", tmp_path / "t.csv") == 0
-    assert (tmp_path / "t.csv").read_bytes() == first != b"old"
+    assert (tmp_path / "t.csv").read_bytes() == first
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "t.csv"}
+
+
+def test_a_table_of_the_user_is_kept(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,caption\na.jpg,a photo of a dog.\n")
+    with pytest.raises(UserError):
+        class_captions.main([str(folder), "--out", str(tmp_path / "t.csv")])
+    assert "a.jpg" in (tmp_path / "t.csv").read_text()
 
 
 @pytest.mark.parametrize("name", ["tench.jpg", f"{TENCH}.jpg", "n00000000_1.jpg", f"x{TENCH}_1.jpg"])

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from eval.classification.image_labels import average_precision, main, measure
 from pacl.classification.scorer import classify_images
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from tests.colours import noise
 
@@ -59,6 +59,16 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
         assert average_precision(scores, relevant) == pytest.approx(average_precision_score(relevant, scores))
 
 
+def test_images_with_the_same_score_have_the_same_rank_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    scores, relevant = rng.integers(0, 5, 30).astype(np.float32), rng.random(30) < 0.3
+    found = average_precision(scores, relevant)
+    assert found == pytest.approx(average_precision_score(relevant, scores))  # which counts ties at once, too
+    order = rng.permutation(30)
+    assert average_precision(scores[order], relevant[order]) == pytest.approx(found)
+    assert average_precision(np.zeros(4), np.array([True, False, False, False])) == 0.25
+
+
 def test_the_command(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--out", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
@@ -67,6 +77,12 @@ def test_the_command(words: list[str], tmp_path: Path, capsys: pytest.CaptureFix
     assert all(f"{100 * each['precision']:.1f}" in table for each in found)
     with pytest.raises(UserError):
         main([*words, "--templates", "nothing"])
+    assert main([*words, "--out", str(tmp_path / "found.json")]) == 0  # its own figures are replaced
+    classes = words[words.index("--classes") + 1]
+    before = Path(classes).read_bytes()
+    with pytest.raises(ArgumentError):
+        main([*words, "--out", classes])
+    assert Path(classes).read_bytes() == before
 
 
 def test_a_model_of_separate_towers_has_phi_alone(words: list[str], tmp_path: Path) -> None:

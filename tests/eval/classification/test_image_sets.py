@@ -14,7 +14,7 @@ from PIL import Image
 
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set, random_split
 from eval.classification.names import class_keys, class_prompts, synsets
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.prompts import fill, get_templates
 from tests.paths import SHARED
 
@@ -290,8 +290,28 @@ def test_names_by_key_or_by_order(tmp_path):
     assert open_image_set("custom", tmp_path, names=names).prompts == (("sunglasses",), ("sunglasses",))
     for wrong in ("a cat\n", "a cat=n1\na dog=n3\n", "a\nb\nc\n"):
         names.write_text(wrong)
-        with pytest.raises(UserError, match=r"names .* 2 classes"):
+        with pytest.raises(UserError, match=r"names .*(2 classes|no class)"):
             open_image_set("custom", tmp_path, names=names)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a star=Star\na ball=Ball\n", '"Star" is no class of custom; did you mean "star"?'),
+        ("a star=stars\na ball=ball\n", '"stars" is no class of custom; did you mean "star"?'),
+        ("a star=one\na ball\n", '"one" is no class'),
+        ("Star\nBall\n", '"Star" stands in the place of the class "ball"'),
+    ],
+)
+def test_keys_that_are_no_classes_are_never_taken_by_their_order(tmp_path, text, named):
+    for key in ("ball", "star"):
+        save(tmp_path / "data" / key / "1.png")
+    names = tmp_path / "names.txt"
+    names.write_text(text)
+    with pytest.raises(ArgumentError) as raised:
+        open_image_set("custom", tmp_path / "data", names=names)
+    assert raised.value.argument == "names"
+    assert named in raised.value.reason
 
 
 # --- all data sets ----------------------------------------------------------------------------------

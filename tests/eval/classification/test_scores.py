@@ -10,7 +10,7 @@ import pytest
 
 from eval.classification import scores
 from eval.classification.scores import Images, Setting, choose, compare, main, row, table
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from pacl.prompts import Label
 
@@ -65,3 +65,12 @@ def test_the_command(colour_photos: Path, tiny_clip: str, tmp_path: Path, capsys
     assert len(json.loads(out.read_text())) == 6
     with pytest.raises(UserError):
         main(["nothing", "--data", str(colour_photos)])
+    names = tmp_path / "names.txt"
+    names.write_text("blue=Blue\ngreen=Green\nred=Red\n")
+    with pytest.raises(ArgumentError, match="did you mean"):
+        main([*words, "--names", str(names)])
+    with pytest.raises(ArgumentError, match="names"):
+        main(["voc20", "--data", str(tmp_path), "--names", str(names)])
+    with pytest.raises(ArgumentError, match="out"):
+        main([*words, "--out", str(names)])
+    assert names.read_text().startswith("blue=Blue")

@@ -11,7 +11,7 @@ from PIL import Image
 
 import eval.common.charts as charts
 from eval.report.curve import find_log, main, read_log
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 HEAD = "accuracy,loss,step,val_recall,val_recall_chance\n"
 LOG = HEAD + ",,0,0.25,0.1\n0.5,4.0,0,,\n0.5,3.5,2,,\n,,3,0.5,\n0.75,2.0,4,,\n"  # steps as Lightning logs them
@@ -91,3 +91,16 @@ def test_files_that_are_not_logs_are_named(run, tmp_path, content):
 def test_a_folder_without_logs_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         find_log(tmp_path)
+
+
+def test_a_chart_replaces_charts_alone(run, tmp_path):
+    log = find_log(run)
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (4, 4)).save(photo)
+    for path in (log, photo):
+        before = path.read_bytes()
+        with pytest.raises(ArgumentError):
+            main([str(run), "--out", str(path)])
+        assert path.read_bytes() == before
+    for _ in range(2):
+        assert main([str(run), "--out", str(tmp_path / "curve.png")]) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from eval.common.result import read_results, write_results
 from eval.report import run as report
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from tests.eval.results import a_result, classified
 
 
@@ -79,3 +79,16 @@ def test_bad_input_is_one_line(tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UserError, match=r"\.json"):
         report.main([str(tmp_path)])
+
+
+def test_the_page_never_replaces_results_or_other_files(tmp_path):
+    write_results(tmp_path, [a_result()])
+    other = tmp_path / "notes.md"
+    other.write_text("# Notes\n")
+    for path in (tmp_path / "results.json", other, tmp_path):
+        before = path.read_bytes() if path.is_file() else b""
+        with pytest.raises(ArgumentError):
+            report.main([str(tmp_path), "--out", str(path)])
+        assert (path.read_bytes() if path.is_file() else b"") == before
+    for _ in range(2):  # a page is replaced
+        assert report.main([str(tmp_path), "--out", str(tmp_path / "page.md")]) == 0

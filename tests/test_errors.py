@@ -1,0 +1,23 @@
+"""Checks of arguments that several functions have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pacl.errors import ArgumentError, check_count
+
+
+def test_whole_numbers_of_any_type_are_counts() -> None:
+    assert [check_count("top", value) for value in (1, np.int64(7), np.uint8(3))] == [1, 7, 3]
+    assert type(check_count("top", np.int64(7))) is int
+    assert check_count("first_id", 0, least=0) == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, True, "3", None, float("nan"), np.float32(2)])
+def test_anything_else_is_an_error_of_its_argument(value: Any) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        check_count("top", value)
+    assert refused.value.argument == "top"
