@@ -263,6 +263,7 @@ def make_probe(
         "C": trained.C,
         "log10_C": round(math.log10(trained.C), 6),
         "validation_accuracy": trained.validation,
+        "temperature": trained.temperature,
         **more,
     }
     weight, bias = torch.from_numpy(trained.classifier.weight), torch.from_numpy(trained.classifier.bias)
