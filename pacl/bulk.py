@@ -17,7 +17,7 @@ from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWo
 from pacl.jobs.folder import RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
-from pacl.printing import escaped
+from pacl.printing import escaped, plural
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import FORMATS, describe
 
@@ -202,11 +202,6 @@ def said(counts: dict[str, Any]) -> str:
     failed = f", {counts['failed']} of them failed" if counts["failed"] else ""
     problems = f", {plural(counts['problems'], 'problem')}" if counts["problems"] else ""
     return f"{plural(counts['images'], 'image')}{failed}{problems}"
-
-
-def plural(count: int, noun: str) -> str:
-    """A number of things in words."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def said_of(done: Done) -> str:

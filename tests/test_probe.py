@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,6 +138,13 @@ def test_mistakes_are_one_line_and_nothing_is_written(run: Run, words: list[str]
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert part in err
     assert not Path("mine").exists()
+
+
+@pytest.mark.parametrize("words", [["none"], ["train/red"], ["train", "--test", "none"]])
+def test_mistakes_in_folders_need_no_torch(words: list[str]) -> None:
+    code = "import sys; sys.modules['torch'] = None; from pacl.probe import main; main(sys.argv[1:])"
+    found = subprocess.run([sys.executable, "-c", code, *words, "--out", "x"], capture_output=True, text=True)
+    assert found.stderr.splitlines()[-1].startswith("pacl.errors.UserError")
 
 
 def test_a_folder_belongs_to_one_probe(run: Run) -> None:

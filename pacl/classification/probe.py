@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from pacl.classification.class_folders import BATCH, ImageEncoder
+from pacl.classification.class_folders import hold_out
+from pacl.classification.encoded_folders import BATCH, ImageEncoder
 from pacl.classification.features import KINDS, Kind
 from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
 from pacl.classification.scorer import as_images
