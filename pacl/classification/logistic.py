@@ -16,8 +16,8 @@ examples for 4 shots include those for 2 shots.
 
 The C of the highest accuracy often gives probabilities that are nearly even or nearly 0 and 1. So the logits are divided
 by one temperature (Guo et al., 2017), the one with the lowest loss on the validation examples. Accuracy stays the same.
-Where all validation examples are right, that temperature would be 0: as in Platt scaling (1999), the n examples are
-joined by one whose label is uncertain, each class being as probable.
+Where all validation examples are right, that temperature would be 0. So, as in Platt scaling (1999), labels are not quite
+certain: the examples are joined by a tenth of an example whose label is any class, all being as probable.
 
 Shapes: N examples, F features, C classes.
 """
@@ -43,6 +43,7 @@ COARSE, FINE = 2.0, 1 / 8  # first and last step of log10(C)
 VALIDATION_SHOTS = 4  # at most this many validation examples per class, with k shots
 VALIDATION_PART = 5  # with all examples, one in five is for validation
 TEMPERATURES = (1e-4, 1e4)  # range of the search
+UNCERTAIN = 0.1  # examples of any label, for the temperature
 ABSENT = -1e30  # logit of a class without training examples
 TEST_CHUNK = 4096  # test examples that are classified at a time
 
@@ -248,7 +249,7 @@ def fit_temperature(classifier: LinearClassifier, validation: Examples) -> float
 
     def loss(log_temperature: float) -> float:
         logs = log_softmax(scores / np.exp(log_temperature))
-        return -float((logs[rows, true].sum() + logs.mean()) / (len(scores) + 1))
+        return -float(logs[rows, true].sum() + UNCERTAIN * logs.mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
