@@ -61,7 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
     work = parser.add_argument_group("work")
     work.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, for all processes")
     work.add_argument(
-        "--lines", metavar="N", type=int, default=1000, help="images of a list or folder in a unit (default: %(default)s)"
+        "--lines",
+        metavar="N",
+        type=int,
+        default=1000,
+        help="images of a list or folder in a unit (default: %(default)s)",
     )
     work.add_argument(
         "--images", metavar="DIR", type=Path, help="folder of relative paths in a list (default: this one)"

@@ -42,7 +42,8 @@ def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """The text in lines of at most ``width`` pixels, broken at spaces, and within words that are wider."""
     lines = [""]
-    for word in (part for word in without_controls(text)[:MOST_LETTERS].split() for part in _parts(word, width, font)):
+    words = without_controls(text)[:MOST_LETTERS].split()
+    for word in (part for whole in words for part in _parts(whole, width, font)):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
             lines.append(word)
@@ -53,11 +54,11 @@ def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 def _parts(word: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """A word in parts of at most ``width`` pixels, or of one letter."""
-    parts = []
-    while word:
-        most = max(1, largest(len(word), lambda n: font.getlength(word[:n]) <= width))
-        parts.append(word[:most])
-        word = word[most:]
+    parts = [""]
+    for letter in word:
+        if parts[-1] and font.getlength(parts[-1] + letter) > width:
+            parts.append("")
+        parts[-1] += letter
     return parts
 
 
