@@ -14,10 +14,10 @@ classifier is trained on all examples, including these. With k shots, k random e
 and min(k, 4) others for validation; the final classifier is not trained on the latter. With the same seed, the training
 examples for 4 shots include those for 2 shots.
 
-The C of the highest accuracy often gives probabilities that are nearly even or nearly 0 and 1. So the logits are divided
-by one temperature (Guo et al., 2017), the one with the lowest loss on the validation examples. Accuracy stays the same.
-Where all validation examples are right, that temperature would be 0. So, as in Platt scaling (1999), labels are not quite
-certain: the examples are joined by a tenth of an example whose label is any class, all being as probable.
+The C of the highest accuracy often gives probabilities that are nearly even or nearly 0 and 1. So the logits are
+divided by one temperature (Guo et al., 2017), the one with the lowest loss on the validation examples. Accuracy stays
+the same. Where all validation examples are right, that temperature would be 0. So, as in Platt scaling (1999), labels
+are not quite certain: a tenth of an example counts, too, whose label is any class, all being as probable.
 
 Shapes: N examples, F features, C classes.
 """
