@@ -171,8 +171,8 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
         folder: of relative paths in a list; None: the current one.
 
     Raises:
-        UserError: there are neither shards nor images, webdataset is missing, or the list cannot be read, is empty or no
-            text.
+        UserError: there are neither shards nor images, webdataset is missing, or the list cannot be read, is empty or
+            no text.
         ArgumentError: the folder does not exist, has no file of the list's first part, or is given with shards.
     """
     if source.lower().endswith(LIST_SUFFIXES):
