@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pacl.classification.drawing import draw_similarity
     from pacl.classification.probe import Probe, train_probe
     from pacl.classification.scorer import classify_images, score_images
     from pacl.deployment.export import ExportedModel, export_model
@@ -62,6 +63,7 @@ _HOMES = {
     "UserError": "errors",
     "classify_images": "classification.scorer",
     "contrastive_loss": "training.loss",
+    "draw_similarity": "classification.drawing",
     "export_model": "deployment.export",
     "list_models": "models.catalogue",
     "load_backbone": "models.backbone",

@@ -17,7 +17,7 @@ from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWo
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
-from pacl.printing import escaped
+from pacl.printing import escaped, plural
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import FORMATS, describe
 
@@ -34,6 +34,7 @@ EXAMPLES = """\
 examples:
   pacl bulk "data/{00000..00331}.tar" --classes classes.txt --out labels         WebDataset shards
   pacl bulk paths.txt "a dog" "grass" --out labels                               a list of image files
+  pacl bulk photos/ "a dog" "grass" --out labels                                 a folder of image files
   torchrun --nproc_per_node 8 -m pacl.bulk data/ --classes classes.txt --out labels
   srun --ntasks 64 --gpus-per-task 1 python -m pacl.bulk data/ --classes classes.txt --out /shared/labels
   pacl bulk --verify --out labels                                                check a finished job
@@ -51,14 +52,20 @@ def build_parser() -> argparse.ArgumentParser:
     usage = "pacl bulk SOURCE PROMPT... --out DIR [options]"
     parser = new_parser(PROG, "Segment millions of images on many processes.", usage=usage, epilog=EXAMPLES)
     parser.add_argument(
-        "source", nargs="?", help="shards (a pattern, or a folder of them), or a .txt file of image paths"
+        "source",
+        nargs="?",
+        help="shards (a pattern, or a folder of them), a .txt file of image paths, or a folder of images",
     )
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to look for")
     parser.add_argument("--classes", metavar="FILE", help="file with one label per line, as for pacl segment")
     work = parser.add_argument_group("work")
     work.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, for all processes")
     work.add_argument(
-        "--lines", metavar="N", type=int, default=1000, help="lines of a list in a unit (default: %(default)s)"
+        "--lines",
+        metavar="N",
+        type=int,
+        default=1000,
+        help="images of a list or folder in a unit (default: %(default)s)",
     )
     work.add_argument(
         "--images", metavar="DIR", type=Path, help="folder of relative paths in a list (default: this one)"
@@ -206,11 +213,6 @@ def said(counts: dict[str, Any]) -> str:
     failed = f", {counts['failed']} of them failed" if counts["failed"] else ""
     problems = f", {plural(counts['problems'], 'problem')}" if counts["problems"] else ""
     return f"{plural(counts['images'], 'image')}{failed}{problems}"
-
-
-def plural(count: int, noun: str) -> str:
-    """A number of things in words."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def said_of(done: Done) -> str:

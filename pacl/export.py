@@ -81,21 +81,18 @@ def export(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.out.is_dir():
         raise ArgumentError("out", args.out, "is a file; choose a folder")
     model = load(args)
-    from rich.console import Console
-
     from pacl.deployment.export import export_model
 
-    with Console(stderr=True).status("exporting") as status:
-        exported = export_model(
-            model,
-            args.out,
-            args.to,
-            labels or None,
-            settings=settings,
-            text=args.text,
-            overwrite=args.overwrite,
-            progress=lambda step: status.update(f"exporting: {step}"),
-        )
+    exported = export_model(
+        model,
+        args.out,
+        args.to,
+        labels or None,
+        settings=settings,
+        text=args.text,
+        overwrite=args.overwrite,
+        progress=lambda step: say(PROG, f"{step} ..."),
+    )
     sizes = [f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in exported.files if path.suffix != ".json"]
     with printing():
         print(f"{printable(exported.folder)}: {', '.join(sizes)}, {exported.files[-1].name}")

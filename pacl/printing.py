@@ -27,3 +27,8 @@ def quoted(text: str, width: int = 60) -> str:
 def without_controls(text: str) -> str:
     """A text for one line of a drawing or a table: letters that cannot be shown become spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """A number of things in words: ``1 image``, ``1,200 images``; ``nouns`` where an s is not enough."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,13 +14,15 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.files import check_folder
 from pacl.models.precision import PRECISIONS
 from pacl.prompts import Label, get_templates
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pacl.classification.class_folders import ClassFolders, EncodedFolders
+    from pacl.classification.class_folders import ClassFolders
+    from pacl.classification.encoded_folders import EncodedFolders
     from pacl.classification.few_shot import Accuracy
     from pacl.classification.logistic import Shots, Splits, Trained
     from pacl.models.model import PACL
@@ -38,6 +42,8 @@ exit codes: 0 done; 1 done, but some images could not be read; 2 stopped by a mi
 """
 HOLDOUT = 0.2
 TABLE, CURVE = "results.md", "accuracy.png"
+LINE_EVERY = 10.0
+"""Seconds from one line of progress to the next where the output is no terminal."""
 Item = TypeVar("Item")
 
 
@@ -102,15 +108,18 @@ def probe(args: argparse.Namespace) -> int:
     if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)
 
-    from pacl.classification.class_folders import ClassFolders
+    from pacl.classification.class_folders import ClassFolders  # the folders first: torch takes seconds to import
+
+    train = ClassFolders.read(args.train)
+    test = ClassFolders.read(args.test, train.classes) if args.test else None
+    check_folder(args.out)
+
     from pacl.classification.logistic import check_installed, make_splits
     from pacl.classification.probe import WEIGHTS
     from pacl.models.head import PROBE
     from pacl.training.run_folder import RunFolder
 
     check_installed()
-    train = ClassFolders.read(args.train)
-    test = ClassFolders.read(args.test, train.classes) if args.test else None
     for note in (*train.notes, *(test.notes if test else ())):
         say_as(PROG, f"note: {note}")
     if shots is not None:  # broken images are found later
@@ -155,7 +164,8 @@ def run(
     seeds: list[int],
 ) -> int:
     """Encode, train, test, save and print; the folder of the results is claimed."""
-    from pacl.classification.class_folders import ImageEncoder, encode_folders, hold_out
+    from pacl.classification.class_folders import hold_out
+    from pacl.classification.encoded_folders import ImageEncoder, encode_folders
     from pacl.classification.few_shot import possible_shots
     from pacl.classification.logistic import make_splits
     from pacl.cli.model import load
@@ -247,12 +257,20 @@ def report(found: EncodedFolders) -> None:
         say_as(PROG, f"warning: skipped: {error}")
 
 
-def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iterable[Item]:
-    """The items, with a progress bar on standard error."""
+def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with progress on standard error: a bar on a terminal, elsewhere a line now and then."""
     from rich.console import Console
     from rich.progress import track
 
-    return track(items, title, total, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    total = length_hint(items) if total is None else total
+    shown = time.monotonic()
+    bar = track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
+    for done, item in enumerate(bar, start=1):
+        yield item
+        if not console.is_terminal and time.monotonic() - shown >= LINE_EVERY:
+            shown = time.monotonic()
+            say_as(PROG, f"{title}: {done:,} of {total:,}")
 
 
 def model_name(name: str, model: PACL) -> str:

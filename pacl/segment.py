@@ -24,6 +24,7 @@ from pacl.files import is_out_of_space, make_folder
 from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.earlier import names_of, of_other_labels, of_other_sources
+from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.settings import SegmenterSettings
@@ -273,6 +274,8 @@ def run(
         for path in run_files.values():
             console.print(f"  {escaped(path)}", markup=False)
         if len(files) > 1:
+            if done and "labelme" in writer.formats:
+                console.print(f"  {escaped(writer.out / LABELME)}", markup=False)
             counts = f"{done} of {len(files)} images segmented, {failed} failed"
             unread = f", {len(found.unread)} not read" if found.unread else ""
             console.print(f"{counts}{unread}; results in {escaped(writer.out)}", markup=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images
@@ -33,6 +34,7 @@ EXAMPLES = """\
 examples:
   pacl similarity --images cat.jpg cup.jpg --texts "a cat on a blanket" "a cup of coffee"
   pacl similarity --images photos/ --texts "a dog" "a beach" --maps --out dogs.png
+  pacl similarity --images photos/ --texts "a dog" "a beach" --csv                  prints the scores
   pacl similarity --images photos/ --texts "a dog" "a beach" --csv scores.csv --score phi
 
 The best text of each image has a frame. With --maps each cell also shows where in the image the text is found.
@@ -41,6 +43,7 @@ exit codes: 0 done; 2 stopped by a mistake named in one line
 """
 
 OUT = Path("similarity.png")
+STDOUT = Path("-")
 ENDINGS = (".png", ".jpg", ".jpeg")
 MOST = 64
 """Images, and texts, that fit in one drawn matrix."""
@@ -61,7 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_argument(
         "--out", metavar="FILE", type=Path, help=f"the drawn matrix, PNG or JPEG (default: {OUT}; none with --csv)"
     )
-    results.add_argument("--csv", metavar="FILE", type=Path, help="the scores, a line for each image")
+    results.add_argument(
+        "--csv", metavar="FILE", type=Path, nargs="?", const=STDOUT,
+        help="the scores, a line for each image, to a file; without FILE, or with -, to standard output",
+    )  # fmt: skip
     results.add_argument("--overwrite", action="store_true", help="replace files that this command did not write")
     results.add_argument("--maps", action="store_true", help="draw in each cell where in the image the text is found")
     add_score(parser.add_argument_group("score"))
@@ -106,11 +112,12 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
     """
     inputs = [file.path for file in found.files]
     for name in ("out", "csv"):
-        if (path := getattr(args, name)) is not None:
+        path = getattr(args, name)
+        if path is not None and path != STDOUT:
             check_output_file(path, is_own, name, inputs=inputs, overwrite=args.overwrite)
     if args.out is None:
         return
-    if args.csv is not None and args.csv.resolve() == args.out.resolve():
+    if args.csv not in (None, STDOUT) and args.csv.resolve() == args.out.resolve():
         raise ArgumentError("csv", args.csv, "is the file of the drawing, too; choose another name")
     if args.out.suffix.lower() not in ENDINGS:
         raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
@@ -150,22 +157,31 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
 
     matrix = np.stack(scores)  # [I, T]
     with write_together():
-        if args.csv is not None:
+        if args.csv not in (None, STDOUT):
             with atomic_write(args.csv) as aside, aside.open("w", encoding="utf-8", newline="") as written:
-                table = csv.writer(written, lineterminator="\n")
-                table.writerow(["image", *texts.names])
-                for name, row in zip(names, matrix, strict=True):
-                    table.writerow([name, *(f"{score:.{DIGITS}f}" for score in row)])
+                write_table(written, names, texts.names, matrix)
         if args.out is not None:
             caption = f"Values: {WHAT[scorer.score]}. Frames: the best text of each image."
-            save_image(args.out, similarity_matrix(thumbnails, texts.names, matrix, maps or None, caption))
+            shown = [printable(file.path.name) for file in found.files]
+            save_image(args.out, similarity_matrix(thumbnails, texts.names, matrix, maps or None, caption, shown))
     with printing():
+        if args.csv == STDOUT:
+            write_table(sys.stdout, names, texts.names, matrix)
+            return 0
         for name, row in zip(names, matrix, strict=True):
             best = int(row.argmax())
             print(f"{escaped(name)}: {shorten(texts.names[best], 60)} {row[best]:.3f}")
         for path in filter(None, (args.out, args.csv)):
             print(f"  {escaped(path)}")
     return 0
+
+
+def write_table(file: IO[str], images: Sequence[str], texts: Sequence[str], scores: np.ndarray) -> None:
+    """Write scores [I, T] as CSV: a line for each image, a column for each text."""
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(["image", *texts])
+    for name, row in zip(images, scores, strict=True):
+        table.writerow([name, *(f"{score:.{DIGITS}f}" for score in row)])
 
 
 if __name__ == "__main__":

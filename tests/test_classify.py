@@ -144,8 +144,12 @@ def test_a_broken_image_alone_is_a_mistake(run: Run) -> None:
     assert (code, out, len(err.splitlines())) == (2, "", 1)
 
 
-def test_a_score_that_the_model_has_not_is_refused(run: Run, tiny_clip: str) -> None:
-    code, out, err = run("photo.png", "dog", "cat", "--score", "clip", model="photos")
+@pytest.mark.parametrize("model", ["photos", "timm:vit_tiny_patch16_224/random+st:org/name"])
+def test_a_score_that_the_model_has_not_is_refused_before_it_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr("pacl.classify.load_scorer", lambda args: pytest.fail("loaded"))
+    code, out, err = run("photo.png", "dog", "cat", "--score", "clip", model=model)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "--score clip" in err
 

@@ -28,8 +28,11 @@ def test_it_writes_a_graph_labels_and_their_description(
     assert about["classes"]["labels"] == ["a dog", "sky", "grass"]
     assert about["resize"]["short_sides"] == [64]
     assert np.load(tmp_path / "out/classes.npy").shape == (4, about["image"]["outputs"]["patches"][1])
-    (line,) = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    (line,) = out.splitlines()
     assert all(name in line for name in ("image.pt", "classes.npy", "model.json", "MB"))
+    assert len(err.splitlines()) == 3  # a line before each step that takes long
+    assert all(line.startswith("pacl export: ") for line in err.splitlines())
 
 
 def test_one_label_has_the_words_that_compete_with_it(tiny_clip: str, tmp_path: Path) -> None:

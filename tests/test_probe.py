@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,6 +140,13 @@ def test_mistakes_are_one_line_and_nothing_is_written(run: Run, words: list[str]
     assert not Path("mine").exists()
 
 
+@pytest.mark.parametrize("words", [["none"], ["train/red"], ["train", "--test", "none"]])
+def test_mistakes_in_folders_need_no_torch(words: list[str]) -> None:
+    code = "import sys; sys.modules['torch'] = None; from pacl.probe import main; main(sys.argv[1:])"
+    found = subprocess.run([sys.executable, "-c", code, *words, "--out", "x"], capture_output=True, text=True)
+    assert found.stderr.splitlines()[-1].startswith("pacl.errors.UserError")
+
+
 def test_a_folder_belongs_to_one_probe(run: Run) -> None:
     assert run("train", "--out", "mine", "--shots", "all")[0] == 0
     before = Path("mine/probe.json").read_bytes()
@@ -194,6 +203,14 @@ def test_in_python(tiny_clip: str, features: str) -> None:
     again = Probe.load("mine", device="cpu")
     assert again.classes == probe.classes == ("blue", "green", "red")
     assert torch.equal(again.scores(files), probe.scores(files))
+    labels = [file.parent.name for file in files]
+    held_out = train_probe(model, files, labels, features=features, holdout=0.25)
+    assert (held_out.training["images"], held_out.training["test_images"]) == (18, 6)
+    assert [row["name"] for row in held_out.training["results"]] == ["chance", "all"]
+    assert held_out.training["results"][1]["top1"] == 100
+    for wrong in (0, 1.0):
+        with pytest.raises(ArgumentError):
+            train_probe(model, files, labels, holdout=wrong)
     with pytest.raises(ArgumentError):
         train_probe(model, files, ["one"] * 24)
     with pytest.raises(ArgumentError):

@@ -56,6 +56,16 @@ def test_csv_has_the_numbers_of_the_library(run: Run, tiny_clip: str, here: Path
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), expected.numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("flag", [["--csv"], ["--csv", "-"]])
+def test_csv_without_a_file_is_printed(run: Run, here: Path, flag: list[str]) -> None:
+    assert run(*WORDS, "--csv", "scores.csv")[0] == 0
+    code, out, err = run(*WORDS, *flag)
+    assert (code, err) == (0, "")
+    assert out == Path("scores.csv").read_text(encoding="utf-8")
+    assert not Path("-").exists()
+    assert not Path("similarity.png").exists()
+
+
 def test_the_same_command_gives_the_same_files(run: Run) -> None:
     words = (*WORDS, "--maps", "--out", "a.png", "--csv", "a.csv")
     assert run(*words)[0] == 0
@@ -104,6 +114,7 @@ def test_csv_takes_any_number_and_a_drawing_some(run: Run) -> None:
         ["--images", "missing.png", "--texts", "dog"],
         ["--images", "photo.png", "--texts", "dog", "--out", "b"],
         ["--images", "photo.png", "--texts", "dog", "--out", "a.gif"],
+        ["--images", "photo.png", "--texts", "dog", "--out", "-"],
         ["--images", "photo.png", "--texts", "dog", "--out", "photo.png"],
         ["--images", "photo.png", "--texts", "dog", "--csv", "photo.png"],
         ["--images", "photo.png", "--texts", "dog", "--csv", "photo.png/a.csv"],

@@ -19,8 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from pacl.classification.class_folders import BATCH, ImageEncoder
+from pacl.classification.class_folders import hold_out
+from pacl.classification.encoded_folders import BATCH, ImageEncoder
 from pacl.classification.features import KINDS, Kind
+from pacl.classification.few_shot import accuracy_of, chance
 from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
 from pacl.classification.scorer import as_images
 from pacl.errors import ArgumentError, UserError
@@ -209,11 +211,13 @@ def train_probe(
     features: Kind = "pooled",
     model_name: str | None = None,
     precision: str = "fp32",
+    holdout: float | None = None,
 ) -> Probe:
     """Train a linear classifier on labelled images.
 
-    It is scikit-learn's logistic regression, as in CLIP's linear probes: the strength of its penalty is chosen on a
-    fifth of each class, then it is trained on all images. The same images give the same probe.
+    It is scikit-learn's logistic regression, as in CLIP's linear probes: the strength of its penalty and the
+    temperature of its probabilities are chosen on a fifth of each class, then it is trained on all images. The same
+    images give the same probe.
 
     Args:
         model: the frozen model, or its name for `pacl.load_model`.
@@ -223,9 +227,15 @@ def train_probe(
         model_name: what `pacl.load_model` took, for a probe that is to be saved; None is ``model``, or the name
             of its backbone.
         precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+        holdout: share of each class, between 0 and 1, that is tested on and not trained on, at least one image of
+            two; the accuracy, in percent, is then in ``training["results"]``. None trains on all images.
+
+    Returns:
+        The probe. ``training`` says how it was trained, also the accuracy on the fifth for validation, in percent.
 
     Raises:
-        ArgumentError: there is no such kind of features, or the labels do not fit the images or are of one class.
+        ArgumentError: there is no such kind of features, the labels do not fit the images or are of one class, or
+            ``holdout`` is out of range or leaves too little.
         UserError: an image cannot be read, or scikit-learn is not installed.
 
     Example:
@@ -242,16 +252,28 @@ def train_probe(
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
         raise ArgumentError("labels", list(classes), "must be of two classes or more")
+    if holdout is not None and not 0 < holdout < 1:
+        raise ArgumentError("holdout", holdout, "must be between 0 and 1, such as 0.2 for a fifth")
     numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
-    fit, validation = split_examples(numbers, ALL, 0, classes)
+    kept, tested = (np.arange(len(numbers)), None) if holdout is None else hold_out(numbers, holdout)
+    if tested is not None and not len(tested):
+        raise ArgumentError("holdout", holdout, "leaves no image to test on; classes need two or more")
+    fit, validation = split_examples(numbers[kept], ALL, 0, classes)
     model_name = model_name or (str(model) if isinstance(model, (str, Path)) else None)
     model = as_model(model)
     encoder = ImageEncoder(model, features, resolve_precision(precision, model.clip))
     arrays = (as_array(image, f"images[{i}]") for i, image in enumerate(images))
     vectors = np.concatenate([encoder.encode(list(batch)) for batch in _batches(arrays)])
     examples = Examples(vectors, numbers)
-    trained = train_classifier(examples[fit], examples[validation], len(classes), refit=True)
-    return make_probe(model, model_name or model.clip.name, classes, features, trained)
+    own = examples[kept]
+    trained = train_classifier(own[fit], own[validation], len(classes), refit=True)
+    more: dict[str, Any] = {}
+    if tested is not None:
+        test = examples[tested]
+        right = trained.classifier(test.features).argmax(axis=1) == test.labels
+        rows = [chance(len(classes)), accuracy_of(str(ALL), right[None], test.labels)]
+        more = {"holdout": holdout, "test_images": len(tested), "results": [row.to_json() for row in rows]}
+    return make_probe(model, model_name or model.clip.name, classes, features, trained, **more)
 
 
 def make_probe(
@@ -263,6 +285,7 @@ def make_probe(
         "C": trained.C,
         "log10_C": round(math.log10(trained.C), 6),
         "validation_accuracy": trained.validation,
+        "temperature": trained.temperature,
         **more,
     }
     weight, bias = torch.from_numpy(trained.classifier.weight), torch.from_numpy(trained.classifier.bias)

@@ -303,7 +303,7 @@ def classify_images(
         templates: As for `score_images`.
 
     Returns:
-        float32 [I, C] on the CPU; each row sums to 1.
+        float32 [I, C] on the CPU: a row for each image, which sums to 1, and a column for each label, in their orders.
 
     Raises:
         ArgumentError: As for `score_images`; ``labels``: fewer than two.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pacl.cli.inputs import ImageFile
+from pacl.cli.model import backbone_name
 from pacl.errors import ArgumentError, UserError
 from pacl.image_batches import each_or_error, read_batches
 from pacl.models.precision import PRECISIONS
@@ -62,12 +64,15 @@ def check_score(args: argparse.Namespace) -> None:
     """Refuse what `add_score`'s flags cannot mean, before a model is loaded.
 
     Raises:
-        UserError: a weight or templates that there are not.
+        UserError: a weight or templates that there are not, or a score that the model cannot have by its name.
     """
     if not 0 <= args.weight <= 1:
         raise ArgumentError("weight", args.weight, "must be from 0 (clip alone) to 1 (phi alone)")
     if args.weight != 0.5 and args.score != "both":
         raise ArgumentError("weight", args.weight, "has no effect without --score both")
+    if args.score in ("clip", "both") and re.match(r"timm:.*\+", name := backbone_name(args.model)):
+        reason = f"the towers of {name} were trained apart and have no space of images and texts in common; use phi"
+        raise ArgumentError("score", args.score, reason)
     if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)
 

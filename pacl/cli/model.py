@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.messages import shown_warnings
@@ -37,6 +39,20 @@ def add_model(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
         default="auto",
         help="auto (cuda if there is one, else mps, else cpu), cpu, cuda, cuda:N or mps (default: %(default)s)",
     )
+
+
+def backbone_name(model: str) -> str:
+    """The name of a model's backbone as far as it is known without torch: that of a head in a folder, or the model's.
+
+    Towers that were trained apart are ``IMAGE+TEXT``.
+    """
+    folder = Path(__file__).parents[1] / model if model in ("photos", "bundled") else Path(model)
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return model
+    name = about.get("backbone") if isinstance(about, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def load(args: argparse.Namespace) -> PACL:

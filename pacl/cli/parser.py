@@ -7,7 +7,7 @@ import difflib
 import re
 from typing import Any, NoReturn
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 _NUMBER = r"(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?|inf|infinity|nan"
 NEGATIVE = re.compile(rf"-({_NUMBER})(,[-+]?({_NUMBER}))*$", re.IGNORECASE)
@@ -27,6 +27,13 @@ class OneLineParser(argparse.ArgumentParser):
         """Flags that there are not -> what is meant, with their value after it."""
         self.words_hint: str | None = None
         """Where words that no flag takes belong."""
+
+    def parse_known_args(self, *args: Any, **more: Any) -> Any:
+        """As argparse does; ``--out -`` is refused, since results of several lines or files go there."""
+        found, others = super().parse_known_args(*args, **more)
+        if str(getattr(found, "out", None)) == "-":
+            raise ArgumentError("out", "-", "cannot be standard output; name a file or folder")
+        return found, others
 
     def error(self, message: str) -> NoReturn:
         lacking = re.match(r"argument (--\w+): expected one argument", message)

@@ -223,7 +223,7 @@ class _Progress:
         self.video, self.console, self.place = video, console, place
         self._bar: Any = None
         self._first: tuple[float, int] | None = None  # when the first update came, and of which frame
-        self._shown = time.monotonic()
+        self._shown: float | None = None
 
     def __enter__(self) -> _Progress:
         if self.console.is_terminal:
@@ -245,6 +245,8 @@ class _Progress:
         text = f"{self.place}{escaped(self.video.path)} {frame.time:.1f} s: {record_line(record)}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, description=text)
+        elif self._shown is None:  # of the first frame, which takes longer than the others, no time can be told
+            self._shown = now
         elif now - self._shown >= LINE_EVERY:
             self._shown = now
             with printing():

@@ -104,17 +104,15 @@ def export_model(
         classes = None if labels is None else embed_classes(model, settings, labels)
         about = describe(model, settings, image, tower, classes, form)
         contents: dict[str, bytes] = {}
-        progress("image tower")
-        contents[f"{IMAGE}{form.suffix}"] = _image(form, image, json.dumps(about))
+        contents[f"{IMAGE}{form.suffix}"] = _image(form, image, json.dumps(about), progress)
         if tower is not None:
-            progress("text tower")
-            contents[f"{TEXT}{form.suffix}"] = _text(form, tower, json.dumps(about))
+            contents[f"{TEXT}{form.suffix}"] = _text(form, tower, json.dumps(about), progress)
         if classes is not None:
             file = io.BytesIO()
             np.save(file, classes.embeddings.numpy())
             contents[CLASSES] = file.getvalue()
         contents[DESCRIPTION] = (json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        progress("files")
+        progress("writing the files")
         with write_together():
             for name, content in contents.items():
                 with atomic_write(place / name) as aside:
@@ -187,7 +185,7 @@ def _describe_text(model: PACL, tower: TextGraph, form: Format) -> dict[str, Any
     }
 
 
-def _image(form: Format, graph: ImageGraph, about: str) -> bytes:
+def _image(form: Format, graph: ImageGraph, about: str, progress: Callable[[str], None]) -> bytes:
     patch = graph.model.clip.patch
     axes = {
         0: ("batch", 1, MOST_IMAGES),
@@ -198,17 +196,19 @@ def _image(form: Format, graph: ImageGraph, about: str) -> bytes:
     example = torch.rand(2, 3, 5 * patch, 7 * patch, generator=generator)
     other = torch.rand(3, 3, 8 * patch, 4 * patch, generator=generator)
     kind = type(graph.model.clip.image).__name__
+    progress("exporting the image tower")
     what = f"{graph.model.clip.name}: its image tower ({kind})"
-    return _checked(form, graph, example, other, ("pixels", graph.outputs), Sizes(axes), about, what)
+    return _checked(form, graph, example, other, ("pixels", graph.outputs), Sizes(axes), about, what, progress)
 
 
-def _text(form: Format, graph: TextGraph, about: str) -> bytes:
+def _text(form: Format, graph: TextGraph, about: str, progress: Callable[[str], None]) -> bytes:
     example = torch.zeros(2, graph.length, dtype=torch.int64)
     example[:, 3] = 1  # the end of a text, the highest id
     other = tokenize(graph, ["a fish", "a red fish on a blue house", "grass"])  # a vocabulary may be small
     what = f"{graph.name}: its text tower"
+    progress("exporting the text tower")
     sizes = Sizes({0: ("texts", 1, MOST_TEXTS)})
-    return _checked(form, graph, example, other, ("ids", ("texts",)), sizes, about, what)
+    return _checked(form, graph, example, other, ("ids", ("texts",)), sizes, about, what, progress)
 
 
 def _checked(
@@ -220,6 +220,7 @@ def _checked(
     sizes: Sizes,
     about: str,
     what: str,
+    progress: Callable[[str], None],
 ) -> bytes:
     """Export a graph, and compare it with the module on another input.
 
@@ -230,6 +231,7 @@ def _checked(
     try:
         expected = graph(other)
         content = form.export(graph, example, (names[0], tuple(names[1])), sizes, about)
+        progress("comparing it with the model")
         found = form.run(content, other)
     except (UserError, MemoryError):
         raise

@@ -1,4 +1,4 @@
-"""The units of a job: shards of images, or parts of a list of image files. One process does a unit as a whole."""
+"""The units of a job: shards, or parts of a list or folder, of image files. One process does a unit as a whole."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from pacl.data.shards import SHARD_SUFFIXES, local_path, read_shard, shard_urls
 from pacl.errors import ArgumentError, UserError
+from pacl.image_folders import list_images
 from pacl.images import decode_image, open_image
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
@@ -142,6 +143,34 @@ class ListPart:
             yield JobImage(str(self.folder / path))
 
 
+@dataclass(frozen=True)
+class FolderPart:
+    """Consecutive image files of a folder and its subfolders, which are sorted by path.
+
+    Attributes:
+        folder: the folder.
+        first: number of the first file, from 1.
+        paths: of the files.
+    """
+
+    folder: Path
+    first: int
+    paths: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, the first file's number, and a digest of the paths."""
+        return unit_name(f"{self.folder.resolve().name}-{self.first:09d}", b"\0".join(map(bytes, self.paths)))
+
+    @property
+    def source(self) -> str:
+        return f"{self.folder}, images {self.first} to {self.first + len(self.paths) - 1}"
+
+    def images(self, problems: list[str]) -> Iterator[JobImage]:
+        for path in self.paths:
+            yield JobImage(str(path))
+
+
 def unit_name(stem: str, content: bytes) -> str:
     """A name for files, which tells apart units of the same stem by their content."""
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)[:100]}-{hashlib.sha256(content).hexdigest()[:10]}"
@@ -151,12 +180,14 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
     """The units of a job.
 
     Args:
-        source: shards, see `pacl.data.shards.shard_urls`; or a text file of image paths, one on each line.
-        lines: of a list, in each unit.
+        source: shards, see `pacl.data.shards.shard_urls`; a text file of image paths, one on each line; or a folder of
+            image files, with its subfolders.
+        lines: of a list, in each unit; or images of a folder.
         folder: of relative paths in a list; None: the current one.
 
     Raises:
-        UserError: there are no shards, webdataset is missing, or the list cannot be read, is empty or no text.
+        UserError: there are neither shards nor images, webdataset is missing, or the list cannot be read, is empty or
+            no text.
         ArgumentError: the folder does not exist, has no file of the list's first part, or is given with shards.
     """
     if source.lower().endswith(LIST_SUFFIXES):
@@ -165,8 +196,8 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
         raise ArgumentError("images", folder, "is for the relative paths of a list; shards have none")
     path = local_path(source)
     if path is not None and path.is_dir() and not any(each.name.endswith(SHARD_SUFFIXES) for each in path.rglob("*")):
-        advice = f"for image files name a list of their paths, as in find {path} -name '*.jpg' > list.txt"
-        raise UserError(f"{source}: a folder without shards ({', '.join(SHARD_SUFFIXES)}); {advice}")
+        files = list_images(path, recursive=True)
+        return [FolderPart(path, i + 1, tuple(files[i : i + lines])) for i in range(0, len(files), lines)]
     urls = list(dict.fromkeys(shard_urls(source)))
     for path in filter(None, map(local_path, urls)):
         if not TAR.search(path.name):

@@ -40,15 +40,26 @@ def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
 
 
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
-    """The text in lines of at most ``width`` pixels, broken at spaces."""
+    """The text in lines of at most ``width`` pixels, broken at spaces, and within words that are wider."""
     lines = [""]
-    for word in without_controls(text)[:MOST_LETTERS].split():
+    words = without_controls(text)[:MOST_LETTERS].split()
+    for word in (part for whole in words for part in _parts(whole, width, font)):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer
     return [shorten(line, width, font) for line in lines]
+
+
+def _parts(word: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """A word in parts of at most ``width`` pixels, or of one letter."""
+    parts = [""]
+    for letter in word:
+        if parts[-1] and font.getlength(parts[-1] + letter) > width:
+            parts.append("")
+        parts[-1] += letter
+    return parts
 
 
 def text_block(text: str, width: int, size: float, max_lines: int = 1) -> Image.Image:

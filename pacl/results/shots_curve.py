@@ -32,7 +32,8 @@ def draw_shots_curve(title: str, points: Sequence[Point], levels: Sequence[tuple
     Args:
         title: what was measured.
         points: from left to right, evenly spaced; bars are their intervals.
-        levels: names and values of what does not depend on training images, such as chance; drawn as dashed lines.
+        levels: names and values of what does not depend on training images, such as chance; drawn as dashed lines,
+            over the curve, where both may be the same.
     """
     scale = OVERSAMPLING
     image = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), BACKGROUND)
@@ -50,13 +51,13 @@ def draw_shots_curve(title: str, points: Sequence[Point], levels: Sequence[tuple
     for value in range(0, 101, STEP):
         draw.line((left, y_of(value), right, y_of(value)), fill=LINE, width=scale)
         draw.text((left - 8 * scale, y_of(value)), f"{value}", fill=MUTED, font=font, anchor="rm")
+    line = [(x_of(i), y_of(point.value)) for i, point in enumerate(points)]
+    if len(line) > 1:
+        draw.line(line, fill=curve, width=2 * scale, joint="curve")
     for (name, level), colour in zip(levels, others, strict=True):
         for dash in range(left, right, 12 * scale):
             draw.line((dash, y_of(level), dash + 6 * scale, y_of(level)), fill=colour, width=2 * scale)
         draw.text((right + 8 * scale, y_of(level)), f"{name} {level:.1f}", fill=colour, font=font, anchor="lm")
-    line = [(x_of(i), y_of(point.value)) for i, point in enumerate(points)]
-    if len(line) > 1:
-        draw.line(line, fill=curve, width=2 * scale, joint="curve")
     for (x, y), point in zip(line, points, strict=True):
         draw.line((x, y_of(point.low), x, y_of(point.high)), fill=curve, width=2 * scale)
         draw.ellipse((x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale), fill=curve)

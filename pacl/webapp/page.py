@@ -124,19 +124,6 @@ class Page(gr.Blocks):
                         elem_id="image",
                         **known(gr.Image, buttons=[], show_download_button=False, show_share_button=False),
                     )
-                    with gr.Row():
-                        self.view = gr.Radio(list(VIEWS), value=VIEWS[0], label="View", elem_id="view", min_width=260)
-                        self.label = gr.Radio(
-                            [(ALL, 0)], value=0, label="Label (or click on the image)", elem_id="label", scale=2
-                        )
-                    self.table = gr.HTML("", elem_id="table", **known(gr.HTML, padding=False))
-                    with gr.Row():
-                        self.buttons = {
-                            kind: gr.DownloadButton(
-                                DOWNLOADS[kind], interactive=False, size="sm", min_width=120, elem_id=f"get-{kind}"
-                            )
-                            for kind in FILES
-                        }
                 with gr.Column(elem_id="settings", min_width=280):
                     self.threshold = gr.Slider(
                         0,
@@ -173,6 +160,20 @@ class Page(gr.Blocks):
                         visible=len(self.sessions.strides) > 1,
                         elem_id="stride",
                     )
+                with gr.Column(elem_id="details", min_width=280):
+                    with gr.Row():
+                        self.view = gr.Radio(list(VIEWS), value=VIEWS[0], label="View", elem_id="view", min_width=260)
+                        self.label = gr.Radio(
+                            [(ALL, 0)], value=0, label="Label (or click on the image)", elem_id="label", scale=2
+                        )
+                    self.table = gr.HTML("", elem_id="table", **known(gr.HTML, padding=False))
+                    with gr.Row():
+                        self.buttons = {
+                            kind: gr.DownloadButton(
+                                DOWNLOADS[kind], interactive=False, size="sm", min_width=120, elem_id=f"get-{kind}"
+                            )
+                            for kind in FILES
+                        }
             self.connect()
 
     def connect(self) -> None:

@@ -12,9 +12,12 @@ from pacl.classification.logistic import (
     Examples,
     choose_c,
     fit_logistic,
+    fit_temperature,
+    log_softmax,
     make_splits,
     run_probe,
     split_examples,
+    train_classifier,
 )
 from pacl.errors import UserError
 from pacl.metrics.accuracy import accuracies
@@ -108,6 +111,37 @@ def test_the_lower_loss_decides_between_equal_accuracies():
     C, accuracy = choose_c(train, validation)
     assert accuracy == 100
     assert C > 1e-3
+
+
+def test_probabilities_are_calibrated_and_accuracy_is_as_it_was():
+    """A penalty so strong that all probabilities are nearly even, and classes so far apart that none need be."""
+    for distance, C in ((4, 1e-5), (2, 1e5)):
+        train, validation, test = (blobs(60, 0, distance, 20), blobs(60, 1, distance, 20), blobs(3000, 2, distance, 20))
+        raw = fit_logistic(train, C, 3)
+        temperature = fit_temperature(raw, validation)
+        before, after = raw(test.features), raw(test.features) / temperature
+        rows = np.arange(len(test.labels))
+        losses = [-log_softmax(scores)[rows, test.labels].mean() for scores in (before, after)]
+        assert losses[1] < 0.8 * losses[0]
+        right = (after.argmax(1) == test.labels).mean()
+        assert np.exp(log_softmax(after)).max(1).mean() == pytest.approx(right, abs=0.1)
+
+
+def test_right_answers_alone_do_not_make_a_probe_certain():
+    train, validation = blobs(60, 0, distance=50), blobs(12, 1, distance=50)
+    trained = train_classifier(train, validation, 3, refit=True)
+    assert trained.validation == 100
+    sure = np.exp(log_softmax(trained.classifier(validation.features))).max(1)
+    assert 0.9 < sure.mean() < 0.999  # 12 right answers of 12
+
+
+def test_the_temperature_leaves_out_classes_without_training_examples():
+    train, validation = blobs(60, 0), blobs(30, 1)
+    two = fit_logistic(train[np.flatnonzero(train.labels != 1)], 1.0, 3)
+    temperature = fit_temperature(two, validation)
+    assert 0.1 < temperature < 10
+    only = validation[np.flatnonzero(validation.labels == 1)]
+    assert fit_temperature(two, only) == 1
 
 
 def test_c_is_small_where_features_are_mostly_noise():

@@ -1,12 +1,13 @@
 """What the commands' parser makes of words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pacl import segment, similarity
 from pacl.cli.parser import new_parser
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 
 
 @pytest.mark.parametrize("number", ["-1", "-0.3", "-.5", "-1.", "-1e38", "-1E-3", "-2.5e+4", "-inf", "-nan", "-1_000"])
@@ -48,3 +49,13 @@ def test_common_slips_name_what_was_meant(main: Any, words: list[str], named: li
     with pytest.raises(UserError) as error:
         main(words)
     assert all(name in str(error.value) for name in named), error.value
+
+
+def test_results_of_files_do_not_go_to_standard_output() -> None:
+    parser = new_parser("test", None)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--out", type=Path)
+    for parse in (parser.parse_args, parser.parse_intermixed_args):
+        assert parse(["--out", "./-/a"]).out == Path("-/a")
+        with pytest.raises(ArgumentError):
+            parse(["word", "--out", "-"])

@@ -17,7 +17,15 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pacl import ArgumentError, Segmenter, SegmenterSettings, UserError, export_model, load_model
+from pacl import (
+    ArgumentError,
+    Segmenter,
+    SegmenterSettings,
+    UserError,
+    classify_images,
+    export_model,
+    load_model,
+)
 from pacl.deployment.export import LOCK
 from pacl.deployment.formats import FORMATS
 from pacl.deployment.graphs import TextGraph, tokenize
@@ -143,11 +151,11 @@ def test_the_description_has_the_constants(tiny: PACL, tmp_path: Path) -> None:
 # --- the program of the page -------------------------------------------------------------------------
 
 
-def program(tmp_path: Path) -> Path:
-    """docs/deploying.md's program, behind lines that forbid torch and pacl."""
-    (code,) = re.findall(r"```py\n(# segment_onnx.py.*?)```", (ROOT / "docs/deploying.md").read_text(), re.S)
+def program(tmp_path: Path, name: str = "segment_onnx.py") -> Path:
+    """A program of docs/deploying.md, behind lines that forbid torch and pacl."""
+    (code,) = re.findall(rf"```py\n(# {name}.*?)```", (ROOT / "docs/deploying.md").read_text(), re.S)
     assert len(code.splitlines()) <= 40
-    path = tmp_path / "segment_onnx.py"
+    path = tmp_path / name
     path.write_text(f"import sys\nsys.modules['torch'] = sys.modules['pacl'] = None\n{code}")
     return path
 
@@ -158,6 +166,7 @@ def check_mask(segmenter: Segmenter, query: EncodedQuery, folder: Path, image: P
     command = [sys.executable, str(program(tmp_path)), str(folder), str(image), str(mask)]
     subprocess.run(command, check=True, timeout=600, cwd=tmp_path)
     expected = segmenter.predict(query).index
+    assert Image.open(mask).mode == "P"
     found = np.asarray(Image.open(mask))
     assert found.shape == expected.shape
     assert len(np.unique(expected)) > 1
@@ -179,6 +188,22 @@ def test_the_program_of_the_page_segments_as_pacl_does(tiny: PACL, exported: Pat
     check_mask(segmenter, replace(query, texts=texts), folder, image, tmp_path)
 
 
+def check_probabilities(model: PACL, folder: Path, image: Path, labels: list[str], tmp_path: Path) -> None:
+    """The other program's probabilities are those of `classify_images`."""
+    command = [sys.executable, str(program(tmp_path, "classify_onnx.py")), str(folder), str(image)]
+    printed = subprocess.run(command, check=True, timeout=600, cwd=tmp_path, capture_output=True, text=True).stdout
+    found = [float(line.split("\t")[1]) for line in printed.splitlines()]
+    assert len(found) == len(labels)
+    assert found == pytest.approx(classify_images(model, [image], labels, "phi")[0].tolist(), abs=2e-3)
+
+
+def test_the_program_of_the_page_classifies_as_pacl_does(tiny: PACL, exported: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((210, 130), Image.Resampling.BICUBIC).save(image)
+    check_probabilities(tiny, exported, image, LABELS, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "labels"), [("bundled", ["a red fish", "a blue house", "grass", "sand"]), ("photos", ["cat", "blanket"])]
@@ -190,6 +215,7 @@ def test_shipped_models_segment_as_pacl_does(name: str, labels: list[str], tmp_p
     export_model(model, tmp_path / "exported", "onnx", labels, settings=EVEN)
     check_embeddings(model, tmp_path / "exported/image.onnx", pooled=name == "bundled")
     check_mask(segmenter, segmenter.prepare(labels), tmp_path / "exported", image, tmp_path)
+    check_probabilities(model, tmp_path / "exported", image, labels, tmp_path)
 
 
 # --- folders and mistakes ----------------------------------------------------------------------------

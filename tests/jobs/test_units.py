@@ -64,6 +64,21 @@ def test_a_list_is_cut_into_units_of_lines(tmp_path: Path) -> None:
     assert isinstance(JobImage(str(tmp_path / "1.png")).decode(), UserError)
 
 
+def test_a_folder_of_images_is_cut_into_units(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.PNG", "a.png", "note.md", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(0))
+    units = find_units(str(tmp_path), lines=2)
+    names = [[image.name for image in unit.images([])] for unit in units]
+    assert names == [[str(tmp_path / name) for name in part] for part in (["a.png", "b/1.PNG"], ["b/2.png"])]
+    assert len({unit.name for unit in units}) == 2
+    before = units[0].name
+    (tmp_path / "b/3.png").write_bytes(png(1))
+    assert [unit.name == before for unit in find_units(str(tmp_path), lines=2)] == [True, False]
+    with pytest.raises(ArgumentError):
+        find_units(str(tmp_path), folder=tmp_path)
+
+
 def test_a_changed_part_of_a_list_is_another_unit(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     listed = tmp_path / "list.txt"
@@ -154,7 +169,8 @@ def test_a_list_in_the_wrong_folder_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     (tmp_path / "a.png").write_bytes(png(0))
-    for source in (tmp_path, tmp_path / "a.png"):
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path / "a.png"):
         with pytest.raises(UserError):
             find_units(str(source))
     shards = write_shards(tmp_path / "data", 1, 1)
