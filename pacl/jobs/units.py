@@ -159,12 +159,18 @@ class FolderPart:
 
     @property
     def name(self) -> str:
-        """The folder's own name, the first file's number, and a digest of the paths."""
-        return unit_name(f"{self.folder.resolve().name}-{self.first:09d}", b"\0".join(map(bytes, self.paths)))
+        """The folder's own name, the first file's number, and a digest of the folder and the paths in it."""
+        place = Path(os.path.realpath(self.folder))
+        files = (bytes(path.relative_to(self.folder)) for path in self.paths)
+        return unit_name(f"{place.name}-{self.first:09d}", b"\0".join((bytes(place), *files)))
 
     @property
     def source(self) -> str:
         return f"{self.folder}, images {self.first} to {self.first + len(self.paths) - 1}"
+
+    @property
+    def base(self) -> Path | None:
+        return None if self.folder.is_absolute() else Path(os.path.realpath(self.folder))
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         for path in self.paths:
@@ -197,7 +203,8 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
     path = local_path(source)
     if path is not None and path.is_dir() and not any(each.name.endswith(SHARD_SUFFIXES) for each in path.rglob("*")):
         files = list_images(path, recursive=True)
-        return [FolderPart(path, i + 1, tuple(files[i : i + lines])) for i in range(0, len(files), lines)]
+        parts = range(0, len(files), lines)
+        return [FolderPart(path, first + 1, tuple(files[first : first + lines])) for first in parts]
     urls = list(dict.fromkeys(shard_urls(source)))
     for path in filter(None, map(local_path, urls)):
         if not TAR.search(path.name):

@@ -142,6 +142,22 @@ def test_a_unit_is_known_by_the_files_that_its_relative_paths_mean(
     assert absolute[1] is None
 
 
+def test_a_folder_of_images_is_known_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder / "photos").mkdir(parents=True)
+        (tmp_path / folder / "photos" / "a.png").touch()
+    units = []
+    for start, source in (("one", "photos"), ("other", "photos"), ("other", "../one/photos")):
+        monkeypatch.chdir(tmp_path / start)
+        (unit,) = find_units(source)
+        units.append((unit.name, unit.base))
+    assert units[0] == units[2]
+    assert units[0][0] != units[1][0]
+    assert units[0][1] == (tmp_path / "one" / "photos").resolve()
+    (unit,) = find_units(str(tmp_path / "one" / "photos"))
+    assert (unit.name, unit.base) == (units[0][0], None)
+
+
 def test_a_shard_is_known_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("webdataset")
     for folder in ("one", "other"):
