@@ -13,7 +13,7 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
-from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, counted
 from pacl.jobs.folder import RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = verify(args.out)
         note_strays(Process(), args.out, manifest)
         with printing():
-            units = plural(len(manifest["units"]), "unit")
+            units = counted(len(manifest["units"]), "unit")
             print(f"{escaped(args.out)}: {units}, {said(manifest)}: all there and unchanged")
         return 0
     with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
@@ -122,7 +122,7 @@ def bulk(args: argparse.Namespace) -> int:
     work(folder, units, query, segmenter, process, args.workers)
     manifest = folder.manifest(units)
     if manifest is not None:
-        say(process, f"finished, {plural(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
+        say(process, f"finished, {counted(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
         note_strays(process, args.out, manifest)
         if manifest["images"] == manifest["failed"]:
             problems = [problem for unit in manifest["units"] for problem in unit["problems"]]
@@ -130,7 +130,7 @@ def bulk(args: argparse.Namespace) -> int:
             raise UserError(f"{args.source}: none of its {manifest['images']} images could be read ({reason})")
     else:
         left = sum(folder.done(unit) is None for unit in units)
-        say(process, f"{left} of {plural(len(units), 'unit')} left to other processes, or to the same command again")
+        say(process, f"{left} of {counted(len(units), 'unit')} left to other processes, or to the same command again")
     return 0
 
 
@@ -200,13 +200,8 @@ def record_of(image: JobImage, pixels: np.ndarray, found: Segmentation) -> dict[
 def said(counts: dict[str, Any]) -> str:
     """Counts of a job in words."""
     failed = f", {counts['failed']} of them failed" if counts["failed"] else ""
-    problems = f", {plural(counts['problems'], 'problem')}" if counts["problems"] else ""
-    return f"{plural(counts['images'], 'image')}{failed}{problems}"
-
-
-def plural(count: int, noun: str) -> str:
-    """A number of things in words."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    problems = f", {counted(counts['problems'], 'problem')}" if counts["problems"] else ""
+    return f"{counted(counts['images'], 'image')}{failed}{problems}"
 
 
 def said_of(done: Done) -> str:

@@ -85,6 +85,11 @@ def first_few(names: Sequence[object], count: int = 3) -> str:
     return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and a regular noun: "1 result", "3 results"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 Class = TypeVar("Class", bound=type)
 
 

@@ -19,11 +19,20 @@ from pacl.cli.parser import OneLineParser, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
+from pacl.errors import (
+    ArgumentError,
+    ImageWarning,
+    SameEmbedding,
+    UnfamiliarWords,
+    UnknownWords,
+    UserError,
+    counted,
+    first_few,
+)
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import names_of, of_other_labels, of_other_sources
+from pacl.results.earlier import LOOKED_AT, check_free, names_of, of_other_labels, of_other_sources
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.settings import SegmenterSettings
@@ -136,9 +145,11 @@ def segment(args: argparse.Namespace) -> int:
     check_labels(labels)
     get_templates(settings.templates)
     names = [label.name for label in labels]
+    sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
+    check_free(args.out, sources_of)
     mixed = check_owner(args, names, found)
     later = [mixed] if mixed else []  # notes on results, of which there may be none
-    if other := of_other_sources(args.out, {file.name: file.path for file in [*found.files, *found.videos]}):
+    if other := of_other_sources(args.out, sources_of):
         later.append(f"results of another file with the same name are replaced: {other[0]} is of {other[1]}")
     writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
@@ -150,6 +161,10 @@ def segment(args: argparse.Namespace) -> int:
             say(f"note: {hint}")
 
     def tell() -> None:
+        written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
+        if removed := set(writer.replaced) - written:
+            later.append(f"removed {counted(len(removed), 'result')} of earlier runs")
+        writer.replaced.clear()
         while later:
             say(f"note: {later.pop(0)}")
 
@@ -175,14 +190,16 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages)
     own = {args.out / f"{file.name}.json" for file in found.files}
     own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
     shared = args.out == OUT
-    other = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
-    if other is None:
+    others = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
+    if not others:
         return None
-    path, record = other
-    theirs = names_of(record) or []
-    of = f"other labels ({path.name}: {first_few(theirs)})" if theirs != labels else f"another model ({path.name})"
+    (path, record), theirs = others[0], names_of(others[0][1]) or []
+    place = path.relative_to(args.out)
     if shared:
-        return f"{args.out} also holds results of other labels ({path.name}); --overwrite removes them"
+        more = "at least " if len(others) >= LOOKED_AT else ""
+        results = f"{more}{counted(len(others), 'result')} of other labels, such as {place}"
+        return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
+    of = f"other labels ({place}: {first_few(theirs)})" if theirs != labels else f"another model ({place})"
     raise ArgumentError("out", args.out, f"holds results of {of}; choose another folder, or replace with --overwrite")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +18,11 @@ from PIL import Image
 from pacl.errors import ArgumentError, first_few
 from pacl.files import make_folder
 from pacl.results import coco
-from pacl.results.earlier import names_of, of_other_labels
+from pacl.results.earlier import check_free, names_of, of_other_labels
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, result_name
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, free_name, result_name
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -219,15 +220,18 @@ class Segmentation:
         image: AnyImage | None = None,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Write the results as `pacl segment` does; files of this name are replaced.
+        """Write the results as `pacl segment` does.
 
         Args:
             folder: Made if it is missing.
-            name: Name of the files, without a suffix; None is the name of the image's file, or `image` without one.
+            name: Name of the files, without a suffix; files of this name are replaced. None is the name of the image's
+                file, or `image` without one, with `-2`, `-3` and so on where the folder holds another image's results
+                of that name; the same image replaces its own.
             formats: Some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: As for `overlay`.
-            overwrite: If the folder has results of other labels, delete all results in it.
+            overwrite: If the folder has results of other labels, delete all results in it. Folders below it that were
+                given to another `save` or command keep theirs.
 
         Returns:
             The record, as in the JSON file: shares, scores and boxes of the labels, the settings, and under `files` the
@@ -240,17 +244,20 @@ class Segmentation:
         chosen, pixels = check_formats(formats), self._pixels(image)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
-        name = result_name(name or (path.stem if path else "image"))
         out = make_folder(folder, "folder")
-        other = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
-        if other is not None and not overwrite:
-            theirs = first_few(names_of(other[1]) or [])
-            reason = f"holds results of other labels ({other[0].name}: {theirs}); choose another, or set overwrite"
+        about = {} if path else {"pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()}
+        name = result_name(name) if name else free_name(out, path, about.get("pixels"))
+        check_free(out, [name], "folder")
+        others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
+        if others and not overwrite:
+            (place, record), *_ = others
+            theirs = f"{place.relative_to(out)}: {first_few(names_of(record) or [])}"
+            reason = f"holds results of other labels ({theirs}); choose another, or set overwrite"
             raise ArgumentError("folder", folder, reason)
-        writer = Writer(out, chosen, self.model, overwrite=other is not None)
+        writer = Writer(out, chosen, self.model, overwrite=bool(others))
         path = path or Path(name)
         writer.start(self.labels, {name: path.name}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self)
+        record = writer.write(name, path, pixels, self, about=about)
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record

@@ -194,6 +194,31 @@ def test_the_files_have_the_name_of_the_image(tmp_path: Path) -> None:
     assert named.to_coco()["images"][0]["file_name"] == "a photo.png"
 
 
+def test_images_without_a_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    segmenter = Segmenter(ColourModel())
+    first, second, third = segmenter.predict_batch([noise(8, 8), Image.fromarray(SQUARE), SQUARE[:32]], LABELS)
+    for found in (first, second, third, second):  # the last one again
+        found.save(tmp_path, formats="mask")
+    names = ("image", "image-2", "image-3")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}{ending}" for name in names for ending in (".json", ".mask.png")
+    }
+    assert np.array_equal(Image.open(tmp_path / "image-2.mask.png"), second.index)
+
+
+def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        save_image(tmp_path / folder / "a.png", SQUARE)
+    save_image(tmp_path / "image.png", SQUARE)
+    segmenter = Segmenter(ColourModel())
+    paths = [tmp_path / "one/a.png", tmp_path / "two/a.png", tmp_path / "image.png"]
+    for found in [*segmenter.predict_batch(paths * 2, LABELS), *segmenter.predict_batch([SQUARE], LABELS)]:
+        found.save(tmp_path / "out", formats="mask")
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "a-2", "image", "image-2"}
+    found.save(tmp_path / "out", "a", formats="mask")  # a name that is given is meant
+    assert len(list((tmp_path / "out").glob("*.json"))) == 4
+
+
 @pytest.mark.parametrize("formats", ["", (), "overlays", ("mask", "tiff"), ","], ids=str)
 def test_unknown_formats_are_refused_before_anything_is_written(
     formats: Any, found: Segmentation, tmp_path: Path
