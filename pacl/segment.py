@@ -193,8 +193,8 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages)
     others = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
     if not others:
         return None
-    (path, record), theirs = others[0], names_of(others[0][1]) or []
-    place = path.relative_to(args.out)
+    path, record = others[0]
+    place, theirs = path.relative_to(args.out), names_of(record) or []
     if shared:
         more = "at least " if len(others) >= LOOKED_AT else ""
         results = f"{more}{counted(len(others), 'result')} of other labels, such as {place}"
