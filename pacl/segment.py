@@ -57,7 +57,8 @@ examples:
   pacl segment dog.jpg "a dog"                     one prompt: the model's own words compete with it
   pacl segment photos/ "a dog=animal" "cat;kitten" a folder; a label of its own; synonyms
   pacl segment photos/ --classes classes.txt       a label a line
-  pacl segment dog.jpg "a dog" "grass" --stride 4 --refine 10      finer masks
+  pacl segment dog.jpg "a dog" "grass" --refine 10                 edges that follow the image
+  pacl segment dog.jpg "a dog" "grass" --stride 4  (CLIPs)         finer masks
   pacl segment big.jpg "a car" "a road" --size 672 --window 224    sliding windows
   pacl segment dog.jpg "a dog" --json --format rle | jq            for other programs
   pacl segment clip.mp4 "a dog" "grass" --step 5                   a video, every fifth frame

@@ -31,7 +31,9 @@ class ColourModel(nn.Module):
         self.name, self.centre = None, None  # made here, not calibrated
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
-            device=self.device, image=SimpleNamespace(bf16_on_cpu=False, sampled_positions=nullcontext),
+            device=self.device, image=SimpleNamespace(
+                bf16_on_cpu=False, sampled_positions=nullcontext, check_stride=lambda stride: None
+            ),
             patch_tokens_of=self.patch_tokens_of,
             text=SimpleNamespace(familiar=None), vocabulary=None,
         )  # fmt: skip

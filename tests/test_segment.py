@@ -577,7 +577,7 @@ def test_results_of_an_earlier_run_are_not_segmented(run: Run, here: Path) -> No
         (["photo.png", "x", "--window", "16/32"], "--window 16/32"),
         (["photo.png", "x", "--window_step", "8"], "--window_step 8:"),
         (["photo.png", "x", "--stride", "0"], "--stride 0"),
-        (["photo.png", "x", "--stride", "9"], "--stride 9: must be at most"),
+        (["photo.png", "x", "--stride", "9"], "--stride 9: must be between 1 and"),
         (["photo.png", "x", "--scales", "x"], "--scales: 'x' is not a number or several such as 1,2"),
         (["photo.png", "x", "--scales", "1,"], "--scales: '1,' is not a number"),
         (["photo.png", "x", "--scales", "1,0"], "--scales 1,0:"),

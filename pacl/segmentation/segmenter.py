@@ -76,8 +76,7 @@ class Segmenter:
         size, smallest = settings.size or own.size, min(settings.scales or own.scales)
         if round(size * smallest) < patch:
             raise ArgumentError("scales", f"{smallest:g}", f"{size} pixels times that are less than a patch of {patch}")
-        if settings.stride is not None and settings.stride > patch:
-            raise ArgumentError("stride", settings.stride, f"must be at most the model's patch size of {patch}")
+        self.model.clip.image.check_stride(settings.stride)
 
     def set_image(self, image: AnyImage) -> None:
         """Encode an image for the calls of `predict` that follow.

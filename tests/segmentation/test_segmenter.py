@@ -587,3 +587,13 @@ def test_a_tensor_of_8_bit_floats_is_an_image() -> None:
     segmenter = Segmenter(ColourModel())
     segmenter.set_image(torch.ones(3, 16, 16).to(torch.float8_e4m3fn))
     assert segmenter.predict(["red", "blue"]).index.shape == (16, 16)
+
+
+def test_a_fixed_stride_is_known_before_any_image() -> None:
+    model = load_model("photos")
+    for stride in (8, 32):
+        with pytest.raises(ArgumentError) as error:
+            Segmenter(model, SegmenterSettings(stride=stride))
+        assert error.value.argument == "stride"
+        assert "leave it out" in error.value.reason
+    assert Segmenter(model, SegmenterSettings(stride=model.clip.patch)).settings.stride == model.clip.patch
