@@ -42,7 +42,10 @@ class OtherDenseVariant(UserWarning):
 
 
 class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on, see `pacl.models.vocabulary`."""
+    """Prompts are far from all words that a head was trained on, or have words that are read in pieces.
+
+    See `pacl.models.vocabulary`.
+    """
 
 
 class UnknownWords(UserWarning):

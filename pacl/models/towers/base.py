@@ -163,6 +163,13 @@ class TextTower(nn.Module, ABC):
     contrast: tuple[str, ...] | None = None
     familiar: float | None = None
 
+    def pieces(self, word: str) -> list[str] | None:
+        """The tokens that a word is read in, as text; an empty text stands for what is not read at all.
+
+        ``None``: this is not known, or a transformer makes sense of words in pieces.
+        """
+        return None
+
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Embeddings ``[T, D]``, not normalised, on the tower's device."""
