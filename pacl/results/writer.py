@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, did_you_mean
 from pacl.files import atomic_write, save_json, short_name, write_together
 from pacl.images import save_image
 from pacl.printing import printable
@@ -327,6 +327,9 @@ def check_formats(names: str | Sequence[str], argument: str = "formats") -> tupl
     """
     given = names.split(",") if isinstance(names, str) else names
     chosen = tuple(dict.fromkeys(str(name).strip() for name in given if str(name).strip()))
-    if not chosen or any(name not in FORMATS for name in chosen):
-        raise ArgumentError(argument, ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
+    unknown = [name for name in chosen if name not in FORMATS]
+    if unknown or not chosen:
+        close = did_you_mean(unknown[0], list(FORMATS)) if unknown else ""
+        reason = f"{close} {'Choose' if close else 'choose'} from {', '.join(FORMATS)}".lstrip()
+        raise ArgumentError(argument, ",".join(chosen) or "(none)", reason)
     return chosen

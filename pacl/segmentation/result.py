@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, first_few
+from pacl.errors import ArgumentError, did_you_mean, first_few
 from pacl.files import make_folder
 from pacl.results import coco
 from pacl.results.earlier import check_free, names_of, of_other_labels
@@ -40,7 +40,7 @@ class Segmentation:
     """The labels of one image.
 
     A label is asked for by its name or by its id, the number that stands in `index`: 0 is the background, 1 the first
-    label. The lists `labels`, `prompts`, `shares` and `scores` have an entry for each label and none for the
+    label. The lists `labels`, `prompts`, `shares`, `scores` and `boxes` have an entry for each label and none for the
     background, so that id i belongs to their entry i - 1.
 
     Nothing here holds the model. Maps are computed when they are asked for, at each call.
@@ -73,6 +73,11 @@ class Segmentation:
         """Cosines of the patches with the N prompts, values [T, N, h, w]."""
         return self.evidence.cosines
 
+    @cached_property
+    def boxes(self) -> list[list[int] | None]:
+        """What encloses all pixels of each label: [x, y, width, height] in pixels; None for a label without pixels."""
+        return [coco.box(rle) for rle in coco.rles(self.index, len(self.labels))]
+
     # --- Labels and maps ------------------------------------------------------------------------------------------
 
     def id_of(self, label: str | int) -> int:
@@ -86,7 +91,8 @@ class Segmentation:
         """
         if isinstance(label, str):
             if label not in self.labels:
-                raise ArgumentError("label", repr(label), f"there are only {', '.join(map(repr, self.labels))}")
+                only = f"there are only {', '.join(map(repr, self.labels))}"
+                raise ArgumentError("label", repr(label), did_you_mean(label, self.labels) or only)
             return self.labels.index(label) + 1
         try:
             number = operator.index(label)
@@ -170,7 +176,7 @@ class Segmentation:
 
         Args:
             image: What to draw on, of the same height and width; None is the image that was segmented.
-                opacity: Opacity of the fill, 0 to 1.
+            opacity: Opacity of the fill, 0 to 1.
             legend: Whether a legend with the shares of the labels is added below or beside.
             long_side: Larger images are scaled down to it, in pixels; small ones are enlarged to 800 or to it.
 
@@ -178,8 +184,10 @@ class Segmentation:
             An RGB image; `numpy.asarray` makes it an array.
 
         Raises:
-            ArgumentError: ``image``: it is not known, not an image, or of another size.
+            ArgumentError: ``image``: it is not known, not an image, or of another size; ``opacity`` is not 0 to 1.
         """
+        if not 0 <= opacity <= 1:
+            raise ArgumentError("opacity", opacity, "must be from 0 (the image alone) to 1 (the colours alone)")
         pixels = self._pixels(image)
         if legend:
             return Image.fromarray(overlay(pixels, self.index, self.labels, opacity=opacity, long_side=long_side))

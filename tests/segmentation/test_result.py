@@ -277,3 +277,31 @@ def test_save_refuses_a_folder_with_results_of_other_labels(tmp_path: Path) -> N
     for name in "cd":  # which does not remove its own
         other.save(tmp_path, name, formats="mask", overwrite=True)
     assert {path.stem for path in tmp_path.iterdir()} == {"c", "c.mask", "d", "d.mask"}
+
+
+def test_boxes_are_those_of_the_record(found: Segmentation, tmp_path: Path) -> None:
+    record = found.save(tmp_path, "a", formats="mask")
+    assert found.boxes == [label["box"] for label in record["labels"]]
+    assert found.boxes[LABELS.index("blue")] is None
+    rows, columns = np.nonzero(found.mask("red"))
+    x, y, width, height = found.boxes[LABELS.index("red")] or [0] * 4
+    assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 2, float("nan")])
+def test_an_opacity_out_of_range_is_refused(opacity: float, found: Segmentation) -> None:
+    with pytest.raises(ArgumentError) as error:
+        found.overlay(opacity=opacity)
+    assert error.value.argument == "opacity"
+
+
+def test_mistyped_labels_and_formats_name_what_was_meant(found: Segmentation, tmp_path: Path) -> None:
+    for call, meant in (
+        (lambda: found.mask("rad"), "'red'"),
+        (lambda: found.mask("zzz"), "'blue'"),  # all of them
+        (lambda: found.save(tmp_path, formats="overlai"), "'overlay'"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            call()
+        assert meant in error.value.reason
+        assert ("did you mean" in error.value.reason) == (meant != "'blue'")
