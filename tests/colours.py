@@ -34,7 +34,8 @@ class ColourModel(nn.Module):
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, image=SimpleNamespace(
-                bf16_on_cpu=False, sampled_positions=nullcontext, check_stride=lambda stride: ImageTower.check_stride(tower, stride)
+                bf16_on_cpu=False, sampled_positions=nullcontext,
+                check_stride=lambda stride: ImageTower.check_stride(tower, stride),
             ),
             patch_tokens_of=self.patch_tokens_of,
             text=SimpleNamespace(familiar=None), vocabulary=None,

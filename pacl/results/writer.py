@@ -143,7 +143,7 @@ class Writer:
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
         record = {"name": printable(item.name), **about, **described}
-        save_json(record_path, record)  # last: once it exists, the other files are complete
+        save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
 
 

@@ -253,7 +253,7 @@ class Segmentation:
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
-        about = {} if path else {"pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()}
+        about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
         name = result_name(name) if name else free_name(out, path, about.get("pixels"))
         check_free(out, [name], "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
