@@ -17,7 +17,7 @@ from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWo
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
-from pacl.printing import escaped, plural
+from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import FORMATS, describe
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest = verify(args.out)
         note_strays(Process(), args.out, manifest)
         with printing():
-            units = plural(len(manifest["units"]), "unit")
+            units = counted(len(manifest["units"]), "unit")
             print(f"{escaped(args.out)}: {units}, {said(manifest)}: all there and unchanged")
         return 0
     with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
@@ -128,11 +128,13 @@ def bulk(args: argparse.Namespace) -> int:
     folder = JobFolder(args.out, run_of(segmenter, labels, units))
     if (others := folder.count_done()) and not any(folder.done(unit) for unit in units):
         advice = "its lines have changed, or files were moved; all is done again"
-        say(process, f"note: none of the {plural(others, 'finished unit')} in {args.out} is of {args.source}: {advice}")
+        say(
+            process, f"note: none of the {counted(others, 'finished unit')} in {args.out} is of {args.source}: {advice}"
+        )
     work(folder, units, query, segmenter, process, args.workers)
     manifest = folder.manifest(units)
     if manifest is not None:
-        say(process, f"finished, {plural(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
+        say(process, f"finished, {counted(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
         note_strays(process, args.out, manifest)
         if manifest["images"] == manifest["failed"]:
             problems = [problem for unit in manifest["units"] for problem in unit["problems"]]
@@ -140,7 +142,7 @@ def bulk(args: argparse.Namespace) -> int:
             raise UserError(f"{args.source}: none of its {manifest['images']} images could be read ({reason})")
     else:
         left = sum(folder.done(unit) is None for unit in units)
-        say(process, f"{left} of {plural(len(units), 'unit')} left to other processes, or to the same command again")
+        say(process, f"{left} of {counted(len(units), 'unit')} left to other processes, or to the same command again")
     return 0
 
 
@@ -211,8 +213,8 @@ def record_of(image: JobImage, pixels: np.ndarray, found: Segmentation) -> dict[
 def said(counts: dict[str, Any]) -> str:
     """Counts of a job in words."""
     failed = f", {counts['failed']} of them failed" if counts["failed"] else ""
-    problems = f", {plural(counts['problems'], 'problem')}" if counts["problems"] else ""
-    return f"{plural(counts['images'], 'image')}{failed}{problems}"
+    problems = f", {counted(counts['problems'], 'problem')}" if counts["problems"] else ""
+    return f"{counted(counts['images'], 'image')}{failed}{problems}"
 
 
 def said_of(done: Done) -> str:

@@ -43,7 +43,10 @@ class OtherDenseVariant(UserWarning):
 
 
 class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on, see `pacl.models.vocabulary`."""
+    """Prompts are far from all words that a head was trained on, or have words that are read in pieces.
+
+    See `pacl.models.vocabulary`.
+    """
 
 
 class UnknownWords(UserWarning):
@@ -103,6 +106,12 @@ def first_few(names: Sequence[object], count: int = 3) -> str:
     return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
 
 
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The known name that is closest to a mistyped one, as a question; empty if none is close."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
 Class = TypeVar("Class", bound=type)
 
 
@@ -114,8 +123,7 @@ def names_meant(settings: Class) -> Class:
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **values: Any) -> None:
         for name in values.keys() - set(names):
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+            hint = did_you_mean(name, names) or f"there are {', '.join(names)}"
             raise TypeError(f"{settings.__name__} has no setting {name!r}; {hint}")
         init(self, *args, **values)
 

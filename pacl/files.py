@@ -227,16 +227,34 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         raise ValueError(f"it has {error.object[error.start]!a}, half a surrogate pair") from None
 
 
-def save_json(path: str | Path, value: Any) -> None:
+def save_json(path: str | Path, value: Any, *, rows: bool = False) -> None:
     """Write a JSON file in UTF-8, atomically.
+
+    Args:
+        path: of the file.
+        value: JSON-serialisable.
+        rows: write an object with a line for each key, and of a list of objects for each of these, as for outlines with
+            thousands of numbers; otherwise every number has a line.
 
     Raises:
         UserError: the file cannot be written.
         ValueError: there is a NaN or an infinity in the value.
     """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (_in_rows(value) if rows else json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def _in_rows(value: dict[str, Any]) -> str:
+    def line(part: Any) -> str:
+        return json.dumps(part, ensure_ascii=False, allow_nan=False)
+
+    def entry(part: Any) -> str:
+        if isinstance(part, (list, tuple)) and any(isinstance(each, dict) for each in part):
+            return "[\n  " + ",\n  ".join(map(line, part)) + "\n ]"
+        return line(part)
+
+    return "{\n" + ",\n".join(f" {line(str(key))}: {entry(part)}" for key, part in value.items()) + "\n}"
 
 
 def file_sha256(file: BinaryIO) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ MAX_PIXELS = 200_000_000
 # Only these decoders: others start external programs (EPS) or are used by malicious files only.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "QOI")
 
+
+_URL = re.compile(r"\w{2,}:/")  # `Path` leaves one slash; "C:/" is no URL
 
 SOFTWARE = "pacl"
 """The text chunk "Software" of PNGs, and the comment of JPEGs, that are written here: it tells results from photos."""
@@ -57,7 +60,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
         ImageWarning: There are further frames or pages, the last rows of a JPEG are missing (more missing rows are an
             error), or all but a few pixels of a deep image are nearly black.
     """
-    path = Path(path)
+    given, path = path, Path(path)
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder, not an image")
@@ -68,6 +71,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
     except UserError:
         raise
     except FileNotFoundError:
+        if _URL.match(str(given)):
+            raise UserError(f"{given} is a URL; download the image first and name the file") from None
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None

@@ -29,6 +29,6 @@ def without_controls(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """A number of things in words: ``1 image``, ``1,200 images``; ``nouns`` where an s is not enough."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

@@ -283,6 +283,8 @@ GENERIC_CONTRAST: tuple[str, ...] = (
 
 # Words that end a noun phrase.
 _LINKS = _PHRASE_STARTS | frozenset(split_words("to that which who is are near under over behind beside between"))
+FUNCTION_WORDS = _LINKS | _DETERMINERS
+"""Words that name nothing."""
 
 
 def subjects(prompt: str) -> list[str]:

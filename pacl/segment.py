@@ -19,11 +19,19 @@ from pacl.cli.parser import OneLineParser, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
+from pacl.errors import (
+    ArgumentError,
+    ImageWarning,
+    SameEmbedding,
+    UnfamiliarWords,
+    UnknownWords,
+    UserError,
+    first_few,
+)
 from pacl.files import is_out_of_space, make_folder
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import names_of, of_other_labels, of_other_sources
+from pacl.results.earlier import LOOKED_AT, check_free, names_of, of_other_labels, of_other_sources
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
@@ -49,7 +57,8 @@ examples:
   pacl segment dog.jpg "a dog"                     one prompt: the model's own words compete with it
   pacl segment photos/ "a dog=animal" "cat;kitten" a folder; a label of its own; synonyms
   pacl segment photos/ --classes classes.txt       a label a line
-  pacl segment dog.jpg "a dog" "grass" --stride 4 --refine 10      finer masks
+  pacl segment dog.jpg "a dog" "grass" --refine 10                 edges that follow the image
+  pacl segment dog.jpg "a dog" "grass" --stride 4  (CLIPs)         finer masks
   pacl segment big.jpg "a car" "a road" --size 672 --window 224    sliding windows
   pacl segment dog.jpg "a dog" --json --format rle | jq            for other programs
   pacl segment clip.mp4 "a dog" "grass" --step 5                   a video, every fifth frame
@@ -139,9 +148,11 @@ def segment(args: argparse.Namespace) -> int:
     check_labels(labels)
     get_templates(settings.templates)
     names = [label.name for label in labels]
+    sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
+    check_free(args.out, sources_of)
     mixed = check_owner(args, names, found)
     later = [mixed] if mixed else []  # notes on results, of which there may be none
-    if other := of_other_sources(args.out, {file.name: file.path for file in [*found.files, *found.videos]}):
+    if other := of_other_sources(args.out, sources_of):
         later.append(f"results of another file with the same name are replaced: {other[0]} is of {other[1]}")
     writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
@@ -153,6 +164,10 @@ def segment(args: argparse.Namespace) -> int:
             say(f"note: {hint}")
 
     def tell() -> None:
+        written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
+        if removed := set(writer.replaced) - written:
+            later.append(f"removed {counted(len(removed), 'result')} of earlier runs")
+        writer.replaced.clear()
         while later:
             say(f"note: {later.pop(0)}")
 
@@ -178,14 +193,16 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages)
     own = {args.out / f"{file.name}.json" for file in found.files}
     own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
     shared = args.out == OUT
-    other = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
-    if other is None:
+    others = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
+    if not others:
         return None
-    path, record = other
-    theirs = names_of(record) or []
-    of = f"other labels ({path.name}: {first_few(theirs)})" if theirs != labels else f"another model ({path.name})"
+    path, record = others[0]
+    place, theirs = path.relative_to(args.out), names_of(record) or []
     if shared:
-        return f"{args.out} also holds results of other labels ({path.name}); --overwrite removes them"
+        more = "at least " if len(others) >= LOOKED_AT else ""
+        results = f"{more}{counted(len(others), 'result')} of other labels, such as {place}"
+        return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
+    of = f"other labels ({place}: {first_few(theirs)})" if theirs != labels else f"another model ({place})"
     raise ArgumentError("out", args.out, f"holds results of {of}; choose another folder, or replace with --overwrite")
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.models.compatibility import compatibility
+from pacl.models.towers.base import ImageTower
 from pacl.models.towers.grid import PatchGrid
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128), "teal": (0, 90, 90)}
@@ -29,9 +30,13 @@ class ColourModel(nn.Module):
             presence=0.0, vocabulary=[], backbone="colours", trained=False,
         )  # fmt: skip
         self.name, self.centre = None, None  # made here, not calibrated
+        tower = SimpleNamespace(patch=patch, fixed_stride=False)
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
-            device=self.device, image=SimpleNamespace(bf16_on_cpu=False, sampled_positions=nullcontext),
+            device=self.device, image=SimpleNamespace(
+                bf16_on_cpu=False, sampled_positions=nullcontext,
+                check_stride=lambda stride: ImageTower.check_stride(tower, stride),
+            ),
             patch_tokens_of=self.patch_tokens_of,
             text=SimpleNamespace(familiar=None), vocabulary=None,
         )  # fmt: skip

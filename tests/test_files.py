@@ -155,6 +155,19 @@ def test_json_that_cannot_be_taken_as_it_is() -> None:
         parse_json('{"a": 1, "a": 2}', unique_keys=True)
 
 
+def test_json_in_rows_has_a_line_for_each_key_and_each_object_of_a_list(tmp_path: Path) -> None:
+    objects = [{"id": i, "polygons": [[0.5, 1.0] * 50], "é": None} for i in range(3)]
+    value = {"name": 'a "b"', "empty": [], "settings": {"scales": (1.0, 2.0)}, "numbers": [1, 2], "objects": objects}
+    save_json(tmp_path / "a.json", value, rows=True)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert len(text.splitlines()) == 2 + len(value) + len(objects) + 1
+    save_json(tmp_path / "a.json", {}, rows=True)
+    assert json.loads((tmp_path / "a.json").read_text()) == {}
+    with pytest.raises(ValueError, match="JSON"):
+        save_json(tmp_path / "a.json", {"a": [{"b": float("nan")}]}, rows=True)
+
+
 @pytest.mark.parametrize("letter", ["a", "é", "象", "\udce9"])
 def test_long_names_are_cut_and_stay_apart(letter: str, tmp_path: Path) -> None:
     names = [f"folder/{letter * (240 // len(os.fsencode(letter)))}{end}" for end in "12"]

@@ -305,8 +305,21 @@ def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) ->
     code, _, err = run("other.png", "a dog", "grass")
     assert code == 0
     assert "note:" in err
-    assert "photo.json" in err
+    assert "out also holds 1 result of other labels, such as photo.json" in err
     assert (here / "out/photo.json").is_file()
+
+
+def test_overwrite_leaves_folders_of_results_below_alone(run: Run, here: Path) -> None:
+    shutil.copy("photo.png", "other.png")
+    run("photo.png", "a dog", "grass", "--out", "out/named")
+    before = {path: path.read_bytes() for path in here.glob("out/named/*")}
+    run("photo.png", "other.png", "a dog", "sky")
+    assert run("photo.png", "a dog", "sky")[2] == ""
+    code, _, err = run("photo.png", "a dog", "grass", "--overwrite", "--format", "mask")
+    assert (code, len(err.splitlines()), "removed 1 result" in err) == (0, 1, True)  # photo.json has a new one
+    assert {path: path.read_bytes() for path in here.glob("out/named/*")} == before
+    assert {path.name for path in here.glob("out/*")} == {"named", "photo.json", "photo.mask.png"}
+    assert run("photo.png", "a dog", "grass", "--overwrite", "--format", "mask")[2] == ""
 
 
 def test_a_label_that_takes_the_whole_image_is_told_of_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -564,7 +577,7 @@ def test_results_of_an_earlier_run_are_not_segmented(run: Run, here: Path) -> No
         (["photo.png", "x", "--window", "16/32"], "--window 16/32"),
         (["photo.png", "x", "--window_step", "8"], "--window_step 8:"),
         (["photo.png", "x", "--stride", "0"], "--stride 0"),
-        (["photo.png", "x", "--stride", "9"], "--stride 9: must be at most"),
+        (["photo.png", "x", "--stride", "9"], "--stride 9: must be between 1 and"),
         (["photo.png", "x", "--scales", "x"], "--scales: 'x' is not a number or several such as 1,2"),
         (["photo.png", "x", "--scales", "1,"], "--scales: '1,' is not a number"),
         (["photo.png", "x", "--scales", "1,0"], "--scales 1,0:"),

@@ -22,7 +22,7 @@ from pacl.classification.logistic import Examples
 from pacl.classification.preprocessing import preprocessing
 from pacl.errors import UserError
 from pacl.images import decode_image, open_image
-from pacl.printing import plural
+from pacl.printing import counted
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -126,11 +126,11 @@ def encode_folders(
     notes = []
     if several:
         example = " = ".join(map(str, several[0].values()))
-        notes.append(f"{folders.root}: {plural(len(several), 'image')} in several classes left out ({example})")
+        notes.append(f"{folders.root}: {counted(len(several), 'image')} in several classes left out ({example})")
     if repeated := again - sum(len(owners) - 1 for owners in several):
-        notes.append(f"{folders.root}: {plural(repeated, 'copy', 'copies')} of images left out")
+        notes.append(f"{folders.root}: {counted(repeated, 'copy', 'copies')} of images left out")
     if seen:
-        notes.append(f"{folders.root}: {plural(seen, 'image')} that are trained on left out")
+        notes.append(f"{folders.root}: {counted(seen, 'image')} that are trained on left out")
     return EncodedFolders(
         folders.classes,
         [folders.files[i] for i in indices],

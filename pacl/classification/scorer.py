@@ -10,7 +10,7 @@ Shapes: I images, N texts, C labels of one or more texts, P patches, D embedding
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +109,10 @@ class Scorer:
         self.templates = get_templates(templates)
         self.precision = resolve_precision(precision, model.clip)
         self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
-        self._preprocess = preprocessing(model)
+
+    @cached_property
+    def _preprocess(self) -> Callable[[Image.Image], Tensor]:
+        return preprocessing(self.model)  # when it is first needed: it imports open_clip
 
     @cached_property
     def logit_scale(self) -> float:

@@ -21,6 +21,7 @@ import difflib
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.errors import ArgumentError
+from pacl.files import parse_json
 from pacl.models.dual import find_dual, load_dual
+from pacl.models.head import CONFIG, SHIPPED, is_head, shipped_folder
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum
 from pacl.models.towers.dense import PROXY
@@ -183,8 +186,7 @@ class Backbone(nn.Module):
         """`patch_tokens` in several dense variants, in this order; shared layers are computed once."""
         for variant in dense:
             self.check_dense(variant)
-        if stride is not None and not 1 <= stride <= self.patch:
-            raise ArgumentError("stride", stride, f"must be between 1 and the patch size {self.patch}")
+        self.image.check_stride(stride)
         return self.image(images, dense, stride)
 
     def check_dense(self, dense: str) -> None:
@@ -295,6 +297,9 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
     if name.partition(":")[0] in {*IMAGE_TOWERS, *TEXT_TOWERS} - {*CLIPS}:
         raise ArgumentError("model", name, f"one of two towers; use IMAGE+TEXT, such as {EXAMPLE}")
     path = local_path(name, name)
+    if head := _backbone_of_head(shipped_folder(name) if name in SHIPPED else path):
+        where = f"its backbone is {head}; in Python, load_model({name!r}).clip"
+        raise ArgumentError("model", name, f"is a trained head on a backbone; {where}")
     folders = [str(other) for other in path.parent.glob("*") if other.is_dir()] if path.parent.is_dir() else []
     close = [OPENAI_NAMES[name]] if name in OPENAI_NAMES else []
     close = close or difflib.get_close_matches(name, ("auto", "photos", "bundled", *folders), n=1)
@@ -307,3 +312,13 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
         + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head",
     )
+
+
+def _backbone_of_head(folder: Path) -> str | None:
+    """The name of the backbone of a trained head; None where there is no head."""
+    if not is_head(folder / CONFIG):
+        return None
+    try:
+        return str(parse_json((folder / CONFIG).read_text(encoding="utf-8"))["backbone"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

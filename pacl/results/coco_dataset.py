@@ -58,4 +58,4 @@ class CocoDataset(RunFile[CocoImage]):
             "categories": categories(self.classes),
             "annotations": annotations,
         }
-        save_json(self.path, value)
+        save_json(self.path, value, rows=True)

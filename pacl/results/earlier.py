@@ -1,10 +1,15 @@
-"""Results that earlier runs left in a folder: what they are of, and their files."""
+"""Results that earlier runs left in a folder: what they are of, and their files.
+
+A folder of results may have another one below it, such as ``out`` and ``out/mine``: each was named by some run. The
+`name` in a record tells whose it is: ``out/mine/cat.json`` with the name ``cat`` belongs to ``out/mine``, with the name
+``mine/cat`` to ``out``.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from pacl.errors import ArgumentError
 from pacl.files import parse_json
 from pacl.images import SOFTWARE
 from pacl.results.labelme import FOLDER as LABELME
@@ -53,12 +59,61 @@ def names_of(record: Mapping[str, Any]) -> list[str] | None:
         return None
 
 
-def records(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The records of images and videos in a folder of results and its subfolders, with their paths."""
+def owner(path: Path, record: Mapping[str, Any]) -> Path:
+    """The folder of results that a record belongs to, which is above its path."""
+    name = record.get("name")  # older records have none: they count as written to their own folder
+    levels = name.count("/") if isinstance(name, str) else 0
+    return path.parents[min(levels, len(path.parents) - 1)]
+
+
+def records(out: Path, others: set[Path] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The records of images and videos in a folder of results, with their paths.
+
+    Args:
+        out: the folder; its subfolders are searched, too.
+        others: the folders of results of their own below it are added to this set; their records are left out.
+    """
+    others = set() if others is None else others
     for ending in ("*.jsonl", "*.json"):  # there are fewer videos
         for path in out.rglob(ending):
-            if record := read_record(path):
-                yield path, record
+            if others.isdisjoint(path.parents) and (record := read_record(path)):
+                if out in (folder := owner(path, record)).parents:
+                    others.add(folder)
+                else:
+                    yield path, record
+
+
+def own_results(out: Path) -> dict[Path, list[Path]]:
+    """All results in a folder: the record of each, or an image without one -> its files.
+
+    Folders of results of their own below it are left out.
+    """
+    others: set[Path] = set()
+    found = {path: files_of(out, path, record) for path, record in records(out, others)}
+    of_records = {file for files in found.values() for file in files}
+    for image in own_images(out):
+        if image not in of_records and others.isdisjoint(image.parents):
+            found[image] = [image]
+    return found
+
+
+def check_free(out: Path, names: Iterable[str], argument: str = "out") -> None:
+    """Check that results in subfolders do not replace those of another folder of results.
+
+    Args:
+        out: the folder of results.
+        names: of the results; the first `LOOKED_AT` in subfolders are checked.
+        argument: the caller's name for the folder, in the error.
+
+    Raises:
+        ArgumentError: they do.
+    """
+    nested = (out / f"{name}{ending}" for name in names if "/" in name for ending in (".json", ".jsonl"))
+    for path in islice(nested, 2 * LOOKED_AT):
+        record = read_record(path)
+        if record and "name" in record and out in (folder := owner(path, record)).parents:
+            reason = f"{path} belongs to {folder}, a folder of results of its own; choose another folder"
+            raise ArgumentError(argument, out, reason)
 
 
 def of_other_labels(
@@ -67,8 +122,8 @@ def of_other_labels(
     model: str | None = None,
     replaced: Collection[Path] = (),
     looked_at: int = LOOKED_AT,
-) -> tuple[Path, dict[str, Any]] | None:
-    """A record in a folder of results that has other labels.
+) -> list[tuple[Path, dict[str, Any]]]:
+    """The records in a folder of results that have other labels.
 
     Args:
         out: the folder.
@@ -77,12 +132,13 @@ def of_other_labels(
         replaced: paths of records that do not count.
         looked_at: so many records are read.
     """
+    found = []
     for path, record in islice(records(out), looked_at):
         theirs = record["model"].get("name") if isinstance(record["model"], dict) else None
         other_model = None not in (model, theirs) and theirs != model
         if path not in replaced and (names_of(record) != list(labels) or other_model):
-            return path, record
-    return None
+            found.append((path, record))
+    return found
 
 
 def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str] | None:
@@ -102,9 +158,19 @@ def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str]
     for path, source in islice(((path, source) for path, source in paths if path.is_file()), LOOKED_AT):
         with suppress(OSError, ValueError, TypeError, KeyError), path.open(encoding="utf-8") as file:
             record = parse_json(file.readline() if path.suffix == ".jsonl" else file.read())
-            if not os.path.samefile(record["image"], source):
+            if not is_image_of(record, source):
                 return path, str(record["image"])
     return None
+
+
+def is_image_of(record: Mapping[str, Any], source: Path) -> bool:
+    """Whether a record is of an image or video; it counts as such if the file that it names is not there any more."""
+    if "pixels" in record:  # of an image without a file
+        return False
+    try:
+        return os.path.samefile(record["image"], source)
+    except (OSError, ValueError, TypeError, KeyError):
+        return True
 
 
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:

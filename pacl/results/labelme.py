@@ -52,7 +52,7 @@ def write_labelme(item: ImageResult) -> list[Path]:
         "imageHeight": height,
         "imageWidth": width,
     }
-    save_json(path, value)
+    save_json(path, value, rows=True)
     return [path]
 
 

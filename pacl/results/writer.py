@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 import zipfile
@@ -14,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, did_you_mean
 from pacl.files import atomic_write, save_json, short_name, write_together
 from pacl.images import save_image
 from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
-from pacl.results.earlier import files_of, is_same_result, own_images, read_record, records, remove
+from pacl.results.earlier import files_of, is_image_of, is_same_result, own_results, read_record, remove
 from pacl.results.folder_dataset import FolderDataset, belongs_to
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
@@ -41,6 +42,8 @@ class Writer:
         formats: keys of `FORMATS`.
         model: description of the model for the records.
         overwrite: delete the results of earlier runs in the folder as soon as the first result of this one is written.
+        earlier: files that `overwrite` deletes then.
+        replaced: what these files are: records, and images without one.
     """
 
     out: Path
@@ -48,6 +51,7 @@ class Writer:
     model: dict[str, Any]
     overwrite: bool = False
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
+    replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
@@ -70,8 +74,9 @@ class Writer:
                 with suppress(UserError):  # not written here: it stays
                     self.earlier.extend(each.dataset(run).files())
         if self.overwrite:
-            self.earlier.extend(file for path, record in records(self.out) for file in files_of(self.out, path, record))
-            self.earlier.extend(own_images(self.out))
+            found = own_results(self.out)
+            self.earlier.extend(file for files in found.values() for file in files)
+            self.replaced.extend(found)
 
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
@@ -85,7 +90,13 @@ class Writer:
         return {key: each.path for key, each in filled.items()}
 
     def write(
-        self, name: str, path: Path, image: np.ndarray, found: Result, place: str | None = None
+        self,
+        name: str,
+        path: Path,
+        image: np.ndarray,
+        found: Result,
+        place: str | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write the files of one image, all or none of them, and return its record.
 
@@ -97,6 +108,7 @@ class Writer:
             image: RGB uint8 [H, W, 3].
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file.
+            about: what the record says besides; JSON-serialisable.
 
         Returns:
             The record: JSON-serialisable, and the same for the same image, prompts and model.
@@ -108,7 +120,7 @@ class Writer:
         record_path = item.path("json")
         old = read_record(record_path)
         with write_together():
-            record = self._write(item)
+            record = self._write(item, about or {})
         outdated = [] if old is None or is_same_result(old, record) else files_of(self.out, record_path, old)
         kept = [Path(file) for files in record["files"].values() for file in files]
         remove(outdated, kept)
@@ -122,15 +134,16 @@ class Writer:
         remove(self.earlier, kept)
         self.earlier.clear()
 
-    def _write(self, item: ImageResult) -> dict[str, Any]:
+    def _write(self, item: ImageResult, about: Mapping[str, Any]) -> dict[str, Any]:
         found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
         files = {key: [printable(file) for file in each.write(item)] for key, each in formats.items() if each.write}
         entries = {key: each.entry for key, each in formats.items() if each.entry}
         record_path = item.path("json")  # in every format: it says whose labels the others have
         files["json"] = [printable(record_path)]
-        record = describe(printable(item.source), found, self.model, entries, files)
-        save_json(record_path, record)  # last: once it exists, the other files are complete
+        described = describe(printable(item.source), found, self.model, entries, files)
+        record = {"name": printable(item.name), **about, **described}
+        save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
 
 
@@ -279,6 +292,23 @@ def result_name(name: str) -> str:
     return short_name(f"{name}-image" if name.casefold() in taken else name)
 
 
+def free_name(out: Path, path: Path | None, pixels: str | None = None) -> str:
+    """The name of an image's results, with ``-2``, ``-3`` and so on if others of that name are in the folder.
+
+    Args:
+        out: folder of the results.
+        path: of the image; None: it has no file.
+        pixels: the checksum of an image without a file, which its record states, too.
+    """
+    stem = path.stem if path else "image"
+    for number in itertools.count(1):
+        name = result_name(stem if number == 1 else f"{stem}-{number}")
+        old = read_record(out / f"{name}.json")
+        if old is None or (is_image_of(old, path) if path else old.get("pixels") == pixels):
+            return name
+    raise AssertionError
+
+
 def is_in_dataset(path: Path) -> bool:
     """Whether an image lies in a data set that one of these formats wrote: it is a mask or a copy of an image."""
     datasets = [each.dataset for each in FORMATS.values()]
@@ -297,6 +327,9 @@ def check_formats(names: str | Sequence[str], argument: str = "formats") -> tupl
     """
     given = names.split(",") if isinstance(names, str) else names
     chosen = tuple(dict.fromkeys(str(name).strip() for name in given if str(name).strip()))
-    if not chosen or any(name not in FORMATS for name in chosen):
-        raise ArgumentError(argument, ",".join(chosen) or "(none)", f"choose from {', '.join(FORMATS)}")
+    unknown = [name for name in chosen if name not in FORMATS]
+    if unknown or not chosen:
+        close = did_you_mean(unknown[0], list(FORMATS)) if unknown else ""
+        reason = f"{close} {'Choose' if close else 'choose'} from {', '.join(FORMATS)}".lstrip()
+        raise ArgumentError(argument, ",".join(chosen) or "(none)", reason)
     return chosen

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords
-from pacl.models.vocabulary import Vocabulary, say_same, say_unfamiliar, say_unknown
+from pacl.models.vocabulary import Vocabulary, say_in_pieces, say_same, say_unfamiliar, say_unknown
 from pacl.prompts import fill, split_words, unknown_words
 from pacl.segmentation.query import EncodedQuery, equal_prompts
 
@@ -34,6 +34,9 @@ def doubts(
             found.append((UnknownWords, say_unknown(unknown, len(clip.vocabulary))))
     if unfamiliar := vocabulary.unfamiliar(prompts):
         found.append((UnfamiliarWords, say_unfamiliar(unfamiliar)))
+    far = {each.prompt for each in unfamiliar}
+    if in_pieces := vocabulary.in_pieces([prompt for prompt in prompts if prompt not in far]):
+        found.append((UnfamiliarWords, say_in_pieces(in_pieces)))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
     return found

@@ -47,6 +47,10 @@ class ImageEmbedding:
     encoded: EncodedImage
     made_by: dict[str, Any]
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"<ImageEmbedding of an image of {width} x {height} pixels, vectors {list(self.vectors.shape)}>"
+
     @property
     def vectors(self) -> Tensor:
         """Patch vectors, float32 [T, D, h, w]: T windows (1 without sliding windows), D numbers for each patch."""

@@ -58,6 +58,10 @@ class EncodedImage:
     sam: Features | None = None
     """What a SAM keeps of the image; None without one."""
 
+    def __repr__(self) -> str:
+        height, width = self.patches.layout.size
+        return f"<EncodedImage of {width} x {height} pixels, vectors {list(self.patches.values.shape)}>"
+
 
 def encode_images(
     models: Sequence[PACL], images: Sequence[AnyImage], settings: SegmenterSettings, sam: Sam | None = None

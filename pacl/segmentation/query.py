@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, first_few
+from pacl.printing import counted
 from pacl.prompts import Label
 from pacl.segmentation.background import Background
 from pacl.segmentation.contrast import competitors
@@ -54,6 +55,12 @@ class EncodedQuery:
     query: Query
     texts: Tensor
     """float32 [N, D], unit length."""
+
+    def __repr__(self) -> str:
+        names = [label.name for label in self.query.labels]
+        return (
+            f"<EncodedQuery of {counted(len(names), 'label')} ({first_few(names)}), background {self.query.background}>"
+        )
 
     def only(self, ids: Collection[int]) -> EncodedQuery:
         """The same query, but only the labels of these ids compete, and the background."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, check_count, first_few
+from pacl.errors import ArgumentError, check_count, did_you_mean, first_few
 from pacl.files import make_folder
 from pacl.results import coco
-from pacl.results.earlier import names_of, of_other_labels
+from pacl.results.earlier import check_free, names_of, of_other_labels
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, result_name
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, free_name, result_name
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -39,7 +40,7 @@ class Segmentation:
     """The labels of one image.
 
     A label is asked for by its name or by its id, the number that stands in `index`: 0 is the background, 1 the first
-    label. The lists `labels`, `prompts`, `shares` and `scores` have an entry for each label and none for the
+    label. The lists `labels`, `prompts`, `shares`, `scores` and `boxes` have an entry for each label and none for the
     background, so that id i belongs to their entry i - 1.
 
     Nothing here holds the model. Maps are computed when they are asked for, at each call.
@@ -72,6 +73,11 @@ class Segmentation:
         """Cosines of the patches with the N prompts, values [T, N, h, w]."""
         return self.evidence.cosines
 
+    @cached_property
+    def boxes(self) -> list[list[int] | None]:
+        """What encloses all pixels of each label: [x, y, width, height] in pixels; None for a label without pixels."""
+        return [coco.box(rle) for rle in coco.rles(self.index, len(self.labels))]
+
     # --- Labels and maps ------------------------------------------------------------------------------------------
 
     def id_of(self, label: str | int) -> int:
@@ -85,7 +91,8 @@ class Segmentation:
         """
         if isinstance(label, str):
             if label not in self.labels:
-                raise ArgumentError("label", repr(label), f"there are only {', '.join(map(repr, self.labels))}")
+                only = f"there are only {', '.join(map(repr, self.labels))}"
+                raise ArgumentError("label", repr(label), did_you_mean(label, self.labels) or only)
             return self.labels.index(label) + 1
         try:
             number = operator.index(label)
@@ -169,7 +176,7 @@ class Segmentation:
 
         Args:
             image: What to draw on, of the same height and width; None is the image that was segmented.
-                opacity: Opacity of the fill, 0 to 1.
+            opacity: Opacity of the fill, 0 to 1.
             legend: Whether a legend with the shares of the labels is added below or beside.
             long_side: Larger images are scaled down to it, in pixels; small ones are enlarged to 800 or to it.
 
@@ -177,8 +184,11 @@ class Segmentation:
             An RGB image; `numpy.asarray` makes it an array.
 
         Raises:
-            ArgumentError: ``image``: it is not known, not an image, or of another size; ``long_side`` is below 1.
+            ArgumentError: ``image``: it is not known, not an image, or of another size; ``opacity`` is not 0 to 1;
+                ``long_side`` is below 1.
         """
+        if not 0 <= opacity <= 1:
+            raise ArgumentError("opacity", opacity, "must be from 0 (the image alone) to 1 (the colours alone)")
         pixels, long_side = self._pixels(image), check_count("long_side", long_side)
         if legend:
             return Image.fromarray(overlay(pixels, self.index, self.labels, opacity=opacity, long_side=long_side))
@@ -219,15 +229,18 @@ class Segmentation:
         image: AnyImage | None = None,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Write the results as `pacl segment` does; files of this name are replaced.
+        """Write the results as `pacl segment` does.
 
         Args:
             folder: Made if it is missing.
-            name: Name of the files, without a suffix; None is the name of the image's file, or `image` without one.
+            name: Name of the files, without a suffix; files of this name are replaced. None is the name of the image's
+                file, or `image` without one, with `-2`, `-3` and so on where the folder holds another image's results
+                of that name; the same image replaces its own.
             formats: Some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: As for `overlay`.
-            overwrite: If the folder has results of other labels, delete all results in it.
+            overwrite: If the folder has results of other labels, delete all results in it. Folders below it that were
+                given to another `save` or command keep theirs.
 
         Returns:
             The record, as in the JSON file: shares, scores and boxes of the labels, the settings, and under `files` the
@@ -240,17 +253,20 @@ class Segmentation:
         chosen, pixels = check_formats(formats), self._pixels(image)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
-        name = result_name(name or (path.stem if path else "image"))
         out = make_folder(folder, "folder")
-        other = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
-        if other is not None and not overwrite:
-            theirs = first_few(names_of(other[1]) or [])
-            reason = f"holds results of other labels ({other[0].name}: {theirs}); choose another, or set overwrite"
+        about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
+        name = result_name(name) if name else free_name(out, path, about.get("pixels"))
+        check_free(out, [name], "folder")
+        others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
+        if others and not overwrite:
+            (place, record), *_ = others
+            theirs = f"{place.relative_to(out)}: {first_few(names_of(record) or [])}"
+            reason = f"holds results of other labels ({theirs}); choose another, or set overwrite"
             raise ArgumentError("folder", folder, reason)
-        writer = Writer(out, chosen, self.model, overwrite=other is not None)
+        writer = Writer(out, chosen, self.model, overwrite=bool(others))
         path = path or Path(name)
         writer.start(self.labels, {name: path.name}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self)
+        record = writer.write(name, path, pixels, self, about=about)
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record

@@ -76,8 +76,12 @@ class Segmenter:
         size, smallest = settings.size or own.size, min(settings.scales or own.scales)
         if round(size * smallest) < patch:
             raise ArgumentError("scales", f"{smallest:g}", f"{size} pixels times that are less than a patch of {patch}")
-        if settings.stride is not None and settings.stride > patch:
-            raise ArgumentError("stride", settings.stride, f"must be at most the model's patch size of {patch}")
+        self.model.clip.image.check_stride(settings.stride)
+
+    def __repr__(self) -> str:
+        model = self.model.name or self.model.config.backbone
+        image = "no image" if self.image is None else "an image"
+        return f"<Segmenter with {model}, {image} set>"
 
     def set_image(self, image: AnyImage) -> None:
         """Encode an image for the calls of `predict` that follow.
@@ -315,6 +319,8 @@ def as_labels(labels: object) -> list[Label]:
     for i, label in enumerate(given):
         if not isinstance(label, (str, Label)):
             reason = "must be a text or a Label"
+            if isinstance(label, (list, tuple)) and label and all(isinstance(each, str) for each in label):
+                reason += f"; several texts of one label are Label({label[0]!r}, {tuple(label)!r})"
             raise ArgumentError(f"labels[{i}]", f"of type {type(label).__name__}", reason)
         try:
             found.append(label if isinstance(label, Label) else parse_prompt(label))

@@ -190,10 +190,14 @@ class SegmenterSettings:
                 values = value if several and isinstance(value, (tuple, list)) else [value]
                 if value is None and getattr(type(self), name) is None:
                     continue
+                if name == "window" and isinstance(value, str) and "/" in value:
+                    crop, step = value.split("/", 1)
+                    raise ArgumentError(name, repr(value), f"must be {wanted}; write window={crop}, window_step={step}")
                 if (several and values is not value) or not all(isinstance(each, kind) for each in values):
-                    raise ArgumentError(name, repr(value), f"must be {'a tuple, each of it ' * several}{wanted}")
+                    raise ArgumentError(name, repr(value), f"must be {_SEVERAL.get(name, wanted)}")
 
 
+_SEVERAL = {"scales": "a tuple of numbers, such as (1, 2)", "dilations": "a tuple of whole numbers, such as (8, 16)"}
 _TYPES: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
     (("size", "window", "window_step", "stride", "window_batch", "dilations"), Integral, "a whole number"),
     (("refine",), (Integral, str), "a whole number or sam:NAME"),

@@ -53,7 +53,7 @@ class VideoResults:
         self.video, self.formats, self.model, self._is_stopped = video, formats, model, is_stopped
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
-        self._target = out / name
+        self._name, self._target = printable(name), out / name
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
         self._first: dict[str, Any] | None = None  # record
@@ -100,6 +100,7 @@ class VideoResults:
         record = {
             "frame": frame.number,
             "time": round(frame.time, 6),
+            "name": self._name,
             **describe(source, found, self.model, self._entries, files),
         }
         try:

@@ -322,15 +322,8 @@ def supported_strides(model: PACL, settings: SegmenterSettings) -> tuple[int, ..
         ArgumentError: The settings have another stride than a fixed one.
     """
     patch = model.clip.patch
+    model.clip.image.check_stride(settings.stride)
+    if model.clip.image.fixed_stride:
+        return (patch,)
     wanted = {patch, settings.stride or patch, *(patch // part for part in (2, 4) if patch % part == 0)}
-    given = settings.stride if settings.stride not in (None, patch) else None
-    other = given or next((stride for stride in sorted(wanted) if stride != patch), None)
-    if other is not None:
-        small = SegmenterSettings(size=2 * patch, scales=(1.0,), stride=other, precision="fp32")
-        try:  # (whether a tower has a fixed stride is known to its forward pass only)
-            Segmenter(model, small).set_image(np.zeros((2 * patch, 2 * patch, 3), np.uint8))
-        except ArgumentError:
-            if given:
-                raise
-            return (patch,)
     return tuple(sorted(wanted, reverse=True))

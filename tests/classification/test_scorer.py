@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +204,13 @@ def test_other_mistakes_are_user_errors(model: PACL, photos: list[Path]) -> None
 def test_equal_prompts_are_warned_of(model: PACL, photos: list[Path]) -> None:
     with pytest.warns(SameEmbedding):
         score_images(model, photos, ["dog", "Dog"])
+
+
+def test_the_photo_model_starts_without_open_clip() -> None:
+    code = (
+        "import sys, numpy as np, pacl\n"
+        "pacl.classify_images('photos', [np.zeros((32, 32, 3), np.uint8)], ['a cat', 'a dog'])\n"
+        "print([name for name in ('open_clip', 'torchvision', 'timm', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n", done.stderr

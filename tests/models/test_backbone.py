@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.head import CONFIG, shipped_folder
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.text_cache import TextCache
 from pacl.models.towers import hub
@@ -466,3 +469,15 @@ def test_only_the_towers_import_open_clip_at_large() -> None:
         if any(f"{verb} {lib}" in path.read_text() for verb in ("import", "from") for lib in ("open_clip", "timm"))
     }
     assert users <= allowed, os.fspath(package)
+
+
+def test_the_name_of_a_head_leads_to_its_backbone(tmp_path: Path) -> None:
+    model = load_model("photos")
+    (tmp_path / "mine").mkdir()
+    shutil.copy(shipped_folder("photos") / CONFIG, tmp_path / "mine")
+    for name in ("photos", str(tmp_path / "mine")):
+        with pytest.raises(ArgumentError) as error:
+            load_backbone(name)
+        assert error.value.argument == "model"
+        assert model.clip.name in error.value.reason
+        assert "load_model" in error.value.reason

@@ -22,9 +22,20 @@ from pacl.models.head import CONFIG, HeadConfig, shipped_folder
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers.static_tower import WORDS, StaticTower, load_static_tower
-from pacl.models.vocabulary import LEAST, LIMIT, NAMED, Unfamiliar, Vocabulary, say_unfamiliar, trained_words
+from pacl.models.vocabulary import (
+    LEAST,
+    LIMIT,
+    NAMED,
+    Unfamiliar,
+    Vocabulary,
+    say_in_pieces,
+    say_unfamiliar,
+    trained_words,
+)
+from pacl.prompts import read_classes
 from pacl.segmentation.segmenter import Segmenter
 from tests.models.towers.test_static_tower import save_tower
+from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
 
 VECTORS = {
@@ -225,3 +236,38 @@ def test_the_photo_models_threshold_parts_what_photos_show_from_what_they_do_not
     vocabulary = Vocabulary(config.vocabulary, load_static_tower(WORDS)[0])
     assert vocabulary.unfamiliar(KNOWN.split(", ")) == []
     assert len(vocabulary.unfamiliar(ABSENT.split(", "))) >= 9
+
+
+def test_words_in_pieces_are_named() -> None:
+    vocabulary = Vocabulary(["dog", "quokka"], load_static_tower(WORDS)[0])
+    found = vocabulary.in_pieces(
+        ["blankett", "die Decke", "a chairr", "\u0441\u043e\u0431\u0430\u043a\u0430 dog", "blankett"]
+    )
+    assert list(found) == ["blankett", "decke", "chairr", "\u0441\u043e\u0431\u0430\u043a\u0430"]
+    assert found["blankett"] == ["blanket", "t"]
+    assert found["\u0441\u043e\u0431\u0430\u043a\u0430"] == [""]
+    warning = say_in_pieces(found)
+    assert "\n" not in warning
+    assert all(word in warning for word in found)
+    known = ["two dogs", "blankets", "a doghouse", "cathedrals", "traffic light 12", "a1", "quokkas", "the wildebeest"]
+    assert vocabulary.in_pieces(known) == {}
+
+
+def test_no_class_name_of_a_benchmark_is_read_in_pieces() -> None:
+    vocabulary = Vocabulary(["dog"], load_static_tower(WORDS)[0])
+    folders = ("eval/segmentation/names", "eval/classification/class_names")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.txt") if "wnids" not in file.name]
+    names = [prompt for file in files for label in read_classes(file, shared_prompts=True) for prompt in label.prompts]
+    assert len(names) > 1000
+    assert vocabulary.in_pieces(names) == {}
+
+
+def test_words_in_pieces_are_a_warning_of_the_segmenter() -> None:
+    segmenter = Segmenter("photos")
+    with pytest.warns(UnfamiliarWords) as caught:
+        segmenter.prepare(["kat", "blankett"])
+    assert ["kat" in str(each.message) for each in caught] == [True, False]
+    assert "blankett" in str(caught[1].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter.prepare(["cats", "blankets"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pacl.results.earlier import of_other_labels, of_other_sources, read_record
+from pacl.errors import ArgumentError
+from pacl.results.earlier import check_free, of_other_labels, of_other_sources, own_results, read_record
 from pacl.results.writer import FORMATS, Writer
 from tests.results.drawn import result
 
@@ -61,8 +62,38 @@ def test_results_of_other_labels_or_another_model_are_found(
     tmp_path: Path, labels: str, model: str, found: bool
 ) -> None:
     write(tmp_path, ("rle",), "a", "b")
-    assert (of_other_labels(tmp_path, labels, model) is not None) == found
-    assert of_other_labels(tmp_path, labels, model, {tmp_path / "a.json"}) is None
+    assert [path.name for path, _ in of_other_labels(tmp_path, labels, model)] == ["a.json"] * found
+    assert not of_other_labels(tmp_path, labels, model, {tmp_path / "a.json"})
+
+
+def test_a_folder_of_results_below_another_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "mine", tuple(FORMATS), "cat", "wall", name="a")
+    write(tmp_path / "mine", ("mask",), "cat", "wall", name="deep/b")
+    (tmp_path / "mine" / "b.json").touch()  # of an image whose record is lost
+    (tmp_path / "mine" / "a.mask.png").rename(tmp_path / "mine" / "b.mask.png")
+    before = files(tmp_path)
+    write(tmp_path, ("mask",), "cat", "sky", name="nested/c")  # belongs to the folder above
+    assert [path.name for path, _ in of_other_labels(tmp_path, ["dog"])] == ["c.json"]
+    write(tmp_path, ("mask",), "dog", overwrite=True)
+    assert files(tmp_path) == before | {"a.mask.png", "a.json"}
+    write(tmp_path / "mine", ("mask",), "dog", overwrite=True)  # which was named itself
+    assert files(tmp_path / "mine") == {"a.mask.png", "a.json", "b.json"}
+
+
+def test_results_of_a_folder_below_are_not_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "mine", ("mask",), "cat", "wall", name="a")
+    write(tmp_path, ("mask",), "cat", "wall", name="other/a")
+    check_free(tmp_path, ["other/a", "mine/b", "a"])
+    with pytest.raises(ArgumentError) as error:
+        check_free(tmp_path, ["other/a", "mine/a"])
+    assert error.value.argument == "out"
+
+
+def test_overwrite_tells_what_it_removed(tmp_path: Path) -> None:
+    write(tmp_path, ("mask", "rle", "overlay"), "cat", "wall", name="a")
+    write(tmp_path, ("mask",), "cat", "wall", name="b")
+    (tmp_path / "b.json").unlink()
+    assert set(own_results(tmp_path)) == {tmp_path / "a.json", tmp_path / "b.mask.png"}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"image": 1}', "\x00"])

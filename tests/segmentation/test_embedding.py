@@ -163,3 +163,11 @@ def test_what_is_no_embedding_is_refused(clip: Backbone, tmp_path: Path) -> None
     with pytest.raises(ArgumentError) as error:
         segmenter.set_image_embedding(torch.zeros(3))  # type: ignore[arg-type]
     assert error.value.argument == "embedding"
+
+
+def test_the_repr_holds_no_tensor(clip: Backbone) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(40, 56))
+    embedding = segmenter.get_image_embedding()
+    assert len(repr(embedding)) < 200
+    assert "tensor" not in repr(embedding)

@@ -194,6 +194,31 @@ def test_the_files_have_the_name_of_the_image(tmp_path: Path) -> None:
     assert named.to_coco()["images"][0]["file_name"] == "a photo.png"
 
 
+def test_images_without_a_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    segmenter = Segmenter(ColourModel())
+    first, second, third = segmenter.predict_batch([noise(8, 8), Image.fromarray(SQUARE), SQUARE[:32]], LABELS)
+    for found in (first, second, third, second):  # the last one again
+        found.save(tmp_path, formats="mask")
+    names = ("image", "image-2", "image-3")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}{ending}" for name in names for ending in (".json", ".mask.png")
+    }
+    assert np.array_equal(Image.open(tmp_path / "image-2.mask.png"), second.index)
+
+
+def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        save_image(tmp_path / folder / "a.png", SQUARE)
+    save_image(tmp_path / "image.png", SQUARE)
+    segmenter = Segmenter(ColourModel())
+    paths = [tmp_path / "one/a.png", tmp_path / "two/a.png", tmp_path / "image.png"]
+    for found in [*segmenter.predict_batch(paths * 2, LABELS), *segmenter.predict_batch([SQUARE], LABELS)]:
+        found.save(tmp_path / "out", formats="mask")
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "a-2", "image", "image-2"}
+    found.save(tmp_path / "out", "a", formats="mask")  # a name that is given is meant
+    assert len(list((tmp_path / "out").glob("*.json"))) == 4
+
+
 @pytest.mark.parametrize("formats", ["", (), "overlays", ("mask", "tiff"), ","], ids=str)
 def test_unknown_formats_are_refused_before_anything_is_written(
     formats: Any, found: Segmentation, tmp_path: Path
@@ -252,3 +277,31 @@ def test_save_refuses_a_folder_with_results_of_other_labels(tmp_path: Path) -> N
     for name in "cd":  # which does not remove its own
         other.save(tmp_path, name, formats="mask", overwrite=True)
     assert {path.stem for path in tmp_path.iterdir()} == {"c", "c.mask", "d", "d.mask"}
+
+
+def test_boxes_are_those_of_the_record(found: Segmentation, tmp_path: Path) -> None:
+    record = found.save(tmp_path, "a", formats="mask")
+    assert found.boxes == [label["box"] for label in record["labels"]]
+    assert found.boxes[LABELS.index("blue")] is None
+    rows, columns = np.nonzero(found.mask("red"))
+    x, y, width, height = found.boxes[LABELS.index("red")] or [0] * 4
+    assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 2, float("nan")])
+def test_an_opacity_out_of_range_is_refused(opacity: float, found: Segmentation) -> None:
+    with pytest.raises(ArgumentError) as error:
+        found.overlay(opacity=opacity)
+    assert error.value.argument == "opacity"
+
+
+def test_mistyped_labels_and_formats_name_what_was_meant(found: Segmentation, tmp_path: Path) -> None:
+    for call, meant in (
+        (lambda: found.mask("rad"), "'red'"),
+        (lambda: found.mask("zzz"), "'blue'"),  # all of them
+        (lambda: found.save(tmp_path, formats="overlai"), "'overlay'"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            call()
+        assert meant in error.value.reason
+        assert ("did you mean" in error.value.reason) == (meant != "'blue'")

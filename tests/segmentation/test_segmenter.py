@@ -587,3 +587,38 @@ def test_a_tensor_of_8_bit_floats_is_an_image() -> None:
     segmenter = Segmenter(ColourModel())
     segmenter.set_image(torch.ones(3, 16, 16).to(torch.float8_e4m3fn))
     assert segmenter.predict(["red", "blue"]).index.shape == (16, 16)
+
+
+def test_a_fixed_stride_is_known_before_any_image() -> None:
+    model = load_model("photos")
+    for stride in (8, 32):
+        with pytest.raises(ArgumentError) as error:
+            Segmenter(model, SegmenterSettings(stride=stride))
+        assert error.value.argument == "stride"
+        assert "leave it out" in error.value.reason
+    assert Segmenter(model, SegmenterSettings(stride=model.clip.patch)).settings.stride == model.clip.patch
+
+
+def test_synonyms_as_a_list_show_how_a_label_is_written() -> None:
+    with pytest.raises(ArgumentError) as error:
+        Segmenter(ColourModel()).prepare([["cat", "kitten"], "blanket"])  # type: ignore[list-item]
+    assert error.value.argument == "labels[0]"
+    assert "Label('cat', ('cat', 'kitten'))" in error.value.reason
+
+
+@pytest.mark.parametrize("url", ["http://x/y.jpg", Path("https://x/y.jpg"), "s3://x/y.jpg"], ids=str)
+def test_a_url_is_no_image(url: Any) -> None:
+    with pytest.raises(UserError, match="is a URL; download"):
+        Segmenter(ColourModel()).set_image(url)
+
+
+def test_reprs_hold_no_tensors() -> None:
+    segmenter = Segmenter(ColourModel())
+    query = segmenter.prepare(["red", "blue"])
+    assert len(repr(segmenter)) < 100
+    segmenter.set_image(noise(64, 64))
+    (encoded,) = segmenter.encode([noise(64, 64)], ["image"])
+    for each in (segmenter, query, encoded):
+        assert len(repr(each)) < 200
+        assert "tensor" not in repr(each)
+    assert "red" in repr(query)

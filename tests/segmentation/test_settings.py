@@ -63,6 +63,7 @@ from tests.paths import ROOT
         ({"dilations": (1.5,), "refine": 1}, "dilations"),
         ({"scales": 1.0}, "scales"),
         ({"scales": "1,2"}, "scales"),
+        ({"window": "224/112"}, "window"),
         ({"min_area": None}, "min_area"),
         ({"logit_scale": "40"}, "logit_scale"),
         ({"background": None}, "background"),
@@ -160,3 +161,17 @@ def test_a_mistyped_setting_names_what_was_meant(name: str, meant: str) -> None:
     assert meant in str(error.value)
     assert dataclasses.replace(SegmenterSettings(), refine=3).refine == 3
     assert next(iter(inspect.signature(SegmenterSettings).parameters)) == "size"
+
+
+@pytest.mark.parametrize(
+    ("settings", "example"),
+    [
+        ({"scales": 2}, "(1, 2)"),
+        ({"refine": 1, "dilations": 8}, "(8, 16)"),
+        ({"window": "224/112"}, "window=224, window_step=112"),
+    ],
+)
+def test_settings_of_a_wrong_type_show_what_to_write(settings: dict, example: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        SegmenterSettings(**settings)
+    assert example in error.value.reason

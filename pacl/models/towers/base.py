@@ -45,6 +45,7 @@ class ImageTower(nn.Module, ABC):
     Attributes:
         width: token width W; with ``layers`` the sum of all widths.
         patch: patch side in pixels; of a convolutional tower its total stride.
+        fixed_stride: whether the pixels between patches are always ``patch``.
         size: side in pixels of the square images that it was trained on.
         preprocessing: preprocessing of images, with open_clip's keys: ``mean`` and ``std`` per channel in [0, 1],
             ``interpolation``, ``resize_mode``, ``size``.
@@ -56,6 +57,7 @@ class ImageTower(nn.Module, ABC):
 
     width: int
     patch: int
+    fixed_stride: bool = False
     size: int
     preprocessing: dict[str, Any]
     variants: tuple[str, ...] = ("clip",)
@@ -77,6 +79,23 @@ class ImageTower(nn.Module, ABC):
     def projection(self) -> Tensor | None:
         """Linear map ``[W, D]`` from tokens to the space shared with the texts; ``None`` without one."""
         return None
+
+    def check_stride(self, stride: int | None) -> None:
+        """Refuse a stride that the tower does not support.
+
+        Args:
+            stride: pixels between patches; ``None`` is the patch size.
+
+        Raises:
+            ArgumentError: ``stride``: it is another than the fixed one, or not between 1 and the patch size.
+        """
+        if stride is None or stride == self.patch:
+            return
+        if self.fixed_stride:
+            reason = f"this model has a fixed stride of {self.patch} pixels; leave it out (other strides are for CLIPs)"
+            raise ArgumentError("stride", stride, reason)
+        if not 1 <= stride <= self.patch:
+            raise ArgumentError("stride", stride, f"must be between 1 and the patch size {self.patch}")
 
     @property
     def bf16_on_cpu(self) -> bool:
@@ -143,6 +162,13 @@ class TextTower(nn.Module, ABC):
     vocabulary: frozenset[str] | None = None
     contrast: tuple[str, ...] | None = None
     familiar: float | None = None
+
+    def pieces(self, word: str) -> list[str] | None:
+        """The tokens that a word is read in, as text; an empty text stands for what is not read at all.
+
+        ``None``: this is not known, or a transformer makes sense of words in pieces.
+        """
+        return None
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Tensor:

@@ -193,6 +193,7 @@ class FeatureTower(ImageTower):
     """Patch tokens of timm models and ResNets: the unchanged final features, at the tower's own stride."""
 
     visual: Any
+    fixed_stride = True
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
@@ -209,8 +210,7 @@ class FeatureTower(ImageTower):
         self, images: Tensor, variants: Sequence[str], stride: int | None = None
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
-        if stride not in (None, self.patch):
-            raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
+        self.check_stride(stride)
         grid = PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
         images = pad_to(images, grid.extent)
         with size_errors(images, self.size):

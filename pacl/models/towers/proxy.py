@@ -51,7 +51,7 @@ class ProxyTower(ImageTower):
         self.clip = clip
         self.proxy = proxy
         self.width = clip.width
-        self.patch = proxy.patch
+        self.patch, self.fixed_stride = proxy.patch, proxy.fixed_stride
         self.size = clip.size
         self.preprocessing = clip.preprocessing
         self.layers = clip.layers

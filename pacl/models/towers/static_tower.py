@@ -71,6 +71,17 @@ class StaticTower(TextTower):
         """Known tokens of a text; there are no start and end tokens."""
         return len(self._ids(text))
 
+    def pieces(self, word: str) -> list[str] | None:
+        """See `TextTower.pieces`; known for WordPiece tokenizers, such as that of ``static:words``."""
+        prefix = getattr(self.tokenizer.model, "continuing_subword_prefix", None)
+        if not prefix:
+            return None
+        encoded = self.tokenizer.encode(word, add_special_tokens=False)
+        return [
+            "" if number == self.unknown else token.removeprefix(prefix)
+            for number, token in zip(encoded.ids, encoded.tokens, strict=True)
+        ]
+
     def weights(self) -> Mapping[str, Tensor]:
         """The token vectors and the tokenizer, as the bytes of its JSON."""
         tokenizer = torch.frombuffer(bytearray(self.tokenizer.to_str().encode()), dtype=torch.uint8)

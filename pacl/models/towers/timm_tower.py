@@ -37,6 +37,7 @@ class TimmTower(ImageTower):
     """
 
     model: Any
+    fixed_stride = True
 
     def __init__(self, model: Any, layers: Sequence[int] = ()) -> None:
         super().__init__()
@@ -88,8 +89,7 @@ class TimmTower(ImageTower):
         return self.model.state_dict()
 
     def _grid(self, images: Tensor, stride: int | None) -> PatchGrid:
-        if stride not in (None, self.patch):
-            raise ArgumentError("stride", stride, f"must be {self.patch}, the fixed stride of this image tower")
+        self.check_stride(stride)
         return PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, self.patch)
 
     def _features(self, images: Tensor, grid: PatchGrid) -> tuple[Tensor, list[Tensor]]:
@@ -141,6 +141,8 @@ class TimmTower(ImageTower):
 
 class TimmViTTower(TimmTower):
     """A plain timm ``VisionTransformer``: patches may overlap, positions are sampled at the true patch centres."""
+
+    fixed_stride = False
 
     def _grid(self, images: Tensor, stride: int | None) -> PatchGrid:
         return PatchGrid.cover(images.shape[-2], images.shape[-1], self.patch, stride or self.patch)
