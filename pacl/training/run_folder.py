@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.locks import lock
+from pacl.training.run_files import check_unused, find_results
 
 LOCK = ".lock"
 
@@ -58,7 +59,7 @@ class RunFolder(Callback):
 
     def found(self) -> list[Path]:
         """The results that are in the folder."""
-        return sorted(path for pattern in self.results for path in self.path.glob(pattern))
+        return find_results(self.path, self.results)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -74,11 +75,8 @@ class RunFolder(Callback):
             if not is_ours:
                 reason = "another training writes there now; choose another folder"
                 raise ArgumentError(self.argument, self.path, reason)
-            found = self.found()
-            if found and not (self.overwrite or self.resume):
-                names = ", ".join(str(path.relative_to(self.path)) for path in found[:4])
-                reason = f"holds results of another run ({names}); {self.advice}"
-                raise ArgumentError(self.argument, self.path, reason)
+            if not (self.overwrite or self.resume):
+                check_unused(self.path, self.results, self.argument, self.advice)
             yield
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
