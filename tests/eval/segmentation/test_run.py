@@ -357,6 +357,12 @@ def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, 
     assert not list((tmp_path / "out").rglob("results.json"))
 
 
+@pytest.mark.parametrize(("names", "synonyms"), [("sclip", True), ("plain", False)])
+def test_synonyms_are_why_there_are_more_names_than_classes(tmp_path, tiny_clip, voc, capsys, names, synonyms):
+    run(tmp_path, tiny_clip, "voc20", "--data", str(voc), "--names", names)
+    assert ("synonyms" in capsys.readouterr().err) == synonyms
+
+
 @pytest.mark.parametrize("flag", ["images", "masks", "classes", "only", "palette"])
 def test_what_a_benchmark_of_ones_own_lacks_is_named_by_its_flag(tmp_path, flag):
     """The code calls the class file "names", the folders are made absolute, and so on."""
