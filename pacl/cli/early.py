@@ -28,6 +28,7 @@ from pacl.training.run_files import (
     check_checkpoint_exists,
     check_unused,
     checkpoint_path,
+    is_first_process,
     resumes,
 )
 
@@ -53,7 +54,7 @@ def check_training(argv: Sequence[str]) -> None:
     folder, given = Path(str(settings.get("out") or "runs/train")), settings.get("ckpt_path")
     checkpoint = checkpoint_path(folder, given)
     check_checkpoint_exists(checkpoint, given)
-    if not (settings.get("overwrite") or resumes(folder, checkpoint)):
+    if is_first_process() and not (settings.get("overwrite") or resumes(folder, checkpoint)):
         check_unused(folder, HEAD_FILES, "out", advice_for(folder))
 
 
@@ -69,7 +70,7 @@ def check_pretraining(argv: Sequence[str]) -> None:
     settings = read_settings(words)
     check_flags(words, {**TRAINER, **(CAPTIONS if _has_captions(settings) else {})})
     check_files(settings)
-    if (folder := settings.get("export.folder")) and not settings.get("overwrite"):
+    if (folder := settings.get("export.folder")) and is_first_process() and not settings.get("overwrite"):
         check_unused(Path(str(folder)), DUAL_ENCODER_FILES, "export.folder", DUAL_ENCODER_ADVICE)
 
 
@@ -108,7 +109,9 @@ def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str
     Raises:
         UserError: in the words of the parser.
     """
-    types = {f"{group}.{name}": kind for group, of in groups.items() for name, kind in _arguments(of)}
+    found = {group: dict(_arguments(of)) for group, of in groups.items()}
+    groups = {group: of for group, of in groups.items() if found[group]}
+    types = {f"{group}.{name}": kind for group, own in found.items() for name, kind in own.items()}
     last = {name.rpartition(".")[2] for name in types}
     for flag, value in flags_of(words):
         name = flag.lstrip("-").replace(".init_args.", ".").rstrip("+")
@@ -161,15 +164,24 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _arguments(classes: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
-    """Name and type of the arguments of classes, read from their source, since importing them is what takes long."""
+    """Name and type of the arguments of classes, read from their source, since importing them is what takes long.
+
+    Nothing, where a package is not there or has another layout: the parser of the training knows them all the same.
+    """
     for package, file, name in classes:
-        found = find_spec(package)
-        root = next(iter((found and found.submodule_search_locations) or ()))
-        tree = ast.parse((Path(root) / file).read_text(encoding="utf-8"))
-        (owner,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-        for node in owner.body:
-            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-                arguments = [*node.args.args[1:], *node.args.kwonlyargs]
-                yield from ((each.arg, ast.unparse(each.annotation) if each.annotation else "") for each in arguments)
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                yield node.target.id, ast.unparse(node.annotation)
+        spec = find_spec(package)
+        root = Path(*((spec and spec.submodule_search_locations) or ())[:1])
+        if not (root / file).is_file():
+            return
+        for owner in ast.parse((root / file).read_text(encoding="utf-8")).body:
+            if isinstance(owner, ast.ClassDef) and owner.name == name:
+                yield from _arguments_of(owner)
+
+
+def _arguments_of(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for node in owner.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            arguments = [*node.args.args[1:], *node.args.kwonlyargs]
+            yield from ((each.arg, ast.unparse(each.annotation) if each.annotation else "") for each in arguments)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, ast.unparse(node.annotation)

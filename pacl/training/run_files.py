@@ -5,6 +5,7 @@ Nothing here imports PyTorch, so that a folder in use is refused before seconds 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,15 @@ HEAD_FILES = (CONFIG, WEIGHTS, CARD, CURVE, f"{CHECKPOINTS}/*.ckpt")
 
 DUAL_ENCODER_FILES = ("*.json", "*.safetensors")
 """Files of a pretrained model, which another model would replace."""
+
+
+RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Environment variables that are 0, or not set, in the first process of a training."""
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a training, which alone checks the folder: it writes there."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 def find_results(folder: Path, patterns: Sequence[str]) -> list[Path]:

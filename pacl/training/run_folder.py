@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.locks import lock
-from pacl.training.run_files import check_unused, find_results
+from pacl.training.run_files import check_unused, find_results, is_first_process
 
 LOCK = ".lock"
-
-RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Environment variables that are 0, or not set, in the first process of a training."""
-
-
-def _first_process() -> bool:
-    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 class RunFolder(Callback):
@@ -47,7 +39,7 @@ class RunFolder(Callback):
     def __init__(
         self, path: str | Path, results: Sequence[str], argument: str, overwrite: bool, resume: bool, advice: str
     ) -> None:
-        self.made, self.started = _first_process() and not Path(path).exists(), False
+        self.made, self.started = is_first_process() and not Path(path).exists(), False
         self.path, self.results = make_folder(path, argument), results
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
         atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
@@ -68,7 +60,7 @@ class RunFolder(Callback):
         Raises:
             ArgumentError: another process holds the lock, or the folder holds results of another run.
         """
-        if not _first_process():
+        if not is_first_process():
             yield
             return
         with lock(self.path / LOCK, "start no second training there") as is_ours:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pacl.cli import early
 from pacl.cli.early import check_pretraining, check_training, read_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.models.config import CONFIG
@@ -76,6 +77,21 @@ def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: lis
 )
 def test_what_is_right_or_not_understood_passes(photos: list[str], more: list[str]) -> None:
     check_training([*photos, *more])
+
+
+@pytest.mark.parametrize("source", ["", "no/such/file.py"])
+def test_classes_whose_source_is_elsewhere_are_left_to_the_parser(
+    photos: list[str], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, "TRAINER", {"trainer": [("pacl" if source else "no_such_package", source, "Trainer")]})
+    check_training([*photos, "--trainer.anything", "x"])
+
+
+def test_a_folder_is_checked_by_the_first_process_alone(photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("run").mkdir()
+    (Path("run") / CONFIG).touch()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    check_training(photos)
 
 
 def test_sources_of_a_configuration_are_looked_for(photos: list[str], tmp_path: Path) -> None:
