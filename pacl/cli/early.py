@@ -48,8 +48,7 @@ def check_training(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
-    own = CAPTIONS if _has_captions(settings) else {}
-    check_flags(words, {**TRAINER, **MODEL, **own})
+    check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
     check_files(settings)
     folder, given = Path(str(settings.get("out") or "runs/train")), settings.get("ckpt_path")
     checkpoint = checkpoint_path(folder, given)
@@ -68,7 +67,7 @@ def check_pretraining(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
-    check_flags(words, {**TRAINER, **(CAPTIONS if _has_captions(settings) else {})})
+    check_flags(words, {**TRAINER, **_caption_settings(words, settings)})
     check_files(settings)
     if (folder := settings.get("export.folder")) and is_first_process() and not settings.get("overwrite"):
         check_unused(Path(str(folder)), DUAL_ENCODER_FILES, "export.folder", DUAL_ENCODER_ADVICE)
@@ -153,6 +152,12 @@ def _only_asks(words: Sequence[str]) -> bool:
 def _has_captions(settings: dict[str, Any]) -> bool:
     name = settings.get("data") or settings.get("data.class_path")
     return str(name).rpartition(".")[2] == "CaptionData"
+
+
+def _caption_settings(words: Sequence[str], settings: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """`CAPTIONS`, unless a flag changes the class of the data: flags before it are of the former class."""
+    changes = any(flag in ("--data", "--data.class_path") for flag, _ in flags_of(words))
+    return CAPTIONS if _has_captions(settings) and not changes else {}
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -68,6 +68,7 @@ def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: lis
         ["--trainer.limit_train_batches", "0.5", "--trainer.callbacks+=EarlyStopping", "--model.layers=[1]"],
         ["--data.cut.scale", "0.5", "--model.temperature", ".inf", "--trainer.gradient_clip_val", "null"],
         ["--data=SceneData", "--data.scenes", "3"],
+        ["--data=SceneData", "--data.scenes", "3", "--data", "pacl.data.CaptionData"],
         ["--data.pairs", "data/{000..331}.tar", "--data.images", "null"],
         ["--data.images", "missing", "--print_config"],
         ["--data.images", "missing", "--data.help", "CaptionData"],
