@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     photos = some([file.path for file in found.files], args.limit)
     device = choose_device(args.device)
 
-    from pacl.models.head import CARD, CONFIG, SHIPPED, is_head, shipped_folder
+    from pacl.models.config import CARD, CONFIG
+    from pacl.models.head import SHIPPED, is_head, shipped_folder
     from pacl.models.loading import load_model
     from pacl.segmentation.calibration import calibrate
 

@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ArgumentError("dim", args.dim, "must be at least 1")
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         raise ArgumentError("out", args.out, "exists already; choose a new folder")
+    for flag, path in [("words", path) for path in args.words] + [("names", path) for path in args.names]:
+        if not Path(path).exists():  # before PyTorch is imported
+            raise ArgumentError(flag, path, "does not exist")
     from rich.console import Console
     from rich.progress import Progress
 

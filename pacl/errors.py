@@ -101,6 +101,13 @@ def check_count(argument: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def unreadable(path: object, error: OSError) -> UserError:
+    """Why a file cannot be read, in one line: that it does not exist, or the system's reason."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path} does not exist")
+    return UserError(f"{path}: cannot be read ({error.strerror or error})")
+
+
 def first_few(names: Sequence[object], count: int = 3) -> str:
     """The first names of a list in words for a message: "a, b, c, ..."."""
     return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")

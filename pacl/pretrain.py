@@ -19,68 +19,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-import pytorch_lightning as L
-import torch
-from pytorch_lightning.cli import LightningArgumentParser
-
-from pacl.cli.lightning import SettingsCLI, as_list, parse, plain_warnings
 from pacl.cli.messages import run_verb
-from pacl.training.contrastive import ContrastiveModule, Export
-from pacl.training.pretrain_clip import CLIPModule
-from pacl.training.pretrain_dual import DualEncoderModule  # noqa: F401  (--model DualEncoderModule finds it)
-from pacl.training.run_folder import RunFolder
-
-RESULTS = ("*.json", "*.safetensors")
-"""Files of a model, which another model would replace."""
-
-DEFAULT_CONFIG = "configs/scenes_clip.yaml"
-
-
-class PretrainCLI(SettingsCLI):
-    """The command line of a pretraining."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's default")
-        parser.add_argument("--overwrite", action="store_true", help="replace the model that is in --export.folder")
-        parser.add_lightning_class_args(Export, "export")
-        parser.set_defaults({"model": {"class_path": f"{CLIPModule.__module__}.{CLIPModule.__name__}"}})
-        for name in ("vocabulary", "contrast"):  # ignored by models without such a parameter
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
-
-    def before_instantiate_classes(self) -> None:
-        advice = "choose another folder, or replace the model with --overwrite"
-        folder = self.config.export.folder
-        self.folder = RunFolder(folder, RESULTS, "export.folder", self.config.overwrite, False, advice)
-        with self.folder.claim():  # checked before the towers are loaded, which takes long
-            pass
-
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        own = as_list(self.config_init.trainer.callbacks)
-        return super().instantiate_trainer(callbacks=[self.folder, *own], **kwargs)
-
-    def kept(self) -> str:
-        """How much of the training is saved, in words for the end of an error."""
-        return f"{self.folder.path} holds the model of an earlier step" if self.folder.found() else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, train and export the model."""
-    prog = "pacl pretrain"
-    with plain_warnings(prog):
-        cli = parse(
-            lambda **more: PretrainCLI(ContrastiveModule, L.LightningDataModule, subclass_mode_model=True, **more),
-            prog,
-            __doc__,
-            sys.argv[1:] if argv is None else argv,
-            DEFAULT_CONFIG,
-        )
-        if cli.config.threads:
-            torch.set_num_threads(cli.config.threads)
-        with cli.folder.claim():
-            cli.fit(cli.kept)
-    return 0
+    from pacl.cli.early import check_pretraining
+
+    argv = sys.argv[1:] if argv is None else argv
+    check_pretraining(argv)
+    from pacl.cli.pretraining_run import run  # slow, so mistakes are looked for before
+
+    return run(argv, __doc__)
 
 
 if __name__ == "__main__":

@@ -275,7 +275,8 @@ def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iter
 
 def model_name(name: str, model: PACL) -> str:
     """What `load_model` takes to load the model again, from any folder."""
-    from pacl.models.head import CONFIG, SHIPPED, HeadConfig, shipped_folder
+    from pacl.models.config import CONFIG
+    from pacl.models.head import SHIPPED, HeadConfig, shipped_folder
 
     if name == "auto":
         own = (each for each in SHIPPED if HeadConfig.read(shipped_folder(each) / CONFIG).backbone == model.clip.name)

@@ -31,9 +31,13 @@ from pacl.cli.messages import run_verb
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, train and save the head."""
-    from pacl.cli.training import run  # slow: Ctrl-C during the import must end in one line too
+    from pacl.cli.early import check_training
 
-    return run(sys.argv[1:] if argv is None else argv, __doc__)
+    argv = sys.argv[1:] if argv is None else argv
+    check_training(argv)
+    from pacl.cli.training_run import run  # slow: Ctrl-C during the import must end in one line, too
+
+    return run(argv, __doc__)
 
 
 if __name__ == "__main__":

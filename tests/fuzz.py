@@ -28,7 +28,7 @@ from PIL import Image
 
 from eval.segmentation.protocol import read_protocol
 from pacl.cli.data_check import read_config
-from pacl.cli.training import check_checkpoint
+from pacl.cli.training_run import check_checkpoint
 from pacl.data.mask_palette import read_palette
 from pacl.data.masks import read_colours, read_mask
 from pacl.data.readers import read_json, read_table

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from pacl.__main__ import VERBS
-from pacl.cli.lightning import SettingsCLI
+from pacl.cli import early
 from pacl.cli.parser import OneLineParser
+from pacl.cli.training_parser import SettingsCLI
 from pacl.errors import UserError
 from tests.paths import ROOT
 
@@ -90,6 +91,7 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         program = importlib.import_module(f"{module}.run")
     monkeypatch.chdir(ROOT)
     if module in SETTINGS_FROM_YAML:
+        monkeypatch.setattr(early, "check_files", lambda settings: None)  # files on pages need not be there
         monkeypatch.setattr(SettingsCLI, "parse_arguments", _then_stop(SettingsCLI.parse_arguments))
         with pytest.raises((Parsed, SystemExit)) as stop:
             program.main(words)

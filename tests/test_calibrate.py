@@ -14,7 +14,7 @@ from PIL import Image
 from pacl.calibrate import main, some
 from pacl.cli.messages import run_verb
 from pacl.images import open_image
-from pacl.models.head import CARD, CONFIG
+from pacl.models.config import CARD, CONFIG
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.segmentation.calibration import calibrate

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pacl import train
-from pacl.cli.training import resuming, validation_interval
+from pacl.cli.training_run import validation_interval
 from pacl.data.caption_data import CaptionData
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs
@@ -24,6 +24,7 @@ from pacl.models.model import PACL
 from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.training.loss import contrastive_loss
 from pacl.training.module import MAX_LOGIT_SCALE, PACLModule, some_patches
+from pacl.training.run_files import advice_for
 from pacl.training.run_folder import RunFolder
 from tests.tiny import save_tiny_clip
 
@@ -68,8 +69,8 @@ def test_a_checkpoint_that_is_there_is_advised(tmp_path: Path, checkpoints: list
     (tmp_path / "checkpoints").mkdir()
     for name in checkpoints:
         (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
-    assert resuming(tmp_path).endswith(advice)
-    assert ("resume" in resuming(tmp_path)) == bool(checkpoints)
+    assert advice in advice_for(tmp_path)
+    assert ("resume" in advice_for(tmp_path)) == bool(checkpoints)
 
 
 @pytest.mark.parametrize(("images", "told"), [(27, True), (33, False)])  # 11 of 27 and 1 of 33 fill no batch of 16

@@ -19,7 +19,7 @@ ADVISED = re.findall(r"`--((?:data|model|trainer)\.\w+) ([^`\s]+)`", PATH.read_t
 def test_the_training_takes_the_settings_that_the_page_advises(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     assert len(ADVISED) >= 4
-    (command,) = (each for each in commands(PATH) if each.startswith("python -m pacl.train "))
+    command = next(each for each in commands(PATH) if each.startswith("python -m pacl.train "))
     advised = [word for name, value in ADVISED for word in (f"--{name}", value)]
     with pytest.raises(SystemExit) as stop:
         train.main([*shlex.split(command)[3:], *advised, "--print_config"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
-from pacl.errors import UserError
+from pacl.errors import UserError, unreadable
 from pacl.files import atomic_write, parse_json
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _read(file: Path) -> list[Result]:
             raise ValueError("of another format or a newer version")
         return [_result(values) for values in content["results"]]
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror})") from None
+        raise unreadable(file, error) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{file} is not a file of results ({error}); measure again") from None
 

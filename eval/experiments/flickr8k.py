@@ -29,7 +29,7 @@ from eval.common.command import check_least, new_parser
 from eval.common.head_training import mean_and_std, train_head, write_report
 from eval.common.tables import markdown_table
 from eval.segmentation.benchmark import NAMES
-from pacl.cli.lightning import find_config
+from pacl.cli.configs import find_config
 from pacl.cli.messages import run_verb
 from pacl.data.batches import ImageBatches, pair_texts
 from pacl.data.caption_data import CaptionData

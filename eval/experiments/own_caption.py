@@ -59,7 +59,7 @@ class OwnCaptionModule(PACLModule):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train with the settings of the command line and save the head."""
-    from pacl.cli.training import run
+    from pacl.cli.training_run import run
 
     return run(sys.argv[1:] if argv is None else argv, __doc__, OwnCaptionModule, "eval.experiments.own_caption")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from eval.common.charts import Points, training_curve
 from eval.common.command import new_parser
 from pacl.cli.messages import run_verb
-from pacl.errors import UserError
+from pacl.errors import UserError, unreadable
 from pacl.files import check_output_file
 from pacl.images import is_written_here
 from pacl.printing import escaped
@@ -61,7 +61,7 @@ def read_log(log: Path) -> tuple[Points, Points, float | None]:
                         points.steps.append(int(row["step"]) + (not before))  # Lightning counts from 0
                         points.values.append(float(row[name]))
     except OSError as error:
-        raise UserError(f"{log}: cannot be read ({error.strerror})") from None
+        raise unreadable(log, error) from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"{log}: not a metrics.csv of a training ({error})") from None
     if not loss.steps or not all(map(math.isfinite, loss.values)):

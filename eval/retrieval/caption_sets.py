@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -119,6 +120,11 @@ class CaptionSet:
         """All T captions, image by image and including duplicates, and the index of the image of each caption."""
         owners = [i for i, own in enumerate(self.captions) for _ in own]
         return list(chain.from_iterable(self.captions)), owners
+
+    def ambiguous(self) -> int:
+        """How many captions have the text of a caption of another image, so that no model can tell whose they are."""
+        images = Counter(text for own in self.captions for text in set(own))
+        return sum(images[text] > 1 for own in self.captions for text in own)
 
 
 def open_captions(

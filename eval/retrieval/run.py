@@ -36,6 +36,7 @@ from eval.common.folders import results_folder
 from eval.common.result import write_results
 from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
+from pacl.cli.messages import say
 from pacl.files import atomic_write, make_folder
 from pacl.printing import escaped
 
@@ -83,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     captions = open_captions(
         args.dataset, args.data, args.split, limit=args.limit, partial=args.partial, images=args.images
     )
+    if ambiguous := captions.ambiguous():
+        of = f"{ambiguous:,} of {len(captions.texts()[0]):,} captions are equal to one of another image"
+        say(MODULE, f"note: {of}; of equal scores the wrong item ranks first, which lowers the recalls")
     model = load(args)
 
     from rich.console import Console

@@ -31,9 +31,8 @@ from eval.common.head_training import mean_and_std, write_report
 from eval.common.tables import markdown_table
 from eval.scenes.evaluator import BOUNDS, SceneEvaluator
 from eval.scenes.sets import COMPETITORS, SceneSet
-from pacl.cli.lightning import find_config
+from pacl.cli.configs import TRAIN_CONFIG, find_config
 from pacl.cli.model import load
-from pacl.cli.training import DEFAULT_CONFIG
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.models.model import PACL
@@ -69,7 +68,7 @@ TUNED: dict[str, dict[str, Any]] = {
 
 def base_settings() -> dict[str, Any]:
     """The content of configs/scenes.yaml, which trains the bundled head and has the defaults of all methods."""
-    return yaml.safe_load(find_config(DEFAULT_CONFIG).read_text(encoding="utf-8"))
+    return yaml.safe_load(find_config(TRAIN_CONFIG).read_text(encoding="utf-8"))
 
 
 def compare(

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM, custom
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
+
+_KINDS = {os.path.isdir: "is not a folder", os.path.isfile: "is not a file"}
+_CUSTOM_PATHS = {
+    "images": os.path.isdir,
+    "masks": os.path.isdir,
+    "classes": os.path.isfile,
+    "only": os.path.isfile,
+    "palette": os.path.isfile,
+}
+"""Flags of a benchmark of the user's own that name what must be there. The code below calls them otherwise."""
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -58,11 +69,14 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
     """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
 
     Raises:
-        UserError: There is no such benchmark, or ``custom`` lacks a flag.
+        UserError: There is no such benchmark, or ``custom`` lacks a flag or what it names.
     """
     if name == CUSTOM:
         if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:
             raise UserError(f"custom needs {', '.join(missing)}")
+        for flag, is_there in _CUSTOM_PATHS.items():
+            if (path := getattr(args, flag)) is not None and not is_there(path):
+                raise ArgumentError(flag, path, "does not exist" if not os.path.exists(path) else _KINDS[is_there])
         return custom(
             Path(args.images).absolute(),
             Path(args.masks).absolute(),

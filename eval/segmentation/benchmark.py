@@ -65,7 +65,7 @@ class Benchmark:
             split: None: the default split.
             names: List of class names: ``plain`` (default), ``sclip``, ``clearclip``, ``proxyclip``, ``everyday``, or
                 a file.
-            limit: Use the first ``limit`` images only.
+            limit: Use this many images, evenly spread over the split.
             partial: Skip images that are missing or have no mask, instead of raising an error.
 
         Raises:

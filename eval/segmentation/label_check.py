@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -194,8 +194,11 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
     black_and_white = values == {0, 255} and 255 in shares and not folder.palette
     if absent := [name for name, count in zip(names, pixels[:-1], strict=True) if not count]:
         line = f"no mask shows {len(absent)} of the {len(names)} classes ({first_few(absent, SHOWN)})"
+        total_images = len(replace(folder, limit=None)) if folder.limit else len(folder)
+        few = len(folder) < total_images
+        line += f"; only {len(folder):,} of {total_images:,} images were read" * few
         ends = {names[0], names[-1]} & set(absent)
-        if own and ends and not folder.palette and not black_and_white:
+        if own and ends and not few and not folder.palette and not black_and_white:
             last = folder.offset + len(names) - 1
             line += f"; value {folder.offset} is read as {names[0]} and {last} as {names[-1]}: is the offset right?"
         found.append(line)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pacl.errors import UserError
+from pacl.errors import UserError, unreadable
 
 VOID = 255
 """Value of pixels that are not scored, in the converted masks."""
@@ -153,8 +153,10 @@ def check_context_names(labels: str | Path) -> None:
     """
     try:
         found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", Path(labels).read_text(encoding="utf-8"), re.MULTILINE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{labels} cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
+    except OSError as error:
+        raise unreadable(labels, error) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{labels}: cannot be read (not a text file)") from None
     for name, number in CONTEXT_IDS.items():
         if (other := found.get(str(number))) != name:
             raise UserError(f'{labels}: id {number} is "{other}", not "{name}": not the 459 labels of Pascal Context?')

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("eval.segmentation.mask_probe", __doc__)
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, "custom"]))
     add_data(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
+    parser.add_argument("--limit", type=int, metavar="N", help="N photos only, evenly spread")
     parser.add_argument("--size", type=int, metavar="N", help="short side of the photos (default: the model's own)")
     add_model(parser)
     args = parser.parse_args(argv)

@@ -31,6 +31,8 @@ from pacl.segmentation.settings import SegmenterSettings
 
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+OWN_PROTOCOLS = tuple(sorted(path.stem for path in (FOLDER / "own").glob("*.yaml")))
+"""Protocols of models of this package, by the model's name; `PROTOCOLS` are those of publications."""
 RULES = ("none", "threshold", "entropy", "peak")
 """Background rules that a benchmark can use; the others add texts that are not class names of the benchmark."""
 
@@ -94,7 +96,7 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     """The settings of a protocol for a benchmark.
 
     Args:
-        name: one of `PROTOCOLS`, or a YAML file.
+        name: one of `PROTOCOLS` or `OWN_PROTOCOLS`, or a YAML file.
         benchmark: its name; one that the protocol does not mention gets the protocol's general settings.
         background: whether the benchmark has a class 0; without it, settings of the background are left out.
         changes: values that replace those of the protocol; fields that differ then are listed in ``changed``.
@@ -102,10 +104,11 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     Raises:
         UserError: no such protocol, not a protocol file, or settings that make no sense.
     """
-    path = FOLDER / f"{name}.yaml" if name in PROTOCOLS else Path(name)
+    homes = {**dict.fromkeys(OWN_PROTOCOLS, FOLDER / "own"), **dict.fromkeys(PROTOCOLS, FOLDER)}
+    path = homes[name] / f"{name}.yaml" if name in homes else Path(name)
     if not path.is_file():
-        close = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(PROTOCOLS)}, or name a YAML file"
+        close = difflib.get_close_matches(name, homes, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(homes)}, or name a YAML file"
         raise ArgumentError("protocol", name, f"no such protocol or file; {hint}")
     values = _read(path)
     by_benchmark = values.pop("benchmarks", None) or {}
@@ -121,7 +124,7 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     if not background:
         values |= {"background": "none", "min_area": 0.0}
     try:
-        protocol = _build({**values, "name": path.stem if name in PROTOCOLS else name})
+        protocol = _build({**values, "name": path.stem if name in homes else name})
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     changes = {key: value for key, value in (changes or {}).items() if background or key != "background"}

@@ -26,10 +26,10 @@ from eval.common.processes import Processes, processes
 from eval.common.progress import tracked
 from eval.segmentation.arguments import add_data
 from eval.segmentation.label_check import inspect
-from eval.segmentation.protocol import PROTOCOLS
+from eval.segmentation.protocol import OWN_PROTOCOLS, PROTOCOLS
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.selection import ARITHMETIC, Selection, select
-from pacl.cli.messages import memory_advice
+from pacl.cli.messages import memory_advice, say
 from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.files import check_folder, make_folder
@@ -51,11 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("eval.segmentation", __doc__)
     parser.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, "custom"]))
     add_data(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
+    parser.add_argument("--limit", type=int, metavar="N", help="N images only, evenly spread over the split")
     how = parser.add_argument_group("how")
     how.add_argument(
-        "--protocol", default="sclip", help=f"{', '.join(PROTOCOLS)}, or a YAML file of your own (default: %(default)s)"
-    )
+        "--protocol", default="sclip",
+        help=f"{', '.join([*PROTOCOLS, *OWN_PROTOCOLS])}, or a YAML file of your own (default: %(default)s)",
+    )  # fmt: skip
     how.add_argument(
         "--method", nargs="+", metavar="NAME",
         help="dense variants of the untrained CLIP (the names that --dense takes), and pacl, its trained head; the "
@@ -118,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.device = ranks.device(args.device)
         with ranks.together():
             if ranks.rank == 0:
+                note_own_protocol(args.model, selections[0].protocols[0].name)
                 for selection in selections:
                     own = selection.benchmark.name == CUSTOM
                     inspect(PROG, selection.name, selection.folders[0], own=own, workers=args.workers)
@@ -125,6 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for selection in selections:
             measure_benchmark(selection, models, args, ranks)
     return 0
+
+
+def note_own_protocol(model: str, protocol: str) -> None:
+    """Say that a model has a protocol of its own, where another one is used: their figures differ."""
+    if model in OWN_PROTOCOLS and protocol != model:
+        say(PROG, f"note: the figures of docs/results.md use --protocol {model}, this run {protocol}")
 
 
 def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
@@ -173,8 +181,9 @@ def measure_benchmark(
     with ranks.together(), memory():
         if ranks.rank == 0:
             texts = sum(len(label.prompts) for f in selection.folders for label in f.labels)
+            synonyms = " (with synonyms)" if texts > sum(len(f.labels) for f in selection.folders) else ""
             templates = Path(selection.protocols[0].settings.templates).name
-            doing = f"{len(folder):,} images, {texts:,} names in templates {templates}"
+            doing = f"{len(folder):,} images, {texts:,} names{synonyms} in templates {templates}"
             print(f"{selection.name}: {doing}", file=sys.stderr)
             warn_of_names(models, selection)
         embed_names(models, selection)

@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_data(parser)
     photos = parser.add_argument_group("photos")
     photos.add_argument("--names", nargs="+", metavar="NAME", help="classes to ask for (default: all)")
-    photos.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
+    photos.add_argument("--limit", type=int, metavar="N", help="N photos only, evenly spread")
     photos.add_argument(
         "--backgrounds", nargs="+", metavar="RULE", default=["auto"], help="background rules to try (default: auto)"
     )

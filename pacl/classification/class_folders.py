@@ -11,7 +11,7 @@ import numpy as np
 from pacl.data.class_folders import by_class, check_classes
 from pacl.data.folders import Contents
 from pacl.errors import UserError
-from pacl.printing import plural
+from pacl.printing import counted
 
 HOLDOUT_SEED = 0
 
@@ -71,9 +71,9 @@ class ClassFolders:
         )
         notes = []
         if empty:
-            notes.append(f"{root}: {plural(len(empty), 'folder')} without images left out ({_some(empty)})")
+            notes.append(f"{root}: {counted(len(empty), 'folder')} without images left out ({_some(empty)})")
         if loose:
-            notes.append(f"{root}: {plural(len(loose), 'image')} outside the class folders left out ({_some(loose)})")
+            notes.append(f"{root}: {counted(len(loose), 'image')} outside the class folders left out ({_some(loose)})")
         notes += [f"{root}: {count} {what} left out" for what, count in contents.unused(set()).items() if count]
         return cls(root, names, tuple(files), labels, tuple(notes))
 

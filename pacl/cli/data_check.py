@@ -22,7 +22,7 @@ from pacl.cli.parser import new_parser
 from pacl.data.crop import SquareCrop
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import SHORT, Source
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, unreadable
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
 from pacl.printing import escaped, printable, without_controls
@@ -91,7 +91,7 @@ def read_config(path: str | Path) -> list[Entry]:
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or no date
         raise UserError(f"{path}: not YAML ({error})") from None
     data = config.get("data") if isinstance(config, dict) else None

@@ -17,7 +17,7 @@ from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table
 from pacl.data.shards import SHARD_SUFFIXES
 from pacl.data.tables import TABLE_SUFFIXES
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, unreadable
 from pacl.image_folders import IMAGE_SUFFIXES
 
 FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
@@ -98,7 +98,7 @@ def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[s
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+        raise unreadable(folder, error) from None
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
@@ -166,7 +166,7 @@ def _captions(path: Path, image: str, files: dict[str, str]) -> list[str]:
     try:
         contents = {suffix: (path / name).read_bytes() for suffix, name in files.items()}
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+        raise unreadable(error.filename, error) from None
     return captions_of_files(contents, image, by_line=True)
 
 

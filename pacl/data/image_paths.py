@@ -23,6 +23,16 @@ DEPTH = 6  # folders that may be dropped from the beginning of a path
 Rename = Callable[[str], str]
 
 
+def check_images(images: str | Path | None, path: str | Path) -> None:
+    """Refuse a folder of images that there is not.
+
+    Raises:
+        UserError: it does not exist; the message names the table ``path``, too.
+    """
+    if images is not None and not Path(images).is_dir():
+        raise UserError(f"{images}: no such folder (the images of {path})")
+
+
 def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]) -> tuple[Path, dict[str, list[str]]]:
     """Find the folder of a table's images, and their paths in it.
 
@@ -42,8 +52,7 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
         UserError: the folder does not exist, no image was found though ``images`` is None, or two names would mean
             the same file.
     """
-    if images is not None and not Path(images).is_dir():
-        raise UserError(f"{images}: no such folder (the images of {path})")
+    check_images(images, path)
     folders = [Path(images)] if images is not None else [path.parent / folder for folder in IMAGE_FOLDERS]
     names = list(captions)
     examples = names[:: max(1, len(names) // EXAMPLES)]

@@ -34,6 +34,8 @@ def read_palette(path: str | Path) -> dict[Colour, str]:
     found: dict[Colour, str] = {}
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise ArgumentError("palette", path, "does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ArgumentError("palette", path, f"cannot be read ({reason})") from None

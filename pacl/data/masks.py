@@ -69,6 +69,17 @@ class MaskedImage:
         return image
 
 
+def spread(names: Sequence[str], limit: int | None) -> Sequence[str]:
+    """At most ``limit`` names, evenly spread and always the same: the first ones in order may be of few classes.
+
+    >>> spread("abcdefg", 3)
+    ['a', 'c', 'e']
+    """
+    if limit is None or limit >= len(names):
+        return names
+    return [names[i * len(names) // limit] for i in range(limit)]
+
+
 @dataclass(frozen=True)
 class MaskFolder:
     """Images with index masks: a sequence of `MaskedImage`. Files are read when they are used.
@@ -81,7 +92,7 @@ class MaskFolder:
             VOC's ImageSets/Segmentation/val.txt); null uses all.
         ignore: mask values of pixels that are not scored, even if they are values of a class.
         offset: mask value of the first class: 1 if 0 means unlabelled pixels.
-        limit: use only the first images, this many; null uses all.
+        limit: use only this many images, evenly spread over all in their order; null uses all.
         image_ending: ending of the image file names; null uses all images and their suffixes. Cityscapes needs
             "_leftImg8bit.png".
         mask_ending: ending of the mask file names instead. Cityscapes needs "_gtFine_labelTrainIds.png".
@@ -129,7 +140,7 @@ class MaskFolder:
                 raise self._why_missing(images) or UserError(f"{self.masks} has no mask of an image in {self.images}")
         if missing := [name for name in names if name not in images]:
             raise UserError(f"{self.images} lacks {_count(missing, 'image')} that {self.only} lists")
-        files = [(name, images[name], self._mask(name)) for name in names[: self.limit]]
+        files = [(name, images[name], self._mask(name)) for name in spread(names, self.limit)]
         if lost := {
             name: mask.relative_to(self.masks).as_posix() for name, _, mask in files if not os.path.isfile(mask)
         }:

@@ -13,7 +13,7 @@ from pacl.data.caption_text import CAPTION_COLUMNS, IMAGE_COLUMNS, captions_in, 
 from pacl.data.image_paths import locate
 from pacl.data.pairs import FilePairs
 from pacl.data.tables import read_rows, rows_of
-from pacl.errors import UserError
+from pacl.errors import UserError, unreadable
 from pacl.image_folders import IMAGE_SUFFIXES
 
 COCO_JSON = (
@@ -37,6 +37,8 @@ def read_list(path: str | Path) -> list[str]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise UserError(f"{path} cannot be read ({reason}): it should list images, one per line") from None
@@ -220,7 +222,7 @@ def parsing(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     except KeyError as error:
         raise UserError(f"{path}: is not {what}; it lacks {error.args[0]}") from None
     except json.JSONDecodeError as error:

@@ -9,12 +9,14 @@ check and the training commands then read it. A table in another type of file is
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pacl.data.folders import folder_format, read_caption_files, read_folders, read_metadata
+from pacl.data.image_paths import check_images
 from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.pairs import hold_out as hold_out_of
 from pacl.data.readers import read_json, read_list, read_table
@@ -95,6 +97,16 @@ class Source:
             return folder_format(self.pairs)
         return "json" if self.pairs.lower().endswith(".json") else "table"
 
+    def check_exists(self) -> None:
+        """Refuse a table, a folder of pairs or a folder of images that there is not; shards may be anywhere.
+
+        Raises:
+            UserError: it does not exist.
+        """
+        if not os.path.isdir(self.pairs) and self.kind != "shards" and not os.path.exists(self.pairs):
+            raise UserError(f"{self.pairs} does not exist")
+        check_images(self.images, self.pairs)
+
     def read(self) -> FilePairs:
         """Read all pairs.
 
@@ -105,6 +117,7 @@ class Source:
         for setting in ("images", "image_column", "caption_column", "names"):
             if getattr(self, setting) is not None and setting not in _SETTINGS[self.kind]:
                 raise ArgumentError(setting, getattr(self, setting), f"not for {self.pairs}, read as {self.kind}")
+        self.check_exists()
         columns = self.image_column, self.caption_column
         if self.kind == "table":
             return read_table(self.pairs, self.images, *columns)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pacl.data.caption_text import IMAGE_COLUMNS, encoding_of, is_image_name, is_url
-from pacl.errors import UserError
+from pacl.errors import UserError, unreadable
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".token", ".jsonl", ".ndjson", ".parquet")
 
@@ -74,8 +74,10 @@ def _one_line_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: damaged text ({error}); save it as UTF-8") from None
     except csv.Error as error:
         raise UserError(f"{path}: unbalanced quotation marks ({error})") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
 
 
 def _text(path: Path, file: Any) -> list[list[Any]]:

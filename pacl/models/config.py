@@ -14,6 +14,9 @@ from pacl.files import parse_json
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+"""Files of a head."""
+
 
 class SavedConfig:
     """Base class of dataclasses that are saved as a JSON file.

@@ -87,6 +87,8 @@ def read_texts(paths: Sequence[str | Path], argument: str) -> list[str]:
                 lines += [row for row in file.read_text(encoding="utf-8").splitlines() if not row.startswith("#")]
             except UnicodeDecodeError:
                 raise ArgumentError(argument, file, "not text in UTF-8") from None
+            except FileNotFoundError:
+                raise ArgumentError(argument, file, "does not exist") from None
             except OSError as error:
                 raise ArgumentError(argument, file, f"cannot be read ({error.strerror})") from None
     return lines

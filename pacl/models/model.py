@@ -21,8 +21,9 @@ from pacl.files import atomic_write, write_together
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.card import TAGS, TASK, with_hub_fields, write_card
 from pacl.models.compatibility import compatibility
+from pacl.models.config import CARD, CONFIG, WEIGHTS
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
-from pacl.models.head import CARD, CONFIG, WEIGHTS, HeadConfig, HeadSettings, find_head
+from pacl.models.head import HeadConfig, HeadSettings, find_head
 from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.prompts import GENERIC_CONTRAST, fill

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.locks import lock
+from pacl.training.run_files import check_unused, find_results, is_first_process
 
 LOCK = ".lock"
-
-RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Environment variables that are 0, or not set, in the first process of a training."""
-
-
-def _first_process() -> bool:
-    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 class RunFolder(Callback):
@@ -46,7 +39,7 @@ class RunFolder(Callback):
     def __init__(
         self, path: str | Path, results: Sequence[str], argument: str, overwrite: bool, resume: bool, advice: str
     ) -> None:
-        self.made, self.started = _first_process() and not Path(path).exists(), False
+        self.made, self.started = is_first_process() and not Path(path).exists(), False
         self.path, self.results = make_folder(path, argument), results
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
         atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
@@ -58,7 +51,7 @@ class RunFolder(Callback):
 
     def found(self) -> list[Path]:
         """The results that are in the folder."""
-        return sorted(path for pattern in self.results for path in self.path.glob(pattern))
+        return find_results(self.path, self.results)
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -67,18 +60,15 @@ class RunFolder(Callback):
         Raises:
             ArgumentError: another process holds the lock, or the folder holds results of another run.
         """
-        if not _first_process():
+        if not is_first_process():
             yield
             return
         with lock(self.path / LOCK, "start no second training there") as is_ours:
             if not is_ours:
                 reason = "another training writes there now; choose another folder"
                 raise ArgumentError(self.argument, self.path, reason)
-            found = self.found()
-            if found and not (self.overwrite or self.resume):
-                names = ", ".join(str(path.relative_to(self.path)) for path in found[:4])
-                reason = f"holds results of another run ({names}); {self.advice}"
-                raise ArgumentError(self.argument, self.path, reason)
+            if not (self.overwrite or self.resume):
+                check_unused(self.path, self.results, self.argument, self.advice)
             yield
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:

@@ -294,7 +294,7 @@ def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
         ("[", "not YAML"),
         ("{train: [{pairs: 2024-13-45}]}", "not YAML"),
         ("[" * 1000, "not YAML"),
-        ("{train: [{pairs: nowhere.csv}]}", "nowhere.csv: cannot be read"),
+        ("{train: [{pairs: nowhere.csv}]}", "nowhere.csv does not exist"),
     ],
 )
 def test_mistakes_in_a_configuration_are_one_line(check: Check, text: str, message: str) -> None:
@@ -320,8 +320,8 @@ def test_reports_and_sheets_replace_nothing_else(check: Check) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere.csv"], "nowhere.csv: cannot be read"),
-        (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["nowhere.csv"], "nowhere.csv does not exist"),
+        (["nowhere.yaml"], "nowhere.yaml does not exist"),
         (["train.yaml", "--images", "images"], "--images images: train.yaml"),
         (["pairs.csv", "--max_bad", "2"], "--max_bad 2.0"),
         (["pairs.csv", "--limit", "0"], "--limit: 0: must be 1 or more"),

@@ -1,6 +1,7 @@
 import struct
 import zlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from pacl.data.masks import IGNORED, MaskFolder, read_mask
+from pacl.data.masks import IGNORED, MaskFolder, read_mask, spread
 from pacl.errors import UserError
 from pacl.metrics.segmentation import count_areas, scores
 from tests.paths import SHARED
@@ -69,6 +70,16 @@ def test_only_chooses_and_orders(folder, tmp_path):
     assert [item.name for item in replace(some, limit=1)] == ["more/c"]
     assert [item.name for item in replace(folder, limit=2)] == ["a", "b"]
     assert len(replace(folder, limit=99)) == 3
+
+
+@pytest.mark.parametrize(("count", "limit"), [(250, 24), (10, 3), (5, 4), (3, 3), (3, 9), (7, None), (4, 1)])
+def test_a_limited_number_is_evenly_spread(count: int, limit: int | None) -> None:
+    chosen = list(spread(range(count), limit))
+    assert len(chosen) == min(count, limit or count)
+    steps = {after - before for before, after in pairwise(chosen)}
+    assert max(steps, default=0) - min(steps, default=0) <= 1
+    assert chosen[0] == 0
+    assert count - chosen[-1] <= max(steps, default=count) + 1
 
 
 def test_endings_tell_pictures_from_masks(tmp_path):

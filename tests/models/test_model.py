@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.head import WEIGHTS, HeadConfig
+from pacl.models.config import WEIGHTS
+from pacl.models.head import HeadConfig
 from pacl.models.model import PACL
 from pacl.models.towers.dense import VARIANTS
 from tests.tiny import phi, save_tiny_clip, trained_head

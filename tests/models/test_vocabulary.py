@@ -17,8 +17,9 @@ from torch import Tensor
 from pacl import train
 from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.backbone import load_backbone
+from pacl.models.config import CONFIG
 from pacl.models.distillation import UNKNOWN
-from pacl.models.head import CONFIG, HeadConfig, shipped_folder
+from pacl.models.head import HeadConfig, shipped_folder
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers.static_tower import WORDS, StaticTower, load_static_tower

@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.head import CONFIG, WEIGHTS, shipped_folder
+from pacl.models.config import CONFIG, WEIGHTS
+from pacl.models.head import shipped_folder
 from pacl.models.model import PACL
 from pacl.segmentation.background import Background
 from pacl.segmentation.calibration import DEVIATIONS, calibrate

@@ -13,6 +13,7 @@ from PIL import Image
 
 from eval.common.result import read_results
 from eval.retrieval import run as retrieval
+from eval.retrieval.caption_sets import CaptionSet
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from tests.tiny import phi
@@ -96,7 +97,7 @@ def rank(row: torch.Tensor, item: int, right: list[bool]) -> int:
     return sum(bool(score >= row[item]) and not ok for score, ok in zip(row, right, strict=True))
 
 
-def test_equal_captions_are_separate_items(photos, tiny_clip):
+def test_equal_captions_are_separate_items(photos, tiny_clip, capsys):
     """Nine images share a caption: the image that fits it best is correct for only one of the nine queries."""
     with (photos / "same.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["image", "caption"], *([f"{i}.png", "a picture"] for i in range(PICTURES))])
@@ -104,6 +105,12 @@ def test_equal_captions_are_separate_items(photos, tiny_clip):
         assert result["details"]["captions"] == PICTURES
         assert result["scores"]["t2i R@1"] == pytest.approx(100 / PICTURES)
         assert result["scores"]["i2t R@1"] < 50  # eight negatives have the same score, except for rounding
+    assert f"note: {PICTURES} of {PICTURES} captions" in capsys.readouterr().err
+
+
+def test_captions_of_several_images_are_counted():
+    captions = CaptionSet("x", "all", "x.csv", None, [["a cat", "a cat", "a dog"], ["a dog", "a hen"], ["a dog"]], 3)
+    assert captions.ambiguous() == 3
 
 
 def test_reranking_all_candidates_equals_phi(photos, tiny_clip):
@@ -174,7 +181,7 @@ def test_unknown_words_are_reported(photos, tiny_clip, monkeypatch, capsys):
     monkeypatch.setattr(retrieval, "load", lambda args: model)
     run(photos, tiny_clip)
     told = "eval.retrieval: warning: 1 word of the captions of custom not in this model's vocabulary: '8'\n"
-    assert capsys.readouterr().err == told
+    assert told in capsys.readouterr().err
 
 
 def test_results_are_reproducible(photos, tiny_clip):

@@ -97,6 +97,15 @@ def test_an_offset_that_is_one_off(folder, tmp_path):
     assert any("background" in line and "offset 1" in line for line in lines)
 
 
+def test_classes_that_a_sample_does_not_show_are_no_wrong_offset(folder, tmp_path):
+    (tmp_path / "names.txt").write_text("sky\nball\ncat\n")
+    (line,) = odd(folder)
+    assert "offset" in line
+    (line,) = odd(replace(folder, limit=1))
+    assert "offset" not in line
+    assert "1 of 2" in line
+
+
 @pytest.mark.parametrize(
     ("mask", "changes", "advice"),
     [

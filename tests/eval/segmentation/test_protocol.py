@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.segmentation.protocol import PROTOCOLS, Protocol, read_protocol
+from eval.segmentation.protocol import OWN_PROTOCOLS, PROTOCOLS, Protocol, read_protocol
 from pacl.errors import ArgumentError, UserError
 from pacl.prompts import get_templates
 from pacl.segmentation.refine import refine
@@ -52,6 +52,15 @@ BACKGROUNDS = {
 
 def read(name: str, benchmark: str, **changes) -> Protocol:
     return read_protocol(name, benchmark, background=BACKGROUND.get(benchmark, False), changes=changes)
+
+
+@pytest.mark.parametrize("name", OWN_PROTOCOLS)
+def test_the_protocols_of_own_models_are_known_by_name(name: str) -> None:
+    file = ROOT / "eval" / "segmentation" / "protocols" / "own" / f"{name}.yaml"
+    assert read(name, "voc21").settings == read(str(file), "voc21").settings
+    assert read(name, "voc20").name == name
+    with pytest.raises(ArgumentError, match=f"did you mean {name}"):
+        read(f"{name}s", "voc20")
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -21,7 +21,7 @@ from eval.segmentation import run as segmentation
 from eval.segmentation.registry import BENCHMARKS
 from eval.segmentation.results import FEWEST_IMAGES
 from pacl.cli.messages import run_verb
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from tests.paths import ROOT
@@ -355,6 +355,31 @@ def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, 
     assert error.startswith("eval.segmentation: error: ")
     assert named in error
     assert not list((tmp_path / "out").rglob("results.json"))
+
+
+@pytest.mark.parametrize(("names", "synonyms"), [("sclip", True), ("plain", False)])
+def test_synonyms_are_why_there_are_more_names_than_classes(tmp_path, tiny_clip, voc, capsys, names, synonyms):
+    run(tmp_path, tiny_clip, "voc20", "--data", str(voc), "--names", names)
+    assert ("synonyms" in capsys.readouterr().err) == synonyms
+
+
+@pytest.mark.parametrize("flag", ["images", "masks", "classes", "only", "palette"])
+def test_what_a_benchmark_of_ones_own_lacks_is_named_by_its_flag(tmp_path, flag):
+    """The code calls the class file "names", the folders are made absolute, and so on."""
+    (tmp_path / "names.txt").write_text("sky\n")
+    there = {"images": tmp_path, "masks": tmp_path, "classes": tmp_path / "names.txt", flag: Path("three")}
+    words = [word for name, path in there.items() for word in (f"--{name}", str(path))]
+    with pytest.raises(ArgumentError) as error:
+        segmentation.main(["custom", *words])
+    assert (error.value.argument, error.value.value) == (flag, "three")
+
+
+@pytest.mark.parametrize(
+    ("model", "protocol", "noted"), [("photos", "sclip", 1), ("photos", "photos", 0), ("x", "tcl", 0)]
+)
+def test_a_model_with_a_protocol_of_its_own_is_noted(capsys, model, protocol, noted):
+    segmentation.note_own_protocol(model, protocol)
+    assert capsys.readouterr().err.count("--protocol photos") == noted
 
 
 def test_data_of_all_benchmarks_are_looked_for_before_any_is_measured(tmp_path, tiny_clip, voc):

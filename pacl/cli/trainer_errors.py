@@ -1,6 +1,6 @@
 """Errors of Lightning's `Trainer` in one line: settings that cannot work here, and what ended a training.
 
-Beside it: `lightning` parses any training command, `training` is `pacl train`, `mistakes` words errors of the parser.
+Errors of the parser are worded in `pacl.cli.setting_errors`.
 """
 
 from __future__ import annotations

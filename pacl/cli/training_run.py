@@ -1,6 +1,6 @@
 """What `pacl train` does: builds model, data and trainer of a head, trains, and writes the head.
 
-What it shares with `pacl pretrain` is in `pacl.cli.lightning`.
+What it shares with `pacl pretrain` is in `pacl.cli.training_parser`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from pacl.cli.lightning import SettingsCLI, as_list, parse, plain_warnings
+from pacl.cli.configs import TRAIN_CONFIG
 from pacl.cli.messages import printing, say
+from pacl.cli.training_parser import SettingsCLI, as_list, parse, plain_warnings
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from pacl.models.card import TrainingRun, write_card
-from pacl.models.head import CARD, CONFIG, WEIGHTS
+from pacl.models.config import CONFIG
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.printing import escaped
 from pacl.training.checkpoint import Interrupted, LatestCheckpoint
-from pacl.training.curve import CURVE, TrainingCurve
+from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
+from pacl.training.run_files import (
+    CHECKPOINTS,
+    HEAD_FILES,
+    advice_for,
+    check_checkpoint_exists,
+    checkpoint_path,
+    resumes,
+)
 from pacl.training.run_folder import RunFolder
-
-DEFAULT_CONFIG = "configs/scenes.yaml"
-
-RESULTS = (CONFIG, WEIGHTS, CARD, CURVE, "checkpoints/*.ckpt")
-"""Files in the folder of a run that another run would replace."""
 
 VALIDATIONS = 10
 """Validations in a run of a number of steps, unless its settings state an interval."""
@@ -71,14 +75,10 @@ class TrainCLI(SettingsCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        folder, checkpoint = Path(self.config.out), self.config.ckpt_path
-        if checkpoint == "last":
-            checkpoint = str(folder / "checkpoints" / "last.ckpt")
-        self.checkpoint: str | None = checkpoint
-        own = (folder.resolve(), folder.resolve() / "checkpoints")
-        resume = checkpoint is not None and Path(checkpoint).resolve().parent in own
-        advice = f"choose another --out{resuming(folder)}, or replace it with --overwrite"
-        self.folder = RunFolder(folder, RESULTS, "out", self.config.overwrite, resume, advice)
+        folder = Path(self.config.out)
+        self.checkpoint = checkpoint_path(folder, self.config.ckpt_path)
+        resume = resumes(folder, self.checkpoint)
+        self.folder = RunFolder(folder, HEAD_FILES, "out", self.config.overwrite, resume, advice_for(folder))
         with self.folder.claim():  # checked before the model is loaded, which takes long
             pass
         if self.config.save_every < 1:
@@ -91,7 +91,7 @@ class TrainCLI(SettingsCLI):
             with contextlib.suppress(ModuleNotFoundError):  # the CSV holds the same values
                 loggers.append(TensorBoardLogger(folder, name="logs", version=loggers[0].version))
             kwargs["logger"] = loggers
-        checkpoints = folder / "checkpoints"
+        checkpoints = folder / CHECKPOINTS
         self.last = LatestCheckpoint(checkpoints / "last.ckpt", self.config.save_every, self.model.check_finite)
         self.best = ModelCheckpoint(
             checkpoints, "best", "val_recall", mode="max", enable_version_counter=False, save_on_train_epoch_end=False
@@ -126,15 +126,6 @@ class TrainCLI(SettingsCLI):
         if self.last.saved is None:
             return ""
         return f"the training up to step {self.last.saved:,} is kept: resume with the same command and --ckpt_path last"
-
-
-def resuming(folder: Path) -> str:
-    """How the run of a folder is resumed, in words for an error; empty where it left no checkpoint."""
-    found = sorted((folder / "checkpoints").glob("*.ckpt"))
-    if not found:
-        return ""
-    own = "last" if any(path.name == "last.ckpt" for path in found) else found[0]
-    return f", resume that run with --ckpt_path {own}"
 
 
 def validation_interval(settings: Any) -> dict[str, Any]:
@@ -180,7 +171,7 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
         The exit code.
     """
     with plain_warnings(prog):
-        cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, DEFAULT_CONFIG)
+        cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
         check_settings(cli)
         with cli.folder.claim():
             return train(cli, prog)
@@ -190,12 +181,7 @@ def train(cli: TrainCLI, prog: str) -> int:
     """Train and save the head; the exit code."""
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     checkpoint, folder = cli.checkpoint, cli.folder.path
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        place = Path(checkpoint)
-        folders = [place / "checkpoints", place] if place.is_dir() else [place.parent]
-        others = [str(path) for folder in folders for path in sorted(folder.glob("*.ckpt"), reverse=True)]
-        advice = (f"use {others[0]}, or " if others else "") + "leave it out to start from the beginning"
-        raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"there is no {checkpoint}; {advice}")
+    check_checkpoint_exists(checkpoint, cli.config.ckpt_path)
     started, steps = time.perf_counter(), 0
     if checkpoint is not None:
         steps = check_checkpoint(checkpoint)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pacl import pretrain, train
-from pacl.cli.mistakes import suggest
+from pacl.cli.setting_errors import suggest
+from pacl.cli.training_run import run
 from pacl.errors import UserError
 
 KNOWN = ["trainer.max_steps", "trainer.max_epochs", "data.batch_size", "model.lr", "model.scale_lr", "out"]
@@ -30,6 +31,11 @@ def test_the_closest_setting_is_suggested(flag: str, meant: str | None) -> None:
     assert (found is None) if meant is None else (f"--{meant}?" in str(found))
 
 
+def parsed(words: list[str]) -> int:
+    """Training without the look at its arguments that comes before the parser's."""
+    return run(words, None)
+
+
 @pytest.mark.parametrize(
     ("main", "words", "named"),
     [
@@ -45,6 +51,11 @@ def test_the_closest_setting_is_suggested(flag: str, meant: str | None) -> None:
         (train.main, ["--head=worst"], ["--head worst", "last, best"]),
         (train.main, ["--seed_everything=-1"], ["seed_everything -1"]),
         (pretrain.main, ["--seed_everything=99999999999"], ["seed_everything 99999999999"]),
+        (parsed, ["--trainer.max_step", "30"], ["--trainer.max_step:", "--trainer.max_steps?"]),
+        (parsed, ["--model.temperatur=1"], ["--model.temperatur:", "--model.temperature?"]),
+        (train.main, ["--save_ever", "3"], ["--save_ever:", "--save_every?"]),
+        (train.main, ["--overwrit"], ["--overwrit:", "--overwrite?"]),
+        (pretrain.main, ["--export.folde=x"], ["--export.folde:", "--export.folder?"]),
         (pretrain.main, ["--max_steps=3"], ["--max_steps", "--trainer.max_steps?"]),
     ],
 )

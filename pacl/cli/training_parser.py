@@ -1,6 +1,6 @@
 """Lightning's command line as `pacl train` and `pacl pretrain` share it: configurations, parsing, errors in one line.
 
-The errors are worded in `pacl.cli.mistakes` (of the parser) and `pacl.cli.trainer` (of the trainer).
+The errors are worded in `pacl.cli.setting_errors` (of the parser) and `pacl.cli.trainer_errors` (of the trainer).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jsonargparse
@@ -22,9 +21,10 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from pacl.cli.configs import CONFIG_FLAGS, with_config
 from pacl.cli.messages import one_line
-from pacl.cli.mistakes import describe_mistake
-from pacl.cli.trainer import check_trainer, explain_failure, trainer_error
+from pacl.cli.setting_errors import describe_mistake
+from pacl.cli.trainer_errors import check_trainer, explain_failure, trainer_error
 from pacl.errors import ArgumentError, UserError
 from pacl.training.checkpoint import AtomicCheckpointIO
 from pacl.training.progress import TrainingProgress
@@ -44,38 +44,6 @@ EXPECTED_WARNINGS = (
     ".*across ranks is zero",
     ".*recommended to use .self.log.*sync_dist",  # the logged values are the same on all processes
 )
-
-
-def find_config(name: str) -> Path:
-    """A configuration file, by its path or its name among the configurations of the package.
-
-    Raises:
-        ArgumentError: there is no such file; the message lists the configurations of the package.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    package = Path(__file__).resolve().parents[1]
-    folders = [package / "configs", package.parent / "configs"]  # in a wheel, in a clone
-    relative = Path(name).relative_to("configs") if Path(name).parts[:1] == ("configs",) else Path(name)
-    for folder in folders:
-        if (folder / relative).is_file():
-            return folder / relative
-    known = sorted({f"configs/{path.name}" for folder in folders for path in folder.glob("*.yaml")})
-    raise ArgumentError("config", name, f"no such file; known are {', '.join(known) or 'none'}")
-
-
-def with_config(argv: Sequence[str], default: str) -> list[str]:
-    """The arguments with every ``--config`` found, and with ``default`` in front if there is none."""
-    arguments, found = list(argv), False
-    for i, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-c"):
-            found = True
-            if equals:
-                arguments[i] = f"{flag}={find_config(value)}"
-            elif i + 1 < len(arguments):
-                arguments[i + 1] = str(find_config(arguments[i + 1]))
-    return arguments if found else ["--config", str(find_config(default)), *arguments]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
@@ -180,7 +148,7 @@ def as_list(value: Any) -> list[Any]:
 def known_settings(parser: LightningArgumentParser, argv: Sequence[str]) -> list[str]:
     """All settings of a command, those of the data in its configuration files among them: "trainer.max_steps"."""
     names = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
-    files = [f"--config={value}" for flag, value in pairwise(argv) if flag in ("--config", "-c")]
+    files = [f"--config={value}" for flag, value in pairwise(argv) if flag in CONFIG_FLAGS]
     files += [argument for argument in argv if argument.startswith("--config=")]
     with suppress(jsonargparse.ArgumentError):
         names |= {name.replace(".init_args.", ".") for name in parser.parse_args(files).keys()}  # noqa: SIM118
@@ -229,6 +197,7 @@ def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[
                 "usage": f"{prog} [--config FILE] [--SETTING VALUE ...]",
                 "formatter_class": HelpFormatter,
                 "exit_on_error": False,
+                "allow_abbrev": False,  # of "trainer.max_step" nobody knows whether max_steps is meant
             },
             save_config_kwargs={"overwrite": True},
         )

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pacl import pretrain
-from pacl.cli.lightning import find_config, with_config
-from pacl.errors import ArgumentError, UserError
+from pacl.cli.configs import find_config, with_config
+from pacl.errors import ArgumentError
 
 
 def test_a_config_is_put_in_front_where_none_is_named() -> None:
@@ -35,21 +34,10 @@ def test_a_missing_config_names_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--model.towers.width=abc"], ["--no_such=1"], ["--config", "nowhere.yaml"]], ids=" ".join
+    ("given", "meant"), [("own_foto.yaml", "configs/own_photos.yaml"), ("configs/scene", "configs/scenes.yaml")]
 )
-def test_mistakes_in_pretraining_are_one_line(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError):
-        pretrain.main(words)
-
-
-def test_pretraining_prints_its_config_outside_the_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        pretrain.main(["--config", "configs/scenes_clip.yaml", "--print_config"])
-    assert stop.value.code in (0, None)
-    assert "patch_size: 8" in capsys.readouterr().out
+def test_a_mistyped_config_names_the_one_that_was_meant(given: str, meant: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        find_config(given)
+    assert meant in error.value.reason
+    assert error.value.reason.count("configs/") == 1

@@ -1,0 +1,50 @@
+"""The configuration files of the trainings: found by path or by name, and put in front where none is named."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pacl.errors import ArgumentError
+
+TRAIN_CONFIG = "configs/scenes.yaml"
+PRETRAIN_CONFIG = "configs/scenes_clip.yaml"
+"""What is trained without ``--config``."""
+
+CONFIG_FLAGS = ("--config", "-c")
+
+
+def find_config(name: str) -> Path:
+    """A configuration file, by its path or its name among the configurations of the package.
+
+    Raises:
+        ArgumentError: there is no such file; the message names the one that was meant, or all there are.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(__file__).resolve().parents[1]
+    folders = [package / "configs", package.parent / "configs"]  # in a wheel, in a clone
+    relative = Path(name).relative_to("configs") if Path(name).parts[:1] == ("configs",) else Path(name)
+    for folder in folders:
+        if (folder / relative).is_file():
+            return folder / relative
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    close = difflib.get_close_matches(Path(name).stem, known, n=1)
+    names = ", ".join(f"configs/{each}.yaml" for each in known) or "none"
+    hint = f"did you mean configs/{close[0]}.yaml?" if close else f"known are {names}"
+    raise ArgumentError("config", name, f"no such file; {hint}")
+
+
+def with_config(argv: Sequence[str], default: str) -> list[str]:
+    """The arguments with every ``--config`` found, and with ``default`` in front if there is none."""
+    arguments, found = list(argv), False
+    for i, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in CONFIG_FLAGS:
+            found = True
+            if equals:
+                arguments[i] = f"{flag}={find_config(value)}"
+            elif i + 1 < len(arguments):
+                arguments[i + 1] = str(find_config(arguments[i + 1]))
+    return arguments if found else ["--config", str(find_config(default)), *arguments]

@@ -1,0 +1,192 @@
+"""Mistakes in the arguments of a training that show before PyTorch and Lightning are imported, which takes ten seconds.
+
+The settings are read as the parser of the training reads them, and checked by the functions that the training itself
+calls; names and types of settings are those in the source of the classes. What is not understood here (a class in
+place of `CaptionData`, values of other types than numbers) is left to that parser.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pacl.cli.configs import CONFIG_FLAGS, PRETRAIN_CONFIG, TRAIN_CONFIG, with_config
+from pacl.cli.setting_errors import suggest
+from pacl.errors import UserError
+from pacl.training.run_files import (
+    DUAL_ENCODER_ADVICE,
+    DUAL_ENCODER_FILES,
+    HEAD_FILES,
+    advice_for,
+    check_checkpoint_exists,
+    check_unused,
+    checkpoint_path,
+    is_first_process,
+    resumes,
+)
+
+TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
+CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
+MODEL = {"model": [("pacl", "training/module.py", "PACLModule"), ("pacl", "models/head.py", "HeadSettings")]}
+"""Groups of settings -> package, file and name of the classes whose arguments they are."""
+
+
+def check_training(argv: Sequence[str]) -> None:
+    """Refuse mistakes in the arguments of ``pacl train``.
+
+    Raises:
+        UserError: a file, a setting or a number that there is not, or ``--out`` is in use.
+    """
+    words = with_config(argv, TRAIN_CONFIG)
+    if _only_asks(words):
+        return
+    settings = read_settings(words)
+    check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
+    check_files(settings)
+    folder, given = Path(str(settings.get("out") or "runs/train")), settings.get("ckpt_path")
+    checkpoint = checkpoint_path(folder, given)
+    check_checkpoint_exists(checkpoint, given)
+    if is_first_process() and not (settings.get("overwrite") or resumes(folder, checkpoint)):
+        check_unused(folder, HEAD_FILES, "out", advice_for(folder))
+
+
+def check_pretraining(argv: Sequence[str]) -> None:
+    """Refuse mistakes in the arguments of ``pacl pretrain``.
+
+    Raises:
+        UserError: a file or a setting that there is not, or ``--export.folder`` is in use.
+    """
+    words = with_config(argv, PRETRAIN_CONFIG)
+    if _only_asks(words):
+        return
+    settings = read_settings(words)
+    check_flags(words, {**TRAINER, **_caption_settings(words, settings)})
+    check_files(settings)
+    if (folder := settings.get("export.folder")) and is_first_process() and not settings.get("overwrite"):
+        check_unused(Path(str(folder)), DUAL_ENCODER_FILES, "export.folder", DUAL_ENCODER_ADVICE)
+
+
+def read_settings(words: Sequence[str]) -> dict[str, Any]:
+    """The settings of configurations and flags in their order, by name: "data.pairs", "data.class_path", "out".
+
+    A flag's value is its text, None for "null", and True where it has none.
+    """
+    settings: dict[str, Any] = {}
+    for flag, value in flags_of(words):
+        if flag in CONFIG_FLAGS:
+            with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):  # the parser says what is wrong
+                settings |= dict(_flat(yaml.safe_load(Path(str(value)).read_text(encoding="utf-8"))))
+        else:
+            name = flag.lstrip("-").replace(".init_args.", ".")
+            settings[name] = None if value == "null" else True if value is None else value
+    return settings
+
+
+def flags_of(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Flags with their values; None is a flag without one."""
+    for word, following in zip_longest(words, words[1:]):
+        if word.startswith("-") and word.lstrip("-")[:1].isalpha():
+            flag, equals, value = word.partition("=")
+            lone = following is None or following.startswith("--")
+            yield flag, value if equals else None if lone else following
+
+
+def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str]]]) -> None:
+    """Refuse settings that there are not, and words in the place of numbers.
+
+    Args:
+        words: of the command line.
+        groups: as `TRAINER`; settings of other groups are not checked.
+
+    Raises:
+        UserError: in the words of the parser.
+    """
+    found = {group: dict(_arguments(of)) for group, of in groups.items()}
+    groups = {group: of for group, of in groups.items() if found[group]}
+    types = {f"{group}.{name}": kind for group, own in found.items() for name, kind in own.items()}
+    last = {name.rpartition(".")[2] for name in types}
+    for flag, value in flags_of(words):
+        name = flag.lstrip("-").replace(".init_args.", ".").rstrip("+")
+        group, dot, rest = name.partition(".")
+        known = f"{group}.{rest.partition('.')[0]}" in types or rest == "class_path"
+        if (group in groups and dot and not known) or (not dot and name.replace("-", "_") in last):
+            raise UserError(f"{flag}: no such option; {suggest(flag, sorted(types)) or 'see --help'}")
+        kind = types.get(name, "").removesuffix(" | None")
+        if kind in ("int", "float") and value not in (None, "null", ".inf", "-.inf", ".nan"):
+            try:
+                float(str(value))
+            except ValueError:
+                raise UserError(f"{flag} {value}: must be of type {kind}") from None
+
+
+def check_files(settings: dict[str, Any]) -> None:
+    """Refuse tables and folders of captioned images that there are not.
+
+    Raises:
+        UserError: one does not exist.
+    """
+    if not _has_captions(settings):
+        return
+    from pacl.data.sources import Source
+
+    own = {name: settings.get(f"data.{name}") for name in ("pairs", "images")}
+    lists = [settings.get(f"data.{name}") for name in ("train", "val")]
+    for each in [own, *(each for one in lists if isinstance(one, list) for each in one)]:
+        if isinstance(each, dict) and isinstance(each.get("pairs"), str):
+            Source(each["pairs"], each.get("images")).check_exists()
+
+
+def _only_asks(words: Sequence[str]) -> bool:
+    """Whether the command line asks for help or settings, and nothing is trained."""
+    names = [flag.lstrip("-") for flag, _ in flags_of(words)]
+    return any(name in ("h", "version", "print_config") or name.rpartition(".")[2] == "help" for name in names)
+
+
+def _has_captions(settings: dict[str, Any]) -> bool:
+    name = settings.get("data") or settings.get("data.class_path")
+    return str(name).rpartition(".")[2] == "CaptionData"
+
+
+def _caption_settings(words: Sequence[str], settings: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """`CAPTIONS`, unless a flag changes the class of the data: flags before it are of the former class."""
+    changes = any(flag in ("--data", "--data.class_path") for flag, _ in flags_of(words))
+    return CAPTIONS if _has_captions(settings) and not changes else {}
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat(value, prefix if key == "init_args" else f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _arguments(classes: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
+    """Name and type of the arguments of classes, read from their source, since importing them is what takes long.
+
+    Nothing, where a package is not there or has another layout: the parser of the training knows them all the same.
+    """
+    for package, file, name in classes:
+        spec = find_spec(package)
+        root = Path(*((spec and spec.submodule_search_locations) or ())[:1])
+        if not (root / file).is_file():
+            return
+        for owner in ast.parse((root / file).read_text(encoding="utf-8")).body:
+            if isinstance(owner, ast.ClassDef) and owner.name == name:
+                yield from _arguments_of(owner)
+
+
+def _arguments_of(owner: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for node in owner.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            arguments = [*node.args.args[1:], *node.args.kwonlyargs]
+            yield from ((each.arg, ast.unparse(each.annotation) if each.annotation else "") for each in arguments)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, ast.unparse(node.annotation)

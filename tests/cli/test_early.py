@@ -1,0 +1,134 @@
+"""Mistakes in the arguments of a training are refused before PyTorch is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pacl.cli import early
+from pacl.cli.early import check_pretraining, check_training, read_settings
+from pacl.errors import ArgumentError, UserError
+from pacl.models.config import CONFIG
+from tests.paths import ROOT
+
+OWN = ["--config", "configs/own_photos.yaml"]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words of a command on files that there are, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "my.csv").write_text("image,caption\na.jpg,a dog\n")
+    return [*OWN, "--data.pairs", "my.csv", "--data.images=photos", "--out", "run"]
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--data.images", "missing"], ["missing"]),
+        (["--data.pairs=missing.csv"], ["missing.csv"]),
+        (["--config=own_foto.yaml"], ["own_foto.yaml", "configs/own_photos.yaml?"]),
+        (["--model.lr", "fast"], ["--model.lr fast", "float"]),
+        (["--trainer.max_steps", "3 000"], ["--trainer.max_steps 3 000", "int"]),
+        (["--trainer.max_step", "30"], ["--trainer.max_step:", "--trainer.max_steps?"]),
+        (["--max_steps=30"], ["--max_steps:", "--trainer.max_steps?"]),
+        (["--data.init_args.batchsize", "3"], ["--data.batch_size?"]),
+        (["--model.spce", "3"], ["--model.space?"]),
+        (["--ckpt_path", "last"], ["last.ckpt"]),
+    ],
+)
+def test_mistakes_in_a_training_are_found(photos: list[str], more: list[str], named: list[str]) -> None:
+    check_training(photos)
+    with pytest.raises(UserError) as error:
+        check_training([*photos, *more])
+    assert all(each in str(error.value) for each in named), error.value
+
+
+def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / CONFIG).touch()
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ArgumentError) as error:
+        check_training(photos)
+    assert (error.value.argument, error.value.value) == ("out", Path("run"))
+    check_training([*photos, "--overwrite"])
+    check_training([*photos, "--ckpt_path", "last"])
+    with pytest.raises(ArgumentError) as error:
+        check_pretraining(["--export.folder", "run"])
+    assert error.value.argument == "export.folder"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--trainer.limit_train_batches", "0.5", "--trainer.callbacks+=EarlyStopping", "--model.layers=[1]"],
+        ["--data.cut.scale", "0.5", "--model.temperature", ".inf", "--trainer.gradient_clip_val", "null"],
+        ["--data=SceneData", "--data.scenes", "3"],
+        ["--data=SceneData", "--data.scenes", "3", "--data", "pacl.data.CaptionData"],
+        ["--data.pairs", "data/{000..331}.tar", "--data.images", "null"],
+        ["--data.images", "missing", "--print_config"],
+        ["--data.images", "missing", "--data.help", "CaptionData"],
+        ["--head", "best", "--save_every=3", "--seed_everything", "1"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_right_or_not_understood_passes(photos: list[str], more: list[str]) -> None:
+    check_training([*photos, *more])
+
+
+@pytest.mark.parametrize("source", ["", "no/such/file.py"])
+def test_classes_whose_source_is_elsewhere_are_left_to_the_parser(
+    photos: list[str], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, "TRAINER", {"trainer": [("pacl" if source else "no_such_package", source, "Trainer")]})
+    check_training([*photos, "--trainer.anything", "x"])
+
+
+def test_a_folder_is_checked_by_the_first_process_alone(photos: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("run").mkdir()
+    (Path("run") / CONFIG).touch()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    check_training(photos)
+
+
+def test_sources_of_a_configuration_are_looked_for(photos: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "two.yaml"
+    config.write_text("data: {init_args: {train: [{pairs: my.csv}, {pairs: other.csv}]}}\n")
+    with pytest.raises(UserError, match=r"other\.csv does not exist"):
+        check_training([*photos, "--config", str(config)])
+
+
+def test_later_words_win(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("out: a\ndata: {class_path: X, init_args: {pairs: a.csv, size: 3}}\n")
+    second.write_text("data: {init_args: {pairs: b.csv}}\n")
+    words = ["--config", str(first), "--out=c", "-c", str(second), "--overwrite", "--data.size", "null"]
+    assert read_settings(words) == {
+        "out": "c", "data.class_path": "X", "data.pairs": "b.csv", "data.size": None, "overwrite": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", ["--config", "configs/own_photos.yaml", "--data.pairs", "missing.csv"]),
+        ("pretrain", ["--config", "configs/flickr8k_clip.yaml", "--data.pairs", "missing.csv"]),
+        ("distill", ["st:x", "--out", "new", "--words", "missing.csv"]),
+    ],
+)
+def test_nothing_heavy_is_imported(command: str, words: list[str], tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pacl.{command} import main
+from pacl.errors import UserError
+try:
+    main({words!r})
+except UserError as error:
+    assert "missing.csv" in str(error), error
+    sys.exit(bool({{"torch", "jsonargparse", "pytorch_lightning"}} & sys.modules.keys()))
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
