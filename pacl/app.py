@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that needs no model, load the model, serve the page until it is told to end.
 
     Raises:
-        UserError: Whatever is wrong with the flags or the model.
+        UserError: whatever is wrong with the flags or the model.
         KeyboardInterrupt: Ctrl-C.
     """
     args = build_parser().parse_args(argv)
@@ -103,10 +103,10 @@ def build(
     Its `launch` takes gradio's options, with safe defaults: this machine only, nothing shared, no analytics.
 
     Args:
-        model: What segments, or its name for `pacl.load_model`.
-        settings: What the page starts with.
-        name: The model's name in the records that visitors download.
-        limits: Sizes of uploads, and how much is kept in memory.
+        model: what segments, or its name for `pacl.load_model`.
+        settings: what the page starts with.
+        name: the model's name in the records that visitors download.
+        limits: sizes of uploads, and how much is kept in memory.
 
     Raises:
         UserError: gradio is not installed, or a setting does not fit the model.

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0.
 
     Raises:
-        UserError: Whatever is wrong with the words, the flags, the model or the folder of results.
+        UserError: whatever is wrong with the words, the flags, the model or the folder of results.
     """
     args = build_parser().parse_intermixed_args(argv)
     if args.verify:

@@ -22,7 +22,7 @@ def text_lines(path: str | Path, what: str) -> Lines:
     """Number and text of the non-empty lines of a text file, without comments (``#``).
 
     Raises:
-        UserError: The file cannot be read, or is no UTF-8 text; ``what`` says what it should be.
+        UserError: the file cannot be read, or is no UTF-8 text; ``what`` says what it should be.
     """
     return _without_comments(_read_text(path, what))
 
@@ -34,11 +34,11 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
     maps of CVAT and Pascal VOC. Names in YAML are taken as they are written: ``no`` is a name, not a truth value.
 
     Args:
-        path: The file.
-        first_id: Where the ids of a list with ids matter: they must count up from this one.
+        path: the file.
+        first_id: where the ids of a list with ids matter: they must count up from this one.
 
     Raises:
-        UserError: The file cannot be read, or holds something else, the same id or key twice, or other ids; the
+        UserError: the file cannot be read, or holds something else, the same id or key twice, or other ids; the
             message says what was seen.
     """
     text = _read_text(path, "class file")
@@ -98,7 +98,7 @@ def _parse_yaml(text: str, path: str | Path) -> Any:
     """Lists, mappings and texts: ``no``, ``1.5`` and ``2024-10-05`` stay as they are written.
 
     Raises:
-        UserError: It is not YAML, or a key is there twice.
+        UserError: it is not YAML, or a key is there twice.
     """
     import yaml
 
@@ -119,7 +119,7 @@ def _names(value: Any, path: str | Path, kind: str, first_id: int | None) -> Lin
     """The names in a parsed file: a list, or a mapping with ``names`` (YOLO), ``categories`` (COCO) or from ids.
 
     Raises:
-        UserError: There are none, two have the same id, or the ids are not those from ``first_id``.
+        UserError: there are none, two have the same id, or the ids are not those from ``first_id``.
     """
     ids: list[int] | None = None
     if isinstance(value, dict):
@@ -149,7 +149,7 @@ def _in_order(ids: Sequence[int], names: Sequence[Any], path: str | Path, first_
     """The names sorted by their ids.
 
     Raises:
-        UserError: Two have the same id, or the ids are not those from ``first_id``.
+        UserError: two have the same id, or the ids are not those from ``first_id``.
     """
     by_id: dict[int, Any] = {}
     for i, name in zip(ids, names, strict=True):
@@ -171,7 +171,7 @@ def _refuse_tables(path: str | Path, lines: Lines, text: str) -> None:
     """Refuse what would be read as odd labels.
 
     Raises:
-        UserError: Several names in a line, columns, numbers before names, quotation marks, or another language.
+        UserError: several names in a line, columns, numbers before names, quotation marks, or another language.
     """
     if not lines:
         return

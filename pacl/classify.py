@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 when some of several images failed.
 
     Raises:
-        UserError: Whatever is wrong with the words, the flags, the model, or the only image.
+        UserError: whatever is wrong with the words, the flags, the model, or the only image.
     """
     with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
         return classify(build_parser().parse_intermixed_args(argv))
@@ -187,7 +187,7 @@ def run(found: FoundImages, classifier: Classifier, args: argparse.Namespace) ->
         0, or 1 when some images failed or are in formats that are not read.
 
     Raises:
-        UserError: The only image failed, or standard output cannot be written.
+        UserError: the only image failed, or standard output cannot be written.
     """
     files, failed = found.files, 0
     top = args.top or (len(classifier.names) if args.json or args.csv else TOP)

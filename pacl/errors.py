@@ -88,7 +88,7 @@ def check_count(argument: str, value: Any, least: int = 1) -> int:
     """A whole number of at least ``least``, of Python's or numpy's types.
 
     Raises:
-        ArgumentError: It is something else: a fraction, a truth value, a text, or below.
+        ArgumentError: it is something else: a fraction, a truth value, a text, or below.
     """
     try:
         number = operator.index(value)

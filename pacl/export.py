@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that needs no model, load the model, export it.
 
     Raises:
-        UserError: Whatever is wrong with the words, the flags or the model; then nothing is written.
+        UserError: whatever is wrong with the words, the flags or the model; then nothing is written.
     """
     with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
         return export(build_parser().parse_intermixed_args(argv))

@@ -48,10 +48,10 @@ def read_batches(
     """Batches of decoded images, in order.
 
     Args:
-        items: The images, not decoded yet.
-        size: At most so many are in a batch.
-        load: Decodes an image: RGB uint8 [H, W, 3], or what is wrong with it. It is called in other threads.
-        workers: The number of these threads. Where the caller stops, nobody waits for what is left.
+        items: the images, not decoded yet.
+        size: at most so many are in a batch.
+        load: decodes an image: RGB uint8 [H, W, 3], or what is wrong with it. It is called in other threads.
+        workers: the number of these threads. Where the caller stops, nobody waits for what is left.
     """
     waiting = iter(items)
     with ThreadPoolExecutor(workers) as reader:
@@ -81,9 +81,9 @@ def each_or_error(
     """Compute something of the readable images together, or one by one where memory does not suffice for all.
 
     Args:
-        batch: Decoded images, see `read_batches`.
-        compute: A result for each of some items and their images, in order.
-        advice: What to try where memory does not suffice for a single image.
+        batch: decoded images, see `read_batches`.
+        compute: a result for each of some items and their images, in order.
+        advice: what to try where memory does not suffice for a single image.
 
     Returns:
         Each item with its image and its result, or with what is wrong.

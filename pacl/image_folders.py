@@ -31,10 +31,10 @@ class FolderContent:
     """What `search_folder` found, each sorted by path.
 
     Attributes:
-        images: Files with a suffix of `IMAGE_SUFFIXES`.
-        unread: Image files in other formats, image files whose suffix does not say so, and folders that cannot be
+        images: files with a suffix of `IMAGE_SUFFIXES`.
+        unread: image files in other formats, image files whose suffix does not say so, and folders that cannot be
             opened.
-        videos: Files with a suffix of `VIDEO_SUFFIXES`.
+        videos: files with a suffix of `VIDEO_SUFFIXES`.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -49,13 +49,13 @@ def search_folder(folder: str | Path, recursive: bool = False, *, look_inside: b
     an image that leads nowhere counts as an image: reading it fails and names it.
 
     Args:
-        folder: To search.
-        recursive: Whether its subfolders are searched, too.
-        look_inside: Whether files with other suffixes are opened to see if they are images. (A training set may have a
+        folder: to search.
+        recursive: whether its subfolders are searched, too.
+        look_inside: whether files with other suffixes are opened to see if they are images. (A training set may have a
             text beside each of a million images.)
 
     Raises:
-        UserError: The folder is missing or not a folder.
+        UserError: the folder is missing or not a folder.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -114,7 +114,7 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     """The image files of a folder, by suffix (see `IMAGE_SUFFIXES`), sorted by path; see `search_folder`.
 
     Raises:
-        UserError: The folder is missing, not a folder, or has no images that can be read.
+        UserError: the folder is missing, not a folder, or has no images that can be read.
     """
     found = search_folder(folder, recursive, look_inside=False)
     if not found.images:

@@ -45,19 +45,19 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
     the first is used. Colour profiles are ignored, as in CLIP's own preprocessing.
 
     Args:
-        path: The file.
-        max_pixels: An image with more pixels is refused before it is decoded.
-        short_side: A large JPEG may be decoded at a half, a quarter or an eighth of its size, which is several times
+        path: the file.
+        max_pixels: an image with more pixels is refused before it is decoded.
+        short_side: a large JPEG may be decoded at a half, a quarter or an eighth of its size, which is several times
             as fast, if its shorter side is then at least this; None decodes it at full size.
 
     Returns:
         RGB, uint8 [H, W, 3], contiguous and writable.
 
     Raises:
-        UserError: The file is missing, a folder, empty, not an image, broken, or too large.
+        UserError: the file is missing, a folder, empty, not an image, broken, or too large.
 
     Warns:
-        ImageWarning: There are further frames or pages, the last rows of a JPEG are missing (more missing rows are an
+        ImageWarning: there are further frames or pages, the last rows of a JPEG are missing (more missing rows are an
             error), or all but a few pixels of a deep image are nearly black.
     """
     given, path = path, Path(path)
@@ -143,7 +143,7 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     """Write RGB uint8 [H, W, 3] as JPEG, WebP or else PNG, by the suffix of the path.
 
     Raises:
-        UserError: The file cannot be written.
+        UserError: the file cannot be written.
     """
     kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
     with atomic_write(path) as temporary:
@@ -170,7 +170,7 @@ def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bi
     """Resize an image.
 
     Args:
-        image: An array [H, W, 3] uint8, or a tensor [..., C, H, W], uint8 or float in [0, 1].
+        image: an array [H, W, 3] uint8, or a tensor [..., C, H, W], uint8 or float in [0, 1].
         size: (H, W) of the result.
         interpolation: ``bicubic``, antialiased when shrinking, as CLIP's own preprocessing does it, or ``bilinear``
             without antialiasing, as in OpenCV and mmsegmentation; for uint8, bit-identical to OpenCV.

@@ -15,16 +15,16 @@ def lock(path: str | Path, danger: str, *, wait: float = 0) -> Iterator[bool]:
     """Hold a lock in the block.
 
     Args:
-        path: Of the lock's file, in a folder that exists; the file stays.
-        danger: What may go wrong where the file system has no locks, as some network drives; the block then runs
+        path: of the lock's file, in a folder that exists; the file stays.
+        danger: what may go wrong where the file system has no locks, as some network drives; the block then runs
             without one.
-        wait: Seconds to wait for another process that holds the lock.
+        wait: seconds to wait for another process that holds the lock.
 
     Yields:
         Whether it is held; False: another process holds it.
 
     Warns:
-        UserWarning: The file system has no locks.
+        UserWarning: the file system has no locks.
     """
     path = Path(path)
     held = FileLock(path)

@@ -32,8 +32,8 @@ class Label:
     """A label and the prompts (synonyms) that all mean it.
 
     Attributes:
-        name: What legends and files show.
-        prompts: One or more texts; the score of the label at a pixel is the highest score of its prompts.
+        name: what legends and files show.
+        prompts: one or more texts; the score of the label at a pixel is the highest score of its prompts.
 
     Raises:
         ArgumentError: ``name`` is no text, or ``prompts`` are not several; a text would be taken for its letters.
@@ -57,10 +57,10 @@ def parse_prompt(text: str) -> Label:
     spaces, empty synonyms (a trailing ``;``) and repeated synonyms are removed.
 
     Raises:
-        UserError: The prompt or the label is empty.
+        UserError: the prompt or the label is empty.
 
     Warns:
-        UserWarning: A synonym is repeated.
+        UserWarning: a synonym is repeated.
     """
     left, equals, right = text.rpartition("=")
     prompts, name = (left, _join_spaces(right)) if equals else (right, "")
@@ -84,13 +84,13 @@ def read_classes(path: str | Path, *, shared_prompts: bool = False, first_id: in
     tools are read as well, see `pacl.class_files.label_lines`.
 
     Args:
-        path: The file.
-        shared_prompts: See `check_labels`.
-        first_id: Where labels stand for the values of masks: the value of the first. The ids of a file that has some
+        path: the file.
+        shared_prompts: see `check_labels`.
+        first_id: where labels stand for the values of masks: the value of the first. The ids of a file that has some
             must count up from it.
 
     Raises:
-        UserError: The file cannot be read, has no classes, or has an invalid line.
+        UserError: the file cannot be read, has no classes, or has an invalid line.
     """
     labels = []
     for number, line in label_lines(path, first_id):
@@ -117,19 +117,19 @@ def check_labels(
     """Check a list of labels for mistakes that would give wrong results without an error.
 
     Args:
-        labels: The labels in order.
-        count_tokens: Number of tokens of a text, including the start and end tokens, by the tokenizer of the model.
+        labels: the labels in order.
+        count_tokens: number of tokens of a text, including the start and end tokens, by the tokenizer of the model.
             None: the length of prompts, and whether the model knows any of their words, is not checked.
-        context_length: Maximum number of tokens; the model would truncate a longer text without a warning.
-        templates: Templates that the prompts are put into; their words count as well.
-        shared_prompts: Allow the same prompt in two labels, whose scores then tie. Some published lists have such:
+        context_length: maximum number of tokens; the model would truncate a longer text without a warning.
+        templates: templates that the prompts are put into; their words count as well.
+        shared_prompts: allow the same prompt in two labels, whose scores then tie. Some published lists have such:
             "bed" is a class of COCO-Object and one of its words for the background.
 
     Returns:
         The labels, as a list.
 
     Raises:
-        UserError: There are no labels or too many; a label is empty or given twice; two labels share a prompt (in
+        UserError: there are no labels or too many; a label is empty or given twice; two labels share a prompt (in
             upper or lower case) although that is not allowed; a prompt is too long or has no known token.
     """
     if not labels:
@@ -192,7 +192,7 @@ def check_templates(name_or_file: str | Path) -> None:
     """Refuse templates that `get_templates` does not find.
 
     Raises:
-        ArgumentError: There is no such name or file.
+        ArgumentError: there is no such name or file.
     """
     name = str(name_or_file)
     if name not in TEMPLATE_NAMES and not os.path.exists(name):  # a `Path` raises an error for a long text
@@ -203,7 +203,7 @@ def get_templates(name_or_file: str | Path) -> tuple[str, ...]:
     """Templates by name (``none``, ``photo``, ``paper``, ``imagenet``) or from a text file, one per line.
 
     Raises:
-        UserError: There is no such name or file, or a line of the file does not have exactly one ``{}``.
+        UserError: there is no such name or file, or a line of the file does not have exactly one ``{}``.
     """
     name = str(name_or_file)
     if name in TEMPLATES:

@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 when some images cannot be read.
 
     Raises:
-        UserError: Whatever is wrong with the words, the flags, the model or the index.
+        UserError: whatever is wrong with the words, the flags, the model or the index.
     """
     with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
         return search(build_parser().parse_intermixed_args(argv))
@@ -141,7 +141,7 @@ def folder_and_query(args: argparse.Namespace) -> tuple[Path, Path | Label]:
     """The folder, and the path of an image or a text to search for.
 
     Raises:
-        UserError: One of them is missing, or there is more than one.
+        UserError: one of them is missing, or there is more than one.
     """
     words = list(args.words)
     if not words:
@@ -171,7 +171,7 @@ def folder_content(folder: Path) -> FolderContent:
     """The images of the folder, some at least.
 
     Raises:
-        UserError: There are none that can be read.
+        UserError: there are none that can be read.
     """
     content = search_folder(folder, recursive=True, look_inside=False)
     if not content.images:
@@ -183,7 +183,7 @@ def check_output(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """Refuse a contact sheet that cannot be drawn or written, or would replace the image that is searched for.
 
     Raises:
-        ArgumentError: The flag and what would work.
+        ArgumentError: the flag and what would work.
     """
     if args.out is None:
         return
@@ -198,10 +198,10 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
     """Bring the index up to date, search it, and print and draw what was found.
 
     Args:
-        folder: Of images.
-        query: A text, or an image, RGB uint8 [H, W, 3].
-        content: Of the folder; None to search the index as it is.
-        args: The flags.
+        folder: of images.
+        query: a text, or an image, RGB uint8 [H, W, 3].
+        content: of the folder; None to search the index as it is.
+        args: the flags.
 
     Returns:
         0, or 1 when some images cannot be read.

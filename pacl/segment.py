@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 when some of several images failed.
 
     Raises:
-        UserError: Whatever is wrong with the words, the flags, the model, or the only image.
+        UserError: whatever is wrong with the words, the flags, the model, or the only image.
     """
     with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
         return segment(build_parser().parse_intermixed_args(argv))
@@ -186,7 +186,7 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages)
     """A note that the default folder holds results of other labels beside those of this run.
 
     Raises:
-        ArgumentError: A folder that was named does so; its masks would have ids of several meanings.
+        ArgumentError: a folder that was named does so; its masks would have ids of several meanings.
     """
     if args.overwrite:
         return None
@@ -236,7 +236,7 @@ def run(
         0, or 1 when some images failed or are in formats that are not read.
 
     Raises:
-        UserError: The only image failed, or no further result can be written.
+        UserError: the only image failed, or no further result can be written.
     """
     from pacl.cli.batches import segment_files
 

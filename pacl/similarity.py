@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that needs no model, load the model, score the images, draw and write.
 
     Raises:
-        UserError: Whatever is wrong with the flags, the model or an image; then nothing is written.
+        UserError: whatever is wrong with the flags, the model or an image; then nothing is written.
     """
     with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
         return similarity(build_parser().parse_args(argv))
@@ -108,7 +108,7 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
     """Refuse files that cannot be written, are no images, or would replace an image of the matrix.
 
     Raises:
-        ArgumentError: The flag and what would work.
+        ArgumentError: the flag and what would work.
     """
     inputs = [file.path for file in found.files]
     for name in ("out", "csv"):

@@ -123,7 +123,7 @@ def open_images(args: argparse.Namespace) -> Images:
     """The data set of the arguments; ``--limit`` takes evenly spaced images.
 
     Raises:
-        UserError: There is no such data set, or it lacks files.
+        UserError: there is no such data set, or it lacks files.
     """
     name = args.dataset
     if name in IMAGE_BENCHMARKS and not (name == CUSTOM and args.masks):

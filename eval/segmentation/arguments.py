@@ -69,7 +69,7 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
     """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
 
     Raises:
-        UserError: There is no such benchmark, or ``custom`` lacks a flag or what it names.
+        UserError: there is no such benchmark, or ``custom`` lacks a flag or what it names.
     """
     if name == CUSTOM:
         if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:

@@ -61,15 +61,15 @@ class Benchmark:
         """Open a split. Mask values become classes 0..C-1, or `pacl.data.masks.IGNORED`.
 
         Args:
-            data: Folder of all data sets.
+            data: folder of all data sets.
             split: None: the default split.
-            names: List of class names: ``plain`` (default), ``sclip``, ``clearclip``, ``proxyclip``, ``everyday``, or
+            names: list of class names: ``plain`` (default), ``sclip``, ``clearclip``, ``proxyclip``, ``everyday``, or
                 a file.
-            limit: Use this many images, evenly spread over the split.
-            partial: Skip images that are missing or have no mask, instead of raising an error.
+            limit: use this many images, evenly spread over the split.
+            partial: skip images that are missing or have no mask, instead of raising an error.
 
         Raises:
-            UserError: Something is missing; the message names the expected path and the source.
+            UserError: something is missing; the message names the expected path and the source.
         """
         split = split or self.split
         found = self.layout.find(data, split)

@@ -81,7 +81,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """ "375x500" as height and width.
 
     Raises:
-        ArgumentError: It is not HxW, or too small for cells.
+        ArgumentError: it is not HxW, or too small for cells.
     """
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) >= 8 and int(width) >= 8):

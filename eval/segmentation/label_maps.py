@@ -108,12 +108,12 @@ def relabel(raw: np.ndarray, table: np.ndarray, path: str | Path) -> np.ndarray:
     """Convert raw labels, int [H, W], to a mask, uint8 [H, W].
 
     Args:
-        raw: The values of a published label file.
-        table: One of the tables of this module.
-        path: The file, for error messages.
+        raw: the values of a published label file.
+        table: one of the tables of this module.
+        path: the file, for error messages.
 
     Raises:
-        UserError: The labels hold a value that the data set does not have.
+        UserError: the labels hold a value that the data set does not have.
     """
     known = (raw >= 0) & (raw < len(table))
     mask = np.where(known, table[np.where(known, raw, 0)], NEVER)
@@ -126,7 +126,7 @@ def read_context(path: str | Path) -> np.ndarray:
     """Read a label file of Pascal Context, a MATLAB file: ids 0 to 459, int32 [H, W].
 
     Raises:
-        UserError: The file is missing, broken or not a label file; or SciPy is not installed.
+        UserError: the file is missing, broken or not a label file; or SciPy is not installed.
     """
     try:
         from scipy.io import loadmat
@@ -149,7 +149,7 @@ def check_context_names(labels: str | Path) -> None:
     """Compare `CONTEXT_IDS` with the data set's own labels.txt, lines of "ID: name".
 
     Raises:
-        UserError: The file cannot be read, or a class has another id.
+        UserError: the file cannot be read, or a class has another id.
     """
     try:
         found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", Path(labels).read_text(encoding="utf-8"), re.MULTILINE))

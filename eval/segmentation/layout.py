@@ -106,7 +106,7 @@ def make_writable_folder(folder: Path, argument: str) -> Path:
         argument: name of the argument that errors mention.
 
     Raises:
-        ArgumentError: The folder cannot, or must not, be written to.
+        ArgumentError: the folder cannot, or must not, be written to.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.stat().st_mode & 0o222:

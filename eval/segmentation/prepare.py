@@ -132,9 +132,9 @@ def link_images(found: Locations, data: Path, out: Path) -> Locations:
     """Link images and their list into another folder of data sets.
 
     Args:
-        found: The files below ``data``.
-        data: Folder of all data sets.
-        out: The other folder, with the same layout.
+        found: the files below ``data``.
+        data: folder of all data sets.
+        out: the other folder, with the same layout.
 
     Returns:
         The files below ``out``, where the masks will be written.
@@ -166,16 +166,16 @@ def convert(layout: FileLayout, table: np.ndarray, found: Locations, workers: in
     """Convert the label files whose masks do not exist.
 
     Args:
-        layout: Of the benchmark.
-        table: Of `eval.segmentation.label_maps`.
-        found: The benchmark's files; the masks are written to ``found.masks``.
-        workers: Number of processes.
+        layout: of the benchmark.
+        table: of `eval.segmentation.label_maps`.
+        found: the benchmark's files; the masks are written to ``found.masks``.
+        workers: number of processes.
 
     Returns:
         A line for each label file that could not be converted, and one about images without a label file, if any.
 
     Raises:
-        UserError: The label files belong to another data set, or the masks cannot be written.
+        UserError: the label files belong to another data set, or the masks cannot be written.
     """
     if found.raw is None or not found.images.is_dir():
         return [], None  # opening the benchmark reports what is missing

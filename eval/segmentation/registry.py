@@ -198,16 +198,16 @@ def custom(
     """A benchmark of your own: a folder of images, a folder of masks and a file of class names. Open it with ".".
 
     Args:
-        images: Folder of the images.
-        masks: Folder of the masks, PNGs whose values are class indices.
-        names: File with a class a line.
-        only: File that lists the images to use; None: all.
-        ignore: Mask values that are not scored.
-        offset: Mask value of the first name.
-        background: Whether the first name is "none of the other classes".
-        image_ending: End of the images' file names; None: a dot and any suffix.
-        mask_ending: What replaces it in the masks' file names.
-        palette: File with the colours of the classes, for colour masks (see `pacl.data.mask_palette`).
+        images: folder of the images.
+        masks: folder of the masks, PNGs whose values are class indices.
+        names: file with a class a line.
+        only: file that lists the images to use; None: all.
+        ignore: mask values that are not scored.
+        offset: mask value of the first name.
+        background: whether the first name is "none of the other classes".
+        image_ending: end of the images' file names; None: a dot and any suffix.
+        mask_ending: what replaces it in the masks' file names.
+        palette: file with the colours of the classes, for colour masks (see `pacl.data.mask_palette`).
     """
     return Benchmark(
         name=CUSTOM,

@@ -22,14 +22,14 @@ def draw_similarity(
     """Draw the scores of I images with N texts as a matrix, as ``pacl similarity`` does; each image's best is framed.
 
     Args:
-        images: As for `pacl.score_images`.
-        texts: As for `pacl.score_images`.
-        scores: What `pacl.score_images` returns for them, [I, N].
-        names: Of the images; None takes those of the files, where all images are paths.
+        images: as for `pacl.score_images`.
+        texts: as for `pacl.score_images`.
+        scores: what `pacl.score_images` returns for them, [I, N].
+        names: of the images; None takes those of the files, where all images are paths.
 
     Raises:
         ArgumentError: ``images``, ``texts``, ``scores`` and ``names`` do not fit each other.
-        UserError: A file cannot be read.
+        UserError: a file cannot be read.
 
     Example:
         >>> draw_similarity(["cat.jpg"], ["a cat", "a dog"], score_images(model, ["cat.jpg"], ["a cat", "a dog"]))

@@ -79,17 +79,17 @@ class Scorer:
     """Scores images with texts. Texts are encoded once, images in batches.
 
     Args:
-        model: The model, or its name for `pacl.load_model`; images are computed on its device.
+        model: the model, or its name for `pacl.load_model`; images are computed on its device.
         score: ``clip``, ``phi`` or ``both``, their weighted mean; None is `default_score`.
-        weight: Share of phi in ``both``, from 0 to 1.
-        templates: Sentence templates that are averaged around each text: a name or file of
+        weight: share of phi in ``both``, from 0 to 1.
+        templates: sentence templates that are averaged around each text: a name or file of
             `pacl.prompts.get_templates`.
-        precision: Of the image tower: ``fp32``, ``bf16`` or ``auto``.
+        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
 
     Raises:
-        ArgumentError: There is no such score, weight or precision, or the model has no pooled image embedding in the
+        ArgumentError: there is no such score, weight or precision, or the model has no pooled image embedding in the
             space of its texts and the score needs one.
-        UserError: There are no such templates.
+        UserError: there are no such templates.
     """
 
     def __init__(
@@ -124,12 +124,12 @@ class Scorer:
         """Check and embed labels, whose names may be anything; two labels may have the same text.
 
         Raises:
-            UserError: There are none; a text is empty, too long, or has no word that the model knows.
+            UserError: there are none; a text is empty, too long, or has no word that the model knows.
 
         Warns:
-            UnknownWords: Texts have words that a model with a closed vocabulary was never taught.
-            UnfamiliarWords: Texts are far from all words that the head was trained on.
-            SameEmbedding: Texts of different labels have the same embedding.
+            UnknownWords: texts have words that a model with a closed vocabulary was never taught.
+            UnfamiliarWords: texts are far from all words that the head was trained on.
+            SameEmbedding: texts of different labels have the same embedding.
         """
         clip, model = self.model.clip, self.model
         texts = [text for label in labels for text in label.prompts]
@@ -154,16 +154,16 @@ class Scorer:
         """The scores of images with labels; of a label with several texts, the highest.
 
         Args:
-            images: In any form that `pacl.segmentation.encode.as_tensor` takes; sizes may differ.
-            labels: See `encode`.
-            names: Of the images, for errors.
+            images: in any form that `pacl.segmentation.encode.as_tensor` takes; sizes may differ.
+            labels: see `encode`.
+            names: of the images, for errors.
 
         Returns:
             float32 [I, C] on the CPU, in [-1, 1].
 
         Raises:
-            UserError: A file cannot be read.
-            ArgumentError: An image is none, or of a wrong shape, dtype or range.
+            UserError: a file cannot be read.
+            ArgumentError: an image is none, or of a wrong shape, dtype or range.
         """
         names = names or [f"images[{i}]" for i in range(len(images))]
         parts = [torch.empty(0, len(labels.names))]
@@ -213,9 +213,9 @@ class Scorer:
         """Where the labels are: the cosines of an image's patches, upsampled.
 
         Args:
-            image: As for `scores`.
+            image: as for `scores`.
             labels: C of them.
-            size: Height and width of the maps.
+            size: height and width of the maps.
 
         Returns:
             float32 [C, *size], in [-1, 1].
@@ -235,7 +235,7 @@ def check_score(model: PACL, score: str | None) -> Score:
     """The score itself, or the default for None.
 
     Raises:
-        ArgumentError: There is no such score, or the model has not what it needs.
+        ArgumentError: there is no such score, or the model has not what it needs.
     """
     if score is None:
         return default_score(model)
@@ -259,12 +259,12 @@ def score_images(
     """The score of every image with every text.
 
     Args:
-        model: The model, or its name for `pacl.load_model`.
-        images: Each a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1].
-        texts: As they are: ``;`` and ``=`` mean nothing here.
+        model: the model, or its name for `pacl.load_model`.
+        images: each a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1].
+        texts: as they are: ``;`` and ``=`` mean nothing here.
         score: ``clip``: the cosine of CLIP's pooled embedding; ``phi``: PACL's compatibility of the patches; ``both``:
             their weighted mean. None: ``clip`` where the model has it, else ``phi``.
-        weight: Share of phi in ``both``, from 0 to 1.
+        weight: share of phi in ``both``, from 0 to 1.
         templates: ``none``, ``photo``, ``paper``, ``imagenet``, or a file with a sentence with ``{}`` a line.
 
     Returns:
@@ -273,10 +273,10 @@ def score_images(
     Raises:
         ArgumentError: ``images`` or ``texts`` are not several, or one of them is none; ``score`` or ``weight`` does
             not work.
-        UserError: A file cannot be read, or a text makes no sense to the model.
+        UserError: a file cannot be read, or a text makes no sense to the model.
 
     Warns:
-        UnknownWords, UnfamiliarWords, SameEmbedding: As `pacl.Segmenter.predict` does.
+        UnknownWords, UnfamiliarWords, SameEmbedding: as `pacl.Segmenter.predict` does.
 
     Example:
         >>> score_images(load_model("photos"), ["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # float32 [2, 2]
@@ -298,22 +298,22 @@ def classify_images(
     """The probability of every label for every image: the softmax over labels of logit scale times score.
 
     Args:
-        model: The model, or its name for `pacl.load_model`.
-        images: As for `score_images`.
-        labels: Two or more, as for `pacl.Segmenter.predict`: of several prompts the one with the highest score counts.
-        score: As for `score_images`.
-        weight: As for `score_images`.
-        templates: As for `score_images`.
+        model: the model, or its name for `pacl.load_model`.
+        images: as for `score_images`.
+        labels: two or more, as for `pacl.Segmenter.predict`: of several prompts the one with the highest score counts.
+        score: as for `score_images`.
+        weight: as for `score_images`.
+        templates: as for `score_images`.
 
     Returns:
         float32 [I, C] on the CPU: a row for each image, which sums to 1, and a column for each label, in their orders.
 
     Raises:
-        ArgumentError: As for `score_images`; ``labels``: fewer than two.
-        UserError: As for `score_images`.
+        ArgumentError: as for `score_images`; ``labels``: fewer than two.
+        UserError: as for `score_images`.
 
     Warns:
-        UnknownWords, UnfamiliarWords, SameEmbedding: As `pacl.Segmenter.predict` does.
+        UnknownWords, UnfamiliarWords, SameEmbedding: as `pacl.Segmenter.predict` does.
     """
     images, asked = as_images(images), check_competing(check_labels(as_labels(labels)))
     scorer = Scorer(model, score, weight=weight, templates=templates)
@@ -324,7 +324,7 @@ def check_competing(labels: list[Label]) -> list[Label]:
     """The labels, if their probabilities tell anything.
 
     Raises:
-        ArgumentError: There is only one.
+        ArgumentError: there is only one.
     """
     if len(labels) < 2:
         raise ArgumentError("labels", [label.name for label in labels], "one label alone has probability 1; give two")
@@ -335,7 +335,7 @@ def plain_texts(texts: Iterable[str]) -> list[Label]:
     """Texts as labels, each its own.
 
     Raises:
-        ArgumentError: They are not texts, or there are none.
+        ArgumentError: they are not texts, or there are none.
     """
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         raise ArgumentError("texts", f"of type {type(texts).__name__}", 'must be a list, such as ["a dog", "a cat"]')
@@ -355,7 +355,7 @@ def as_images(images: Iterable[AnyImage]) -> list[AnyImage]:
     """Several images as a list.
 
     Raises:
-        ArgumentError: It is a single one, or none.
+        ArgumentError: it is a single one, or none.
     """
     if isinstance(images, (str, Path)):
         raise ArgumentError("images", repr(str(images)), f'must be a list of images, such as ["{images}"]')

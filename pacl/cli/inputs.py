@@ -104,14 +104,14 @@ def find_images(
     """The images of files and folders (with their subfolders), in the order given.
 
     Args:
-        words: Paths of images and of folders.
-        out: The folder of results; images in it are left out.
-        prompts: Whether a word may have been meant as a prompt, for the errors.
-        videos: Whether words may be videos. Those in folders are left out, and counted: a phone's folder of photos has
+        words: paths of images and of folders.
+        out: the folder of results; images in it are left out.
+        prompts: whether a word may have been meant as a prompt, for the errors.
+        videos: whether words may be videos. Those in folders are left out, and counted: a phone's folder of photos has
             many short ones.
 
     Raises:
-        UserError: A path is missing or no image, a folder contains no image, or ``out`` is one of the folders.
+        UserError: a path is missing or no image, a folder contains no image, or ``out`` is one of the folders.
     """
     found = FoundImages()
     images: list[tuple[Path, Path]] = []  # (path, what the results are named after)
@@ -162,7 +162,7 @@ def _check_kind(word: str, prompts: bool) -> None:
     """Refuse files of other kinds, before the model is loaded.
 
     Raises:
-        UserError: A PDF or a list, or a video where none can be used.
+        UserError: a PDF or a list, or a video where none can be used.
     """
     suffix = os.path.splitext(word)[1].lower()
     if suffix in VIDEO_SUFFIXES:

@@ -80,7 +80,7 @@ def need_output() -> None:
     """Refuse a standard output that the caller has closed, in commands whose results go there.
 
     Raises:
-        UserError: It is closed.
+        UserError: it is closed.
     """
     if sys.stdout is None or getattr(sys.stdout, "name", None) == os.devnull:  # see `run_verb`
         raise UserError("standard output is closed, and the results go there; give it a file or a program that reads")
@@ -96,8 +96,8 @@ def printing() -> Iterator[None]:
     """Around what prints results: a standard output that cannot be written ends the command.
 
     Raises:
-        UserError: The disk behind it is full, for example.
-        SystemExit: Its reader has closed it, as `head` does; the exit code is 141 and nothing is said.
+        UserError: the disk behind it is full, for example.
+        SystemExit: its reader has closed it, as `head` does; the exit code is 141 and nothing is said.
     """
     try:
         yield
@@ -139,7 +139,7 @@ def memory_advice(where: str, advice: str) -> Iterator[None]:
     """Turn running out of memory into one line: where, and what to try.
 
     Raises:
-        UserError: It ran out.
+        UserError: it ran out.
     """
     try:
         yield

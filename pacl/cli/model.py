@@ -59,7 +59,7 @@ def load(args: argparse.Namespace) -> PACL:
     """The model of `add_model`'s flags, on its device; a misspelt variant or device is refused before weights are read.
 
     Raises:
-        UserError: It cannot be found, or does not fit.
+        UserError: it cannot be found, or does not fit.
     """
     device = choose_device(args.device)
     from pacl.models.loading import load_model

@@ -28,9 +28,9 @@ def search_sheet(index: Index, hits: Sequence[Hit], query: Label | np.ndarray) -
     """Draw the images that were found, with rank, score and name.
 
     Args:
-        index: That was searched.
-        hits: What was found.
-        query: The text, whose region in each image is outlined, or an image, RGB uint8 [H, W, 3], which is drawn first.
+        index: that was searched.
+        hits: what was found.
+        query: the text, whose region in each image is outlined, or an image, RGB uint8 [H, W, 3], which is drawn first.
 
     Returns:
         RGB uint8 [H, W, 3].

@@ -42,11 +42,11 @@ class VideoRun:
     """What all videos of a run have in common.
 
     Attributes:
-        out: Folder of the results.
-        formats: Keys of `VIDEO_FORMATS`.
-        step: See `pacl.video.segmenting.segment_video`.
-        smooth: Likewise.
-        as_json: Whether the records are printed.
+        out: folder of the results.
+        formats: keys of `VIDEO_FORMATS`.
+        step: see `pacl.video.segmenting.segment_video`.
+        smooth: likewise.
+        as_json: whether the records are printed.
     """
 
     out: Path
@@ -72,8 +72,8 @@ def video_run(args: argparse.Namespace, found: FoundImages, formats: tuple[str, 
     """The flags of videos, checked; None where there is no video.
 
     Raises:
-        UserError: A format is not one of videos; the only source cannot be read.
-        ArgumentError: A flag is out of range, or there is no video that it could apply to.
+        UserError: a format is not one of videos; the only source cannot be read.
+        ArgumentError: a flag is out of range, or there is no video that it could apply to.
     """
     if not found.videos:
         for name in ("step", "smooth"):
@@ -108,21 +108,21 @@ def segment_videos(
     """Segment videos one after the other, and print the outcome of each; a bad one is reported and skipped.
 
     Args:
-        videos: The files.
-        query: What to look for.
-        segmenter: Segments the frames.
-        run: What all videos have in common.
-        writer: Describes the model, and deletes what earlier runs left.
-        console: Where results are printed.
-        say: Prints a line on standard error.
-        tell: Is called after each video.
-        alone: Whether nothing else is segmented, so that what is wrong with the only video stops the command.
+        videos: the files.
+        query: what to look for.
+        segmenter: segments the frames.
+        run: what all videos have in common.
+        writer: describes the model, and deletes what earlier runs left.
+        console: where results are printed.
+        say: prints a line on standard error.
+        tell: is called after each video.
+        alone: whether nothing else is segmented, so that what is wrong with the only video stops the command.
 
     Returns:
         0, or 1 when a video failed or is cut off.
 
     Raises:
-        UserError: The only video failed, or nothing more can be written.
+        UserError: the only video failed, or nothing more can be written.
     """
     code = 0
     for number, file in enumerate(videos, start=1):

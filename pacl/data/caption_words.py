@@ -40,9 +40,9 @@ def unknown_words(source: PairSource, known: Collection[str], images: int = 1000
     """The share of the words in captions that are not among the known ones, and those that occur most.
 
     Args:
-        source: Of the captions.
-        known: The words that a model has.
-        images: About so many, spread over the source, are looked at.
+        source: of the captions.
+        known: the words that a model has.
+        images: about so many, spread over the source, are looked at.
     """
     some = range(0, len(source), max(1, len(source) // images))
     words = [word for i in some for text, _ in source.descriptions(i) for word in split_words(text)]

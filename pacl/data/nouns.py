@@ -109,13 +109,13 @@ def nouns(caption: str) -> tuple[str, ...]:
     lower case and, if the lexicon has it, in the singular; words in `UNSEEN` and `COLOURS` are left out.
 
     Args:
-        caption: Any text. If less than half of its words are in the lexicons, it is not English and has no nouns.
+        caption: any text. If less than half of its words are in the lexicons, it is not English and has no nouns.
 
     Returns:
         The nouns, each of one to three words; may be empty. Equal captions have equal nouns.
 
     Raises:
-        UserError: The packages of `pacl[nouns]` are missing.
+        UserError: the packages of `pacl[nouns]` are missing.
     """
     plain = unicodedata.normalize("NFKD", caption.replace("’", "'")).encode("ascii", "ignore").decode().lower()
     words = WORD.findall(plain)
@@ -215,15 +215,15 @@ def tag_all(captions: Iterable[str], cache: Path | None = None) -> list[tuple[st
     """The nouns of every caption of a data set; equal captions are tagged once.
 
     Args:
-        captions: Any number of texts, in any order.
-        cache: Folder for the result. The file name has a digest of the distinct captions, the versions of the packages
+        captions: any number of texts, in any order.
+        cache: folder for the result. The file name has a digest of the distinct captions, the versions of the packages
             and `RULES`; a damaged file is replaced.
 
     Returns:
         The result of `nouns` for each caption.
 
     Raises:
-        UserError: The packages of `pacl[nouns]` are missing, or the cache cannot be written.
+        UserError: the packages of `pacl[nouns]` are missing, or the cache cannot be written.
     """
     captions = list(captions)
     distinct = sorted(set(captions))

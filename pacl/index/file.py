@@ -56,7 +56,7 @@ class IndexFile:
         """Make the tables of a new file, or check those that are there.
 
         Raises:
-            UserError: The embeddings depend on something else.
+            UserError: the embeddings depend on something else.
         """
         if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'about'"):
             self._database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -71,7 +71,7 @@ class IndexFile:
         """Refuse embeddings that depend on something else.
 
         Raises:
-            UserError: They do.
+            UserError: they do.
         """
         found = self._all("SELECT made_by FROM about")
         if found != [(_text(made_by),)]:
@@ -189,12 +189,12 @@ def open_file(path: Path, made_by: Mapping[str, Any], *, write: bool = False) ->
     """Open an index; the changes of the block are kept, also where it fails: each image is complete in itself.
 
     Args:
-        path: Of the file.
-        made_by: What its embeddings must depend on, JSON-serialisable.
-        write: Whether a file that is missing is made.
+        path: of the file.
+        made_by: what its embeddings must depend on, JSON-serialisable.
+        write: whether a file that is missing is made.
 
     Raises:
-        UserError: There is no such file, it is damaged or of another model, or it cannot be written.
+        UserError: there is no such file, it is damaged or of another model, or it cannot be written.
     """
     if not write and not path.is_file():
         raise UserError(f"{path.parent}: has no index of this model and score yet; build it first")

@@ -46,9 +46,9 @@ class Hit:
     """An image that was found.
 
     Attributes:
-        rank: From 1.
-        score: In [-1, 1], with 6 decimals: of the text and the image, see `pacl.score_images`, or the cosine of images.
-        path: Of the image.
+        rank: from 1.
+        score: in [-1, 1], with 6 decimals: of the text and the image, see `pacl.score_images`, or the cosine of images.
+        path: of the image.
     """
 
     rank: int
@@ -62,17 +62,17 @@ class Index:
     `build` makes an index or brings it up to date; `open` takes the one that is there.
 
     Args:
-        scorer: The model and the score.
-        folder: Of images, with its subfolders.
-        index: The folder that the index is kept in. None is ``.pacl_index`` in ``folder``, or where that cannot be
+        scorer: the model and the score.
+        folder: of images, with its subfolders.
+        index: the folder that the index is kept in. None is ``.pacl_index`` in ``folder``, or where that cannot be
             written ``$XDG_CACHE_HOME/pacl/index`` (``~/.cache/pacl/index``).
-        keep_patches: For the scores ``phi`` and ``both``: whether the patch vectors of new images are kept, too. Those
+        keep_patches: for the scores ``phi`` and ``both``: whether the patch vectors of new images are kept, too. Those
             that are not kept are computed for every search in which the image is a candidate.
 
     Attributes:
-        folder: Of images.
-        unread: What is wrong with each image that the last `update` could not read.
-        own: Images that the last `update` left out because this package wrote them, such as overlays.
+        folder: of images.
+        unread: what is wrong with each image that the last `update` could not read.
+        own: images that the last `update` left out because this package wrote them, such as overlays.
     """
 
     def __init__(
@@ -104,23 +104,23 @@ class Index:
         """Make the index of a folder, or bring it up to date; see `update`.
 
         Args:
-            folder: Of images, with its subfolders.
-            model: The model, or its name for `pacl.load_model`.
-            score: As for `pacl.score_images`.
-            weight: As for `pacl.score_images`.
-            templates: As for `pacl.score_images`.
-            precision: Of the image tower: ``fp32``, ``bf16`` or ``auto``.
-            index: See `Index`.
-            keep_patches: See `Index`.
-            progress: Called after each image that is encoded, with the numbers of images that are done and to do.
+            folder: of images, with its subfolders.
+            model: the model, or its name for `pacl.load_model`.
+            score: as for `pacl.score_images`.
+            weight: as for `pacl.score_images`.
+            templates: as for `pacl.score_images`.
+            precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+            index: see `Index`.
+            keep_patches: see `Index`.
+            progress: called after each image that is encoded, with the numbers of images that are done and to do.
 
         Raises:
-            UserError: The folder has no image that can be read; the index cannot be written, or another process writes
+            UserError: the folder has no image that can be read; the index cannot be written, or another process writes
                 it.
-            ArgumentError: The model or the score does not work.
+            ArgumentError: the model or the score does not work.
 
         Warns:
-            ImageWarning: An image cannot be read; it is left out.
+            ImageWarning: an image cannot be read; it is left out.
 
         Example:
             >>> Index.build("photos").search("a dog on a beach", top=5)
@@ -147,7 +147,7 @@ class Index:
         """The index of a folder as it is, which may be older than the folder; see `build`.
 
         Raises:
-            UserError: The folder has no index of this model and score, or it cannot be read.
+            UserError: the folder has no index of this model and score, or it cannot be read.
         """
         opened = cls(Scorer(model, score, weight=weight, templates=templates, precision=precision), folder, index)
         opened.vectors  # noqa: B018 (reads the file)
@@ -177,11 +177,11 @@ class Index:
         again. Where this is interrupted, the images that were encoded are kept.
 
         Args:
-            content: What `pacl.image_folders.search_folder` found in the folder, if it was searched already.
-            progress: See `build`.
+            content: what `pacl.image_folders.search_folder` found in the folder, if it was searched already.
+            progress: see `build`.
 
         Raises:
-            UserError: See `build`.
+            UserError: see `build`.
         """
         content = content or search_folder(self.folder, recursive=True, look_inside=False)
         if not content.images:
@@ -200,10 +200,10 @@ class Index:
         """The images that fit a text best.
 
         Args:
-            query: A text, as for `pacl.Segmenter.predict`: of several prompts (``a dog;a puppy``) the highest score
+            query: a text, as for `pacl.Segmenter.predict`: of several prompts (``a dog;a puppy``) the highest score
                 counts; or what `Scorer.encode` made of it.
-            top: The number of images, at least 1.
-            rerank: For the scores ``phi`` and ``both``: the number of images, the best by their vectors, that are
+            top: the number of images, at least 1.
+            rerank: for the scores ``phi`` and ``both``: the number of images, the best by their vectors, that are
                 ranked by the score itself; ``top`` at least.
 
         Returns:
@@ -211,11 +211,11 @@ class Index:
 
         Raises:
             ArgumentError: ``top`` or ``rerank`` is no whole number from 1, or ``query`` is no text.
-            UserError: The text makes no sense to the model, or the folder has no index.
+            UserError: the text makes no sense to the model, or the folder has no index.
 
         Warns:
-            UnknownWords, UnfamiliarWords: As `pacl.Segmenter.predict` does.
-            ImageWarning: The patches of an image are not kept, and it cannot be read any more; it is left out.
+            UnknownWords, UnfamiliarWords: as `pacl.Segmenter.predict` does.
+            ImageWarning: the patches of an image are not kept, and it cannot be read any more; it is left out.
         """
         top, rerank = check_count("top", top), check_count("rerank", rerank)
         if not isinstance(query, (str, Label, EncodedLabels)):
@@ -231,12 +231,12 @@ class Index:
         """The images that are most similar to an image, by the cosine of their vectors.
 
         Args:
-            image: In any form that `pacl.Segmenter.set_image` takes. If it is in the folder, it is found itself.
-            top: As for `search`.
+            image: in any form that `pacl.Segmenter.set_image` takes. If it is in the folder, it is found itself.
+            top: as for `search`.
 
         Raises:
             ArgumentError: ``top`` is no whole number from 1, or ``image`` is no image.
-            UserError: It cannot be read, or the folder has no index.
+            UserError: it cannot be read, or the folder has no index.
         """
         top = check_count("top", top)
         scores = self.vectors.scores(image_vectors(self.scorer.embed([image], ["image"])))

@@ -41,10 +41,10 @@ class Source:
     """An image file that is new or has changed.
 
     Attributes:
-        path: Of the file.
-        key: Its path in the index.
-        stamp: Size in bytes, and time of the last change in nanoseconds.
-        content: Digest of its content.
+        path: of the file.
+        key: its path in the index.
+        stamp: size in bytes, and time of the last change in nanoseconds.
+        content: digest of its content.
     """
 
     path: Path
@@ -58,15 +58,15 @@ class Indexing:
     """One update of an index.
 
     Args:
-        file: The index, open for writing.
-        folder: Of the images.
-        scorer: Encodes them.
-        keep_patches: Whether patch vectors are kept, too.
-        progress: Called after each image.
+        file: the index, open for writing.
+        folder: of the images.
+        scorer: encodes them.
+        keep_patches: whether patch vectors are kept, too.
+        progress: called after each image.
 
     Attributes:
-        unread: What is wrong with each image that cannot be read.
-        own: Images that are left out because this package wrote them.
+        unread: what is wrong with each image that cannot be read.
+        own: images that are left out because this package wrote them.
     """
 
     file: IndexFile

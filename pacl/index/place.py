@@ -36,8 +36,8 @@ def file_name(scorer: Scorer, outside: Path | None = None) -> str:
     """The name of the index of a model and a score, so that several fit beside each other.
 
     Args:
-        scorer: Of the model and the score.
-        outside: The folder of images, where the index is kept outside it.
+        scorer: of the model and the score.
+        outside: the folder of images, where the index is kept outside it.
     """
     about = json.dumps([made_by(scorer), None if outside is None else os.path.realpath(outside)], sort_keys=True)
     backbone = re.sub(r"\W+", "-", scorer.model.config.backbone).strip("-")[:NAME_LENGTH]
@@ -54,11 +54,11 @@ def place(folder: Path, index: Path | None, scorer: Scorer, *, write: bool) -> P
     """The file of the index of a folder.
 
     Args:
-        folder: The folder of images.
-        index: The folder of the index; None is ``.pacl_index`` in ``folder``, or, where that cannot be written,
+        folder: the folder of images.
+        index: the folder of the index; None is ``.pacl_index`` in ``folder``, or, where that cannot be written,
             `cache_folder`.
-        scorer: Of the model and the score.
-        write: Whether the file is to be written: then its folder is made.
+        scorer: of the model and the score.
+        write: whether the file is to be written: then its folder is made.
 
     Raises:
         ArgumentError: ``index``: the folder cannot be written.

@@ -19,10 +19,10 @@ class Vectors:
     """The vectors of I images, of which equal files share one.
 
     Attributes:
-        paths: Of the images, sorted.
-        ids: Of the image's embeddings in the file of the index, int64 [I].
-        rows: In ``vectors``, of each image, int64 [I].
-        vectors: Of the embeddings, float32 [E, D], of unit length.
+        paths: of the images, sorted.
+        ids: of the image's embeddings in the file of the index, int64 [I].
+        rows: in ``vectors``, of each image, int64 [I].
+        vectors: of the embeddings, float32 [E, D], of unit length.
     """
 
     paths: list[bytes]
@@ -41,7 +41,7 @@ class Vectors:
         """The highest cosine of each image with queries float32 [N, D], N >= 1: float32 [I].
 
         Raises:
-            UserError: There is no image.
+            UserError: there is no image.
         """
         if not self.paths:
             raise UserError("the index has no image, as it was interrupted before the first; bring it up to date")

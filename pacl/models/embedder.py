@@ -31,7 +31,7 @@ class PatchEmbedder(nn.Module):
 
     Attributes:
         main: Linear-ReLU-Linear branch, ``W -> hidden -> D``.
-        skip: Linear branch, ``W -> D``.
+        skip: linear branch, ``W -> D``.
     """
 
     def __init__(self, width: int, dim: int, hidden: int | None = None) -> None:

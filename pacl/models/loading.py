@@ -72,7 +72,7 @@ def as_model(model: PACL | str | Path) -> PACL:
 
     Raises:
         ArgumentError: ``model`` is neither, or there is none of this name.
-        UserError: As `load_model`.
+        UserError: as `load_model`.
     """
     if isinstance(model, (str, Path)):
         return load_model(model)

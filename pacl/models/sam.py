@@ -78,7 +78,7 @@ class Sam:
             precision: of the image encoder, "fp32" or "bf16".
 
         Raises:
-            UserError: The features are not finite.
+            UserError: the features are not finite.
         """
         h, w = (self.cell * cells for cells in self.grid((image.shape[1], image.shape[2])))
         small = resize(image, (h, w)).to(self.device)
@@ -97,7 +97,7 @@ class Sam:
         """Masks of one image; of a prompt that means a part, a thing or several, SAM has M of them.
 
         Args:
-            features: The image.
+            features: the image.
             boxes: int64 [P, 4], the first and last columns and rows x0, y0, x1, y1 of what is in each, in cells.
             points: int64 [P, k, 2], cells x, y that are in the mask.
             grid: rows h and columns w of the image's grid.

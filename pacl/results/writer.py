@@ -319,11 +319,11 @@ def check_formats(names: str | Sequence[str], argument: str = "formats") -> tupl
     """Names of formats, each once; a text holds one or several with commas between them.
 
     Args:
-        names: Of some of `FORMATS`.
-        argument: The caller's name for them, in the error.
+        names: of some of `FORMATS`.
+        argument: the caller's name for them, in the error.
 
     Raises:
-        ArgumentError: There are none, or one is not in `FORMATS`.
+        ArgumentError: there are none, or one is not in `FORMATS`.
     """
     given = names.split(",") if isinstance(names, str) else names
     chosen = tuple(dict.fromkeys(str(name).strip() for name in given if str(name).strip()))

@@ -68,9 +68,9 @@ class Background:
         """The rule that `auto` stands for; other rules are checked and returned.
 
         Args:
-            classes: Number of classes that compete: the labels, and the background where it has prompts of its own.
-            prompts: Number of prompts of these classes together; more than classes where there are synonyms.
-            calibrated: Whether the model is calibrated, see `pacl.segmentation.calibration`.
+            classes: number of classes that compete: the labels, and the background where it has prompts of its own.
+            prompts: number of prompts of these classes together; more than classes where there are synonyms.
+            calibrated: whether the model is calibrated, see `pacl.segmentation.calibration`.
 
         Raises:
             ArgumentError: ``background``: the rule makes no sense with this model or so many classes.

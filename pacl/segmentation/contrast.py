@@ -20,8 +20,8 @@ def competitors(prompts: Iterable[str], contrast: Iterable[str]) -> list[str]:
     of") and a plural s are ignored.
 
     Args:
-        prompts: The prompts of the user, synonyms included.
-        contrast: The contrast prompts of the model.
+        prompts: the prompts of the user, synonyms included.
+        contrast: the contrast prompts of the model.
 
     Returns:
         The rest of ``contrast``, in order, without repetitions.

@@ -69,18 +69,18 @@ def encode_images(
     """Images of any sizes -> patch vectors. Windows of equal size go through the tower together.
 
     Args:
-        models: One model, or several with the same backbone, whose blocks before the last are computed once for all of
+        models: one model, or several with the same backbone, whose blocks before the last are computed once for all of
             them. Images are moved to the device of the backbone, window by window.
-        images: Images in the forms that `as_tensor` takes.
-        settings: Those of size, scales, windows, stride and interpolation, window_batch, precision and refinement are
+        images: images in the forms that `as_tensor` takes.
+        settings: those of size, scales, windows, stride and interpolation, window_batch, precision and refinement are
             read. Where size or scales are None, those of the first model's configuration hold.
-        sam: Encodes the images, too; once for all models.
+        sam: encodes the images, too; once for all models.
 
     Returns:
         For each model, the patch vectors of each image.
 
     Raises:
-        MemoryError: An image would be resized to more than `MAX_PIXELS`.
+        MemoryError: an image would be resized to more than `MAX_PIXELS`.
         ArgumentError: ``accumulate`` is "pixel", but the model has several scales of its own.
     """
     config = models[0].config
@@ -171,7 +171,7 @@ def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSetti
     """Normalised crops [B, 3, h', w'] -> unit patch vectors [B, P, D] of each model, float32, and their grid.
 
     Raises:
-        UserError: They are not finite.
+        UserError: they are not finite.
     """
     clip = models[0].clip
     with tower_autocast(settings.precision, clip), clip.image.sampled_positions(settings.positions):
@@ -185,7 +185,7 @@ def check_finite(vectors: Sequence[Tensor], what: str) -> None:
     """Refuse NaN and infinity, with which one label would win everywhere.
 
     Raises:
-        UserError: They are among the vectors.
+        UserError: they are among the vectors.
     """
     if not all(each.isfinite().all() for each in vectors):
         raise UserError(f"the model's {what} are not finite (NaN): damaged weights, or precision fp32 is needed")
@@ -202,13 +202,13 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     """An image in any form -> its tensor [3, H, W], uint8 or float in [0, 1]; arrays and tensors are not copied.
 
     Args:
-        image: A path, which is read by `pacl.images.open_image`; a Pillow image of any mode; an array [H, W, 3] in RGB
+        image: a path, which is read by `pacl.images.open_image`; a Pillow image of any mode; an array [H, W, 3] in RGB
             or a tensor [3, H, W], uint8 or float in [0, 1].
-        argument: The name of the image in error messages.
+        argument: the name of the image in error messages.
 
     Raises:
-        UserError: The file of a path is not a readable image.
-        ArgumentError: The image has another type, or a wrong shape, dtype or range.
+        UserError: the file of a path is not a readable image.
+        ArgumentError: the image has another type, or a wrong shape, dtype or range.
     """
     if isinstance(image, (str, Path)):
         image = open_image(image)

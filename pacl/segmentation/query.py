@@ -77,9 +77,9 @@ def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: floa
     """Groups of prompts that have the same embedding and stand for different ids.
 
     Args:
-        encoded: The query.
-        asked: The prompts that are compared: those of the user, not those that the model added.
-        tolerance: Embeddings are the same if their cosine is above 1 minus this.
+        encoded: the query.
+        asked: the prompts that are compared: those of the user, not those that the model added.
+        tolerance: embeddings are the same if their cosine is above 1 minus this.
     """
     query = encoded.query
     rows = [n for n, prompt in enumerate(query.prompts) if prompt in set(asked)]
@@ -105,11 +105,11 @@ def make_query(
     """Gather the prompts of the labels and of the background.
 
     Args:
-        labels: As `pacl.prompts.check_labels` accepts them.
-        background: The rule; `auto` is resolved here.
-        config: The configuration of the model. Its contrast prompts compete under the rule `contrast`, except those
+        labels: as `pacl.prompts.check_labels` accepts them.
+        background: the rule; `auto` is resolved here.
+        config: the configuration of the model. Its contrast prompts compete under the rule `contrast`, except those
             that are prompts of the labels.
-        background_prompts: Texts of the background that compete beside any rule, such as the names that a benchmark
+        background_prompts: texts of the background that compete beside any rule, such as the names that a benchmark
             has for its class 0.
 
     Raises:
@@ -135,7 +135,7 @@ def encode_query(model: PACL, query: Query, templates: Sequence[str]) -> Encoded
     """Embed the prompts, each averaged over the templates (see `pacl.prompts.get_templates`).
 
     Raises:
-        UserError: The embeddings are not finite.
+        UserError: the embeddings are not finite.
     """
     texts = model.encode_prompts(query.prompts, templates).float()
     check_finite([texts], "text embeddings")

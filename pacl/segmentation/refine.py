@@ -28,10 +28,10 @@ def refine(
     in the authors' settings.)
 
     Args:
-        maps: Probabilities [C, H, W] or [B, C, H, W]. Averages are convex: what sums to 1 over C still does.
+        maps: probabilities [C, H, W] or [B, C, H, W]. Averages are convex: what sums to 1 over C still does.
         image: [3, H, W] or [B, 3, H, W] at the same height and width, float in [0, 1].
-        iterations: Averaging steps; 0 returns the maps unchanged.
-        dilations: Distances of the neighbours in pixels; larger ones carry labels further.
+        iterations: averaging steps; 0 returns the maps unchanged.
+        dilations: distances of the neighbours in pixels; larger ones carry labels further.
 
     Returns:
         Refined maps, same shape and dtype. In addition about 4 * 8 * len(dilations) bytes a pixel are needed for

@@ -84,7 +84,7 @@ class Segmentation:
         """The id of a label in `index`.
 
         Args:
-            label: A name in `labels`, or an id from 0 (the background) to C.
+            label: a name in `labels`, or an id from 0 (the background) to C.
 
         Raises:
             ArgumentError: ``label``: there is no such name or id.
@@ -107,7 +107,7 @@ class Segmentation:
         """The pixels of a label, bool [H, W]: those where `index` is its id.
 
         Args:
-            label: A name or an id; 0 is the background.
+            label: a name or an id; 0 is the background.
 
         Raises:
             ArgumentError: ``label``: there is no such name or id.
@@ -118,7 +118,7 @@ class Segmentation:
         """Cosine of every pixel with a label, the highest of its prompts: float32 [H, W] in [-1, 1].
 
         Args:
-            label: A name or an id from 1.
+            label: a name or an id from 1.
 
         Raises:
             ArgumentError: ``label``: there is no such name or id.
@@ -133,7 +133,7 @@ class Segmentation:
         """Probability of a label at every pixel, float32 [H, W] in [0, 1]; see `probabilities`.
 
         Args:
-            label: A name or an id from 1.
+            label: a name or an id from 1.
 
         Raises:
             ArgumentError: ``label``: there is no such name or id.
@@ -175,10 +175,10 @@ class Segmentation:
         """Draw the labels on the image.
 
         Args:
-            image: What to draw on, of the same height and width; None is the image that was segmented.
-            opacity: Opacity of the fill, 0 to 1.
-            legend: Whether a legend with the shares of the labels is added below or beside.
-            long_side: Larger images are scaled down to it, in pixels; small ones are enlarged to 800 or to it.
+            image: what to draw on, of the same height and width; None is the image that was segmented.
+            opacity: opacity of the fill, 0 to 1.
+            legend: whether a legend with the shares of the labels is added below or beside.
+            long_side: larger images are scaled down to it, in pixels; small ones are enlarged to 800 or to it.
 
         Returns:
             An RGB image; `numpy.asarray` makes it an array.
@@ -200,9 +200,9 @@ class Segmentation:
         """Draw the cosines of one label as colours over the image.
 
         Args:
-            label: A name or an id from 1.
-            image: As for `overlay`.
-            limits: Cosines at the ends of the colours; None is the lowest and the highest of all labels, so that the
+            label: a name or an id from 1.
+            image: as for `overlay`.
+            limits: cosines at the ends of the colours; None is the lowest and the highest of all labels, so that the
                 heat maps of one result can be compared.
 
         Returns:
@@ -232,14 +232,14 @@ class Segmentation:
         """Write the results as `pacl segment` does.
 
         Args:
-            folder: Made if it is missing.
-            name: Name of the files, without a suffix; files of this name are replaced. None is the name of the image's
+            folder: made if it is missing.
+            name: name of the files, without a suffix; files of this name are replaced. None is the name of the image's
                 file, or `image` without one, with `-2`, `-3` and so on where the folder holds another image's results
                 of that name; the same image replaces its own.
-            formats: Some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
+            formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
-            image: As for `overlay`.
-            overwrite: If the folder has results of other labels, delete all results in it. Folders below it that were
+            image: as for `overlay`.
+            overwrite: if the folder has results of other labels, delete all results in it. Folders below it that were
                 given to another `save` or command keep theirs.
 
         Returns:
@@ -277,9 +277,9 @@ class Segmentation:
         """The labels in COCO's format for instances, see `pacl.results.coco.dataset`.
 
         Args:
-            file_name: Name of the image in the result; None is the name of the image's file, or `image`.
-            image_id: Id of the image.
-            first_id: Id of its first annotation.
+            file_name: name of the image in the result; None is the name of the image's file, or `image`.
+            image_id: id of the image.
+            first_id: id of its first annotation.
             masks: `rle`, exact run lengths, or `polygons`.
 
         Returns:

@@ -117,10 +117,10 @@ def offsets_of(patches: PatchMaps, texts: Tensor, model: PACL, prior: float | No
     """What is added to the cosines of an image's patches with the prompts.
 
     Args:
-        patches: Patch vectors of all windows of the image, values [T, D, h, w].
-        texts: Unit vectors of the prompts [N, D].
-        model: A calibrated one knows each text's mean cosine over patches of many photos.
-        prior: Weight of phi, which the model pools as its head does; None is the model's own. Where it is negative, phi
+        patches: patch vectors of all windows of the image, values [T, D, h, w].
+        texts: unit vectors of the prompts [N, D].
+        model: a calibrated one knows each text's mean cosine over patches of many photos.
+        prior: weight of phi, which the model pools as its head does; None is the model's own. Where it is negative, phi
             is clamped from below at the model's `presence`: labels that are not in the image get no more than one that
             is barely there.
     """
@@ -151,7 +151,7 @@ def decide(probabilities: Tensor, classes: Tensor, background: Background) -> tu
     Args:
         probabilities: [K, ...].
         classes: int64 [K], their ids.
-        background: Where its rule rejects a pixel the id is 0.
+        background: where its rule rejects a pixel the id is 0.
 
     Returns:
         The ids [...], and the highest probabilities [...].
@@ -193,9 +193,9 @@ def class_maps(logits: PatchMaps, query: Query, settings: SegmenterSettings, gui
     """The probabilities of the classes, by the scaled scores of an image's patches.
 
     Args:
-        logits: Values [T, N, h, w] for the N channels of the query.
-        query: What competes.
-        settings: Those of min_area, refine, refine_on and dilations are read.
+        logits: values [T, N, h, w] for the N channels of the query.
+        query: what competes.
+        settings: those of min_area, refine, refine_on and dilations are read.
         guide: float [3, h, w] in [0, 1], the small image that probabilities are refined against.
     """
     found = ClassMaps(logits, query)
@@ -280,9 +280,9 @@ def large_enough(bands: Iterable[tuple[int, int, Tensor]], classes: Tensor, min_
     Where none would stay, the largest does.
 
     Args:
-        bands: Class probabilities [K, rows, W], band by band.
+        bands: class probabilities [K, rows, W], band by band.
         classes: int64 [K], the ids.
-        min_area: A share, in [0, 1).
+        min_area: a share, in [0, 1).
     """
     area = sum(torch.bincount(p.argmax(0).flatten(), minlength=len(classes)) for _, _, p in bands)  # [K]
     area = torch.where(classes == 0, 0, area)

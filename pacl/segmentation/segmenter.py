@@ -43,11 +43,11 @@ class Segmenter:
     """Segments images with a `PACL` model. Encoding an image takes most of the time and is done once for each image.
 
     Args:
-        model: The model, or its name for `pacl.load_model`; images are computed on its device.
-        settings: The settings; for those that are None, the model has values of its own.
+        model: the model, or its name for `pacl.load_model`; images are computed on its device.
+        settings: the settings; for those that are None, the model has values of its own.
 
     Raises:
-        ArgumentError: There is no such model, ``settings`` are no `SegmenterSettings`, or one does not fit the model.
+        ArgumentError: there is no such model, ``settings`` are no `SegmenterSettings`, or one does not fit the model.
 
     Example:
         >>> segmenter = Segmenter(load_model())
@@ -87,11 +87,11 @@ class Segmenter:
         """Encode an image for the calls of `predict` that follow.
 
         Args:
-            image: A path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1]. A
+            image: a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1]. A
                 path is read again when results are drawn; others are kept, not copied, so do not change them before.
 
         Raises:
-            UserError: The file of a path is not a readable image.
+            UserError: the file of a path is not a readable image.
             ArgumentError: ``image`` is none of these, or of a wrong shape, dtype or range.
         """
         (self.image,) = self.encode([image], ["image"])
@@ -104,7 +104,7 @@ class Segmenter:
         """The patch vectors of the image that was set, to be kept: see `ImageEmbedding.save`.
 
         Raises:
-            RuntimeError: No image was set.
+            RuntimeError: no image was set.
         """
         if self.image is None:
             raise RuntimeError("call set_image before get_image_embedding")
@@ -114,11 +114,11 @@ class Segmenter:
         """Set an image that was encoded before, without encoding it again.
 
         Args:
-            embedding: The result of `get_image_embedding`, or the path of a file that it was saved to.
+            embedding: the result of `get_image_embedding`, or the path of a file that it was saved to.
 
         Raises:
             ArgumentError: ``embedding`` was made with another model or other settings than this segmenter's.
-            UserError: The file cannot be read.
+            UserError: the file cannot be read.
         """
         if isinstance(embedding, (str, Path)):
             embedding = ImageEmbedding.load(embedding)
@@ -138,18 +138,18 @@ class Segmenter:
         """Segment the image that was set. All labels compete for every pixel.
 
         Args:
-            labels: Texts (`"a dog"`, `"a dog=dog"`, `"cat;kitten=cat"`), `Label`s, or what `prepare` made of them. A
+            labels: texts (`"a dog"`, `"a dog=dog"`, `"cat;kitten=cat"`), `Label`s, or what `prepare` made of them. A
                 single one works: see the background rule `auto`.
 
         Raises:
             ArgumentError: ``labels`` are not texts, or there are none.
-            UserError: The labels make no sense, see `pacl.prompts.check_labels`.
-            RuntimeError: No image was set.
+            UserError: the labels make no sense, see `pacl.prompts.check_labels`.
+            RuntimeError: no image was set.
 
         Warns:
-            UnknownWords: Prompts have words that a model with a closed vocabulary was never taught.
-            UnfamiliarWords: Prompts are far from all words that the head was trained on.
-            SameEmbedding: Prompts of different labels have the same embedding.
+            UnknownWords: prompts have words that a model with a closed vocabulary was never taught.
+            UnfamiliarWords: prompts are far from all words that the head was trained on.
+            SameEmbedding: prompts of different labels have the same embedding.
         """
         if self.image is None:
             raise RuntimeError("call set_image before predict")
@@ -164,15 +164,15 @@ class Segmenter:
         of images, call it with some at a time.
 
         Args:
-            images: Each as for `set_image`; sizes may differ.
-            labels: As for `predict`, and with its warnings, once for all images.
+            images: each as for `set_image`; sizes may differ.
+            labels: as for `predict`, and with its warnings, once for all images.
 
         Returns:
             A result for each image, in order.
 
         Raises:
             ArgumentError: ``images`` is not several; ``images[i]`` is not an image; ``labels`` as for `predict`.
-            UserError: As for `predict` and `set_image`.
+            UserError: as for `predict` and `set_image`.
         """
         if isinstance(images, (str, Path, Image.Image)) or not isinstance(images, Iterable):
             reason = "must be a list of images; set_image and predict are for a single one"
@@ -190,8 +190,8 @@ class Segmenter:
         """Encode images without labelling them.
 
         Args:
-            images: Each as for `set_image`.
-            names: Their names in error messages.
+            images: each as for `set_image`.
+            names: their names in error messages.
         """
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
         encoded = encode_images([self.model], pixels, self.settings, self.sam)[0]
@@ -221,7 +221,7 @@ class Segmenter:
 
         Args:
             labels: C of them.
-            background_prompts: Texts of the background that compete beside any background rule.
+            background_prompts: texts of the background that compete beside any background rule.
         """
         query = make_query(labels, self.background, self.model.config, background_prompts)
         return encode_query(self.model, query, self.templates)
@@ -231,7 +231,7 @@ class Segmenter:
         """Label the pixels of an encoded image (see `encode` and `prepare`).
 
         Raises:
-            ArgumentError: The image or the labels are not encoded.
+            ArgumentError: the image or the labels are not encoded.
         """
         for name, given, kind in (("image", image, EncodedImage), ("encoded", encoded, EncodedQuery)):
             if not isinstance(given, kind):
@@ -249,8 +249,8 @@ class Segmenter:
         """Decide the labels of the pixels: the second half of `segment`.
 
         Args:
-            evidence: See `evidence`; it may be an average over the frames of a video.
-            image: The encoded image.
+            evidence: see `evidence`; it may be an average over the frames of a video.
+            image: the encoded image.
         """
         query, config = evidence.query, self.model.config
         probabilities = evidence.probabilities()
@@ -291,7 +291,7 @@ def as_settings(settings: object) -> SegmenterSettings:
     """The settings that a caller gave; None is the defaults.
 
     Raises:
-        ArgumentError: They are something else.
+        ArgumentError: they are something else.
     """
     if settings is None:
         return SegmenterSettings()

@@ -26,7 +26,7 @@ def tile_winners(
     """The winners of the softmax over all channels of `PatchMaps.bands`, without their probabilities of other channels.
 
     Args:
-        logits: Values [T, N, h, w].
+        logits: values [T, N, h, w].
         size: height and width; None: those of the image.
         kept: bool [N], the channels that may win; the others count in the softmax only. None: all.
 

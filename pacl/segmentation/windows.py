@@ -52,8 +52,8 @@ def resized_size(size: tuple[int, int], short: int, smallest: int = 1) -> tuple[
 
     Args:
         size: H, W of the image.
-        short: Pixels wanted for the short side.
-        smallest: Lower bound of both sides (a patch); only images beyond `MAX_ASPECT` reach it, and only they lose
+        short: pixels wanted for the short side.
+        smallest: lower bound of both sides (a patch); only images beyond `MAX_ASPECT` reach it, and only they lose
             their proportions.
     """
     factor = min(short / min(size), MAX_ASPECT * short / max(size))
@@ -83,16 +83,16 @@ def plan_layout(
 
     Args:
         size: H, W of the image.
-        short: Short side after resizing.
-        patch, stride: Of the tower, in resized pixels.
-        window: Side of the square windows; None is one window for the whole image. Where a side of the image is
+        short: short side after resizing.
+        patch, stride: of the tower, in resized pixels.
+        window: side of the square windows; None is one window for the whole image. Where a side of the image is
             shorter than the window, so is the window.
-        step: From one window to the next; None is half a window.
-        aligned: Windows start on multiples of the stride, so that the patches of all windows lie on one global
+        step: from one window to the next; None is half a window.
+        aligned: windows start on multiples of the stride, so that the patches of all windows lie on one global
             grid. The resized size and the step are rounded for it, by half a stride at most.
-        cut: Where a single window covers a side, that window has as many whole patches as fit and the rest of the
+        cut: where a single window covers a side, that window has as many whole patches as fit and the rest of the
             resized side is not seen. Not with ``aligned``.
-        two_steps: See `WindowLayout`.
+        two_steps: see `WindowLayout`.
 
     Unless ``cut``, sides that a single window covers are rounded to whole patches, by half a stride at most: no pixel
     goes unseen.

@@ -20,7 +20,7 @@ def draw_frame(image: np.ndarray, found: Result) -> np.ndarray:
 
     Args:
         image: RGB uint8 [H, W, 3].
-        found: The labels of this or of an earlier frame.
+        found: the labels of this or of an earlier frame.
 
     Returns:
         RGB uint8 [H', W', 3], of the same size for all frames of a video.

@@ -29,10 +29,10 @@ class Video:
     """A video file that can be read.
 
     Attributes:
-        path: Of the file.
-        fps: Frames per second; the mean where the rate varies.
-        size: Height and width of the upright frames.
-        count: Number of frames, as the file states it; None where it does not. For some containers it is an estimate.
+        path: of the file.
+        fps: frames per second; the mean where the rate varies.
+        size: height and width of the upright frames.
+        count: number of frames, as the file states it; None where it does not. For some containers it is an estimate.
     """
 
     path: Path
@@ -50,8 +50,8 @@ class Frame:
     """A frame of a video.
 
     Attributes:
-        number: Counts all frames of the video from 0.
-        time: Seconds since the first frame.
+        number: counts all frames of the video from 0.
+        time: seconds since the first frame.
         image: RGB uint8 [H, W, 3].
     """
 
@@ -64,7 +64,7 @@ def open_video(path: str | Path) -> Video:
     """Open a video file and decode its first frame.
 
     Raises:
-        UserError: The file is missing, empty, not a video, or none of its frames can be decoded.
+        UserError: the file is missing, empty, not a video, or none of its frames can be decoded.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,8 +84,8 @@ def read_frames(video: Video, every: int = 1) -> Iterator[Frame]:
     """The frames of a video, in order, as a player shows them: turned as the file's orientation says.
 
     Args:
-        video: See `open_video`. A frame of another size than the first is resized to it.
-        every: Only frames whose number is a multiple of it are converted to images.
+        video: see `open_video`. A frame of another size than the first is resized to it.
+        every: only frames whose number is a multiple of it are converted to images.
 
     Yields:
         Frames. Times are those of the file, so that they are right where the frame rate varies; where the file has

@@ -30,15 +30,15 @@ class VideoResults:
     this one is finished.
 
     Args:
-        out: Folder of the results.
-        name: Of the files, relative to it, without a suffix.
-        video: What is segmented.
-        formats: Keys of `VIDEO_FORMATS`.
-        model: Description of the model for the records.
-        is_stopped: See `VideoWriter`.
+        out: folder of the results.
+        name: of the files, relative to it, without a suffix.
+        video: what is segmented.
+        formats: keys of `VIDEO_FORMATS`.
+        model: description of the model for the records.
+        is_stopped: see `VideoWriter`.
 
     Raises:
-        UserError: The folder cannot be written to.
+        UserError: the folder cannot be written to.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class VideoResults:
         """Add the next frame.
 
         Args:
-            frame: The frame.
-            found: Its labels.
-            is_new: Whether it was segmented itself, and is not one between two of those that are.
+            frame: the frame.
+            found: its labels.
+            is_new: whether it was segmented itself, and is not one between two of those that are.
 
         Returns:
             The record of a frame that was segmented: frame number, time, and what the record of an image has.
 
         Raises:
-            UserError: A file cannot be written.
+            UserError: a file cannot be written.
         """
         if "overlay" in self.formats:
             drawn = draw_frame(frame.image, found)
@@ -123,7 +123,7 @@ class VideoResults:
             The path of each format's file or folder, and of the records, `jsonl`.
 
         Raises:
-            UserError: A file cannot be written.
+            UserError: a file cannot be written.
         """
         paths: dict[str, Path] = {}
         try:

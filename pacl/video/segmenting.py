@@ -27,9 +27,9 @@ class SegmentedFrame(NamedTuple):
     """A frame of a video and its labels.
 
     Attributes:
-        number: Counts all frames of the video from 0.
-        time: Seconds since the first frame.
-        found: Its labels; `found.source` is the frame, RGB uint8 [H, W, 3].
+        number: counts all frames of the video from 0.
+        time: seconds since the first frame.
+        found: its labels; `found.source` is the frame, RGB uint8 [H, W, 3].
     """
 
     number: int
@@ -51,22 +51,22 @@ def segment_video(
     holds its frame: keep what you need of it, not the result.
 
     Args:
-        path: A video file that OpenCV's FFmpeg reads: MP4, MOV, AVI, MKV, WebM and others.
-        labels: As for `Segmenter.predict`; all labels compete for every pixel of every frame.
-        segmenter: Segments the frames; at most its ``window_batch`` frames go through the image tower at once.
-        step: Distance, in frames, between those that are segmented, from the first on; 1 takes all.
-        smooth: Time constant, in seconds, of the average of the scores over time, which keeps labels from flickering;
+        path: a video file that OpenCV's FFmpeg reads: MP4, MOV, AVI, MKV, WebM and others.
+        labels: as for `Segmenter.predict`; all labels compete for every pixel of every frame.
+        segmenter: segments the frames; at most its ``window_batch`` frames go through the image tower at once.
+        step: distance, in frames, between those that are segmented, from the first on; 1 takes all.
+        smooth: time constant, in seconds, of the average of the scores over time, which keeps labels from flickering;
             0 is off. See `pacl.video.smoothing.Smoother`.
 
     Returns:
         An iterator of `(number, time, found)`, see `SegmentedFrame`.
 
     Raises:
-        UserError: The file is missing, or no video that can be read; ``labels`` make no sense.
+        UserError: the file is missing, or no video that can be read; ``labels`` make no sense.
         ArgumentError: ``step`` is below 1 or ``smooth`` below 0.
 
     Warns:
-        VideoWarning: The video ends before the number of frames that it promises.
+        VideoWarning: the video ends before the number of frames that it promises.
 
     Example:
         >>> for number, time, found in segment_video("clip.mp4", ["a dog", "grass"], segmenter=segmenter, step=5):
@@ -98,11 +98,11 @@ def segment_frames(
     The next frames are decoded meanwhile.
 
     Args:
-        frames: In order, the first of them with a number that is a multiple of ``step``.
-        query: See `Segmenter.prepare`.
-        segmenter: At most its ``window_batch`` frames go through the tower at once.
-        step: See `segment_video`.
-        smooth: See `Smoother`.
+        frames: in order, the first of them with a number that is a multiple of ``step``.
+        query: see `Segmenter.prepare`.
+        segmenter: at most its ``window_batch`` frames go through the tower at once.
+        step: see `segment_video`.
+        smooth: see `Smoother`.
 
     Yields:
         Each frame and its labels, the same object for frames that share them.

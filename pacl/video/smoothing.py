@@ -24,7 +24,7 @@ class Smoother:
     delay of about ``seconds``; after a cut, the scene before it fades at the same pace.
 
     Args:
-        seconds: The time constant; 0 switches the average off: every frame is labelled like an image.
+        seconds: the time constant; 0 switches the average off: every frame is labelled like an image.
 
     Raises:
         ArgumentError: ``smooth`` is negative or not finite.
@@ -39,8 +39,8 @@ class Smoother:
         """The average up to a frame.
 
         Args:
-            evidence: Of the frame.
-            time: Of the frame, in seconds; it increases from call to call.
+            evidence: of the frame.
+            time: of the frame, in seconds; it increases from call to call.
         """
         if self.seconds == 0:
             return evidence

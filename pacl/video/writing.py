@@ -60,17 +60,17 @@ class VideoWriter:
     its source, without gaps of more than `MAX_GAP` seconds, which are left out.
 
     Args:
-        path: Of the file, with the suffix of the codec.
-        codec: See `find_codec`.
-        size: Height and width of the frames. Codecs need even ones: an odd last row or column is repeated.
-        fps: Frames per second.
-        is_stopped: Whether the rest of the repetitions of a frame is left out, because the command is to end.
+        path: of the file, with the suffix of the codec.
+        codec: see `find_codec`.
+        size: height and width of the frames. Codecs need even ones: an odd last row or column is repeated.
+        fps: frames per second.
+        is_stopped: whether the rest of the repetitions of a frame is left out, because the command is to end.
 
     Attributes:
-        left_out: Seconds of the source's gaps that the file does not have.
+        left_out: seconds of the source's gaps that the file does not have.
 
     Raises:
-        UserError: The file cannot be opened.
+        UserError: the file cannot be opened.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class VideoWriter:
 
         Args:
             image: RGB uint8 [H, W, 3].
-            time: Seconds since the first frame.
+            time: seconds since the first frame.
         """
         odd = [(0, side % 2) for side in image.shape[:2]]
         frame = cv2.cvtColor(np.pad(image, (*odd, (0, 0)), mode="edge"), cv2.COLOR_RGB2BGR)
@@ -118,7 +118,7 @@ class VideoWriter:
         """Complete the file.
 
         Raises:
-            OSError: It cannot be read again, because the disk is full, for example. (OpenCV does not say so itself.)
+            OSError: it cannot be read again, because the disk is full, for example. (OpenCV does not say so itself.)
         """
         self.release()
         with quiet():

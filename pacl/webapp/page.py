@@ -45,7 +45,7 @@ class Page(gr.Blocks):
     """The page. Its `launch` has defaults of its own: this machine only, nothing shared, no file of the server read.
 
     Args:
-        sessions: What answers.
+        sessions: what answers.
     """
 
     def __init__(self, sessions: Sessions) -> None:

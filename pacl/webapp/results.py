@@ -33,9 +33,9 @@ def draw(found: Segmentation, view: str, label: int) -> np.ndarray:
     """Draw an answer.
 
     Args:
-        found: The answer.
-        view: One of `VIEWS`.
-        label: Id of the label that is shown alone; 0 shows all, and of heat maps that of the largest.
+        found: the answer.
+        view: one of `VIEWS`.
+        label: id of the label that is shown alone; 0 shows all, and of heat maps that of the largest.
 
     Returns:
         RGB uint8 [H', W', 3].
@@ -51,8 +51,8 @@ def label_at(found: Segmentation, drawn: tuple[int, int], point: tuple[int, int]
     """The id of the label at a point of an image that `draw` made of the masks.
 
     Args:
-        found: The answer.
-        drawn: Height and width of that image.
+        found: the answer.
+        drawn: height and width of that image.
         point: x and y of the point, in its pixels.
     """
     height, width = found.index.shape
@@ -65,8 +65,8 @@ def share_table(found: Segmentation, label: int = 0) -> str:
     """The legend of an answer as an HTML table: colour, label, share of the pixels and score, the largest first.
 
     Args:
-        found: The answer.
-        label: Id of the label that is shown alone; 0 is none.
+        found: the answer.
+        label: id of the label that is shown alone; 0 is none.
     """
     colours = palette(len(found.labels))
     rows = []
@@ -106,16 +106,16 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     """Write the files to download, the same that `pacl segment --format overlay,mask,rle,coco` writes.
 
     Args:
-        found: The answer.
-        name: Name of the image's file.
-        model: The model's name, for the record.
-        folder: Made if it is missing.
+        found: the answer.
+        name: name of the image's file.
+        model: the model's name, for the record.
+        folder: made if it is missing.
 
     Returns:
         The path of each of `FILES`.
 
     Raises:
-        UserError: A file cannot be written.
+        UserError: a file cannot be written.
     """
     assert found.source is not None
     writer = Writer(make_folder(folder, "folder"), ("overlay", "mask", "rle", "coco"), {"name": model, **found.model})

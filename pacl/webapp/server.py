@@ -28,7 +28,7 @@ def check_gradio() -> None:
     """Refuse to start without gradio, before a model is loaded.
 
     Raises:
-        UserError: It is not installed.
+        UserError: it is not installed.
     """
     if importlib.util.find_spec("gradio") is None:
         raise UserError("the web page needs gradio: pip install 'pacl[app]'")
@@ -38,7 +38,7 @@ def free_port(host: str, port: int) -> int:
     """Check that a server can listen there.
 
     Args:
-        host: Name or address of this machine.
+        host: name or address of this machine.
         port: 1 to 65535, or 0 for any free one.
 
     Returns:
@@ -96,14 +96,14 @@ def serve(page: Page, host: str, port: int, share: bool, ready: Callable[[str], 
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        page: The page.
-        host: Name or address to listen on.
-        port: A free one, see `free_port`.
-        share: Whether gradio's tunnel makes it public.
-        ready: Called with the address, once.
+        page: the page.
+        host: name or address to listen on.
+        port: a free one, see `free_port`.
+        share: whether gradio's tunnel makes it public.
+        ready: called with the address, once.
 
     Raises:
-        UserError: The server or the tunnel cannot be started.
+        UserError: the server or the tunnel cannot be started.
         KeyboardInterrupt: Ctrl-C.
     """
     try:

@@ -99,10 +99,10 @@ class ImageStore:
     Where one limit is passed, those not used for the longest time are forgotten, but never the one put last.
 
     Args:
-        max_bytes: Sum of `KeptImage.nbytes`.
-        max_images: Number of images.
-        max_age: Seconds without use.
-        clock: The time in seconds.
+        max_bytes: sum of `KeptImage.nbytes`.
+        max_images: number of images.
+        max_age: seconds without use.
+        clock: the time in seconds.
     """
 
     def __init__(
@@ -169,10 +169,10 @@ class Sessions:
     """Answers to the visitors of the page, one at a time.
 
     Args:
-        model: The model.
-        settings: Those that the page does not show, and the starting values of those that it does.
-        name: The model's name, for records.
-        limits: What is accepted and kept.
+        model: the model.
+        settings: those that the page does not show, and the starting values of those that it does.
+        name: the model's name, for records.
+        limits: what is accepted and kept.
     """
 
     def __init__(
@@ -204,14 +204,14 @@ class Sessions:
         """Segment the image of a file; what the session has computed already is not computed again.
 
         Args:
-            key: Of the session.
-            path: Of the uploaded file.
-            words: A label a line, or several with commas between them, each as for `pacl.prompts.parse_prompt`;
+            key: of the session.
+            path: of the uploaded file.
+            words: a label a line, or several with commas between them, each as for `pacl.prompts.parse_prompt`;
                 without any the image is encoded only.
-            choice: The settings.
+            choice: the settings.
 
         Raises:
-            UserError: The image or the words cannot be used, in one line.
+            UserError: the image or the words cannot be used, in one line.
         """
         with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
@@ -303,7 +303,7 @@ def parse_words(text: str, limits: Limits) -> list[Label]:
     """The labels of a text: one a line, or several with commas between them.
 
     Raises:
-        UserError: A label makes no sense, or the text passes a limit.
+        UserError: a label makes no sense, or the text passes a limit.
     """
     if len(text) > limits.characters:
         raise UserError(f"{len(text)} characters are too many: at most {limits.characters} are read")
@@ -319,7 +319,7 @@ def supported_strides(model: PACL, settings: SegmenterSettings) -> tuple[int, ..
     An image tower whose stride is fixed has only that one.
 
     Raises:
-        ArgumentError: The settings have another stride than a fixed one.
+        ArgumentError: the settings have another stride than a fixed one.
     """
     patch = model.clip.patch
     model.clip.image.check_stride(settings.stride)
