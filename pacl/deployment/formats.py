@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pacl.errors import ArgumentError, UserError
@@ -115,6 +116,8 @@ class Onnx:
     smallest = 1
 
     def check_installed(self) -> None:
+        if version("torch").startswith("2.6."):  # its exporter cannot compute with sizes
+            raise ArgumentError("to", "onnx", f"needs a newer PyTorch than {version('torch')}; use torchscript or pt2")
         for package in ("onnx", "onnxscript", "onnxruntime"):
             try:
                 importlib.import_module(package)

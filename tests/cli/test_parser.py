@@ -43,7 +43,7 @@ def test_other_words_with_a_dash_are_no_values(word: str) -> None:
         (segment.main, ["photos/*.jpg", "cat"], ["photos/*.jpg", "without quotes"]),
         (similarity.main, ["a.png", "cat"], ["a.png cat", "--images", "--texts"]),
     ],
-    ids=str,
+    ids=["no rule", "a threshold", "an entropy", "a quoted pattern", "no flags"],
 )
 def test_common_slips_name_what_was_meant(main: Any, words: list[str], named: list[str]) -> None:
     with pytest.raises(UserError) as error:

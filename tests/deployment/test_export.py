@@ -37,6 +37,8 @@ from tests.paths import ROOT
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
+if torch.__version__.startswith("2.6."):
+    pytest.skip("PyTorch 2.6 exports no ONNX graph of any size", allow_module_level=True)
 
 LABELS = ["a red fish=fish", "grass;lawn=ground", "sky", "sea", "house", "dog", "car", "tree", "cup", "road"]
 EVEN = SegmenterSettings(prior=-0.3)  # both labels of the photo get their share

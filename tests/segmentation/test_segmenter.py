@@ -232,7 +232,9 @@ def test_a_missing_file_is_named() -> None:
         Segmenter(ColourModel()).set_image("missing.png")
 
 
-@pytest.mark.parametrize("images", ["image.png", Path("image.png"), Image.new("RGB", (8, 8)), None, 3], ids=str)
+@pytest.mark.parametrize(
+    "images", ["image.png", Path("image.png"), Image.new("RGB", (8, 8)), None, 3], ids=lambda x: type(x).__name__
+)
 def test_a_batch_is_several_images(images: Any) -> None:
     with pytest.raises(ArgumentError) as error:
         Segmenter(ColourModel()).predict_batch(images, ["red"])
@@ -269,7 +271,7 @@ def test_float_arrays_are_the_same_image() -> None:
         ([], "labels"),
         (b"red", "labels"),
         ({"red": "blue"}, "labels"),
-        ({"red", "blue"}, "labels"),
+        pytest.param({"red", "blue"}, "labels", id="a set"),
     ],
     ids=str,
 )
