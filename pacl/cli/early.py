@@ -18,19 +18,16 @@ from typing import Any
 import yaml
 
 from pacl.cli.configs import CONFIG_FLAGS, PRETRAIN_CONFIG, TRAIN_CONFIG, with_config
-from pacl.cli.setting_errors import suggest
-from pacl.errors import UserError
-from pacl.training.run_files import (
+from pacl.cli.resuming import (
     DUAL_ENCODER_ADVICE,
-    DUAL_ENCODER_FILES,
-    HEAD_FILES,
+    TRAIN_OUT,
     advice_for,
     check_checkpoint_exists,
-    check_unused,
     checkpoint_path,
-    is_first_process,
-    resumes,
 )
+from pacl.cli.setting_errors import suggest
+from pacl.errors import UserError
+from pacl.training.run_files import DUAL_ENCODER_FILES, HEAD_FILES, check_unused, is_first_process, resumes
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
@@ -50,7 +47,7 @@ def check_training(argv: Sequence[str]) -> None:
     settings = read_settings(words)
     check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
     check_files(settings)
-    folder, given = Path(str(settings.get("out") or "runs/train")), settings.get("ckpt_path")
+    folder, given = Path(str(settings.get("out") or TRAIN_OUT)), settings.get("ckpt_path")
     checkpoint = checkpoint_path(folder, given)
     check_checkpoint_exists(checkpoint, given)
     if is_first_process() and not (settings.get("overwrite") or resumes(folder, checkpoint)):
