@@ -17,6 +17,7 @@ from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, FallbackModel, ImageWarning, UserError
 from pacl.files import make_folder
+from pacl.image_folders import spread
 from pacl.images import open_image
 from pacl.models.device import choose_device
 from pacl.printing import escaped
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = find_images(args.photos, prompts=False)
     for note in found.notes():
         say(PROG, f"note: {note}")
-    photos = some([file.path for file in found.files], args.limit)
+    photos = spread([file.path for file in found.files], args.limit)
     device = choose_device(args.device)
 
     from pacl.models.config import CARD, CONFIG
@@ -102,12 +103,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"a text is present from a score of {model.config.presence:.3f}"
         )
     return 0
-
-
-def some(photos: Sequence[Path], count: int) -> Sequence[Path]:
-    """At most ``count`` of the photos, evenly spread, since folders are often sorted by content."""
-    count = min(count, len(photos))
-    return [photos[i * len(photos) // count] for i in range(count)]
 
 
 def decoded(photos: Sequence[Path], broken: list[UserError]) -> Iterator[np.ndarray]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from pacl.errors import UserError
+
+File = TypeVar("File")
 
 
 def _suffixes(names: str) -> frozenset[str]:
@@ -120,6 +124,17 @@ def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     if not found.images:
         raise no_images(folder, found.unread)
     return found.images
+
+
+def spread(files: Sequence[File], limit: int | None) -> Sequence[File]:
+    """At most ``limit`` of the files, evenly spread and always the same, since folders are often sorted by content.
+
+    >>> spread("abcdefg", 3)
+    ['a', 'c', 'e']
+    """
+    if limit is None or limit >= len(files):
+        return files
+    return [files[i * len(files) // limit] for i in range(limit)]
 
 
 def no_images(folder: str | Path, unread: list[Path]) -> UserError:

@@ -31,7 +31,7 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import LOOKED_AT, check_free, names_of, of_other_labels, of_other_sources
+from pacl.results.earlier import check_free, names_of, of_other_labels, of_other_sources
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
@@ -193,14 +193,13 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages)
     own = {args.out / f"{file.name}.json" for file in found.files}
     own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
     shared = args.out == OUT
-    others = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
-    if not others:
+    other = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
+    if other is None:
         return None
-    path, record = others[0]
+    path, record = other
     place, theirs = path.relative_to(args.out), names_of(record) or []
     if shared:
-        more = "at least " if len(others) >= LOOKED_AT else ""
-        results = f"{more}{counted(len(others), 'result')} of other labels, such as {place}"
+        results = f"results of other labels, such as {place}"
         return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
     of = f"other labels ({place}: {first_few(theirs)})" if theirs != labels else f"another model ({place})"
     raise ArgumentError("out", args.out, f"holds results of {of}; choose another folder, or replace with --overwrite")

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images
-from pacl.cli.messages import printing, run_verb, shown_warnings
+from pacl.cli.messages import need_output, printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def similarity(args: argparse.Namespace) -> int:
     """`main` for parsed flags."""
+    if args.csv == STDOUT:
+        need_output()
     check_score(args)
     if not args.images:
         raise UserError('no images: name them, as in --images cat.jpg dog.jpg --texts "a cat" "a dog"')

@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pacl.calibrate import main, some
+from pacl.calibrate import main
 from pacl.cli.messages import run_verb
 from pacl.images import open_image
 from pacl.models.config import CARD, CONFIG
@@ -171,16 +170,6 @@ def test_a_folder_that_cannot_be_written_is_told_of_first(run: Run, head: PACL) 
     code, _, err = run("head", "photos", "--out", "locked")
     assert code == 2
     assert "--out locked" in err
-
-
-@pytest.mark.parametrize("count", [1, 3, 7, 10, 19])
-def test_a_limit_takes_photos_from_all_over(count: int) -> None:
-    photos = [Path(str(i)) for i in range(19)]
-    taken = [int(str(path)) for path in some(photos, count)]
-    assert len(taken) == count
-    steps = np.diff([*taken, 19])
-    assert steps.max() - steps.min() <= 1
-    assert list(some(photos, 100)) == photos
 
 
 def test_the_limit_reaches_the_photos(run: Run, head: PACL) -> None:

@@ -305,7 +305,7 @@ def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) ->
     code, _, err = run("other.png", "a dog", "grass")
     assert code == 0
     assert "note:" in err
-    assert "out also holds 1 result of other labels, such as photo.json" in err
+    assert "out also holds results of other labels, such as photo.json" in err
     assert (here / "out/photo.json").is_file()
 
 

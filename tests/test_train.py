@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from pacl import train
+from pacl.cli.resuming import advice_for
 from pacl.cli.training_run import validation_interval
 from pacl.data.caption_data import CaptionData
 from pacl.data.crop import SquareCrop
@@ -24,7 +25,6 @@ from pacl.models.model import PACL
 from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.training.loss import contrastive_loss
 from pacl.training.module import MAX_LOGIT_SCALE, PACLModule, some_patches
-from pacl.training.run_files import advice_for
 from pacl.training.run_folder import RunFolder
 from tests.tiny import save_tiny_clip
 

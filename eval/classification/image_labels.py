@@ -120,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("benchmark", metavar="BENCHMARK", help=", ".join([*BENCHMARKS, CUSTOM]))
     add_data(parser)
     parser.add_argument("--templates", nargs="+", default=["none"], metavar="NAME", help="as for pacl classify")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
+    parser.add_argument("--limit", type=int, metavar="N", help="N images only, evenly spread")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_model(parser)
     return parser

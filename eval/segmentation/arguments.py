@@ -10,15 +10,9 @@ from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM, custom
 from pacl.errors import ArgumentError, UserError
 
-_KINDS = {os.path.isdir: "is not a folder", os.path.isfile: "is not a file"}
-_CUSTOM_PATHS = {
-    "images": os.path.isdir,
-    "masks": os.path.isdir,
-    "classes": os.path.isfile,
-    "only": os.path.isfile,
-    "palette": os.path.isfile,
-}
-"""Flags of a benchmark of the user's own that name what must be there. The code below calls them otherwise."""
+_FOLDERS = ("images", "masks")
+_FILES = ("classes", "only", "palette")
+"""Flags of a benchmark of the user's own that name what must be there."""
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +55,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def input_files(args: argparse.Namespace) -> list[str]:
     """The files that the flags of `add_data`, and ``--names`` where it is a file, name."""
-    named = (getattr(args, name, None) for name in ("classes", "only", "palette", "names"))
+    named = (getattr(args, name, None) for name in (*_FILES, "names"))
     return [path for path in named if isinstance(path, str)]
 
 
@@ -74,9 +68,11 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
     if name == CUSTOM:
         if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:
             raise UserError(f"custom needs {', '.join(missing)}")
-        for flag, is_there in _CUSTOM_PATHS.items():
-            if (path := getattr(args, flag)) is not None and not is_there(path):
-                raise ArgumentError(flag, path, "does not exist" if not os.path.exists(path) else _KINDS[is_there])
+        for flag in (*_FOLDERS, *_FILES):
+            path, is_there = getattr(args, flag), os.path.isdir if flag in _FOLDERS else os.path.isfile
+            if path is not None and not is_there(path):
+                kind = "folder" if flag in _FOLDERS else "file"
+                raise ArgumentError(flag, path, f"is not a {kind}" if os.path.exists(path) else "does not exist")
         return custom(
             Path(args.images).absolute(),
             Path(args.masks).absolute(),

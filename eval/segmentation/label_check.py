@@ -22,6 +22,7 @@ from eval.common.command import warn
 from eval.common.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError, first_few
+from pacl.printing import counted
 
 SHOWN = 5
 """Number of names in a warning."""
@@ -220,14 +221,14 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
     if nameless := [name for name, share in _unnamed(folder, shares).items() if own and share <= MANY]:
         found.append(f"colours of the palette that are no class are not scored: {first_few(nameless, SHOWN)}")
     if blank := [f.name for f in findings if f.pixels is not None and not f.pixels[:-1].any()]:
-        found.append(f"{_count(blank, 'mask')} without a scored pixel ({first_few(blank, SHOWN)})")
+        found.append(f"{counted(len(blank), 'mask')} without a scored pixel ({first_few(blank, SHOWN)})")
     if turned := [finding.name for finding in findings if finding.turned]:
         found.append(
-            f"{_count(turned, 'image')} turned or mirrored by EXIF, which sizes do not show "
+            f"{counted(len(turned), 'image')} turned or mirrored by EXIF, which sizes do not show "
             f"({first_few(turned, SHOWN)}): their masks must be turned, too"
         )
     if orphans := folder.orphans() if own and folder.limit is None else []:
-        found.append(f"{_count(orphans, 'mask')} without an image ({first_few(orphans, SHOWN)})")
+        found.append(f"{counted(len(orphans), 'mask')} without an image ({first_few(orphans, SHOWN)})")
     for same in _same(folder):
         found.append(f"the same image is there {len(same)} times, and is counted each time: {first_few(same, SHOWN)}")
     return found
@@ -272,7 +273,3 @@ def _total(counts: Iterable[dict[int, int]]) -> dict[int, int]:
 
 def _values(values: Sequence[int]) -> str:
     return f"value{'s' * (len(values) > 1)} {first_few([str(value) for value in values], SHOWN)}"
-
-
-def _count(names: Sequence[str], what: str) -> str:
-    return f"{len(names):,} {what}{'s' * (len(names) > 1)}"

@@ -27,7 +27,7 @@ from eval.segmentation.arguments import add_data, find_benchmark
 from eval.segmentation.label_check import inspect
 from eval.segmentation.patch_labels import majorities
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.metrics.segmentation import count_areas, scores
@@ -112,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, metavar="N", help="short side of the photos (default: the model's own)")
     add_model(parser)
     args = parser.parse_args(argv)
+    need_output()
     benchmark = find_benchmark(args.benchmark, args)
     if benchmark.background:
         raise UserError(f"{args.benchmark}: the probe takes benchmarks without background, such as voc20")

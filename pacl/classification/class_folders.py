@@ -10,7 +10,7 @@ import numpy as np
 
 from pacl.data.class_folders import by_class, check_classes
 from pacl.data.folders import Contents
-from pacl.errors import UserError
+from pacl.errors import UserError, first_few
 from pacl.printing import counted
 
 HOLDOUT_SEED = 0
@@ -57,7 +57,7 @@ class ClassFolders:
             raise UserError(f"{root}: has one folder of images ({next(iter(members))}); a classifier needs two classes")
         names = tuple(sorted(members)) if classes is None else tuple(classes)
         if odd := sorted(set(members) - set(names)):
-            raise UserError(f"{root}: {odd[0]} is not among the classes that are trained ({_some(names)})")
+            raise UserError(f"{root}: {odd[0]} is not among the classes that are trained ({first_few(names)})")
         try:
             "".join(names).encode()
         except UnicodeEncodeError:
@@ -71,18 +71,16 @@ class ClassFolders:
         )
         notes = []
         if empty:
-            notes.append(f"{root}: {counted(len(empty), 'folder')} without images left out ({_some(empty)})")
+            notes.append(f"{root}: {counted(len(empty), 'folder')} without images left out ({first_few(empty)})")
         if loose:
-            notes.append(f"{root}: {counted(len(loose), 'image')} outside the class folders left out ({_some(loose)})")
+            notes.append(
+                f"{root}: {counted(len(loose), 'image')} outside the class folders left out ({first_few(loose)})"
+            )
         notes += [f"{root}: {count} {what} left out" for what, count in contents.unused(set()).items() if count]
         return cls(root, names, tuple(files), labels, tuple(notes))
 
     def __len__(self) -> int:
         return len(self.files)
-
-
-def _some(names: Sequence[object], count: int = 3) -> str:
-    return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
 
 
 def hold_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ Shapes: I images, C classes, F features.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,12 +82,9 @@ class Probe:
         images = as_images(images)
         names = names or [f"images[{i}]" for i in range(len(images))]
         encoder = ImageEncoder(self.model, self.features, resolve_precision(self.precision, self.model.clip))
-        parts = [torch.empty(0, len(self.classes))]
-        for start in range(0, len(images), BATCH):
-            batch = slice(start, start + BATCH)
-            arrays = [as_array(image, name) for image, name in zip(images[batch], names[batch], strict=True)]
-            parts.append(torch.from_numpy(encoder.encode(arrays)) @ self.weight.T + self.bias)
-        return torch.cat(parts)
+        batches = _encode(encoder, images, names)
+        scores = [torch.from_numpy(batch) @ self.weight.T + self.bias for batch in batches]
+        return torch.cat([torch.empty(0, len(self.classes)), *scores])
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Logits [I, C] -> the softmax over the classes, float32 [I, C]."""
@@ -262,9 +259,8 @@ def train_probe(
     model_name = model_name or (str(model) if isinstance(model, (str, Path)) else None)
     model = as_model(model)
     encoder = ImageEncoder(model, features, resolve_precision(precision, model.clip))
-    arrays = (as_array(image, f"images[{i}]") for i, image in enumerate(images))
-    vectors = np.concatenate([encoder.encode(list(batch)) for batch in _batches(arrays)])
-    examples = Examples(vectors, numbers)
+    vectors = list(_encode(encoder, images, [f"images[{i}]" for i in range(len(images))]))
+    examples = Examples(np.concatenate(vectors), numbers)
     own = examples[kept]
     trained = train_classifier(own[fit], own[validation], len(classes), refit=True)
     more: dict[str, Any] = {}
@@ -298,12 +294,8 @@ def check_features(features: str) -> None:
         raise ArgumentError("features", features, f"choose from {', '.join(KINDS)}")
 
 
-def _batches(arrays: Iterable[np.ndarray]) -> Iterable[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    for array in arrays:
-        batch.append(array)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _encode(encoder: ImageEncoder, images: Sequence[AnyImage], names: Sequence[str]) -> Iterator[np.ndarray]:
+    """Features of the images, batch by batch; ``names`` are for errors."""
+    for start in range(0, len(images), BATCH):
+        batch = slice(start, start + BATCH)
+        yield encoder.encode([as_array(image, name) for image, name in zip(images[batch], names[batch], strict=True)])

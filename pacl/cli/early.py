@@ -18,19 +18,16 @@ from typing import Any
 import yaml
 
 from pacl.cli.configs import CONFIG_FLAGS, PRETRAIN_CONFIG, TRAIN_CONFIG, with_config
-from pacl.cli.setting_errors import suggest
-from pacl.errors import UserError
-from pacl.training.run_files import (
+from pacl.cli.resuming import (
     DUAL_ENCODER_ADVICE,
-    DUAL_ENCODER_FILES,
-    HEAD_FILES,
+    TRAIN_OUT,
     advice_for,
     check_checkpoint_exists,
-    check_unused,
     checkpoint_path,
-    is_first_process,
-    resumes,
 )
+from pacl.cli.setting_errors import suggest
+from pacl.errors import UserError
+from pacl.training.run_files import DUAL_ENCODER_FILES, HEAD_FILES, check_unused, is_first_process, resumes
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
@@ -50,7 +47,9 @@ def check_training(argv: Sequence[str]) -> None:
     settings = read_settings(words)
     check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
     check_files(settings)
-    folder, given = Path(str(settings.get("out") or "runs/train")), settings.get("ckpt_path")
+    folder, given = Path(str(settings.get("out") or TRAIN_OUT)), settings.get("ckpt_path")
+    if not _is_text(given):
+        return
     checkpoint = checkpoint_path(folder, given)
     check_checkpoint_exists(checkpoint, given)
     if is_first_process() and not (settings.get("overwrite") or resumes(folder, checkpoint)):
@@ -85,7 +84,7 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
                 settings |= dict(_flat(yaml.safe_load(Path(str(value)).read_text(encoding="utf-8"))))
         else:
             name = flag.lstrip("-").replace(".init_args.", ".")
-            settings[name] = None if value == "null" else True if value is None else value
+            settings[name] = {None: True, "null": None}.get(value, value)
     return settings
 
 
@@ -94,8 +93,9 @@ def flags_of(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     for word, following in zip_longest(words, words[1:]):
         if word.startswith("-") and word.lstrip("-")[:1].isalpha():
             flag, equals, value = word.partition("=")
-            lone = following is None or following.startswith("--")
-            yield flag, value if equals else None if lone else following
+            if not equals:
+                value = None if following is None or following.startswith("--") else following
+            yield flag, value
 
 
 def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str]]]) -> None:
@@ -139,8 +139,13 @@ def check_files(settings: dict[str, Any]) -> None:
     own = {name: settings.get(f"data.{name}") for name in ("pairs", "images")}
     lists = [settings.get(f"data.{name}") for name in ("train", "val")]
     for each in [own, *(each for one in lists if isinstance(one, list) for each in one)]:
-        if isinstance(each, dict) and isinstance(each.get("pairs"), str):
+        if isinstance(each, dict) and each.get("pairs") and _is_text(each["pairs"]) and _is_text(each.get("images")):
             Source(each["pairs"], each.get("images")).check_exists()
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a setting is a text or null; numbers and flags without a value are left to the parser."""
+    return value is None or isinstance(value, str)
 
 
 def _only_asks(words: Sequence[str]) -> bool:

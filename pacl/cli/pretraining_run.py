@@ -13,11 +13,12 @@ import torch
 from pytorch_lightning.cli import LightningArgumentParser
 
 from pacl.cli.configs import PRETRAIN_CONFIG
+from pacl.cli.resuming import DUAL_ENCODER_ADVICE
 from pacl.cli.training_parser import SettingsCLI, as_list, parse, plain_warnings
 from pacl.training.contrastive import ContrastiveModule, Export
 from pacl.training.pretrain_clip import CLIPModule
 from pacl.training.pretrain_dual import DualEncoderModule  # noqa: F401  (--model DualEncoderModule finds it)
-from pacl.training.run_files import DUAL_ENCODER_ADVICE, DUAL_ENCODER_FILES
+from pacl.training.run_files import DUAL_ENCODER_FILES
 from pacl.training.run_folder import RunFolder
 
 

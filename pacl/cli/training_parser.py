@@ -1,4 +1,4 @@
-"""Lightning's command line as `pacl train` and `pacl pretrain` share it: configurations, parsing, errors in one line.
+"""Lightning's command line as `pacl train` and `pacl pretrain` share it: parsing, errors in one line.
 
 The errors are worded in `pacl.cli.setting_errors` (of the parser) and `pacl.cli.trainer_errors` (of the trainer).
 """

@@ -21,6 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pacl.cli.configs import TRAIN_CONFIG
 from pacl.cli.messages import printing, say
+from pacl.cli.resuming import TRAIN_OUT, advice_for, check_checkpoint_exists, checkpoint_path
 from pacl.cli.training_parser import SettingsCLI, as_list, parse, plain_warnings
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
@@ -32,14 +33,7 @@ from pacl.printing import escaped
 from pacl.training.checkpoint import Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
-from pacl.training.run_files import (
-    CHECKPOINTS,
-    HEAD_FILES,
-    advice_for,
-    check_checkpoint_exists,
-    checkpoint_path,
-    resumes,
-)
+from pacl.training.run_files import CHECKPOINTS, HEAD_FILES, resumes
 from pacl.training.run_folder import RunFolder
 
 VALIDATIONS = 10
@@ -54,7 +48,7 @@ class TrainCLI(SettingsCLI):
     """The command line of a training, which writes all its files to one folder."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--out", type=str, default="runs/train", help="folder for the head, logs and checkpoints")
+        parser.add_argument("--out", type=str, default=TRAIN_OUT, help="folder for the head, logs and checkpoints")
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="checkpoint to resume from; last: the latest in --out"
         )

@@ -29,8 +29,9 @@ from pacl.data.mask_names import missing_masks
 from pacl.data.mask_palette import classes_of, packed, read_palette, unpacked
 from pacl.data.readers import read_list
 from pacl.errors import ArgumentError, UserError, first_few
-from pacl.image_folders import list_images
+from pacl.image_folders import list_images, spread
 from pacl.images import open_image
+from pacl.printing import counted
 from pacl.prompts import Label, read_classes
 
 IGNORED = -1
@@ -67,17 +68,6 @@ class MaskedImage:
         image = open_image(self.path)
         check_size(self.path, (image.shape[0], image.shape[1]), self.mask.shape)
         return image
-
-
-def spread(names: Sequence[str], limit: int | None) -> Sequence[str]:
-    """At most ``limit`` names, evenly spread and always the same: the first ones in order may be of few classes.
-
-    >>> spread("abcdefg", 3)
-    ['a', 'c', 'e']
-    """
-    if limit is None or limit >= len(names):
-        return names
-    return [names[i * len(names) // limit] for i in range(limit)]
 
 
 @dataclass(frozen=True)
@@ -322,4 +312,4 @@ def orientation(path: Path) -> int:
 
 def _count(names: Sequence[str], what: str) -> str:
     """Such as "5 images (a, b, c, ...)"."""
-    return f"{len(names)} {what}{'s' * (len(names) > 1)} ({first_few(names, SHOWN)})"
+    return f"{counted(len(names), what)} ({first_few(names, SHOWN)})"

@@ -170,7 +170,7 @@ class FolderPart:
 
     @property
     def base(self) -> Path | None:
-        return None if self.folder.is_absolute() else Path(os.path.realpath(self.folder))
+        return None if self.folder.is_absolute() else Path.cwd()
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         for path in self.paths:

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from pacl.errors import ArgumentError
 from pacl.files import parse_json
+from pacl.models.config import CONFIG
 from pacl.models.dual import find_dual, load_dual
-from pacl.models.head import CONFIG, SHIPPED, is_head, shipped_folder
+from pacl.models.head import SHIPPED, is_head, shipped_folder
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum
 from pacl.models.towers.dense import PROXY

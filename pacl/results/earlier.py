@@ -122,8 +122,8 @@ def of_other_labels(
     model: str | None = None,
     replaced: Collection[Path] = (),
     looked_at: int = LOOKED_AT,
-) -> list[tuple[Path, dict[str, Any]]]:
-    """The records in a folder of results that have other labels.
+) -> tuple[Path, dict[str, Any]] | None:
+    """A record in a folder of results that has other labels.
 
     Args:
         out: the folder.
@@ -132,13 +132,12 @@ def of_other_labels(
         replaced: paths of records that do not count.
         looked_at: so many records are read.
     """
-    found = []
     for path, record in islice(records(out), looked_at):
         theirs = record["model"].get("name") if isinstance(record["model"], dict) else None
         other_model = None not in (model, theirs) and theirs != model
         if path not in replaced and (names_of(record) != list(labels) or other_model):
-            found.append((path, record))
-    return found
+            return path, record
+    return None
 
 
 def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str] | None:

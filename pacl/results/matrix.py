@@ -119,11 +119,11 @@ def _image_above(image: np.ndarray, name: str, width: int) -> Image.Image:
 def _image_beside(image: np.ndarray, name: str, cell: tuple[int, int]) -> Image.Image:
     """A thumbnail at the right, with its name at the left of it."""
     small = Image.fromarray(_within(image, CELL, min(CELL, cell[1])))
-    below = text_block(name, TEXT_WIDTH, NAME_LETTERS, max(1, round(cell[1] / (1.35 * NAME_LETTERS)))) if name else None
-    room = TEXT_WIDTH + SPACE if below is not None else 0
-    head = Image.new("RGB", (room + CELL, max(small.height, below.height if below is not None else 0)), BACKGROUND)
-    if below is not None:
-        head.paste(below, (0, (head.height - below.height) // 2))
+    text = text_block(name, TEXT_WIDTH, NAME_LETTERS, max(1, round(cell[1] / (1.35 * NAME_LETTERS)))) if name else None
+    room = TEXT_WIDTH + SPACE if text is not None else 0
+    head = Image.new("RGB", (room + CELL, max(small.height, text.height if text is not None else 0)), BACKGROUND)
+    if text is not None:
+        head.paste(text, (0, (head.height - text.height) // 2))
     head.paste(small, (head.width - small.width, (head.height - small.height) // 2))
     return head
 

@@ -157,7 +157,8 @@ def heat_map(
     finite = np.nan_to_num(scores.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = limits if limits is not None else score_limits([finite])
     painted = paint_scores(image, finite, (low, high), opacity=opacity, long_side=long_side)
-    return with_colour_bar(painted, title, (f"{low:.2f}", f"{high:.2f}"), colour_map)
+    left, right = (f"{value:.2f}" if abs(value) < 1000 else f"{value:.3g}" for value in (low, high))
+    return with_colour_bar(painted, title, (left, right), colour_map)
 
 
 def score_limits(maps: Iterable[np.ndarray]) -> tuple[float, float]:

@@ -301,12 +301,13 @@ def free_name(out: Path, path: Path | None, pixels: str | None = None) -> str:
         pixels: the checksum of an image without a file, which its record states, too.
     """
     stem = path.stem if path else "image"
-    for number in itertools.count(1):
-        name = result_name(stem if number == 1 else f"{stem}-{number}")
+
+    def is_free(name: str) -> bool:
         old = read_record(out / f"{name}.json")
-        if old is None or (is_image_of(old, path) if path else old.get("pixels") == pixels):
-            return name
-    raise AssertionError
+        return old is None or (is_image_of(old, path) if path else old.get("pixels") == pixels)
+
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(name for name in map(result_name, names) if is_free(name))
 
 
 def is_in_dataset(path: Path) -> bool:
@@ -330,6 +331,6 @@ def check_formats(names: str | Sequence[str], argument: str = "formats") -> tupl
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown or not chosen:
         close = did_you_mean(unknown[0], list(FORMATS)) if unknown else ""
-        reason = f"{close} {'Choose' if close else 'choose'} from {', '.join(FORMATS)}".lstrip()
+        reason = (f"{close} Choose" if close else "choose") + f" from {', '.join(FORMATS)}"
         raise ArgumentError(argument, ",".join(chosen) or "(none)", reason)
     return chosen

@@ -257,13 +257,13 @@ class Segmentation:
         about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
         name = result_name(name) if name else free_name(out, path, about.get("pixels"))
         check_free(out, [name], "folder")
-        others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
-        if others and not overwrite:
-            (place, record), *_ = others
+        other = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
+        if other is not None and not overwrite:
+            place, record = other
             theirs = f"{place.relative_to(out)}: {first_few(names_of(record) or [])}"
             reason = f"holds results of other labels ({theirs}); choose another, or set overwrite"
             raise ArgumentError("folder", folder, reason)
-        writer = Writer(out, chosen, self.model, overwrite=bool(others))
+        writer = Writer(out, chosen, self.model, overwrite=other is not None)
         path = path or Path(name)
         writer.start(self.labels, {name: path.name}, background=self.background != "none")
         record = writer.write(name, path, pixels, self, about=about)

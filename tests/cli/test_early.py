@@ -73,10 +73,14 @@ def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: lis
         ["--data.images", "missing", "--print_config"],
         ["--data.images", "missing", "--data.help", "CaptionData"],
         ["--head", "best", "--save_every=3", "--seed_everything", "1"],
+        ["--ckpt_path"],
+        ["--data.images"],
+        ["--config", "numbers.yaml"],
     ],
     ids=" ".join,
 )
 def test_what_is_right_or_not_understood_passes(photos: list[str], more: list[str]) -> None:
+    Path("numbers.yaml").write_text("ckpt_path: 5\ndata: {init_args: {images: 2024}}\n")
     check_training([*photos, *more])
 
 
@@ -130,5 +134,6 @@ try:
 except UserError as error:
     assert "missing.csv" in str(error), error
     sys.exit(bool({{"torch", "jsonargparse", "pytorch_lightning"}} & sys.modules.keys()))
+sys.exit("it is not refused")
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0

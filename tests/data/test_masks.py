@@ -9,8 +9,9 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from pacl.data.masks import IGNORED, MaskFolder, read_mask, spread
+from pacl.data.masks import IGNORED, MaskFolder, read_mask
 from pacl.errors import UserError
+from pacl.image_folders import spread
 from pacl.metrics.segmentation import count_areas, scores
 from tests.paths import SHARED
 

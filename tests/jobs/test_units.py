@@ -151,9 +151,11 @@ def test_a_folder_of_images_is_known_by_its_place(tmp_path: Path, monkeypatch: p
         monkeypatch.chdir(tmp_path / start)
         (unit,) = find_units(source)
         units.append((unit.name, unit.base))
-    assert units[0] == units[2]
-    assert units[0][0] != units[1][0]
-    assert units[0][1] == (tmp_path / "one" / "photos").resolve()
+        base = unit.base
+        assert base is not None
+        assert all((base / image.path).samefile(image.path) for image in unit.images([]))
+    assert units[0][0] == units[2][0] != units[1][0]
+    assert [base for _, base in units] == [(tmp_path / start).resolve() for start in ("one", "other", "other")]
     (unit,) = find_units(str(tmp_path / "one" / "photos"))
     assert (unit.name, unit.base) == (units[0][0], None)
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.head import CONFIG, shipped_folder
+from pacl.models.config import CONFIG
+from pacl.models.head import shipped_folder
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.text_cache import TextCache

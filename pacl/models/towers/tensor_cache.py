@@ -10,6 +10,9 @@ from torch import Tensor
 class TensorCache:
     """Keys -> tensors, at most ``limit`` bytes of them: the least recently used ones are dropped first.
 
+    Several threads may use it at once; then a tensor may be made twice. It has no lock, which could not be copied and
+    pickled with the model.
+
     Args:
         limit: bytes. A tensor that is larger is made for each call.
     """
@@ -21,7 +24,7 @@ class TensorCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors that are kept."""
-        return sum(x.nbytes for x in self._kept.values())
+        return sum(x.nbytes for x in list(self._kept.values()))
 
     def get(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """The tensor of ``key``, made now if it is not kept."""
@@ -30,6 +33,8 @@ class TensorCache:
             x = make()
         if x.nbytes <= self.limit:
             self._kept[key] = x
-            while self.nbytes > self.limit:
-                self._kept.pop(next(iter(self._kept)))
+            for oldest in list(self._kept):
+                if self.nbytes <= self.limit:
+                    break
+                self._kept.pop(oldest, None)
         return x
