@@ -88,6 +88,7 @@ class TrainCLI(SettingsCLI):
         settings, folder = self.config_init.trainer, self.folder.path
         if settings.logger is None or settings.logger is True:
             loggers: list[Logger] = [CSVLogger(folder, name="logs")]
+            self.folder.logs = Path(str(loggers[0].log_dir))
             with contextlib.suppress(ModuleNotFoundError):  # the CSV holds the same values
                 loggers.append(TensorBoardLogger(folder, name="logs", version=loggers[0].version))
             kwargs["logger"] = loggers
@@ -138,8 +139,8 @@ def validation_interval(settings: Any) -> dict[str, Any]:
     return {"val_check_interval": max(1, settings.max_steps // VALIDATIONS), "check_val_every_n_epoch": None}
 
 
-def check_checkpoint(path: str) -> int:
-    """Number of steps of a Lightning checkpoint.
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a Lightning checkpoint.
 
     Raises:
         ArgumentError: the file is no checkpoint, or damaged.
@@ -151,11 +152,24 @@ def check_checkpoint(path: str) -> int:
         found = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not found.keys() >= CHECKPOINT_KEYS or not all(found[x] for x in FILLED):
             raise ValueError("no training state in it")
-        return int(found["global_step"])
+        return found
     except Exception as error:  # torch raises many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         advice = "leave it out to start from the beginning"
         raise ArgumentError("ckpt_path", path, f"not a checkpoint, or damaged ({reason[0][:80]}); {advice}") from None
+
+
+def check_seed(cli: TrainCLI, found: dict[str, Any]) -> None:
+    """Refuse another seed than that of the run of a checkpoint.
+
+    Raises:
+        ArgumentError: it differs.
+    """
+    given = cli.config.seed_everything
+    before = found.get(type(cli.datamodule).__qualname__, {}).get("seed")
+    if isinstance(given, int) and not isinstance(given, bool) and before is not None and before != given:
+        reason = f"the run of the checkpoint has {before}; resume it with the same"
+        raise ArgumentError("seed_everything", given, reason)
 
 
 def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLModule, prog: str = "pacl train") -> int:
@@ -174,7 +188,11 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
         cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
         check_settings(cli)
         with cli.folder.claim():
-            return train(cli, prog)
+            try:
+                return train(cli, prog)
+            except BaseException:
+                cli.folder.remove_unused()
+                raise
 
 
 def train(cli: TrainCLI, prog: str) -> int:
@@ -184,7 +202,9 @@ def train(cli: TrainCLI, prog: str) -> int:
     check_checkpoint_exists(checkpoint, cli.config.ckpt_path)
     started, steps = time.perf_counter(), 0
     if checkpoint is not None:
-        steps = check_checkpoint(checkpoint)
+        found = read_checkpoint(checkpoint)
+        check_seed(cli, found)
+        steps = int(found["global_step"])
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
     with cli.errors_name_flags():
         if (extent := cli.datamodule.extent()) and cli.trainer.is_global_zero:
@@ -195,6 +215,7 @@ def train(cli: TrainCLI, prog: str) -> int:
     except Interrupted as stop:
         say(prog, f"stopped by {stop}; {cli.kept() or 'nothing is kept: it had not trained yet'}")
         return 128 + stop.signum
+    cli.folder.started = True
     if cli.trainer.global_step == 0:
         raise ArgumentError("trainer.max_steps", 0, "nothing was trained and no head is written; train at least 1 step")
     if cli.trainer.global_step == steps:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
+from pacl.data.copies import count_copies, describe_copies
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
 
@@ -32,6 +33,13 @@ def split_source(source: Source, pairs: FilePairs) -> tuple[PairSource, PairSour
             f"only {len(kept):,} train; 0.1 holds out a tenth"
         )
     return kept, held
+
+
+@rank_zero_only
+def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> None:
+    """Warn of held-out images that are also in training: a head finds again what it has learned by heart."""
+    if copies := count_copies(kept, held):
+        rank_zero_warn(describe_copies(copies, count_images(held)))
 
 
 def count_images(parts: Sequence[PairSource]) -> int:
