@@ -21,7 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pacl.cli.configs import TRAIN_CONFIG
 from pacl.cli.messages import printing, say
-from pacl.cli.training_parser import SettingsCLI, as_list, parse, plain_warnings
+from pacl.cli.training_parser import SettingsCLI, as_list, parse, training_warnings
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from pacl.models.card import TrainingRun, write_card
@@ -184,7 +184,7 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
     Returns:
         The exit code.
     """
-    with plain_warnings(prog):
+    with training_warnings(prog):
         cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
         check_settings(cli)
         with cli.folder.claim():
