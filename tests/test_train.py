@@ -52,7 +52,10 @@ def run(clip_name: str, out: Path, *more: str) -> Path:
         ({"max_steps": 60}, {"val_check_interval": 6, "check_val_every_n_epoch": None}),
         ({"max_steps": 3}, {"val_check_interval": 1, "check_val_every_n_epoch": None}),
         ({"max_steps": -1}, {}),
-        ({"max_steps": 60, "val_check_interval": 20}, {}),
+        ({"max_steps": 60, "val_check_interval": 20}, {"check_val_every_n_epoch": None}),
+        ({"max_steps": 60, "val_check_interval": 0.5}, {}),
+        ({"max_steps": -1, "val_check_interval": 2}, {"check_val_every_n_epoch": None}),
+        ({"val_check_interval": 2, "check_val_every_n_epoch": 2}, {}),
         ({"max_steps": 60, "check_val_every_n_epoch": 2}, {}),
     ],
 )
@@ -603,6 +606,21 @@ def captioned(folder: Path, count: int) -> list[str]:
         Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(folder / f"{i}.png")
     (folder / "t.csv").write_text("image,caption\n" + "".join(f"{i}.png,a dog number {i}\n" for i in range(count)))
     return ["--data=pacl.data.CaptionData", f"--data.pairs={folder / 't.csv'}", "--data.hold_out=8"]
+
+
+def test_an_interval_of_validation_may_be_longer_than_an_epoch(clip_name, tmp_path):
+    """Of 12 images that train, of which a batch has 8; Lightning's error has a traceback."""
+    data = [*captioned(tmp_path, 20), "--data.batch_size=8", "--trainer.max_epochs=4", "--trainer.max_steps=-1"]
+    run(clip_name, tmp_path / "out", *data, "--trainer.val_check_interval=2")
+    assert (tmp_path / "out" / "checkpoints" / "best.ckpt").is_file()
+    with pytest.raises(UserError, match=r"--trainer\.check_val_every_n_epoch null"):
+        run(
+            clip_name,
+            tmp_path / "other",
+            *data,
+            "--trainer.val_check_interval=2",
+            "--trainer.check_val_every_n_epoch=2",
+        )
 
 
 def test_the_baseline_of_a_resumed_run_is_that_of_its_first_step(clip_name, tmp_path):

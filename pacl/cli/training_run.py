@@ -132,9 +132,14 @@ class TrainCLI(SettingsCLI):
 def validation_interval(settings: Any) -> dict[str, Any]:
     """Settings of the trainer for `VALIDATIONS` in a run of a given number of steps, where it states no interval.
 
-    Lightning's default, once an epoch, would validate a few hundred images after every step.
+    Lightning's default, once an epoch, would validate a few hundred images after every step. An interval in steps
+    counts those of all epochs: Lightning refuses one that is longer than an epoch, which may have a single step.
     """
-    if settings.max_steps < 1 or settings.val_check_interval is not None or settings.check_val_every_n_epoch != 1:
+    if settings.check_val_every_n_epoch != 1:
+        return {}
+    if settings.val_check_interval is not None:
+        return {"check_val_every_n_epoch": None} if type(settings.val_check_interval) is int else {}
+    if settings.max_steps < 1:
         return {}
     return {"val_check_interval": max(1, settings.max_steps // VALIDATIONS), "check_val_every_n_epoch": None}
 

@@ -52,16 +52,44 @@ def count_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> int:
     return sum(digest in digests for digest in _digests(_sizes(held, common)))
 
 
+def find_alike(parts: Sequence[PairSource]) -> str | None:
+    """What is the same in all pairs, so that nothing can be learned: "captions" or "images"; None if they differ.
+
+    Reading ends at the first one that differs.
+    """
+    if sum(map(len, parts)) < 2:
+        return None
+    if _same(caption for part in parts for i in range(len(part)) for caption, _ in part.descriptions(i)):
+        return "captions"
+    names = [part.name(i) for part in parts for i in range(len(part))]
+    if _same(_size(name) for name in names) and _same(_digests(names)):
+        return "images"
+    return None
+
+
+def _same(values: Iterable[object]) -> bool:
+    """Whether there are at least two values, and all are the same."""
+    values = iter(values)
+    first = next(values, None)
+    second = next(values, None)
+    return first is not None and first == second and all(value == first for value in values)
+
+
+def _size(name: str) -> int | None:
+    """Of a file in bytes; None if there is none."""
+    try:
+        return os.path.getsize(name)
+    except (OSError, ValueError):
+        return None
+
+
 def _sizes(parts: Sequence[PairSource], wanted: set[int] | None = None) -> dict[str, int]:
     """The size in bytes of each file, or of those files whose size is wanted."""
     found = {}
     for part in parts:
         for index in range(len(part)):
             name = part.name(index)
-            try:
-                size = os.path.getsize(name)
-            except (OSError, ValueError):
-                continue
+            size = _size(name)
             if size and (wanted is None or size in wanted):
                 found[name] = size
     return found

@@ -276,6 +276,17 @@ def test_held_out_images_that_are_copies_of_those_in_training_are_warned_of(here
         CaptionData("t.csv", hold_out=4).parts()
 
 
+@pytest.mark.parametrize("alike", ["captions", "images"])
+def test_pairs_that_are_all_alike_are_warned_of(here, alike):
+    rows = [f"{n}.png,{'a dog' if alike == 'captions' else f'dog {n}'}" for n in range(COUNT)]
+    Path("alike.csv").write_text("\n".join(["image,caption", *rows]))
+    if alike == "images":
+        for n in range(COUNT - 1):
+            Path(f"{n}.png").write_bytes(Path(f"{COUNT - 1}.png").read_bytes())
+    with pytest.warns(UserWarning, match=f"all {alike} that train are the same"):
+        CaptionData("alike.csv").parts()
+
+
 def test_a_wrong_hold_out_is_refused_before_nouns_are_found(here, monkeypatch):
     monkeypatch.setattr("pacl.data.nouns.tag_all", lambda *_, **__: pytest.fail("nouns were found"))
     with pytest.raises(ArgumentError, match="hold_out 200"):
