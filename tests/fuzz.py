@@ -28,7 +28,7 @@ from PIL import Image
 
 from eval.segmentation.protocol import read_protocol
 from pacl.cli.data_check import read_config
-from pacl.cli.training_run import check_checkpoint
+from pacl.cli.training_run import read_checkpoint
 from pacl.data.mask_palette import read_palette
 from pacl.data.masks import read_colours, read_mask
 from pacl.data.readers import read_json, read_table
@@ -201,7 +201,7 @@ def examples(folder: Path) -> dict[str, list[tuple[Path, Reader]]]:
             (folder / "head/config.json", head),
         ],
         "tar": [(folder / "s.tar", lambda path: list(samples(str(path), [])))],
-        "weights": [(folder / "head/model.safetensors", head), (folder / "l.ckpt", lambda p: check_checkpoint(str(p)))],
+        "weights": [(folder / "head/model.safetensors", head), (folder / "l.ckpt", lambda p: read_checkpoint(str(p)))],
         "embedding": [(folder / "e.safetensors", embedding)],
         "coco": [(next((folder / "out").glob("*.json")), dataset)],
         **own_examples(folder),

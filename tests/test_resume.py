@@ -157,12 +157,13 @@ def test_a_run_with_other_settings_does_not_go_on(words, tmp_path):
     assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2"]) == 0
     head = weights(tmp_path)
     resume = [*words, f"--out={tmp_path}", "--ckpt_path=last"]
-    for change in ("data.batch_size=5", "data.hold_out=3"):
-        with pytest.raises(UserError):
-            train.main([*resume, f"--{change}"])
+    with pytest.raises(UserError):
+        train.main([*resume, "--data.hold_out=3"])
     for change in (
         *("model.dense=naclip", "model.hidden=7", "model.temperature=0.2", "model.learn_temperature=False"),
-        *("model.cosine=False", "model.logit_scale=10.0", "model.patches=8"),
+        *("model.cosine=False", "model.logit_scale=10.0", "model.patches=8", "model.lr=0.1", "model.weight_decay=0.1"),
+        *("model.warmup=3", "model.eps=0.1", "model.scale_lr=0.1", "data.batch_size=5", "data.nouns=False"),
+        *("data.templates=photo", "seed_everything=5"),
     ):
         with pytest.raises(ArgumentError) as error:
             train.main([*resume, f"--{change}"])
@@ -247,13 +248,16 @@ def test_changed_data_does_not_go_on(words, tmp_path, change):
     assert weights(tmp_path / "out") == head
 
 
-def test_the_card_states_the_seed_that_the_run_began_with(words, tmp_path):
-    assert train.main([*words, f"--out={tmp_path}", "--trainer.max_steps=2", "--seed_everything=7"]) == 0
-    resume = [f"--out={tmp_path}", "--trainer.max_steps=3", "--seed_everything=8", "--ckpt_path=last"]
-    assert train.main([*words, *resume]) == 0
-    card = (tmp_path / "README.md").read_text()
-    assert "seed 7" in card
-    assert "seed 8" not in card
+def test_a_refused_run_leaves_no_logs(words, tmp_path):
+    run = [*words, f"--out={tmp_path}", "--trainer.logger=true"]
+    assert train.main([*run, "--trainer.max_steps=2"]) == 0
+    before = sorted(tmp_path.rglob("*"))
+    for change in ("model.lr=0.1", "data.batch_size=5", "seed_everything=5"):
+        with pytest.raises(ArgumentError):
+            train.main([*run, "--ckpt_path=last", f"--{change}"])
+    assert sorted(tmp_path.rglob("*")) == before
+    assert train.main([*run, "--ckpt_path=last", "--trainer.max_steps=3"]) == 0
+    assert (tmp_path / "logs" / "version_1" / "metrics.csv").is_file()
 
 
 def refused(words: list[str], out: Path) -> None:

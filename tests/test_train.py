@@ -52,7 +52,10 @@ def run(clip_name: str, out: Path, *more: str) -> Path:
         ({"max_steps": 60}, {"val_check_interval": 6, "check_val_every_n_epoch": None}),
         ({"max_steps": 3}, {"val_check_interval": 1, "check_val_every_n_epoch": None}),
         ({"max_steps": -1}, {}),
-        ({"max_steps": 60, "val_check_interval": 20}, {}),
+        ({"max_steps": 60, "val_check_interval": 20}, {"check_val_every_n_epoch": None}),
+        ({"max_steps": 60, "val_check_interval": 0.5}, {}),
+        ({"max_steps": -1, "val_check_interval": 2}, {"check_val_every_n_epoch": None}),
+        ({"val_check_interval": 2, "check_val_every_n_epoch": 2}, {}),
         ({"max_steps": 60, "check_val_every_n_epoch": 2}, {}),
     ],
 )
@@ -403,11 +406,15 @@ def test_a_head_that_is_not_finite_is_not_saved(clip_name, tmp_path, more):
     assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
-def test_a_resumed_run_takes_its_rates_from_its_settings(clip_name, tmp_path):
-    run(clip_name, tmp_path, "--trainer.max_steps=2")
-    before = load_model(str(tmp_path)).embedder.skip.weight
-    run(clip_name, tmp_path, "--trainer.max_steps=3", "--ckpt_path=last", "--model.lr=0", "--model.weight_decay=0")
-    assert torch.equal(load_model(str(tmp_path)).embedder.skip.weight, before)
+def test_a_resumed_run_has_the_rates_of_its_own_number_of_steps(clip_name, tmp_path):
+    """Of the schedule of all its steps, and not those that the checkpoint ended with."""
+    rates = ["--model.lr=0.1", "--model.warmup=0", "--trainer.log_every_n_steps=1", "--trainer.logger=true"]
+    run(clip_name, tmp_path, "--trainer.max_steps=4", *rates)
+    run(clip_name, tmp_path, "--trainer.max_steps=8", *rates, "--ckpt_path=last")
+    (log,) = (tmp_path / "logs").glob("version_1/metrics.csv")
+    with log.open() as file:
+        found = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    assert found[0] == pytest.approx(0.05)  # half of a cosine of eight steps
 
 
 @pytest.mark.parametrize(
@@ -599,6 +606,21 @@ def captioned(folder: Path, count: int) -> list[str]:
         Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(folder / f"{i}.png")
     (folder / "t.csv").write_text("image,caption\n" + "".join(f"{i}.png,a dog number {i}\n" for i in range(count)))
     return ["--data=pacl.data.CaptionData", f"--data.pairs={folder / 't.csv'}", "--data.hold_out=8"]
+
+
+def test_an_interval_of_validation_may_be_longer_than_an_epoch(clip_name, tmp_path):
+    """Of 12 images that train, of which a batch has 8; Lightning's error has a traceback."""
+    data = [*captioned(tmp_path, 20), "--data.batch_size=8", "--trainer.max_epochs=4", "--trainer.max_steps=-1"]
+    run(clip_name, tmp_path / "out", *data, "--trainer.val_check_interval=2")
+    assert (tmp_path / "out" / "checkpoints" / "best.ckpt").is_file()
+    with pytest.raises(UserError, match=r"--trainer\.check_val_every_n_epoch null"):
+        run(
+            clip_name,
+            tmp_path / "other",
+            *data,
+            "--trainer.val_check_interval=2",
+            "--trainer.check_val_every_n_epoch=2",
+        )
 
 
 def test_the_baseline_of_a_resumed_run_is_that_of_its_first_step(clip_name, tmp_path):

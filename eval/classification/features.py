@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -32,6 +32,7 @@ from pacl.files import atomic_write
 from pacl.models.model import PACL
 from pacl.prompts import fill
 
+CONTENT = "features_sha256"  # in the metadata of a file of the cache
 TEXT_BATCH = 640  # texts (prompts in templates) that are encoded at a time
 
 
@@ -180,18 +181,39 @@ def cached_features(
     }
     digest = hashlib.sha256(repr(sorted(stamp.items())).encode()).hexdigest()[:16]
     path = folder / f"{images.benchmark.name}-{images.split}-{digest}.safetensors"
-    if path.is_file():
-        try:
-            found = load_file(path)
-            if all(len(found[kind]) == len(images) for kind in KINDS):
-                return found
-        except (OSError, SafetensorError, KeyError):
-            pass  # the file is damaged: the features are computed again
+    if (cached := _read(path, len(images))) is not None:
+        return cached
     parts: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
     for squares, _ in load_batches(images, model, loading, title):
         for kind, part in features(model, squares, loading.precision).items():
             parts[kind].append(part.cpu())
     found = {kind: torch.cat(part).contiguous() for kind, part in parts.items()}
+    if not _finite(found):
+        raise UserError(f"{images.benchmark.name}: the model's features are not finite; is it damaged?")
     with atomic_write(path) as aside:
-        save_file(found, aside, metadata=stamp)
+        save_file(found, aside, metadata={**stamp, CONTENT: _content(found)})
     return found
+
+
+def _read(path: Path, count: int) -> dict[str, Tensor] | None:
+    """The features of a file of the cache; None if there is none, or it is damaged: they are then computed again."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {kind: file.get_tensor(kind) for kind in KINDS}
+            content = (file.metadata() or {}).get(CONTENT)
+    except (OSError, SafetensorError):
+        return None
+    whole = all(len(each) == count for each in found.values()) and _finite(found)
+    return found if whole and content == _content(found) else None
+
+
+def _finite(found: dict[str, Tensor]) -> bool:
+    return all(bool(each.isfinite().all()) for each in found.values())
+
+
+def _content(found: dict[str, Tensor]) -> str:
+    """SHA-256 of the features."""
+    digest = hashlib.sha256()
+    for kind in KINDS:
+        digest.update(found[kind].contiguous().numpy().tobytes())
+    return digest.hexdigest()

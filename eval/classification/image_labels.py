@@ -19,7 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from eval.common.command import add_model, load, new_parser
+from eval.common.command import add_model, add_overwrite, load, new_parser
+from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import terminal_table
 from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
@@ -28,13 +29,10 @@ from pacl.classification.scorer import BATCH, SCORES, Scorer
 from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
-from pacl.files import begins_with, check_output_file, save_json
 from pacl.models.model import PACL
 from pacl.prompts import get_templates
 
 MODULE = "eval.classification.image_labels"
-FIGURES = rb'\[\n \{\n  "score": "\w+",\n  "templates": '
-"""How a file of figures begins."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--templates", nargs="+", default=["none"], metavar="NAME", help="as for pacl classify")
     parser.add_argument("--limit", type=int, metavar="N", help="N images only, evenly spread")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add_overwrite(parser)
     add_model(parser)
     return parser
 
@@ -141,8 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
     if not len(folder):
         raise UserError(f"{args.benchmark}: no images")
-    if args.out:
-        check_output_file(args.out, begins_with(FIGURES), inputs=input_files(args))
+    check_figures(args, MODULE, input_files(args))
+    arguments = figures_arguments(args)
     inspect(MODULE, args.benchmark, folder, own=args.benchmark == CUSTOM)
     classes = range(1 if benchmark.background else 0, len(folder.labels))
     found = measure(load(args), folder, classes, args.templates, args.precision)
@@ -153,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     Console(highlight=False).print(terminal_table(header, table, range(2, 6)))
     if args.out:
-        save_json(args.out, [vars(each) for each in found])
+        save_figures(args.out, MODULE, arguments, [vars(each) for each in found])
     return 0
 
 

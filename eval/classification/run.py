@@ -34,6 +34,7 @@ from eval.common.command import (
     add_folder,
     add_model,
     check_least,
+    check_seeds,
     check_text,
     load,
     new_parser,
@@ -43,7 +44,7 @@ from eval.common.command import (
 from eval.common.folders import results_folder
 from eval.common.result import Result, write_results
 from pacl.cli.messages import one_line
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import UserError
 from pacl.files import atomic_write, make_folder
 from pacl.printing import escaped
 from pacl.prompts import fill, get_templates
@@ -108,8 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check arguments and data, then load the model and evaluate one data set after another."""
     args = build_parser().parse_args(argv)
     check_least(args, batch=1, workers=0, limit=1, train_limit=1)
-    if min(args.seeds) < 0:
-        raise ArgumentError("seeds", min(args.seeds), "must be at least 0")
+    check_seeds(args.seeds)
     check_text(args, "out", "names", "templates", "model", "split")
     if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)

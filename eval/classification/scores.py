@@ -41,7 +41,8 @@ from torch import Tensor
 
 from eval.classification.image_labels import average_precision
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
-from eval.common.command import add_model, check_least, load, new_parser
+from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
+from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.progress import tracked
 from eval.common.tables import markdown_table
 from eval.segmentation.arguments import add_data, find_benchmark, input_files
@@ -51,7 +52,6 @@ from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
 from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED
 from pacl.errors import ArgumentError, UserError
-from pacl.files import begins_with, check_output_file, save_json
 from pacl.metrics.accuracy import rate_intervals
 from pacl.models.compatibility import compatibility
 from pacl.models.model import PACL
@@ -61,8 +61,6 @@ from pacl.segmentation.encode import encode_images
 from pacl.segmentation.settings import SegmenterSettings
 
 MODULE = "eval.classification.scores"
-FIGURES = rb'\[\n \{\n  "score": "[^"]+",\n  "settings": '
-"""How a file of figures begins."""
 TEMPLATES = ("none", "photo", "paper")
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, math.inf)  # infinity is the mean of the patches
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -314,8 +312,22 @@ def build_parser() -> argparse.ArgumentParser:
         help="further dense variants that phi may choose from (default: the model's own and clip)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add_overwrite(parser)
     add_model(parser)
     return parser
+
+
+def check_tokens(model: PACL, variants: Sequence[str]) -> None:
+    """Refuse dense variants that the image tower does not support, before anything is encoded.
+
+    Raises:
+        ArgumentError: ``tokens``: one is not supported.
+    """
+    for variant in variants:
+        try:
+            model.clip.check_dense(variant)
+        except ArgumentError as error:
+            raise ArgumentError("tokens", variant, error.reason) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -328,10 +340,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is None:
         need_output()
     check_least(args, limit=2)
+    check_figures(args, MODULE, input_files(args))
+    arguments = figures_arguments(args)
     images = open_images(args)
-    if args.out:
-        check_output_file(args.out, begins_with(FIGURES), inputs=input_files(args))
     model = load(args)
+    check_tokens(model, args.tokens)
     own = model.config.dense
     dense = list(dict.fromkeys([own, *(["clip"] if "clip" in model.clip.dense_variants else []), *args.tokens]))
     rows = compare(model, images, dense, args.precision)
@@ -339,7 +352,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(rows))
     if args.out:
         found = [(row.score, list(map(str, row.settings)), float(row.hits.mean()), row.precision) for row in rows]
-        save_json(args.out, [dict(zip(("score", "settings", "right", "map"), each, strict=True)) for each in found])
+        figures = [dict(zip(("score", "settings", "right", "map"), each, strict=True)) for each in found]
+        save_figures(args.out, MODULE, arguments, figures)
     return 0
 
 

@@ -53,6 +53,11 @@ def add_folder(parser: argparse.ArgumentParser, base: Path) -> None:
         "--out", metavar="DIR", type=Path,
         help=f"results go to DIR/DATASET (default: to a folder of this command's own, {base}/DATASET-MODEL)",
     )  # fmt: skip
+    add_overwrite(parser)
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """``--overwrite``, see `eval.common.folders`."""
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
 
 
@@ -76,6 +81,17 @@ def check_text(args: argparse.Namespace, *names: str) -> None:
     for name in names:
         if (value := getattr(args, name)) is not None and not is_utf8(str(value)):
             raise ArgumentError(name, f"{str(value)!a}", "not UTF-8; rename it")
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Refuse seeds that no random generator takes.
+
+    Raises:
+        ArgumentError: one is negative, or above 32 bits.
+    """
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ArgumentError("seeds", seed, "must be at least 0" if seed < 0 else "must be at most 4294967295")
 
 
 def warn(module: str, message: str) -> None:

@@ -8,6 +8,7 @@ so.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import itertools
 import json
@@ -21,13 +22,14 @@ from typing import Any
 
 from eval.common.result import RESULTS, Result, read_results
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, make_folder
+from pacl.files import atomic_write, begins_with, check_output_file, make_folder, parse_json, save_json
 
 OWNER = ".settings.json"  # settings that a folder belongs to
 LONGEST = 40  # characters of a word in a folder's name
 RUN = "run.json"
 PARTS = "parts"
 SHOWN = 4  # differences in a message
+ELSEWHERE = "choose another --out, or give --overwrite"
 BRIEF = 40  # characters of a value in a message
 
 
@@ -121,9 +123,7 @@ def _settings(result: Result) -> dict[str, Any]:
 
 
 def _other_settings(folder: Path, what: str, reason: str) -> ArgumentError:
-    return ArgumentError(
-        "out", folder, f"holds {what} of other settings ({reason}); choose another folder, or give --overwrite"
-    )
+    return ArgumentError("out", folder, f"holds {what} of other settings ({reason}); {ELSEWHERE}")
 
 
 # --- Runs that can be resumed -------------------------------------------------------------------------
@@ -202,6 +202,73 @@ def _is_brief(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
+
+
+# --- Reports of commands without a `Result` ----------------------------------------------------------------
+
+IRRELEVANT = ("out", "overwrite", "device")  # arguments that decide no figure
+
+
+def figures_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that decide the figures of a command, as JSON values, to be kept beside its figures."""
+    given = {name: value for name, value in vars(args).items() if name not in IRRELEVANT}
+    return dict(json.loads(json.dumps(given, default=_path)))
+
+
+def check_report(path: Path, arguments: dict[str, Any], overwrite: bool) -> None:
+    """Refuse to replace a report whose figures are of other settings; to be called before any work.
+
+    Args:
+        path: of the JSON file, which need not exist; an object with ``arguments``.
+        arguments: of `figures_arguments`.
+        overwrite: whether it may be replaced.
+
+    Raises:
+        ArgumentError: ``out``: its figures would be lost.
+    """
+    if overwrite or not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        old = dict(parse_json(path.read_text(encoding="utf-8"))["arguments"])
+    except (OSError, ValueError, KeyError, TypeError):
+        reason = "it does not state its settings"
+    else:
+        if old == arguments:
+            return
+        reason = differences(old, arguments)
+    raise ArgumentError("out", path, f"holds results of other settings ({reason}); {ELSEWHERE}")
+
+
+def check_figures(args: argparse.Namespace, module: str, inputs: Iterable[str | Path]) -> None:
+    """Check the file of ``--out``, to be called before any work; None passes.
+
+    Args:
+        args: with ``out`` and ``overwrite``.
+        module: the command, which wrote the file that may be there.
+        inputs: files that the command reads.
+
+    Raises:
+        ArgumentError: ``out``: it cannot be written, or something would be lost.
+    """
+    if args.out is not None:
+        own = begins_with(re.escape(f'{{\n "command": "{module}"'.encode()))
+        check_output_file(args.out, own, inputs=inputs, overwrite=args.overwrite)
+        check_report(args.out, figures_arguments(args), args.overwrite)
+
+
+def save_figures(path: Path, module: str, arguments: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Write the figures of a command, with the arguments that decide them, as JSON.
+
+    Args:
+        path: of the file.
+        module: the command.
+        arguments: of `figures_arguments`, as they were at the `check_figures`.
+        rows: the figures.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    save_json(path, {"command": module, "arguments": arguments, "rows": rows})
 
 
 # --- Files ----------------------------------------------------------------------------------------------

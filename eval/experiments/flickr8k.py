@@ -25,7 +25,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from eval.common.command import check_least, new_parser
+from eval.common.command import add_overwrite, check_least, check_seeds, new_parser
+from eval.common.folders import check_report, figures_arguments
 from eval.common.head_training import mean_and_std, train_head, write_report
 from eval.common.tables import markdown_table
 from eval.segmentation.benchmark import NAMES
@@ -176,6 +177,18 @@ def model_settings(words: Sequence[str]) -> dict[str, Any]:
     return {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words)}
 
 
+def pattern(text: str) -> re.Pattern[str]:
+    """Compile the value of ``--only``.
+
+    Raises:
+        ArgumentError: it is no regular expression.
+    """
+    try:
+        return re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ArgumentError("only", text, f"not a regular expression ({error}); write \\( for a parenthesis") from None
+
+
 def load_clip(name: str) -> Backbone:
     """Load the frozen CLIP; errors name ``clip``, the flag that chooses it."""
     try:
@@ -216,6 +229,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("out/flickr8k"),
         help="folder for flickr8k.json and flickr8k.md (default: out/flickr8k)",
     )
+    add_overwrite(parser)
     return parser
 
 
@@ -223,8 +237,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train and evaluate all methods, print the table and save it."""
     args = build_parser().parse_args(argv)
     check_least(args, hold_out=1, size=1, epochs=1)
+    check_seeds(args.seeds)
+    only = pattern(args.only)
     changes = model_settings(args.set)
-    folder = make_folder(args.out)
+    folder, arguments = make_folder(args.out), figures_arguments(args)
+    check_report(folder / "flickr8k.json", arguments, args.overwrite)
     base = yaml.safe_load(find_config(CONFIG).read_text(encoding="utf-8"))
     settings = {**base["model"], **changes}
     data = dict(base["data"]["init_args"])
@@ -251,20 +268,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"untrained, {d}": partial(evaluator.measure, PACL.untrained(clip, dense=d)) for d in clip.dense_variants
     }
     measures |= {name: partial(train_and_measure, changes) for name, changes in METHODS.items()}
+    if not (chosen := [name for name in measures if only.search(name)]):
+        raise ArgumentError("only", args.only, f"matches none of {', '.join(measures)}")
     rows: dict[str, list[dict[str, float]]] = {}
     for name, measure in measures.items():
-        if re.search(args.only, name):
+        if name in chosen:
             rows[name] = [measure(seed) for seed in args.seeds] if name in METHODS else [measure()]
             print(f"{name}: {rows[name]}", file=sys.stderr, flush=True)
-    if not rows:
-        raise ArgumentError("only", args.only, f"matches none of {', '.join(measures)}")
     facts = {
         "clip": clip.name, "held-out photos": len(evaluator.images), "VOC photos": len(voc), "epochs": epochs,
         "seeds": args.seeds, "minutes": round((time.perf_counter() - started) / 60, 1),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     page = f"# Heads trained on Flickr8k\n\n{', '.join(f'{k} {v}' for k, v in facts.items())}\n\n{table(rows)}\n"
-    write_report(folder, "flickr8k", {"facts": facts, "rows": rows}, page)
+    write_report(folder, "flickr8k", {"arguments": arguments, "facts": facts, "rows": rows}, page)
     print(page)
     return 0
 

@@ -26,7 +26,8 @@ from typing import Any
 import torch
 import yaml
 
-from eval.common.command import check_least, new_parser
+from eval.common.command import add_overwrite, check_least, check_seeds, new_parser
+from eval.common.folders import check_report, figures_arguments
 from eval.common.head_training import mean_and_std, write_report
 from eval.common.tables import markdown_table
 from eval.scenes.evaluator import BOUNDS, SceneEvaluator
@@ -196,6 +197,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("out/scenes"),
         help="folder for scenes.json and scenes.md (default: out/scenes)",
     )
+    add_overwrite(parser)
     parser.add_argument(
         "--quick", action="store_true", help="60 test scenes, one seed, 60 training steps on 1000 training scenes"
     )
@@ -226,9 +228,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run all methods, or with ``--tune`` the hyperparameter search; print and save the results."""
     args = build_parser().parse_args(argv)
     check_least(args, scenes=1, steps=1)
+    check_seeds(args.seeds)
     if args.quick:
         args.scenes, args.seeds = min(args.scenes, 60), args.seeds[:1]
-    folder = make_folder(args.out)
+    folder, arguments = make_folder(args.out), figures_arguments(args)
+    check_report(folder / ("tuned.json" if args.tune else "scenes.json"), arguments, args.overwrite)
     started = time.perf_counter()
 
     model = load(args)
@@ -241,7 +245,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = {**base, "data": {**base["data"], "init_args": data}}
     if args.tune:
         sets = {"seen": SceneSet.render("val", VALIDATION_SCENES, "seen", size)}
-        write_report(folder, "tuned", tune(SceneEvaluator(model.clip, sets, {}, config)))
+        chosen = tune(SceneEvaluator(model.clip, sets, {}, config))
+        write_report(folder, "tuned", {"arguments": arguments, "chosen": chosen})
         return 0
     say("rendering test scenes")
     sets = {name: SceneSet.render("test", args.scenes, pairs, size) for name, pairs in TEST_SETS.items()}
@@ -264,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = markdown(rows, settings)
     print(page)
     methods = {name: {k: "inf" if v == math.inf else v for k, v in own.items()} for name, own in METHODS.items()}
-    write_report(folder, "scenes", {"settings": settings, "base": base, "methods": methods, "rows": rows}, page)
+    report = {"arguments": arguments, "settings": settings, "base": base, "methods": methods, "rows": rows}
+    write_report(folder, "scenes", report, page)
     say(f"written to {folder}")
     return 0

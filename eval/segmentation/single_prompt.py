@@ -26,7 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from eval.common.command import add_model, load, new_parser
+from eval.common.command import add_model, add_overwrite, load, new_parser
+from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import terminal_table
 from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
@@ -34,20 +35,18 @@ from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
-from pacl.files import begins_with, check_output_file, save_json
 from pacl.models.model import PACL
 from pacl.scenes.captions import OBJECT_NAMES
 from pacl.scenes.drawing import scene
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 
+MODULE = "eval.segmentation.single_prompt"
 SHOWN = 0.01
 """Smallest share of an image's pixels that counts as showing an object."""
 
 ABSENT = 0.02
 """Largest share of the pixels that a name may get in an image without the object."""
-FIGURES = rb'\[\n \{\n  "name": "[^\n]+",\n  "background": '
-"""How a file of figures begins."""
 
 
 @dataclasses.dataclass
@@ -161,13 +160,13 @@ def on_photos(args: argparse.Namespace) -> None:
     if not len(folder):
         raise UserError(f"{args.benchmark}: no photos")
     settings = [SegmenterSettings(background=rule) for rule in dict.fromkeys(args.backgrounds)]
-    if args.out:
-        check_output_file(args.out, begins_with(FIGURES), inputs=input_files(args))
-    inspect("eval.segmentation.single_prompt", args.benchmark, folder, own=args.benchmark == CUSTOM)
+    check_figures(args, MODULE, input_files(args))
+    arguments = figures_arguments(args)
+    inspect(MODULE, args.benchmark, folder, own=args.benchmark == CUSTOM)
     found = measure_photos(load(args), folder, names, settings)
     print_photos(found)
     if args.out:
-        save_json(args.out, [dataclasses.asdict(each) for each in found])
+        save_figures(args.out, MODULE, arguments, [dataclasses.asdict(each) for each in found])
 
 
 def on_scenes(args: argparse.Namespace) -> None:
@@ -192,7 +191,7 @@ def on_scenes(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    parser = new_parser("eval.segmentation.single_prompt", __doc__)
+    parser = new_parser(MODULE, __doc__)
     parser.add_argument(
         "benchmark", nargs="?", metavar="BENCHMARK", help=f"{', '.join([*BENCHMARKS, 'custom'])}; none: drawn scenes"
     )
@@ -204,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--backgrounds", nargs="+", metavar="RULE", default=["auto"], help="background rules to try (default: auto)"
     )
     photos.add_argument("--out", type=Path, metavar="FILE", help="also write all figures as JSON")
+    add_overwrite(parser)
     scenes = parser.add_argument_group("drawn scenes")
     scenes.add_argument("--scenes", type=int, default=100, help="of each kind (default 100)")
     scenes.add_argument("--margins", type=float, nargs="+", help="cosines to try (default: the head's own)")
@@ -225,4 +225,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_verb("eval.segmentation.single_prompt", main)
+    run_verb(MODULE, main)

@@ -19,6 +19,7 @@ import numpy as np
 
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
+from pacl.data.copies import describe_copies, held_in_training
 from pacl.data.crop import SquareCrop
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import SHORT, Source
@@ -258,6 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     entries = find_entries(args)
     for name, path, is_own in (("sheet", args.sheet, is_written_here), ("report", args.report, begins_with(REPORT))):
         check_output_file(path, is_own, name, inputs=[args.what])
+    sources = {part: [e.source for e in entries if e.role.startswith(part)] for part in ("train", "val")}
+    copies, held = held_in_training(sources["train"], sources["val"])
     streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console
@@ -299,17 +302,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     bad = [record for record in records if record["bad"] > args.max_bad * max(record["images"], 1)]
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
-    save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "sources": records})
+    report = {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "held_in_training": copies}
+    save_json(args.report, {**report, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
         share = f"{record['bad']:,} of {record['images']:,} images are bad"
         console.print(
             f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False
         )
+    if copies:
+        console.print(describe_copies(copies, held), style="red", markup=False)
     if not bad:
-        spare = any(record["unused"] for record in records)
-        console.print("fine, apart from what is not used" if spare else "fine", style="green")
+        console.print(", apart from ".join(["fine", *filter(None, [" and ".join(_spots(records))])]), style="green")
     return 1 if bad else 0
+
+
+def _spots(records: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What is no reason to stop, but worth a look."""
+    if any(record["unused"] for record in records):
+        yield "what is not used"
+    if any(record["repeated"]["images"] for record in records):
+        yield "repeated images (hold_out may put copies of one image in training and in validation)"
 
 
 def _cores() -> int:

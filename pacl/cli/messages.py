@@ -43,9 +43,9 @@ def fail(prog: str, error: object) -> NoReturn:
 def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
     """Run a command's ``main``; a `UserError` and memory that ran out are one line, Ctrl-C exits with code 130.
 
-    Letters that the encoding of the output does not have are written as escapes. A standard stream that the caller has
-    closed leads nowhere: Python would print what is for standard error on standard output, and give the number of the
-    stream to the next file that is opened.
+    Warnings are a line each. Letters that the encoding of the output does not have are written as escapes. A standard
+    stream that the caller has closed leads nowhere: Python would print what is for standard error on standard output,
+    and give the number of the stream to the next file that is opened.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -54,7 +54,8 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = main()
+        with plain_warnings(prog):
+            code = main()
         with printing():
             sys.stdout.flush()
     except UserError as error:
@@ -115,6 +116,17 @@ def _silence() -> None:
     except (OSError, ValueError):
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def plain_warnings(prog: str) -> Iterator[None]:
+    """Show each warning as ``PROG: warning: MESSAGE``, without the file and line that raised it."""
+    former = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{prog}: warning: {one_line(message)}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = former
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from pacl.cli.configs import PRETRAIN_CONFIG
 from pacl.cli.resuming import DUAL_ENCODER_ADVICE
-from pacl.cli.training_parser import SettingsCLI, as_list, parse, plain_warnings
+from pacl.cli.training_parser import SettingsCLI, as_list, parse, training_warnings
 from pacl.training.contrastive import ContrastiveModule, Export
 from pacl.training.pretrain_clip import CLIPModule
 from pacl.training.pretrain_dual import DualEncoderModule  # noqa: F401  (--model DualEncoderModule finds it)
@@ -59,7 +59,7 @@ def run(argv: Sequence[str], doc: str | None) -> int:
         The exit code.
     """
     prog = "pacl pretrain"
-    with plain_warnings(prog):
+    with training_warnings(prog):
         cli = parse(
             lambda **more: PretrainCLI(ContrastiveModule, L.LightningDataModule, subclass_mode_model=True, **more),
             prog,

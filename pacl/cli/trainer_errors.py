@@ -100,6 +100,11 @@ def explain_failure(error: Exception, folder: str, memory_advice: str) -> str | 
         return f"out of memory; use {memory_advice}"
     if isinstance(error, RuntimeError) and "DataLoader worker" in message:
         return "a process that loads images was killed, as happens when memory runs out; use fewer --data.workers"
+    if isinstance(error, ValueError) and message.startswith("`val_check_interval`"):
+        return (
+            "--trainer.val_check_interval is more steps than an epoch has; "
+            "--trainer.check_val_every_n_epoch null counts the steps of all epochs"
+        )
     if "EADDRINUSE" in message or "address already in use" in message.lower():
         port = os.environ.get("MASTER_PORT", "of the processes")
         return f"port {port} is in use; set the environment variable MASTER_PORT to another number, or leave it unset"

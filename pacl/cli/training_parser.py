@@ -22,7 +22,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from pacl.cli.configs import CONFIG_FLAGS, with_config
-from pacl.cli.messages import one_line
+from pacl.cli.messages import plain_warnings
 from pacl.cli.setting_errors import describe_mistake
 from pacl.cli.trainer_errors import check_trainer, explain_failure, trainer_error
 from pacl.errors import ArgumentError, UserError
@@ -156,17 +156,12 @@ def known_settings(parser: LightningArgumentParser, argv: Sequence[str]) -> list
 
 
 @contextmanager
-def plain_warnings(prog: str) -> Iterator[None]:
-    """Show each warning as ``PROG: warning: MESSAGE``, without the file and line that raised it."""
-    former = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"{prog}: warning: {one_line(message)}\n"
-    try:
-        with warnings.catch_warnings():
-            for message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        warnings.formatwarning = former
+def training_warnings(prog: str) -> Iterator[None]:
+    """`plain_warnings` without `EXPECTED_WARNINGS`."""
+    with plain_warnings(prog), warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def parse(build: Callable[..., CLI], prog: str, doc: str | None, argv: Sequence[str], default: str) -> CLI:

@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pacl.cli.configs import TRAIN_CONFIG
 from pacl.cli.messages import printing, say
 from pacl.cli.resuming import TRAIN_OUT, advice_for, check_checkpoint_exists, checkpoint_path
-from pacl.cli.training_parser import SettingsCLI, as_list, parse, plain_warnings
+from pacl.cli.training_parser import SettingsCLI, as_list, parse, training_warnings
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from pacl.models.card import TrainingRun, write_card
@@ -82,6 +82,7 @@ class TrainCLI(SettingsCLI):
         settings, folder = self.config_init.trainer, self.folder.path
         if settings.logger is None or settings.logger is True:
             loggers: list[Logger] = [CSVLogger(folder, name="logs")]
+            self.folder.logs = Path(str(loggers[0].log_dir))
             with contextlib.suppress(ModuleNotFoundError):  # the CSV holds the same values
                 loggers.append(TensorBoardLogger(folder, name="logs", version=loggers[0].version))
             kwargs["logger"] = loggers
@@ -125,15 +126,20 @@ class TrainCLI(SettingsCLI):
 def validation_interval(settings: Any) -> dict[str, Any]:
     """Settings of the trainer for `VALIDATIONS` in a run of a given number of steps, where it states no interval.
 
-    Lightning's default, once an epoch, would validate a few hundred images after every step.
+    Lightning's default, once an epoch, would validate a few hundred images after every step. An interval in steps
+    counts those of all epochs: Lightning refuses one that is longer than an epoch, which may have a single step.
     """
-    if settings.max_steps < 1 or settings.val_check_interval is not None or settings.check_val_every_n_epoch != 1:
+    if settings.check_val_every_n_epoch != 1:
+        return {}
+    if settings.val_check_interval is not None:
+        return {"check_val_every_n_epoch": None} if type(settings.val_check_interval) is int else {}
+    if settings.max_steps < 1:
         return {}
     return {"val_check_interval": max(1, settings.max_steps // VALIDATIONS), "check_val_every_n_epoch": None}
 
 
-def check_checkpoint(path: str) -> int:
-    """Number of steps of a Lightning checkpoint.
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a Lightning checkpoint.
 
     Raises:
         ArgumentError: the file is no checkpoint, or damaged.
@@ -145,11 +151,24 @@ def check_checkpoint(path: str) -> int:
         found = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(found, dict) or not found.keys() >= CHECKPOINT_KEYS or not all(found[x] for x in FILLED):
             raise ValueError("no training state in it")
-        return int(found["global_step"])
+        return found
     except Exception as error:  # torch raises many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         advice = "leave it out to start from the beginning"
         raise ArgumentError("ckpt_path", path, f"not a checkpoint, or damaged ({reason[0][:80]}); {advice}") from None
+
+
+def check_seed(cli: TrainCLI, found: dict[str, Any]) -> None:
+    """Refuse another seed than that of the run of a checkpoint.
+
+    Raises:
+        ArgumentError: it differs.
+    """
+    given = cli.config.seed_everything
+    before = found.get(type(cli.datamodule).__qualname__, {}).get("seed")
+    if isinstance(given, int) and not isinstance(given, bool) and before is not None and before != given:
+        reason = f"the run of the checkpoint has {before}; resume it with the same"
+        raise ArgumentError("seed_everything", given, reason)
 
 
 def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLModule, prog: str = "pacl train") -> int:
@@ -164,11 +183,15 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
     Returns:
         The exit code.
     """
-    with plain_warnings(prog):
+    with training_warnings(prog):
         cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
         check_settings(cli)
         with cli.folder.claim():
-            return train(cli, prog)
+            try:
+                return train(cli, prog)
+            except BaseException:
+                cli.folder.remove_unused()
+                raise
 
 
 def train(cli: TrainCLI, prog: str) -> int:
@@ -178,7 +201,9 @@ def train(cli: TrainCLI, prog: str) -> int:
     check_checkpoint_exists(checkpoint, cli.config.ckpt_path)
     started, steps = time.perf_counter(), 0
     if checkpoint is not None:
-        steps = check_checkpoint(checkpoint)
+        found = read_checkpoint(checkpoint)
+        check_seed(cli, found)
+        steps = int(found["global_step"])
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
     with cli.errors_name_flags():
         if (extent := cli.datamodule.extent()) and cli.trainer.is_global_zero:
@@ -189,6 +214,7 @@ def train(cli: TrainCLI, prog: str) -> int:
     except Interrupted as stop:
         say(prog, f"stopped by {stop}; {cli.kept() or 'nothing is kept: it had not trained yet'}")
         return 128 + stop.signum
+    cli.folder.started = True
     if cli.trainer.global_step == 0:
         raise ArgumentError("trainer.max_steps", 0, "nothing was trained and no head is written; train at least 1 step")
     if cli.trainer.global_step == steps:

@@ -19,7 +19,7 @@ from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, split_source
+from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -28,6 +28,9 @@ from pacl.errors import ArgumentError, UserError
 from pacl.prompts import get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
+PLACE = ("seed", "seen", "skipped", "place")
+"""What a checkpoint records of the progress through the data."""
+
 SKIPPED_SHOWN = 5
 """Number of skipped samples whose errors a run shows; `python -m pacl.data check` lists all."""
 
@@ -118,6 +121,7 @@ class CaptionData(LightningDataModule):
         if self.split is None:
             self.check()
             self.split = self.read()
+            warn_of_copies(*self.split)
         return self.split
 
     def check(self) -> None:
@@ -361,8 +365,9 @@ class CaptionData(LightningDataModule):
         return {"seed": self.seed, **counts, "place": place, "settings": self._settings()}
 
     def _settings(self) -> dict[str, Any]:
-        """The settings that the position in an epoch depends on."""
-        return {"batch_size": self.batch_size, "data": "; ".join(self.summary()), "content": self._content()}
+        """The settings that a resumed run must have, too."""
+        own = {name: getattr(self, name) for name in ("batch_size", "nouns", "templates", "size")}
+        return {**own, "data": "; ".join(self.summary()), "content": self._content()}
 
     def _content(self) -> str:
         """Digest of the paths and captions of the sources that are files; computed once."""
@@ -375,26 +380,20 @@ class CaptionData(LightningDataModule):
         """Take the place in the epoch, the seed and the counts of a checkpoint.
 
         Raises:
-            UserError: other data or another batch size, or an older version, whose records differ.
+            UserError: other data or settings, or an older version, whose records differ.
         """
         older = "the checkpoint was saved by an older version of pacl, which did not record"
-        if lacking := {"settings", "seed", "seen", "skipped", "place"} - state_dict.keys():
+        if lacking := {"settings", *PLACE} - state_dict.keys():
             raise UserError(f"{older} {', '.join(sorted(lacking))}; start from the beginning")
+        saved = state_dict["settings"]
+        if "content" not in saved:
+            rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
         for name, value in self._settings().items():
-            before = state_dict["settings"].get(name)
-            if before is None and name == "content":
-                rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
+            if (before := saved.get(name, value)) == value:
                 continue
-            if before != value and name == "content":
+            if name == "content":
                 which = ", ".join(source.pairs for source in [*self.train, *self.val])
-                raise UserError(
-                    f"{which}: the images or captions are not those that the run of the checkpoint began with; "
-                    "restore them, or start from the beginning"
-                )
-            if before != value:
-                raise UserError(
-                    f"the checkpoint was saved with {name} {before}, this run has {value}; resume with the same"
-                )
-        self.seed, self.seen, self.skipped, self._place = (
-            state_dict[key] for key in ("seed", "seen", "skipped", "place")
-        )
+                advice = "restore them, or start from the beginning"
+                raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {advice}")
+            raise ArgumentError(name, value, f"the run of the checkpoint has {before}; resume it with the same")
+        self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)

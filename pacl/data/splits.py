@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
+from pacl.data.copies import count_copies, describe_copies, find_alike
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
 
@@ -32,6 +33,18 @@ def split_source(source: Source, pairs: FilePairs) -> tuple[PairSource, PairSour
             f"only {len(kept):,} train; 0.1 holds out a tenth"
         )
     return kept, held
+
+
+@rank_zero_only
+def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> None:
+    """Warn of training pairs that are all alike, and of held-out images that are also in training.
+
+    From the first nothing can be learned; the second a head knows by heart.
+    """
+    if alike := find_alike(kept):
+        rank_zero_warn(f"all {alike} that train are the same: nothing can be learned from them")
+    if copies := count_copies(kept, held):
+        rank_zero_warn(describe_copies(copies, count_images(held)))
 
 
 def count_images(parts: Sequence[PairSource]) -> int:

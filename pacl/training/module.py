@@ -32,13 +32,16 @@ from pacl.training.loss import contrastive_loss, in_batch_accuracy
 from pacl.training.optimizer import adamw, check_least
 from pacl.training.validation import RetrievalValidator
 
-LOWER_LR = "train again, or from the last checkpoint, with a lower lr"
+LOWER_LR = "train again with a lower lr"
 
 OBJECTIVE = (
     *("backbone", "checksum", "dense", "layers", "start", "conse_share", "space", "hidden", "text"),
     *("temperature", "learn_temperature", "cosine", "logit_scale"),
 )
 """Fields of `HeadConfig` that define the trained parameters and the loss: a resumed run must have the same."""
+
+OPTIMISER = ("patches", "lr", "scale_lr", "weight_decay", "betas", "eps", "warmup")
+"""Arguments of `PACLModule` that a resumed run must have, too: the model card states one value for the whole run."""
 
 DIAGNOSED = 16
 """Images of a step that the pooling entropy is averaged over."""
@@ -287,15 +290,16 @@ class PACLModule(LightningModule):
         return self
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take what the run knows, and refuse the checkpoint of a run with another objective.
+        """Take what the run knows, and refuse the checkpoint of a run with other settings.
 
         Raises:
-            ArgumentError: one of `OBJECTIVE`, or ``patches``, differs.
+            ArgumentError: one of `OBJECTIVE` or `OPTIMISER` differs.
             UserError: its weights are not those of this head.
         """
-        for name, now in self._objective().items():
-            before = checkpoint["objective"].get(name)
-            if before != now:
+        saved = {**checkpoint.get("hyper_parameters", {}), **checkpoint["objective"]}
+        for name, now in self._must_stay().items():
+            before = saved.get(name, None if name in OBJECTIVE else now)
+            if _plain(before) != _plain(now):
                 raise ArgumentError(name, now, f"the run of the checkpoint has {before}; resume it with the same")
         own = {name: parameter.shape for name, parameter in self.named_parameters() if parameter.requires_grad}
         if {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()} != own:
@@ -303,7 +307,10 @@ class PACLModule(LightningModule):
         self.start_recall = checkpoint.get("start_recall")
 
     def _objective(self) -> dict[str, Any]:
-        return {name: getattr(self.pacl.config, name) for name in OBJECTIVE} | {"patches": self.hparams["patches"]}
+        return {name: getattr(self.pacl.config, name) for name in OBJECTIVE}
+
+    def _must_stay(self) -> dict[str, Any]:
+        return self._objective() | {name: self.hparams[name] for name in OPTIMISER}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the frozen towers, which the hyper-parameters name, and add what a resumed run must know."""
@@ -311,6 +318,11 @@ class PACLModule(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["objective"] = self._objective()
         checkpoint["start_recall"] = self.start_recall
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as a list: YAML has no tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def some_patches(tokens: Tensor, count: int | None, rng: torch.Generator) -> Tensor:

@@ -32,6 +32,10 @@ class RunFolder(Callback):
         resume: the folder's own run goes on: its results are kept, and are no reason to stop.
         advice: what to do instead, in the error.
 
+    Attributes:
+        logs: folder of the logs of this run alone, in ``path``; None if it has none.
+        started: whether it has trained.
+
     Raises:
         ArgumentError: the folder cannot be made or written to.
     """
@@ -42,10 +46,13 @@ class RunFolder(Callback):
         self.made, self.started = is_first_process() and not Path(path).exists(), False
         self.path, self.results = make_folder(path, argument), results
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
+        self.logs: Path | None = None
         atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
 
     def remove_unused(self) -> None:
-        """Delete the folder if this run made it and then did not train."""
+        """Delete the logs of a run that did not train, and the folder if this run made it."""
+        if self.logs is not None and not self.started and is_first_process():
+            shutil.rmtree(self.logs, ignore_errors=True)
         if self.made and not self.started and not self.found():
             shutil.rmtree(self.path, ignore_errors=True)
 

@@ -226,6 +226,23 @@ def test_exit_code_follows_max_bad(check: Check) -> None:
     assert check("pairs.csv", "--max_bad", "0.49")[0] == 1
 
 
+def test_held_out_images_that_are_also_in_training_are_counted(check: Check) -> None:
+    """c is a copy of a."""
+    Path("held.csv").write_text("image,caption\nimages/c.jpg,a cat\n")
+    Path("copies.yaml").write_text("data: {init_args: {pairs: fine.csv, val: [{pairs: held.csv}]}}")
+    code, out, report = check("copies.yaml")
+    assert (code, report["held_in_training"]) == (0, 1)
+    assert "1 of 1 held-out" in out
+    Path("own.yaml").write_text("data: {init_args: {pairs: own.csv, hold_out: 1}}")
+    Path("own.csv").write_text("image,caption\nimages/c.jpg,a cat\nimages/a.jpg,a cat\n")
+    assert check("own.yaml")[2]["held_in_training"] == 1
+    Path("own.csv").write_text("image,caption\nimages/b.jpg,a dog\nimages/a.jpg,a cat\n")
+    code, out, report = check("own.yaml")
+    assert report["held_in_training"] == 0
+    assert "copies" not in out
+    assert "copies" in check("fine.csv")[1]
+
+
 def test_limit_takes_images_from_all_over(check: Check) -> None:
     record = check("pairs.csv", "--limit", "4")[2]["sources"][0]  # a, c, e and g
     assert (record["images"], record["total"], record["missing"], record["unreadable"]) == (4, 8, 1, 1)

@@ -120,6 +120,20 @@ def test_output_that_cannot_be_written_anywhere_has_no_traceback(
     assert len(capsys.readouterr().err.splitlines()) == (code == 2)
 
 
+def test_warnings_of_a_command_have_no_source_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        warnings.warn("two names\nare one", stacklevel=1)
+
+    former = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *given: print(warnings.formatwarning(*given[:4]), end="", file=sys.stderr)
+        with pytest.raises(SystemExit):
+            run_verb("pacl test", main)
+    assert capsys.readouterr().err == "pacl test: warning: two names are one\n"
+    assert warnings.formatwarning is former
+
+
 def test_warnings_are_a_line_each_at_once_and_none_is_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_warnings("pacl test", ImageWarning):
         for _ in range(2):

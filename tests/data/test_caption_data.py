@@ -262,6 +262,31 @@ def test_holding_out_many_images_is_warned_of(here):
         CaptionData("t.csv", hold_out=4).parts()
 
 
+def test_held_out_images_that_are_copies_of_those_in_training_are_warned_of(here):
+    for n in range(COUNT):
+        Path(f"copy-{n}.png").write_bytes(Path(f"{n}.png").read_bytes())
+    Path("copies.csv").write_text("image,caption\n" + "".join(f"copy-{n}.png,image {n}\n" for n in range(COUNT)))
+    with pytest.warns(UserWarning, match=f"{COUNT} of {COUNT} held-out images are also in training"):
+        CaptionData("t.csv", val=[Source("copies.csv")]).parts()
+    Path("few.csv").write_text("image,caption\n" + "".join(f"{n}.png,x\n" for n in range(4)))
+    with pytest.warns(UserWarning, match=f"4 of {COUNT} held-out images are also in training"):
+        CaptionData("few.csv", val=[Source("copies.csv")]).parts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CaptionData("t.csv", hold_out=4).parts()
+
+
+@pytest.mark.parametrize("alike", ["captions", "images"])
+def test_pairs_that_are_all_alike_are_warned_of(here, alike):
+    rows = [f"{n}.png,{'a dog' if alike == 'captions' else f'dog {n}'}" for n in range(COUNT)]
+    Path("alike.csv").write_text("\n".join(["image,caption", *rows]))
+    if alike == "images":
+        for n in range(COUNT - 1):
+            Path(f"{n}.png").write_bytes(Path(f"{COUNT - 1}.png").read_bytes())
+    with pytest.warns(UserWarning, match=f"all {alike} that train are the same"):
+        CaptionData("alike.csv").parts()
+
+
 def test_a_wrong_hold_out_is_refused_before_nouns_are_found(here, monkeypatch):
     monkeypatch.setattr("pacl.data.nouns.tag_all", lambda *_, **__: pytest.fail("nouns were found"))
     with pytest.raises(ArgumentError, match="hold_out 200"):

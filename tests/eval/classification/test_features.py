@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from eval.classification import features as image_features
 from eval.classification.features import (
@@ -114,3 +117,23 @@ def test_features_are_cached_per_images_and_weights(photos, model, tiny_clip, tm
         path.write_bytes(b"damaged")
     third = cached_features(model, images, folder, LOADING)
     assert all(torch.equal(first[kind], third[kind]) for kind in first)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_cache_with_wrong_content_is_computed_again(photos, model, tmp_path, value):
+    images, folder = open_image_set("custom", photos), tmp_path / "kept"
+    first = cached_features(model, images, folder, LOADING)
+    (path,) = folder.iterdir()
+    with safe_open(path, framework="pt") as file:
+        stamp = file.metadata()
+    save_file({kind: torch.full_like(each, value) for kind, each in first.items()}, path, metadata=stamp)
+    again = cached_features(model, images, folder, LOADING)
+    assert all(torch.equal(first[kind], again[kind]) for kind in first)
+
+
+def test_features_that_are_not_finite_are_refused(photos, model, tmp_path, monkeypatch):
+    broken = {kind: torch.full((6, 4), math.nan) for kind in image_features.KINDS}
+    monkeypatch.setattr(image_features, "features", lambda *_: broken)
+    with pytest.raises(UserError, match="finite"):
+        cached_features(model, open_image_set("custom", photos), tmp_path / "kept", Loading(6, 0))
+    assert not (tmp_path / "kept").exists()

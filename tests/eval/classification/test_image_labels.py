@@ -71,13 +71,17 @@ def test_images_with_the_same_score_have_the_same_rank_in_any_order() -> None:
 
 def test_the_command(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--out", str(tmp_path / "found.json")]) == 0
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "found.json").read_text())["rows"]
     table = capsys.readouterr().out
     assert [each["score"] for each in found] == ["clip", "phi", "both"]
     assert all(f"{100 * each['precision']:.1f}" in table for each in found)
     with pytest.raises(UserError):
         main([*words, "--templates", "nothing"])
     assert main([*words, "--out", str(tmp_path / "found.json")]) == 0  # its own figures are replaced
+    with pytest.raises(ArgumentError, match="limit none, now 2"):
+        main([*words, "--limit", "2", "--out", str(tmp_path / "found.json")])
+    assert json.loads((tmp_path / "found.json").read_text())["rows"] == found
+    assert main([*words, "--limit", "2", "--out", str(tmp_path / "found.json"), "--overwrite"]) == 0
     classes = words[words.index("--classes") + 1]
     before = Path(classes).read_bytes()
     with pytest.raises(ArgumentError):
@@ -88,4 +92,4 @@ def test_the_command(words: list[str], tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_model_of_separate_towers_has_phi_alone(words: list[str], tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     assert main([*words, "--model", "photos", "--limit", "2", "--out", str(out)]) == 0
-    assert [each["score"] for each in json.loads(out.read_text())] == ["phi"]
+    assert [each["score"] for each in json.loads(out.read_text())["rows"]] == ["phi"]

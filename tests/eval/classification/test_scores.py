@@ -57,12 +57,26 @@ def test_all_scores_of_a_model_are_compared(
     assert rows[0].hits[0] == expected
 
 
-def test_the_command(colour_photos: Path, tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    colour_photos: Path,
+    tiny_clip: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     out = tmp_path / "found.json"
     words = ["custom", "--data", str(colour_photos), "--split", "test", "--limit", "6", "--model", tiny_clip]
     assert main([*words, "--out", str(out)]) == 0
     assert "6 images, 3 names" in capsys.readouterr().out
-    assert len(json.loads(out.read_text())) == 6
+    assert len(json.loads(out.read_text())["rows"]) == 6
+    before = out.read_bytes()
+    with pytest.raises(ArgumentError, match="limit 6, now 8"):
+        main([*words, "--limit", "8", "--out", str(out)])
+    assert out.read_bytes() == before
+    monkeypatch.setattr(scores, "all_scores", None)  # refused before anything is encoded
+    with pytest.raises(ArgumentError) as error:
+        main([*words, "--tokens", "clip", "nope"])
+    assert (error.value.argument, error.value.value) == ("tokens", "nope")
     with pytest.raises(UserError):
         main(["nothing", "--data", str(colour_photos)])
     names = tmp_path / "names.txt"

@@ -66,6 +66,12 @@ def test_scores_of_all_rows(words, tmp_path, capsys):
     page = capsys.readouterr().out
     assert "| PACL, temperature 0.1 |" in page
     assert "±" in page
+    with pytest.raises(ArgumentError) as error:
+        flickr8k.main([*words, "--only", "random"])
+    assert error.value.argument == "out"
+    assert json.loads((tmp_path / "out" / "flickr8k.json").read_text()) == found
+    assert flickr8k.main([*words, "--only", "^random$", "--overwrite"]) == 0
+    assert list(json.loads((tmp_path / "out" / "flickr8k.json").read_text())["rows"]) == ["random"]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +79,8 @@ def test_scores_of_all_rows(words, tmp_path, capsys):
     [
         (["--set", "lr"], "set", "lr"),
         (["--only", "nothing"], "only", "nothing"),
+        (["--only", "("], "only", "("),
+        (["--seeds", "-1"], "seeds", -1),
         (["--clip", "no such model"], "clip", "no such model"),
     ],
 )

@@ -43,12 +43,21 @@ def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
             if key in row[0] and not name.startswith("upper bound"):
                 assert row[0][key] <= bound[key], (name, key)
     assert (tmp_path / "out" / "scenes.md").read_text() == page.strip() + "\n"
+    with pytest.raises(ArgumentError, match="scenes 4, now 5") as error:  # the figures stay
+        run.main([*arguments, "--scenes", "5"])
+    assert error.value.argument == "out"
+    assert json.loads((tmp_path / "out" / "scenes.json").read_text()) == result
+    for more in ([], ["--scenes", "5", "--overwrite"]):
+        monkeypatch.setattr(run, "compare", lambda *_: result["rows"])
+        assert run.main([*arguments, *more]) == 0
+    assert json.loads((tmp_path / "out" / "scenes.json").read_text())["arguments"]["scenes"] == 5
 
 
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
         ("scenes", 0),
+        ("seeds", -1),
         ("model", "no such model"),
         ("model", "timm:resnet18/random+static:words"),  # no shared space
         ("model", "open_clip:ViT-B-16/random,proxy=timm:vit_tiny_patch16_224/random"),  # no other dense variant

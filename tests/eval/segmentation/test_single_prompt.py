@@ -83,9 +83,12 @@ def test_the_command_on_photos(tmp_path: Path, tiny_clip: str, capsys: pytest.Ca
     words += ["--classes", str(tmp_path / "names.txt"), "--model", tiny_clip, "--out", str(tmp_path / "found.json")]
     assert single_prompt.main([*words, "--backgrounds", "none", "prompt:green"]) == 0
     assert "mean" in capsys.readouterr().out
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "found.json").read_text())["rows"]
     assert [(each["name"], each["background"]) for each in found] == [
         (name, rule) for rule in ("none", "prompt:green") for name in ("red", "blue")
     ]
     with pytest.raises(UserError, match="names grey"):
         single_prompt.main([*words, "--names", "grey"])
+    with pytest.raises(UserError, match="backgrounds"):
+        single_prompt.main([*words, "--backgrounds", "none"])
+    assert json.loads((tmp_path / "found.json").read_text())["rows"] == found

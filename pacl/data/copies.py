@@ -1,0 +1,104 @@
+"""Images that are in training and held out under two names: copies of one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from pacl.data.pairs import PairSource
+from pacl.data.sources import Source
+from pacl.files import file_sha256
+
+
+def held_in_training(train: Sequence[Source], val: Sequence[Source]) -> tuple[int, int]:
+    """How many of the held-out images of a configuration are also in training, and how many are held out.
+
+    Shards are left out: they are not read in advance.
+
+    Raises:
+        UserError: an error of `Source.read` or `Source.split`.
+    """
+    parts = [source.split(source.read()) for source in train if source.kind != "shards"]
+    held = [held for _, held in parts if len(held)] + [source.read() for source in val if source.kind != "shards"]
+    return count_copies([kept for kept, _ in parts], held), sum(map(len, held))
+
+
+def describe_copies(copies: int, held: int) -> str:
+    """What `held_in_training` found, in a line."""
+    says = "nothing" if copies == held else "less than it seems"
+    return (
+        f"{copies:,} of {held:,} held-out images are also in training, under the same or other names: val_recall says "
+        f"{says}; delete the copies, or validate on other images"
+    )
+
+
+def count_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> int:
+    """How many held-out images are also in training, as files of the same bytes.
+
+    Only files whose size occurs on both sides are read. Missing files count as nothing.
+
+    Args:
+        kept: the training sources.
+        held: the held-out ones.
+    """
+    wanted = set(_sizes(held).values())
+    if not wanted:
+        return 0
+    sizes = _sizes(kept, wanted)
+    digests = set(_digests(sizes))
+    if not digests:
+        return 0
+    common = set(sizes.values())
+    return sum(digest in digests for digest in _digests(_sizes(held, common)))
+
+
+def find_alike(parts: Sequence[PairSource]) -> str | None:
+    """What is the same in all pairs, so that nothing can be learned: "captions" or "images"; None if they differ.
+
+    Reading ends at the first one that differs.
+    """
+    if sum(map(len, parts)) < 2:
+        return None
+    if _same(caption for part in parts for i in range(len(part)) for caption, _ in part.descriptions(i)):
+        return "captions"
+    names = [part.name(i) for part in parts for i in range(len(part))]
+    if _same(_size(name) for name in names) and _same(_digests(names)):
+        return "images"
+    return None
+
+
+def _same(values: Iterable[object]) -> bool:
+    """Whether there are at least two values, and all are the same."""
+    values = iter(values)
+    first = next(values, None)
+    second = next(values, None)
+    return first is not None and first == second and all(value == first for value in values)
+
+
+def _size(name: str) -> int | None:
+    """Of a file in bytes; None if there is none."""
+    try:
+        return os.path.getsize(name)
+    except (OSError, ValueError):
+        return None
+
+
+def _sizes(parts: Sequence[PairSource], wanted: set[int] | None = None) -> dict[str, int]:
+    """The size in bytes of each file, or of those files whose size is wanted."""
+    found = {}
+    for part in parts:
+        for index in range(len(part)):
+            name = part.name(index)
+            size = _size(name)
+            if size and (wanted is None or size in wanted):
+                found[name] = size
+    return found
+
+
+def _digests(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            with open(name, "rb") as file:
+                yield file_sha256(file)
+        except OSError:
+            continue
