@@ -22,7 +22,8 @@ from pacl.results.earlier import check_free, names_of, of_other_labels
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, free_name, result_name
+from pacl.results.names import Names, check_name
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -233,9 +234,9 @@ class Segmentation:
 
         Args:
             folder: made if it is missing.
-            name: name of the files, without a suffix; files of this name are replaced. None is the name of the image's
-                file, or `image` without one, with `-2`, `-3` and so on where the folder holds another image's results
-                of that name; the same image replaces its own.
+            name: name of the files, without a suffix, with `/` between folders; files of this name are replaced. None is the name of the image's
+                file, or `image` without one, with its suffix and a number (`a`, `a_jpg`, `a_jpg-2`; `image`, `image-2`)
+                where the folder holds another image's results of that name; the same image replaces its own.
             formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: as for `overlay`.
@@ -248,14 +249,18 @@ class Segmentation:
 
         Raises:
             ArgumentError: ``folder`` cannot be written to, or has results of other labels;
-                ``formats`` has an unknown name, or ``image`` does not fit.
+                ``name`` leads out of it or is no name of a file; ``formats`` has an unknown name, or ``image`` does not
+                fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
+        name = None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
         about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
-        name = result_name(name) if name else free_name(out, path, about.get("pixels"))
+        place = None if path is None else path.name
+        if name is None:
+            name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
         check_free(out, [name], "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
         if others and not overwrite:
@@ -265,8 +270,9 @@ class Segmentation:
             raise ArgumentError("folder", folder, reason)
         writer = Writer(out, chosen, self.model, overwrite=bool(others))
         path = path or Path(name)
-        writer.start(self.labels, {name: path.name}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self, about=about)
+        place = place or path.name
+        writer.start(self.labels, {name: place}, background=self.background != "none")
+        record = writer.write(name, path, pixels, self, place, about=about)
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record
