@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,11 @@ class Segmentation:
                 raise ArgumentError("label", repr(label), did_you_mean(label, self.labels) or only)
             return self.labels.index(label) + 1
         try:
-            number = operator.index(label)
+            number = None if isinstance(label, bool) else operator.index(label)
         except TypeError:
-            kind = type(label).__name__
-            raise ArgumentError("label", repr(label), f"must be a name or an id, not {kind}") from None
+            number = None
+        if number is None:
+            raise ArgumentError("label", repr(label), f"must be a name or an id, not {type(label).__name__}")
         if not 0 <= number <= len(self.labels):
             raise ArgumentError("label", number, f"ids are 0 (background) to {len(self.labels)}")
         return number
@@ -188,7 +190,7 @@ class Segmentation:
             ArgumentError: ``image``: it is not known, not an image, or of another size; ``opacity`` is not 0 to 1;
                 ``long_side`` is below 1.
         """
-        if not 0 <= opacity <= 1:
+        if not isinstance(opacity, Real) or not 0 <= opacity <= 1:
             raise ArgumentError("opacity", opacity, "must be from 0 (the image alone) to 1 (the colours alone)")
         pixels, long_side = self._pixels(image), check_count("long_side", long_side)
         if legend:
@@ -203,18 +205,19 @@ class Segmentation:
         Args:
             label: a name or an id from 1.
             image: as for `overlay`.
-            limits: cosines at the ends of the colours; None is the lowest and the highest of all labels, so that the
+            limits: cosines at the ends of the colours, the lower first; None is the lowest and the highest of all labels, so that the
                 heat maps of one result can be compared.
 
         Returns:
             An RGB image with a colour bar.
 
         Raises:
-            ArgumentError: ``label`` or ``image``, as for `mask` and `overlay`.
+            ArgumentError: ``label`` or ``image``, as for `mask` and `overlay`; ``limits`` are not two rising numbers.
         """
+        ends = self.score_limits if limits is None else _check_limits(limits)
         pixels, number = self._pixels(image), self._id_of_label(label)
         scores, name = self.score_map(number), self.labels[number - 1]
-        return Image.fromarray(heat_map(pixels, scores, name, limits=limits or self.score_limits))
+        return Image.fromarray(heat_map(pixels, scores, name, limits=ends))
 
     @cached_property
     def score_limits(self) -> tuple[float, float]:
@@ -330,3 +333,12 @@ class Segmentation:
         buffer = BytesIO()
         self.overlay(long_side=NOTEBOOK_SIDE).save(buffer, format="PNG")
         return buffer.getvalue()
+
+
+def _check_limits(limits: object) -> tuple[float, float]:
+    is_two = isinstance(limits, (tuple, list, np.ndarray)) and len(limits) == 2
+    if is_two and all(isinstance(each, Real) and np.isfinite(each) for each in limits):  # type: ignore[attr-defined, arg-type]
+        low, high = limits  # type: ignore[misc]
+        if low < high:
+            return float(low), float(high)
+    raise ArgumentError("limits", repr(limits), "must be two numbers, the lower first, such as (0, 0.3)")

@@ -7,6 +7,7 @@ predict     labels -> prompts -> text vectors [N,D]                         pacl
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
+from pacl.images import MAX_PIXELS
 from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision
 from pacl.models.sam import load_sam
@@ -76,6 +78,11 @@ class Segmenter:
         size, smallest = settings.size or own.size, min(settings.scales or own.scales)
         if round(size * smallest) < patch:
             raise ArgumentError("scales", f"{smallest:g}", f"{size} pixels times that are less than a patch of {patch}")
+        largest = max(settings.scales or own.scales)
+        if size * largest > math.sqrt(MAX_PIXELS):
+            name, value = ("size", size) if largest == 1 else ("scales", f"{largest:g}")
+            most = f"no more than {MAX_PIXELS:,} pixels"
+            raise ArgumentError(name, value, f"a short side of {size * largest:,.0f}; images may have {most}")
         self.model.clip.image.check_stride(settings.stride)
 
     def __repr__(self) -> str:
@@ -207,7 +214,8 @@ class Segmenter:
             self._check_query(labels)
             return labels
         clip, asked = self.model.clip, as_labels(labels)
-        background = [Label(f"background {self.background}", self.background.prompts)] * bool(self.background.prompts)
+        own = self.background.prompts
+        background = [Label(f"background {self.background}", own)] if own else []
         check_labels(
             [*asked, *background],
             count_tokens=clip.count_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,18 @@ def test_a_file_is_no_folder(found: Segmentation, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as error:
         found.save(tmp_path / "file")
     assert error.value.argument == "folder"
+
+
+def test_values_that_mean_nothing_are_refused(found: Segmentation) -> None:
+    nan = float("nan")
+    for call, argument in (
+        *[(partial(found.overlay, opacity=opacity), "opacity") for opacity in (nan, 1.5, "1")],
+        *[(partial(found.heatmap, 1, limits=limits), "limits") for limits in ((1, 0), (0, 0), (nan, 1), (0, nan), 1, ())],
+        (partial(found.mask, True), "label"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            call()
+        assert error.value.argument == argument
 
 
 @pytest.mark.parametrize("masks", ["rle", "polygons"])

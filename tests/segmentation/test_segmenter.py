@@ -546,7 +546,7 @@ def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.Captur
 
 
 def test_sizes_beyond_all_memory_are_refused_before_it_is_used() -> None:
-    for settings in ({"size": 100_000}, {"scales": (1.0, 1000.0), "size": 64}):
+    for settings in ({"size": 14_000}, {"scales": (1.0, 200.0), "size": 64}):
         segmenter = Segmenter(ColourModel(), SegmenterSettings(**settings))  # type: ignore[arg-type]
         with pytest.raises(MemoryError, match="pixels"):
             segmenter.set_image(noise(60, 90))
