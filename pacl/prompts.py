@@ -53,7 +53,8 @@ class Label:
         if not self.name:
             raise ArgumentError("name", repr(self.name), "is empty; every label needs one")
         if not self.prompts or not all(self.prompts):
-            raise ArgumentError("prompts", repr(self.prompts), 'must be one or more texts, none empty, such as ("a dog",)')
+            reason = 'must be one or more texts, none empty, such as ("a dog",)'
+            raise ArgumentError("prompts", repr(self.prompts), reason)
 
 
 def parse_prompt(text: str) -> Label:

@@ -20,10 +20,10 @@ from pacl.errors import ArgumentError, check_count, did_you_mean, first_few
 from pacl.files import make_folder
 from pacl.results import coco
 from pacl.results.earlier import check_free, names_of, of_other_labels
+from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.names import Names, check_name
 from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
@@ -205,8 +205,8 @@ class Segmentation:
         Args:
             label: a name or an id from 1.
             image: as for `overlay`.
-            limits: cosines at the ends of the colours, the lower first; None is the lowest and the highest of all labels, so that the
-                heat maps of one result can be compared.
+            limits: cosines at the ends of the colours, the lower first; None is the lowest and the highest of all
+                labels, so that the heat maps of one result can be compared.
 
         Returns:
             An RGB image with a colour bar.
@@ -237,9 +237,10 @@ class Segmentation:
 
         Args:
             folder: made if it is missing.
-            name: name of the files, without a suffix, with `/` between folders; files of this name are replaced. None is the name of the image's
-                file, or `image` without one, with its suffix and a number (`a`, `a_jpg`, `a_jpg-2`; `image`, `image-2`)
-                where the folder holds another image's results of that name; the same image replaces its own.
+            name: name of the files, without a suffix, with `/` between folders; files of this name are replaced. None
+                is the name of the image's file, or `image` without one. Where the folder holds another image's results
+                of that name, its suffix and a number follow (`a`, `a_jpg`, `a_jpg-2`; `image`, `image-2`); the same
+                image replaces its own.
             formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: as for `overlay`.

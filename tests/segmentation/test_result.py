@@ -264,7 +264,7 @@ def test_values_that_mean_nothing_are_refused(found: Segmentation) -> None:
     nan = float("nan")
     for call, argument in (
         *[(partial(found.overlay, opacity=opacity), "opacity") for opacity in (nan, 1.5, "1")],
-        *[(partial(found.heatmap, 1, limits=limits), "limits") for limits in ((1, 0), (0, 0), (nan, 1), (0, nan), 1, ())],
+        *[(partial(found.heatmap, 1, limits=limits), "limits") for limits in ((1, 0), (0, 0), (nan, 1), (0, nan), 1)],
         (partial(found.mask, True), "label"),
     ):
         with pytest.raises(ArgumentError) as error:
