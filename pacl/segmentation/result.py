@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -268,8 +269,8 @@ class Segmentation:
         check_free(out, [name], "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
         if others and not overwrite:
-            (place, record), *_ = others
-            theirs = f"{place.relative_to(out)}: {first_few(names_of(record) or [])}"
+            (other, record), *_ = others
+            theirs = f"{other.relative_to(out)}: {first_few(names_of(record) or [])}"
             reason = f"holds results of other labels ({theirs}); choose another, or set overwrite"
             raise ArgumentError("folder", folder, reason)
         writer = Writer(out, chosen, self.model, overwrite=bool(others))
@@ -336,10 +337,11 @@ class Segmentation:
         return buffer.getvalue()
 
 
-def _check_limits(limits: object) -> tuple[float, float]:
-    is_two = isinstance(limits, (tuple, list, np.ndarray)) and len(limits) == 2
-    if is_two and all(isinstance(each, Real) and np.isfinite(each) for each in limits):  # type: ignore[attr-defined, arg-type]
-        low, high = limits  # type: ignore[misc]
-        if low < high:
-            return float(low), float(high)
-    raise ArgumentError("limits", repr(limits), "must be two numbers, the lower first, such as (0, 0.3)")
+def _check_limits(limits: Any) -> tuple[float, float]:
+    try:
+        low, high = map(float, limits)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ArgumentError("limits", repr(limits), "must be two numbers, the lower first, such as (0, 0.3)")
+    return low, high
