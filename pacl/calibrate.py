@@ -8,6 +8,7 @@ single prompt needs no competing words: its mask is where its score is high, and
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from pacl.files import make_folder
 from pacl.image_folders import spread
 from pacl.images import open_image
 from pacl.models.device import choose_device
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,27 +87,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     with shown_warnings(PROG, FallbackModel):
         model = load_model(args.model, device=device, fallback=True)
     broken: list[UserError] = []
+    distinct: set[bytes] = set()
     try:
         with shown_warnings(PROG, ImageWarning):
-            calibrate(model, decoded(photos, broken))
+            calibrate(model, decoded(photos, broken, distinct))
     except ValueError as error:
         raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
     card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")
-    if (used := len(photos) - len(broken)) < FEW:
-        say(PROG, f"warning: {used} photos are few: the means are those of what they show; a few hundred are needed")
+    used = len(photos) - len(broken)
+    if len(distinct) < FEW:
+        say(
+            PROG,
+            f"warning: {counted(len(distinct), 'distinct photo')}, few: the means are those of what they show; a few "
+            "hundred are needed",
+        )
     with printing():
         print(
-            f"{escaped(out)}: calibrated on {used:,} photos; "
+            f"{escaped(out)}: calibrated on {counted(used, 'photo')}; "
             f"a text is present from a score of {model.config.presence:.3f}"
         )
     return 0
 
 
-def decoded(photos: Sequence[Path], broken: list[UserError]) -> Iterator[np.ndarray]:
-    """The photos one at a time, with a progress bar; those that cannot be read are skipped and added to ``broken``."""
+def decoded(photos: Sequence[Path], broken: list[UserError], distinct: set[bytes]) -> Iterator[np.ndarray]:
+    """The photos one at a time, with a progress bar; those that cannot be read are skipped and added to ``broken``.
+
+    The checksums of the pixels of the others are added to ``distinct``.
+    """
     from rich.console import Console
     from rich.progress import track
 
@@ -116,6 +126,7 @@ def decoded(photos: Sequence[Path], broken: list[UserError]) -> Iterator[np.ndar
         except UserError as error:
             broken.append(error)
         else:
+            distinct.add(hashlib.sha256(image.tobytes() + repr(image.shape).encode()).digest())
             yield image
 
 

@@ -36,7 +36,8 @@ class Label:
         prompts: one or more texts; the score of the label at a pixel is the highest score of its prompts.
 
     Raises:
-        ArgumentError: ``name`` is no text, or ``prompts`` are not several; a text would be taken for its letters.
+        ArgumentError: ``name`` is no text, or ``prompts`` are not several (a text would be taken for its letters); one
+            of them is empty. Spaces around them are removed.
     """
 
     name: str
@@ -47,7 +48,13 @@ class Label:
             raise ArgumentError("name", repr(self.name), "must be a text")
         if not isinstance(self.prompts, (tuple, list)) or not all(isinstance(each, str) for each in self.prompts):
             raise ArgumentError("prompts", repr(self.prompts), 'must be a tuple of texts, such as ("a dog",)')
-        object.__setattr__(self, "prompts", tuple(self.prompts))  # a list cannot be hashed
+        object.__setattr__(self, "name", self.name.strip())
+        object.__setattr__(self, "prompts", tuple(each.strip() for each in self.prompts))  # (a list cannot be hashed)
+        if not self.name:
+            raise ArgumentError("name", repr(self.name), "is empty; every label needs one")
+        if not self.prompts or not all(self.prompts):
+            reason = 'must be one or more texts, none empty, such as ("a dog",)'
+            raise ArgumentError("prompts", repr(self.prompts), reason)
 
 
 def parse_prompt(text: str) -> Label:
@@ -129,7 +136,7 @@ def check_labels(
         The labels, as a list.
 
     Raises:
-        UserError: there are no labels or too many; a label is empty or given twice; two labels share a prompt (in
+        UserError: there are no labels or too many; a label is given twice; two labels share a prompt (in
             upper or lower case) although that is not allowed; a prompt is too long or has no known token.
     """
     if not labels:
@@ -141,8 +148,6 @@ def check_labels(
     for label in labels:
         if any("\ud800" <= letter <= "\udfff" for text in (label.name, *label.prompts) for letter in text):
             raise UserError(f"prompt {label.name!a} has bytes that are not UTF-8 text")
-        if not label.name.strip() or not label.prompts or not all(p.strip() for p in label.prompts):
-            raise UserError(f"empty prompt under label {quoted(label.name)}: every label needs a name and a text")
         if label.name.casefold() in names:
             raise UserError(
                 f"label {quoted(label.name)} is given twice: join synonyms as {quoted('one;other=' + label.name)}"

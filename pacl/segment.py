@@ -141,7 +141,7 @@ def segment(args: argparse.Namespace) -> int:
     ]
     if not sources:
         raise UserError('no image: name one or a folder of them, as in pacl segment image.jpg "a dog"')
-    found = find_images(sources, args.out, videos=True)
+    found = find_images(sources, args.out, joined=None if args.overwrite else args.out, videos=True)
     if not labels:
         example = f'say what to look for, as in pacl segment {sources[0]} "a dog"'
         raise UserError(f"no prompt: {'; '.join(hints) or example}")

@@ -101,6 +101,19 @@ def test_few_photos_are_warned_of(run: Run, head: PACL, few: int, warns: bool, m
     assert ("warning" in err) == warns
 
 
+@pytest.mark.parametrize("words", [["photos", "--limit", "1"], ["same"]])
+def test_photos_that_are_the_same_count_once(
+    run: Run, head: PACL, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("same").mkdir()
+    for i in range(3):
+        Image.open("photos/a.png").save(f"same/{i}.png")
+    monkeypatch.setattr("pacl.calibrate.FEW", 2)
+    code, _, err = run("head", *words)
+    assert code == 0
+    assert "warning: 1 distinct photo" in err
+
+
 def test_another_head_is_replaced_with_overwrite_only(run: Run, head: PACL) -> None:
     assert run("head", "photos", "--out", "new")[0] == 0
     before = snapshot("new")

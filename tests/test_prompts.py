@@ -120,9 +120,13 @@ def test_shared_prompts_where_they_are_allowed(tmp_path: Path) -> None:
 
 
 def test_labels_made_by_hand_are_checked_too() -> None:
-    for label in (Label("", ("a",)), Label("a", ()), Label("a", (" ",))):
-        with pytest.raises(UserError, match="empty prompt"):
-            check_labels([label])
+    for name, prompts in (("", ("a",)), (" ", ("a",)), ("a", ()), ("a", (" ",)), ("a", ("cat", ""))):
+        with pytest.raises(ArgumentError) as error:
+            Label(name, prompts)
+        assert error.value.argument == ("prompts" if name == "a" else "name")
+    assert Label(" a ", (" cat",)) == Label("a", ("cat",))
+    with pytest.raises(UserError, match="twice"):
+        check_labels([Label(" a ", ("cat",)), Label("a", ("dog",))])
     with pytest.raises(UserError, match="at most"):
         check_labels([Label(str(i), (str(i),)) for i in range(65_535)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -786,10 +787,42 @@ def test_a_refinement_that_makes_no_sense_is_one_line(run: Run, here: Path, word
     assert any(flag in err for flag in ("--refine", "--dilations"))
 
 
-def test_results_of_another_image_with_the_same_name_are_replaced_with_a_note(run: Run, here: Path) -> None:
+def listed(folder: str) -> tuple[set[str], list[str], list[str]]:
+    """The records in a folder of results, and the images in its COCO and CVAT files."""
+    coco = [image["file_name"] for image in json.loads(Path(folder, "annotations.json").read_text())["images"]]
+    cvat = re.findall(r'<image [^>]*name="([^"]*)"', Path(folder, "annotations.xml").read_text())
+    return {path.stem for path in Path(folder).glob("*.json")} - {"annotations"}, coco, cvat
+
+
+def test_another_image_of_the_same_name_joins_the_results(run: Run, here: Path) -> None:
     Path("other").mkdir()
-    shutil.copy("photo.png", "other/photo.png")
-    for words, noted in ((["photo.png"], False), (["photo.png"], False), (["other/photo.png"], True)):
-        code, _, err = run(*words, "a dog", "grass", "--out", "results")
+    for name in ("other/photo.png", "photo.webp"):
+        shutil.copy("photo.png", name)
+    flags = ["a dog", "grass", "--out", "results", "--format", "mask,rle,coco,cvat,labelme,yolo,mmseg"]
+    for images in (["photo.png"], ["other/photo.png"], ["photo.webp"], ["photo.webp", "other/photo.png", "photo.png"]):
+        assert run(*images, *flags)[0] == 0
+    places = ["photo.png", "other/photo.png", "photo.webp"]
+    assert listed("results") == ({"photo", "photo_png", "photo_webp"}, places, places)
+    of = {path.stem: json.loads(path.read_text())["image"] for path in Path("results").glob("photo*.json")}
+    assert of == {"photo": "photo.png", "photo_png": "other/photo.png", "photo_webp": "photo.webp"}
+    for folder in ("labelme", "yolo/labels", "yolo/images", "mmseg/ann_dir", "mmseg/img_dir"):
+        assert {path.stem for path in Path("results", folder).iterdir()} == set(of)
+    run("other", *flags)
+    assert listed("results")[1] == places
+    run("other/photo.png", *flags, "--overwrite")
+    assert listed("results") == ({"photo"}, ["photo.png"], ["photo.png"])
+
+
+def test_results_of_an_image_that_is_gone_are_replaced_with_a_note(run: Run, here: Path) -> None:
+    Path("other").mkdir()
+    shutil.move("photo.png", "other/photo.png")
+    shutil.copy("other/photo.png", "second.png")
+    words = ["a dog", "grass", "--out", "results", "--format", "coco,cvat"]
+    run("other/photo.png", "second.png", *words)
+    Path("moved/other").mkdir(parents=True)
+    shutil.move("other/photo.png", "moved/other/photo.png")
+    for noted in (True, False):
+        code, _, err = run("moved/other/photo.png", *words)
         assert code == 0
         assert ("note: results of another file" in err) == noted
+    assert listed("results") == ({"photo", "second"}, *[["photo.png", "second.png"]] * 2)

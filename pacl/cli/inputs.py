@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pacl.errors import ArgumentError, UserError, first_few
-from pacl.files import short_name
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, no_images, say_unread, search_folder
+from pacl.results.names import Names
 from pacl.results.own import is_result
-from pacl.results.writer import RUN_FILES
 from pacl.video.containers import is_video
 
 LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
@@ -30,7 +29,7 @@ class ImageFile:
         path: of the file.
         name: of its results: relative, without a suffix, unique in its run.
         relative: its path inside the folder that was given, or its name if it was given itself; where two images share
-            that, the path as given.
+            that, the path as given. It stands in files of the whole run.
     """
 
     path: Path
@@ -99,13 +98,19 @@ def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list
 
 
 def find_images(
-    words: Sequence[str], out: Path | None = None, *, prompts: bool = True, videos: bool = False
+    words: Sequence[str],
+    out: Path | None = None,
+    *,
+    joined: Path | None = None,
+    prompts: bool = True,
+    videos: bool = False,
 ) -> FoundImages:
     """The images of files and folders (with their subfolders), in the order given.
 
     Args:
         words: paths of images and of folders.
         out: the folder of results; images in it are left out.
+        joined: the same folder, where names must differ from those of other images' results in it.
         prompts: whether a word may have been meant as a prompt, for the errors.
         videos: whether words may be videos. Those in folders are left out, and counted: a phone's folder of photos has
             many short ones.
@@ -151,7 +156,7 @@ def find_images(
                 )
             hint = f"; if it is a prompt, write --prompt {word!r}" if prompts else ""
             raise UserError(f"{word}: no such image or folder{hint}")
-    _name(images, found)
+    _name(images, Names(joined), found)
     if videos:
         found.videos = [file for file in found.files if is_video(file.path)]
         found.files = [file for file in found.files if file not in found.videos]
@@ -179,27 +184,14 @@ def _lies_in(path: Path, folder: str | None) -> bool:
     return folder is not None and os.path.realpath(path).startswith(os.path.join(folder, ""))
 
 
-def _name(images: Sequence[tuple[Path, Path]], found: FoundImages) -> None:
-    """Keep each image once and name its results after it.
-
-    Where a name is taken the image's suffix is added, then a number. Names are compared without case, because some
-    file systems ignore it.
-    """
+def _name(images: Sequence[tuple[Path, Path]], names: Names, found: FoundImages) -> None:
+    """Keep each image once and name its results after it."""
     once: dict[str, tuple[Path, Path]] = {}
     for path, relative in images:
         first, _ = once.setdefault(os.path.realpath(path), (path, relative))
         if os.path.abspath(first) != os.path.abspath(path):
             found.repeated.append(path)
-    taken = {name.partition(".")[0] for name in RUN_FILES}
     places = Counter(relative for _, relative in once.values())
     for path, relative in once.values():
-        is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-        name = short_name((relative.with_suffix("") if is_suffix else relative).as_posix())
-        if name.casefold() in taken:
-            name = f"{name}_{relative.suffix.lstrip('.')}"
-        number, stem = 2, name
-        while name.casefold() in taken:
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.casefold())
-        place = relative if places[relative] == 1 else path
-        found.files.append(ImageFile(path, name, place.as_posix()))
+        name, place = names.add(path, relative, is_shared=places[relative] > 1)
+        found.files.append(ImageFile(path, name, place))

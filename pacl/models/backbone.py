@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pacl.files import parse_json
 from pacl.models.config import CONFIG
 from pacl.models.dual import find_dual, load_dual
 from pacl.models.head import SHIPPED, is_head, shipped_folder
+from pacl.models.precision import check_conversion
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum
 from pacl.models.towers.dense import PROXY
@@ -132,6 +133,10 @@ class Backbone(nn.Module):
         self.dim = text.dim
         self._texts = TextCache(self._encode, kind=text.bucket)
         self._checksum: str | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        check_conversion(fn)
+        return super()._apply(fn, recurse)
 
     @property
     def projection(self) -> Tensor | None:

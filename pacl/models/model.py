@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pacl.models.compatibility import compatibility
 from pacl.models.config import CARD, CONFIG, WEIGHTS
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.head import HeadConfig, HeadSettings, find_head
+from pacl.models.precision import check_conversion
 from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.prompts import GENERIC_CONTRAST, fill
@@ -95,6 +96,10 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
             if isinstance(module, ConSE) and clip.classifier is not None:
                 module.embeddings.copy_(clip.encode_text(class_texts(clip.classifier)))
         return model
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PACL:
+        check_conversion(fn)
+        return super()._apply(fn, recurse)
 
     @property
     def device(self) -> torch.device:

@@ -5,13 +5,16 @@ Text towers and heads always run in float32, and tokens are converted to float32
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 
 if TYPE_CHECKING:  # commands show their help without torch
+    from torch import Tensor
+
     from pacl.models.backbone import Backbone
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -61,3 +64,25 @@ def has_bf16(kind: str) -> bool:
         able = torch.cpu.get_capabilities()
         return any(bool(able.get(name)) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # torch before 2.10
+
+
+def check_conversion(convert: Callable[[Tensor], Tensor]) -> None:
+    """Refuse a conversion of a model's weights that no later step could work with: to another dtype, or to no device.
+
+    Args:
+        convert: what `torch.nn.Module._apply` gets from `to`, `half`, `double` and so on.
+
+    Raises:
+        UserError: the weights would not be float32 any more, or would have no values.
+    """
+    import torch
+
+    probe = convert(torch.empty(0, dtype=torch.float32))
+    if probe.is_meta:
+        raise UserError("a model on the meta device has no weights to compute with; move it to cpu, cuda or mps")
+    if probe.dtype != torch.float32:
+        kind = str(probe.dtype).removeprefix("torch.")
+        raise UserError(
+            f"a model's weights stay float32, not {kind}; SegmenterSettings(precision='bf16') computes the image tower "
+            "in half precision"
+        )

@@ -20,6 +20,7 @@ from PIL import Image
 from pacl.errors import ArgumentError
 from pacl.files import parse_json
 from pacl.images import SOFTWARE
+from pacl.printing import printable
 from pacl.results.labelme import FOLDER as LABELME
 
 LOOKED_AT = 100
@@ -48,6 +49,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     is_record = isinstance(record, dict) and record.keys() >= RECORD_KEYS and isinstance(record["files"], dict)
+    is_record = is_record and isinstance(record["image"], str)
     return record if is_record and names_of(record) is not None else None
 
 
@@ -143,8 +145,8 @@ def of_other_labels(
 def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str] | None:
     """A record in a folder of results whose image or video is another one than that whose results get its name.
 
-    Only the first `LOOKED_AT` records are read. Where the file that a record names is not there any more, or was named
-    from another folder, it counts as the same.
+    Only the first `LOOKED_AT` records are read. Where the file that a record names is not there any more, its path
+    decides.
 
     Args:
         out: the folder.
@@ -155,11 +157,19 @@ def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str]
     """
     paths = ((out / f"{name}{ending}", source) for name, source in sources.items() for ending in (".json", ".jsonl"))
     for path, source in islice(((path, source) for path, source in paths if path.is_file()), LOOKED_AT):
-        with suppress(OSError, ValueError, TypeError, KeyError), path.open(encoding="utf-8") as file:
-            record = parse_json(file.readline() if path.suffix == ".jsonl" else file.read())
-            if not is_image_of(record, source):
-                return path, str(record["image"])
+        record = read_record(path)
+        if record is None:
+            continue
+        is_there = os.path.exists(record["image"])
+        if not is_image_of(record, source) or not (is_there or record["image"] == printable(source)):
+            return path, record["image"]
     return None
+
+
+def place_of(record: Mapping[str, Any]) -> str:
+    """The path of a record's image in files of the whole run."""
+    place = record.get("place")
+    return place if isinstance(place, str) else Path(record["image"]).name
 
 
 def is_image_of(record: Mapping[str, Any], source: Path) -> bool:

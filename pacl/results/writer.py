@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import re
 import zipfile
@@ -22,7 +21,7 @@ from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
-from pacl.results.earlier import files_of, is_image_of, is_same_result, own_results, read_record, remove
+from pacl.results.earlier import files_of, is_same_result, own_results, place_of, read_record, remove
 from pacl.results.folder_dataset import FolderDataset, belongs_to
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
@@ -119,14 +118,18 @@ class Writer:
         item = ImageResult(self.out, name, path, image, found)
         record_path = item.path("json")
         old = read_record(record_path)
+        place = printable(Path(place or path.name))
+        about = {**({} if place == path.name else {"place": place}), **(about or {})}
         with write_together():
-            record = self._write(item, about or {})
+            record = self._write(item, about)
         outdated = [] if old is None or is_same_result(old, record) else files_of(self.out, record_path, old)
         kept = [Path(file) for files in record["files"].values() for file in files]
         remove(outdated, kept)
         self.remove_earlier(kept)
         for dataset in self.datasets.values():
-            dataset.add(item, printable(Path(place or path.name)), record)
+            if old is not None and place_of(old) != place:
+                dataset.entries.pop(dataset.key(name, place_of(old)), None)
+            dataset.add(item, place, record)
         return record
 
     def remove_earlier(self, kept: Collection[Path]) -> None:
@@ -290,24 +293,6 @@ def result_name(name: str) -> str:
     """A name for the results of an image, short enough for a file and no name of `RUN_FILES`."""
     taken = {file.partition(".")[0] for file in RUN_FILES}
     return short_name(f"{name}-image" if name.casefold() in taken else name)
-
-
-def free_name(out: Path, path: Path | None, pixels: str | None = None) -> str:
-    """The name of an image's results, with ``-2``, ``-3`` and so on if others of that name are in the folder.
-
-    Args:
-        out: folder of the results.
-        path: of the image; None: it has no file.
-        pixels: the checksum of an image without a file, which its record states, too.
-    """
-    stem = path.stem if path else "image"
-
-    def is_free(name: str) -> bool:
-        old = read_record(out / f"{name}.json")
-        return old is None or (is_image_of(old, path) if path else old.get("pixels") == pixels)
-
-    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(name for name in map(result_name, names) if is_free(name))
 
 
 def is_in_dataset(path: Path) -> bool:

@@ -199,7 +199,10 @@ def crop_windows(image: Tensor, layout: WindowLayout, interpolation: str = "bicu
 
 
 def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
-    """An image in any form -> its tensor [3, H, W], uint8 or float in [0, 1]; arrays and tensors are not copied.
+    """An image in any form -> its tensor [3, H, W], uint8 or float in [0, 1].
+
+    Arrays and tensors of 8 bits are not copied. Floats that are 8 bits divided by 255 become these again, so that they
+    are resized like them.
 
     Args:
         image: a path, which is read by `pacl.images.open_image`; a Pillow image of any mode; an array [H, W, 3] in RGB
@@ -241,9 +244,24 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
         if not (low >= 0 and high <= 1):  # NaN is neither
             reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
             raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
-    elif tensor.dtype != torch.uint8:
+        return _eight_bits(tensor)
+    if tensor.dtype != torch.uint8:
         raise ArgumentError(argument, f"of dtype {dtype}", "must be uint8, or float with values from 0 to 1")
     return tensor
+
+
+def _eight_bits(image: Tensor) -> Tensor:
+    """uint8 for an image [3, H, W] in [0, 1] of which all values are 0 to 255, divided by 255; others as they are."""
+
+    def levels(part: Tensor) -> Tensor | None:
+        scaled = part * 255
+        rounded = scaled.round()
+        return rounded if bool((scaled - rounded).abs().amax() < 1e-3) else None  # (rounding of float32: 2e-5)
+
+    if levels(image[:, 0]) is None:  # of most others, one row says so
+        return image
+    found = levels(image)
+    return image if found is None else found.to(torch.uint8)
 
 
 def _from_pillow(image: Image.Image, argument: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from pacl.models.head import HeadConfig
     from pacl.models.model import PACL
+
+SAME_VECTOR = 0.01
+"""Vectors of unit length of the same text and model differ by less: devices round differently."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,43 @@ class Query:
         return tuple(dict.fromkeys(self.channels))
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What a segmenter makes the prompts and their vectors of, besides the labels and the weights of the model."""
+
+    templates: str
+    """Their name, or their file."""
+    texts: tuple[str, ...]
+    """The templates themselves."""
+    background: Background
+    """The rule as it was set."""
+    calibrated: bool
+    """Whether the model is, which the rule `auto` depends on."""
+    contrast: tuple[str, ...]
+    """The model's words for the background."""
+    margin: float
+    """The model's margin of these."""
+
+    @classmethod
+    def of(cls, config: HeadConfig, templates: str | Path, texts: Sequence[str], background: Background) -> Wording:
+        """That of a model with this configuration."""
+        words = tuple(config.contrast)
+        return cls(str(templates), tuple(texts), background, config.presence > 0, words, config.contrast_margin)
+
+    def differs(self, other: Wording, rule: Background) -> str | None:
+        """The first difference that matters under a (resolved) background rule, in words: this one's, "not" ITS."""
+        if self.texts != other.texts:
+            same = self.templates == other.templates
+            return f"other {other.templates}" if same else f"templates {self.templates}, not {other.templates}"
+        if self.background != other.background:
+            return f"background {self.background}, not {other.background}"
+        if rule.kind in ("peak", "contrast") and self.calibrated != other.calibrated:
+            return "a model that is calibrated" if self.calibrated else "a model that is not calibrated"
+        if rule.kind == "contrast" and (self.contrast, self.margin) != (other.contrast, other.margin):
+            return "a model of other background words"
+        return None
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedQuery:
     """A query with its prompts as text vectors."""
@@ -55,6 +96,8 @@ class EncodedQuery:
     query: Query
     texts: Tensor
     """float32 [N, D], unit length."""
+    wording: Wording | None = None
+    """What the segmenter that prepared it made the prompts of; None: it is not compared."""
 
     def __repr__(self) -> str:
         names = [label.name for label in self.query.labels]
@@ -70,7 +113,32 @@ class EncodedQuery:
             prompts=tuple(self.query.prompts[n] for n in kept),
             ids=tuple(self.query.ids[n] for n in kept),
         )
-        return EncodedQuery(query, self.texts[kept])
+        return replace(self, query=query, texts=self.texts[kept])
+
+    def check(self, model: PACL, wording: Wording) -> None:
+        """Refuse a query that was prepared with another model or in other words.
+
+        The model counts as the same if it has the same vector for the last prompt, which its cache of texts holds.
+
+        Args:
+            model: of the segmenter that the query is given to.
+            wording: of that segmenter.
+
+        Raises:
+            ArgumentError: ``labels``: it differs, and in what.
+        """
+        if self.wording is None:
+            return
+        if differs := self.wording.differs(wording, self.query.background):
+            raise _prepared_otherwise(differs)
+        last = self.texts[-1:]
+        own = model.encode_prompts(self.query.prompts[-1:], wording.texts).float().to(last.device)
+        if own.shape != last.shape or not bool((own - last).norm() < SAME_VECTOR):
+            raise _prepared_otherwise("another model")
+
+
+def _prepared_otherwise(what: str) -> ArgumentError:
+    return ArgumentError("labels", "of another segmenter", f"were prepared with {what}; prepare them again")
 
 
 def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: float = 1e-5) -> list[list[str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,11 @@ from pacl.errors import ArgumentError, check_count, did_you_mean, first_few
 from pacl.files import make_folder
 from pacl.results import coco
 from pacl.results.earlier import check_free, names_of, of_other_labels
+from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, free_name, result_name
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -95,10 +98,11 @@ class Segmentation:
                 raise ArgumentError("label", repr(label), did_you_mean(label, self.labels) or only)
             return self.labels.index(label) + 1
         try:
-            number = operator.index(label)
+            number = None if isinstance(label, bool) else operator.index(label)
         except TypeError:
-            kind = type(label).__name__
-            raise ArgumentError("label", repr(label), f"must be a name or an id, not {kind}") from None
+            number = None
+        if number is None:
+            raise ArgumentError("label", repr(label), f"must be a name or an id, not {type(label).__name__}")
         if not 0 <= number <= len(self.labels):
             raise ArgumentError("label", number, f"ids are 0 (background) to {len(self.labels)}")
         return number
@@ -187,7 +191,7 @@ class Segmentation:
             ArgumentError: ``image``: it is not known, not an image, or of another size; ``opacity`` is not 0 to 1;
                 ``long_side`` is below 1.
         """
-        if not 0 <= opacity <= 1:
+        if not isinstance(opacity, Real) or not 0 <= opacity <= 1:
             raise ArgumentError("opacity", opacity, "must be from 0 (the image alone) to 1 (the colours alone)")
         pixels, long_side = self._pixels(image), check_count("long_side", long_side)
         if legend:
@@ -202,18 +206,19 @@ class Segmentation:
         Args:
             label: a name or an id from 1.
             image: as for `overlay`.
-            limits: cosines at the ends of the colours; None is the lowest and the highest of all labels, so that the
-                heat maps of one result can be compared.
+            limits: cosines at the ends of the colours, the lower first; None is the lowest and the highest of all
+                labels, so that the heat maps of one result can be compared.
 
         Returns:
             An RGB image with a colour bar.
 
         Raises:
-            ArgumentError: ``label`` or ``image``, as for `mask` and `overlay`.
+            ArgumentError: ``label`` or ``image``, as for `mask` and `overlay`; ``limits`` are not two rising numbers.
         """
+        ends = self.score_limits if limits is None else _check_limits(limits)
         pixels, number = self._pixels(image), self._id_of_label(label)
         scores, name = self.score_map(number), self.labels[number - 1]
-        return Image.fromarray(heat_map(pixels, scores, name, limits=limits or self.score_limits))
+        return Image.fromarray(heat_map(pixels, scores, name, limits=ends))
 
     @cached_property
     def score_limits(self) -> tuple[float, float]:
@@ -233,9 +238,10 @@ class Segmentation:
 
         Args:
             folder: made if it is missing.
-            name: name of the files, without a suffix; files of this name are replaced. None is the name of the image's
-                file, or `image` without one, with `-2`, `-3` and so on where the folder holds another image's results
-                of that name; the same image replaces its own.
+            name: name of the files, without a suffix, with `/` between folders; files of this name are replaced. None
+                is the name of the image's file, or `image` without one. Where the folder holds another image's results
+                of that name, its suffix and a number follow (`a`, `a_jpg`, `a_jpg-2`; `image`, `image-2`); the same
+                image replaces its own.
             formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: as for `overlay`.
@@ -248,25 +254,30 @@ class Segmentation:
 
         Raises:
             ArgumentError: ``folder`` cannot be written to, or has results of other labels;
-                ``formats`` has an unknown name, or ``image`` does not fit.
+                ``name`` leads out of it or is no name of a file; ``formats`` has an unknown name, or ``image`` does not
+                fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
+        name = None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
         about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
-        name = result_name(name) if name else free_name(out, path, about.get("pixels"))
+        place = None if path is None else path.name
+        if name is None:
+            name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
         check_free(out, [name], "folder")
-        other = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
-        if other is not None and not overwrite:
-            place, record = other
-            theirs = f"{place.relative_to(out)}: {first_few(names_of(record) or [])}"
+        others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
+        if others is not None and not overwrite:
+            other, record = others
+            theirs = f"{other.relative_to(out)}: {first_few(names_of(record) or [])}"
             reason = f"holds results of other labels ({theirs}); choose another, or set overwrite"
             raise ArgumentError("folder", folder, reason)
-        writer = Writer(out, chosen, self.model, overwrite=other is not None)
+        writer = Writer(out, chosen, self.model, overwrite=others is not None)
         path = path or Path(name)
-        writer.start(self.labels, {name: path.name}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self, about=about)
+        place = place or path.name
+        writer.start(self.labels, {name: place}, background=self.background != "none")
+        record = writer.write(name, path, pixels, self, place, about=about)
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record
@@ -324,3 +335,13 @@ class Segmentation:
         buffer = BytesIO()
         self.overlay(long_side=NOTEBOOK_SIDE).save(buffer, format="PNG")
         return buffer.getvalue()
+
+
+def _check_limits(limits: Any) -> tuple[float, float]:
+    try:
+        low, high = map(float, limits)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise ArgumentError("limits", repr(limits), "must be two numbers, the lower first, such as (0, 0.3)")
+    return low, high

@@ -7,6 +7,7 @@ predict     labels -> prompts -> text vectors [N,D]                         pacl
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
+from pacl.images import MAX_PIXELS
 from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision
 from pacl.models.sam import load_sam
@@ -27,7 +29,7 @@ from pacl.segmentation.background import parse_background
 from pacl.segmentation.doubts import doubts
 from pacl.segmentation.embedding import ImageEmbedding, made_by
 from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images, resolved_scales
-from pacl.segmentation.query import EncodedQuery, encode_query, make_query
+from pacl.segmentation.query import EncodedQuery, Wording, encode_query, make_query
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.sam_masks import sharper_decisions
 from pacl.segmentation.scoring import Evidence, label_pixels, logit_scale
@@ -76,6 +78,11 @@ class Segmenter:
         size, smallest = settings.size or own.size, min(settings.scales or own.scales)
         if round(size * smallest) < patch:
             raise ArgumentError("scales", f"{smallest:g}", f"{size} pixels times that are less than a patch of {patch}")
+        largest = max(settings.scales or own.scales)
+        if size * largest > math.sqrt(MAX_PIXELS):
+            name, value = ("size", size) if largest == 1 else ("scales", f"{largest:g}")
+            most = f"no more than {MAX_PIXELS:,} pixels"
+            raise ArgumentError(name, value, f"a short side of {size * largest:,.0f}; images may have {most}")
         self.model.clip.image.check_stride(settings.stride)
 
     def __repr__(self) -> str:
@@ -142,7 +149,8 @@ class Segmenter:
                 single one works: see the background rule `auto`.
 
         Raises:
-            ArgumentError: ``labels`` are not texts, or there are none.
+            ArgumentError: ``labels`` are not texts, or there are none, or a segmenter with another model, templates or
+                background rule prepared them.
             UserError: the labels make no sense, see `pacl.prompts.check_labels`.
             RuntimeError: no image was set.
 
@@ -181,8 +189,11 @@ class Segmenter:
         encoded = self.encode(images, [f"images[{i}]" for i in range(len(images))])
         return [self.segment(image, query) for image in encoded]
 
-    def prepare(self, labels: Iterable[str | Label]) -> EncodedQuery:
-        """Check and embed labels once, for many calls of `predict` or `predict_batch`; see `predict`."""
+    def prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
+        """Check and embed labels once, for many calls of `predict` or `predict_batch`; see `predict`.
+
+        The result is for segmenters with the same model, templates and background rule; others refuse it.
+        """
         return self._prepare(labels)
 
     @torch.inference_mode()
@@ -200,9 +211,11 @@ class Segmenter:
     @torch.inference_mode()
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
         if isinstance(labels, EncodedQuery):
+            self._check_query(labels)
             return labels
         clip, asked = self.model.clip, as_labels(labels)
-        background = [Label(f"background {self.background}", self.background.prompts)] * bool(self.background.prompts)
+        own = self.background.prompts
+        background = [Label(f"background {self.background}", own)] if own else []
         check_labels(
             [*asked, *background],
             count_tokens=clip.count_tokens,
@@ -224,14 +237,20 @@ class Segmenter:
             background_prompts: texts of the background that compete beside any background rule.
         """
         query = make_query(labels, self.background, self.model.config, background_prompts)
-        return encode_query(self.model, query, self.templates)
+        return replace(encode_query(self.model, query, self.templates), wording=self._wording())
+
+    def _wording(self) -> Wording:
+        return Wording.of(self.model.config, self.settings.templates, self.templates, self.background)
+
+    def _check_query(self, encoded: EncodedQuery) -> None:
+        encoded.check(self.model, self._wording())
 
     @torch.inference_mode()
     def segment(self, image: EncodedImage, encoded: EncodedQuery) -> Segmentation:
         """Label the pixels of an encoded image (see `encode` and `prepare`).
 
         Raises:
-            ArgumentError: the image or the labels are not encoded.
+            ArgumentError: the image or the labels are not encoded, or another segmenter prepared the labels.
         """
         for name, given, kind in (("image", image, EncodedImage), ("encoded", encoded, EncodedQuery)):
             if not isinstance(given, kind):
@@ -242,6 +261,7 @@ class Segmenter:
     @torch.inference_mode()
     def evidence(self, image: EncodedImage, encoded: EncodedQuery) -> Evidence:
         """What an encoded image says about the labels: the first half of `segment`, before anything is decided."""
+        self._check_query(encoded)
         return Evidence.of(image, encoded, self.model, self.resolved_settings())
 
     @torch.inference_mode()

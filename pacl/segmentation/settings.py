@@ -147,10 +147,9 @@ class SegmenterSettings:
         if self.sam and self.refine_on != "probabilities":
             reason = f"has no effect with refine {self.refine}, which goes by the probabilities; set it to these"
             raise ArgumentError("refine_on", self.refine_on, reason)
-        if self.dilations is not None and not (self.dilations and min(self.dilations) >= 1):
-            raise ArgumentError(
-                "dilations", listed(self.dilations), "must be one or more distances of at least 1 pixel"
-            )
+        if self.dilations is not None and not _are_distances(self.dilations):
+            reason = f"must be one or more distances of 1 to {FARTHEST} pixels"
+            raise ArgumentError("dilations", listed(self.dilations), reason)
         if self.dilations is not None and not self.refine_steps:
             when = f"with refine {self.refine}, only with a number" if self.sam else "without refine"
             raise ArgumentError("dilations", listed(self.dilations), f"has no effect {when}, such as refine 10")
@@ -193,8 +192,17 @@ class SegmenterSettings:
                 if name == "window" and isinstance(value, str) and "/" in value:
                     crop, step = value.split("/", 1)
                     raise ArgumentError(name, repr(value), f"must be {wanted}; write window={crop}, window_step={step}")
-                if (several and values is not value) or not all(isinstance(each, kind) for each in values):
+                wrong = [each for each in values if not isinstance(each, kind) or isinstance(each, bool)]
+                if (several and values is not value) or wrong:
                     raise ArgumentError(name, repr(value), f"must be {_SEVERAL.get(name, wanted)}")
+
+
+FARTHEST = 1000
+"""The largest of `SegmenterSettings.dilations`, in pixels: images are padded by it on all sides."""
+
+
+def _are_distances(dilations: tuple[int, ...]) -> bool:
+    return bool(dilations) and all(1 <= each <= FARTHEST for each in dilations)
 
 
 _SEVERAL = {"scales": "a tuple of numbers, such as (1, 2)", "dilations": "a tuple of whole numbers, such as (8, 16)"}

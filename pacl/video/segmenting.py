@@ -74,7 +74,7 @@ def segment_video(
     """
     check_step(step)
     check_smooth(smooth)
-    video, query = open_video(path), segmenter.prepare(labels) if not isinstance(labels, EncodedQuery) else labels
+    video, query = open_video(path), segmenter.prepare(labels)
     return _segment_video(video, query, segmenter, step, smooth)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import math
 import secrets
 import shutil
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from starlette.middleware import Middleware
 
 from pacl.errors import UserError
 from pacl.models.head import shipped_folder
+from pacl.models.towers.hub import first_line
+from pacl.printing import escaped
 from pacl.segmentation.encode import as_array
 from pacl.webapp.guard import Guard
 from pacl.webapp.results import (
@@ -29,6 +33,7 @@ from pacl.webapp.results import (
 )
 from pacl.webapp.session import Choice, Sessions
 
+LOGGER = logging.getLogger(__name__)
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # the visitor's own: nothing is loaded
 DOWNLOADS = {"mask": "Mask (PNG)", "json": "Record (JSON)", "coco": "COCO (JSON)", "overlay": "Overlay (PNG)"}
@@ -80,6 +85,13 @@ class Page(gr.Blocks):
             **_style(),
         )
         return super().launch(*args, **defaults | options)
+
+    async def preprocess_data(self, *args: Any, **options: Any) -> Any:
+        """`gradio.Blocks.preprocess_data`; inputs that the page cannot have sent are one line in the log."""
+        try:
+            return await super().preprocess_data(*args, **options)
+        except Exception as error:
+            raise refused(first_line(error) or type(error).__name__) from error
 
     # --- Layout ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +232,10 @@ class Page(gr.Blocks):
         request: gr.Request,
     ) -> list[Any]:
         """The image, labels, table and message for the inputs; the files follow, see `write`."""
+        if not all(
+            isinstance(each, (int, float)) and math.isfinite(each) for each in (threshold, prior, refine, stride)
+        ):
+            raise refused("a setting is no number")
         key, off = str(request.session_hash), [gr.update(value=None, interactive=False) for _ in FILES]
         nothing = [gr.update(choices=[(ALL, 0)], value=0), ""]
         if not path:
@@ -261,7 +277,7 @@ class Page(gr.Blocks):
         found = self.sessions.last(str(request.session_hash))
         if found is None:
             return [gr.skip()] * 2
-        image, _, table = self._drawn(found, view, label if 0 <= label <= len(found.labels) else 0)
+        image, _, table = self._drawn(found, view, label if 0 <= (label or 0) <= len(found.labels) else 0)
         return [image, table]
 
     def pick(self, view: str, label: int, event: gr.SelectData, request: gr.Request) -> list[Any]:
@@ -271,7 +287,11 @@ class Page(gr.Blocks):
             return [gr.skip()] * 3
         assert found.source is not None
         size = plain(as_array(found.source)).shape[:2]
-        at = label_at(found, size, tuple(event.index))
+        try:
+            x, y = map(int, event.index)
+        except (TypeError, ValueError, AttributeError, OverflowError):
+            raise refused("a click without a point") from None
+        at = label_at(found, size, (x, y))
         return self._drawn(found, view, 0 if at == label else at)
 
     def _drawn(self, found: Any, view: str, label: int) -> list[Any]:
@@ -290,6 +310,12 @@ class Page(gr.Blocks):
     def leave(self, request: gr.Request) -> None:
         """A visitor closed the page."""
         self.sessions.close(str(request.session_hash))
+
+
+def refused(reason: str) -> gr.Error:
+    """The error that a request gets which the page does not send; its reason is logged in one line."""
+    LOGGER.warning("pacl app: a request is refused: %s", escaped(reason))
+    return gr.Error(f"The request does not fit the page: {reason}", **known(gr.Error.__init__, print_exception=False))
 
 
 def _style() -> dict[str, Any]:

@@ -11,16 +11,33 @@ import timm
 import torch
 from torch import nn
 
+from pacl.errors import UserError
 from pacl.models import precision
 from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.model import PACL
 from pacl.models.precision import has_bf16, resolve_precision, tower_autocast
 from pacl.models.towers.timm_tower import TimmTower
+from pacl.segmentation.segmenter import Segmenter
+from tests.colours import noise
 from tests.tiny import save_tiny_clip
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Backbone:
     return load_backbone(save_tiny_clip(tmp_path))
+
+
+@pytest.mark.parametrize("convert", ["half", "double", "bfloat16", "meta"])
+def test_weights_stay_float32_and_somewhere(convert: str, clip: Backbone) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(40, 56))
+    expected = segmenter.predict(["a dog", "grass"]).index
+    for module in (segmenter.model, clip):
+        with pytest.raises(UserError):
+            module.to("meta") if convert == "meta" else getattr(module, convert)()
+    segmenter.model.to("cpu").float()
+    segmenter.set_image(noise(40, 56))  # nothing was converted
+    assert (segmenter.predict(["a dog", "grass"]).index == expected).all()
 
 
 @pytest.mark.parametrize("hardware", [False, True])

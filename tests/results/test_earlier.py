@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,10 @@ def test_results_of_another_file_with_the_same_name_are_found(tmp_path: Path, mo
     record.write_text(record.read_text().replace('"a.png"', '"one/a.png"'))
     assert of_other_sources(Path("out"), {"a": Path("one/a.png"), "b": Path("two/a.png")}) is None
     assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) == (record, "one/a.png")
-    Path("out/clip.jsonl").write_text('{"image": "one/a.png"}\n{"image": "one/a.png"}\n')
+    Path("out/clip.jsonl").write_text(json.dumps(json.loads(record.read_text())) + "\n{}\n")
     assert of_other_sources(Path("out"), {"clip": Path("two/a.png")}) == (Path("out/clip.jsonl"), "one/a.png")
+    Path("one/a.png").unlink()
+    assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) == (record, "one/a.png")
+    assert of_other_sources(Path("out"), {"a": Path("one/a.png")}) is None
     Path("out/a.json").write_text("no record")
     assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) is None

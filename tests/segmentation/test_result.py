@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,9 +215,32 @@ def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> No
     paths = [tmp_path / "one/a.png", tmp_path / "two/a.png", tmp_path / "image.png"]
     for found in [*segmenter.predict_batch(paths * 2, LABELS), *segmenter.predict_batch([SQUARE], LABELS)]:
         found.save(tmp_path / "out", formats="mask")
-    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "a-2", "image", "image-2"}
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "a_png", "image", "image-2"}
     found.save(tmp_path / "out", "a", formats="mask")  # a name that is given is meant
     assert len(list((tmp_path / "out").glob("*.json"))) == 4
+
+
+def test_images_of_the_same_name_are_two_in_a_data_set(tmp_path: Path) -> None:
+    paths = [tmp_path / "one/a.png", tmp_path / "two/a.png"]
+    for path in paths:
+        save_image(path, SQUARE)
+    for found in Segmenter(ColourModel()).predict_batch(paths * 2, LABELS):
+        found.save(tmp_path / "out", formats="coco,yolo")
+    images = json.loads((tmp_path / "out/annotations.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a.png", str(tmp_path / "two/a.png")]
+    assert {path.stem for path in (tmp_path / "out/yolo/images").iterdir()} == {"a", "a_png"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "a/../../evil", "/evil", "", ".", "a//b", "a/", "a\0b", "a\udfffb" + chr(0xD800), 3], ids=ascii
+)
+def test_a_name_stays_in_the_folder(name: Any, found: Segmentation, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path / "in/out", name)
+    assert error.value.argument == "name"
+    assert not list(tmp_path.iterdir())
+    found.save(tmp_path / "in/out", "sub/a..b", formats="mask")
+    assert (tmp_path / "in/out/sub/a..b.mask.png").exists()
 
 
 @pytest.mark.parametrize("formats", ["", (), "overlays", ("mask", "tiff"), ","], ids=str)
@@ -234,6 +258,18 @@ def test_a_file_is_no_folder(found: Segmentation, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as error:
         found.save(tmp_path / "file")
     assert error.value.argument == "folder"
+
+
+def test_values_that_mean_nothing_are_refused(found: Segmentation) -> None:
+    nan = float("nan")
+    for call, argument in (
+        *[(partial(found.overlay, opacity=opacity), "opacity") for opacity in (nan, 1.5, "1")],
+        *[(partial(found.heatmap, 1, limits=limits), "limits") for limits in ((1, 0), (0, 0), (nan, 1), (0, nan), 1)],
+        (partial(found.mask, True), "label"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            call()
+        assert error.value.argument == argument
 
 
 @pytest.mark.parametrize("masks", ["rle", "polygons"])

@@ -20,6 +20,7 @@ from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.prompts import Label
 from pacl.scenes.drawing import scene
 from pacl.segmentation.background import Background
+from pacl.segmentation.encode import as_tensor
 from pacl.segmentation.scoring import class_probabilities, decide
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import COLOURS, ColourModel, noise, picture
@@ -255,6 +256,11 @@ def test_float_arrays_are_the_same_image() -> None:
     )
     for other in others:
         np.testing.assert_allclose(other.score_map("red"), first.score_map("red"), atol=0.02)
+    for other in (others[0], others[2]):  # what is 8 bits is resized as 8 bits
+        assert np.array_equal(other.score_map("red"), first.score_map("red"))
+    deep = np.random.default_rng(0).random((40, 56, 3))
+    assert as_tensor(deep).is_floating_point()
+    assert torch.equal(as_tensor(image / 255), as_tensor(image))
 
 
 @pytest.mark.parametrize(
@@ -546,7 +552,7 @@ def test_pixel_and_patch_accumulation_segment_equally_well(capsys: pytest.Captur
 
 
 def test_sizes_beyond_all_memory_are_refused_before_it_is_used() -> None:
-    for settings in ({"size": 100_000}, {"scales": (1.0, 1000.0), "size": 64}):
+    for settings in ({"size": 14_000}, {"scales": (1.0, 200.0), "size": 64}):
         segmenter = Segmenter(ColourModel(), SegmenterSettings(**settings))  # type: ignore[arg-type]
         with pytest.raises(MemoryError, match="pixels"):
             segmenter.set_image(noise(60, 90))

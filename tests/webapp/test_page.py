@@ -101,12 +101,13 @@ def upload(served: Served, name: str, data: bytes) -> tuple[int, bytes]:
     return served.post("/gradio_api/upload", body, f"multipart/form-data; boundary={mark}")
 
 
-def ask(served: Served, path: str) -> dict[str, Any]:
+def ask(served: Served, path: str | None, **changes: Any) -> dict[str, Any]:
     """What the server says to a request for the page's answer about a file; no browser is needed to send one."""
     number = next(i for i, fn in served.page.fns.items() if fn.fn is not None and fn.fn.__name__ == "answer")
-    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    file = path and {"path": path, "meta": {"_type": "gradio.FileData"}}
     stride = served.page.sessions.first_choice().stride
-    data = [file, WORDS, 0, 0, 0, stride, "Masks", 0]
+    inputs = {"words": WORDS, "threshold": 0, "prior": 0, "refine": 0, "stride": stride, "view": "Masks", "label": 0}
+    data = [file, *(inputs | changes).values()]
     key = uuid.uuid4().hex
     body = {"data": data, "fn_index": number, "session_hash": key, "event_data": None, "trigger_id": None}
     status, said = served.post("/gradio_api/queue/join", json.dumps(body).encode(), "application/json")
@@ -123,6 +124,21 @@ def test_a_file_that_nobody_uploaded_is_not_segmented(served: Served) -> None:
     assert ask(served, path)["success"]
     for other in (str(PHOTO), "/etc/passwd", f"{path}/../../../../..{PHOTO}", f"{served.address}/config"):
         assert not ask(served, other)["success"], other
+
+
+def test_requests_that_the_page_does_not_send_are_one_line(
+    served: Served, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = json.loads(upload(served, "own.jpg", PHOTO.read_bytes())[1])
+    wrong: list[dict[str, Any]] = [{"threshold": 5}, {"threshold": None}, {"refine": "x"}, {"prior": [1]}]
+    wrong += [{"stride": None}, {"stride": 3.5}, {"view": "x"}, {"label": 99}]
+    for number, changes in enumerate([*wrong, {}], start=1):
+        said = ask(served, path if changes else "/etc/passwd", **changes)
+        assert not said["success"], changes
+        assert said["output"]["error"], changes
+        assert len(caplog.records) == number, changes
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert ask(served, path, label=None)["success"]
 
 
 # --- Browser --------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""The names of the results of images: unique in a run, and in the folder of results that it joins."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from pacl.errors import ArgumentError
+from pacl.files import short_name
+from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from pacl.results.earlier import is_image_of, place_of, read_record
+from pacl.results.writer import RUN_FILES, result_name
+
+
+class Names:
+    """Gives each image of a run the name of its results, and the path that it has in files of the whole run.
+
+    Names are compared without case, because some file systems ignore it. An image that has results in the folder keeps
+    their name and path.
+
+    Args:
+        out: the folder of results of earlier runs that these join; None: there are none, or they are replaced.
+    """
+
+    def __init__(self, out: Path | None = None) -> None:
+        self.out = out
+        self.taken = {name.partition(".")[0] for name in RUN_FILES}
+
+    def add(
+        self, path: Path | None, relative: Path, *, is_shared: bool = False, pixels: str | None = None
+    ) -> tuple[str, str]:
+        """The name of an image's results and its path in files of the run.
+
+        Args:
+            path: of the image; None: it has no file.
+            relative: what both are made of: the path in the folder that was given, or the name of the file.
+            is_shared: whether another image of the run has the same; both then have their path as given.
+            pixels: the checksum of an image without a file, which its record states, too.
+        """
+        others: set[str] = set()
+        for name in candidates(relative):
+            if name.casefold() in self.taken:
+                continue
+            records = self._records(name)
+            theirs = [each for each in records if not _is_of(each, path, pixels)]
+            others.update(map(place_of, theirs))
+            if not theirs:
+                break
+        self.taken.add(name.casefold())
+        if path is None:
+            return name, name
+        for record in records:
+            if os.path.exists(record["image"]):
+                return name, place_of(record)
+        return name, (path if is_shared or relative.as_posix() in others else relative).as_posix()
+
+    def _records(self, name: str) -> list[dict[str, Any]]:
+        if self.out is None:
+            return []
+        found = (read_record(self.out / f"{name}{ending}") for ending in (".json", ".jsonl"))
+        return [record for record in found if record is not None]
+
+
+def candidates(relative: Path) -> Iterator[str]:
+    """Names of results, the first that is free is taken: ``a``, ``a_jpg``, ``a_jpg-2``, ``a_jpg-3`` and so on."""
+    is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    name = short_name((relative.with_suffix("") if is_suffix else relative).as_posix())
+    yield name
+    if is_suffix:
+        name = f"{name}_{relative.suffix.lstrip('.')}"
+        yield name
+    for number in itertools.count(2):
+        yield f"{name}-{number}"
+
+
+def check_name(name: object, argument: str = "name") -> str:
+    """A name for the results of an image that a caller gave, with ``/`` between folders.
+
+    Args:
+        name: the name.
+        argument: the caller's name for it, in the error.
+
+    Raises:
+        ArgumentError: it is no text, leads out of the folder of results, or is no name of a file.
+    """
+    if not isinstance(name, (str, PurePath)):
+        raise ArgumentError(argument, f"of type {type(name).__name__}", "must be a text, without a suffix")
+    text = name.as_posix() if isinstance(name, PurePath) else name
+    shown = repr(text)
+    if PurePath(text).anchor or text.startswith("/") or any(part in ("", ".", "..") for part in re.split(_BREAK, text)):
+        raise ArgumentError(argument, shown, "must be a name in the folder of results, such as cat or cats/cat")
+    try:
+        is_file = "\0" not in text and bool(os.fsencode(text))
+    except UnicodeEncodeError:
+        is_file = False
+    if not is_file:
+        raise ArgumentError(argument, shown, "has a character that no name of a file has")
+    return result_name(text)
+
+
+_BREAK = re.compile(r"[/\\]" if os.name == "nt" else "/")
+
+
+def _is_of(record: Mapping[str, Any], path: Path | None, pixels: str | None) -> bool:
+    return record.get("pixels") == pixels if path is None else is_image_of(record, path)
