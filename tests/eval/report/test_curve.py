@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import eval.common.charts as charts
-from eval.report.curve import find_logs, main, read_log, read_run
+from eval.report.curve import find_logs, main, read_run
 from pacl.errors import ArgumentError, UserError
 
 HEAD = "accuracy,loss,step,val_recall,val_recall_chance\n"
