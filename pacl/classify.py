@@ -108,7 +108,8 @@ def classify(args: argparse.Namespace) -> int:
     if len(labels) < 2:
         example = f'name what it may show, as in pacl classify {sources[0]} "a dog" "a cat"'
         count = "one label alone always has probability 1" if labels else "no labels"
-        raise UserError(f"{count}: {'; '.join(hints) or example}")
+        listed = lists_in_prompts(labels)
+        raise UserError(f"{count}: {'; '.join(filter(None, [listed, *hints])) or example}")
     check_labels(labels)
     for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
         if hint:

@@ -191,7 +191,7 @@ def run(
     if shots is None:
         shots, reason = possible_shots(fit.labels, train.classes)
         if reason:
-            say_as(PROG, f"note: fewer --shots than 16: {reason}")
+            say_as(PROG, f"note: --shots are only {', '.join(map(str, shots))}: {reason}")
     splits = make_splits(fit.labels, train.classes, list(map(str, shots)), seeds)
     rows = baselines(model, args, train.classes, files, measured.labels)
     return finish(args, model, train, fit, measured, splits, rows, bool(found.broken or (tested and tested.broken)))

@@ -109,10 +109,12 @@ def test_shots_that_the_classes_have_no_images_for_are_left_out_or_refused(run: 
         path.unlink()
     code, _, err = run("train", "--out", "mine", "--holdout", "0.3")
     assert (code, "'red'" in err) == (0, True)
+    assert "--shots are only 1, all: " in err
     names = [row["name"] for row in json.loads(Path("mine/probe.json").read_text())["training"]["results"]]
     assert names == ["chance", "zero-shot", "1", "all"]
     code, _, err = run("train", "--out", "more", "--shots", "8")
     assert (code, len(err.splitlines())) == (2, 1)
+    assert "8 shots need 12" in err
     assert not Path("more").exists()
 
 

@@ -635,6 +635,16 @@ def test_the_baseline_of_a_resumed_run_is_that_of_its_first_step(clip_name, tmp_
     assert Image.open(out / "training.png").size[0] > 300
 
 
+def test_the_card_of_a_resumed_run_has_its_last_validation(clip_name, tmp_path):
+    data, out = captioned(tmp_path, 20), tmp_path / "out"
+    run(clip_name, out, *data, "--data.batch_size=4", "--trainer.max_steps=3")
+    first = [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")]
+    never = ["--trainer.val_check_interval=9", "--trainer.check_val_every_n_epoch=null"]
+    run(clip_name, out, *data, "--data.batch_size=4", "--trainer.max_steps=4", *never, "--ckpt_path=last")
+    assert [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")] == first
+    assert all(float(line.split("|")[3]) > 0 for line in first)  # by chance
+
+
 def test_output_is_quiet(clip_name, tmp_path, capsys):
     data = captioned(tmp_path, 20)
     arguments = [*SMALL[1:], *data, f"--model.backbone={clip_name}", f"--out={tmp_path / 'out'}", "--data.batch_size=4"]

@@ -30,6 +30,7 @@ RUN = "run.json"
 PARTS = "parts"
 SHOWN = 4  # differences in a message
 ELSEWHERE = "choose another --out, or give --overwrite"
+OTHER_MODEL = "another model"
 BRIEF = 40  # characters of a value in a message
 
 
@@ -123,7 +124,8 @@ def _settings(result: Result) -> dict[str, Any]:
 
 
 def _other_settings(folder: Path, what: str, reason: str) -> ArgumentError:
-    return ArgumentError("out", folder, f"holds {what} of other settings ({reason}); {ELSEWHERE}")
+    of = reason if reason == OTHER_MODEL else f"other settings ({reason})"
+    return ArgumentError("out", folder, f"holds {what} of {of}; {ELSEWHERE}")
 
 
 # --- Runs that can be resumed -------------------------------------------------------------------------
@@ -166,9 +168,20 @@ def _run_differences(old: str | None, new: dict[str, Any]) -> str:
     if old is None:
         return f"its {RUN} is missing"
     try:
-        return differences(json.loads(old), new)
+        before = json.loads(old)
+        (backbones, heads), (new_backbones, new_heads) = _models(before), _models(new)
+        is_other = backbones != new_backbones or (heads and new_heads and heads != new_heads)
+        return OTHER_MODEL if is_other else differences(before, new)
     except (ValueError, AttributeError, TypeError, RecursionError):
         return f"its {RUN} is damaged"
+
+
+def _models(settings: dict[str, Any]) -> tuple[set[Any], set[Any]]:
+    """The backbones and the trained heads of a run's rows; rows of methods without training have no head."""
+    models = [row.get("model", {}) for row in settings.get("rows", ())]
+    return {(model.get("clip"), model.get("checksum")) for model in models}, {
+        model["head"] for model in models if model.get("head")
+    }
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:

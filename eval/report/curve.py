@@ -2,7 +2,8 @@
 
     python -m eval.report.curve RUN --out FILE.png
 
-RUN is the output folder of ``python -m pacl.train``, whose newest log is read, or a ``metrics.csv`` file.
+RUN is the output folder of ``python -m pacl.train``, whose logs are read, one for each time that it was resumed, or a
+``metrics.csv`` file.
 """
 
 from __future__ import annotations
@@ -25,18 +26,52 @@ from pacl.printing import escaped
 LOSS, RECALL, CHANCE = "loss", "val_recall", "val_recall_chance"  # as `pacl.training.module.PACLModule` logs them
 
 
-def find_log(run: Path) -> Path:
-    """The newest log of a run: ``logs/version_N/metrics.csv`` with the highest N in its folder, or the file given.
+def find_logs(run: Path) -> list[Path]:
+    """The logs in the folder of a run, ``logs/version_N/metrics.csv``, the newest first; or the file given.
 
     Raises:
         UserError: the folder has no log.
     """
     if run.is_file():
-        return run
+        return [run]
     logs = [log for log in run.glob("logs/version_*/metrics.csv") if log.parent.name[len("version_") :].isdecimal()]
     if not logs:
         raise UserError(f"{run}: no logs/version_*/metrics.csv; give the folder of a training or its metrics.csv")
-    return max(logs, key=lambda log: int(log.parent.name[len("version_") :]))
+    return sorted(logs, key=lambda log: int(log.parent.name[len("version_") :]), reverse=True)
+
+
+def read_run(logs: Sequence[Path]) -> tuple[Points, Points, float | None]:
+    """Read the logs of a run that was resumed any number of times, as `read_log` does.
+
+    A log belongs to the run if it begins at an earlier step than the newer ones: logs of a run that was replaced lie in
+    the same folder. What was logged after the checkpoint that was resumed from is left out.
+
+    Args:
+        logs: the newest first.
+
+    Raises:
+        UserError: an error of `read_log` for the newest log.
+    """
+    loss, recall, chance = read_log(logs[0])
+    for log in logs[1:]:
+        begin = min([*loss.steps[:1], *recall.steps[:1]])
+        if begin == 0:
+            break
+        try:
+            old_loss, old_recall, old_chance = read_log(log)
+        except UserError:  # it was killed before it logged anything
+            continue
+        if min([*old_loss.steps[:1], *old_recall.steps[:1]]) < begin:
+            loss, recall = _before(old_loss, loss, begin), _before(old_recall, recall, begin)
+            chance = old_chance if chance is None else chance
+    return loss, recall, chance
+
+
+def _before(old: Points, new: Points, begin: int) -> Points:
+    """The values of a log before those of a newer one, which begins at a step."""
+    until = min([begin, *(step - 1 for step in new.steps[:1])])
+    kept = sum(step <= until for step in old.steps)
+    return Points(old.steps[:kept] + new.steps, old.values[:kept] + new.values)
 
 
 def read_log(log: Path) -> tuple[Points, Points, float | None]:
@@ -85,9 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: there is no usable log, or the chart cannot be written.
     """
     args = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
-    log = find_log(args.run)
-    check_output_file(args.out, is_written_here, inputs=[log])
-    loss, recall, chance = read_log(log)
+    logs = find_logs(args.run)
+    check_output_file(args.out, is_written_here, inputs=logs)
+    loss, recall, chance = read_run(logs)
     training_curve(args.out, loss, recall, args.title or str(args.run), chance)
     print(f"{escaped(args.out)}: {len(loss.steps)} values of the loss, {len(recall.steps)} of the recall")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from pathlib import Path
 
@@ -86,5 +87,7 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
             palette=args.palette,
         )
     if name not in BENCHMARKS:
-        raise UserError(f"no benchmark {name}: choose from {', '.join((*BENCHMARKS, CUSTOM))}")
+        known = (*BENCHMARKS, CUSTOM)
+        close = " or ".join(sorted(difflib.get_close_matches(name, known, n=2)))
+        raise UserError(f"no benchmark {name}: {f'did you mean {close}? ' * bool(close)}choose from {', '.join(known)}")
     return BENCHMARKS[name]

@@ -126,6 +126,8 @@ class Benchmark:
 
     def _advice(self, data: str | Path) -> str:
         advice = f"get {self.title} from {self.source}" if self.source else "choose a folder that does"
+        if self.source and data == Path():
+            advice += ", and name the folder that it is in with --data ROOT"
         if others := self.splits(data):
             advice += f", or take the split {' or '.join(others)}, which is there"
         return advice

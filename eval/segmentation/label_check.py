@@ -33,6 +33,9 @@ MANY = 0.1
 NEARLY_ALL = 0.95
 """The same share for published benchmarks, some of which ignore all of the background."""
 
+MOST_CLASSES = 200
+"""Mask values from here on are rather colours than classes that the names lack; COCO-Stuff has 182."""
+
 NO_CLASS = frozenset({"background", "unlabelled", "unlabeled", "void", "none", "other", "ignore"})
 """Class names that mean "no class"; their mask value is usually 0."""
 
@@ -170,12 +173,23 @@ def _advice(folder: MaskFolder, findings: Sequence[Finding], outside: set[int]) 
         if not classes[0]:
             return "no mask has a 0, so they seem to count from 1; set offset to 1"
         return "they seem to count from 1, with 0 for pixels without a label; set offset to 1, and add 0 to ignore"
+    if max(outside) < MOST_CLASSES and _is_consecutive(outside - {0}, beyond):
+        count = f"{len(folder.labels):,} line{'s' * (len(folder.labels) != 1)}"
+        return (
+            f"{folder.names} has {count}, masks have values up to {max(outside)}: add the classes that it lacks; "
+            "masks that were saved as JPEG or resized with interpolation have such values, too"
+        )
     if len(outside) > 2 * len(folder.labels) + 10:
         return (
             "these look like colours, which need a palette file, or like masks that were saved as JPEG or resized with "
             "interpolation"
         )
     return "add them to the names or to ignore, change offset, or give a palette file where they stand for colours"
+
+
+def _is_consecutive(values: set[int], first: int) -> bool:
+    """Whether values are numbers of further classes: all those from ``first`` on, but for a few that nothing shows."""
+    return min(values, default=-1) >= first and len(values) > 0.75 * (max(values) + 1 - first)
 
 
 def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> list[str]:

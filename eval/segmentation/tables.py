@@ -30,10 +30,6 @@ SCORES = {
 }
 INTERVAL, NONE = "95% interval", "-"
 WORDS = ("method", "names", "class")
-BOOTSTRAP = (
-    "percentile bootstrap over the images; where few images show a class, some samples lack it, so the interval may "
-    "start at the score or lie above it"
-)
 
 
 def titles_of(results: Sequence[Result]) -> list[str]:
@@ -58,8 +54,6 @@ def summary(results: Sequence[Result]) -> Group:
     header, rows = _rows(results)
     remarks = [line for fact in (extent, _counted) for line in _told(results, fact)] + _other_means(results)
     remarks += [line for fact in (_model_name, _protocol_name, _pace) for line in _told(results, fact)]
-    if INTERVAL in header:
-        remarks.append(f"{INTERVAL}: {BOOTSTRAP}")
     head = [name.replace(" ", "\n").replace("/", "\n/") for name in header]
     table = terminal_table(head, rows, _figures(header), title=_name(results))
     return Group(table, Text("\n".join(remarks)))
@@ -87,7 +81,7 @@ def markdown(results: Sequence[Result]) -> str:
         f"## {_name(results)}",
         markdown_table(header, rows, right=_figures(header)),
         "Scores are in percent, at the labels' own size, from areas summed over all images; a class that is predicted "
-        "but in no label counts 0." + (f" Intervals: {BOOTSTRAP}." if INTERVAL in header else ""),
+        "but in no label counts 0.",
         "\n".join(f"- {line}" for line in remarks),
         "### IoU by class",
         markdown_table(by_class[0], by_class[1:], right=_figures(by_class[0])),

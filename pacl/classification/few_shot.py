@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pacl.classification.logistic import ALL, Examples, Shots, Splits, Trained, split_examples, train_classifier
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.accuracy import rate_intervals
 
 SHOTS = (1, 2, 4, 8, 16, ALL)
@@ -85,7 +85,7 @@ def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots
         except UserError as error:
             if shots == ALL:
                 raise
-            reason = reason or str(error)
+            reason = reason or (error.reason if isinstance(error, ArgumentError) else str(error))
         else:
             found.append(shots)
     return found, reason

@@ -146,8 +146,9 @@ def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[
         if isinstance(shots, int):
             held = min(shots, VALIDATION_SHOTS)
             if len(shuffled) < shots + held:
-                reason = f"class {names[label]!r} has {len(shuffled)} training images"
-                raise ArgumentError("shots", shots, f"{reason}; {shots} are needed, and {held} more for validation")
+                reason = f"class {names[label]!r} has only {len(shuffled)} training images"
+                needed = f"{shots} shots need {shots + held}: {shots} to train and {held} to validate"
+                raise ArgumentError("shots", shots, f"{reason}; {needed}")
             # Validation examples are taken from the end, so that more shots only add training examples.
             fit.append(shuffled[:shots])
             validation.append(shuffled[len(shuffled) - held :])

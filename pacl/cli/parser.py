@@ -47,6 +47,9 @@ class OneLineParser(argparse.ArgumentParser):
                 raise UserError(f"{flag}: no such option; did you mean {self.instead[flag]}{value}?")
             close = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
             message = f"{flag}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
+        elif message.startswith("the following arguments are required: "):
+            texts = [str(action.help) for action in self._actions if action.metavar == message.partition(": ")[2]]
+            message += f" ({texts[0]})" if texts and texts[0] != "None" else ""
         elif message.startswith("unrecognized arguments: ") and self.words_hint:
             message = f"{message.removeprefix('unrecognized arguments: ')}: {self.words_hint}"
         raise UserError(message.removeprefix("argument "))

@@ -284,10 +284,11 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     settings["warmup"] = cli.model.warmup
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
     device = cli.model.device
+    figures = cli.model.last_figures | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
     return TrainingRun(
         data=cli.datamodule.summary(),
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
-        figures={name: float(value) for name, value in sorted(cli.trainer.callback_metrics.items())},
+        figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,

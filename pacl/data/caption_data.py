@@ -19,7 +19,7 @@ from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
+from pacl.data.splits import count_images, read_source, same_tables, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -145,13 +145,13 @@ class CaptionData(LightningDataModule):
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
         if self.streams:
-            return [], [read_source(source) for source in self.val]
+            return [], [read_source(source, self.max_skipped) for source in self.val]
         pairs = [read_source(source) for source in self.train]
         # A wrong `hold_out` is refused before the nouns are found, which takes long.
-        splits = [split_source(source, each) for source, each in zip(self.train, pairs, strict=True)]
+        splits = [split_source(*each, self.max_skipped) for each in zip(self.train, pairs, strict=True)]
         for each in pairs:
             self._find_nouns(each)
-        val = [held for _, held in splits if len(held)] + [read_source(source) for source in self.val]
+        val = [held for _, held in splits if len(held)] + [read_source(each, self.max_skipped) for each in self.val]
         return [kept for kept, _ in splits], val
 
     def summary(self) -> list[str]:
@@ -389,8 +389,9 @@ class CaptionData(LightningDataModule):
         if "content" not in saved:
             rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
         for name, value in self._settings().items():
-            if (before := saved.get(name, value)) == value:
-                continue
+            before = saved.get(name, value)
+            if before == value or (name == "data" and not self.streams and same_tables(before, value)):
+                continue  # tables by other paths are the same: their content is compared
             if name == "content":
                 which = ", ".join(source.pairs for source in [*self.train, *self.val])
                 advice = "restore them, or start from the beginning"

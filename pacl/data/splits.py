@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from pacl.data.copies import count_copies, describe_copies, find_alike
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
+from pacl.errors import ArgumentError, UserError
 
 MANY_HELD = 0.3
 """Share of the images above which holding them out is warned of."""
 
+LOOKED_FOR = 10_000
+"""Image files that are looked for before a training, spread over a source: on a network disk each takes a while."""
 
-def read_source(source: Source) -> FilePairs:
-    """Read a source, and warn of what it does not use."""
+
+def read_source(source: Source, max_skipped: float | None = None) -> FilePairs:
+    """Read a source, and warn of what it does not use.
+
+    Args:
+        source: to read.
+        max_skipped: share of its images that may be missing, see `check_files`; None does not look for them.
+    """
     pairs = source.read()
     if pairs.unused:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in pairs.unused.items())
         rank_zero_warn(f"{source.pairs}: not used: {kinds}")
+    if max_skipped is not None:
+        check_files(source, pairs, [pairs], max_skipped)
     return pairs
 
 
-def split_source(source: Source, pairs: FilePairs) -> tuple[PairSource, PairSource]:
-    """`Source.split`, with a warning if it holds out many of the images."""
+def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> tuple[PairSource, PairSource]:
+    """`Source.split` and `check_files`, with a warning if many of the images are held out."""
     kept, held = source.split(pairs)
+    check_files(source, pairs, (kept, held), max_skipped)
     total = len(kept) + len(held)
     if len(held) > MANY_HELD * total:
         rank_zero_warn(
@@ -45,6 +59,41 @@ def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> No
         rank_zero_warn(f"all {alike} that train are the same: nothing can be learned from them")
     if copies := count_copies(kept, held):
         rank_zero_warn(describe_copies(copies, count_images(held)))
+
+
+def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], max_skipped: float) -> None:
+    """Look for the image files of a source before any is encoded, and warn if some are missing.
+
+    Args:
+        source: as it is configured.
+        pairs: what was read from it.
+        parts: the images of these that are used. Of more than `LOOKED_FOR`, that many are looked for.
+        max_skipped: share of them that may be missing.
+
+    Raises:
+        UserError: all are missing.
+        ArgumentError: ``max_skipped``: too many are missing.
+    """
+    step = max(1, -(-count_images(parts) // LOOKED_FOR))
+    names = [part.name(i) for part in parts for i in range(0, len(part), step)]
+    missing = [name for name in names if not os.path.exists(name)]
+    if not missing:
+        return
+    which, lost = f"images of {source.pairs}", PurePath(missing[0])
+    first = lost.relative_to(pairs.root) if lost.is_relative_to(pairs.root) else lost
+    where = "this folder" if str(pairs.root) == "." else str(pairs.root)
+    if len(missing) == len(names):
+        raise UserError(f"{where}: has none of the {count_images(parts):,} {which} (first: {first})")
+    reason = f"{len(missing):,} of {len(names):,} {which} are not in {where} (first: {first})"
+    if len(missing) > max_skipped * len(names):
+        raise ArgumentError("max_skipped", max_skipped, f"{reason}; python -m pacl.data check lists all")
+    rank_zero_warn(reason)
+
+
+def same_tables(before: str, now: str) -> bool:
+    """Whether two summaries of training data differ at most in the folders of the tables."""
+    first, second = ([PurePath(line).name for line in text.split("; ")] for text in (before, now))
+    return first == second
 
 
 def count_images(parts: Sequence[PairSource]) -> int:

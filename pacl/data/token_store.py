@@ -230,9 +230,17 @@ def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
     found.setdefault("layers", [])  # older stores lack this field
     for field in fields(stamp):
         if found.get(field.name) != wanted[field.name]:
-            differs = f"have {field.name} {found.get(field.name)!r}, this run needs {wanted[field.name]!r}"
-            raise _unusable(folder, f"the tokens in {folder.name} {differs}", "or delete all of this one")
+            raise _unusable(folder, _difference(folder.name, field.name, found, wanted), "or delete all of this one")
     return [shard for shard in shards if not all(_path(folder, shard, end).exists() for end in (".bin", ".json"))]
+
+
+def _difference(store: str, field: str, found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """In what the tokens of a store ("val-0") are not those of this run, in words for an error."""
+    before, now = found.get(field), wanted[field]
+    if field == "images":
+        kind = "held-out" if store.startswith("val") else "training"
+        return f"the tokens in {store} are of {before} {kind} images, this run has {now}"
+    return f"the tokens in {store} have {field} {before!r}, this run needs {now!r}"
 
 
 def _path(folder: Path, shard: int, suffix: str) -> Path:

@@ -125,9 +125,12 @@ class Index:
         Example:
             >>> Index.build("photos").search("a dog on a beach", top=5)
         """
+        content = search_folder(Path(folder), recursive=True, look_inside=False)
+        if not content.images:  # before the model is loaded, which takes long
+            raise no_images(folder, content.unread)
         scorer = Scorer(model, score, weight=weight, templates=templates, precision=precision)
         built = cls(scorer, folder, index, keep_patches=keep_patches)
-        built.update(progress=progress)
+        built.update(content, progress=progress)
         for error in built.unread:
             warnings.warn(str(error), ImageWarning, stacklevel=2)
         return built

@@ -102,8 +102,8 @@ class PACLModule(LightningModule):
         self._last_step = 0.0
         self.start_recall: float | None = None
         """Validation recall before the first step of the run, also of a resumed one."""
-        self.last_recall: float | None = None
-        """Validation recall of the last validation."""
+        self.last_figures: dict[str, float] = {}
+        """Validation recalls of the last validation, by name, also of one before the run was resumed."""
         self.chance: dict[str, float] = {}
         """Validation recalls of a random order, by name; empty before the first validation."""
 
@@ -116,6 +116,11 @@ class PACLModule(LightningModule):
     def image_size(self) -> int:
         """Side in pixels of the images that the data module must yield."""
         return self.pacl.clip.size
+
+    @property
+    def last_recall(self) -> float | None:
+        """Validation recall of the last validation."""
+        return self.last_figures.get("val_recall")
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor | None:
         """The loss over the batch of all processes, logged with diagnostics."""
@@ -222,7 +227,7 @@ class PACLModule(LightningModule):
         """Log retrieval between all validation images and captions of all processes."""
         temperature, cosine = float(self.pacl.temperature), self.pacl.config.cosine
         figures = self._validator.compute(self.pacl.encode_text, self.device, temperature=temperature, cosine=cosine)
-        self.last_recall, self.chance = figures["val_recall"], self._validator.chance
+        self.last_figures, self.chance = figures, self._validator.chance
         if not self.trainer.sanity_checking:
             for name, figure in figures.items():
                 self.log(name, figure, prog_bar=name == "val_recall")
@@ -305,6 +310,7 @@ class PACLModule(LightningModule):
         if {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()} != own:
             raise UserError("the checkpoint has weights of another head, or is damaged; start from the beginning")
         self.start_recall = checkpoint.get("start_recall")
+        self.last_figures, self.chance = checkpoint.get("last_figures", {}), checkpoint.get("chance", {})
 
     def _objective(self) -> dict[str, Any]:
         return {name: getattr(self.pacl.config, name) for name in OBJECTIVE}
@@ -317,7 +323,7 @@ class PACLModule(LightningModule):
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["objective"] = self._objective()
-        checkpoint["start_recall"] = self.start_recall
+        checkpoint |= {"start_recall": self.start_recall, "last_figures": self.last_figures, "chance": self.chance}
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pacl.distributed import gather_rows, gather_texts
+from pacl.errors import UserError
 from pacl.metrics.retrieval import chance, recalls, score_all_pairs
 
 
@@ -54,6 +55,9 @@ class RetrievalValidator:
 
         Returns:
             `pacl.metrics.retrieval.Recalls.figures` with "val_" before each name: "val_recall" is the mean.
+
+        Raises:
+            UserError: there is no image with a text.
         """
         column: dict[str, int] = {}
         found, first = [torch.empty(2, 0, dtype=torch.int64)], 0
@@ -69,6 +73,8 @@ class RetrievalValidator:
         patches = torch.cat(self.patches) if self.patches else torch.empty(0, 1, t.shape[1])
         phi = score_all_pairs(patches, t, temperature=temperature, cosine=cosine, device=device).to(device)
         every = gather_rows(positives)
+        if not every.any():
+            raise UserError("no held-out image could be read: python -m pacl.data check lists why")
         random = chance(every.sum(1).tolist(), every.sum(0).tolist())
         self.chance = {f"val_{name}": share for name, share in random.figures().items()}
         return {f"val_{name}": share for name, share in recalls(gather_rows(phi), every).figures().items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from eval.segmentation import run as segmentation
 from pacl import segment, similarity
 from pacl.cli.parser import new_parser
 from pacl.errors import ArgumentError, UserError
@@ -42,8 +43,10 @@ def test_other_words_with_a_dash_are_no_values(word: str) -> None:
         (segment.main, ["a.png", "cat", "--entropy=1.5"], ["--entropy", "--background entropy:1.5"]),
         (segment.main, ["photos/*.jpg", "cat"], ["photos/*.jpg", "without quotes"]),
         (similarity.main, ["a.png", "cat"], ["a.png cat", "--images", "--texts"]),
+        (segmentation.main, [], ["BENCHMARK", "voc20", "custom"]),
+        (segmentation.main, ["voc2O", "--model", "bundled"], ["voc2O", "did you mean voc20"]),
     ],
-    ids=["no rule", "a threshold", "an entropy", "a quoted pattern", "no flags"],
+    ids=["no rule", "a threshold", "an entropy", "a quoted pattern", "no flags", "no benchmark", "a benchmark"],
 )
 def test_common_slips_name_what_was_meant(main: Any, words: list[str], named: list[str]) -> None:
     with pytest.raises(UserError) as error:

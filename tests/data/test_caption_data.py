@@ -10,6 +10,7 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 import pacl.data.nouns
+import pacl.data.splits
 from pacl.data.caption_data import CaptionData
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
@@ -353,6 +354,27 @@ def test_too_many_bad_ones_stop_the_run(here, cache):
     assert len(fit(spared).seen) == 2
 
 
+def test_images_are_looked_for_before_any_is_read(here):
+    for n in range(4):
+        Path(f"{n}.png").unlink()
+    with pytest.raises(ArgumentError, match=r"4 of 14 images of t\.csv.*\(first: \d\.png\)") as error:
+        CaptionData("t.csv", max_skipped=0.2, hold_out=2).parts()
+    assert (error.value.argument, error.value.value) == ("max_skipped", 0.2)
+    with pytest.warns(match=r"4 of 14 images of t\.csv"):
+        CaptionData("t.csv", max_skipped=0.3, hold_out=2).parts()
+    Path("a.csv").write_text("image,caption\n5.png,one\n6.png,two\n")
+    with pytest.raises(ArgumentError, match="4 of 14"):
+        CaptionData("a.csv", val=[Source("t.csv")], max_skipped=0.2).parts()
+
+
+@pytest.mark.parametrize("looked_for", [3, 1000])
+def test_a_folder_with_none_of_the_images_is_one_line(here, looked_for, monkeypatch):
+    monkeypatch.setattr(pacl.data.splits, "LOOKED_FOR", looked_for)
+    Path("holiday").mkdir()
+    with pytest.raises(UserError, match=r"^holiday: has none of the 14 images of t\.csv \(first: \d+\.png\)"):
+        CaptionData("t.csv", "holiday", max_skipped=1.0, hold_out=2).parts()
+
+
 def test_a_state_brings_the_seed_the_place_and_the_counts(here):
     expected = captions(stub(CaptionData("t.csv", batch_size=7), seed=1).train_dataloader())[7:]
     data = stub(CaptionData("t.csv", batch_size=7), seed=1)
@@ -362,6 +384,15 @@ def test_a_state_brings_the_seed_the_place_and_the_counts(here):
     resumed.load_state_dict(data.state_dict())
     assert captions(resumed.train_dataloader()) == expected
     assert (resumed.seen, resumed.skipped) == (70, 2)
+
+
+def test_a_state_fits_the_same_table_by_another_path(here):
+    data = stub(CaptionData(str(here / "t.csv"), batch_size=7), seed=1)
+    next(iter(data.train_dataloader()))
+    stub(CaptionData("t.csv", batch_size=7)).load_state_dict(data.state_dict())
+    Path("u.csv").write_text(Path("t.csv").read_text())
+    with pytest.raises(UserError, match=r"u\.csv"):
+        stub(CaptionData("u.csv", batch_size=7)).load_state_dict(data.state_dict())
 
 
 def test_a_state_of_an_older_version_is_named_as_such(here):

@@ -148,8 +148,18 @@ def test_a_stale_store_is_refused_by_what_differs_first(tmp_path: Path, field: s
         with pytest.raises(ArgumentError) as refused:
             use(tmp_path, STAMP)
         assert (refused.value.argument, refused.value.value) == ("cache", tmp_path.parent)
-        for shown in (tmp_path.name, f"{field} {had!r}", repr(needs)):
+        for shown in (
+            tmp_path.name,
+            f"{had!r} training images" if field == "images" else f"{field} {had!r}",
+            repr(needs),
+        ):
             assert shown in str(refused.value)
+
+
+def test_another_number_of_held_out_images_is_called_that(tmp_path: Path) -> None:
+    TokenStore.build(tmp_path / "val-0", STAMP, Encoder())
+    with pytest.raises(ArgumentError, match="150 held-out images, this run has 30"):
+        TokenStore.open(tmp_path / "val-0", replace(STAMP, images=30))
 
 
 def test_a_store_from_before_there_were_layers_has_none(tmp_path: Path) -> None:

@@ -407,3 +407,9 @@ def test_names_that_are_no_utf8_are_found(model: PACL, folder: Path) -> None:
     except (OSError, UnicodeError):
         pytest.skip("this file system has no such names")
     assert folder / name in [hit.path for hit in Index.build(folder, model).search("a dog")]
+
+
+def test_a_folder_that_there_is_not_is_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+    for folder in (tmp_path / "nope", tmp_path):
+        with pytest.raises(UserError, match=str(folder)):
+            Index.build(folder, "no/such/model")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import eval.common.charts as charts
-from eval.report.curve import find_log, main, read_log
+from eval.report.curve import find_logs, main, read_run
 from pacl.errors import ArgumentError, UserError
 
 HEAD = "accuracy,loss,step,val_recall,val_recall_chance\n"
@@ -27,7 +27,7 @@ def run(tmp_path):
 
 
 def test_each_value_is_read_with_its_step(run):
-    loss, recall, chance = read_log(find_log(run))
+    loss, recall, chance = read_run(find_logs(run))
     assert loss == ([1, 3, 5], [4.0, 3.5, 2.0])
     assert recall == ([0, 4], [0.25, 0.5])
     assert chance == 0.1
@@ -37,8 +37,25 @@ def test_the_newest_log_has_the_highest_number(run):
     for version in ("version_2", "version_10", "version_x"):
         shutil.copytree(run / "logs" / "version_0", run / "logs" / version)
     newest = run / "logs" / "version_10" / "metrics.csv"
-    assert find_log(run) == newest
-    assert find_log(newest) == newest
+    assert find_logs(run)[0] == newest
+    assert find_logs(newest) == [newest]
+
+
+def test_the_curve_of_a_resumed_run_begins_at_the_first_step(run):
+    for number, log in enumerate((",7.0,0,,\n,6.0,4,,\n", "", ",5.0,6,,\n,,7,0.6,\n"), 1):
+        (run / "logs" / f"version_{number}").mkdir()
+        (run / "logs" / f"version_{number}" / "metrics.csv").write_text(HEAD + log)
+    shutil.copytree(run / "logs" / "version_0", run / "logs" / "version_2", dirs_exist_ok=True)
+    loss, recall, chance = read_run(find_logs(run))  # 1 was replaced by 2, and 3 went on with that
+    assert loss == ([1, 3, 5, 7], [4.0, 3.5, 2.0, 5.0])
+    assert recall == ([0, 4, 8], [0.25, 0.5, 0.6])
+    assert chance == 0.1
+    early = run / "logs" / "version_4"
+    early.mkdir()
+    (early / "metrics.csv").write_text(HEAD + ",1.0,3,,\n,,5,0.7,\n")  # from a checkpoint before that
+    loss, recall, _ = read_run(find_logs(run))
+    assert loss == ([1, 3, 4], [4.0, 3.5, 1.0])
+    assert recall == ([0, 4, 6], [0.25, 0.5, 0.7])
 
 
 def test_loss_and_recall_have_their_own_axes(run, tmp_path, monkeypatch):
@@ -90,11 +107,11 @@ def test_files_that_are_not_logs_are_named(run, tmp_path, content):
 
 def test_a_folder_without_logs_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
-        find_log(tmp_path)
+        find_logs(tmp_path)
 
 
 def test_a_chart_replaces_charts_alone(run, tmp_path):
-    log = find_log(run)
+    log = find_logs(run)[0]
     photo = tmp_path / "photo.png"
     Image.new("RGB", (4, 4)).save(photo)
     for path in (log, photo):

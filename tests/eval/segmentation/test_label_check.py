@@ -115,6 +115,9 @@ def test_classes_that_a_sample_does_not_show_are_no_wrong_offset(folder, tmp_pat
         ([0, 1, 255], {"ignore": ()}, "add it to ignore"),
         ([0, 7], {}, "add them to the names"),
         ([*range(0, 250, 5)], {}, "JPEG"),
+        ([*range(23)], {}, "names.txt has 2 lines, masks have values up to 22"),
+        ([*range(12), *range(13, 23)], {}, "names.txt has 2 lines"),
+        ([*range(256)], {}, "these look like colours"),
     ],
 )
 def test_values_that_are_no_class(folder, tmp_path, mask, changes, advice):

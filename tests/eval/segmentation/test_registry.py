@@ -142,6 +142,12 @@ def test_an_empty_folder_names_the_path_and_the_source(name, tmp_path):
     assert benchmark.source in str(caught.value)
 
 
+def test_without_a_folder_the_flag_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--data ROOT"):
+        BENCHMARKS["voc20"].open(Path())
+
+
 def test_other_splits_are_suggested(root):
     with pytest.raises(UserError, match=r"Segmentation/train\.txt .* val\b"):
         BENCHMARKS["voc20"].open(root, "train")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from eval.common.result import Result, read_results
@@ -25,6 +26,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from tests.paths import ROOT
+from tests.tiny import save_tiny_clip
 
 QUICK = ("--templates", "none", "--size", "48", "--window", "32/16", "--workers", "0", "--device", "cpu")
 
@@ -258,6 +260,21 @@ def test_a_head_of_another_configuration_is_another_run(tmp_path, tiny_clip, voc
     for field, value in (("prior", 0.6), ("smoothing", 0.2), ("scales", (1, 1.5)), ("temperature", 1.0)):
         with pytest.raises(UserError, match=rf"other settings \(.*rows\.0\.config\.{field}\b"):
             measure(**{"prior": 0.5, field: value})
+
+
+def test_another_model_is_named_as_such(tmp_path, tiny_clip, voc):
+    words = ("voc20", "--data", str(voc), "--method", "pacl", "--no_figures", "--limit", "1")
+    model = PACL.untrained(load_backbone(tiny_clip), dense="value")
+    model.config.trained = True
+    for n in range(2):
+        with torch.no_grad():
+            for parameter in model.embedder.parameters():
+                parameter += n
+        model.save_pretrained(tmp_path / f"head{n}")
+    run(tmp_path, str(tmp_path / "head0"), *words)
+    for other in (str(tmp_path / "head1"), save_tiny_clip(tmp_path / "clip", seed=5)):
+        with pytest.raises(ArgumentError, match="a run of another model;"):
+            run(tmp_path, other, *words[:3], "--no_figures", "--limit", "1")
 
 
 def test_what_changed_on_disk_is_another_run(tmp_path, tiny_clip, voc):
