@@ -31,12 +31,12 @@ def doubts(
         wordless = [prompt for prompt in prompts if not split_words(prompt)]
         around = [text for template in templates if (text := fill(template, "").strip(" .,"))]
         if unknown := list(dict.fromkeys([*unknown_words([*prompts, *around], clip.vocabulary), *wordless])):
-            found.append((UnknownWords, say_unknown(unknown, len(clip.vocabulary))))
+            found.append((UnknownWords, say_unknown(unknown, clip.vocabulary)))
     if unfamiliar := vocabulary.unfamiliar(prompts):
         found.append((UnfamiliarWords, say_unfamiliar(unfamiliar)))
     far = {each.prompt for each in unfamiliar}
     if in_pieces := vocabulary.in_pieces([prompt for prompt in prompts if prompt not in far]):
-        found.append((UnfamiliarWords, say_in_pieces(in_pieces)))
+        found.append((UnfamiliarWords, say_in_pieces(in_pieces, vocabulary.meant(in_pieces))))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
     return found
