@@ -299,6 +299,11 @@ def test_no_class_name_of_a_benchmark_is_read_in_pieces() -> None:
     assert vocabulary.in_pieces(names) == {}
 
 
+def test_a_list_in_one_prompt_is_a_warning_of_the_segmenter() -> None:
+    with pytest.warns(UnfamiliarWords, match='"cat" "blanket"'):
+        Segmenter("photos").prepare(["cat, blanket", "sky"])
+
+
 def test_words_in_pieces_are_a_warning_of_the_segmenter() -> None:
     segmenter = Segmenter("photos")
     with pytest.warns(UnfamiliarWords) as caught:
