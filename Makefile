@@ -33,7 +33,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED_DEV)
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
-# Make the images of the README: the demo photo with its labels, and a procedural scene with those of the bundled model.
+# Make the images of the README: the demo photo with its labels, and a procedural scene with those of the bundled model;
+# docs/settings.jpg: the demo photo with four settings, in two rows.
 # The scene is not in the training data, which does not contain any blue fish either.
 images: demo
 	$(RUN) -c "from PIL import Image; Image.open('out/demo/demo.overlay.png').convert('RGB').save('docs/photo.jpg', quality=90)"
@@ -41,6 +42,14 @@ images: demo
 	  pairs='all', n_objects=4, size=(480, 640)).image).save('pacl/bundled/demo.jpg', quality=92)"
 	$(RUN) -m pacl.segment pacl/bundled/demo.jpg $(DRAWN_PROMPTS) $(DRAWN_OPTIONS) --out out/drawn
 	$(RUN) -c "from PIL import Image; Image.open('out/drawn/demo.overlay.png').save('docs/demo.jpg', quality=90)"
+	for each in "none:" "prior:--prior -0.3" "refine:--prior -0.3 --refine 10" "peak:--background peak"; do \
+	  $(RUN) -m pacl.segment pacl/photos/demo.jpg $(DEMO_PROMPTS) --model photos $${each#*:} --out out/settings/$${each%%:*} || exit; done
+	$(RUN) -c "from PIL import Image; names = 'none', 'prior', 'refine', 'peak'; \
+	  made = [Image.open(f'out/settings/{name}/demo.overlay.png').convert('RGB') for name in names]; \
+	  made = [image.resize((image.width // 2, image.height // 2)) for image in made]; \
+	  sheet = Image.new('RGB', (846, 684), 'white'); \
+	  [sheet.paste(image, (i % 2 * 427, i // 2 * 344)) for i, image in enumerate(made)]; \
+	  sheet.save('docs/settings.jpg', quality=88)"
 
 clean:
 	rm -rf $(VENV) out build dist

@@ -9,6 +9,7 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.files import parse_json
+from pacl.printing import quoted
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""
@@ -203,3 +204,13 @@ def several_names(prompt: str) -> Sequence[str]:
         if len(parts) > 1 and all(len(part) > 2 for part in parts):  # not "St. Bernard"
             return parts
     return ()
+
+
+def say_lists(prompts: Sequence[str]) -> str | None:
+    """A warning of the first prompt that is probably a list of several names, which other tools take in one text."""
+    found = [(prompt, names) for prompt in prompts if (names := several_names(prompt))]
+    if not found:
+        return None
+    prompt, names = found[0]
+    more = f" (and {len(found) - 1} more such prompts)" if len(found) > 1 else ""
+    return f"prompt {quoted(prompt)} is one label; for {len(names)} labels give {' '.join(map(quoted, names))}{more}"

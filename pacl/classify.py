@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacl.cli.hints import lists_in_prompts
+from pacl.class_files import say_lists
 from pacl.cli.image_scores import DIGITS, ScoreImages, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
@@ -111,7 +111,7 @@ def classify(args: argparse.Namespace) -> int:
         listed = lists_in_prompts(labels)
         raise UserError(f"{count}: {'; '.join(filter(None, [listed, *hints])) or example}")
     check_labels(labels)
-    for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
+    for hint in [*hints, *found.notes(), say_lists([prompt for label in labels for prompt in label.prompts])]:
         if hint:
             say(f"note: {hint}")
     scorer = load_scorer(args)

@@ -43,7 +43,7 @@ class OtherDenseVariant(UserWarning):
 
 
 class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on, or have words that are read in pieces.
+    """Prompts are far from all words that a head was trained on, have words that are read in pieces, or are lists.
 
     See `pacl.models.vocabulary`.
     """

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pacl.cli.hints import lists_in_prompts
 from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
@@ -75,8 +74,6 @@ def export(args: argparse.Namespace) -> int:
     labels += read_classes(args.classes) if args.classes else []
     if labels:
         check_labels(labels)
-        if hint := lists_in_prompts(labels):
-            say(PROG, f"note: {hint}")
     FORMATS[args.to].check_installed()
     if args.out.exists() and not args.out.is_dir():
         raise ArgumentError("out", args.out, "is a file; choose a folder")

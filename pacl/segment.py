@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.hints import is_unlike_drawn_scenes, lists_in_prompts, swallowed
+from pacl.cli.hints import is_unlike_drawn_scenes, say_swallowed, swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -159,9 +159,8 @@ def segment(args: argparse.Namespace) -> int:
     videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)
-    for hint in [*hints, *found.notes(), lists_in_prompts(labels)]:
-        if hint:
-            say(f"note: {hint}")
+    for hint in [*hints, *found.notes()]:
+        say(f"note: {hint}")
 
     def tell() -> None:
         written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
@@ -241,7 +240,7 @@ def run(
 
     files, console = found.files, output(stderr=as_json)
     first, done, failed = 0.0, 0, 0
-    drawn, hint = writer.model["name"] == "bundled", None
+    drawn, whole = writer.model["name"] == "bundled", dict[str, str]()
     prior = segmenter.resolved_settings().prior
     try:
         for number, (file, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
@@ -257,8 +256,8 @@ def run(
                 continue
             done += 1
             tell()
-            if hint is None and (hint := swallowed(record, prior)):  # say it once
-                say(f"note: {hint}")
+            if what := swallowed(record, prior):
+                whole[record["image"]] = what
             if drawn and is_unlike_drawn_scenes(segmenter, file.path):
                 drawn = False  # say it once
                 say(
@@ -285,6 +284,8 @@ def run(
         if isinstance(error, KeyboardInterrupt):
             say(f"{done} of {len(files)} images are done; results in {writer.out}")
         raise
+    if whole:
+        say(f"note: {say_swallowed(whole, done, segmenter.model.centre is not None)}")
     run_files = writer.finish()
     with printing():
         for path in run_files.values():

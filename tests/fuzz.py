@@ -43,7 +43,7 @@ from pacl.segmentation.segmenter import Segmenter
 from tests.colours import noise
 from tests.fuzz_own import own_examples
 
-SECONDS, MEMORY = 5, 2 << 30
+SECONDS, MEMORY = 20, 2 << 30
 LABELS = ["a red fish", "sky"]
 TOKENS = [
     b"\0",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacl.class_files import several_names
+from pacl.class_files import say_lists, several_names
 from pacl.errors import UserError
 from pacl.prompts import Label, parse_prompt, read_classes
 
@@ -139,3 +139,10 @@ def test_other_prompts_are_one_name(prompt: str) -> None:
 def test_a_repeated_synonym_is_said() -> None:
     with pytest.warns(UserWarning, match='"dog" is there twice'):
         assert parse_prompt("dog;hound; dog") == Label("dog", ("dog", "hound"))
+
+
+def test_the_warning_of_lists_names_the_first_and_its_parts() -> None:
+    assert say_lists(["sky", "a dog"]) is None
+    said = say_lists(["sky", "a dog, grass", "a, b", "cow, hay, mud"])
+    assert said is not None
+    assert all(part in said for part in ('"a dog, grass"', '"a dog" "grass"', "2 labels", "1 more"))

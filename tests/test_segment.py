@@ -396,7 +396,7 @@ def test_prompts_that_the_model_cannot_tell_apart_are_named(run: Run) -> None:
 def test_a_list_in_one_prompt_is_hinted_at(run: Run) -> None:
     code, _, err = run("photo.png", "a dog, grass, sky", "sea")
     assert (code, len(err.splitlines())) == (0, 1)
-    assert '"a dog" grass sky' in err
+    assert '"a dog" "grass" "sky"' in err
 
 
 def test_warnings_of_the_library_are_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

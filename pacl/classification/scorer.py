@@ -141,7 +141,7 @@ class Scorer:
             shared_prompts=True,
         )
         encoded = encode_query(model, make_query(labels, Background("none"), model.config), self.templates)
-        for category, message in doubts(clip, self.vocabulary, self.templates, texts, encoded):
+        for category, message in doubts(clip, self.vocabulary, self.templates, texts, encoded, names_of_labels=False):
             warnings.warn(message, category, stacklevel=3)
         filled = [fill(template, text) for text in texts for template in self.templates]
         pooled = rearrange(clip.encode_text(filled), "(n k) d -> n k d", k=len(self.templates)).mean(dim=1)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from pacl.class_files import several_names
-from pacl.prompts import Label
 
 if TYPE_CHECKING:
     from pacl.segmentation.encode import AnyImage
@@ -26,7 +23,7 @@ FEW = 5
 
 
 def swallowed(record: Mapping[str, Any], given: float | None) -> str | None:
-    """A note that one of several labels took nearly all pixels of an image, where a prior could share them out.
+    """The label of several that took nearly all pixels of an image, where a prior could share them out; else None.
 
     Args:
         record: of the image.
@@ -36,23 +33,24 @@ def swallowed(record: Mapping[str, Any], given: float | None) -> str | None:
     if given or not 1 < len(labels) <= FEW:
         return None
     first = max(labels, key=lambda each: each["share"])
-    if first["share"] <= SWALLOWED:
-        return None
+    return f'"{first["label"]}" took {first["share"]:.0%}' if first["share"] > SWALLOWED else None
+
+
+def say_swallowed(found: Mapping[str, str], images: int, calibrated: bool) -> str:
+    """A note on images where one label took nearly all pixels, and what to try.
+
+    Args:
+        found: the images, at least one, each with what `swallowed` says.
+        images: how many there are altogether.
+        calibrated: whether the model is, and the background rule ``peak`` is possible.
+    """
+    image, what = next(iter(found.items()))
+    many = f"{len(found)} of {images} images went to one label each, such as {image}"
+    peak = "; where some may be missing, --background peak" if calibrated else "; if others are missing, name them, too"
     return (
-        f'"{first["label"]}" took {first["share"]:.0%} of {record["image"]}; if all words are in the image, '
-        "try --prior -0.3; if others are missing, name them, too"
+        f"{many if images > 1 else f'{what} of {image}'}: if all words are in "
+        f"{'every' if images > 1 else 'the'} image, try --prior -0.3{peak}"
     )
-
-
-def lists_in_prompts(labels: Sequence[Label]) -> str | None:
-    """A note on the first prompt that is probably a list of several names, which other tools take in one text."""
-    found = [(prompt, names) for label in labels for prompt in label.prompts if (names := several_names(prompt))]
-    if not found:
-        return None
-    prompt, names = found[0]
-    words = " ".join(f'"{name}"' if " " in name else name for name in names)
-    more = f" (and {len(found) - 1} more such prompts)" if len(found) > 1 else ""
-    return f'prompt "{prompt}" is one label; for {len(names)} labels write {words}{more}'
 
 
 def is_unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pacl.errors import ArgumentError, UserError, first_few
+from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, no_images, say_unread, search_folder
 from pacl.results.names import Names
 from pacl.results.own import is_result
@@ -155,12 +155,23 @@ def find_images(
                     f"{word}: no such image or folder; write it without quotes, so that the shell expands it"
                 )
             hint = f"; if it is a prompt, write --prompt {word!r}" if prompts else ""
-            raise UserError(f"{word}: no such image or folder{hint}")
+            meant = did_you_mean(path.name, _names_beside(path))
+            raise UserError(f"{word}: no such image or folder{meant and f'; {meant}'}{hint}")
     _name(images, Names(joined), found)
     if videos:
         found.videos = [file for file in found.files if is_video(file.path)]
         found.files = [file for file in found.files if file not in found.videos]
     return found
+
+
+def _names_beside(path: Path) -> list[str]:
+    """The names of images, videos and folders in the folder of a path; none if it cannot be read."""
+    kinds = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    try:
+        with os.scandir(path.parent) as entries:
+            return sorted(e.name for e in entries if os.path.splitext(e.name)[1].lower() in kinds or e.is_dir())
+    except OSError:
+        return []
 
 
 def _check_kind(word: str, prompts: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError
+from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError, first_few
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.config import CONFIG
 from pacl.models.device import choose_device
@@ -128,7 +128,11 @@ def _load_named(spec: str, dense: str | None) -> PACL:
         except ArgumentError as error:  # names the folder as it was typed
             if error.argument != "model" or not str(error.value).startswith("local-dir:"):
                 raise
-            raise ArgumentError("model", spec, error.reason) from error.__cause__
+            heads = sorted(head.parent.name for head in path.glob(f"*/{CONFIG}") if is_head(head))
+            within = (
+                f"is no model but holds heads in {first_few(heads)}; name one, as in {path / heads[0]}" if heads else ""
+            )
+            raise ArgumentError("model", spec, within or error.reason) from error.__cause__
     if spec.startswith("hf-hub:") and (head := _hub_head(spec.removeprefix("hf-hub:"))) is not None:
         return head
     return training_free(load_backbone(spec), dense)

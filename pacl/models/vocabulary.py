@@ -12,8 +12,9 @@ and 120 nouns).
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,10 +33,15 @@ LEAST = 3
 """Minimum number of training captions that contain a noun."""
 NAMED = 10
 """Maximum number of prompts that a warning lists."""
-ENDINGS = frozenset(("s", "es", "ed", "ing", "er", "ers", "ly", "y", "like", "less"))
-"""Pieces that only inflect the known word before them."""
+ENDINGS = frozenset(("es", "ed", "ing", "er", "ers", "ly", "like", "less"))
+"""Pieces that only inflect the known word before them. A single letter may be a slip, as in "skyy" and "grasss"."""
 SHORTEST = 3
 """Letters of the words that a compound is made of."""
+CLOSE, CLOSE_SHORT = 0.75, 0.66
+"""Smallest ratio of difflib between a misspelt word and the one that was meant. Words of up to three letters have the
+latter: one of them may differ."""
+MEANT = 2
+"""Maximum number of equally close words that are suggested for one."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,13 @@ class Unfamiliar:
         prompt: as it was given.
         nearest: the most similar word of the vocabulary.
         cosine: its cosine with the prompt, in [-1, 1].
+        meant: words of the vocabulary that are spelt like a word of it, if the text tower does not know that.
     """
 
     prompt: str
     nearest: str
     cosine: float
+    meant: tuple[str, ...] = ()
 
 
 def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
@@ -85,6 +93,15 @@ class Vocabulary:
         """Unit embeddings ``[V, D]`` in host memory, computed when they are first needed."""
         return self._embed(self.words)
 
+    @cached_property
+    def _single(self) -> dict[str, None]:
+        """The single words of all words and phrases, in their order."""
+        return dict.fromkeys(word for text in self.words for word in split_words(text))
+
+    def meant(self, words: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The words of the vocabulary that are spelt nearly like each of some words, see `close_words`."""
+        return {word: close_words(word, self._single) for word in words}
+
     def unfamiliar(self, prompts: Sequence[str]) -> list[Unfamiliar]:
         """The prompts (without templates) that are dissimilar to all words, without duplicates.
 
@@ -103,7 +120,9 @@ class Vocabulary:
         for prompt, own in zip(asked, cosines.split([len(texts) for texts in asked.values()]), strict=True):
             cosine, index = own.amax(0).max(0)
             if cosine < self.text.familiar:
-                found.append(Unfamiliar(prompt, self.words[int(index)], float(cosine)))
+                slips = list(self.in_pieces([prompt]))
+                meant = self.meant(slips[:1]).get(slips[0], ()) if slips else ()
+                found.append(Unfamiliar(prompt, self.words[int(index)], float(cosine), meant))
         return found
 
     def in_pieces(self, prompts: Sequence[str]) -> dict[str, list[str]]:
@@ -116,7 +135,7 @@ class Vocabulary:
         """
         if self.text.familiar is None:
             return {}
-        trained = {word for text in self.words for word in split_words(text)}
+        trained = self._single.keys()
         found = {}
         for word in dict.fromkeys(word for prompt in prompts for word in split_words(prompt)):
             pieces = self.text.pieces(word)
@@ -133,7 +152,7 @@ class Vocabulary:
         if not all(pieces) or not self._is_whole(first):
             return True
         ending = "".join(rest)
-        if len(rest) == 1 and ending in ENDINGS and not (ending == "s" and first.endswith("s")):
+        if len(rest) == 1 and ending in ENDINGS:
             return False
         return not all(len(piece) >= SHORTEST and self._is_whole(piece) for piece in pieces)
 
@@ -146,15 +165,39 @@ class Vocabulary:
         return F.normalize(self.text.encode(texts).float(), dim=-1).cpu()
 
 
-def say_unknown(unknown: Sequence[str], known: int) -> str:
-    """A warning of one line that lists words that a model with a vocabulary of ``known`` words was never taught."""
-    words = ", ".join([*map(repr, unknown[:NAMED]), *_rest(len(unknown))])
-    return f"this model knows {known} words and not {words}: the results of prompts with them mean nothing"
+def close_words(word: str, known: Collection[str]) -> tuple[str, ...]:
+    """The known words that are spelt most like a word, up to `MEANT` in their order; none if none is close.
+
+    Those with its first letter and the same others come first: difflib takes letters that changed places for two slips.
+    """
+    if swapped := [each for each in known if each[:1] == word[:1] and sorted(each) == sorted(word)]:
+        return tuple(swapped[:MEANT])
+    close = difflib.get_close_matches(word, known, n=NAMED, cutoff=CLOSE if len(word) > SHORTEST else CLOSE_SHORT)
+    ratios = {each: difflib.SequenceMatcher(None, each, word).ratio() for each in close}
+    best = [each for each in known if each in ratios and ratios[each] == max(ratios.values())]
+    return tuple(best[:MEANT])
 
 
-def say_in_pieces(found: Mapping[str, Sequence[str]]) -> str:
-    """A warning of one line that lists words that are read in pieces."""
-    parts = [f'"{word}" ({" + ".join(each or "?" for each in pieces)})' for word, pieces in list(found.items())[:NAMED]]
+def _question(meant: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(map(quoted, meant))}?"
+
+
+def say_unknown(unknown: Sequence[str], known: Collection[str]) -> str:
+    """A warning of one line that lists words that a model with the vocabulary ``known`` was never taught."""
+    parts = []
+    for word in unknown[:NAMED]:
+        meant = close_words(word, known)
+        parts.append(f"{word!r} ({_question(meant)})" if meant else repr(word))
+    words = ", ".join([*parts, *_rest(len(unknown))])
+    return f"this model knows {len(known)} words and not {words}: the results of prompts with them mean nothing"
+
+
+def say_in_pieces(found: Mapping[str, Sequence[str]], meant: Mapping[str, Sequence[str]] | None = None) -> str:
+    """A warning of one line that lists words that are read in pieces, with those that were ``meant``, if any."""
+    parts = []
+    for word, pieces in list(found.items())[:NAMED]:
+        close = (meant or {}).get(word)
+        parts.append(f'"{word}" ({_question(close) if close else " + ".join(each or "?" for each in pieces)})')
     words = ", ".join([*parts, *_rest(len(found))])
     are, they = ("are no words", "they are") if len(found) > 1 else ("is no word", "it is")
     return f"{words} {are} that this model knows: {they} read in pieces, and what that finds may mean little"
@@ -174,8 +217,12 @@ def _rest(count: int) -> list[str]:
 
 
 def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
-    """A warning in one line that lists the prompts with their nearest words."""
-    parts = [f"{quoted(each.prompt)} (nearest: {each.nearest}, {each.cosine:.2f})" for each in found[:NAMED]]
+    """A warning in one line that lists the prompts with the words that were meant, or their nearest words."""
+    parts = [
+        f"{quoted(each.prompt)} "
+        f"({_question(each.meant) if each.meant else f'nearest: {each.nearest}, {each.cosine:.2f}'})"
+        for each in found[:NAMED]
+    ]
     parts += _rest(len(found))
     many = len(found) > 1
     subject = f"{', '.join(parts[:-1])} and {parts[-1]}" if many else parts[0]

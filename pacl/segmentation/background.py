@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,8 @@ PEAK_SHARE = 0.6
 
 LIMITED = ("peak", "threshold", "entropy")
 """The rules that have a number, `Background.limit`."""
+
+RULES = ("auto", "none", "peak", "contrast", "prompt", "threshold", "entropy")
 
 SPELLINGS = "auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P (0 < P < 1) or entropy[:NATS]"
 
@@ -149,4 +151,5 @@ def parse_background(rule: str) -> Background:
         if kind == "entropy" and not 0 < limit < math.inf:
             raise ArgumentError("background", rule, f"needs a positive number of nats; try entropy:{PAPER_ENTROPY}")
         return Background(kind, limit=limit)
-    raise ArgumentError("background", rule or repr(rule), f"unknown rule; use {SPELLINGS}")
+    meant = did_you_mean(kind, RULES)
+    raise ArgumentError("background", rule or repr(rule), f"unknown rule; {meant and f'{meant} '}use {SPELLINGS}")

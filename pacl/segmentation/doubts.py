@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pacl.class_files import say_lists
 from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords
 from pacl.models.vocabulary import Vocabulary, say_in_pieces, say_same, say_unfamiliar, say_unknown
 from pacl.prompts import fill, split_words, unknown_words
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def doubts(
-    clip: Backbone, vocabulary: Vocabulary, templates: Sequence[str], prompts: Sequence[str], encoded: EncodedQuery
+    clip: Backbone,
+    vocabulary: Vocabulary,
+    templates: Sequence[str],
+    prompts: Sequence[str],
+    encoded: EncodedQuery,
+    *,
+    names_of_labels: bool = True,
 ) -> list[tuple[type[Warning], str]]:
     """The warnings about prompts, each with its message of one line.
 
@@ -25,18 +32,21 @@ def doubts(
         templates: of the prompts; their words count as well.
         prompts: those of the user, not those that the model added.
         encoded: the query that they are part of.
+        names_of_labels: whether prompts are names; sentences such as captions may have commas.
     """
     found: list[tuple[type[Warning], str]] = []
     if clip.vocabulary is not None:
         wordless = [prompt for prompt in prompts if not split_words(prompt)]
         around = [text for template in templates if (text := fill(template, "").strip(" .,"))]
         if unknown := list(dict.fromkeys([*unknown_words([*prompts, *around], clip.vocabulary), *wordless])):
-            found.append((UnknownWords, say_unknown(unknown, len(clip.vocabulary))))
+            found.append((UnknownWords, say_unknown(unknown, clip.vocabulary)))
     if unfamiliar := vocabulary.unfamiliar(prompts):
         found.append((UnfamiliarWords, say_unfamiliar(unfamiliar)))
     far = {each.prompt for each in unfamiliar}
     if in_pieces := vocabulary.in_pieces([prompt for prompt in prompts if prompt not in far]):
-        found.append((UnfamiliarWords, say_in_pieces(in_pieces)))
+        found.append((UnfamiliarWords, say_in_pieces(in_pieces, vocabulary.meant(in_pieces))))
+    if names_of_labels and (lists := say_lists(prompts)):
+        found.append((UnfamiliarWords, lists))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
     return found

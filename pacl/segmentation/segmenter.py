@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
@@ -61,13 +61,22 @@ class Segmenter:
     def __init__(self, model: PACL | str | Path, settings: SegmenterSettings | None = None) -> None:
         settings = as_settings(settings)
         self.model = model = as_model(model)
-        self.settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
+        self._settings = replace(settings, precision=resolve_precision(settings.precision, model.clip))
         self.background = parse_background(self.settings.background)
         self.templates = get_templates(self.settings.templates)
         self.sam = load_sam(self.settings.sam, model.device) if self.settings.sam else None
         self.image: EncodedImage | None = None
         self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
         self._check_patch_size(model.clip.patch)
+
+    @property
+    def settings(self) -> SegmenterSettings:
+        """The settings that were given; they cannot be replaced, since the set image and the model depend on them."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: object) -> NoReturn:
+        raise AttributeError("a Segmenter keeps its settings; for others make a new one: Segmenter(model, settings)")
 
     def _check_patch_size(self, patch: int) -> None:
         settings, own = self.settings, self.model.config

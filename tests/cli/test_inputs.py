@@ -92,6 +92,16 @@ def test_what_is_not_there_is_named(word: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("there", "word"), [("voc.jpg", "vok.jpg"), ("sub/voc.jpg", "sub/voc.jpeg"), ("holiday/a.png", "holidya/")]
+)
+def test_a_missing_image_comes_with_the_one_that_was_meant(here: Path, there: str, word: str) -> None:
+    make(there)
+    name = Path(there).name if Path(there).stem == "voc" else "holiday"
+    with pytest.raises(UserError, match=f"did you mean '{name}'"):
+        names(word)
+
+
+@pytest.mark.parametrize(
     "word",
     [
         *("a.jfif", "b.HEIC", "my photo.webp", "c.xyz", "clip.mp4", "pages.pdf", "list of labels.txt"),

@@ -90,6 +90,13 @@ def test_what_lies_at_a_path_that_is_no_model_is_named(tmp_path: Path) -> None:
         assert word in error.value.reason
 
 
+def test_a_folder_of_heads_names_them(clip: Backbone, tmp_path: Path) -> None:
+    PACL.untrained(clip).save_pretrained(tmp_path / "mine")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ArgumentError, match=f"heads in mine; .*{tmp_path / 'mine'}"):
+        load_model(str(tmp_path))
+
+
 def test_a_training_free_clip_gets_the_protocols_size(clip: Backbone) -> None:
     assert load_model("open_clip:ViT-B-32/random").config.size == 336
     assert load_model(clip.name).config.size == 32

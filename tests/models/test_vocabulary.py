@@ -29,6 +29,7 @@ from pacl.models.vocabulary import (
     NAMED,
     Unfamiliar,
     Vocabulary,
+    close_words,
     say_in_pieces,
     say_unfamiliar,
     trained_words,
@@ -254,6 +255,41 @@ def test_words_in_pieces_are_named() -> None:
     assert vocabulary.in_pieces(known) == {}
 
 
+@pytest.mark.parametrize("word", ["skyy", "grasss", "treee", "cowy"])
+def test_a_single_letter_more_makes_a_word_unknown(word: str) -> None:
+    assert list(Vocabulary(["dog"], load_static_tower(WORDS)[0]).in_pieces([f"a {word}"])) == [word]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("skyy", ("sky",)),
+        ("kow", ("cow",)),
+        ("hourse", ("horse", "house")),
+        ("bycicle", ("bicycle",)),
+        ("xylophone", ()),
+    ],
+)
+def test_words_of_a_close_spelling_were_meant(word: str, meant: tuple[str, ...]) -> None:
+    known = ["horse", "person", "house", "circle", "bicycle", "cow", "sky"]
+    assert close_words(word, known) == meant
+
+
+def test_slips_come_with_the_word_that_was_meant() -> None:
+    segmenter = Segmenter("photos")
+    with pytest.warns(UnfamiliarWords) as caught:
+        segmenter.prepare(["kow", "skyy", "theremin", "die Decke"])
+    far, in_pieces = (str(each.message) for each in caught)
+    assert '"cow"' in far
+    assert "komondor" not in far
+    assert "theremin" in far
+    assert '"sky"' in in_pieces
+    (kow,) = segmenter.vocabulary.unfamiliar(["a kow"])
+    assert "cow" in kow.meant
+    with pytest.warns(UnknownWords, match='"fish"'):
+        Segmenter("bundled").prepare(["a red fihs", "sky"])
+
+
 def test_no_class_name_of_a_benchmark_is_read_in_pieces() -> None:
     vocabulary = Vocabulary(["dog"], load_static_tower(WORDS)[0])
     folders = ("eval/segmentation/names", "eval/classification/class_names")
@@ -261,6 +297,11 @@ def test_no_class_name_of_a_benchmark_is_read_in_pieces() -> None:
     names = [prompt for file in files for label in read_classes(file, shared_prompts=True) for prompt in label.prompts]
     assert len(names) > 1000
     assert vocabulary.in_pieces(names) == {}
+
+
+def test_a_list_in_one_prompt_is_a_warning_of_the_segmenter() -> None:
+    with pytest.warns(UnfamiliarWords, match='"cat" "blanket"'):
+        Segmenter("photos").prepare(["cat, blanket", "sky"])
 
 
 def test_words_in_pieces_are_a_warning_of_the_segmenter() -> None:

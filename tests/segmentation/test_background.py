@@ -64,6 +64,11 @@ def test_nonsense_names_the_rule_and_what_would_work(rule: str) -> None:
     assert any(advice in error.value.reason for advice in works)
 
 
+def test_a_misspelt_rule_comes_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ArgumentError, match="did you mean 'peak'"):
+        parse_background("peek:0.5")
+
+
 def test_auto_lets_a_single_label_compete() -> None:
     auto = parse_background("auto")
     assert auto.resolve(1, 1).kind == "contrast"

@@ -630,3 +630,10 @@ def test_reprs_hold_no_tensors() -> None:
         assert len(repr(each)) < 200
         assert "tensor" not in repr(each)
     assert "red" in repr(query)
+
+
+def test_settings_are_not_replaced() -> None:
+    segmenter = Segmenter("bundled", SegmenterSettings(prior=-0.3))
+    with pytest.raises(AttributeError, match="new one"):
+        segmenter.settings = SegmenterSettings(refine=10)
+    assert segmenter.settings.prior == -0.3

@@ -1,0 +1,42 @@
+"""Notes on images of which one label took nearly all pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pacl.cli.hints import FEW, say_swallowed, swallowed
+
+
+def record(*shares: float) -> dict[str, Any]:
+    return {"labels": [{"label": f"l{i}", "share": share} for i, share in enumerate(shares)]}
+
+
+def test_a_label_that_took_nearly_all_is_named() -> None:
+    said = swallowed(record(0.01, 0.99), None)
+    assert said is not None
+    assert "l1" in said
+
+
+@pytest.mark.parametrize(
+    ("shares", "prior"), [((0.5, 0.5), None), ((1.0,), None), ((0.0, 1.0), -0.3), ((0.99, *[0.0] * FEW), 0.0)]
+)
+def test_even_shares_single_labels_long_lists_and_priors_need_no_note(shares: tuple[float, ...], prior: float) -> None:
+    assert swallowed(record(*shares), prior) is None
+
+
+def test_one_image_is_named_and_several_are_counted() -> None:
+    one = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, calibrated=True)
+    assert '"cat" took 99% of a.jpg' in one
+    many = say_swallowed({"b.jpg": '"cat" took 99%', "c.jpg": '"dog" took 98%'}, 6, calibrated=True)
+    assert "2 of 6" in many
+    assert "b.jpg" in many
+    assert "c.jpg" not in many
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_the_peak_rule_is_suggested_where_the_model_allows_it(calibrated: bool) -> None:
+    said = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, calibrated=calibrated)
+    assert "--prior -0.3" in said
+    assert ("--background peak" in said) is calibrated
