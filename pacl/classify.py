@@ -105,13 +105,13 @@ def classify(args: argparse.Namespace) -> int:
     if not sources:
         raise UserError('no image: name one or a folder of them, as in pacl classify image.jpg "a dog" "a cat"')
     found = find_images(sources)
+    listed = say_lists([prompt for label in labels for prompt in label.prompts])
     if len(labels) < 2:
         example = f'name what it may show, as in pacl classify {sources[0]} "a dog" "a cat"'
         count = "one label alone always has probability 1" if labels else "no labels"
-        listed = lists_in_prompts(labels)
         raise UserError(f"{count}: {'; '.join(filter(None, [listed, *hints])) or example}")
     check_labels(labels)
-    for hint in [*hints, *found.notes(), say_lists([prompt for label in labels for prompt in label.prompts])]:
+    for hint in [*hints, *found.notes(), listed]:
         if hint:
             say(f"note: {hint}")
     scorer = load_scorer(args)
