@@ -147,7 +147,7 @@ def test_a_broken_image_alone_is_a_mistake(run: Run) -> None:
 def test_a_list_in_one_word_is_named_as_such(run: Run) -> None:
     code, out, err = run("photo.png", "cow,horse,sheep")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert "for 3 labels write cow horse sheep" in err
+    assert 'for 3 labels give "cow" "horse" "sheep"' in err
 
 
 @pytest.mark.parametrize("model", ["photos", "timm:vit_tiny_patch16_224/random+st:org/name"])

@@ -66,7 +66,7 @@ def test_a_fifth_of_all_examples_is_for_validation():
 
 def test_a_class_with_too_few_examples_is_named():
     assert split_examples(LABELS, 16, 0, NAMES)  # the owls have just enough: 16 and 4
-    with pytest.raises(UserError, match="shots 16: class 'owl' has 19"):
+    with pytest.raises(UserError, match="shots 16: class 'owl' has only 19"):
         split_examples(np.delete(LABELS, np.flatnonzero(LABELS == 2)[0]), 16, 0, NAMES)
     with pytest.raises(UserError, match="'owl'"):
         split_examples(LABELS[LABELS < 2], ALL, 0, NAMES)

@@ -187,7 +187,7 @@ def test_the_program_of_the_page_segments_as_pacl_does(tiny: PACL, exported: Pat
     vectors = segmenter.get_image_embedding().vectors[0].flatten(1).T
     texts = F.normalize(vectors - vectors.mean(0), dim=-1)[:: len(vectors) // len(query.texts)][: len(query.texts)]
     np.save(folder / "classes.npy", texts.numpy())
-    check_mask(segmenter, replace(query, texts=texts), folder, image, tmp_path)
+    check_mask(segmenter, replace(query, texts=texts, wording=None), folder, image, tmp_path)
 
 
 def check_probabilities(model: PACL, folder: Path, image: Path, labels: list[str], tmp_path: Path) -> None:

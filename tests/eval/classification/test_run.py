@@ -107,7 +107,7 @@ def test_too_few_training_images_are_reported_before_the_model_is_loaded(colour_
             main([*words, *more])
         return str(error.value)
 
-    assert "shots 16: class 'blue' has 12" in told("--shots", "16")
+    assert "shots 16: class 'blue' has only 12" in told("--shots", "16")
     assert "(--train_limit 2)" in told("--shots", "all", "--train_limit", "2")
     for path in (colour_photos / "train/red").iterdir():
         path.unlink()
