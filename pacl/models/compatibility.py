@@ -88,10 +88,10 @@ def compatibility(
             return _reference(patches.to(tau.dtype), texts, tau, cosine)
         if isinstance(temperature, float) and math.isinf(temperature):
             return _mean_pooled(patches, texts, cosine)
-        kept = B * T * (P + (P if _has_gram(P, D, T) else D)) * tau.itemsize
         backward = torch.is_grad_enabled() and any(each.requires_grad for each in (patches, texts, tau))
-        keep = backward and kept <= KEPT_BYTES
-        phi: Tensor = _Chunked.apply(patches, texts, tau, cosine, keep)
+        gram = _has_gram(P, D, T, backward)
+        keep = backward and B * T * (P + (P if gram else D)) * tau.itemsize <= KEPT_BYTES
+        phi: Tensor = _Chunked.apply(patches, texts, tau, cosine, gram, keep)
         return phi
 
 
@@ -196,31 +196,31 @@ class _Chunked(torch.autograd.Function):
     (v v') a or v (v' a), the cheaper of both. Only `inner` and n are kept for the backward pass; with ``keep`` also s
     and G a (or the pooled vectors), half of its matrix products.
 
-    Inside a chunk the layout is [t, b, P]: all similarities are then one matrix product, and the softmax runs over
-    contiguous memory.
+    Inside a chunk the layout is [b, t, P], contiguous, so that every product is one of each image's own matrices, and
+    the softmax runs over contiguous memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool, keep: bool) -> Tensor:
+    def forward(ctx: Any, patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool, gram: bool, keep: bool) -> Tensor:
         B, T = len(patches), len(texts)
         inner = texts.new_empty(B, T)
         norm = texts.new_empty(B, T) if cosine else None
         ctx.kept = [] if keep else None
         for images, text_chunks in _chunks(patches, texts):
             v = patches[images].to(texts.dtype).contiguous()
-            gram = _gram(v, T) if cosine else None
+            G = v @ v.mT if cosine and gram else None
             for some in text_chunks:
                 s = _similarities(v, texts[some])
                 a = (s / tau).softmax(dim=-1)
-                inner[images, some] = torch.linalg.vecdot(a, s).T
+                inner[images, some] = torch.linalg.vecdot(a, s)
                 mixed = None
                 if norm is not None:
-                    mixed = _mix(a, v, gram)
-                    squared = torch.linalg.vecdot(mixed, mixed if gram is None else a)
-                    norm[images, some] = squared.clamp_min(0).sqrt().clamp_min(MIN_NORM).T
+                    mixed = a @ (v if G is None else G)
+                    squared = torch.linalg.vecdot(mixed, mixed if G is None else a)
+                    norm[images, some] = squared.clamp_min(0).sqrt().clamp_min(MIN_NORM)
                 if ctx.kept is not None:
                     ctx.kept.append((s, mixed))
-        ctx.cosine = cosine
+        ctx.cosine, ctx.gram = cosine, gram
         ctx.save_for_backward(patches, texts, tau, inner, norm)
         # (a copy, so that the caller may modify phi in place)
         return inner / norm if norm is not None else inner.clone()
@@ -237,62 +237,51 @@ class _Chunked(torch.autograd.Function):
         with torch.autocast(patches.device.type, enabled=False):  # backward() may be called inside one
             for images, text_chunks in _chunks(patches, texts):
                 v = patches[images].to(texts.dtype).contiguous()
-                gram = _gram(v, len(texts)) if ctx.cosine else None
+                G = v @ v.mT if ctx.cosine and ctx.gram and kept is None else None
                 d_v = torch.zeros_like(v)
                 for some in text_chunks:
                     t = texts[some]
                     s, mixed = next(kept) if kept is not None else (_similarities(v, t), None)
                     a = (s / tau).softmax(dim=-1)
-                    g = grad[images, some].T.unsqueeze(-1)  # [t, b, 1], like every scalar of a pair
-                    dot = inner[images, some].T.unsqueeze(-1)
+                    g = grad[images, some].unsqueeze(-1)  # [b, t, 1], like every scalar of a pair
+                    dot = inner[images, some].unsqueeze(-1)
                     spread = centred = s - dot
-                    bend = None
                     if norm is not None:
-                        n = norm[images, some].T.unsqueeze(-1)
+                        n = norm[images, some].unsqueeze(-1)
                         g = g / n
                         bend = (dot / n**2).where(n > MIN_NORM, 0)  # phi / n; a clamped norm is constant
-                        mixed = _mix(a, v, gram) if mixed is None else mixed
-                        Ga = mixed if gram is not None else torch.einsum("tbd,bpd->tbp", mixed, v)
+                        mixed = a @ (v if G is None else G) if mixed is None else mixed
+                        Ga = mixed if ctx.gram else mixed @ v.mT
                         centred = torch.addcmul(spread + bend * n**2, bend, Ga, value=-1)
                     if for_tau:
                         # sum_p dphi/dz_p = 0, so a constant may be subtracted from s, which reduces rounding.
                         d_tau.append((g * a * centred * spread).sum())
                     ds = torch.addcmul(g, g / tau, centred).mul_(a)
                     if d_texts is not None:
-                        d_texts[some] += ds.flatten(1) @ v.flatten(0, 1)
+                        d_texts[some] += sum(of_image @ image for of_image, image in zip(ds, v, strict=True))
                     if for_patches:
-                        d_v += (ds.flatten(1).T @ t).view_as(d_v)
-                        if bend is not None:
-                            weighted = a * (g * bend)
-                            if gram is not None:
-                                d_v -= torch.einsum("tbp,tbq->bpq", weighted, a) @ v
+                        d_v.baddbmm_(ds.mT, t.expand(len(v), -1, -1))
+                        if mixed is not None:
+                            weighted = a * (-g * bend)
+                            if ctx.gram:
+                                d_v.baddbmm_(weighted.mT @ a, v)
                             else:
-                                d_v -= torch.einsum("tbp,tbd->bpd", weighted, mixed)
+                                d_v.baddbmm_(weighted.mT, mixed)
                 if d_patches is not None:
                     d_patches[images] = d_v
         total = torch.stack(d_tau).sum() / -(tau**2) if d_tau else None
-        return d_patches, d_texts, total, None, None
+        return d_patches, d_texts, total, None, None, None
 
 
 def _similarities(v: Tensor, t: Tensor) -> Tensor:
-    """Similarities [t, b, P] of patches v [b, P, D] and texts t [t, D]."""
-    return (t @ v.flatten(0, 1).T).view(len(t), *v.shape[:2])
+    """Similarities [b, t, P] of patches v [b, P, D] and texts t [t, D]."""
+    return t.expand(len(v), -1, -1) @ v.mT
 
 
-def _gram(v: Tensor, T: int) -> Tensor | None:
-    """Gram matrices [b, P, P] of patches v [b, P, D], or None where T pooled vectors for each image cost less."""
-    return v @ v.mT if _has_gram(v.shape[1], v.shape[2], T) else None
-
-
-def _has_gram(P: int, D: int, T: int) -> bool:
-    return P * (D + T) < T * D
-
-
-def _mix(a: Tensor, v: Tensor, gram: Tensor | None) -> Tensor:
-    """G a of every pair in a chunk, [t, b, P]; without Gram matrices the pooled vectors [t, b, D]."""
-    if gram is None:
-        return torch.einsum("tbp,bpd->tbd", a, v)
-    return torch.einsum("tbp,bpq->tbq", a, gram)
+def _has_gram(P: int, D: int, T: int, backward: bool) -> bool:
+    """Whether the norms of T pooled vectors of an image cost less by its Gram matrix [P, P] than by the vectors."""
+    by_gram, by_vectors = P * (D + T), T * D
+    return 2 * by_gram < 3 * by_vectors if backward else by_gram < by_vectors
 
 
 def _chunks(patches: Tensor, texts: Tensor) -> Iterator[tuple[slice, list[slice]]]:
