@@ -420,3 +420,15 @@ def test_processes_divide_the_batches(here):
         assert (len(one["images"]), len(other["images"])) == (3, 2)
         assert sorted(numbers(one) + numbers(other)) == sorted(numbers(both))
         assert sorted(one["texts"] + other["texts"]) == sorted(both["texts"])
+
+
+@pytest.mark.parametrize(("images", "told"), [(27, True), (33, False)])  # 11 of 27 and 1 of 33 fill no batch of 16
+def test_many_images_that_fill_no_batch_are_told_of(images: int, told: bool) -> None:
+    data = CaptionData(batch_size=16)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1)
+    batches = SimpleNamespace(sources=[range(images)], stores=None)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        loader = data._loader(batches, [None], shuffle=True)
+    assert len(loader) * 16 < images
+    assert [f"{images}" in str(each.message) for each in found] == [True] * told
