@@ -55,7 +55,7 @@ def test_iphone_pictures_get_advice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "tif", "bmp"])
 @pytest.mark.parametrize("keep", [0.3, 0.7])
-def test_truncated(tmp_path: Path, picture: np.ndarray, suffix: str, keep: float) -> None:
+def test_truncated(tmp_path: Path, suffix: str, keep: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = io.BytesIO()
     Image.fromarray(noise).save(whole, format={"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix))

@@ -24,8 +24,6 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
 def test_16_bit_colour(tmp_path: Path, name: str) -> None:
-    import cv2
-
     values = np.array([[[0, 32896, 65535], [65535, 257, 0]]], np.uint16)
     cv2.imwrite(str(tmp_path / name), values[..., ::-1])  # cv2 writes BGR
     assert np.abs(open_image(tmp_path / name).astype(int) - values / 257).max() <= 1

@@ -7,16 +7,11 @@ import pytest
 import torch
 
 from pacl.errors import UserError
-from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.backbone import Backbone
 from pacl.models.model import PACL
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import noise
-from tests.tiny import phi, save_tiny_clip
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+from tests.tiny import phi
 
 
 @pytest.mark.parametrize("settings", [{}, {"size": 64, "window": 32, "accumulate": "pixel"}, {"stride": 4}], ids=str)
