@@ -5,7 +5,7 @@
 #
 #   make demo PYTHON=python3.12                        use another Python (3.10 or newer)
 #   make demo PIP_INSTALL_ARGS="--index-url URL"       further arguments for `pip install`, such as a mirror
-#   make test PYTEST_ARGS="tests/test_segment.py"      arguments for pytest
+#   make test PYTEST_ARGS="tests/segment"              arguments for pytest
 
 PYTHON ?= python3
 VENV ?= .venv

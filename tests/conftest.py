@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pacl.models.backbone import Backbone, load_backbone
 from tests.tiny import save_tiny_clip
 
 if not torch.cuda.is_available():
@@ -35,6 +36,12 @@ def auto_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name, for `load_model` and ``--model``, of a randomly initialised CLIP of a few thousand weights."""
     return save_tiny_clip(tmp_path_factory.mktemp("tiny-clip"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A random CLIP for the tests of one file, in a folder of its own."""
+    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 @pytest.fixture

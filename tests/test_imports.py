@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,25 @@ def test_a_module_imports_only_its_own_level_and_those_below(path: Path) -> None
     found = [name for name in imports(path) if name.split(".")[0] in ("pacl", "eval")]
     assert [name for name in found if name.startswith("eval")] == []
     assert [name for name in found if name.startswith("pacl.") and level(name) < level(module)] == []
+
+
+def test_only_the_towers_import_open_clip_at_large() -> None:
+    """Everything else stays independent of it; tokenizers wrap or count its tokens, prompts read its template list, and
+    classification transforms images as it does."""
+    allowed = {
+        "open_clip_loading.py",
+        "open_clip_towers.py",
+        "timm_tower.py",
+        "tokenizer.py",
+        "prompts.py",
+        "pretrain_clip.py",
+        "inspection.py",
+        "preprocessing.py",
+    }
+    package = ROOT / "pacl"
+    users = {
+        path.name
+        for path in package.rglob("*.py")
+        if any(f"{verb} {lib}" in path.read_text() for verb in ("import", "from") for lib in ("open_clip", "timm"))
+    }
+    assert users <= allowed, os.fspath(package)

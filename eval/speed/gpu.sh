@@ -92,7 +92,7 @@ speed retrieval retrieval
 speed growth growth
 
 # NCCL takes one process a device, so on one GPU DDP runs with a single process: this shows that the process group, the
-# gradient hooks and the checkpoint work there, not that several processes agree (on CPUs tests/test_train_ranks.py does).
+# gradient hooks and the checkpoint work there, not that several processes agree (on CPUs tests/train/test_ranks.py does).
 STEPS=$([ ${#QUICK[@]} = 0 ] && echo 20 || echo 2)
 step ddp "$PYTHON" -m pacl.train --config configs/scenes.yaml --out "$OUT/ddp" --trainer.accelerator "$ACCELERATOR" \
   --trainer.devices 1 --trainer.strategy ddp --trainer.max_steps "$STEPS" --data.scenes 512 --data.cache null

@@ -10,16 +10,11 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.backbone import Backbone
 from pacl.models.card import TASK, TrainingRun, write_card
 from pacl.models.head import SHIPPED, shipped_folder
 from pacl.models.model import PACL
 from tests.tiny import fill_hub_cache, trained_head
-
-
-@pytest.fixture(scope="module")
-def clip(tiny_clip: str) -> Backbone:
-    return load_backbone(tiny_clip)
 
 
 def training(**figures: float) -> TrainingRun:

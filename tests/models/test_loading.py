@@ -17,12 +17,7 @@ from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers import hub
-from tests.tiny import save_tiny_clip, trained_head
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+from tests.tiny import trained_head
 
 
 def test_models_by_name(clip: Backbone, tmp_path: Path) -> None:

@@ -21,11 +21,6 @@ from pacl.models.towers.dense import VARIANTS
 from tests.tiny import phi, save_tiny_clip, trained_head
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
-
-
 @pytest.mark.parametrize("dense", VARIANTS)
 def test_the_clip_start_is_the_training_free_method(clip: Backbone, dense: str) -> None:
     model = PACL.untrained(clip, dense=dense, start="clip")

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from pacl.errors import UserError
-from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.backbone import Backbone
 from pacl.models.config import CONFIG, WEIGHTS
 from pacl.models.head import shipped_folder
 from pacl.models.model import PACL
@@ -24,14 +24,9 @@ from pacl.segmentation.scoring import offsets_of
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
-from tests.tiny import save_tiny_clip, trained_head
+from tests.tiny import trained_head
 
 PHOTOS = [noise(64, 64, 1), noise(32, 96, 2), noise(50, 40, 3)]  # of 16, 12 and 20 patches
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
 
 
 def vectors_of(model: PACL, image: np.ndarray, **settings: object) -> np.ndarray:

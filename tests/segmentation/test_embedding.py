@@ -24,11 +24,6 @@ from tests.tiny import save_tiny_clip, trained_head
 LABELS = ["a dog", "grass", "sky"]
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    return load_backbone(save_tiny_clip(tmp_path_factory.mktemp("clip")))
-
-
 @pytest.mark.parametrize(
     "settings", [{}, {"size": 64, "window": 32, "accumulate": "pixel"}, {"refine": 2}, {"scales": (1.0, 2.0)}], ids=str
 )

@@ -15,7 +15,7 @@ from pacl.segmentation.background import Background, parse_background
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.query import Query, make_query
-from pacl.segmentation.scoring import class_maps, label_pixels, large_enough, offsets_of
+from pacl.segmentation.scoring import class_maps, class_probabilities, decide, label_pixels, large_enough, offsets_of
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from pacl.segmentation.windows import plan_layout
 from tests.colours import COLOURS, ColourModel, picture
@@ -299,3 +299,17 @@ def test_the_channels_of_a_query_begin_with_the_level() -> None:
     assert (query.channels, query.classes, query.margin) == ((0, 1, 1, 2), (0, 1, 2), 0.0)
     plain = make_query(labels, Background("none"), calibrated().config)
     assert (plain.channels, plain.classes) == ((1, 1, 2), (1, 2))
+
+
+def test_class_probabilities_take_the_max_after_the_softmax() -> None:
+    logits = 10 * torch.rand(5, 2, 3)  # [N, H, W]
+    probabilities = class_probabilities(logits, (1, 1, 2, 0, 0))
+    softmax = logits.softmax(0)
+    torch.testing.assert_close(probabilities, torch.stack([softmax[:2].amax(0), softmax[2], softmax[3:].amax(0)]))
+
+
+def test_decide_maps_winners_to_ids() -> None:
+    probabilities = torch.tensor([[0.5, 0.2], [0.3, 0.3], [0.2, 0.5]])  # [K, pixels]
+    index, confidence = decide(probabilities, torch.tensor([1, 2, 0]), Background("contrast"))
+    assert index.tolist() == [1, 0]
+    assert confidence.tolist() == [0.5, 0.5]

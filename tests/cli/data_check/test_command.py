@@ -1,0 +1,132 @@
+"""Flags, exit codes, reports and how the command ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pacl.cli.data_check import build_parser
+from pacl.data import __main__ as dispatcher
+from tests.cli.data_check.sources import Check
+from tests.paths import ROOT
+
+
+def test_exit_code_follows_max_bad(check: Check) -> None:
+    assert check("fine.csv")[0] == 0
+    assert check("pairs.csv", "--max_bad", "0.5")[0] == 0
+    assert check("pairs.csv", "--max_bad", "0.49")[0] == 1
+
+
+def test_limit_takes_images_from_all_over(check: Check) -> None:
+    record = check("pairs.csv", "--limit", "4")[2]["sources"][0]  # a, c, e and g
+    assert (record["images"], record["total"], record["missing"], record["unreadable"]) == (4, 8, 1, 1)
+
+
+def test_quick_sees_every_file_and_decodes_a_few(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacl.cli.data_check.QUICK", 2)
+    record = check("pairs.csv", "--quick")[2]["sources"][0]
+    assert record["decoded"] == 1  # a; the other one would have been e
+    assert (record["images"], record["missing"]) == (8, 1)
+    assert [each["message"] for each in record["problems"] if each["problem"] == "unreadable"] == [
+        "images/g.jpg is empty (0 bytes)"
+    ]
+
+
+def test_reports_and_sheets_replace_nothing_else(check: Check) -> None:
+    Image.new("RGB", (64, 64)).save("a.jpg")
+    Path("spare.csv").write_text("image,caption\na.jpg,a cat\n")
+    Path("mine.json").write_text('[{"image": "a.jpg", "caption": "a dog"}]')
+    Image.new("RGB", (4, 4)).save("mine.png")
+    before = [Path(name).read_bytes() for name in ("mine.json", "mine.png")]
+    assert check("spare.csv", "--report", "mine.json")[0] == 2
+    assert check("spare.csv", "--sheet", "mine.png")[0] == 2
+    assert [Path(name).read_bytes() for name in ("mine.json", "mine.png")] == before
+    assert check("spare.csv")[0] == check("spare.csv")[0] != 2  # its own are replaced
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.csv"], "nowhere.csv does not exist"),
+        (["nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["train.yaml", "--images", "images"], "--images images: train.yaml"),
+        (["pairs.csv", "--max_bad", "2"], "--max_bad 2.0"),
+        (["pairs.csv", "--limit", "0"], "--limit: 0: must be 1 or more"),
+        (["pairs.csv", "--sheet", "sheet.txt"], "--sheet sheet.txt: must end in .png"),
+        (["pairs.csv", "--sheet", "pairs.csv/sheet.png"], "--sheet pairs.csv"),
+        (["pairs.csv", "--image", "x"], "--image: no such option; did you mean --images?"),
+        ([], "WHAT"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(check: Check, words: list[str], message: str) -> None:
+    code, err, _ = check(*words)
+    assert code == 2
+    assert message in err
+
+
+def test_the_dispatcher(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in ((["--help"], 0), ([], 2), (["chek"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            dispatcher.main(words)
+        captured = capsys.readouterr()
+        assert stop.value.code == code
+        assert "check" in (captured.err if code else captured.out)
+
+
+def test_every_source_flag_is_a_field_of_source() -> None:
+    args = build_parser().parse_args(["x.csv", "--image_column", "a", "--names", "b", "--format", "table"])
+    assert (args.image_column, args.names, args.format, args.template) == ("a", "b", "table", None)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["check", "--help"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pacl.data", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
+    assert "pacl.errors" in imported
+    assert imported.isdisjoint({"torch", "pytorch_lightning", "open_clip", "webdataset"})
+
+
+def test_ctrl_c_ends_every_process(here: Path) -> None:
+    rows = [f"{i}.jpg,a cat" for i in range(3000)]
+    for i in range(3000):
+        (here / "images" / f"{i}.jpg").symlink_to(here / "images" / "b.jpg")
+    Path("many.csv").write_text("\n".join(rows))
+    words = ["many.csv", "--workers", "2", "--sheet", "begun/sheet.png"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pacl.data", "check", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    while not Path("begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)  # every process holds the pipe: it ends when the last one has
+    assert process.returncode in (130, -signal.SIGINT)  # CPython's own, where it was interrupted inside exec()
+    assert " ".join(err.split()) == "pacl data check: interrupted"
+
+
+def test_names_with_control_characters_are_printed_with_escapes(here: Path, check: Check) -> None:
+    name = "two\nlines\x1b[31m.csv"
+    (here / "pairs.csv").rename(here / name)
+    _, out, report = check(name, "--images", "images", "--max_bad", "0")
+    assert "\x1b" not in out
+    assert not any(line.startswith("lines") for line in out.splitlines())
+    assert report["sources"][0]["title"]

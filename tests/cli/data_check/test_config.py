@@ -1,0 +1,102 @@
+"""The sources of a training's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pacl.cli.data_check import read_config
+from pacl.data.crop import SquareCrop
+from pacl.data.sources import Source
+from tests.cli.data_check.sources import Check
+from tests.paths import ROOT
+
+
+@pytest.mark.parametrize(("backbone", "told"), [("timm:x+static:words", False), ("open_clip:ViT-B-16/openai", True)])
+def test_tokens_of_a_clip_are_told_where_one_may_read_the_captions(check: Check, backbone: str, told: bool) -> None:
+    Path("run.yaml").write_text(f"model:\n  backbone: {backbone}\ndata:\n  pairs: fine.csv\n")
+    code, out, _ = check("run.yaml")
+    assert code == 0
+    assert ("CLIP" in out) == told
+
+
+def test_held_out_images_that_are_also_in_training_are_counted(check: Check) -> None:
+    """c is a copy of a."""
+    Path("held.csv").write_text("image,caption\nimages/c.jpg,a cat\n")
+    Path("copies.yaml").write_text("data: {init_args: {pairs: fine.csv, val: [{pairs: held.csv}]}}")
+    code, out, report = check("copies.yaml")
+    assert (code, report["held_in_training"]) == (0, 1)
+    assert "1 of 1 held-out" in out
+    Path("own.yaml").write_text("data: {init_args: {pairs: own.csv, hold_out: 1}}")
+    Path("own.csv").write_text("image,caption\nimages/c.jpg,a cat\nimages/a.jpg,a cat\n")
+    assert check("own.yaml")[2]["held_in_training"] == 1
+    Path("own.csv").write_text("image,caption\nimages/b.jpg,a dog\nimages/a.jpg,a cat\n")
+    code, out, report = check("own.yaml")
+    assert report["held_in_training"] == 0
+    assert "copies" not in out
+    assert "copies" in check("fine.csv")[1]
+
+
+def test_a_configuration(check: Check) -> None:
+    Path("train.yaml").write_text(
+        "data:\n"
+        "  class_path: pacl.data.CaptionData\n"
+        "  init_args:\n"
+        "    train: [{pairs: fine.csv, hold_out: 1}, {pairs: pairs.csv, images: images, weight: 2}]\n"
+        "    val: [{pairs: fine.csv}]\n"
+        "    size: 64\n"
+        "    cut: {mode: random, area: [0.4, 1.0], flip: 1}\n"
+        "trainer: {max_steps: 1}\n"
+    )
+    train, other, val = read_config("train.yaml")
+    assert train.crop == other.crop == SquareCrop("random", (0.4, 1.0), flip=1)
+    assert val.crop == SquareCrop()
+    assert train.source == Source("fine.csv", hold_out=1)
+    code, out, report = check("train.yaml")
+    assert code == 1
+    assert [record["title"] for record in report["sources"]] == [
+        "train[0] fine.csv (table)",
+        "train[1] pairs.csv (table)",
+        "val[0] fine.csv (table)",
+    ]
+    assert [record["images"] for record in report["sources"]] == [3, 8, 3]  # held-out ones too
+    assert [record["in_training"] for record in report["sources"]] == [None, None, 1]
+    assert report["sources"][0]["small"]["side"] == 64
+    assert "train[1] pairs.csv (table): 4 of 8 images are bad" in out
+    Path("short.yaml").write_text("data: {init_args: {pairs: fine.csv, images: images, hold_out: 2}}")
+    assert [entry.source for entry in read_config("short.yaml")] == [Source("fine.csv", "images", hold_out=2)]
+
+
+@pytest.mark.parametrize("name", ["flickr8k", "flickr8k_clip", "coco_vitb16", "cc3m_vitb16", "paper_vitb16"])
+def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
+    assert read_config(str(ROOT / "configs" / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{train: [{pairs: a.csv, caption: x}]}", "data.train[0]: no setting 'caption'; did you mean"),
+        (
+            "{train: [{pairs: a.csv}], val: [{pears: b.csv}]}",
+            "data.val[0]: no setting 'pears'; did you mean 'pairs'",
+        ),
+        ("{train: [{images: a}]}", "data.train[0]: lacks 'pairs'"),
+        ("{train: [{pairs: a.csv, hold_out: many}]}", "hold_out 'many' is not int"),
+        ("{train: [{pairs: a.csv, format: zip}]}", "format 'zip' is not"),
+        ("{train: [a.csv]}", "data.train[0]: 'a.csv'"),
+        ("{train: [{pairs: a.csv}], cut: {mode: round}}", "data.cut: mode 'round' is not"),
+        ("{train: [{pairs: a.csv}], cut: {area: [2, 3]}}", "area"),
+        ("{scenes: 10}", "no image-caption pairs"),
+        ("[", "not YAML"),
+        ("{train: [{pairs: 2024-13-45}]}", "not YAML"),
+        ("[" * 1000, "not YAML"),
+        ("{train: [{pairs: nowhere.csv}]}", "nowhere.csv does not exist"),
+    ],
+)
+def test_mistakes_in_a_configuration_are_one_line(check: Check, text: str, message: str) -> None:
+    Path("train.yaml").write_text(f"data: {{class_path: X, init_args: {text}}}")
+    code, err, _ = check("train.yaml")
+    assert code == 2
+    assert err.startswith("pacl data check: error: ")
+    assert message in err

@@ -1,0 +1,91 @@
+"""Sources that train and those that validate; their vocabulary and nouns."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+import pacl.data.nouns
+import pacl.data.splits
+from pacl.data.caption_data import CaptionData
+from pacl.data.sources import Source
+from pacl.errors import UserError
+from tests.data.caption_data.fitting import COUNT, TEMPLATES, fit, stub
+
+
+def test_one_file_or_a_list(here):
+    for data in (
+        CaptionData("t.csv", str(here), hold_out=3),
+        CaptionData("t.csv", hold_out=3),
+        CaptionData(train=[Source("t.csv", hold_out=3)]),
+    ):
+        (train,), (val,) = data.parts()
+        assert (len(train), len(val)) == (COUNT - 3, 3)
+        assert data.validates
+        names = {part.name(i) for part in (train, val) for i in range(len(part))}
+        assert {Path(name).name for name in names} == {f"{n}.png" for n in range(COUNT)}
+    assert not CaptionData("t.csv").validates
+    assert CaptionData("t.csv").parts()[1] == []
+
+
+def test_several_sources_and_those_to_validate_on(here):
+    Path("few.csv").write_text("image,caption\n0.png,one\n1.png,two\n2.png,three")
+    data = CaptionData(train=[Source("t.csv", hold_out=2), Source("few.csv")], val=[Source("few.csv")])
+    train, val = data.parts()
+    assert [len(each) for each in train] == [COUNT - 2, 3]
+    assert [len(each) for each in val] == [2, 3]
+    assert CaptionData("few.csv", val=[Source("t.csv")]).validates
+
+
+def test_what_a_source_does_not_use_is_a_warning(here):
+    data = CaptionData("t.csv", batch_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.parts()
+    Path("spare.csv").write_text(Path("t.csv").read_text().replace("image,", "image,text,").replace(".png,", ".png,x,"))
+    with pytest.warns(UserWarning, match=r"spare\.csv: .*1 columns \(text\)"):
+        CaptionData("spare.csv", batch_size=4).parts()
+
+
+def test_shards_and_files_do_not_mix(here):
+    with pytest.raises(UserError, match="train"):
+        CaptionData(train=[Source("0.tar"), Source("t.csv")]).parts()
+
+
+def test_the_vocabulary_is_of_words_and_signs(here):
+    captions = ["A dog, in a t-shirt.", "dog's", "the dog"]
+    Path("t.csv").write_text("\n".join(["image,caption", *(f'{n}.png,"{c}"' for n in range(3) for c in captions)]))
+    assert CaptionData("t.csv").vocabulary == ("'s", ",", "-", ".", "a", "dog", "in", "shirt", "t", "the")
+
+
+def test_the_vocabulary_is_what_comes_three_times(here):
+    assert CaptionData("t.csv").vocabulary == ("a", "has", "image", "word0", "word1")
+
+
+def test_nouns_are_counted(here):
+    Path("t.csv").write_text("image,caption\n0.png,a boy\n1.png,a boy and a dog\n")
+    assert CaptionData("t.csv", nouns=True).count_nouns() == {"boy": 2, "person": 2, "dog": 1}
+    assert CaptionData("t.csv", nouns=True, hold_out=1).count_nouns()["person"] == 1
+    assert CaptionData("t.csv").count_nouns() == {}
+    assert CaptionData("{0..3}.tar", nouns=True).count_nouns() == {}
+
+
+def test_nouns_are_looked_for_once_and_kept_with_the_cache(here, monkeypatch):
+    calls = []
+
+    def tag_all(captions, cache):
+        calls.append((len(captions), cache))
+        return [(caption.split()[-1],) for caption in captions]
+
+    monkeypatch.setattr(pacl.data.nouns, "tag_all", tag_all)
+    for cache, folder in (("memory", None), (None, None), ("kept", Path("kept"))):
+        for batch in fit(CaptionData("t.csv", batch_size=7, cache=cache, **TEMPLATES), epochs=2).seen:
+            for right in batch["positives"]:
+                caption, noun = (batch["texts"][t] for t in right.nonzero().flatten().tolist())
+                assert noun == f"a photo of a {caption.split()[-1]}."
+        assert calls == [(2 * COUNT, folder)]
+        calls.clear()
+    list(stub(CaptionData("t.csv", batch_size=7)).train_dataloader())
+    assert calls == []

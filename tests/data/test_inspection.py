@@ -1,0 +1,48 @@
+"""Samples, findings and figures of a data source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pacl.data.inspection import Finding, Item, Reservoir, Statistics, inspect_all
+
+
+def test_reservoir_is_uniform_and_in_order() -> None:
+    counts = np.zeros(10)
+    for seed in range(2000):
+        sample: Reservoir[int] = Reservoir(3, seed)
+        for i in range(10):
+            sample.add(i)
+        assert sample.items() == sorted(sample.items())
+        counts[sample.items()] += 1
+    np.testing.assert_allclose(counts / 2000, 0.3, atol=0.05)
+
+
+def test_looks_never_runs_far_ahead() -> None:
+    taken = 0
+
+    def endless() -> Any:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield Item("nowhere.jpg", [])
+
+    found = inspect_all(endless(), 1)
+    image, look = next(found)
+    assert (image.name, look.problem) == ("nowhere.jpg", "missing")
+    assert taken < 200
+    found.close()  # type: ignore[attr-defined]
+
+
+def test_nothing_readable_still_has_figures() -> None:
+    tally = Statistics()
+    tally.add(Item("a.jpg", []), Finding("missing", "a.jpg does not exist"))
+    figures = tally.figures()
+    assert (figures["bad"], figures["width"], figures["caption_tokens"], figures["small"]["share"]) == (
+        1,
+        None,
+        None,
+        None,
+    )

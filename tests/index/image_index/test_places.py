@@ -1,0 +1,58 @@
+"""Where the index of a folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pacl.errors import UserError
+from pacl.index.image_index import Index
+from pacl.index.place import FOLDER
+from pacl.models.loading import load_model
+from pacl.models.model import PACL
+from tests.index.image_index.photos import names, save
+
+
+def test_a_moved_folder_keeps_its_index(model: PACL, folder: Path, encoded: list[str]) -> None:
+    Index.build(folder, model)
+    encoded.clear()
+    moved = folder.rename(folder.with_name("moved"))
+    assert len(Index.build(moved, model)) == 5
+    assert encoded == []
+
+
+def test_models_and_scores_have_indexes_of_their_own(model: PACL, folder: Path, tmp_path: Path) -> None:
+    from tests.tiny import save_tiny_clip
+
+    other = load_model(save_tiny_clip(tmp_path / "other", seed=1))
+    built = [Index.build(folder, each, score) for each in (model, other) for score in ("clip", "phi")]  # type: ignore[arg-type]
+    assert len({index.path for index in built}) == 4
+    assert {index.path.parent for index in built} == {folder / FOLDER}
+    with pytest.raises(UserError):
+        Index.open(folder, model, "both")
+    built[0].path.write_bytes(built[2].path.read_bytes())  # of the other model
+    with pytest.raises(UserError):
+        Index.open(folder, model, "clip")
+
+
+def test_folders_share_a_place_without_mixing(model: PACL, folder: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    save(second / "x.png", 7)
+    for each in (folder, second):
+        Index.build(each, model, index=tmp_path / "kept")
+    assert names(Index.open(folder, model, index=tmp_path / "kept")) == sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*.png")
+    )
+    assert names(Index.open(second, model, index=tmp_path / "kept")) == ["x.png"]
+
+
+def test_where_the_folder_cannot_be_written_the_index_is_in_the_cache(
+    model: PACL, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (folder / FOLDER).write_text("a file where the folder would be")
+    index = Index.build(folder, model)
+    assert index.path.parent == tmp_path / "cache" / "pacl" / "index"
+    assert len(Index.open(folder, model)) == 5

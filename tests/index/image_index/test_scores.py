@@ -1,0 +1,93 @@
+"""An index answers as `score_images` does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pacl.classification.scorer import score_images
+from pacl.errors import ImageWarning
+from pacl.index.image_index import Index
+from pacl.models.model import PACL
+from tests.index.image_index.photos import save
+
+
+@pytest.mark.parametrize("score", ["clip", "phi", "both"])
+@pytest.mark.parametrize("keep_patches", [True, False])
+def test_scores_and_order_are_those_of_score_images(model: PACL, folder: Path, score: Any, keep_patches: bool) -> None:
+    index = Index.build(folder, model, score, keep_patches=keep_patches)
+    hits = index.search("a dog", top=10)
+    paths = sorted(folder.rglob("*.png"))
+    expected = score_images(model, paths, ["a dog"], score)[:, 0]
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5]
+    assert [hit.path for hit in hits] == [paths[i] for i in expected.argsort(descending=True)]
+    np.testing.assert_allclose(
+        [hit.score for hit in hits], expected.sort(descending=True).values, atol=1e-4
+    )  # patches are float16
+
+
+def test_of_several_prompts_the_highest_score_counts(model: PACL, folder: Path) -> None:
+    index = Index.build(folder, model)
+    one, other = ({hit.path: hit.score for hit in index.search(text)} for text in ("a dog", "a lamp"))
+    assert {hit.path: hit.score for hit in index.search("a dog;a lamp")} == {
+        path: max(one[path], other[path]) for path in one
+    }
+
+
+def test_rerank_bounds_what_is_ranked_exactly(model: PACL, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index.build(folder, model, "phi")
+    ranked: list[int] = []
+    exact = Index._exact
+
+    def counted(self: Index, images: np.ndarray, labels: Any) -> np.ndarray:
+        ranked.append(len(images))
+        return exact(self, images, labels)
+
+    monkeypatch.setattr(Index, "_exact", counted)
+    assert len(index.search("a dog", top=1, rerank=2)) == 1
+    assert len(index.search("a dog", top=4, rerank=2)) == 4
+    assert ranked == [2, 4]
+
+
+def test_an_image_of_the_folder_is_most_similar_to_itself(model: PACL, folder: Path) -> None:
+    for score in ("clip", "phi"):
+        first, second, *_ = Index.build(folder, model, score).similar(folder / "c.png", top=3)  # type: ignore[arg-type]
+        assert first.path == folder / "c.png"
+        assert first.score == pytest.approx(1, abs=1e-5)
+        assert second.score < 1
+
+
+def test_equal_images_are_ranked_by_path_and_share_an_embedding(model: PACL, folder: Path) -> None:
+    for name in ("z.png", "0.png", "sub/0.png"):
+        (folder / name).write_bytes((folder / "a.png").read_bytes())
+    index = Index.build(folder, model)
+    hits = index.search("a dog", top=20)
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+    assert len(hits) == 8
+    equal = [hit.path.relative_to(folder).as_posix() for hit in hits if hit.path.name in ("a.png", "z.png", "0.png")]
+    assert equal == ["0.png", "a.png", "sub/0.png", "z.png"]
+    assert len(index.vectors.vectors) == 5
+
+
+def test_an_image_that_is_gone_since_is_left_out(model: PACL, folder: Path) -> None:
+    index = Index.build(folder, model, "phi", keep_patches=False)
+    (folder / "b.png").unlink()
+    with pytest.warns(ImageWarning):
+        hits = index.search("a dog")
+    assert len(hits) == 4
+    assert folder / "b.png" not in [hit.path for hit in hits]
+
+
+def test_names_that_are_no_utf8_are_found(model: PACL, folder: Path) -> None:
+    name = os.fsdecode(b"\xff.png")
+    try:
+        save(folder / "f.png", 3)
+        (folder / "f.png").rename(folder / name)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    assert folder / name in [hit.path for hit in Index.build(folder, model).search("a dog")]

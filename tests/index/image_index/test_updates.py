@@ -1,0 +1,154 @@
+"""Only what is new is encoded, one process at a time, and what is encoded is kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pacl.classification.scorer import Scorer
+from pacl.errors import ImageWarning
+from pacl.images import save_image
+from pacl.index.image_index import Index
+from pacl.index.indexing import IndexInUse
+from pacl.locks import lock
+from pacl.models.model import PACL
+from tests.colours import noise
+from tests.index.image_index.photos import names, save
+
+
+def test_only_what_is_new_is_encoded(model: PACL, folder: Path, encoded: list[str]) -> None:
+    Index.build(folder, model)
+    assert sorted(encoded) == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    encoded.clear()
+    os.utime(folder / "a.png", (1, 1))  # touched, not changed
+    (folder / "b.png").rename(folder / "renamed.png")
+    (folder / "c.png").unlink()
+    save(folder / "d.png", 40)
+    save(folder / "new.png", 41)
+    index = Index.build(folder, model)
+    assert sorted(encoded) == ["d.png", "new.png"]
+    assert names(index) == ["a.png", "d.png", "new.png", "renamed.png", "sub/e.png"]
+    assert len(index.vectors.vectors) == 5
+    encoded.clear()
+    fresh = Index.build(folder, model, index=folder.parent / "fresh")
+    assert len(encoded) == 5
+    assert fresh.search("a dog") == index.search("a dog")
+
+
+def test_what_is_kept_is_read_again_by_open(model: PACL, folder: Path, encoded: list[str]) -> None:
+    built = Index.build(folder, model, "phi")
+    hits = built.search("a dog")
+    encoded.clear()
+    save(folder / "later.png", 9)
+    assert Index.open(folder, model, "phi").search("a dog") == hits
+    assert encoded == []
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(model: PACL, folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"\x89PNG and no more")
+    (folder / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    with pytest.warns(ImageWarning) as said:
+        index = Index.build(folder, model)
+    assert sorted(name for each in said for name in ("broken.png", "gone.jpg") if name in str(each.message)) == [
+        "broken.png",
+        "gone.jpg",
+    ]
+    assert len(index.unread) == 2
+    assert len(index) == 5
+    (folder / "a.png").write_bytes(b"damaged since")
+    index.update()
+    assert (len(index.unread), len(index)) == (3, 4)
+
+
+def test_results_of_this_package_are_left_out(model: PACL, folder: Path) -> None:
+    for name in ("search.png", "sheet.jpg"):
+        save_image(folder / name, noise(30, 30))
+    index = Index.build(folder, model)
+    assert sorted(path.name for path in index.own) == ["search.png", "sheet.jpg"]
+    assert len(index) == 5
+
+
+def test_memory_that_suffices_for_one_image_is_enough(
+    model: PACL, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = Scorer.embed
+
+    def limited(self: Scorer, images: Sequence[Any], given: Sequence[str]) -> Any:
+        if len(images) > 1 or "b.png" in given[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return embed(self, images, given)
+
+    monkeypatch.setattr(Scorer, "embed", limited)
+    index = Index(Scorer(model), folder)
+    index.update()
+    assert names(index) == ["a.png", "c.png", "d.png", "sub/e.png"]
+    assert "b.png" in str(index.unread[0])
+
+
+def test_one_process_writes_at_a_time(model: PACL, folder: Path) -> None:
+    index = Index.build(folder, model)
+    with lock(f"{index.path}.lock", ""), pytest.raises(IndexInUse):
+        index.update()
+    index.update()
+    assert len(index) == 5
+
+
+def test_an_index_in_memory_takes_no_patches_of_images_that_came_later(model: PACL, folder: Path) -> None:
+    """Ids of embeddings that are removed meanwhile are not those of new ones."""
+    Index.build(folder, model, "phi")
+    in_memory = Index.open(folder, model, "phi")
+    before = {hit.path: hit.score for hit in in_memory.search("a dog")}
+    last = int(in_memory.vectors.ids.argmax())
+    (folder / os.fsdecode(in_memory.vectors.paths[last])).unlink()
+    Index.build(folder, model, "phi")
+    save(folder / "new.png", 99)
+    Index.build(folder, model, "phi")
+    with pytest.warns(ImageWarning):  # that of the deleted image
+        found = {hit.path: hit.score for hit in in_memory.search("a dog")}
+    assert len(found) == 4
+    assert all(before[path] == score for path, score in found.items())
+
+
+def test_an_interrupted_update_keeps_what_was_encoded(
+    model: PACL, folder: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pacl.index.indexing.BATCH", 2)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Index.build(folder, model, progress=interrupt)
+    assert len(Index.open(folder, model)) == 3
+    encoded.clear()
+    assert len(Index.build(folder, model)) == 5
+    assert len(encoded) == 2
+
+
+KILLED = """
+import os, signal, sys
+import pacl.index.indexing as indexing
+from pacl import Index
+indexing.BATCH, indexing.COMMIT_SECONDS = 1, 0.0
+Index.build(sys.argv[1], sys.argv[2], progress=lambda done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_a_killed_process_leaves_an_index_that_goes_on(
+    model: PACL, tiny_clip: str, folder: Path, encoded: list[str]
+) -> None:
+    process = subprocess.run([sys.executable, "-c", KILLED, str(folder), tiny_clip], capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert len(Index.open(folder, model)) == 2
+    assert len(Index.build(folder, model)) == 5
+    assert len(encoded) == 3

@@ -1,0 +1,83 @@
+"""One data set for the run: COCO, CVAT, YOLO, mmsegmentation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from tests.commands import Run
+
+
+def test_coco_is_one_file_for_the_run(run: Run) -> None:
+    Path("photos/sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    code, out, err = run("photos", "a dog", "grass", "--format", "coco,mask")
+    assert (code, err) == (0, "")
+    assert "out/annotations.json" in out
+    data = COCO("out/annotations.json")
+    assert [image["file_name"] for image in data.dataset["images"]] == ["a.png", "sub/b.png"]
+    for each in data.dataset["annotations"]:
+        mask = np.asarray(Image.open("out/a.mask.png")) == each["category_id"]
+        assert each["area"] == mask.sum()
+    assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2}
+
+
+def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pacl.segmentation.segmenter import Segmenter
+
+    predict, names = Segmenter.predict_batch, ("a.png", "b.png", "c.png")
+    for name in names:
+        shutil.copy("photo.png", name)
+    left = [2]
+
+    def interrupted(*words: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return predict(*words)
+
+    words = ("a dog", "grass", "--format", "coco,cvat,yolo,mmseg,mask", "--window_batch", "1")
+    monkeypatch.setattr(Segmenter, "predict_batch", interrupted)
+    code, _, err = run(*names, *words)
+    assert (code, err.splitlines()[-1]) == (130, "pacl segment: interrupted")
+    assert Path("out/a.mask.png").exists()
+    kept = {image["file_name"] for image in COCO("out/annotations.json").dataset["images"]}
+    assert kept == {path.name.replace(".mask", "") for path in Path("out").glob("*.mask.png")} >= {"a.png"}
+    assert kept == {image.attrib["name"] for image in ElementTree.parse("out/annotations.xml").iter("image")}
+    for folder, file in (("yolo/labels", "yolo/data.yaml"), ("mmseg/ann_dir", "mmseg/metainfo.json")):
+        assert {f"{path.stem}.png" for path in Path("out", folder).iterdir()} == kept
+        assert Path("out", file).exists()
+    monkeypatch.setattr(Segmenter, "predict_batch", predict)
+    assert run(*names[1:], *words)[0] == 0
+    data = COCO("out/annotations.json")
+    assert [image["file_name"] for image in data.dataset["images"]] == list(names)
+    assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2, 3}
+    assert [image.attrib["name"] for image in ElementTree.parse("out/annotations.xml").iter("image")] == list(names)
+    assert {path.stem for path in Path("out/yolo/labels").iterdir()} == {"a", "b", "c"}
+
+
+def test_mmseg_has_a_background_where_a_single_prompt_has_one(run: Run) -> None:
+    assert run("photo.png", "a dog", "--format", "mmseg,mask")[0] == 0
+    assert json.loads(Path("out/mmseg/metainfo.json").read_text())["classes"] == ["background", "a dog"]
+    np.testing.assert_array_equal(Image.open("out/mmseg/ann_dir/photo.png"), Image.open("out/photo.mask.png"))
+    code, _, err = run("photo.png", "a dog", "--format", "mmseg", "--background", "none", "--out", "other")
+    assert (code, err) == (0, "")
+    assert json.loads(Path("other/mmseg/metainfo.json").read_text())["classes"] == ["a dog"]
+
+
+def test_images_in_exported_data_sets_are_not_segmented(run: Run) -> None:
+    assert run("photo.png", "a dog", "grass", "--format", "yolo,mmseg")[0] == 0
+    code, _, err = run(".", "a dog", "grass", "--format", "mask", "--out", "second")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert sorted(path.name for path in Path("second").iterdir()) == ["photo.json", "photo.mask.png"]

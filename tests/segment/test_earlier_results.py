@@ -1,0 +1,112 @@
+"""Folders that hold results of earlier runs: completed, replaced, never mixed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from PIL import Image
+
+from tests.commands import Run
+
+
+def test_pictures_of_one_name_keep_their_own_results(run: Run, here: Path) -> None:
+    Path("other").mkdir()
+    Image.new("RGB", (20, 10), "blue").save("other/photo.png")
+    code, _, _ = run("photo.png", "other/photo.png", "a dog", "grass", "--format", "mask")
+    assert code == 0
+    sizes = {path.name: Image.open(path).size for path in (here / "out").glob("*.png")}
+    assert sizes == {"photo.mask.png": (48, 32), "photo_png.mask.png": (20, 10)}
+
+
+def test_a_named_folder_belongs_to_one_list_of_labels(run: Run, here: Path) -> None:
+    def masks() -> set[str]:
+        return {path.name for path in (here / "mine").glob("*.mask.png")}
+
+    shutil.copy("photo.png", "other.png")
+    assert run("photo.png", "a dog", "grass", "--out", "mine")[0] == 0
+    assert run("other.png", "a dog", "grass", "--out", "mine")[0] == 0  # the same labels go together
+    record = (here / "mine/photo.json").read_bytes()
+    code, _, err = run("photo.png", "a dog", "sky", "--out", "mine")
+    assert code == 2
+    assert "--out mine" in err
+    assert "--overwrite" in err
+    assert (here / "mine/photo.json").read_bytes() == record
+    assert run("photo.png", "a dog", "sky", "--out", "mine", "--overwrite")[0] == 0
+    assert masks() == {"photo.mask.png"}
+
+
+def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) -> None:
+    shutil.copy("photo.png", "other.png")
+    run("photo.png", "a dog", "grass", "--format", "heat,rle")
+    assert run("photo.png", "a dog", "sky")[2] == ""  # replaced as a whole, nothing is mixed
+    assert not [*here.glob("out/*heat*")]
+    code, _, err = run("other.png", "a dog", "grass")
+    assert code == 0
+    assert "note:" in err
+    assert "out also holds results of other labels, such as photo.json" in err
+    assert (here / "out/photo.json").is_file()
+
+
+def test_overwrite_leaves_folders_of_results_below_alone(run: Run, here: Path) -> None:
+    shutil.copy("photo.png", "other.png")
+    run("photo.png", "a dog", "grass", "--out", "out/named")
+    before = {path: path.read_bytes() for path in here.glob("out/named/*")}
+    run("photo.png", "other.png", "a dog", "sky")
+    assert run("photo.png", "a dog", "sky")[2] == ""
+    code, _, err = run("photo.png", "a dog", "grass", "--overwrite", "--format", "mask")
+    assert (code, len(err.splitlines()), "removed 1 result" in err) == (0, 1, True)  # photo.json has a new one
+    assert {path: path.read_bytes() for path in here.glob("out/named/*")} == before
+    assert {path.name for path in here.glob("out/*")} == {"named", "photo.json", "photo.mask.png"}
+    assert run("photo.png", "a dog", "grass", "--overwrite", "--format", "mask")[2] == ""
+
+
+def test_results_of_an_earlier_run_are_not_segmented(run: Run, here: Path) -> None:
+    run(".", "a dog", "grass")
+    code, _, err = run(".", "a dog", "grass", "--out", "second")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert "2 results of earlier runs are left out" in err
+    assert {path.name for path in Path("second").iterdir()} == {"photo.overlay.png", "photo.mask.png", "photo.json"}
+
+
+def listed(folder: str) -> tuple[set[str], list[str], list[str]]:
+    """The records in a folder of results, and the images in its COCO and CVAT files."""
+    coco = [image["file_name"] for image in json.loads(Path(folder, "annotations.json").read_text())["images"]]
+    cvat = re.findall(r'<image [^>]*name="([^"]*)"', Path(folder, "annotations.xml").read_text())
+    return {path.stem for path in Path(folder).glob("*.json")} - {"annotations"}, coco, cvat
+
+
+def test_another_image_of_the_same_name_joins_the_results(run: Run, here: Path) -> None:
+    Path("other").mkdir()
+    for name in ("other/photo.png", "photo.webp"):
+        shutil.copy("photo.png", name)
+    flags = ["a dog", "grass", "--out", "results", "--format", "mask,rle,coco,cvat,labelme,yolo,mmseg"]
+    for images in (["photo.png"], ["other/photo.png"], ["photo.webp"], ["photo.webp", "other/photo.png", "photo.png"]):
+        assert run(*images, *flags)[0] == 0
+    places = ["photo.png", "other/photo.png", "photo.webp"]
+    assert listed("results") == ({"photo", "photo_png", "photo_webp"}, places, places)
+    of = {path.stem: json.loads(path.read_text())["image"] for path in Path("results").glob("photo*.json")}
+    assert of == {"photo": "photo.png", "photo_png": "other/photo.png", "photo_webp": "photo.webp"}
+    for folder in ("labelme", "yolo/labels", "yolo/images", "mmseg/ann_dir", "mmseg/img_dir"):
+        assert {path.stem for path in Path("results", folder).iterdir()} == set(of)
+    run("other", *flags)
+    assert listed("results")[1] == places
+    run("other/photo.png", *flags, "--overwrite")
+    assert listed("results") == ({"photo"}, ["photo.png"], ["photo.png"])
+
+
+def test_results_of_an_image_that_is_gone_are_replaced_with_a_note(run: Run, here: Path) -> None:
+    Path("other").mkdir()
+    shutil.move("photo.png", "other/photo.png")
+    shutil.copy("other/photo.png", "second.png")
+    words = ["a dog", "grass", "--out", "results", "--format", "coco,cvat"]
+    run("other/photo.png", "second.png", *words)
+    Path("moved/other").mkdir(parents=True)
+    shutil.move("other/photo.png", "moved/other/photo.png")
+    for noted in (True, False):
+        code, _, err = run("moved/other/photo.png", *words)
+        assert code == 0
+        assert ("note: results of another file" in err) == noted
+    assert listed("results") == ({"photo", "second"}, *[["photo.png", "second.png"]] * 2)

@@ -1,0 +1,78 @@
+"""Several runs in one folder: resumed, refused, replaced."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pacl import train
+from pacl.errors import ArgumentError
+from pacl.models.loading import load_model
+from pacl.training.run_folder import RunFolder
+from tests.train.command import QUIET, SMALL, run
+
+
+def test_a_resumed_run_goes_on_where_it_was(tiny_clip, tmp_path):
+    first = run(tiny_clip, tmp_path / "first", "--trainer.max_steps=3")
+    shutil.copytree(first, tmp_path / "second")
+    second = run(tiny_clip, tmp_path / "second", "--trainer.max_steps=6", "--ckpt_path=last")
+    checkpoint = torch.load(second / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 6
+    assert checkpoint["optimizer_states"][0]["state"][0]["step"] == 6  # Adam's moments went on too
+    assert not torch.equal(load_model(str(first)).embedder.skip.weight, load_model(str(second)).embedder.skip.weight)
+
+
+def test_a_resumed_run_has_the_rates_of_its_own_number_of_steps(tiny_clip, tmp_path):
+    """Of the schedule of all its steps, and not those that the checkpoint ended with."""
+    rates = ["--model.lr=0.1", "--model.warmup=0", "--trainer.log_every_n_steps=1", "--trainer.logger=true"]
+    run(tiny_clip, tmp_path, "--trainer.max_steps=4", *rates)
+    run(tiny_clip, tmp_path, "--trainer.max_steps=8", *rates, "--ckpt_path=last")
+    (log,) = (tmp_path / "logs").glob("version_1/metrics.csv")
+    with log.open() as file:
+        found = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
+    assert found[0] == pytest.approx(0.05)  # half of a cosine of eight steps
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    kept = [path for path in folder.rglob("*") if path.is_file() and path.name != "config.yaml"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+def test_a_second_run_does_not_replace_the_first(tiny_clip, tmp_path):
+    run(tiny_clip, tmp_path, "--trainer.max_steps=2")
+    first = files(tmp_path)
+    with pytest.raises(ArgumentError) as error:
+        run(tiny_clip, tmp_path, "--trainer.max_steps=3")
+    assert (error.value.argument, error.value.value) == ("out", tmp_path)
+    assert files(tmp_path) == first
+    elsewhere = run(tiny_clip, tmp_path / "other", "--trainer.max_steps=1") / "checkpoints" / "last.ckpt"
+    with pytest.raises(ArgumentError):  # a checkpoint of elsewhere does not make this folder its own
+        run(tiny_clip, tmp_path, "--trainer.max_steps=3", f"--ckpt_path={elsewhere}")
+    with pytest.raises(ArgumentError) as error:
+        run(tiny_clip, tmp_path, "--trainer.max_steps=3", "--overwrite", "--data.batch_size=1")
+    assert error.value.argument == "data.batch_size"
+    assert {name: value for name, value in files(tmp_path).items() if "other" not in name} == first
+    run(tiny_clip, tmp_path, "--trainer.max_steps=3", "--overwrite")
+    assert files(tmp_path)["model.safetensors"] != first["model.safetensors"]
+
+
+def test_of_two_runs_at_once_the_second_stops(tiny_clip, tmp_path):
+    with RunFolder(tmp_path, (), "out", False, False, "").claim():
+        with pytest.raises(ArgumentError) as error:
+            run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--overwrite")
+        assert (error.value.argument, error.value.value) == ("out", tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_the_head_of_a_stopped_run_can_be_written_without_more_steps(tiny_clip, tmp_path, capsys):
+    stop = ["--trainer.callbacks=tests.killer.Killer", "--trainer.callbacks.step=2", "--trainer.callbacks.moment=after"]
+    arguments = [*SMALL, *QUIET, f"--model.backbone={tiny_clip}", f"--out={tmp_path}", "--trainer.max_steps=5"]
+    assert train.main([*arguments, *stop, "--trainer.callbacks.number=15"]) == 128 + 15
+    assert not (tmp_path / "config.json").exists()
+    run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--ckpt_path=last")
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(load_model(str(tmp_path)).embedder.skip.weight, state["pacl.embedder.skip.weight"])

@@ -1,0 +1,67 @@
+"""When a run is validated, and what its card says of it."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from pacl import train
+from pacl.errors import UserError
+from tests.train.command import QUIET, captioned, run
+
+
+def test_the_last_weights_are_saved_if_the_run_ends_before_a_validation(tiny_clip, tmp_path, capsys):
+    for i in range(6):
+        Image.new("RGB", (32, 32), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    table = "".join(f"{i}.png,a dog number {i}\n" for i in range(6))
+    (tmp_path / "pairs.csv").write_text("image,caption\n" + table)
+    settings = ["--data=pacl.data.CaptionData", f"--data.pairs={tmp_path / 'pairs.csv'}", "--data.hold_out=2"]
+    settings += [
+        "--data.batch_size=2",
+        "--head=best",
+        "--trainer.max_steps=1",
+        "--trainer.val_check_interval=2",
+        f"--out={tmp_path / 'out'}",
+    ]
+    assert train.main([*settings, *QUIET, f"--model.backbone={tiny_clip}"]) == 0
+    assert (tmp_path / "out" / "config.json").exists()
+    err = capsys.readouterr().err
+    assert "training on 4 images, holding out 2" in err
+    assert "last weights" in err
+
+
+def test_an_interval_of_validation_may_be_longer_than_an_epoch(tiny_clip, tmp_path):
+    """Of 12 images that train, of which a batch has 8; Lightning's error has a traceback."""
+    data = [*captioned(tmp_path, 20), "--data.batch_size=8", "--trainer.max_epochs=4", "--trainer.max_steps=-1"]
+    run(tiny_clip, tmp_path / "out", *data, "--trainer.val_check_interval=2")
+    assert (tmp_path / "out" / "checkpoints" / "best.ckpt").is_file()
+    with pytest.raises(UserError, match=r"--trainer\.check_val_every_n_epoch null"):
+        run(
+            tiny_clip,
+            tmp_path / "other",
+            *data,
+            "--trainer.val_check_interval=2",
+            "--trainer.check_val_every_n_epoch=2",
+        )
+
+
+def test_the_baseline_of_a_resumed_run_is_that_of_its_first_step(tiny_clip, tmp_path):
+    data, out = captioned(tmp_path, 20), tmp_path / "out"
+    run(tiny_clip, out, *data, "--data.batch_size=4", "--trainer.max_steps=3", "--model.lr=0.1")
+    first = [line for line in (out / "README.md").read_text().splitlines() if "before the first step" in line]
+    run(tiny_clip, out, *data, "--data.batch_size=4", "--trainer.max_steps=6", "--model.lr=0.1", "--ckpt_path=last")
+    assert [line for line in (out / "README.md").read_text().splitlines() if "before the first step" in line] == first
+    recalls = [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")]
+    assert len(recalls) == 1 + 7
+    assert all(float(line.split("|")[3]) > 0 for line in recalls)  # by chance
+    assert Image.open(out / "training.png").size[0] > 300
+
+
+def test_the_card_of_a_resumed_run_has_its_last_validation(tiny_clip, tmp_path):
+    data, out = captioned(tmp_path, 20), tmp_path / "out"
+    run(tiny_clip, out, *data, "--data.batch_size=4", "--trainer.max_steps=3")
+    first = [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")]
+    never = ["--trainer.val_check_interval=9", "--trainer.check_val_every_n_epoch=null"]
+    run(tiny_clip, out, *data, "--data.batch_size=4", "--trainer.max_steps=4", *never, "--ckpt_path=last")
+    assert [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")] == first
+    assert all(float(line.split("|")[3]) > 0 for line in first)  # by chance
