@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pacl.data.copies import describe_copies, held_in_training
 from pacl.data.crop import SquareCrop
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import SHORT, Source
-from pacl.errors import ArgumentError, UserError, unreadable
+from pacl.errors import ArgumentError, UserError, did_you_mean, unreadable
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
 from pacl.printing import escaped, printable, without_controls
@@ -142,8 +141,7 @@ def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
     hints = get_type_hints(kind)
     for name, value in values.items():
         if name not in hints:
-            close = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(hints)}"
+            hint = did_you_mean(str(name), hints) or f"there are {', '.join(hints)}"
             raise UserError(f"{where}: no setting {name!r}; {hint}")
         if not _fits(value, hints[name]):
             wanted = str(hints[name]).removeprefix("<class '").removesuffix("'>").replace("typing.", "")
