@@ -18,6 +18,7 @@ import numpy as np
 
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
+from pacl.cli.progress import tracked
 from pacl.data.copies import describe_copies, held_in_training
 from pacl.data.crop import SquareCrop
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
@@ -262,20 +263,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import track
 
     from pacl.cli.source_sheet import SourceImages, source_sheet
     from pacl.images import save_image
 
-    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console = Console(highlight=False, soft_wrap=True)
     all_statistics: list[Statistics] = []
     records: list[dict[str, Any]] = []
     for entry, (items, total, unused) in zip(entries, streams, strict=True):
         statistics = Statistics(args.seed)
         inspected = inspect_all(items, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
-        for item, found in track(inspected, escape(escaped(entry.title)), size, console=progress, transient=True):
+        for item, found in tracked(inspected, escaped(entry.title), size):
             statistics.add(item, found)
         record = {
             "source": dataclasses.asdict(entry.source),

@@ -25,6 +25,7 @@ from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
+from pacl.progress import Tracked, untracked
 from pacl.prompts import get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
@@ -107,6 +108,7 @@ class CaptionData(LightningDataModule):
         self.loader: EpochLoader | ShardLoader | None = None  # of the training data
         self._place: dict[str, Any] | None = None  # its state in a checkpoint
         self._digest: str | None = None
+        self.tracked: Tracked = untracked  # wraps captions whose nouns are found, and images whose tokens are cached
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
 
     # ------------------------------------------------------------ sources
@@ -187,7 +189,7 @@ class CaptionData(LightningDataModule):
             from pacl.data.nouns import tag_all
 
             folder = Path(self.cache) if self.cache not in (None, "memory") else None
-            pairs.set_nouns(tag_all([pairs.captions[i] for i in range(len(pairs.captions))], cache=folder))
+            pairs.set_nouns(tag_all([pairs.captions[i] for i in range(len(pairs.captions))], folder, self.tracked))
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
@@ -257,7 +259,7 @@ class CaptionData(LightningDataModule):
             assert self.trainer is not None
             where = None if self.cache == "memory" else Path(self.cache) / part
             self.stores[part] = cached_tokens(
-                self.trainer, sources, crop, self.image_size(), where, self.cache_dtype, self.workers
+                self.trainer, sources, crop, self.image_size(), where, self.cache_dtype, self.workers, self.tracked
             )
         return self.stores[part]
 
