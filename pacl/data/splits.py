@@ -79,15 +79,24 @@ def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], m
     missing = [name for name in names if not os.path.exists(name)]
     if not missing:
         return
-    which, lost = f"images of {source.pairs}", PurePath(missing[0])
-    first = lost.relative_to(pairs.root) if lost.is_relative_to(pairs.root) else lost
-    where = "this folder" if str(pairs.root) == "." else str(pairs.root)
+    which, where = f"images of {source.pairs}", _in_words(pairs.root)
+    first = f"(first: {_below(pairs.root, missing[0])})"
     if len(missing) == len(names):
-        raise UserError(f"{where}: has none of the {count_images(parts):,} {which} (first: {first})")
-    reason = f"{len(missing):,} of {len(names):,} {which} are not in {where} (first: {first})"
+        raise UserError(f"{where}: has none of the {count_images(parts):,} {which} {first}")
+    reason = f"{len(missing):,} of {len(names):,} {which} are not in {where} {first}"
     if len(missing) > max_skipped * len(names):
         raise ArgumentError("max_skipped", max_skipped, f"{reason}; python -m pacl.data check lists all")
     rank_zero_warn(reason)
+
+
+def _in_words(folder: PurePath) -> str:
+    return "this folder" if str(folder) == "." else str(folder)
+
+
+def _below(folder: PurePath, name: str) -> PurePath:
+    """The path of a file from a folder, where it is in it."""
+    path = PurePath(name)
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def same_tables(before: str, now: str) -> bool:
