@@ -16,10 +16,11 @@ from pacl.data.batches import Batch, Batches
 from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource, Subset
+from pacl.data.resuming import PLACE, check_resumed
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, same_tables, split_source, warn_of_copies
+from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -29,9 +30,6 @@ from pacl.progress import Tracked, untracked
 from pacl.prompts import get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
-PLACE = ("seed", "seen", "skipped", "place")
-"""What a checkpoint records of the progress through the data."""
-
 SKIPPED_SHOWN = 5
 """Number of skipped samples whose errors a run shows; `python -m pacl.data check` lists all."""
 
@@ -384,19 +382,6 @@ class CaptionData(LightningDataModule):
         Raises:
             UserError: other data or settings, or an older version, whose records differ.
         """
-        older = "the checkpoint was saved by an older version of pacl, which did not record"
-        if lacking := {"settings", *PLACE} - state_dict.keys():
-            raise UserError(f"{older} {', '.join(sorted(lacking))}; start from the beginning")
-        saved = state_dict["settings"]
-        if "content" not in saved:
-            rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
-        for name, value in self._settings().items():
-            before = saved.get(name, value)
-            if before == value or (name == "data" and not self.streams and same_tables(before, value)):
-                continue  # tables by other paths are the same: their content is compared
-            if name == "content":
-                which = ", ".join(source.pairs for source in [*self.train, *self.val])
-                advice = "restore them, or start from the beginning"
-                raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {advice}")
-            raise ArgumentError(name, value, f"the run of the checkpoint has {before}; resume it with the same")
+        which = ", ".join(source.pairs for source in [*self.train, *self.val])
+        check_resumed(state_dict, self._settings(), which, tables=not self.streams)
         self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)

@@ -99,12 +99,6 @@ def _below(folder: PurePath, name: str) -> PurePath:
     return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
-def same_tables(before: str, now: str) -> bool:
-    """Whether two summaries of training data differ at most in the folders of the tables."""
-    first, second = ([PurePath(line).name for line in text.split("; ")] for text in (before, now))
-    return first == second
-
-
 def count_images(parts: Sequence[PairSource]) -> int:
     """Images of all sources together."""
     return sum(map(len, parts))

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.cli.data_check import build_parser, read_config
+from pacl.cli.configured_sources import read_config
+from pacl.cli.data_check import build_parser
 from pacl.cli.source_sheet import COLUMNS, TILE, SourceImages, source_sheet
 from pacl.data import __main__ as dispatcher
 from pacl.data.crop import SquareCrop
