@@ -19,7 +19,7 @@ from pacl.cli.configured_sources import Entry, read_config
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
-from pacl.data.copies import describe_copies, held_in_training
+from pacl.data.copies import describe_alike, describe_copies, held_in_training
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError
@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     bad = [record for record in records if record["bad"] > args.max_bad * max(record["images"], 1)]
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
-    report = {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "held_in_training": copies}
+    alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
+    report = {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "held_in_training": copies, "alike": alike}
     save_json(args.report, {**report, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
@@ -195,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if copies:
         console.print(describe_copies(copies, held), style="red", markup=False)
+    if alike:
+        console.print(describe_alike(alike), style="red", markup=False)
     if not bad:
         console.print(", apart from ".join(["fine", *filter(None, [" and ".join(_spots(records))])]), style="green")
     return 1 if bad else 0
@@ -206,6 +209,16 @@ def _spots(records: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "what is not used"
     if any(record["repeated"]["images"] for record in records):
         yield "repeated images (hold_out may put copies of one image in training and in validation)"
+
+
+def _alike(training: Sequence[Statistics]) -> str | None:
+    """What is the same in all pairs of the training sources together: "captions" or "images"; None if they differ."""
+    hashes = {"captions": [each.captions for each in training], "images": [each.pixels for each in training]}
+    for kind, own in hashes.items():
+        values = np.concatenate([np.asarray(each) for each in own])
+        if len(values) > 1 and (values == values[0]).all():
+            return kind
+    return None
 
 
 def _cores() -> int:

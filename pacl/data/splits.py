@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from pacl.data.copies import count_copies, describe_copies, find_alike
+from pacl.data.copies import count_copies, describe_alike, describe_copies, find_alike
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
@@ -56,7 +56,7 @@ def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> No
     From the first nothing can be learned; the second a head knows by heart.
     """
     if alike := find_alike(kept):
-        rank_zero_warn(f"all {alike} that train are the same: nothing can be learned from them")
+        rank_zero_warn(describe_alike(alike))
     if copies := count_copies(kept, held):
         rank_zero_warn(describe_copies(copies, count_images(held)))
 
