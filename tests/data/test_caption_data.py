@@ -159,7 +159,7 @@ def test_nouns_are_counted(here):
 def test_nouns_are_looked_for_once_and_kept_with_the_cache(here, monkeypatch):
     calls = []
 
-    def tag_all(captions, cache):
+    def tag_all(captions, cache, tracked):
         calls.append((len(captions), cache))
         return [(caption.split()[-1],) for caption in captions]
 
@@ -317,7 +317,7 @@ def test_a_batch_larger_than_the_set_takes_it_all_with_a_warning(here):
     ],
 )
 def test_settings_that_make_no_sense(here, settings, message, monkeypatch):
-    monkeypatch.setattr(pacl.data.nouns, "tag_all", lambda captions, cache: [()] * len(captions))
+    monkeypatch.setattr(pacl.data.nouns, "tag_all", lambda captions, cache, tracked: [()] * len(captions))
     with pytest.raises(UserError, match=message):
         stub(CaptionData(**{"pairs": "t.csv", **settings})).train_dataloader()
 
