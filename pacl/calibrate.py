@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pacl.cli.inputs import find_images
 from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.parser import new_parser
+from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, FallbackModel, ImageWarning, UserError
 from pacl.files import make_folder
 from pacl.image_folders import spread
@@ -117,10 +118,7 @@ def decoded(photos: Sequence[Path], broken: list[UserError], distinct: set[bytes
 
     The checksums of the pixels of the others are added to ``distinct``.
     """
-    from rich.console import Console
-    from rich.progress import track
-
-    for path in track(photos, "photos", console=Console(stderr=True), transient=True):
+    for path in tracked(photos, "photos"):
         try:
             image = open_image(path)
         except UserError as error:

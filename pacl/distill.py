@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
+from pacl.cli.progress import ProgressMeter
 from pacl.errors import ArgumentError, UserError
 from pacl.printing import escaped
 
@@ -62,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not Path(path).exists():  # before PyTorch is imported
             raise ArgumentError(flag, path, "does not exist")
     from rich.console import Console
-    from rich.progress import Progress
 
     from pacl.models import distillation
     from pacl.models.towers.base import weights_checksum
@@ -76,11 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{error.value}: {error.reason}") from None
     tower.requires_grad_(False)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("word pieces and words", total=None)
-            tokenizer, embeddings, counts = distillation.distill(
-                tower, words, args.dim, lambda done, total: bar.update(task, completed=done, total=total)
-            )
+        with ProgressMeter("word pieces and words") as meter:
+            tokenizer, embeddings, counts = distillation.distill(tower, words, args.dim, meter.update)
     except ArgumentError:
         raise
     except UserError as error:

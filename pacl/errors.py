@@ -6,7 +6,7 @@ import difflib
 import functools
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 
@@ -113,10 +113,24 @@ def first_few(names: Sequence[object], count: int = 3) -> str:
     return ", ".join(map(str, names[:count])) + (", ..." if len(names) > count else "")
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The known name that is closest to a mistyped one, as a question; empty if none is close."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
+def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6) -> str:
+    """The known names that are closest to a mistyped one, in their order, as a question; empty if none is close.
+
+    Args:
+        name: as it was typed.
+        known: the names that there are.
+        count: names in the question, at most.
+        cutoff: least likeness, see `difflib.get_close_matches`.
+    """
+    known = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(name, known, count, cutoff)
+    return ask_meant(each for each in known if each in close)
+
+
+def ask_meant(names: Iterable[str]) -> str:
+    """The question whether one of some names was meant, flags without quotes; empty without names."""
+    choices = " or ".join(name if name.startswith("-") else repr(name) for name in names)
+    return f"did you mean {choices}?" if choices else ""
 
 
 Class = TypeVar("Class", bound=type)

@@ -108,7 +108,7 @@ def check_output_file(
         raise ArgumentError(argument, path, "is one of the files that are read; choose another name")
     replaceable = path.is_file() and (not path.stat().st_size or is_own(path))  # also an empty one, of mktemp
     if os.path.lexists(path) and not overwrite and not replaceable:
-        advice = "delete it" if overwrite is None else "replace it with --overwrite"
+        advice = "delete it" if overwrite is None else "set overwrite"
         raise ArgumentError(argument, path, f"was not written by this command; choose another name, or {advice}")
     make_folder(path.parent, argument)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from operator import length_hint
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
+from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import check_folder
 from pacl.models.precision import PRECISIONS
@@ -42,9 +42,6 @@ exit codes: 0 done; 1 done, but some images could not be read; 2 stopped by a mi
 """
 HOLDOUT = 0.2
 TABLE, CURVE = "results.md", "accuracy.png"
-LINE_EVERY = 10.0
-"""Seconds from one line of progress to the next where the output is no terminal."""
-Item = TypeVar("Item")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -121,7 +118,7 @@ def probe(args: argparse.Namespace) -> int:
 
     check_installed()
     for note in (*train.notes, *(test.notes if test else ())):
-        say_as(PROG, f"note: {note}")
+        say(f"note: {note}")
     if shots is not None:  # broken images are found later
         make_splits(train.labels, train.classes, list(map(str, shots)), seeds)
     files = (PROBE, WEIGHTS, TABLE, CURVE)
@@ -173,8 +170,9 @@ def run(
 
     model = load(args)
     encoder = ImageEncoder(model, args.features, resolve_precision(args.precision, model.clip))
-    found = encode_folders(train, encoder, tracked(train.files, "images"))
-    tested = encode_folders(test, encoder, tracked(test.files, "test images"), found.digests) if test else None
+    show = partial(tracked, line=say)
+    found = encode_folders(train, encoder, show(train.files, "images"))
+    tested = encode_folders(test, encoder, show(test.files, "test images"), found.digests) if test else None
     report(found)
     if tested:
         report(tested)
@@ -187,11 +185,11 @@ def run(
         raise UserError(f"{args.test or args.train}: no image is left to test on; classes need two or more")
     missing = [name for i, name in enumerate(train.classes) if i not in set(measured.labels.tolist())]
     if missing:
-        say_as(PROG, f"note: no test images of {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}")
+        say(f"note: no test images of {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}")
     if shots is None:
         shots, reason = possible_shots(fit.labels, train.classes)
         if reason:
-            say_as(PROG, f"note: --shots are only {', '.join(map(str, shots))}: {reason}")
+            say(f"note: --shots are only {', '.join(map(str, shots))}: {reason}")
     splits = make_splits(fit.labels, train.classes, list(map(str, shots)), seeds)
     rows = baselines(model, args, train.classes, files, measured.labels)
     return finish(args, model, train, fit, measured, splits, rows, bool(found.broken or (tested and tested.broken)))
@@ -218,7 +216,7 @@ def finish(
     right: dict[Shots, list[np.ndarray]] = {}
     kept: dict[Shots, tuple[int, Trained]] = {}
     runs = probe_accuracies(train, test, len(folders.classes), splits)
-    for shots, seed, trained, own in tracked(runs, "classifiers", len(ordered(splits))):
+    for shots, seed, trained, own in tracked(runs, "classifiers", len(ordered(splits)), line=say):
         right.setdefault(shots, []).append(own)
         kept.setdefault(shots, (seed, trained))
     rows += [accuracy_of(str(shots), np.stack(own), test.labels) for shots, own in right.items()]
@@ -249,28 +247,17 @@ def finish(
     return 1 if failed else 0
 
 
+def say(message: object) -> None:
+    """One line on standard error."""
+    say_as(PROG, message)
+
+
 def report(found: EncodedFolders) -> None:
     """Say what was left out."""
     for note in found.notes:
-        say_as(PROG, f"note: {note}")
+        say(f"note: {note}")
     for error in found.broken:
-        say_as(PROG, f"warning: skipped: {error}")
-
-
-def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with progress on standard error: a bar on a terminal, elsewhere a line now and then."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    total = length_hint(items) if total is None else total
-    shown = time.monotonic()
-    bar = track(items, title, total, console=console, transient=True, disable=not console.is_terminal)
-    for done, item in enumerate(bar, start=1):
-        yield item
-        if not console.is_terminal and time.monotonic() - shown >= LINE_EVERY:
-            shown = time.monotonic()
-            say_as(PROG, f"{title}: {done:,} of {total:,}")
+        say(f"warning: skipped: {error}")
 
 
 def model_name(name: str, model: PACL) -> str:
@@ -298,15 +285,15 @@ def baselines(
 
     rows = [chance(len(classes))]
     if any(map(is_code, classes)):
-        say_as(PROG, "note: no zero-shot row: names of classes are numbers or ids, not words")
+        say("note: no zero-shot row: names of classes are numbers or ids, not words")
         return rows
     scorer = Scorer(model, templates=args.templates, precision=args.precision)
     try:
         encoded = scorer.encode([Label(folder, (name,)) for folder, name in class_names(classes).items()])
     except UserError as error:
-        say_as(PROG, f"note: no zero-shot row: {error}")
+        say(f"note: no zero-shot row: {error}")
         return rows
-    starts = tracked(range(0, len(files), BATCH), "zero-shot")
+    starts = tracked(range(0, len(files), BATCH), "zero-shot", line=say)
     scores = [scorer.scores(files[start : start + BATCH], encoded).numpy() for start in starts]
     right = np.concatenate(scores).argmax(axis=1) == labels
     return [*rows, accuracy_of("zero-shot", right[None], labels)]

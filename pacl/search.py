@@ -7,8 +7,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from pacl.cli.messages import memory_advice, need_output, printing, prints_utf8,
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
+from pacl.cli.progress import ProgressMeter
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_unread, search_folder
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from pacl.image_folders import FolderContent
     from pacl.index.image_index import Hit, Index
-    from pacl.index.indexing import Progress
 
 PROG = "pacl search"
 
@@ -238,8 +237,8 @@ def update(index: Index, content: FolderContent) -> None:
     from pacl.index.indexing import IndexInUse
 
     try:
-        with progress_bar() as progress:
-            index.update(content, progress=progress)
+        with ProgressMeter("indexing", line=say) as meter:
+            index.update(content, progress=meter.update)
     except IndexInUse as busy:
         raise UserError(f"{busy}, or search it as it is with --no_update") from None
     if is_new:
@@ -254,25 +253,6 @@ def update(index: Index, content: FolderContent) -> None:
         say(f"error: {error}")
     if len(index.unread) > SHOWN:
         say(f"error: {len(index.unread) - SHOWN} more images cannot be read")
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on a terminal; in a log, a line now and then."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("images", total=None, visible=False)
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-            if not console.is_terminal and (done == total or done % 1000 == 0):
-                say(f"indexed {done} of {total} new images")
-
-        yield advance
 
 
 def show(hits: Sequence[Hit], args: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from eval.segmentation.protocol import read_protocol
-from pacl.cli.data_check import read_config
+from pacl.cli.configured_sources import read_config
 from pacl.cli.training_run import read_checkpoint
 from pacl.data.mask_palette import read_palette
 from pacl.data.masks import read_colours, read_mask

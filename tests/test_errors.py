@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pacl.errors import ArgumentError, check_count
+from pacl.errors import ArgumentError, check_count, did_you_mean
 
 
 def test_whole_numbers_of_any_type_are_counts() -> None:
@@ -21,3 +21,11 @@ def test_anything_else_is_an_error_of_its_argument(value: Any) -> None:
     with pytest.raises(ArgumentError) as refused:
         check_count("top", value)
     assert refused.value.argument == "top"
+
+
+def test_a_mistyped_name_is_asked_about_in_one_wording() -> None:
+    assert did_you_mean("contxt59", {"voc20": 1, "context59": 2}) == "did you mean 'context59'?"
+    assert did_you_mean("voc2O", ["voc20", "voc21"], count=2) == "did you mean 'voc20' or 'voc21'?"
+    assert did_you_mean("--widow", ["--window", "--out"]) == "did you mean --window?"
+    assert did_you_mean("zebra", ["voc20"]) == ""
+    assert did_you_mean("vocal", ["voc20"], cutoff=0.9) == ""

@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.classification.image_sets import ImageSet
-from eval.common.progress import tracked
 from pacl.classification.features import KINDS, features
 from pacl.classification.preprocessing import preprocessing
+from pacl.cli.progress import tracked
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.model import PACL

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from eval.common.command import add_model, add_overwrite, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
@@ -27,6 +26,7 @@ from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.scorer import BATCH, SCORES, Scorer
 from pacl.cli.messages import need_output, run_verb
+from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.models.model import PACL
@@ -77,7 +77,7 @@ def measure(
     labels = [scorer.encode([folder.labels[c] for c in classes]) for scorer in scorers]
     found: list[list[np.ndarray]] = [[] for _ in scorers]
     shown = []
-    for start in track(range(0, len(folder), BATCH), "photos", console=Console(stderr=True), transient=True):
+    for start in tracked(range(0, len(folder), BATCH), "photos"):
         items = [folder[i] for i in range(start, min(start + BATCH, len(folder)))]
         present = np.array([np.isin(classes, item.mask[item.mask != IGNORED]) for item in items])
         images = [item.image() for item, own in zip(items, present, strict=True) if own.any()]

@@ -16,9 +16,9 @@ import numpy as np
 from eval.classification.features import cached_features
 from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, Setup
-from eval.common.progress import tracked
 from eval.common.result import Result
 from pacl.classification.logistic import ALL, Examples, ProbeResult, Shots, Splits, run_probe
+from pacl.cli.progress import tracked
 from pacl.metrics.accuracy import accuracies
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from pacl.class_files import label_lines
-from pacl.errors import ArgumentError, first_few
+from pacl.errors import ArgumentError, ask_meant, did_you_mean, first_few
 from pacl.prompts import read_classes
 
 LISTS = Path(__file__).parent / "class_names"
@@ -66,7 +65,7 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
     if any("=" in line for _, line in label_lines(file)):
         odd = next((label.name for label in labels if label.name not in keys), None)
         if odd is not None:
-            raise ArgumentError("names", file, f'"{odd}" is no class of {name}; {_meant(odd, keys)}')
+            raise ArgumentError("names", file, f"{odd!r} is no class of {name}; {_meant(odd, keys)}")
     elif len(labels) == len(keys) and not set(keys) & set(by_key):
         for label, key in zip(labels, keys, strict=True):
             meant = _same_word(label.name, keys)
@@ -87,8 +86,8 @@ def _same_word(name: str, keys: Sequence[str]) -> str | None:
 
 def _meant(name: str, keys: Sequence[str]) -> str:
     """What would work in place of a key that no class has."""
-    close = _same_word(name, keys) or next(iter(difflib.get_close_matches(name, keys, n=1)), None)
-    return f'did you mean "{close}"?' if close else f"its classes are {first_few(keys)}"
+    same = _same_word(name, keys)
+    return (ask_meant([same]) if same else did_you_mean(name, keys)) or f"its classes are {first_few(keys)}"
 
 
 @cache

@@ -43,13 +43,13 @@ from eval.classification.image_labels import average_precision
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
 from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
-from eval.common.progress import tracked
 from eval.common.tables import markdown_table
 from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
 from pacl.cli.messages import need_output, run_verb
+from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.accuracy import rate_intervals

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from eval.classification.features import Loading, SquareImages, load_squares
-from eval.common.progress import tracked
 from eval.retrieval import RERANKED
 from eval.retrieval.caption_sets import CaptionSet
 from pacl.classification.features import embed
+from pacl.cli.progress import tracked
 from pacl.errors import UserError
 from pacl.metrics.retrieval import Recalls, recalls, reranked_recalls, score_all_pairs
 from pacl.models.model import PACL

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from pathlib import Path
 
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM, custom
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, did_you_mean
 
 _FOLDERS = ("images", "masks")
 _FILES = ("classes", "only", "palette")
@@ -88,6 +87,6 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
         )
     if name not in BENCHMARKS:
         known = (*BENCHMARKS, CUSTOM)
-        close = " or ".join(sorted(difflib.get_close_matches(name, known, n=2)))
-        raise UserError(f"no benchmark {name}: {f'did you mean {close}? ' * bool(close)}choose from {', '.join(known)}")
+        meant = did_you_mean(name, known, count=2)
+        raise UserError(f"no benchmark {name}: {meant and f'{meant} '}choose from {', '.join(known)}")
     return BENCHMARKS[name]

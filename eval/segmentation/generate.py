@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from eval.common.command import new_parser
-from eval.common.progress import tracked
 from eval.segmentation.drawn_data import draw, record_drawing, style_of, write_lists, write_pair
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
+from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, UserError
 from pacl.printing import escaped
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from eval.common.command import warn
-from eval.common.progress import tracked
+from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError, first_few
 from pacl.printing import counted

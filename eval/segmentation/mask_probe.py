@@ -18,8 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 
 from eval.common.command import add_model, load, new_parser
@@ -28,6 +26,7 @@ from eval.segmentation.label_check import inspect
 from eval.segmentation.patch_labels import majorities
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import need_output, run_verb
+from pacl.cli.progress import tracked
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.metrics.segmentation import count_areas, scores
@@ -135,7 +134,7 @@ def measure(model: PACL, folder: MaskFolder, settings: SegmenterSettings) -> np.
     targets: list[np.ndarray] = []
     raw: Any = TokenModel(model)
     with torch.inference_mode():
-        for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
+        for i in tracked(range(len(folder)), "photos"):
             item = folder[i]
             maps = encode_images([raw], [item.image()], settings)[0][0].patches
             tokens.append(replace(maps, values=maps.values.cpu()))

@@ -40,6 +40,7 @@ from eval.segmentation.label_check import warnings as find_warnings
 from eval.segmentation.layout import FileLayout, Locations, make_writable_folder
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import one_line, run_verb
+from pacl.cli.progress import tracked
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
@@ -110,17 +111,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def track(function: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str) -> Iterator[Result]:
     """``map`` in ``workers`` processes with a progress bar, in order; with one worker, in this process."""
-    from rich.console import Console
-    from rich.progress import track as bar
-
-    console = Console(stderr=True)
     if workers == 1 or len(items) < 2:
-        yield from bar(map(function, items), title, len(items), console=console, transient=True)
+        yield from tracked(map(function, items), title, len(items))
         return
     pool = ProcessPoolExecutor(min(workers, len(items)))
     try:
         results = pool.map(function, items, chunksize=8)
-        yield from bar(results, title, len(items), console=console, transient=True)
+        yield from tracked(results, title, len(items))
     finally:  # on Ctrl-C, cancel what has not started
         pool.shutdown(cancel_futures=True)
 

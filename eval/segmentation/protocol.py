@@ -14,7 +14,6 @@ A file of your own works as well. Its keys are the fields of `Protocol` and of
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from jsonargparse import ArgumentError as ParsingError
 from jsonargparse import ArgumentParser
 
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, did_you_mean
 from pacl.prompts import get_templates
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -107,8 +106,7 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
     homes = {**dict.fromkeys(OWN_PROTOCOLS, FOLDER / "own"), **dict.fromkeys(PROTOCOLS, FOLDER)}
     path = homes[name] / f"{name}.yaml" if name in homes else Path(name)
     if not path.is_file():
-        close = difflib.get_close_matches(name, homes, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(homes)}, or name a YAML file"
+        hint = did_you_mean(name, homes) or f"choose from {', '.join(homes)}, or name a YAML file"
         raise ArgumentError("protocol", name, f"no such protocol or file; {hint}")
     values = _read(path)
     by_benchmark = values.pop("benchmarks", None) or {}

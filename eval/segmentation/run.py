@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from eval.common.command import add_model, check_least, load, new_parser
 from eval.common.folders import own_folder
 from eval.common.processes import Processes, processes
-from eval.common.progress import tracked
 from eval.segmentation.arguments import add_data
 from eval.segmentation.label_check import inspect
 from eval.segmentation.protocol import OWN_PROTOCOLS, PROTOCOLS
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from eval.segmentation.selection import ARITHMETIC, Selection, select
 from pacl.cli.messages import memory_advice, say
+from pacl.cli.progress import ProgressMeter, tracked
 from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.files import check_folder, make_folder
@@ -200,11 +199,12 @@ def measure_benchmark(
     with (
         ranks.together(),
         memory(),
-        bar(selection.name, len(folder), ranks.count, quiet=ranks.rank > 0) as progress,
+        ProgressMeter(selection.name, len(folder), line=partial(say, PROG)) as meter,
     ):
         measure(
             bench, out / PARTS,
-            rank=ranks.rank, ranks=ranks.count, batch=args.batch, workers=args.workers, progress=progress,
+            rank=ranks.rank, ranks=ranks.count, batch=args.batch, workers=args.workers,
+            progress=lambda done: meter.update(min(len(folder), done * ranks.count)) if ranks.rank == 0 else None,
         )  # fmt: skip
     if ranks.rank == 0:
         report(selection, out, bench, gather(bench, out / PARTS), args.model, ranks.count, figures=not args.no_figures)
@@ -240,15 +240,3 @@ def warn_of_names(models: dict[str, PACL], selection: Selection) -> None:
     warn_of_unknown_words(PROG, clip, prompts, f"names of {selection.name}")
     if cut := [prompt for prompt in dict.fromkeys(prompts) if clip.count_tokens(prompt) > clip.context_length]:
         warn(PROG, f"{len(cut)} names of {selection.name} are longer than {clip.context_length} tokens and are cut")
-
-
-@contextmanager
-def bar(name: str, total: int, ranks: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error; it takes the number of images that this process has done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda done: progress.update(task, completed=min(total, done * ranks))

@@ -24,7 +24,6 @@ from random import Random
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from eval.common.command import add_model, add_overwrite, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
@@ -33,6 +32,7 @@ from eval.segmentation.arguments import add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import need_output, run_verb
+from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
 from pacl.models.model import PACL
@@ -83,7 +83,7 @@ def measure_photos(
     segmenters = [Segmenter(model, each) for each in settings]
     asked = {c: folder.labels[c].prompts[0] for c in names}
     found = {(c, s): Found(asked[c], str(segmenters[s].background)) for s in range(len(settings)) for c in names}
-    for i in track(range(len(folder)), "photos", console=Console(stderr=True), transient=True):
+    for i in tracked(range(len(folder)), "photos"):
         item = folder[i]
         segmenters[0].set_image(item.image())
         known = item.mask != IGNORED

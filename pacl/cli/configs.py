@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, did_you_mean
 
 TRAIN_CONFIG = "configs/scenes.yaml"
 PRETRAIN_CONFIG = "configs/scenes_clip.yaml"
@@ -29,10 +28,9 @@ def find_config(name: str) -> Path:
     for folder in folders:
         if (folder / relative).is_file():
             return folder / relative
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    close = difflib.get_close_matches(Path(name).stem, known, n=1)
-    names = ", ".join(f"configs/{each}.yaml" for each in known) or "none"
-    hint = f"did you mean configs/{close[0]}.yaml?" if close else f"known are {names}"
+    known = sorted({f"configs/{path.name}" for folder in folders for path in folder.glob("*.yaml")})
+    meant = did_you_mean(f"configs/{Path(name).stem}.yaml", known, cutoff=0.8)
+    hint = meant or f"known are {', '.join(known) or 'none'}"
     raise ArgumentError("config", name, f"no such file; {hint}")
 
 

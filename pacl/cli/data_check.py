@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from pacl.cli.configured_sources import Entry, read_config
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
-from pacl.data.copies import describe_copies, held_in_training
-from pacl.data.crop import SquareCrop
+from pacl.cli.progress import tracked
+from pacl.data.copies import describe_alike, describe_copies, held_in_training
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
-from pacl.data.sources import SHORT, Source
-from pacl.errors import ArgumentError, UserError, unreadable
+from pacl.data.sources import Source
+from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
 from pacl.printing import escaped, printable, without_controls
@@ -31,7 +30,6 @@ from pacl.printing import escaped, printable, without_controls
 QUICK = 500  # images of each source that --quick decodes
 LISTED = 5  # bad images of each kind that are printed
 REPORT = rb'\{\n "what": "'  # how a report begins
-SIDE = 224  # smaller images count as small, unless the configuration has another size
 
 USAGE = "pacl data check WHAT [options]"
 
@@ -51,119 +49,6 @@ exit codes: 0 fine; 1 the share of images of a source that are missing, unreadab
 --max_bad (by default, if there is one: training skips it); 2 nothing was checked because of an error, printed in one
 line
 """
-
-Settings = TypeVar("Settings")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A source to check.
-
-    Attributes:
-        role: its position in the configuration, such as "train[0]"; empty for a single source.
-        source: the source.
-        crop: how training crops its images.
-        side: size of the crops.
-        clip: whether a CLIP may read the captions, which cuts off long ones.
-    """
-
-    role: str
-    source: Source
-    crop: SquareCrop = dataclasses.field(default_factory=SquareCrop)
-    side: int = SIDE
-    clip: bool = True
-
-    @property
-    def title(self) -> str:
-        return f"{self.role} {self.source.pairs} ({self.source.kind})".strip()
-
-
-# --- What to check ----------------------------------------------------------------------------------
-
-
-def read_config(path: str | Path) -> list[Entry]:
-    """The sources of a training configuration, training sources first.
-
-    Raises:
-        UserError: the file is not YAML, has no image-caption data from files, or has an invalid setting.
-    """
-    import yaml
-
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or no date
-        raise UserError(f"{path}: not YAML ({error})") from None
-    data = config.get("data") if isinstance(config, dict) else None
-    settings = data.get("init_args", data) if isinstance(data, dict) else None
-    if not isinstance(settings, dict) or not (settings.get("train") or settings.get("pairs")):
-        kind = f" ({data['class_path']})" if isinstance(data, dict) and "class_path" in data else ""
-        raise UserError(f"{path}: its data{kind} has no image-caption pairs in data.init_args (pairs or train)")
-    crop = _fill(SquareCrop, settings.get("cut") or {}, f"{path}: data.cut")
-    try:
-        crop.check()
-    except ArgumentError as error:
-        raise UserError(f"{path}: data.cut.{error}") from None
-    clip = _reads_with_clip(config.get("model"))
-    entries = []
-    for part in ("train", "val"):
-        own = settings.get(part) or []
-        if part == "train" and settings.get("pairs"):  # see `sources_of`
-            first = {name: settings[name] for name in ("pairs", *SHORT) if name in settings}
-            own = [first, *own] if isinstance(own, list) else own
-        if not isinstance(own, list):
-            raise UserError(f"{path}: data.{part} must be a list of sources, each with its pairs")
-        for i, each in enumerate(own):
-            source = _fill(Source, each, f"{path}: data.{part}[{i}]")
-            own_crop = crop if part == "train" or not crop.is_random else SquareCrop()
-            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE, clip))
-    return entries
-
-
-def _reads_with_clip(model: Any) -> bool:
-    """Whether the model of a configuration may read texts with a CLIP: not if it names another text tower."""
-    settings = model.get("init_args", model) if isinstance(model, dict) else None
-    backbone = settings.get("backbone") if isinstance(settings, dict) else None
-    text = str(backbone).partition("+")[2]
-    return not text.startswith(("static:", "st:"))
-
-
-def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
-    """A dataclass from its settings in YAML.
-
-    jsonargparse would import the whole data module, and torch with it, to do this.
-
-    Raises:
-        UserError: a setting is unknown, missing or of another type.
-    """
-    if not isinstance(values, dict):
-        raise UserError(f"{where}: {values!r} is not a mapping of settings")
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if name not in hints:
-            close = difflib.get_close_matches(str(name), hints, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(hints)}"
-            raise UserError(f"{where}: no setting {name!r}; {hint}")
-        if not _fits(value, hints[name]):
-            wanted = str(hints[name]).removeprefix("<class '").removesuffix("'>").replace("typing.", "")
-            raise UserError(f"{where}: {name} {value!r} is not {wanted}")
-    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
-    for field in fields:
-        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: lacks {field.name!r}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from YAML has the type of a type hint."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) in (tuple, list):
-        return isinstance(value, list) and all(_fits(each, get_args(hint)[0]) for each in value)
-    if get_args(hint):  # a union
-        return any(_fits(value, each) for each in get_args(hint))
-    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -264,20 +149,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import track
 
     from pacl.cli.source_sheet import SourceImages, source_sheet
     from pacl.images import save_image
 
-    console, progress = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console = Console(highlight=False, soft_wrap=True)
     all_statistics: list[Statistics] = []
     records: list[dict[str, Any]] = []
     for entry, (items, total, unused) in zip(entries, streams, strict=True):
         statistics = Statistics(args.seed)
         inspected = inspect_all(items, workers)
         size = min(total or args.limit or 0, args.limit or total or 0) or None
-        for item, found in track(inspected, escape(escaped(entry.title)), size, console=progress, transient=True):
+        for item, found in tracked(inspected, escaped(entry.title), size):
             statistics.add(item, found)
         record = {
             "source": dataclasses.asdict(entry.source),
@@ -302,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     bad = [record for record in records if record["bad"] > args.max_bad * max(record["images"], 1)]
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
-    report = {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "held_in_training": copies}
+    alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
+    report = {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "held_in_training": copies, "alike": alike}
     save_json(args.report, {**report, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
@@ -312,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if copies:
         console.print(describe_copies(copies, held), style="red", markup=False)
+    if alike:
+        console.print(describe_alike(alike), style="red", markup=False)
     if not bad:
         console.print(", apart from ".join(["fine", *filter(None, [" and ".join(_spots(records))])]), style="green")
     return 1 if bad else 0
@@ -323,6 +209,16 @@ def _spots(records: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "what is not used"
     if any(record["repeated"]["images"] for record in records):
         yield "repeated images (hold_out may put copies of one image in training and in validation)"
+
+
+def _alike(training: Sequence[Statistics]) -> str | None:
+    """What is the same in all pairs of the training sources together: "captions" or "images"; None if they differ."""
+    hashes = {"captions": [each.captions for each in training], "images": [each.pixels for each in training]}
+    for kind, own in hashes.items():
+        values = np.concatenate([np.asarray(each) for each in own])
+        if len(values) > 1 and (values == values[0]).all():
+            return kind
+    return None
 
 
 def _cores() -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from pacl.cli.messages import EXIT_USER_ERROR, run_verb
+from pacl.errors import did_you_mean
 
 HELP = """usage: {prog} VERB ...
 
@@ -35,8 +35,7 @@ def dispatch(words: Sequence[str], verbs: Mapping[str, str], prog: str, module: 
         raise SystemExit(0 if words else EXIT_USER_ERROR)
     verb, rest = words[0], words[1:]
     if verb not in verbs:
-        close = difflib.get_close_matches(verb, verbs, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(verbs)}"
+        hint = did_you_mean(verb, verbs) or f"choose from {', '.join(verbs)}"
         print(f"{prog}: error: {verb!r} is not a verb; {hint}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR)
     if rest in (["-V"], ["--version"]):

@@ -45,12 +45,12 @@ def say_swallowed(found: Mapping[str, str], images: int, calibrated: bool) -> st
         calibrated: whether the model is, and the background rule ``peak`` is possible.
     """
     image, what = next(iter(found.items()))
-    many = f"{len(found)} of {images} images went to one label each, such as {image}"
-    peak = "; where some may be missing, --background peak" if calibrated else "; if others are missing, name them, too"
-    return (
-        f"{many if images > 1 else f'{what} of {image}'}: if all words are in "
-        f"{'every' if images > 1 else 'the'} image, try --prior -0.3{peak}"
-    )
+    if images > 1:
+        happened, which = f"{len(found)} of {images} images went to one label each, such as {image}", "every"
+    else:
+        happened, which = f"{what} of {image}", "the"
+    missing = "where some may be missing, --background peak" if calibrated else "if others are missing, name them, too"
+    return f"{happened}: if all words are in {which} image, try --prior -0.3; {missing}"
 
 
 def is_unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from typing import Any, NoReturn
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, ask_meant, did_you_mean
 
 _NUMBER = r"(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?|inf|infinity|nan"
 NEGATIVE = re.compile(rf"-({_NUMBER})(,[-+]?({_NUMBER}))*$", re.IGNORECASE)
@@ -44,9 +43,8 @@ class OneLineParser(argparse.ArgumentParser):
             known = [option for action in self._actions for option in action.option_strings]
             if flag in self.instead:
                 value = value.partition(" ")[0] or "X"
-                raise UserError(f"{flag}: no such option; did you mean {self.instead[flag]}{value}?")
-            close = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
-            message = f"{flag}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help")
+                raise UserError(f"{flag}: no such option; {ask_meant([self.instead[flag] + value])}")
+            message = f"{flag}: no such option; {did_you_mean(flag, known, cutoff=0.7) or 'see --help'}"
         elif message.startswith("the following arguments are required: "):
             texts = [str(action.help) for action in self._actions if action.metavar == message.partition(": ")[2]]
             message += f" ({texts[0]})" if texts and texts[0] != "None" else ""

@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Collection
 
+from pacl.errors import ask_meant
+
 UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w.-]+)")
 KEY = re.compile(r'Parser key "([\w.]+)"')
 NOT_ACCEPTED = re.compile(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
@@ -38,7 +40,7 @@ def describe_mistake(message: str, known: Collection[str]) -> str:
         return f"{flag}: {found[1]} has no such setting; {hint}"
     if keys and (found := NO_CLASS.search(message)):
         main = f"{keys[0]}.backbone"
-        hint = f"did you mean --{main} {found[1]}?" if main in known else "give a class, or a YAML file"
+        hint = ask_meant([f"--{main} {found[1]}"]) if main in known else "give a class, or a YAML file"
         return f"--{keys[0]} {found[1]}: neither a class nor a file; {hint}"
     name = ".".join(dict.fromkeys(keys))
     if keys and len(wrong := WRONG_VALUE.findall(message)) == 1:
@@ -55,8 +57,8 @@ def describe_mistake(message: str, known: Collection[str]) -> str:
     return message
 
 
-def suggest(flag: str, known: Collection[str]) -> str | None:
-    """The setting that a flag was meant to be, as a question.
+def suggest(flag: str, known: Collection[str]) -> str:
+    """The setting that a flag was meant to be, as a question; empty if none is like it.
 
     >>> suggest("--max_steps", ["trainer.max_steps", "model.lr"])
     'did you mean --trainer.max_steps?'
@@ -68,4 +70,4 @@ def suggest(flag: str, known: Collection[str]) -> str | None:
     if not close:
         parts = difflib.get_close_matches(name.rpartition(".")[2], [*last.values()], n=1, cutoff=0.8)
         close = [key for key in known if parts and last[key] == parts[0]][:1]
-    return f"did you mean --{close[0]}?" if close else None
+    return ask_meant(f"--{each}" for each in close)

@@ -23,8 +23,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from pacl.cli.configs import CONFIG_FLAGS, with_config
 from pacl.cli.messages import plain_warnings
+from pacl.cli.progress import tracked
 from pacl.cli.setting_errors import describe_mistake
 from pacl.cli.trainer_errors import check_trainer, explain_failure, trainer_error
+from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from pacl.training.checkpoint import AtomicCheckpointIO
 from pacl.training.progress import TrainingProgress
@@ -71,6 +73,8 @@ class SettingsCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         with self.errors_name_flags():
             super().instantiate_classes()
+        if isinstance(self.datamodule, CaptionData):
+            self.datamodule.tracked = tracked
         check_trainer(self.trainer, self.config_init.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pacl.cli.batches import memory_saving
 from pacl.cli.hints import is_unlike_drawn_scenes
 from pacl.cli.inputs import FoundImages, ImageFile
 from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import memory_advice, printing, prints_utf8
+from pacl.cli.progress import ProgressMeter
 from pacl.cli.table import record_line
 from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
 from pacl.printing import escaped
 from pacl.results.earlier import video_files
-from pacl.video.reading import Frame, Video, open_video, read_frames
+from pacl.video.reading import open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from pacl.segmentation.query import EncodedQuery
     from pacl.segmentation.result import Segmentation
     from pacl.segmentation.segmenter import Segmenter
-
-LINE_EVERY = 10.0
-"""Seconds from one line of progress to the next where the output is no terminal."""
 
 Say = Callable[[object], None]
 
@@ -155,12 +152,19 @@ def _segment_video(
     frames = read_frames(video, 1 if "overlay" in run.formats else run.step)
     shares = [0.0] * len(query.query.labels)
     last: Segmentation | None = None
+    title = f"{place}{escaped(video.path)}"
+
+    def tell_progress(line: str) -> None:
+        with printing():
+            console.print(line, markup=False)
+
     with (
         Interruptions() as interruptions,
         VideoResults(run.out, file.name, video, run.formats, writer.model, lambda: interruptions.is_pending) as results,
-        _Progress(video, console, place) as progress,
+        ProgressMeter(title, video.count, line=tell_progress, console=console) as meter,
         memory_advice(str(file.path), memory_saving(segmenter.settings)),
     ):
+        meter.update(0)
         try:
             for frame, found in segment_frames(frames, query, segmenter, step=run.step, smooth=run.smooth):
                 if (
@@ -180,7 +184,7 @@ def _segment_video(
                     if run.as_json:
                         with printing():
                             print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
-                    progress.update(frame, record)
+                    meter.update(frame.number + 1, title=f"{title} {frame.time:.1f} s: {record_line(record)}")
         except (KeyboardInterrupt, SystemExit):
             if results.frames:
                 with interruptions.held():
@@ -214,48 +218,3 @@ def _segment_video(
         say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
         return 1
     return 0
-
-
-class _Progress:
-    """A bar on a terminal; elsewhere a line from time to time."""
-
-    def __init__(self, video: Video, console: Console, place: str) -> None:
-        self.video, self.console, self.place = video, console, place
-        self._bar: Any = None
-        self._first: tuple[float, int] | None = None  # when the first update came, and of which frame
-        self._shown: float | None = None
-
-    def __enter__(self) -> _Progress:
-        if self.console.is_terminal:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, TextColumn("left"), console=self.console, transient=True)
-            self._bar.add_task(f"{self.place}{escaped(self.video.path)}", total=self.video.count)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, frame: Frame, record: dict[str, Any]) -> None:
-        """Show a frame that was segmented."""
-        now, done = time.monotonic(), frame.number + 1
-        text = f"{self.place}{escaped(self.video.path)} {frame.time:.1f} s: {record_line(record)}"
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, description=text)
-        elif self._shown is None:  # of the first frame, which takes longer than the others, no time can be told
-            self._shown = now
-        elif now - self._shown >= LINE_EVERY:
-            self._shown = now
-            with printing():
-                self.console.print(text + self._left(now, done), markup=False)
-        self._first = self._first or (now, done)
-
-    def _left(self, now: float, done: int) -> str:
-        """The time left, measured without the first frame, which takes longer than the others."""
-        if not self._first or not self.video.count or done <= self._first[1]:
-            return ""
-        start, before = self._first
-        return f" ({(now - start) / (done - before) * max(0, self.video.count - done):.0f} s left)"

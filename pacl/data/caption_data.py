@@ -16,21 +16,20 @@ from pacl.data.batches import Batch, Batches
 from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource, Subset
+from pacl.data.resuming import PLACE, check_resumed
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, same_tables, split_source, warn_of_copies
+from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
+from pacl.progress import Tracked, untracked
 from pacl.prompts import get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
-PLACE = ("seed", "seen", "skipped", "place")
-"""What a checkpoint records of the progress through the data."""
-
 SKIPPED_SHOWN = 5
 """Number of skipped samples whose errors a run shows; `python -m pacl.data check` lists all."""
 
@@ -107,6 +106,7 @@ class CaptionData(LightningDataModule):
         self.loader: EpochLoader | ShardLoader | None = None  # of the training data
         self._place: dict[str, Any] | None = None  # its state in a checkpoint
         self._digest: str | None = None
+        self.tracked: Tracked = untracked  # wraps captions whose nouns are found, and images whose tokens are cached
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
 
     # ------------------------------------------------------------ sources
@@ -187,7 +187,7 @@ class CaptionData(LightningDataModule):
             from pacl.data.nouns import tag_all
 
             folder = Path(self.cache) if self.cache not in (None, "memory") else None
-            pairs.set_nouns(tag_all([pairs.captions[i] for i in range(len(pairs.captions))], cache=folder))
+            pairs.set_nouns(tag_all([pairs.captions[i] for i in range(len(pairs.captions))], folder, self.tracked))
 
     @property
     def vocabulary(self) -> tuple[str, ...] | None:
@@ -257,7 +257,7 @@ class CaptionData(LightningDataModule):
             assert self.trainer is not None
             where = None if self.cache == "memory" else Path(self.cache) / part
             self.stores[part] = cached_tokens(
-                self.trainer, sources, crop, self.image_size(), where, self.cache_dtype, self.workers
+                self.trainer, sources, crop, self.image_size(), where, self.cache_dtype, self.workers, self.tracked
             )
         return self.stores[part]
 
@@ -382,19 +382,6 @@ class CaptionData(LightningDataModule):
         Raises:
             UserError: other data or settings, or an older version, whose records differ.
         """
-        older = "the checkpoint was saved by an older version of pacl, which did not record"
-        if lacking := {"settings", *PLACE} - state_dict.keys():
-            raise UserError(f"{older} {', '.join(sorted(lacking))}; start from the beginning")
-        saved = state_dict["settings"]
-        if "content" not in saved:
-            rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
-        for name, value in self._settings().items():
-            before = saved.get(name, value)
-            if before == value or (name == "data" and not self.streams and same_tables(before, value)):
-                continue  # tables by other paths are the same: their content is compared
-            if name == "content":
-                which = ", ".join(source.pairs for source in [*self.train, *self.val])
-                advice = "restore them, or start from the beginning"
-                raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {advice}")
-            raise ArgumentError(name, value, f"the run of the checkpoint has {before}; resume it with the same")
+        which = ", ".join(source.pairs for source in [*self.train, *self.val])
+        check_resumed(state_dict, self._settings(), which, tables=not self.streams)
         self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)

@@ -67,6 +67,11 @@ def find_alike(parts: Sequence[PairSource]) -> str | None:
     return None
 
 
+def describe_alike(alike: str) -> str:
+    """What `find_alike` found, in a line."""
+    return f"all {alike} that train are the same: nothing can be learned from them"
+
+
 def _same(values: Iterable[object]) -> bool:
     """Whether there are at least two values, and all are the same."""
     values = iter(values)

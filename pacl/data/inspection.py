@@ -276,6 +276,7 @@ class Statistics:
         problems: name, problem (of `PROBLEMS`) and message of each.
         shown: a random sample of the readable images.
         pixels: 64-bit hashes of the pixels of all decoded images, int64.
+        captions: hashes of all captions, int64, which compare within one process.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -285,8 +286,8 @@ class Statistics:
         self.shown: Reservoir[Item] = Reservoir(SHOWN, seed)
         self.pixels = array("q")
         self._sizes = array("l")  # width, height, width, height, ...
+        self.captions = array("q")
         self._names = array("q")
-        self._captions = array("q")
         self._repeated_pairs = 0
         self._counts = array("l")  # captions of each image
         self._lengths = array("l")  # words of each caption
@@ -309,7 +310,7 @@ class Statistics:
         self._repeated_pairs += len(item.descriptions) - len({caption for caption, _ in item.descriptions})
         for caption, nouns in item.descriptions:
             words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", caption.lower())
-            self._captions.append(hash(caption))
+            self.captions.append(hash(caption))
             self._lengths.append(len(words))
             self._words.update(words)
             self._sample.add((caption, nouns))
@@ -329,7 +330,7 @@ class Statistics:
         problems = Counter(problem for _, problem, _ in self.problems)
         return {
             "images": self.images,
-            "pairs": len(self._captions),
+            "pairs": len(self.captions),
             "captions_per_image": _spread(self._counts),
             "bad": self.bad,
             "missing": problems["missing"],
@@ -339,8 +340,8 @@ class Statistics:
             "repeated": {
                 "names": _repeated(self._names),
                 "images": _repeated(self.pixels),
-                "captions": _repeated(self._captions),
-                "pairs": self._repeated_pairs / len(self._captions) if self._captions else None,
+                "captions": _repeated(self.captions),
+                "pairs": self._repeated_pairs / len(self.captions) if self.captions else None,
             },
             "caption_words": _spread(self._lengths),
             "caption_tokens": self._tokens(),

@@ -14,10 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 import unicodedata
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +24,7 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.files import atomic_write, make_folder
+from pacl.progress import Tracked, untracked
 
 RULES = 1
 """Version of the rules and lists below; increase it with every change, so that older caches are ignored."""
@@ -211,13 +210,14 @@ def _modifies(word: str) -> bool:
 # --- Data sets --------------------------------------------------------------------------------------------------
 
 
-def tag_all(captions: Iterable[str], cache: Path | None = None) -> list[tuple[str, ...]]:
+def tag_all(captions: Iterable[str], cache: Path | None = None, tracked: Tracked = untracked) -> list[tuple[str, ...]]:
     """The nouns of every caption of a data set; equal captions are tagged once.
 
     Args:
         captions: any number of texts, in any order.
         cache: folder for the result. The file name has a digest of the distinct captions, the versions of the packages
             and `RULES`; a damaged file is replaced.
+        tracked: wraps the captions that are tagged.
 
     Returns:
         The result of `nouns` for each caption.
@@ -229,7 +229,7 @@ def tag_all(captions: Iterable[str], cache: Path | None = None) -> list[tuple[st
     distinct = sorted(set(captions))
     found: list[tuple[str, ...]] | None
     if cache is None:
-        found = _tag(distinct)
+        found = list(map(nouns, tracked(distinct, "nouns")))
     else:
         made_by = f"{_packages()}, rules {RULES}"
         digest = hashlib.sha256(json.dumps([made_by, distinct]).encode()).hexdigest()
@@ -237,32 +237,12 @@ def tag_all(captions: Iterable[str], cache: Path | None = None) -> list[tuple[st
         found = _read(path, digest, len(distinct))
         if found is None:
             make_folder(cache, "cache")  # so that errors come before the work
-            found = _tag(distinct)
+            found = list(map(nouns, tracked(distinct, "nouns")))
             content = json.dumps({"made_by": made_by, "digest": digest, "nouns": found})
             with atomic_write(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
     of = dict(zip(distinct, found, strict=True))
     return [of[caption] for caption in captions]
-
-
-def _tag(captions: Sequence[str]) -> list[tuple[str, ...]]:
-    """`nouns` of each, with a progress bar on standard error if it takes longer than two seconds."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(stderr=True))
-    task = bar.add_task("Nouns", total=len(captions))
-    start = time.monotonic()
-    found = []
-    with ExitStack() as shown:
-        for i, caption in enumerate(captions):
-            if i % 256 == 0:
-                bar.update(task, completed=i)
-                if not bar.live.is_started and time.monotonic() - start > 2:
-                    shown.enter_context(bar)
-            found.append(nouns(caption))
-        bar.update(task, completed=len(captions))
-    return found
 
 
 def _read(path: Path, digest: str, count: int) -> list[tuple[str, ...]] | None:

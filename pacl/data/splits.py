@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from pacl.data.copies import count_copies, describe_copies, find_alike
+from pacl.data.copies import count_copies, describe_alike, describe_copies, find_alike
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
@@ -56,7 +56,7 @@ def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> No
     From the first nothing can be learned; the second a head knows by heart.
     """
     if alike := find_alike(kept):
-        rank_zero_warn(f"all {alike} that train are the same: nothing can be learned from them")
+        rank_zero_warn(describe_alike(alike))
     if copies := count_copies(kept, held):
         rank_zero_warn(describe_copies(copies, count_images(held)))
 
@@ -79,21 +79,24 @@ def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], m
     missing = [name for name in names if not os.path.exists(name)]
     if not missing:
         return
-    which, lost = f"images of {source.pairs}", PurePath(missing[0])
-    first = lost.relative_to(pairs.root) if lost.is_relative_to(pairs.root) else lost
-    where = "this folder" if str(pairs.root) == "." else str(pairs.root)
+    which, where = f"images of {source.pairs}", _in_words(pairs.root)
+    first = f"(first: {_below(pairs.root, missing[0])})"
     if len(missing) == len(names):
-        raise UserError(f"{where}: has none of the {count_images(parts):,} {which} (first: {first})")
-    reason = f"{len(missing):,} of {len(names):,} {which} are not in {where} (first: {first})"
+        raise UserError(f"{where}: has none of the {count_images(parts):,} {which} {first}")
+    reason = f"{len(missing):,} of {len(names):,} {which} are not in {where} {first}"
     if len(missing) > max_skipped * len(names):
         raise ArgumentError("max_skipped", max_skipped, f"{reason}; python -m pacl.data check lists all")
     rank_zero_warn(reason)
 
 
-def same_tables(before: str, now: str) -> bool:
-    """Whether two summaries of training data differ at most in the folders of the tables."""
-    first, second = ([PurePath(line).name for line in text.split("; ")] for text in (before, now))
-    return first == second
+def _in_words(folder: PurePath) -> str:
+    return "this folder" if str(folder) == "." else str(folder)
+
+
+def _below(folder: PurePath, name: str) -> PurePath:
+    """The path of a file from a folder, where it is in it."""
+    path = PurePath(name)
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def count_images(parts: Sequence[PairSource]) -> int:

@@ -18,6 +18,7 @@ from pacl.data.sampling import as_is
 from pacl.data.token_stamp import Stamp
 from pacl.data.token_store import TokenStore
 from pacl.errors import ArgumentError, UserError
+from pacl.progress import Tracked, untracked
 
 BATCH_SIZE = 64
 """Images that are encoded at once. It divides the size of a shard, so that a resumed build has the same batches."""
@@ -43,6 +44,7 @@ def cached_tokens(
     where: Path | None,
     dtype: str,
     workers: int = 0,
+    tracked: Tracked = untracked,
 ) -> list[TokenStore]:
     """The frozen tokens of all images of some sources.
 
@@ -55,6 +57,7 @@ def cached_tokens(
             tokens in the memory of every process.
         dtype: "float16" or "bfloat16".
         workers: processes that read images.
+        tracked: wraps the batches of images whose tokens are computed.
 
     Raises:
         ArgumentError: ``cache``: the image tower of the module is not frozen.
@@ -67,7 +70,7 @@ def cached_tokens(
     stores = []
     for k, source in enumerate(sources):
         stamp = module.token_stamp(size, crop, source, dtype)
-        encode = partial(_encode, trainer, source, crop, size, workers)
+        encode = partial(_encode, trainer, source, crop, size, workers, tracked)
         if where is None:
             stores.append(TokenStore.in_memory(stamp, encode))
         else:
@@ -78,13 +81,20 @@ def cached_tokens(
 
 
 def _encode(
-    trainer: Trainer, source: PairSource, crop: SquareCrop, size: int, workers: int, indices: Sequence[int]
+    trainer: Trainer,
+    source: PairSource,
+    crop: SquareCrop,
+    size: int,
+    workers: int,
+    tracked: Tracked,
+    indices: Sequence[int],
 ) -> Iterator[tuple[Tensor, dict[int, str]]]:
     """Frozen tokens of images, batch by batch, and the errors of the unreadable ones. See `token_store.Encode`."""
     module: TokenModule = trainer.lightning_module  # type: ignore[assignment]
     batches = [indices[i : i + BATCH_SIZE] for i in range(0, len(indices), BATCH_SIZE)]
     data = ImageBatches(source, batches, crop, size)
-    for images, reasons in DataLoader(data, batch_size=None, num_workers=workers, collate_fn=as_is):
+    loader = DataLoader(data, batch_size=None, num_workers=workers, collate_fn=as_is)
+    for images, reasons in tracked(loader, "frozen tokens, batch", len(batches)):
         with trainer.precision_plugin.forward_context():  # as in a training step
             tokens = module.frozen_tokens(images.to(module.device))
         yield tokens, reasons

@@ -22,8 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from pacl.data.token_stamp import Stamp
@@ -174,18 +172,15 @@ def _encode(
     images = [stamp.shard(k) for k in shards]
     wanted = [index for own in images for index in own]
     rows = _rows(stamp, wanted, encode) if wanted else iter(())
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("frozen tokens", total=stamp.images, completed=stamp.images - len(wanted))
-        for shard, own in zip(shards, images, strict=True):
-            tokens = torch.zeros(len(own), stamp.patches, stamp.width, dtype=stamp.torch_dtype)  # [n, P, W]
-            missing: dict[int, str] = {}
-            for to, index, (row, reason) in zip(tokens, own, rows):  # noqa: B905  (rows continues with the next shard)
-                if row is None:
-                    missing[index] = reason
-                else:
-                    to.copy_(row)
-                progress.advance(task)
-            keep(shard, tokens, missing)
+    for shard, own in zip(shards, images, strict=True):
+        tokens = torch.zeros(len(own), stamp.patches, stamp.width, dtype=stamp.torch_dtype)  # [n, P, W]
+        missing: dict[int, str] = {}
+        for to, index, (row, reason) in zip(tokens, own, rows):  # noqa: B905  (rows continues with the next shard)
+            if row is None:
+                missing[index] = reason
+            else:
+                to.copy_(row)
+        keep(shard, tokens, missing)
 
 
 def _rows(stamp: Stamp, wanted: Sequence[int], encode: Encode) -> Iterator[tuple[Tensor | None, str]]:

@@ -267,7 +267,7 @@ def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
     try:
         if (found := _results(place)) and not overwrite:
             names = ", ".join(path.name for path in found[:4])
-            raise ArgumentError("out", folder, f"holds an export already ({names}); choose another, or --overwrite it")
+            raise ArgumentError("out", folder, f"holds an export already ({names}); choose another, or set overwrite")
         yield place
     finally:
         lock.release()

@@ -17,7 +17,6 @@ to add a kind of tower, are described in `pacl.models.towers.registry`.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -28,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, ask_meant, did_you_mean
 from pacl.files import parse_json
 from pacl.models.config import CONFIG
 from pacl.models.dual import find_dual, load_dual
@@ -307,14 +306,15 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         where = f"its backbone is {head}; in Python, load_model({name!r}).clip"
         raise ArgumentError("model", name, f"is a trained head on a backbone; {where}")
     folders = [str(other) for other in path.parent.glob("*") if other.is_dir()] if path.parent.is_dir() else []
-    close = [OPENAI_NAMES[name]] if name in OPENAI_NAMES else []
-    close = close or difflib.get_close_matches(name, ("auto", "photos", "bundled", *folders), n=1)
-    close = close or pretrained_names(name)
+    if name in OPENAI_NAMES:
+        meant = ask_meant([OPENAI_NAMES[name]])
+    else:
+        meant = did_you_mean(name, ("auto", "photos", "bundled", *folders)) or ask_meant(pretrained_names(name)[:1])
     raise ArgumentError(
         "model",
         name,
         ("no such folder; " if len(path.parts) > 1 else "not a model name, and no such folder; ")
-        + (f"did you mean {close[0]}? Or " if close else "")
+        + (meant and f"{meant} Or ")
         + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
         + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head",
     )

@@ -157,7 +157,7 @@ def _check_finished(path: Path, spec: str) -> None:
             "model",
             spec,
             f"{run} is a training that has not ended and has no head yet (its checkpoint: {checkpoint}); resume it "
-            "with the same command and --ckpt_path last; with --trainer.max_steps 1, too, it writes the head as it is",
+            "with the same settings and ckpt_path last; with trainer.max_steps 1, too, it writes the head as it is",
         )
     if path.is_file():
         kind = "a checkpoint, not a model" if path.suffix == ".ckpt" else "a file"

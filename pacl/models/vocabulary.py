@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pacl.errors import ask_meant
 from pacl.models.backbone import Backbone
 from pacl.models.towers.base import TextTower
 from pacl.printing import quoted
@@ -178,16 +179,12 @@ def close_words(word: str, known: Collection[str]) -> tuple[str, ...]:
     return tuple(best[:MEANT])
 
 
-def _question(meant: Sequence[str]) -> str:
-    return f"did you mean {' or '.join(map(quoted, meant))}?"
-
-
 def say_unknown(unknown: Sequence[str], known: Collection[str]) -> str:
     """A warning of one line that lists words that a model with the vocabulary ``known`` was never taught."""
     parts = []
     for word in unknown[:NAMED]:
         meant = close_words(word, known)
-        parts.append(f"{word!r} ({_question(meant)})" if meant else repr(word))
+        parts.append(f"{word!r} ({ask_meant(meant)})" if meant else repr(word))
     words = ", ".join([*parts, *_rest(len(unknown))])
     return f"this model knows {len(known)} words and not {words}: the results of prompts with them mean nothing"
 
@@ -197,7 +194,7 @@ def say_in_pieces(found: Mapping[str, Sequence[str]], meant: Mapping[str, Sequen
     parts = []
     for word, pieces in list(found.items())[:NAMED]:
         close = (meant or {}).get(word)
-        parts.append(f'"{word}" ({_question(close) if close else " + ".join(each or "?" for each in pieces)})')
+        parts.append(f'"{word}" ({ask_meant(close) if close else " + ".join(each or "?" for each in pieces)})')
     words = ", ".join([*parts, *_rest(len(found))])
     are, they = ("are no words", "they are") if len(found) > 1 else ("is no word", "it is")
     return f"{words} {are} that this model knows: {they} read in pieces, and what that finds may mean little"
@@ -220,7 +217,7 @@ def say_unfamiliar(found: Sequence[Unfamiliar]) -> str:
     """A warning in one line that lists the prompts with the words that were meant, or their nearest words."""
     parts = [
         f"{quoted(each.prompt)} "
-        f"({_question(each.meant) if each.meant else f'nearest: {each.nearest}, {each.cosine:.2f}'})"
+        f"({ask_meant(each.meant) if each.meant else f'nearest: {each.nearest}, {each.cosine:.2f}'})"
         for each in found[:NAMED]
     ]
     parts += _rest(len(found))

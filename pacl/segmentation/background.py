@@ -81,7 +81,7 @@ class Background:
             single = Background("peak", limit=PEAK_SHARE) if calibrated else Background("contrast")
             return single if classes < 2 else Background("none")
         if self.kind == "peak" and not calibrated:
-            raise ArgumentError("background", self, "this model is not calibrated; see python -m pacl.calibrate --help")
+            raise ArgumentError("background", self, "this model is not calibrated; see pacl.calibrate")
         if self.kind == "entropy" and self.limit >= math.log(classes):
             raise ArgumentError(
                 "background",

@@ -109,7 +109,7 @@ def serve(page: Page, host: str, port: int, share: bool, ready: Callable[[str], 
     try:
         _, local, public = _launched(page, host, port, share)
         if share and not public:
-            raise UserError("--share: no tunnel could be made; is there a network?")
+            raise UserError("no tunnel could be made to share the page; is there a network?")
         ready(str(public or local))
         _wait()
     finally:

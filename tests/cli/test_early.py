@@ -31,7 +31,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         (["--data.images", "missing"], ["missing"]),
         (["--data.pairs=missing.csv"], ["missing.csv"]),
-        (["--config=own_foto.yaml"], ["own_foto.yaml", "configs/own_photos.yaml?"]),
+        (["--config=own_foto.yaml"], ["own_foto.yaml", "configs/own_photos.yaml'?"]),
         (["--model.lr", "fast"], ["--model.lr fast", "float"]),
         (["--trainer.max_steps", "3 000"], ["--trainer.max_steps 3 000", "int"]),
         (["--trainer.max_step", "30"], ["--trainer.max_step:", "--trainer.max_steps?"]),

@@ -44,7 +44,7 @@ def test_other_words_with_a_dash_are_no_values(word: str) -> None:
         (segment.main, ["photos/*.jpg", "cat"], ["photos/*.jpg", "without quotes"]),
         (similarity.main, ["a.png", "cat"], ["a.png cat", "--images", "--texts"]),
         (segmentation.main, [], ["BENCHMARK", "voc20", "custom"]),
-        (segmentation.main, ["voc2O", "--model", "bundled"], ["voc2O", "did you mean voc20"]),
+        (segmentation.main, ["voc2O", "--model", "bundled"], ["voc2O", "did you mean 'voc20'"]),
     ],
     ids=["no rule", "a threshold", "an entropy", "a quoted pattern", "no flags", "no benchmark", "a benchmark"],
 )

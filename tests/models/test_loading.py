@@ -62,7 +62,7 @@ def test_a_training_that_has_not_ended_is_named(clip: Backbone, tmp_path: Path) 
             load_model(spec)
         assert (error.value.argument, error.value.value) == ("model", str(spec))
         assert str(checkpoint) in error.value.reason
-        assert "--ckpt_path last" in error.value.reason
+        assert "ckpt_path last" in error.value.reason
     trained_head(clip).save_pretrained(run)
     assert load_model(run).config.trained
     with pytest.raises(ArgumentError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, ask_meant
 from pacl.files import parse_json
 from pacl.models.towers.base import local_path
 from pacl.models.towers.hub import fail_fast, first_line
@@ -129,8 +129,8 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
     config = open_clip.get_model_config(architecture)
     if config is None:
         known = {each.lower(): each for each in open_clip.list_models()}
-        close = [known[each] for each in difflib.get_close_matches(architecture.lower(), known)]
-        hint = f"did you mean {', '.join(close)}?" if close else "pacl.list_models() lists those that there are"
+        close = difflib.get_close_matches(architecture.lower(), known)
+        hint = ask_meant(known[each] for each in close) or "pacl.list_models() lists those that there are"
         raise ArgumentError("model", name, f"open_clip has no architecture {architecture!r}; {hint}")
     flag = bool(config.get("quick_gelu", False))
     known = open_clip.list_pretrained_tags_by_model(architecture)

@@ -130,3 +130,28 @@ def test_names_with_control_characters_are_printed_with_escapes(here: Path, chec
     assert "\x1b" not in out
     assert not any(line.startswith("lines") for line in out.splitlines())
     assert report["sources"][0]["title"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "alike"),
+    [
+        (["a.jpg,a cat", "b.jpg,a cat"], "captions"),
+        (["a.jpg,a cat", "c.jpg,a dog"], "images"),
+        (["a.jpg,a cat", "b.jpg,a dog"], None),
+        (["a.jpg,a cat"], None),
+    ],
+)
+def test_pairs_that_are_all_alike_are_said(check: Check, rows: list[str], alike: str | None) -> None:
+    Path("own.csv").write_text("\n".join(["image,caption", *rows]))
+    code, out, report = check("own.csv")
+    assert (code, report["alike"]) == (0, alike)
+    assert (f"all {alike} that train are the same" in out) == (alike is not None)
+
+
+def test_sources_with_one_caption_each_are_compared_with_each_other(check: Check) -> None:
+    for name, caption in (("first", "a cat"), ("second", "a dog")):
+        Path(f"{name}.csv").write_text(f"image,caption\na.jpg,{caption}\nb.jpg,{caption}\n")
+    Path("own.yaml").write_text("data: {train: [{pairs: first.csv}, {pairs: second.csv}]}")
+    assert check("own.yaml")[2]["alike"] is None
+    Path("own.yaml").write_text("data: {train: [{pairs: first.csv}], val: [{pairs: second.csv}]}")
+    assert check("own.yaml")[2]["alike"] == "captions"

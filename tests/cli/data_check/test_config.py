@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacl.cli.data_check import read_config
+from pacl.cli.configured_sources import read_config
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
 from tests.cli.data_check.sources import Check

@@ -86,6 +86,6 @@ def test_a_wrong_hold_out_is_refused_before_nouns_are_found(here, monkeypatch):
     ],
 )
 def test_settings_that_make_no_sense(here, settings, message, monkeypatch):
-    monkeypatch.setattr(pacl.data.nouns, "tag_all", lambda captions, cache: [()] * len(captions))
+    monkeypatch.setattr(pacl.data.nouns, "tag_all", lambda captions, cache, tracked: [()] * len(captions))
     with pytest.raises(UserError, match=message):
         stub(CaptionData(**{"pairs": "t.csv", **settings})).train_dataloader()

@@ -75,7 +75,7 @@ def test_nouns_are_counted(here):
 def test_nouns_are_looked_for_once_and_kept_with_the_cache(here, monkeypatch):
     calls = []
 
-    def tag_all(captions, cache):
+    def tag_all(captions, cache, tracked):
         calls.append((len(captions), cache))
         return [(caption.split()[-1],) for caption in captions]
 

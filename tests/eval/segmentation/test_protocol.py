@@ -59,7 +59,7 @@ def test_the_protocols_of_own_models_are_known_by_name(name: str) -> None:
     file = ROOT / "eval" / "segmentation" / "protocols" / "own" / f"{name}.yaml"
     assert read(name, "voc21").settings == read(str(file), "voc21").settings
     assert read(name, "voc20").name == name
-    with pytest.raises(ArgumentError, match=f"did you mean {name}"):
+    with pytest.raises(ArgumentError, match=f"did you mean {name!r}"):
         read(f"{name}s", "voc20")
 
 
