@@ -285,7 +285,7 @@ def run(
             say(f"{done} of {len(files)} images are done; results in {writer.out}")
         raise
     if whole:
-        say(f"note: {say_swallowed(whole, done, segmenter.model.centre is not None)}")
+        say(f"note: {say_swallowed(whole, done, prior=prior, calibrated=segmenter.model.centre is not None)}")
     run_files = writer.finish()
     with printing():
         for path in run_files.values():

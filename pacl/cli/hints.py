@@ -22,35 +22,40 @@ FEW = 5
 """Labels up to which all of them may be meant to be in every image; of longer lists one label often fills an image."""
 
 
-def swallowed(record: Mapping[str, Any], given: float | None) -> str | None:
-    """The label of several that took nearly all pixels of an image, where a prior could share them out; else None.
+def swallowed(record: Mapping[str, Any], prior: float | None) -> str | None:
+    """The label of several that took nearly all pixels of an image, where that may not be meant; else None.
 
     Args:
         record: of the image.
-        given: the prior that holds; None or 0 is none.
+        prior: the prior that holds; None or 0 is none. Above 0 the best fitting labels are meant to take all.
     """
     labels = record["labels"]
-    if given or not 1 < len(labels) <= FEW:
+    if (prior or 0) > 0 or not 1 < len(labels) <= FEW:
         return None
     first = max(labels, key=lambda each: each["share"])
     return f'"{first["label"]}" took {first["share"]:.0%}' if first["share"] > SWALLOWED else None
 
 
-def say_swallowed(found: Mapping[str, str], images: int, calibrated: bool) -> str:
+def say_swallowed(found: Mapping[str, str], images: int, *, prior: float | None, calibrated: bool) -> str:
     """A note on images where one label took nearly all pixels, and what to try.
 
     Args:
-        found: the images, at least one, each with what `swallowed` says.
+        found: the images or videos, at least one, each with what `swallowed` says.
         images: how many there are altogether.
+        prior: the prior that holds, as for `swallowed`.
         calibrated: whether the model is, and the background rule ``peak`` is possible.
     """
     image, what = next(iter(found.items()))
     if images > 1:
-        happened, which = f"{len(found)} of {images} images went to one label each, such as {image}", "every"
+        happened, which = f"{len(found)} of {images} images went to one label each, such as {image}", "every image"
     else:
-        happened, which = f"{what} of {image}", "the"
+        happened, which = f"{what} of {image}", "it"
+    if not prior:
+        shared = "--prior -0.3"
+    else:
+        shared = "a stronger --prior such as -1, or commoner words" if prior > -1 else "commoner words"
     missing = "where some may be missing, --background peak" if calibrated else "if others are missing, name them, too"
-    return f"{happened}: if all words are in {which} image, try --prior -0.3; {missing}"
+    return f"{happened}: if all words are in {which}, try {shared}; {missing}"
 
 
 def is_unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage) -> bool:

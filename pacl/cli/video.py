@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.batches import memory_saving
-from pacl.cli.hints import is_unlike_drawn_scenes
+from pacl.cli.hints import is_unlike_drawn_scenes, say_swallowed, swallowed
 from pacl.cli.inputs import FoundImages, ImageFile
 from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import memory_advice, printing, prints_utf8
@@ -214,6 +214,10 @@ def _segment_video(
             )
             for path in paths.values():
                 console.print(f"  {escaped(path)}", markup=False)
+    prior = segmenter.resolved_settings().prior
+    if what := swallowed({"labels": labels}, prior):
+        calibrated = segmenter.model.centre is not None
+        say(f"note: {say_swallowed({str(file.path): what}, 1, prior=prior, calibrated=calibrated)}")
     if video.is_cut_off(seen):
         say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
         return 1

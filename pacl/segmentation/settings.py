@@ -96,7 +96,7 @@ class SegmenterSettings:
     prior: float | None = None
     """Weight, from -1 to 1, of each label's compatibility with the whole image (phi), added to its cosines. Above 0,
     labels that are in the image get ahead of those that are not: for long lists of which few are in an image. Below 0,
-    labels that are all in the image get even chances, such as snow beside a skier. 0 is off. None: the model's own."""
+    labels that are all in the image get even chances, as for a cat on a rug. 0 is off. None: the model's own."""
 
     templates: str = "none"
     """Sentence templates averaged around each prompt: none, photo, paper, imagenet, or a file with one a line."""

@@ -20,23 +20,29 @@ def test_a_label_that_took_nearly_all_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "prior"), [((0.5, 0.5), None), ((1.0,), None), ((0.0, 1.0), -0.3), ((0.99, *[0.0] * FEW), 0.0)]
+    ("shares", "prior"), [((0.5, 0.5), None), ((1.0,), None), ((0.0, 1.0), 1.0), ((0.99, *[0.0] * FEW), 0.0)]
 )
-def test_even_shares_single_labels_long_lists_and_priors_need_no_note(shares: tuple[float, ...], prior: float) -> None:
+def test_even_shares_single_labels_long_lists_and_positive_priors_need_no_note(
+    shares: tuple[float, ...], prior: float
+) -> None:
     assert swallowed(record(*shares), prior) is None
 
 
 def test_one_image_is_named_and_several_are_counted() -> None:
-    one = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, calibrated=True)
+    one = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, prior=None, calibrated=True)
     assert '"cat" took 99% of a.jpg' in one
-    many = say_swallowed({"b.jpg": '"cat" took 99%', "c.jpg": '"dog" took 98%'}, 6, calibrated=True)
+    many = say_swallowed({"b.jpg": '"cat" took 99%', "c.jpg": '"dog" took 98%'}, 6, prior=None, calibrated=True)
     assert "2 of 6" in many
     assert "b.jpg" in many
     assert "c.jpg" not in many
 
 
+@pytest.mark.parametrize(("prior", "tried"), [(None, "prior -0.3"), (0.0, "prior -0.3"), (-0.3, "-1"), (-1.0, None)])
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_the_peak_rule_is_suggested_where_the_model_allows_it(calibrated: bool) -> None:
-    said = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, calibrated=calibrated)
-    assert "--prior -0.3" in said
+def test_a_stronger_prior_and_where_possible_the_peak_rule_are_suggested(
+    prior: float | None, tried: str | None, calibrated: bool
+) -> None:
+    assert swallowed(record(0.01, 0.99), prior)
+    said = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, prior=prior, calibrated=calibrated)
+    assert tried in said if tried else "--prior" not in said
     assert ("--background peak" in said) is calibrated
