@@ -16,8 +16,14 @@ from torch import Tensor
 
 from pacl.segmentation.patch_maps import PatchMaps, split_rows
 
-TILE_BYTES = 2**20
+TILE_BYTES = 2**21
 """Size of one float32 [rows, columns, N] tile."""
+
+LOG2_E = math.log2(math.e)
+"""The softmax is one of powers of 2, which take half the time of those of e."""
+
+MAX_SPAN = 100.0
+"""Powers of 2 by which the highest values of a tile's pixels may differ before a softmax below the tile's underflows."""
 
 
 def tile_winners(
@@ -36,7 +42,7 @@ def tile_winners(
     """
     height, width = size or logits.layout.size
     down, across = logits.weights((height, width))  # [H, ty * h], [W, tx * w]
-    values = logits.joined().permute(1, 2, 0).contiguous()  # [ty * h, tx * w, N]
+    values = logits.joined().permute(1, 2, 0).contiguous() * LOG2_E  # [ty * h, tx * w, N]
     side = max(1, math.isqrt(TILE_BYTES // (4 * values.shape[2])))
     columns = [nonzero_part(across[left:right]) for left, right in split_rows(width, 1, side)]
     for start, stop in split_rows(height, 1, side):
@@ -51,17 +57,21 @@ def winners_of(band: Tensor, weights: Tensor, kept: Tensor | None) -> tuple[Tens
     """The winners of one tile and their probabilities, both [rows, columns].
 
     Args:
-        band: [rows, w, N], upsampled to rows of pixels and at the w columns of patches around the tile.
+        band: logits times `LOG2_E` [rows, w, N], upsampled to rows of pixels and at the w columns of patches around the
+            tile.
         weights: of these in each column of pixels, [columns, w].
         kept: as in `tile_winners`.
     """
     highest, lowest = band.amax(0).amax(0), band.amin(0).amin(0)  # [N]
+    top, level = highest.max(), lowest.max()  # bounds of each pixel's highest value
     if kept is not None:
         highest, lowest = (bound.masked_fill(~kept, -math.inf) for bound in (highest, lowest))
     able = (highest >= lowest.max()).nonzero()[:, 0]
-    probabilities = (weights @ band).softmax(-1).index_select(-1, able)  # [rows, columns, of those that may win]
-    probability, place = probabilities.max(-1)
-    return able[place], probability
+    scores = weights @ (band - top)  # [rows, columns, N]
+    if top - level > MAX_SPAN:
+        scores -= scores.amax(-1, keepdim=True)
+    score, place = scores.index_select(-1, able).max(-1)  # [rows, columns]
+    return able[place], score.exp2() / scores.exp2_().sum(-1)
 
 
 def nonzero_part(weights: Tensor) -> tuple[slice | Tensor, Tensor]:
