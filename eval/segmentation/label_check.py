@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from eval.common.command import warn
 from eval.common.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError, first_few
+from pacl.images import upright_size
 from pacl.printing import counted
 
 SHOWN = 5
@@ -77,7 +77,7 @@ def check_one(file: tuple[str, Path, Path], folder: MaskFolder, decode: bool = F
         if decode and not (classes == OUTSIDE).any():
             folder.read(*file).image()
         turn = orientation(path)
-        height, width = _image_size(path, turn)
+        height, width = _image_size(path)
         check_size(path, (height, width), (rows, columns))
     except UserError as error:
         return Finding(name, str(mask), problem=str(error))
@@ -101,11 +101,10 @@ def check_one(file: tuple[str, Path, Path], folder: MaskFolder, decode: bool = F
     )
 
 
-def _image_size(path: Path, turn: int) -> tuple[int, int]:
+def _image_size(path: Path) -> tuple[int, int]:
     """Height and width as a viewer shows the image, from its header."""
     try:
-        with Image.open(path) as image:
-            return (image.width, image.height) if turn >= 5 else (image.height, image.width)
+        return upright_size(path)
     except Exception:
         raise UserError(f"{path} is not an image that can be read") from None
 
