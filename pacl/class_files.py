@@ -9,7 +9,7 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.files import parse_json
-from pacl.printing import quoted
+from pacl.printing import counted, quoted
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""
@@ -216,5 +216,5 @@ def say_lists(prompts: Sequence[str]) -> str | None:
     if not found:
         return None
     prompt, names = found[0]
-    more = f" (and {len(found) - 1} more such prompts)" if len(found) > 1 else ""
+    more = f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
     return f"prompt {quoted(prompt)} is one label; for {len(names)} labels give {' '.join(map(quoted, names))}{more}"

@@ -120,7 +120,14 @@ def test_what_cannot_be_labels_is_refused_in_one_line(tmp_path: Path, text: str,
 
 @pytest.mark.parametrize(
     "text",
-    ["boeing 737\nairbus 320\n", "tench, Tinca tinca\ngoldfish\n", "7 seas\n", "cat;kitten\n", "seat 1\nseat 2\n", "Alien: a film\nsky\n"],
+    [
+        "boeing 737\nairbus 320\n",
+        "tench, Tinca tinca\ngoldfish\n",
+        "7 seas\n",
+        "cat;kitten\n",
+        "seat 1\nseat 2\n",
+        "Alien: a film\nsky\n",
+    ],
 )
 def test_names_with_numbers_and_commas_stay_names(tmp_path: Path, text: str) -> None:
     (tmp_path / "classes.txt").write_text(text)

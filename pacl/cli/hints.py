@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pacl.printing import counted
+
 if TYPE_CHECKING:
     from pacl.segmentation.encode import AnyImage
     from pacl.segmentation.segmenter import Segmenter
@@ -45,7 +47,7 @@ def say_swallowed(found: Mapping[str, str], images: int, calibrated: bool) -> st
         calibrated: whether the model is, and the background rule ``peak`` is possible.
     """
     image, what = next(iter(found.items()))
-    many = f"{len(found)} of {images} images went to one label each, such as {image}"
+    many = f"{len(found)} of {counted(images, 'image')} went to one label each, such as {image}"
     peak = "; where some may be missing, --background peak" if calibrated else "; if others are missing, name them, too"
     return (
         f"{many if images > 1 else f'{what} of {image}'}: if all words are in "
