@@ -36,7 +36,7 @@ from pacl.files import atomic_write, begins_with, check_output_file
 from pacl.printing import counted, escaped
 
 TITLE = "# Results"
-PAGE = TITLE.encode() + rb"\s+\d+ results"
+PAGE = TITLE.encode() + rb"\s+[\d,]+ results?"
 """How a page begins."""
 TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
 
