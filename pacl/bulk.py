@@ -13,7 +13,7 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
-from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, Unit, find_units
@@ -139,7 +139,9 @@ def bulk(args: argparse.Namespace) -> int:
         if manifest["images"] == manifest["failed"]:
             problems = [problem for unit in manifest["units"] for problem in unit["problems"]]
             reason = problems[0] if problems else f"the errors are in {args.out}/{RESULTS}"
-            raise UserError(f"{args.source}: none of its {manifest['images']} images could be read ({reason})")
+            raise UserError(
+                f"{args.source}: none of its {counted(manifest['images'], 'image')} could be read ({reason})"
+            )
     else:
         left = sum(folder.done(unit) is None for unit in units)
         say(process, f"{left} of {counted(len(units), 'unit')} left to other processes, or to the same command again")
@@ -150,7 +152,10 @@ def note_strays(process: Process, out: Path, manifest: dict[str, Any]) -> None:
     """Say which results in the folder are not of this job as it is now."""
     if others := strays(out, manifest):
         advice = "the source or --lines has changed since; delete them, or read those of manifest.json only"
-        say(process, f"note: {len(others)} files in {out / RESULTS} are of other units ({others[0]}, ...): {advice}")
+        say(
+            process,
+            f"note: {out / RESULTS} has {counted(len(others), 'file')} of other units ({first_few(others)}): {advice}",
+        )
 
 
 def run_of(segmenter: Segmenter, labels: Sequence[Label], units: Sequence[Unit]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.files import parse_json
-from pacl.printing import quoted
+from pacl.printing import counted, quoted
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""
@@ -44,7 +44,8 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
     """
     text = _read_text(path, "class file")
     suffix, start = Path(path).suffix.lower(), text.lstrip()[:1]
-    if suffix == ".json" or start in ("[", "{"):
+    is_yaml = suffix in (".yaml", ".yml")  # the suffix decides; YAML has lists and mappings in brackets, too
+    if suffix == ".json" or (start in ("[", "{") and not is_yaml):
         try:
             return _names(parse_json(text, unique_keys=True), path, "JSON", first_id)
         except UserError:
@@ -52,7 +53,7 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
         except ValueError as error:
             raise UserError(f"{path}: is not valid JSON ({error}); {_ADVICE}") from None
     lines = _without_comments(text)
-    if suffix in (".yaml", ".yml") or any(re.match(r"names\s*:", line) for _, line in lines) or _all(lines, r"- .+"):
+    if is_yaml or any(re.match(r"names\s*:", line) for _, line in lines) or _all(lines, r"- .+"):
         return _names(_parse_yaml(text, path), path, "YAML", first_id)
     if _all(lines, _LABELMAP.pattern):
         return [(number, line.partition(":")[0]) for number, line in lines]
@@ -172,7 +173,7 @@ def _refuse_tables(path: str | Path, lines: Lines, text: str) -> None:
     """Refuse what would be read as odd labels.
 
     Raises:
-        UserError: several names in a line, columns, numbers before names, quotation marks, or another language.
+        UserError: several names in a line, columns, numbers or keys before names, quotation marks, or another language.
     """
     if not lines:
         return
@@ -190,6 +191,9 @@ def _refuse_tables(path: str | Path, lines: Lines, text: str) -> None:
     for pattern in (r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:](\d+)"):
         if len(lines) > 1 and (_counts(lines, pattern) or _all(lines, pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+"))):
             raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers')
+    named = len(lines) > 1 and _all(lines, r"[^:]+:\s.*")
+    if keys := [line for _, line in lines if named or line.endswith(":")]:
+        raise UserError(f'{path}: has keys with a colon, as in "{keys[0]}", as YAML has; {_ADVICE}, without keys')
     if _all(lines, r"""(["']).*\1"""):
         raise UserError(f"{path}, line {number}: has quotation marks ({first}); {_ADVICE}, without them")
 
@@ -212,5 +216,5 @@ def say_lists(prompts: Sequence[str]) -> str | None:
     if not found:
         return None
     prompt, names = found[0]
-    more = f" (and {len(found) - 1} more such prompts)" if len(found) > 1 else ""
+    more = f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
     return f"prompt {quoted(prompt)} is one label; for {len(names)} labels give {' '.join(map(quoted, names))}{more}"

@@ -22,7 +22,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.device import choose_device
-from pacl.printing import escaped, printable
+from pacl.printing import counted, escaped, printable
 from pacl.prompts import check_labels, parse_prompt, read_classes
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def run(found: FoundImages, classifier: Classifier, args: argparse.Namespace) ->
     if len(files) > 1:
         unread = f", {len(found.unread)} not read" if found.unread else ""
         if failed or unread:
-            say(f"{len(files) - failed} of {len(files)} images classified, {failed} failed{unread}")
+            say(f"{len(files) - failed} of {counted(len(files), 'image')} classified, {failed} failed{unread}")
     return 1 if failed or found.unread else 0
 
 

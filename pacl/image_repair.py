@@ -77,5 +77,5 @@ def _with_end(content: bytes) -> Repaired | None:
     missing = height - int(differ[0]) if len(differ) else 0
     if missing > max(16, MISSING_ROWS * height) + 1 or (progressive and missing):  # its later passes are missing, too
         return None
-    lost = f"the last {missing} of {height} rows are not all there" if missing else "a few pixels may be missing"
+    lost = f"the last rows ({missing} of {height}) are not all there" if missing else "a few pixels may be missing"
     return Repaired(content + _JPEG_END, f"lacks its end: {lost}")

@@ -40,9 +40,9 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
     """Read an image as a viewer shows it.
 
     The EXIF orientation is applied. Greyscale, 1-bit, palette and CMYK images become RGB; 16-bit values are scaled, not
-    clipped, by the smallest of 8, 10, 12, 14 and 16 bits that holds them all, or from least
-    to most where some are negative; transparent pixels are blended with white; of an animation or of several pages,
-    the first is used. Colour profiles are ignored, as in CLIP's own preprocessing.
+    clipped, by the smallest of 8, 10, 12, 14 and 16 bits that holds them all (of CMYK and of premultiplied colours the
+    upper 8 bits are used), or from least to most where some are negative; transparent pixels are blended with white; of
+    an animation or of several pages, the first is used. Colour profiles are ignored, as in CLIP's own preprocessing.
 
     Args:
         path: the file.
@@ -54,7 +54,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
         RGB, uint8 [H, W, 3], contiguous and writable.
 
     Raises:
-        UserError: the file is missing, a folder, empty, not an image, broken, or too large.
+        UserError: the file is missing, a folder, empty, not an image, broken, too large, or has 16 bits a channel in a
+            form that only the upper bits can be read of.
 
     Warns:
         ImageWarning: there are further frames or pages, the last rows of a JPEG are missing (more missing rows are an
@@ -122,8 +123,8 @@ def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_sid
             image.draft(None, (short_side, short_side))  # the smallest size with both sides at least this
         frames = _frames(image)
         with _without_bomb_check() if _is_bomb_to_pillow(image) else nullcontext():
-            deep = _deep_values(image, file)
             try:
+                deep = _deep_values(image, file)
                 pixels = np.require(_to_rgb(image, deep), requirements=("C", "W"))  # torch wants it writable
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
@@ -137,6 +138,19 @@ def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_sid
 
 def _content(file: Path | io.BytesIO) -> bytes:
     return file.getvalue() if isinstance(file, io.BytesIO) else file.read_bytes()
+
+
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of the image that `open_image` would return, from the header of the file.
+
+    Raises:
+        OSError: the file cannot be read, or is no image.
+    """
+    with _open(Path(path)) as image:
+        width, height = image.size
+        if image.format == "TIFF":  # some versions of Pillow have turned its size by then, others have not
+            width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
+        return (width, height) if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8) else (height, width)
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
@@ -236,21 +250,44 @@ def _frames(image: Image.Image) -> int:
 
 
 def _deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | None:
-    """Integer values [H, W] or [H, W, 3] of an image of 16 or 32 bits a channel, not yet upright; None for 8 bits.
+    """Values [H, W], [H, W, 3] or RGBA [H, W, 4] of an image of 16 or 32 bits a channel, not yet upright; None for 8.
 
-    Pillow has no mode for 16-bit colour and keeps the upper 8 bits only, so OpenCV decodes such files.
+    Pillow has no mode for several channels of 16 bits and keeps the upper 8 only, so OpenCV decodes such files.
+
+    Raises:
+        UserError: neither reads it.
     """
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if _is_deep_grey(image):
         image.load()
         return np.asarray(image)
-    if image.mode not in ("RGB", "RGBA") or not any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ())):
+    if image.mode not in ("RGB", "RGBA", "LA") or not _has_deep_channels(image, file):
         return None
     import cv2
 
     values = cv2.imdecode(np.frombuffer(_content(file), np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] != 3:
-        return None
-    return values[..., ::-1]
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] < 3 or _has_planes(image):
+        raise UserError("has 16 bits a channel in a form that cannot be read; save it as a PNG of 8 bits")
+    return values[..., [2, 1, 0, 3] if values.shape[2] == 4 and image.has_transparency_data else [2, 1, 0]]
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+
+
+def _has_deep_channels(image: Image.Image, file: Path | io.BytesIO) -> bool:
+    """Whether the file of an image of several channels has more than 8 bits in each."""
+    if image.format == "JPEG2000":  # Pillow does not say it; a byte of the SIZ marker does
+        content = _content(file)
+        return content[content.index(b"\xff\x4f\xff\x51") + 42] & 0x7F > 7
+    if _has_planes(image):
+        return max(image.tag_v2.get(258, (8,))) > 8  # type: ignore[attr-defined]  # BitsPerSample
+    kinds = " ".join(str(tile[-1]) for tile in getattr(image, "tile", ()))
+    return "65535" in kinds if image.format == "PPM" else bool(re.search(r"\b(RGB[AX]?|LA);16", kinds))
+
+
+def _has_planes(image: Image.Image) -> bool:
+    """Whether a TIFF has its channels one after the other, which OpenCV reads wrongly."""
+    return image.format == "TIFF" and image.tag_v2.get(284) == 2  # type: ignore[attr-defined]  # PlanarConfiguration
 
 
 def _to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
@@ -269,8 +306,10 @@ def _to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
 
 def pillow_to_rgb(image: Image.Image) -> np.ndarray:
     """A Pillow image as RGB, uint8 [H, W, 3], with the values of `open_image`, but not turned by its EXIF data."""
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+    if _is_deep_grey(image):
         image = Image.fromarray(_to_8_bits(np.asarray(image), image.mode == "F"))
+    if image.mode == "La":  # premultiplied grey: Pillow converts it to this only
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
@@ -283,6 +322,9 @@ _FULL = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bit
 
 def _to_8_bits(values: np.ndarray, real: bool) -> np.ndarray:
     """Scale to uint8. How many of its bits a deep file uses is not in the file, so guess it from the values."""
+    if values.shape[2:] == (4,):  # opaque is the most of the bits that the colours use, or of 16
+        colours = _to_8_bits(values[..., :3], real)
+        return np.dstack([colours, _to_8_bits(np.dstack([values[..., 3], values.max(axis=-1)]), real)[..., 0]])
     values = values.astype(np.float32)
     if not np.isfinite(values).any():
         raise UserError("no pixel has a finite value")
@@ -314,11 +356,19 @@ def _is_bomb_to_pillow(image: Image.Image) -> bool:
     return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
 
 
-def _open(path: Path | io.BytesIO) -> Image.Image:
-    """Read the header only."""
+@contextmanager
+def _open(file: Path | io.BytesIO) -> Iterator[Image.Image]:
+    """Read the header only.
+
+    A path is opened here: with a path Pillow maps the pixels of a plain TIFF into memory, and swaps the sides of those
+    that EXIF turns before it does.
+    """
     Image.init()
-    with _without_bomb_check():
-        return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    with nullcontext(file) if isinstance(file, io.BytesIO) else file.open("rb") as stream:
+        with _without_bomb_check():
+            image = Image.open(stream, formats=[name for name in _FORMATS if name in Image.OPEN])
+        with image:
+            yield image
 
 
 def _one_line(error: BaseException) -> str:

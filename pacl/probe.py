@@ -16,6 +16,7 @@ from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import check_folder
 from pacl.models.precision import PRECISIONS
+from pacl.printing import counted
 from pacl.prompts import Label, get_templates
 
 if TYPE_CHECKING:
@@ -311,8 +312,8 @@ def table(rows: Sequence[Accuracy], images: int, classes: int, args: argparse.Na
     first = "" if rows[-1].seeds == 1 else ", with the first choice"
     return (
         "\n".join(lines)
-        + f"\n\n{images:,} test images, {classes:,} classes, {args.features} features of {args.model}. In brackets the "
-        f"95 % interval over test images{spread}.\nSaved is the classifier of the last row{first}.\n"
+        + f"\n\n{counted(images, 'test image')}, {classes:,} classes, {args.features} features of {args.model}. "
+        f"In brackets the 95 % interval over test images{spread}.\nSaved is the classifier of the last row{first}.\n"
     )
 
 

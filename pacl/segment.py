@@ -250,7 +250,7 @@ def run(
                 if len(files) == 1 and not found.videos:
                     raise record
                 if is_out_of_space(record):
-                    raise UserError(f"{progress} {record}; {done} images are done")
+                    raise UserError(f"{progress} {record}; {counted(done, 'image')} done")
                 failed += 1
                 say(f"error: {progress} {record}")
                 continue
@@ -282,7 +282,7 @@ def run(
         with suppress(UserError):  # what stopped the run matters more
             writer.finish()
         if isinstance(error, KeyboardInterrupt):
-            say(f"{done} of {len(files)} images are done; results in {writer.out}")
+            say(f"{done} of {counted(len(files), 'image')} done; results in {writer.out}")
         raise
     if whole:
         say(f"note: {say_swallowed(whole, done, prior=prior, calibrated=segmenter.model.centre is not None)}")
@@ -293,7 +293,7 @@ def run(
         if len(files) > 1:
             if done and "labelme" in writer.formats:
                 console.print(f"  {escaped(writer.out / LABELME)}", markup=False)
-            counts = f"{done} of {len(files)} images segmented, {failed} failed"
+            counts = f"{done} of {counted(len(files), 'image')} segmented, {failed} failed"
             unread = f", {len(found.unread)} not read" if found.unread else ""
             console.print(f"{counts}{unread}; results in {escaped(writer.out)}", markup=False)
     return 1 if failed or found.unread else 0

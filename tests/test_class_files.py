@@ -24,6 +24,9 @@ COCO = '{"categories": [{"id": 7, "name": "a blue fish"}, {"id": 1, "name": "sky
         ("coco.json", COCO),
         ("data.yaml", "path: x\nnc: 3\nnames:\n  0: sky\n  1: sand\n  2: a blue fish\n"),
         ("data.yml", "names: [sky, sand, a blue fish]\n"),
+        ("flow.yaml", "[sky, sand, a blue fish]\n"),
+        ("flow_ids.yml", "{0: sky, 2: a blue fish, 1: sand}\n"),
+        ("json.yaml", '["sky", "sand", "a blue fish"]'),
         ("list.yaml", "- sky\n- sand\n- a blue fish\n"),
         ("bullets.txt", "- sky\n- sand\n- a blue fish\n"),
         ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:48,112,32::\nsand:176,112,32::\na blue fish:::\n"),
@@ -94,6 +97,9 @@ def test_the_notation_of_prompts_holds_in_them_too(tmp_path: Path) -> None:
         ("0: sky\n1: sand\n", "numbers"),
         ("sky 0\nsand 1\n", "numbers"),
         ("48 112 32 sky\n1 2 3 sand\n", "numbers"),
+        ("name: sky\nname2: sand\n", "keys"),
+        ("sky: blue\nsand:\n", "keys"),
+        ("classes:\n  - sky\n  - sand\n", "keys"),
         ("item {\n  id: 1\n  name: 'sky'\n}\n", "label map of TensorFlow"),
         ("<annotation><name>sky</name></annotation>", "XML"),
         ('"sky"\n"sand"\n', "quotation marks"),
@@ -114,7 +120,14 @@ def test_what_cannot_be_labels_is_refused_in_one_line(tmp_path: Path, text: str,
 
 @pytest.mark.parametrize(
     "text",
-    ["boeing 737\nairbus 320\n", "tench, Tinca tinca\ngoldfish\n", "7 seas\n", "cat;kitten\n", "seat 1\nseat 2\n"],
+    [
+        "boeing 737\nairbus 320\n",
+        "tench, Tinca tinca\ngoldfish\n",
+        "7 seas\n",
+        "cat;kitten\n",
+        "seat 1\nseat 2\n",
+        "Alien: a film\nsky\n",
+    ],
 )
 def test_names_with_numbers_and_commas_stay_names(tmp_path: Path, text: str) -> None:
     (tmp_path / "classes.txt").write_text(text)

@@ -217,6 +217,13 @@ def test_in_python(tiny_clip: str, features: str) -> None:
         train_probe(model, files, ["one"] * 24)
     with pytest.raises(ArgumentError):
         train_probe(model, files, ["one", "two"])
+    for text in ("ab" * 12, b"ab" * 12, 5):  # one text has a letter for each image, but is no list of names
+        with pytest.raises(ArgumentError) as error:
+            train_probe(model, files, text)  # type: ignore[arg-type]
+        assert (error.value.argument, type(text).__name__ in error.value.value) == ("labels", True)
+    with pytest.raises(ArgumentError) as error:
+        train_probe(model, files, [*labels[:-1], 1])  # type: ignore[list-item]
+    assert (error.value.argument, "int" in error.value.value) == ("labels[23]", True)
 
 
 def test_lists_of_shots_and_seeds() -> None:

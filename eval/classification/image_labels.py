@@ -30,6 +30,7 @@ from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import UserError
 from pacl.models.model import PACL
+from pacl.printing import counted
 from pacl.prompts import get_templates
 
 MODULE = "eval.classification.image_labels"
@@ -88,7 +89,7 @@ def measure(
         for parts, scorer, encoded in zip(found, scorers, labels, strict=True):
             parts.append(scorer.compare(embedded, encoded).numpy())
     if not shown:
-        raise UserError(f"{folder.masks}: no mask shows one of the {len(classes)} classes")
+        raise UserError(f"{folder.masks}: no mask shows one of the {counted(len(classes), 'class', 'classes')}")
     truth = np.concatenate(shown)  # bool [I, C]
     figures = []
     for (name, score), parts in zip(((n, s) for n in templates for s in scores), found, strict=True):

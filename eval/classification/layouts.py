@@ -21,6 +21,7 @@ from eval.common.folders import is_utf8
 from pacl.data.readers import read_list
 from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.printing import counted
 
 SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 
@@ -265,7 +266,9 @@ def custom_keys(root: Path, split: str) -> tuple[str, ...]:
     classes = (sub for folder in folders for sub in _class_folders(folder))
     keys = sorted({sub.name for sub in classes if next(_images_below(sub), None) is not None})
     if len(keys) < 2:
-        raise UserError(f"custom: {folders[0]} contains {len(keys)} folders with images; expected one folder per class")
+        raise UserError(
+            f"custom: {folders[0]} contains {counted(len(keys), 'folder')} with images; expected one folder per class"
+        )
     if odd := next((key for key in keys if not is_utf8(key)), None):
         raise UserError(f"custom: the name of the class folder {odd!a} is not UTF-8; rename it")
     return tuple(keys)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pacl.class_files import label_lines
 from pacl.errors import ArgumentError, ask_meant, did_you_mean, first_few
+from pacl.printing import counted
 from pacl.prompts import read_classes
 
 LISTS = Path(__file__).parent / "class_names"
@@ -74,7 +75,8 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
                 raise ArgumentError("names", file, f"{reason} and so on, or the names in the order of the classes")
         return tuple(label.prompts for label in labels)
     missing = next(key for key in keys if key not in by_key)
-    reason = f"{len(labels)} names do not match the {len(keys)} classes of {name}; write one line per class"
+    names, classes = counted(len(labels), "name"), counted(len(keys), "class", "classes")
+    reason = f"{names} for the {classes} of {name}; write one line per class"
     raise ArgumentError("names", file, f'{reason}, in the order of the classes or as "words={missing}"')
 
 

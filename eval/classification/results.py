@@ -20,6 +20,7 @@ from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table
 from pacl.metrics.accuracy import SCORES, accuracies, accuracy_intervals, per_class
 from pacl.models.model import PACL
+from pacl.printing import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -186,9 +187,9 @@ PHRASES: dict[str, Callable[[Any], str]] = {
     "name": str,
     "names": "class names: {}".format,
     "templates": "templates: {}".format,
-    "template_count": lambda count: "1 template" if count == 1 else f"{count} templates",
+    "template_count": lambda count: counted(count, "template"),
     "score": "score: {}".format,
-    "shots": lambda n: "all training images" if n == "all" else f"{n} training image{'s' * (n > 1)} per class",
+    "shots": lambda n: "all training images" if n == "all" else f"{counted(n, 'training image')} per class",
     "seeds": _seeds,
     "features": "{} features".format,
     "train_split": "trained on split {}".format,

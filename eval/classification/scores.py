@@ -56,6 +56,7 @@ from pacl.metrics.accuracy import rate_intervals
 from pacl.models.compatibility import compatibility
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
+from pacl.printing import counted
 from pacl.prompts import Label
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.settings import SegmenterSettings
@@ -127,7 +128,7 @@ def open_images(args: argparse.Namespace) -> Images:
     if name in IMAGE_BENCHMARKS and not (name == CUSTOM and args.masks):
         images = open_image_set(name, args.data, args.split, args.names, limit=args.limit)
         if len(images) < 2:
-            raise UserError(f"{name}: {args.data} holds {len(images)} images; two halves need more")
+            raise UserError(f"{name}: {args.data} holds {counted(len(images), 'image')}; two halves need more")
         labels = [Label(key, prompts) for key, prompts in zip(images.keys, images.prompts, strict=True)]
         return Images(images.read, np.eye(len(labels), dtype=bool)[images.labels], labels)
     if name not in (*BENCHMARKS, CUSTOM):
@@ -143,7 +144,7 @@ def open_images(args: argparse.Namespace) -> Images:
     if args.limit is not None and args.limit < len(used):
         used = used[np.arange(args.limit) * len(used) // args.limit]
     if len(used) < 2:
-        raise UserError(f"{name}: {len(used)} images show a class; two halves need more")
+        raise UserError(f"{name}: a class is in {counted(len(used), 'image')}; two halves need more")
     return Images(lambda i: folder[int(used[i])].image(), truth[used], [folder.labels[c] for c in classes])
 
 
@@ -348,7 +349,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = model.config.dense
     dense = list(dict.fromkeys([own, *(["clip"] if "clip" in model.clip.dense_variants else []), *args.tokens]))
     rows = compare(model, images, dense, args.precision)
-    print(f"{args.dataset}: {len(images.truth)} images, {len(images.labels)} names, model {args.model}\n")
+    extent = f"{counted(len(images.truth), 'image')}, {counted(len(images.labels), 'name')}"
+    print(f"{args.dataset}: {extent}, model {args.model}\n")
     print(table(rows))
     if args.out:
         found = [(row.score, list(map(str, row.settings)), float(row.hits.mean()), row.precision) for row in rows]

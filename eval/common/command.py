@@ -13,6 +13,7 @@ from pacl.cli import parser as cli_parser
 from pacl.cli.messages import say
 from pacl.errors import ArgumentError
 from pacl.models.precision import PRECISIONS, resolve_precision
+from pacl.printing import counted
 from pacl.prompts import unknown_words
 
 if TYPE_CHECKING:
@@ -110,5 +111,4 @@ def warn_of_unknown_words(module: str, clip: Backbone, texts: Iterable[str], tit
     """
     if unknown := unknown_words(texts, clip.vocabulary):
         shown = ", ".join(map(repr, unknown[:SHOWN])) + (", ..." if len(unknown) > SHOWN else "")
-        count = "1 word" if len(unknown) == 1 else f"{len(unknown):,} words"
-        warn(module, f"{count} of the {title} not in this model's vocabulary: {shown}")
+        warn(module, f"{counted(len(unknown), 'word')} of the {title} not in this model's vocabulary: {shown}")

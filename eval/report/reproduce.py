@@ -21,7 +21,7 @@ from eval.report.published import ASSUMED, TOLERANCE, Published, Verdict, compar
 from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import EXIT_USER_ERROR, need_output, run_verb
 from pacl.errors import ArgumentError, UserError
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 
 
 def commands(rows: Sequence[Published]) -> list[tuple[str, list[Published]]]:
@@ -74,7 +74,7 @@ def show(verdicts: Sequence[Verdict], tolerance: float) -> None:
         console.print(f"{title}: {why}; a miss is not a failure", soft_wrap=True, markup=False)
     rest = [verdict for verdict in verdicts if verdict.passed is None]
     if rest:
-        console.print(f"Not comparable: {len(rest)} of {len(verdicts)} results")
+        console.print(f"Not comparable: {len(rest)} of {counted(len(verdicts), 'result')}")
     for each in rest:
         r = each.result
         settings = f"protocol {r.protocol.get('name')}, names {r.protocol.get('names')}, {r.images:,} images"

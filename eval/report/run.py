@@ -33,10 +33,10 @@ from eval.report.describe import (
 from eval.report.tables import KINDS, MEASURED, Row, table
 from pacl.cli.messages import need_output
 from pacl.files import atomic_write, begins_with, check_output_file
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 
 TITLE = "# Results"
-PAGE = TITLE.encode() + rb"\s+\d+ results"
+PAGE = TITLE.encode() + rb"\s+[\d,]+ results?"
 """How a page begins."""
 TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
 
@@ -44,10 +44,11 @@ TASKS = tuple(dict.fromkeys(kind.task for kind in KINDS))
 def page(results: Sequence[Result]) -> str:
     """The whole page."""
     partial = sum(result.partial for result in results)
+    some = f", {partial} of them on a part of the split only" if partial else ""
     parts = [
         TITLE,
-        f"{len(results)} results" + (f", {partial} of them on a part of the split only" if partial else "") + ". Two "
-        "figures compare only where image tower, protocol, names and split are the same and no note says otherwise.",
+        f"{counted(len(results), 'result')}{some}. Two figures compare only where image tower, protocol, names "
+        "and split are the same and no note says otherwise.",
     ]
     for task in sorted({result.task for result in results}, key=order(TASKS)):
         own = sorted((result for result in results if result.task == task), key=_key)

@@ -23,6 +23,7 @@ from pacl.data.readers import parsing, read_coco, read_list, read_table
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
 from pacl.files import parse_json
+from pacl.printing import counted
 
 CAPTIONS = 5  # captions per image; some images of COCO have more, of which the first five are used
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/"
@@ -289,7 +290,7 @@ def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> Pair
         return pairs
     first = pairs.name(min(missing))
     if len(missing) == len(pairs):
-        raise UserError(f"{annotations}: none of its {len(pairs)} images exists, such as {first}")
+        raise UserError(f"{annotations}: none of its {counted(len(pairs), 'image')} exists, such as {first}")
     if not partial:
         raise UserError(
             f"{annotations}: {len(missing)} of the {len(pairs)} images are missing, such as {first}; "

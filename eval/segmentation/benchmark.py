@@ -10,6 +10,7 @@ import numpy as np
 from eval.segmentation.layout import FileLayout, Locations
 from pacl.data.masks import MaskFolder
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import counted
 
 NAMES = Path(__file__).parent / "names"
 LISTS = ("plain", "sclip", "clearclip", "proxyclip", "everyday")
@@ -91,7 +92,8 @@ class Benchmark:
         )
         if self.classes is not None and len(folder.labels) != self.classes:
             first = ", the background first" if self.background else ""
-            raise UserError(f"{folder.names} has {len(folder.labels)} classes, {self.name} has {self.classes}{first}")
+            classes = counted(len(folder.labels), "class", "classes")
+            raise UserError(f"{folder.names} has {classes}, {self.name} has {self.classes}{first}")
         try:
             _ = folder.files, folder.classes
         except UserError as error:

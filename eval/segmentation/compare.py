@@ -25,6 +25,7 @@ from pacl.cli.messages import need_output, run_verb
 from pacl.data.masks import IGNORED, MaskFolder, check_size
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import count_areas, iou, scores
+from pacl.printing import counted
 
 NO_CLASS = 255
 """Mask value of pixels without a class in predictions."""
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(table)
     values = {name: f"{100 * float(value):.2f}" for name, value in scores(areas).items()}
     console.print(
-        f"{len(truth)} images: mIoU {values['miou']}, pixel accuracy {values['pixel_accuracy']}, "
+        f"{counted(len(truth), 'image')}: mIoU {values['miou']}, pixel accuracy {values['pixel_accuracy']}, "
         f"mean accuracy {values['mean_accuracy']}",
         markup=False,
     )

@@ -27,7 +27,7 @@ from eval.segmentation.registry import BENCHMARKS
 from pacl.cli.messages import run_verb
 from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, UserError
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_pair(benchmark, args.data, split, name, *draw(style, size, rng), raw=args.raw)
     form = ", labels as published" if args.raw else ""
     base = args.data / layout.bases[0]
-    done = f"{args.count:,} images of {benchmark.title} in {base}{form}; measure them with --data {args.data}"
+    done = f"{counted(args.count, 'image')} of {benchmark.title} in {base}{form}; measure them with --data {args.data}"
     print(escaped(done))
     return 0
 

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from eval.common.command import warn
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError, first_few
+from pacl.images import upright_size
 from pacl.printing import counted
 
 SHOWN = 5
@@ -77,7 +77,7 @@ def check_one(file: tuple[str, Path, Path], folder: MaskFolder, decode: bool = F
         if decode and not (classes == OUTSIDE).any():
             folder.read(*file).image()
         turn = orientation(path)
-        height, width = _image_size(path, turn)
+        height, width = _image_size(path)
         check_size(path, (height, width), (rows, columns))
     except UserError as error:
         return Finding(name, str(mask), problem=str(error))
@@ -101,11 +101,10 @@ def check_one(file: tuple[str, Path, Path], folder: MaskFolder, decode: bool = F
     )
 
 
-def _image_size(path: Path, turn: int) -> tuple[int, int]:
+def _image_size(path: Path) -> tuple[int, int]:
     """Height and width as a viewer shows the image, from its header."""
     try:
-        with Image.open(path) as image:
-            return (image.width, image.height) if turn >= 5 else (image.height, image.width)
+        return upright_size(path)
     except Exception:
         raise UserError(f"{path} is not an image that can be read") from None
 
@@ -135,7 +134,7 @@ def inspect(prog: str, name: str, folder: MaskFolder, *, own: bool, workers: int
     with ThreadPoolExecutor(max(1, workers)) as pool:
         findings = check(folder, lambda one, files: tracked(pool.map(one, files), title, total))
     if found := problems(folder, findings):
-        more = f" (and {len(found) - 1:,} more problems)" if len(found) > 1 else ""
+        more = f" (and {counted(len(found) - 1, 'more problem')})" if len(found) > 1 else ""
         raise UserError(f"{name}: {found[0]}{more}")
     for line in warnings(folder, findings, own=own):
         warn(prog, f"{name}: {line}")
@@ -146,7 +145,7 @@ def problems(folder: MaskFolder, findings: Sequence[Finding]) -> list[str]:
     found = []
     if outside := _total(finding.outside for finding in findings):
         masks = [finding for finding in findings if finding.outside]
-        count = "1 mask has" if len(masks) == 1 else f"{len(masks):,} masks have"
+        count = counted(len(masks), "mask has", "masks have")
         last = folder.offset + len(folder.labels) - 1
         found.append(
             f"{count} the {_values(list(outside))} (first: {masks[0].mask}), but {folder.names} has classes "
@@ -174,7 +173,7 @@ def _advice(folder: MaskFolder, findings: Sequence[Finding], outside: set[int]) 
             return "no mask has a 0, so they seem to count from 1; set offset to 1"
         return "they seem to count from 1, with 0 for pixels without a label; set offset to 1, and add 0 to ignore"
     if max(outside) < MOST_CLASSES and _is_consecutive(outside - {0}, beyond):
-        count = f"{len(folder.labels):,} line{'s' * (len(folder.labels) != 1)}"
+        count = counted(len(folder.labels), "line")
         return (
             f"{folder.names} has {count}, masks have values up to {max(outside)}: add the classes that it lacks; "
             "masks that were saved as JPEG or resized with interpolation have such values, too"
@@ -208,7 +207,8 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
     values = set(unscored) | {i + folder.offset for i in np.flatnonzero(pixels[:-1]).tolist()}
     black_and_white = values == {0, 255} and 255 in shares and not folder.palette
     if absent := [name for name, count in zip(names, pixels[:-1], strict=True) if not count]:
-        line = f"no mask shows {len(absent)} of the {len(names)} classes ({first_few(absent, SHOWN)})"
+        classes = counted(len(names), "class", "classes")
+        line = f"no mask shows {len(absent)} of the {classes} ({first_few(absent, SHOWN)})"
         total_images = len(replace(folder, limit=None)) if folder.limit else len(folder)
         few = len(folder) < total_images
         line += f"; only {len(folder):,} of {total_images:,} images were read" * few

@@ -30,6 +30,7 @@ from pacl.cli.progress import tracked
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
 from pacl.metrics.segmentation import count_areas, scores
+from pacl.printing import counted
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.settings import SegmenterSettings
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{args.benchmark}: the probe takes benchmarks without background, such as voc20")
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
     if len(folder) < 2:
-        raise UserError(f"{args.benchmark}: {len(folder)} photos; a probe needs two halves")
+        raise UserError(f"{args.benchmark}: {counted(len(folder), 'photo')}; a probe needs two halves")
     inspect("eval.segmentation.mask_probe", args.benchmark, folder, own=args.benchmark == CUSTOM)
     model = load(args)
     found = scores(measure(model, folder, SegmenterSettings(size=args.size, scales=(1.0,), precision=args.precision)))

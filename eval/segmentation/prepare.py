@@ -44,7 +44,7 @@ from pacl.cli.progress import tracked
 from pacl.data.masks import MaskFolder, read_mask
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 
 SHOWN = 20
 """Number of problems, and of absent classes, that are printed."""
@@ -202,7 +202,7 @@ def convert(layout: FileLayout, table: np.ndarray, found: Locations, workers: in
     results = list(track(partial(_convert_one, table=table), todo, workers, "Converting")) if todo else []
     problems = [result for result in results if result is not None]
     kept = f", {len(pairs) - len(todo):,} existed" if len(pairs) > len(todo) else ""
-    print(f"{len(todo) - len(problems):,} masks written to {escaped(found.masks)}{kept}")
+    print(f"{counted(len(todo) - len(problems), 'mask')} written to {escaped(found.masks)}{kept}")
     return problems, lacking
 
 

@@ -32,6 +32,7 @@ from pacl.cli.progress import ProgressMeter, tracked
 from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.files import check_folder, make_folder
+from pacl.printing import counted
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -182,7 +183,7 @@ def measure_benchmark(
             texts = sum(len(label.prompts) for f in selection.folders for label in f.labels)
             synonyms = " (with synonyms)" if texts > sum(len(f.labels) for f in selection.folders) else ""
             templates = Path(selection.protocols[0].settings.templates).name
-            doing = f"{len(folder):,} images, {texts:,} names{synonyms} in templates {templates}"
+            doing = f"{counted(len(folder), 'image')}, {counted(texts, 'name')}{synonyms} in templates {templates}"
             print(f"{selection.name}: {doing}", file=sys.stderr)
             warn_of_names(models, selection)
         embed_names(models, selection)
@@ -239,4 +240,4 @@ def warn_of_names(models: dict[str, PACL], selection: Selection) -> None:
     prompts = [prompt for folder in selection.folders for label in folder.labels for prompt in label.prompts]
     warn_of_unknown_words(PROG, clip, prompts, f"names of {selection.name}")
     if cut := [prompt for prompt in dict.fromkeys(prompts) if clip.count_tokens(prompt) > clip.context_length]:
-        warn(PROG, f"{len(cut)} names of {selection.name} are longer than {clip.context_length} tokens and are cut")
+        warn(PROG, f"{counted(len(cut), 'name')} of {selection.name} cut: longer than {clip.context_length} tokens")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from eval.common.result import Result
 from eval.common.tables import markdown_table, terminal_table
 from pacl.files import atomic_write
+from pacl.printing import counted
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -110,7 +111,7 @@ def write_csv(path: str | Path, results: Sequence[Result]) -> None:
 
 def extent(result: Result) -> str:
     """What was measured, such as "43 of 1,449 images: a subset"."""
-    images = f"{result.images:,} image{'s' * (result.images != 1)}"
+    images = counted(result.images, "image")
     if result.full is None:
         return f"{images}, of a split of unknown size"
     return f"{result.images:,} of {result.full:,} images: a subset" if result.partial else f"all {images}"
@@ -122,7 +123,7 @@ def _counted(result: Result) -> str:
     shown = sum(value is not None and math.isfinite(value) for value in result.details["accuracy"])
     covered = result.details["classes_counted"]
     more = f", {covered - shown} of them predicted only, with IoU 0" if covered > shown else ""
-    return f"the labels show {shown} of {total} classes; the mean covers {covered}{more}"
+    return f"the labels show {shown} of {counted(total, 'class', 'classes')}; the mean covers {covered}{more}"
 
 
 def _other_means(results: Sequence[Result]) -> list[str]:

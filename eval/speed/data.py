@@ -25,6 +25,7 @@ from pacl.data.shards import samples
 from pacl.data.sources import Source
 from pacl.errors import UserError
 from pacl.images import decode_image
+from pacl.printing import counted
 
 Decode = Callable[..., np.ndarray]  # decodes one image; the keyword short_side allows a reduced size
 
@@ -54,7 +55,7 @@ def rows(options: Options) -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        case = f"{len(decoders)} image{'s' * (len(decoders) > 1)}, median {width} x {height}, squares of {SIZE}"
+        case = f"{counted(len(decoders), 'image')}, median {width} x {height}, squares of {SIZE}"
         cpu = Options(torch.device("cpu"), options.runs)
         return compare("data", case, ways(decoders), cpu, clock=time.process_time)
     finally:

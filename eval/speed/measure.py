@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from eval.common.memory import peak_memory, reset_peak_memory
 from pacl.cli.messages import is_out_of_memory
 from pacl.models.precision import Precision
+from pacl.printing import counted
 
 if TYPE_CHECKING:
     import torch
@@ -229,7 +230,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
-    return f"{device} ({processor()}, {threads} thread{'s' * (threads > 1)})"
+    return f"{device} ({processor()}, {counted(threads, 'thread')})"
 
 
 def processor() -> str:

@@ -34,6 +34,7 @@ import torch
 
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.accuracy import accuracies, count_ranks
+from pacl.printing import counted
 
 ALL = "all"
 Shots = int | str
@@ -146,7 +147,7 @@ def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[
         if isinstance(shots, int):
             held = min(shots, VALIDATION_SHOTS)
             if len(shuffled) < shots + held:
-                reason = f"class {names[label]!r} has only {len(shuffled)} training images"
+                reason = f"class {names[label]!r} has only {counted(len(shuffled), 'training image')}"
                 needed = f"{shots} shots need {shots + held}: {shots} to train and {held} to validate"
                 raise ArgumentError("shots", shots, f"{reason}; {needed}")
             # Validation examples are taken from the end, so that more shots only add training examples.

@@ -241,11 +241,9 @@ def train_probe(
     """
     check_installed()
     check_features(features)
-    images, names = as_images(images), list(labels)
+    images, names = as_images(images), _as_names(labels)
     if len(images) != len(names):
         raise ArgumentError("labels", f"({len(names)})", f"must be as many as the images ({len(images)})")
-    if any(not isinstance(name, str) for name in names):
-        raise ArgumentError("labels", f"of type {type(names[0]).__name__}", "must be names, one for each image")
     classes = tuple(sorted(set(names)))
     if len(classes) < 2:
         raise ArgumentError("labels", list(classes), "must be of two classes or more")
@@ -270,6 +268,18 @@ def train_probe(
         rows = [chance(len(classes)), accuracy_of(str(ALL), right[None], test.labels)]
         more = {"holdout": holdout, "test_images": len(tested), "results": [row.to_json() for row in rows]}
     return make_probe(model, model_name or model.clip.name, classes, features, trained, **more)
+
+
+def _as_names(labels: Iterable[str]) -> list[str]:
+    """The labels as a list; `ArgumentError` if they are one text, or one of them is none."""
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+        reason = 'must be a list with a name for each image, such as ["cat", "dog"]'
+        raise ArgumentError("labels", f"of type {type(labels).__name__}", reason)
+    names = list(labels)
+    for i, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ArgumentError(f"labels[{i}]", f"of type {type(name).__name__}", "must be a name")
+    return names
 
 
 def make_probe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+
 if TYPE_CHECKING:
     from pacl.segmentation.encode import AnyImage
     from pacl.segmentation.segmenter import Segmenter
@@ -47,7 +48,10 @@ def say_swallowed(found: Mapping[str, str], images: int, *, prior: float | None,
     """
     image, what = next(iter(found.items()))
     if images > 1:
-        happened, which = f"{len(found)} of {images} images went to one label each, such as {image}", "every image"
+        happened, which = (
+            f"{len(found)} of {counted(images, 'image')} went to one label each, such as {image}",
+            "every image",
+        )
     else:
         happened, which = f"{what} of {image}", "it"
     if not prior:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pacl.printing import without_controls
+from pacl.printing import counted, without_controls
 from pacl.results.palette import palette
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def record_table(record: dict[str, Any]) -> Iterator[Text]:
     if record["background"]["share"] > 0:
         yield Text(f"    {'background':<{width}}  {record['background']['share']:7.1%}", style="dim")
     if len(found) > MAX_ROWS:
-        yield Text(f"    and {len(found) - MAX_ROWS} smaller ones", style="dim")
+        yield Text(f"    and {counted(len(found) - MAX_ROWS, 'smaller one')}", style="dim")
     if absent:
         yield Text("    absent: " + shorten(", ".join(absent), 100), style="dim")
 

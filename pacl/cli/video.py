@@ -18,7 +18,7 @@ from pacl.cli.progress import ProgressMeter
 from pacl.cli.table import record_line
 from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 from pacl.results.earlier import video_files
 from pacl.video.reading import open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
@@ -208,7 +208,7 @@ def _segment_video(
     seen = frame.number + (1 if "overlay" in run.formats else run.step)
     with printing():
         if not run.as_json:
-            counts = f"{results.segmented} frames segmented of {frame.time:.1f} s"
+            counts = f"{counted(results.segmented, 'frame')} segmented of {frame.time:.1f} s"
             console.print(
                 f"{place}{escaped(file.path)}: {counts}; on average {record_line({'labels': labels})}", markup=False
             )

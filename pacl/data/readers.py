@@ -15,6 +15,7 @@ from pacl.data.pairs import FilePairs
 from pacl.data.tables import read_rows, rows_of
 from pacl.errors import UserError, unreadable
 from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.printing import counted
 
 COCO_JSON = (
     'captions in COCO\'s format: {"images": [{"id": 1, "file_name": "a.jpg"}], '
@@ -99,7 +100,7 @@ def _from_rows(
         name = _image_name(path, row[image], " ".join(map(str, row)))
         captions.setdefault(name, []).extend(each for i in texts for each in captions_in(row[i], name))
     if not captions:
-        raise UserError(f"{path}: none of its {failed} images was downloaded")
+        raise UserError(f"{path}: none of its {counted(failed, 'image')} was downloaded")
     found = [caption for own in captions.values() for caption in own]
     if sum(map(has_words, found)) < len(found) / 2:
         shown = ", ".join(names[i] for i in texts)

@@ -29,6 +29,7 @@ from pacl.data.sources import Source
 from pacl.distributed import rank_count
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image
+from pacl.printing import counted
 
 State = list[dict[str, Any]]
 """Position of a stream in each source; see `ShardStream.state`."""
@@ -324,7 +325,7 @@ class ShardLoader:
         counts = epoch_counts([_size(source) for source in sources], [source.weight for source in sources])
         steps = sum(counts) // batch
         if not steps:
-            raise ArgumentError("batch_size", batch, f"{sources[0].pairs} has only {sum(counts)} pairs")
+            raise ArgumentError("batch_size", batch, f"{sources[0].pairs} has only {counted(sum(counts), 'pair')}")
         workers = min(workers, steps)  # the range of a worker without steps would never be read
         per_rank, share = max(1, workers), batch // ranks + (rank < batch % ranks)
         make = partial(Batches, size=size, crop=crop, seed=seed, templates=templates)
@@ -385,5 +386,5 @@ def _size(source: Source) -> int:
     if source.size is not None:
         return source.size
     size = count_pairs(source.pairs)
-    rank_zero_info(f"{source.pairs}: counted {size} pairs; set size: {size} to skip the counting")
+    rank_zero_info(f"{source.pairs}: {counted(size, 'pair')}; set size: {size} to skip the counting")
     return size

@@ -19,6 +19,7 @@ from urllib.request import url2pathname
 from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, decode_text, json_object, whole_text
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.printing import counted
 
 IMAGES = tuple(dict.fromkeys(("jpg", "png", "jpeg", "webp", *sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))))
 """Suffixes of images: first those that img2dataset writes, in the order in which open_clip tries them."""
@@ -143,7 +144,7 @@ def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
         except OSError as error:
             stop(error)
     if errors:
-        failed.append(f"{url} ends after {index} images ({_reason(errors[0])})")
+        failed.append(f"{url} ends after {counted(index, 'image')} ({_reason(errors[0])})")
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pacl.data.caption_text import IMAGE_COLUMNS, encoding_of, is_image_name, is_url
 from pacl.errors import UserError, unreadable
+from pacl.printing import counted
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".token", ".jsonl", ".ndjson", ".parquet")
 
@@ -96,7 +97,8 @@ def _text(path: Path, file: Any) -> list[list[Any]]:
         if rows and len(row) != len(rows[0]):
             advice = "" if tabs else f"; put captions that contain {delimiter!r} in quotation marks"
             raise UserError(
-                f"{path} line {reader.line_num}: {len(row)} columns, but the first line has {len(rows[0])}{advice}"
+                f"{path} line {reader.line_num}: {counted(len(row), 'column')}, "
+                f"but the first line has {len(rows[0])}{advice}"
             )
         rows.append([_unquoted(cell) for cell in row] if tabs else row)
     return rows

@@ -28,6 +28,7 @@ from pacl.data.token_stamp import Stamp
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder, parse_json
 from pacl.locks import lock
+from pacl.printing import counted
 
 Encode = Callable[[Sequence[int]], Iterable[tuple[Tensor, Mapping[int, str]]]]
 """Encodes images, given by index. It yields batches of any size, in the given order: the tokens [b, P, W] of the
@@ -98,7 +99,7 @@ class TokenStore:
             raise UserError(f"{folder}: has no tokens ({STAMP} is missing)")
         if unfinished := _unfinished(folder, stamp):
             done = stamp.shards - len(unfinished)
-            reason = f"incomplete, {done} of {stamp.shards} shards; run the same command again to complete it"
+            reason = f"incomplete, {done} of {counted(stamp.shards, 'shard')}; run the same command again to complete"
             raise UserError(f"{folder}: {reason}")
         shards, missing = [], {}
         for shard in range(stamp.shards):

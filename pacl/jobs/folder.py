@@ -24,6 +24,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import file_sha256, make_folder, parse_json, save_json
 from pacl.jobs.units import Unit
 from pacl.locks import lock
+from pacl.printing import counted
 
 RUN, MANIFEST, RESULTS, DONE, LOCKS = "run.json", "manifest.json", "results", "done", "locks"
 FORMAT, VERSION = "pacl-job", 1
@@ -226,7 +227,9 @@ def verify(folder: str | Path) -> dict[str, Any]:
                 raise UserError(f"{path}: has changed since it was written; delete it and run the command again")
             records = list(read_results(path))
             if (len(records), sum("error" in each for each in records)) != (unit["images"], unit["failed"]):
-                raise UserError(f"{path}: has {len(records)} images, the manifest says {unit['images']}; {advice}")
+                raise UserError(
+                    f"{path}: has {counted(len(records), 'image')}, the manifest says {unit['images']}; {advice}"
+                )
         for name in ("images", "failed", "bytes"):
             if manifest[name] != sum(unit[name] for unit in manifest["units"]):
                 raise UserError(f"{folder / MANIFEST}: {name} is not the sum of the units; {advice}")

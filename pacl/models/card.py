@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from pacl.printing import counted
+
 if TYPE_CHECKING:
     from pacl.models.head import HeadConfig
 
@@ -112,7 +114,7 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
     if run is not None:
         facts |= {
             "data": "; ".join(run.data),
-            "training": f"{run.steps:,} steps over {run.images:,} images, with repetitions"
+            "training": f"{counted(run.steps, 'step')} over {counted(run.images, 'image')}, with repetitions"
             + (f" ({run.skipped:,} of them unusable)" if run.skipped else "")
             + f", {run.seconds / 60:.1f} minutes on {run.device}"
             + (" (since it was resumed)" if run.resumed else ""),

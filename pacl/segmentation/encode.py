@@ -267,7 +267,7 @@ def _eight_bits(image: Tensor) -> Tensor:
 def _from_pillow(image: Image.Image, argument: str) -> np.ndarray:
     try:
         return pillow_to_rgb(image)
-    except UserError as error:  # no value is finite
+    except (OSError, ValueError) as error:  # no value is finite; the rest of its file is missing; it is closed
         raise ArgumentError(argument, f"of mode {image.mode}", str(error)) from None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pacl.cli.inputs import find_images, images_and_prompts, is_result
+from pacl.cli.inputs import FoundImages, find_images, images_and_prompts, is_result
 from pacl.errors import UserError
 from pacl.images import save_image
 
@@ -139,6 +139,14 @@ def test_what_is_left_out_of_a_folder_is_said() -> None:
     assert sorted(map(str, found.results)) == ["in/old/x.heat-1-a-dog.png", "in/old/x.overlay.png", "in/out/y.png"]
     assert len(list(found.notes())) == 3
     assert not list(find_images(["in/a.jpg"], Path("out")).notes())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_thing_that_is_left_out_has_no_plural(count: int) -> None:
+    paths = [Path(f"{i}.png") for i in range(count)]
+    result, path = FoundImages(results=paths, repeated=paths).notes()
+    assert (" 1 result " in result, " 2 results " in result) == (count == 1, count == 2)
+    assert (" 1 path " in path, " 2 paths " in path) == (count == 1, count == 2)
 
 
 def test_results_are_known_without_their_record_and_others_are_not_taken_for_them() -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pacl.errors import ImageWarning, UserError
-from pacl.images import open_image
+from pacl.images import decode_image, open_image
+from tests.images.drawn import TURNED
 
 
 def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
@@ -37,6 +38,118 @@ def test_16_bit_files_that_use_fewer_bits_are_not_black(tmp_path: Path, name: st
     cv2.imwrite(str(tmp_path / name), deep[..., ::-1] if deep.ndim == 3 else deep)  # cv2 writes BGR
     expected = np.atleast_3d(deep) / full * 255
     assert np.abs(open_image(tmp_path / name).astype(int) - expected).max() <= 1
+
+
+def deep_png(values: np.ndarray, colour_type: int, extra: bytes = b"") -> bytes:
+    """A PNG of 16 bits a channel; ``values`` are [H, W, C]."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = values.shape[:2]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_tiff(values: np.ndarray, orientation: int, *, planes: bool = False) -> bytes:
+    """A plain TIFF of 16 bits a channel, RGB or RGBA; ``values`` are [H, W, C]."""
+    height, width, channels = values.shape
+    data = np.moveaxis(values, -1, 0) if planes else values
+    count = 11 + (channels == 4)
+    bits = 8 + 2 + 12 * count + 4
+    start, size = bits + 2 * channels + 8 * channels, 2 * width * height
+    strips, counts = bits + 2 * channels, bits + 6 * channels
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, channels, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, channels, strips) if planes else (273, 4, 1, start),
+        (274, 3, 1, orientation),
+        (277, 3, 1, channels),
+        (278, 3, 1, height),
+        (279, 4, channels, counts) if planes else (279, 4, 1, size * channels),
+        (284, 3, 1, 2 if planes else 1),
+        *([(338, 3, 1, 2)] if channels == 4 else []),  # the fourth channel is transparency
+    ]
+    return b"".join(
+        [
+            struct.pack("<2sHIH", b"II", 42, 8, count),
+            *(struct.pack("<HHII", *tag) for tag in tags),
+            struct.pack(f"<I{channels}H", 0, *[16] * channels),
+            struct.pack(f"<{channels}I", *(start + size * i for i in range(channels))),
+            struct.pack(f"<{channels}I", *[size] * channels),
+            data.astype("<u2").tobytes(),
+        ]
+    )
+
+
+PNG_KEY = struct.pack(">I4s6sI", 6, b"tRNS", bytes(6), zlib.crc32(b"tRNS" + bytes(6)))
+LOSSLESS = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+
+
+@pytest.mark.parametrize("full", [1023, 4095, 16_383, 65_535])
+@pytest.mark.parametrize("kind", ["RGBA png", "LA png", "RGBA tiff", "RGB ppm", "RGB jp2", "RGBA jp2", "key png"])
+def test_deep_channels_are_scaled_by_the_bits_they_use(kind: str, full: int) -> None:
+    """A ramp to the most that so many bits hold; opaque is the most of 16 bits."""
+    values = np.repeat(np.linspace(0, full, 32 * 48).astype(np.uint16).reshape(32, 48, 1), 3, axis=2)
+    opaque = np.dstack([values, np.full((32, 48), 65_535, np.uint16)])
+    content = {
+        "RGBA png": lambda: deep_png(opaque, 6),
+        "LA png": lambda: deep_png(opaque[..., 2:], 4),
+        "RGBA tiff": lambda: deep_tiff(opaque, 1),
+        "RGB ppm": lambda: b"P6 48 32 65535\n" + values.astype(">u2").tobytes(),
+        "RGB jp2": lambda: cv2.imencode(".jp2", values, LOSSLESS)[1].tobytes(),
+        "RGBA jp2": lambda: cv2.imencode(".jp2", opaque, LOSSLESS)[1].tobytes(),
+        "key png": lambda: deep_png(values, 2, PNG_KEY),
+    }[kind]()
+    expected = values / full * 255
+    if kind == "key png":
+        expected[(values == 0).all(axis=-1)] = 255  # black is the colour that stands for transparency
+    assert np.abs(decode_image(content, "deep") - expected).max() <= 1
+
+
+def test_deep_transparency_may_use_the_bits_of_the_colours() -> None:
+    values = np.zeros((1, 3, 4), np.uint16)
+    values[0, :, 3] = (4095, 2048, 0)
+    values[0, 2, :3] = 4095
+    assert decode_image(deep_png(values, 6), "deep")[0, :, 0].tolist() == [0, 127, 255]
+    values[0, 0, 3] = 65_535  # of 16 bits: the others are nearly transparent
+    assert decode_image(deep_png(values, 6), "deep")[0, :, 0].tolist() == [0, 247, 255]
+
+
+def test_a_nearly_black_image_with_transparency_is_said() -> None:
+    values = np.full((32, 48, 4), 1000, np.uint16)
+    values[0, 0] = values[..., 3] = 65_535
+    with pytest.warns(ImageWarning):
+        decode_image(deep_png(values, 6), "deep")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("orientation", TURNED)
+def test_deep_tiffs_are_upright(channels: int, orientation: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65_536, (6, 10, channels))
+    values[..., 3:] = 65_535
+    found = decode_image(deep_tiff(values, orientation), "deep.tif")
+    expected = TURNED[orientation](values[..., :3] / 257)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_deep_planes_are_refused() -> None:
+    values = np.full((6, 10, 3), 4095, np.uint16)
+    with pytest.raises(UserError) as error:
+        decode_image(deep_tiff(values, 1, planes=True), "planes.tif")
+    assert str(error.value).startswith("planes.tif: ")
+
+
+def test_a_bmp_of_16_bits_a_pixel_is_not_deep() -> None:
+    header = struct.pack("<2sIHHI", b"BM", 66 + 8, 0, 0, 66)
+    about = struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 16, 3, 8, 0, 0, 0, 0)
+    content = header + about + struct.pack("<III4H", 0xF800, 0x7E0, 0x1F, *[0xF800] * 4)
+    assert decode_image(content, "red.bmp").tolist() == [[[255, 0, 0]] * 2] * 2
 
 
 def test_deep_colour_is_turned_upright(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import ImageWarning
-from pacl.images import open_image, save_image
+from pacl.images import open_image, pillow_to_rgb, save_image
 
 
 @pytest.mark.parametrize(
@@ -26,29 +26,6 @@ def test_common_formats(tmp_path: Path, picture: np.ndarray, name: str, toleranc
     assert image.flags.c_contiguous
     assert image.flags.writeable
     assert np.abs(image.astype(int) - picture).max() <= tolerance
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(tmp_path: Path, suffix: str, orientation: int) -> None:
-    """The stored picture is turned as a camera would store it; reading it back gives the upright one."""
-    upright = np.zeros((32, 48, 3), np.uint8)
-    upright[:16, :24] = 255  # only the upper left is white
-    stored = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright, 1),
-        7: np.rot90(upright, 2).transpose(1, 0, 2),
-        8: np.rot90(upright, -1),
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"turned.{suffix}"
-    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
-    assert np.abs(open_image(path).astype(int) - upright).max() <= 20
 
 
 def test_one_bit_and_grey(tmp_path: Path) -> None:
@@ -76,6 +53,20 @@ def test_transparent_pixels_become_white(tmp_path: Path, kind: str) -> None:
         path = path.with_suffix(".gif") if kind == "gif" else path
         indexed.save(path, transparency=1)
     assert open_image(path).tolist() == [[[0] * 3, [255] * 3]] * 2
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"],
+)
+def test_every_mode_of_pillow_becomes_rgb(mode: str) -> None:
+    assert pillow_to_rgb(Image.new(mode, (3, 2))).shape == (2, 3, 3)
+
+
+def test_premultiplied_grey_is_unmultiplied() -> None:
+    half = Image.merge("LA", [Image.new("L", (1, 1), 100), Image.new("L", (1, 1), 128)])
+    expected = pillow_to_rgb(half).astype(int)
+    assert np.abs(pillow_to_rgb(half.convert("La")) - expected).max() <= 1
 
 
 def test_half_transparent_is_blended(tmp_path: Path) -> None:

@@ -129,17 +129,18 @@ def test_values_that_are_no_class(folder, tmp_path, mask, changes, advice):
     assert advice in line
 
 
-def test_exif_is_named_where_it_turned_an_image(folder, tmp_path):
-    turned(tmp_path / "images/b.jpg", (20, 10), 6)  # shown as 10 x 20
+@pytest.mark.parametrize("name", ["b.jpg", "b.tif"])
+def test_exif_is_named_where_it_turned_an_image(folder, tmp_path, name):
+    turned(tmp_path / "images" / name, (20, 10), 6)  # shown as 10 x 20
     (tmp_path / "images/b.png").unlink()
     (line,) = wrong(folder)
-    assert "b.jpg is 10 x 20" in line
+    assert f"{name} is 10 x 20" in line
     assert "EXIF" in line
     with pytest.raises(UserError, match="EXIF"):
         folder[1].image()
-    turned(tmp_path / "images/b.jpg", (10, 20), 6)  # upright, it has the mask's size
+    turned(tmp_path / "images" / name, (10, 20), 6)  # upright, it has the mask's size
     assert odd(folder) == []
-    turned(tmp_path / "images/b.jpg", (20, 10), 3)  # upside down: sizes do not tell
+    turned(tmp_path / "images" / name, (20, 10), 3)  # upside down: sizes do not tell
     (line,) = odd(folder)
     assert "EXIF" in line
     assert "b" in line

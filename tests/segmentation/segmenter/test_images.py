@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,26 @@ def test_pillow_images_of_any_mode_are_read_as_files_are(tmp_path: Path) -> None
         image.save(path)
         opened, read = segmenter.predict_batch([Image.open(path), path], ["red"])
         assert np.array_equal(opened.score_map("red"), read.score_map("red"))
+
+
+def test_premultiplied_pillow_images_are_read() -> None:
+    opaque = Image.fromarray(noise(40, 56)).convert("LA")
+    segmenter = Segmenter(ColourModel())
+    plain, *others = segmenter.predict_batch(
+        [opaque, opaque.convert("La"), opaque.convert("RGBA").convert("RGBa")], ["red"]
+    )
+    assert all(np.array_equal(other.score_map("red"), plain.score_map("red")) for other in others)
+
+
+def test_pillow_images_that_cannot_be_decoded_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(noise(40, 56)).save(tmp_path / "image.png")
+    closed = Image.open(tmp_path / "image.png")
+    closed.close()
+    cut = Image.open(io.BytesIO((tmp_path / "image.png").read_bytes()[:500]))
+    for image in (closed, cut):
+        with pytest.raises(ArgumentError) as error:
+            Segmenter(ColourModel()).set_image(image)
+        assert error.value.argument == "image"
 
 
 @pytest.mark.parametrize(
