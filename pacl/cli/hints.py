@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     from pacl.segmentation.encode import AnyImage
     from pacl.segmentation.segmenter import Segmenter
@@ -48,10 +47,8 @@ def say_swallowed(found: Mapping[str, str], images: int, *, prior: float | None,
     """
     image, what = next(iter(found.items()))
     if images > 1:
-        happened, which = (
-            f"{len(found)} of {counted(images, 'image')} went to one label each, such as {image}",
-            "every image",
-        )
+        happened = f"{len(found)} of {images} images went to one label each, such as {image}"
+        which = "every image"
     else:
         happened, which = f"{what} of {image}", "it"
     if not prior:
