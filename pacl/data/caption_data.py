@@ -16,10 +16,11 @@ from pacl.data.batches import Batch, Batches
 from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource, Subset
+from pacl.data.resumed import OLDER, check_same
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, same_tables, split_source, warn_of_copies
+from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -67,6 +68,9 @@ class CaptionData(LightningDataModule):
 
     contrast: tuple[str, ...] | None = None
     """Prompts that a single prompt competes with; None: `pacl.prompts.GENERIC_CONTRAST`."""
+
+    same: tuple[str, ...] = ("batch_size", "nouns", "templates", "size")
+    """Settings of which a resumed run must have the same values; `settings` has the others that matter."""
 
     def __init__(
         self,
@@ -362,12 +366,19 @@ class CaptionData(LightningDataModule):
         """The seed, the position in the epoch, and the counts of images. All processes must call it."""
         place = self.loader.state() if self.loader else self._place
         counts = {"seen": self.seen, "skipped": self.skipped}
-        return {"seed": self.seed, **counts, "place": place, "settings": self._settings()}
+        return {"seed": self.seed, **counts, "place": place, "settings": self.settings()}
 
-    def _settings(self) -> dict[str, Any]:
-        """The settings that a resumed run must have, too."""
-        own = {name: getattr(self, name) for name in ("batch_size", "nouns", "templates", "size")}
-        return {**own, "data": "; ".join(self.summary()), "content": self._content()}
+    def settings(self) -> dict[str, Any]:
+        """All that the batches of a run depend on beside its seed; a resumed run must have the same."""
+        found = {name: getattr(self, name) for name in self.same}
+        found |= {f"cut.{name}": value for name, value in self.cut.acting().items()}
+        found["texts"] = list(get_templates(self.templates)) if self.nouns else []  # a file may have changed
+        found["cache"] = None if self.cache is None else "memory or a folder"
+        found["cache_dtype"] = self.cache_dtype if self.cache is not None else None
+        found["weight"] = [source.weight for source in self.train]
+        if self.streams:  # see `ShardLoader`
+            found |= {"shuffle_buffer": self.shuffle_buffer, "workers": max(1, self.workers)}
+        return {**found, "data": "; ".join(self.summary()), "content": self._content()}
 
     def _content(self) -> str:
         """Digest of the paths and captions of the sources that are files; computed once."""
@@ -382,19 +393,7 @@ class CaptionData(LightningDataModule):
         Raises:
             UserError: other data or settings, or an older version, whose records differ.
         """
-        older = "the checkpoint was saved by an older version of pacl, which did not record"
         if lacking := {"settings", *PLACE} - state_dict.keys():
-            raise UserError(f"{older} {', '.join(sorted(lacking))}; start from the beginning")
-        saved = state_dict["settings"]
-        if "content" not in saved:
-            rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
-        for name, value in self._settings().items():
-            before = saved.get(name, value)
-            if before == value or (name == "data" and not self.streams and same_tables(before, value)):
-                continue  # tables by other paths are the same: their content is compared
-            if name == "content":
-                which = ", ".join(source.pairs for source in [*self.train, *self.val])
-                advice = "restore them, or start from the beginning"
-                raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {advice}")
-            raise ArgumentError(name, value, f"the run of the checkpoint has {before}; resume it with the same")
+            raise UserError(f"{OLDER} {', '.join(sorted(lacking))}; start from the beginning")
+        check_same(state_dict["settings"], self.settings(), self)
         self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)

@@ -266,6 +266,23 @@ def test_images_that_cannot_be_read_are_rows_of_0_with_a_reason(tmp_path: Path) 
         assert torch.equal(store.rows(range(150)), expected)
 
 
+def test_images_that_can_be_read_by_now_are_computed(tmp_path: Path) -> None:
+    """With all others of their shard, as in a build of all; the rest stays."""
+    unreadable = {0: "a.jpg: no such file", 64: "b.jpg: cut short", 70: "c.jpg: empty", 149: "d.jpg: empty"}
+    TokenStore.build(tmp_path, STAMP, Encoder(unreadable=unreadable))
+    before = contents(tmp_path)
+    encoder = Encoder(unreadable=unreadable)
+    assert TokenStore.build(tmp_path, STAMP, encoder).missing == unreadable
+    assert encoder.encoded == list(unreadable)
+    assert contents(tmp_path) == before
+    del unreadable[64]
+    store = TokenStore.build(tmp_path, STAMP, Encoder(unreadable=unreadable))
+    assert store.missing == unreadable
+    assert torch.equal(store.rows([64, 65]), KEPT[[64, 65]])
+    after = contents(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {"00001.bin", "00001.json"}
+
+
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
     TokenStore.build(tmp_path, STAMP, Encoder())
     os.truncate(tmp_path / "00002.bin", 1000)
