@@ -173,7 +173,7 @@ def check_seed(cli: TrainCLI, found: dict[str, Any]) -> None:
 
 
 def take_best(cli: TrainCLI, checkpoint: str) -> None:
-    """Begin a resumed run with the best checkpoint of its folder, or of that of the checkpoint in another one.
+    """Begin a resumed run with the best checkpoint of its folder; in a new folder, with the one beside ``checkpoint``.
 
     Raises:
         ArgumentError: it is damaged.
