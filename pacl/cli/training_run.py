@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -30,7 +30,7 @@ from pacl.models.config import CONFIG
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.printing import escaped
-from pacl.training.checkpoint import Interrupted, LatestCheckpoint
+from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
 from pacl.training.run_files import CHECKPOINTS, HEAD_FILES, resumes
@@ -88,9 +88,7 @@ class TrainCLI(SettingsCLI):
             kwargs["logger"] = loggers
         checkpoints = folder / CHECKPOINTS
         self.last = LatestCheckpoint(checkpoints / "last.ckpt", self.config.save_every, self.model.check_finite)
-        self.best = ModelCheckpoint(
-            checkpoints, "best", "val_recall", mode="max", enable_version_counter=False, save_on_train_epoch_end=False
-        )
+        self.best = BestCheckpoint(checkpoints)
         # Without validation the callback would raise an error: its figure is missing.
         best = [self.best] if self.datamodule.validates else []
         callbacks = [self.folder, *as_list(settings.callbacks), TrainingCurve(folder), self.last, *best]
@@ -138,8 +136,12 @@ def validation_interval(settings: Any) -> dict[str, Any]:
     return {"val_check_interval": max(1, settings.max_steps // VALIDATIONS), "check_val_every_n_epoch": None}
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, advice: str = "leave it out to start from the beginning") -> dict[str, Any]:
     """Read a Lightning checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        advice: what to do about a damaged one, in the error.
 
     Raises:
         ArgumentError: the file is no checkpoint, or damaged.
@@ -154,7 +156,6 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         return found
     except Exception as error:  # torch raises many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        advice = "leave it out to start from the beginning"
         raise ArgumentError("ckpt_path", path, f"not a checkpoint, or damaged ({reason[0][:80]}); {advice}") from None
 
 
@@ -169,6 +170,20 @@ def check_seed(cli: TrainCLI, found: dict[str, Any]) -> None:
     if isinstance(given, int) and not isinstance(given, bool) and before is not None and before != given:
         reason = f"the run of the checkpoint has {before}; resume it with the same"
         raise ArgumentError("seed_everything", given, reason)
+
+
+def take_best(cli: TrainCLI, checkpoint: str) -> None:
+    """Begin a resumed run with the best checkpoint of its folder; in a new folder, with the one beside ``checkpoint``.
+
+    Raises:
+        ArgumentError: it is damaged.
+    """
+    folder = Path(str(cli.best.dirpath)) if cli.folder.resume else Path(checkpoint).resolve().parent
+    path = folder / cli.best.name
+    if path.is_file():
+        score = cli.best.score(read_checkpoint(path, "delete it to go on without it"))
+        if score is not None:
+            cli.best.take(path, score)
 
 
 def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLModule, prog: str = "pacl train") -> int:
@@ -203,6 +218,7 @@ def train(cli: TrainCLI, prog: str) -> int:
     if checkpoint is not None:
         found = read_checkpoint(checkpoint)
         check_seed(cli, found)
+        take_best(cli, checkpoint)
         steps = int(found["global_step"])
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
     with cli.errors_name_flags():
@@ -221,12 +237,13 @@ def train(cli: TrainCLI, prog: str) -> int:
         if (folder / CONFIG).is_file():
             advice = "raise --trainer.max_steps or --trainer.max_epochs"
             raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"all {steps} steps of that run are done; {advice}")
-        say(prog, f"all {steps} steps are done: the head is that of the checkpoint")
+        used = (cli.config.head == "best" and cli.best.best_model_path) or checkpoint
+        say(prog, f"all {steps} steps are done: the head is that of {used}")
     cli.datamodule.check_skipped("see the warnings", at_the_end=True)
     if cli.trainer.is_global_zero:
         cli.model.check_finite()
         if cli.config.head == "best" and not cli.best.best_model_path:
-            say(prog, "the run ended before its first validation: the head has the last weights")
+            say(prog, f"no validation has left a {cli.best.name}: the head has the last weights")
         try:
             save_head(cli, time.perf_counter() - started)
         except UserError as error:  # such as a full disk
@@ -263,13 +280,17 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
     model: PACL = cli.model.pacl
     run = describe(cli, seconds)
     if cli.config.head == "best" and cli.best.best_model_path:
-        best = torch.load(cli.best.best_model_path, map_location="cpu", weights_only=True)
+        best = read_checkpoint(cli.best.best_model_path)
         cli.model.load_state_dict(best["state_dict"], strict=False)
-        score = float(cli.best.best_model_score or 0)
+        # Of a run that was killed it may be later than the last checkpoint, from which the rest is.
+        place = best.get(type(cli.datamodule).__qualname__, {})
         run = dataclasses.replace(
             run,
-            figures={"val_recall": score},
+            figures={cli.best.monitors: float(cli.best.best_model_score or 0)},
             weights=f"those of the best validation, after step {best['global_step']:,}",
+            steps=max(run.steps, best["global_step"]),
+            images=max(run.images, place.get("seen", 0)),
+            skipped=max(run.skipped, place.get("skipped", 0)),
         )
     model.config.trained = True
     model.config.size = cli.datamodule.image_size()
@@ -283,6 +304,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "patches")}
     settings["warmup"] = cli.model.warmup
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
+    settings |= {f"cut.{name}": value for name, value in cli.datamodule.cut.acting().items()}
     device = cli.model.device
     figures = cli.model.last_figures | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
     return TrainingRun(

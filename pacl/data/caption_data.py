@@ -67,6 +67,9 @@ class CaptionData(LightningDataModule):
     contrast: tuple[str, ...] | None = None
     """Prompts that a single prompt competes with; None: `pacl.prompts.GENERIC_CONTRAST`."""
 
+    same: tuple[str, ...] = ("batch_size", "nouns", "templates", "size")
+    """Settings of which a resumed run must have the same values; `settings` has the others that matter."""
+
     def __init__(
         self,
         pairs: str | None = None,
@@ -362,12 +365,19 @@ class CaptionData(LightningDataModule):
         """The seed, the position in the epoch, and the counts of images. All processes must call it."""
         place = self.loader.state() if self.loader else self._place
         counts = {"seen": self.seen, "skipped": self.skipped}
-        return {"seed": self.seed, **counts, "place": place, "settings": self._settings()}
+        return {"seed": self.seed, **counts, "place": place, "settings": self.settings()}
 
-    def _settings(self) -> dict[str, Any]:
-        """The settings that a resumed run must have, too."""
-        own = {name: getattr(self, name) for name in ("batch_size", "nouns", "templates", "size")}
-        return {**own, "data": "; ".join(self.summary()), "content": self._content()}
+    def settings(self) -> dict[str, Any]:
+        """All that the batches of a run depend on beside its seed; a resumed run must have the same."""
+        found = {name: getattr(self, name) for name in self.same}
+        found |= {f"cut.{name}": value for name, value in self.cut.acting().items()}
+        found["texts"] = list(get_templates(self.templates)) if self.nouns else []  # a file may have changed
+        found["cache"] = None if self.cache is None else "memory or a folder"
+        found["cache_dtype"] = self.cache_dtype if self.cache is not None else None
+        found["weight"] = [source.weight for source in self.train]
+        if self.streams:  # see `ShardLoader`
+            found |= {"shuffle_buffer": self.shuffle_buffer, "workers": max(1, self.workers)}
+        return {**found, "data": "; ".join(self.summary()), "content": self._content()}
 
     def _content(self) -> str:
         """Digest of the paths and captions of the sources that are files; computed once."""
@@ -382,6 +392,5 @@ class CaptionData(LightningDataModule):
         Raises:
             UserError: other data or settings, or an older version, whose records differ.
         """
-        which = ", ".join(source.pairs for source in [*self.train, *self.val])
-        check_resumed(state_dict, self._settings(), which, tables=not self.streams)
+        check_resumed(state_dict, self.settings(), self)
         self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -60,6 +60,11 @@ class SquareCrop:
         ):
             if not valid:
                 raise ArgumentError(name, getattr(self, name), reason)
+
+    def acting(self) -> dict[str, Any]:
+        """The settings that act, by name: area and aspect are those of random crops."""
+        unused = () if self.mode == "random" else ("area", "aspect")
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
     @property
     def is_random(self) -> bool:

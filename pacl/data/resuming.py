@@ -1,4 +1,4 @@
-"""Whether a training may go on from a checkpoint: with the same data and the same settings of it."""
+"""Whether a training may go on from a checkpoint: its data must share all that batches depend on."""
 
 from __future__ import annotations
 
@@ -13,34 +13,38 @@ from pacl.errors import ArgumentError, UserError
 PLACE = ("seed", "seen", "skipped", "place")
 """What a checkpoint records of the progress through the data."""
 
+OLDER = "the checkpoint was saved by an older version of pacl, which did not record"
+RESTORE = "restore them, or start from the beginning"
 
-def check_resumed(state: Mapping[str, Any], settings: Mapping[str, Any], which: str, *, tables: bool) -> None:
-    """Compare what a checkpoint records of the data with those of the run that is to go on.
+
+def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: Any) -> None:
+    """Refuse data that are not those of a checkpoint. Settings that the checkpoint did not record are not compared.
 
     Args:
         state: of the data in the checkpoint.
-        settings: of the run, by name; "content" is a digest of its images and captions, "data" their summary.
-        which: the sources, in words for an error.
-        tables: whether they are files, which may have moved since.
+        now: `CaptionData.settings` of this run.
+        data: this run's data module, whose attributes are the values for errors.
 
     Raises:
         UserError: other images or captions, or a checkpoint of an older version, whose records differ.
         ArgumentError: another value of a setting.
     """
-    older = "the checkpoint was saved by an older version of pacl, which did not record"
     if lacking := {"settings", *PLACE} - state.keys():
-        raise UserError(f"{older} {', '.join(sorted(lacking))}; start from the beginning")
+        raise UserError(f"{OLDER} {', '.join(sorted(lacking))}; start from the beginning")
     saved = state["settings"]
     if "content" not in saved:
-        rank_zero_warn(f"{older} which images and captions it has seen: make sure that they are still the same")
-    for name, value in settings.items():
+        rank_zero_warn(f"{OLDER} which images and captions it has seen: make sure that they are still the same")
+    for name, value in now.items():
         before = saved.get(name, value)
-        if before == value or (name == "data" and tables and same_tables(before, value)):
+        if before == value or (name == "data" and not data.streams and same_tables(before, value)):
             continue  # tables by other paths are the same: their content is compared
         if name == "content":
-            advice = "restore them, or start from the beginning"
-            raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {advice}")
-        raise ArgumentError(name, value, f"the run of the checkpoint has {before}; resume it with the same")
+            which = ", ".join(source.pairs for source in [*data.train, *data.val])
+            raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {RESTORE}")
+        if name == "texts":
+            raise ArgumentError("templates", data.templates, f"not those of the run of the checkpoint; {RESTORE}")
+        given = getattr(data, name, value)
+        raise ArgumentError(name, given, f"the run of the checkpoint has {before}; resume it with the same")
 
 
 def same_tables(before: str, now: str) -> bool:

@@ -368,7 +368,10 @@ class ShardLoader:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state; with other shards, processes or workers, from the first shards of the epoch."""
+        """Continue from a saved state; with other shards, processes or workers, from the first shards of the epoch.
+
+        (`CaptionData` refuses other shards and workers before.)
+        """
         epoch, done, streams = state["epoch"], state["done"], state["streams"]
         if done >= len(self):
             epoch, done, streams = epoch + 1, 0, {}

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -70,7 +71,7 @@ def cached_tokens(
     stores = []
     for k, source in enumerate(sources):
         stamp = module.token_stamp(size, crop, source, dtype)
-        encode = partial(_encode, trainer, source, crop, size, workers, tracked)
+        encode = partial(_encode, trainer, source, crop, stamp, workers, tracked)
         if where is None:
             stores.append(TokenStore.in_memory(stamp, encode))
         else:
@@ -84,7 +85,7 @@ def _encode(
     trainer: Trainer,
     source: PairSource,
     crop: SquareCrop,
-    size: int,
+    stamp: Stamp,
     workers: int,
     tracked: Tracked,
     indices: Sequence[int],
@@ -92,9 +93,12 @@ def _encode(
     """Frozen tokens of images, batch by batch, and the errors of the unreadable ones. See `token_store.Encode`."""
     module: TokenModule = trainer.lightning_module  # type: ignore[assignment]
     batches = [indices[i : i + BATCH_SIZE] for i in range(0, len(indices), BATCH_SIZE)]
-    data = ImageBatches(source, batches, crop, size)
+    data = ImageBatches(source, batches, crop, stamp.size)
     loader = DataLoader(data, batch_size=None, num_workers=workers, collate_fn=as_is)
     for images, reasons in tracked(loader, "frozen tokens, batch", len(batches)):
+        if not len(images):  # not every tower takes an empty batch
+            yield torch.empty(0, stamp.patches, stamp.width), reasons
+            continue
         with trainer.precision_plugin.forward_context():  # as in a training step
             tokens = module.frozen_tokens(images.to(module.device))
         yield tokens, reasons

@@ -2,7 +2,8 @@
 
 Files of the folder: ``stamp.json``, what the tokens depend on; ``00000.bin``, ``00001.bin``, ..., the tokens of
 consecutive images [n, P, W] in the byte order of the machine; ``00000.json``, ..., written after its shard is complete:
-its checksum and the errors of unreadable images. An interrupted build continues after the last complete shard.
+its checksum and the errors of unreadable images. An interrupted build continues after the last complete shard. Each
+build tries the unreadable images again.
 
 Shapes: b requested images, n images of a shard, P patches, W token width.
 """
@@ -114,6 +115,8 @@ class TokenStore:
     def build(cls, folder: str | Path, stamp: Stamp, encode: Encode) -> TokenStore:
         """Compute the missing shards of a store, and open it.
 
+        Images that could not be read are tried again. The shards of those that now can are computed again.
+
         Args:
             folder: of a new store, or of an incomplete or complete one.
             stamp: what the tokens depend on.
@@ -123,8 +126,12 @@ class TokenStore:
             UserError: not enough disk space, another process is building there, the folder has other files, tokens are
                 not finite, or an error of `open`.
         """
+        again: list[int] = []
         if (Path(folder) / STAMP).exists() and not _unfinished(Path(folder), stamp):
-            return cls.open(folder, stamp)  # without a lock: the folder may be read-only
+            store = cls.open(folder, stamp)  # without a lock: the folder may be read-only
+            again = sorted({index // stamp.shard_size for index in _readable(store.missing, encode)})
+            if not again:
+                return store
         folder = make_folder(folder, "cache")
         with lock(folder / ".lock", "two trainings that fill it at once may damage it") as is_free:
             if not is_free:
@@ -133,7 +140,7 @@ class TokenStore:
                 raise UserError(f"{folder}: is not empty and has no tokens; choose a new folder as cache")
             for temporary in folder.glob(".*.[bj]*"):  # of a build that was killed
                 temporary.unlink()
-            todo = _unfinished(folder, stamp)
+            todo = _unfinished(folder, stamp) or again
             need = sum(len(stamp.shard(k)) for k in todo) * stamp.image_bytes
             free = shutil.disk_usage(folder).free
             if need > free:
@@ -164,6 +171,14 @@ class TokenStore:
 
         _encode(stamp, range(stamp.shards), encode, keep)
         return cls(stamp, shards, missing)
+
+
+def _readable(missing: Mapping[int, str], encode: Encode) -> list[int]:
+    """Those of the unreadable images of a store that can be read now."""
+    if not missing:
+        return []
+    still = {index for _, reasons in encode(sorted(missing)) for index in reasons}
+    return [index for index in missing if index not in still]
 
 
 def _encode(

@@ -64,6 +64,7 @@ class SceneData(CaptionData):
 
     vocabulary = (*VOCABULARY, *PUNCTUATION)
     contrast = (*OBJECT_NAMES, *GROUNDS)  # all names: a single prompt competes with them
+    same = (*CaptionData.same, "captions")
 
     def __init__(
         self,

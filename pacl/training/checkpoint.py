@@ -1,11 +1,12 @@
-"""Checkpoints of a training: written atomically, and also when SIGTERM or Ctrl-C ends the training."""
+"""Checkpoints of a training: the latest, also when SIGTERM or Ctrl-C ends it, and the best; written atomically."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pacl.distributed import sum_over_ranks
@@ -119,3 +121,51 @@ class LatestCheckpoint(Callback):
         self.check()
         trainer.save_checkpoint(self.path, weights_only=False)
         self.saved = trainer.global_step
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint of the best validation recall, ``best.ckpt``.
+
+    A resumed run begins with the file and the score that `take` is given. Lightning's own state is not used: it holds
+    absolute paths, and is forgotten where a folder was moved or copied; of a killed run it is older than the file.
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    monitors = "val_recall"
+    name = "best.ckpt"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder,
+            Path(self.name).stem,
+            self.monitors,
+            mode="max",
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        )
+
+    @classmethod
+    def score(cls, checkpoint: Mapping[str, Any]) -> float | None:
+        """The score of the weights of such a checkpoint; None if it was not measured."""
+        return checkpoint.get("last_figures", {}).get(cls.monitors)
+
+    def take(self, path: Path, score: float) -> None:
+        """Use a file until a validation is better."""
+        self.best_model_path = self.kth_best_model_path = str(path)
+        self.best_model_score = self.kth_value = torch.tensor(score)
+        self.best_k_models = {str(path): self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Leave what `take` was given."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Copy the file of a run that goes on in another folder, where it is found when that is resumed."""
+        super().on_train_start(trainer, module)
+        own, best = Path(str(self.dirpath), self.name), Path(self.best_model_path)
+        if self.best_model_path and best.parent != own.parent:
+            if trainer.is_global_zero:
+                with atomic_write(own) as aside:
+                    shutil.copyfile(best, aside)
+            self.take(own, float(self.best_model_score or 0))

@@ -40,7 +40,7 @@ OBJECTIVE = (
 )
 """Fields of `HeadConfig` that define the trained parameters and the loss: a resumed run must have the same."""
 
-OPTIMISER = ("patches", "lr", "scale_lr", "weight_decay", "betas", "eps", "warmup")
+OPTIMISER = ("patches", "precision", "lr", "scale_lr", "weight_decay", "betas", "eps", "warmup")
 """Arguments of `PACLModule` that a resumed run must have, too: the model card states one value for the whole run."""
 
 DIAGNOSED = 16

@@ -60,6 +60,14 @@ def test_batches_contain_scenes_and_their_captions():
             assert batch["texts"][text] in {caption for caption, _ in source.descriptions(number)}
 
 
+def test_a_resumed_run_has_as_many_captions_of_each_scene():
+    state = module().state_dict()
+    module().load_state_dict(state)
+    with pytest.raises(ArgumentError) as error:
+        module(captions=2).load_state_dict(state)
+    assert error.value.argument == "captions"
+
+
 def test_settings_reach_the_scenes():
     assert next(iter(module(size=None).train_dataloader()))["images"].shape == (4, 3, 24, 24)
     (source,), val = module(seed=3, scenes=5, captions=2).parts()

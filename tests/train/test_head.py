@@ -117,7 +117,7 @@ def test_the_head_knows_its_size_and_its_card_the_run(tiny_clip, tmp_path):
     out = run(tiny_clip, tmp_path, "--trainer.max_steps=2", "--data.size=48", "--model.warmup=9")
     assert load_model(str(out)).config.size == 48
     card = (out / "README.md").read_text()
-    for words in ("24 procedural scenes", "2 steps over 16 images", "batch_size 8", "seed 0", "loss |"):
+    for words in ("24 procedural scenes", "2 steps over 16 images", "batch_size 8", "seed 0", "cut.mode", "loss |"):
         assert words in card
     assert re.search(r"\bwarmup 1\b", card)  # a quarter of the 2 steps, not the 9 that were asked for
 

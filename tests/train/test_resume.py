@@ -163,7 +163,8 @@ def test_a_run_with_other_settings_does_not_go_on(words, tmp_path):
         *("model.dense=naclip", "model.hidden=7", "model.temperature=0.2", "model.learn_temperature=False"),
         *("model.cosine=False", "model.logit_scale=10.0", "model.patches=8", "model.lr=0.1", "model.weight_decay=0.1"),
         *("model.warmup=3", "model.eps=0.1", "model.scale_lr=0.1", "data.batch_size=5", "data.nouns=False"),
-        *("data.templates=photo", "seed_everything=5"),
+        *("data.templates=photo", "seed_everything=5", "model.precision=bf16", "data.cache=memory"),
+        *("data.cut.mode=centre", "data.cut.flip=0.2", "data.cut.colour=0.1"),
     ):
         with pytest.raises(ArgumentError) as error:
             train.main([*resume, f"--{change}"])

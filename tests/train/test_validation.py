@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
+import torch
 from PIL import Image
 
-from pacl import train
-from pacl.errors import UserError
+from pacl import load_model, train
+from pacl.errors import ArgumentError, UserError
 from tests.train.command import QUIET, captioned, run
 
 
@@ -65,3 +69,61 @@ def test_the_card_of_a_resumed_run_has_its_last_validation(tiny_clip, tmp_path):
     run(tiny_clip, out, *data, "--data.batch_size=4", "--trainer.max_steps=4", *never, "--ckpt_path=last")
     assert [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")] == first
     assert all(float(line.split("|")[3]) > 0 for line in first)  # by chance
+
+
+def best_of_all(folder: Path) -> bytes:
+    """Give the best checkpoint of a run a score that no validation exceeds; the file."""
+    path = folder / "checkpoints" / "best.ckpt"
+    state = torch.load(path, weights_only=True)
+    state["last_figures"]["val_recall"] = 1.5
+    torch.save(state, path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("way", ["moved", "copied", "other folder"])
+def test_the_best_weights_go_along_with_a_run(tiny_clip, tmp_path, way):
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4", "--trainer.val_check_interval=2", "--head=best"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(tiny_clip, first, *settings, "--trainer.max_steps=2")
+    best, last = best_of_all(first), "last"
+    match way:
+        case "moved":
+            first.rename(second)
+        case "copied":
+            shutil.copytree(first, second)
+        case _:
+            last = str(first / "checkpoints" / "last.ckpt")
+    run(tiny_clip, second, *settings, "--trainer.max_steps=4", f"--ckpt_path={last}")
+    run(tiny_clip, second, *settings, "--trainer.max_steps=6", "--ckpt_path=last")
+    assert (second / "checkpoints" / "best.ckpt").read_bytes() == best
+    state = torch.load(second / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(load_model(str(second)).embedder.skip.weight, state["pacl.embedder.skip.weight"])
+    card = (second / "README.md").read_text()
+    assert "after step 2" in card
+    assert "| val_recall | 1.5 |" in card
+
+
+def test_the_best_weights_of_a_killed_run_may_be_later_than_its_last(tiny_clip, tmp_path, capsys):
+    """Killed between a validation and the next save. Step and score are those of the weights that are used."""
+    out, checkpoints = tmp_path / "out", tmp_path / "out" / "checkpoints"
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4", "--trainer.val_check_interval=2", "--head=best"]
+    run(tiny_clip, out, *settings, "--trainer.max_steps=2")
+    earlier = (checkpoints / "last.ckpt").read_bytes()
+    run(tiny_clip, out, *settings, "--trainer.max_steps=4", "--ckpt_path=last")
+    (checkpoints / "last.ckpt").replace(checkpoints / "best.ckpt")
+    best_of_all(out)
+    (checkpoints / "last.ckpt").write_bytes(earlier)
+    (out / "config.json").unlink()
+    run(tiny_clip, out, *settings, "--trainer.max_steps=1", "--ckpt_path=last")
+    card = (out / "README.md").read_text()
+    for words in ("4 steps over 16 images", "after step 4", "| val_recall | 1.5 |"):
+        assert words in card
+    assert str(checkpoints / "best.ckpt") in capsys.readouterr().err
+
+
+def test_a_damaged_best_checkpoint_is_one_line(tiny_clip, tmp_path):
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4"]
+    out = run(tiny_clip, tmp_path / "out", *settings, "--trainer.max_steps=2")
+    (out / "checkpoints" / "best.ckpt").write_bytes(b"broken")
+    with pytest.raises(ArgumentError, match=r"best\.ckpt"):
+        run(tiny_clip, out, *settings, "--trainer.max_steps=3", "--ckpt_path=last")

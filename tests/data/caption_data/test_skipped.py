@@ -12,12 +12,28 @@ import pacl.data.splits
 from pacl.data.caption_data import CaptionData
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
-from tests.data.caption_data.fitting import COUNT, fit, numbers
+from tests.data.caption_data.fitting import COUNT, Module, fit, numbers
 
 
 def spoil(*which):
     for n in which:
         Path(f"{n}.png").write_bytes(b"no image")
+
+
+def test_a_repaired_image_gets_its_tokens(here, monkeypatch):
+    """Of the same size, and not one whose content the stamp knows. The tower is asked for no empty batch."""
+    monkeypatch.setattr("pacl.data.token_stamp.SAMPLED", 2)
+    whole = Path("3.png").read_bytes()
+    Path("3.png").write_bytes(bytes(len(whole)))
+    frozen = Module.frozen_tokens
+    monkeypatch.setattr(Module, "frozen_tokens", lambda self, images: frozen(self, images) if len(images) else 1 / 0)
+    rest = [n for n in range(COUNT) if n != 3]
+    for expected, encoded in ((rest, 13), (rest, 0), (range(COUNT), 1 + COUNT), (range(COUNT), 0)):
+        if len(expected) == COUNT:
+            Path("3.png").write_bytes(whole)
+        module = fit(CaptionData("t.csv", batch_size=COUNT, max_skipped=0.5, cache="tokens"))
+        assert sorted(n for batch in module.seen for n in numbers(batch)) == list(expected)
+        assert module.encoded == encoded
 
 
 def test_bad_samples_are_skipped_named_and_counted(here):

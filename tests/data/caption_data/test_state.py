@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pacl.data.caption_data import CaptionData
-from pacl.errors import UserError
+from pacl.data.crop import SquareCrop
+from pacl.data.sources import Source
+from pacl.errors import ArgumentError, UserError
 from tests.data.caption_data.fitting import captions, stub
 
 
@@ -29,6 +31,67 @@ def test_a_state_fits_the_same_table_by_another_path(here):
     Path("u.csv").write_text(Path("t.csv").read_text())
     with pytest.raises(UserError, match=r"u\.csv"):
         stub(CaptionData("u.csv", batch_size=7)).load_state_dict(data.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "argument"),
+    [
+        ({}, {"cut": SquareCrop("pad")}, "cut.mode"),
+        ({"cut": SquareCrop("random")}, {"cut": SquareCrop("random", area=(0.1, 1.0))}, "cut.area"),
+        ({}, {"cut": SquareCrop(area=(0.1, 1.0))}, None),  # without effect
+        ({"cache": "memory"}, {"cache_dtype": "bfloat16"}, "cache_dtype"),
+        ({"cache": "memory"}, {"cache": None}, "cache"),
+        ({"cache": "memory"}, {"cache": "tokens"}, None),
+        ({}, {"cache_dtype": "bfloat16", "workers": 2, "shuffle_buffer": 3}, None),
+    ],
+)
+def test_a_state_fits_the_settings_that_batches_depend_on(here, settings, change, argument):
+    same = {"pairs": "t.csv", "batch_size": 7, **settings}
+    state = stub(CaptionData(**same)).state_dict()
+    resumed = stub(CaptionData(**{**same, **change}))
+    if argument is None:
+        resumed.load_state_dict(state)
+        return
+    with pytest.raises(ArgumentError) as error:
+        resumed.load_state_dict(state)
+    assert error.value.argument == argument
+
+
+def test_a_state_fits_the_texts_of_a_file_of_templates(here):
+    Path("templates.txt").write_text("a photo of a {}\n")
+    settings = {"pairs": "t.csv", "batch_size": 7, "nouns": True, "templates": "templates.txt"}
+    state = stub(CaptionData(**settings)).state_dict()
+    stub(CaptionData(**settings)).load_state_dict(state)
+    Path("templates.txt").write_text("a drawing of a {}\n")
+    with pytest.raises(ArgumentError) as error:
+        stub(CaptionData(**settings)).load_state_dict(state)
+    assert (error.value.argument, error.value.value) == ("templates", "templates.txt")
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [({"shuffle_buffer": 3}, "shuffle_buffer"), ({"workers": 2}, "workers"), ({"workers": 1}, None)],
+)
+def test_a_state_of_shards_fits_what_their_order_depends_on(change, argument):
+    """One worker reads as the training process does."""
+    source = [Source("s-{000..001}.tar", size=9)]
+    state = stub(CaptionData(train=source, batch_size=3)).state_dict()
+    resumed = stub(CaptionData(train=source, batch_size=3, **change))
+    if argument is None:
+        resumed.load_state_dict(state)
+        return
+    with pytest.raises(ArgumentError) as error:
+        resumed.load_state_dict(state)
+    assert error.value.argument == argument
+
+
+def test_a_state_fits_the_weights_of_the_sources(here):
+    sources = [Source("t.csv", weight=1.0), Source("t.csv", weight=None)]
+    state = stub(CaptionData(train=sources, batch_size=7)).state_dict()
+    sources[1].weight = 0.0
+    with pytest.raises(ArgumentError) as error:
+        stub(CaptionData(train=sources, batch_size=7)).load_state_dict(state)
+    assert error.value.argument == "weight"
 
 
 def test_a_state_of_an_older_version_is_named_as_such(here):

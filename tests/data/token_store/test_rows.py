@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from pacl.data import token_stamp
 from pacl.data.token_store import TokenStore
 from pacl.errors import ArgumentError, UserError
-from tests.data.token_store.stores import KEPT, STAMP, TOKENS, Encoder, NotAsked
+from tests.data.token_store.stores import KEPT, STAMP, TOKENS, Encoder, NotAsked, contents
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -141,3 +141,20 @@ def test_only_the_rows_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.Mo
         elif inside and line.startswith("Rss:"):
             resident += int(line.split()[1])
     assert 3 * 256 <= resident < 16 * 1024  # KiB: three rows of 256, and what is read ahead around them
+
+
+def test_images_that_can_be_read_by_now_are_computed(tmp_path: Path) -> None:
+    """With all others of their shard, as in a build of all; the rest stays."""
+    unreadable = {0: "a.jpg: no such file", 64: "b.jpg: cut short", 70: "c.jpg: empty", 149: "d.jpg: empty"}
+    TokenStore.build(tmp_path, STAMP, Encoder(unreadable=unreadable))
+    before = contents(tmp_path)
+    encoder = Encoder(unreadable=unreadable)
+    assert TokenStore.build(tmp_path, STAMP, encoder).missing == unreadable
+    assert encoder.encoded == list(unreadable)
+    assert contents(tmp_path) == before
+    del unreadable[64]
+    store = TokenStore.build(tmp_path, STAMP, Encoder(unreadable=unreadable))
+    assert store.missing == unreadable
+    assert torch.equal(store.rows([64, 65]), KEPT[[64, 65]])
+    after = contents(tmp_path)
+    assert {name for name in before if before[name] != after[name]} == {"00001.bin", "00001.json"}
