@@ -59,9 +59,9 @@ def winners_of(band: Tensor, weights: Tensor, kept: Tensor | None) -> tuple[Tens
     if kept is not None:
         highest, lowest = (bound.masked_fill(~kept, -math.inf) for bound in (highest, lowest))
     able = (highest >= lowest.max()).nonzero()[:, 0]
-    probabilities = (weights @ band).softmax(-1).index_select(-1, able)  # [rows, columns, of those that may win]
-    probability, place = probabilities.max(-1)
-    return able[place], probability
+    scores = weights @ band  # [rows, columns, N]
+    winner = able[scores.index_select(-1, able).max(-1).indices]
+    return winner, scores.softmax(-1).gather(-1, winner[..., None])[..., 0]
 
 
 def nonzero_part(weights: Tensor) -> tuple[slice | Tensor, Tensor]:

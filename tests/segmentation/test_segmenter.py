@@ -362,10 +362,12 @@ def test_class_probabilities_take_the_max_after_the_softmax() -> None:
     torch.testing.assert_close(probabilities, torch.stack([softmax[:2].amax(0), softmax[2], softmax[3:].amax(0)]))
 
 
-def test_decide_maps_winners_to_ids() -> None:
+def test_winners_stay_unless_the_background_rule_rejects_them() -> None:
     probabilities = torch.tensor([[0.5, 0.2], [0.3, 0.3], [0.2, 0.5]])  # [K, pixels]
-    index, confidence = decide(probabilities, torch.tensor([1, 2, 0]), Background("contrast"))
-    assert index.tolist() == [1, 0]
+    winners = torch.tensor([1, 3])
+    index, confidence = decide(probabilities, winners, Background("contrast"))
+    assert index.tolist() == [1, 3]
+    assert decide(probabilities, winners, Background("threshold", limit=0.6))[0].tolist() == [0, 0]
     assert confidence.tolist() == [0.5, 0.5]
 
 
