@@ -296,8 +296,8 @@ def large_enough(winners: Iterable[Tensor], classes: Tensor, min_area: float) ->
         classes: int64 [K], the ids.
         min_area: a share, in [0, 1).
     """
-    area = sum(torch.bincount(ids.flatten(), minlength=int(classes.max()) + 1) for ids in winners)[classes]  # [K]
-    area = torch.where(classes == 0, 0, area)
+    counts = [torch.bincount(ids.flatten(), minlength=int(classes.max()) + 1)[classes] for ids in winners]  # [K] each
+    area = torch.where(classes == 0, 0, torch.stack(counts).sum(0))  # [K]
     kept = (area > min_area * area.sum()) | (classes == 0)
     return kept if kept.any() else area == area.max()
 
