@@ -172,7 +172,7 @@ def classify_with_probe(args: argparse.Namespace) -> int:
     from pacl.classification.probe import Probe
 
     probe = Probe.load(Path(args.model), device=device)
-    probe.precision = args.precision
+    probe.precision = args.precision or probe.precision
     return run(found, Classifier(probe.classes, "probe", probe.scores, probe.probabilities), args)
 
 

@@ -10,6 +10,7 @@ from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
+from pacl.deployment import SETTINGS
 from pacl.deployment.formats import FORMATS
 from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords
 from pacl.prompts import check_labels, parse_prompt, read_classes
@@ -28,9 +29,6 @@ examples:
 DIR gets the image tower with the head (pixels to patch embeddings), the embeddings of the labels, with --text the text
 tower (token ids to embeddings), and model.json, which describes them. docs/deploying.md segments with them.
 """
-
-SETTINGS = ("size", "scales", "background", "logit_scale", "prior", "templates")
-"""Settings of the segmenter that are written as constants; the others change what is computed."""
 
 
 def build_parser() -> argparse.ArgumentParser:

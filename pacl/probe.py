@@ -228,6 +228,7 @@ def finish(
         folders.classes,
         args.features,
         trained,
+        args.precision,
         shots=last,
         seed=seed,
         train=str(args.train),

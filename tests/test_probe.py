@@ -226,6 +226,29 @@ def test_in_python(tiny_clip: str, features: str) -> None:
     assert (error.value.argument, "int" in error.value.value) == ("labels[23]", True)
 
 
+def test_a_probe_keeps_its_precision(run: Run, tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    scores = Probe.scores
+    monkeypatch.setattr(Probe, "scores", lambda self, *given: used.append(self.precision) or scores(self, *given))
+    assert run("train", "--shots", "all", "--precision", "bf16", "--out", "mine")[0] == 0
+    assert Probe.load("mine", device="cpu").precision == "bf16"
+    for flags in ([], ["--precision", "fp32"]):
+        assert classify(["train/red", "--model", "mine", *flags]) == 0
+    assert set(used[: len(used) // 2]) == {"bf16"}
+    assert set(used[len(used) // 2 :]) == {"fp32"}
+    files = sorted(Path("train").rglob("*.png"))
+    probe = train_probe(tiny_clip, files, [file.parent.name for file in files], precision="auto")
+    assert probe.precision == "auto"
+    about = Path("mine/probe.json")
+    content = json.loads(about.read_text())
+    about.write_text(json.dumps({**content, "precision": "fp8"}))
+    with pytest.raises(UserError):
+        Probe.load("mine", device="cpu")
+    content.pop("precision")  # as earlier versions wrote it
+    about.write_text(json.dumps(content))
+    assert Probe.load("mine", device="cpu").precision == "fp32"
+
+
 def test_lists_of_shots_and_seeds() -> None:
     assert parse_shots("4, 1,all,4") == [4, 1, "all"]
     assert parse_shots(None) is None

@@ -29,7 +29,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, parse_json, save_json, write_together
 from pacl.models.head import PROBE
 from pacl.models.loading import as_model, load_model
-from pacl.models.precision import resolve_precision
+from pacl.models.precision import PRECISIONS, resolve_precision
 from pacl.models.towers.base import weights_checksum
 from pacl.segmentation.encode import AnyImage, as_array
 
@@ -52,7 +52,8 @@ class Probe:
         bias: float32 [C].
         features: kind of features: ``pooled`` or ``patches``, see `pacl.classification.features.features`.
         training: how it was trained, as JSON values.
-        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``.
+        precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``; that which it was trained with, unless
+            it is set to another.
     """
 
     model: PACL = field(repr=False)
@@ -118,6 +119,7 @@ class Probe:
             "dense": self.model.config.dense,
             "checksum": features_checksum(self.model, self.features),
             "features": self.features,
+            "precision": self.precision,
             "classes": list(self.classes),
             "training": self.training,
         }
@@ -161,7 +163,7 @@ class Probe:
                 f"{folder}: this probe was trained on other weights than those of {model.clip.name}; it needs "
                 f"{about['model']} as it was then (checksum {str(about['checksum'])[:12]})"
             )
-        return cls(model, about["model"], classes, weight, bias, kind, about["training"])
+        return cls(model, about["model"], classes, weight, bias, kind, about["training"], about["precision"])
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -177,15 +179,18 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read ({error.strerror}); pacl probe writes it") from None
     except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error}); train the probe again") from None
-    types = {"model": str, "dense": str, "checksum": str, "features": str, "classes": list, "training": dict}
+    strings = dict.fromkeys(("model", "dense", "checksum", "features", "precision"), str)
+    types = {**strings, "classes": list, "training": dict}
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise UserError(f"{path}: does not describe a probe; pacl probe writes such files")
+    about.setdefault("precision", "fp32")  # older probes lack it
     if about.get("version") != VERSION:
         raise UserError(f"{path}: has version {about.get('version')}, this pacl reads {VERSION}; train the probe again")
     if wrong := next((key for key, kind in types.items() if not isinstance(about.get(key), kind)), None):
         raise UserError(f"{path}: {wrong} is missing or of a wrong type; train the probe again")
-    if about["features"] not in KINDS or not all(isinstance(name, str) for name in about["classes"]):
-        raise UserError(f"{path}: has features or classes that there are not; train the probe again")
+    known = about["features"] in KINDS and about["precision"] in PRECISIONS
+    if not known or not all(isinstance(name, str) for name in about["classes"]):
+        raise UserError(f"{path}: has features, a precision or classes that there are not; train the probe again")
     return about
 
 
@@ -267,7 +272,7 @@ def train_probe(
         right = trained.classifier(test.features).argmax(axis=1) == test.labels
         rows = [chance(len(classes)), accuracy_of(str(ALL), right[None], test.labels)]
         more = {"holdout": holdout, "test_images": len(tested), "results": [row.to_json() for row in rows]}
-    return make_probe(model, model_name or model.clip.name, classes, features, trained, **more)
+    return make_probe(model, model_name or model.clip.name, classes, features, trained, precision, **more)
 
 
 def _as_names(labels: Iterable[str]) -> list[str]:
@@ -283,7 +288,13 @@ def _as_names(labels: Iterable[str]) -> list[str]:
 
 
 def make_probe(
-    model: PACL, model_name: str, classes: Sequence[str], features: Kind, trained: Trained, **more: Any
+    model: PACL,
+    model_name: str,
+    classes: Sequence[str],
+    features: Kind,
+    trained: Trained,
+    precision: str = "fp32",
+    **more: Any,
 ) -> Probe:
     """A probe of a trained classifier; ``more`` are JSON values that say how it was trained."""
     training = {
@@ -295,7 +306,7 @@ def make_probe(
         **more,
     }
     weight, bias = torch.from_numpy(trained.classifier.weight), torch.from_numpy(trained.classifier.bias)
-    return Probe(model, model_name, tuple(classes), weight, bias, features, training)
+    return Probe(model, model_name, tuple(classes), weight, bias, features, training, precision)
 
 
 def check_features(features: str) -> None:

@@ -55,8 +55,7 @@ def add_score(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="fp32",
-        help="arithmetic of the image tower; auto is bf16 where that is faster (default: fp32)",
+        help="arithmetic of the image tower; auto is bf16 where that is faster (default: fp32; of a probe, its own)",
     )
 
 
@@ -82,7 +81,8 @@ def load_scorer(args: argparse.Namespace) -> Scorer:
     from pacl.classification.scorer import Scorer
     from pacl.cli.model import load
 
-    return Scorer(load(args), args.score, weight=args.weight, templates=args.templates, precision=args.precision)
+    precision = args.precision or "fp32"
+    return Scorer(load(args), args.score, weight=args.weight, templates=args.templates, precision=precision)
 
 
 def score_files(files: Sequence[ImageFile], score: ScoreImages) -> Iterator[Outcome]:

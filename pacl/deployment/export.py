@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from pacl.deployment import SETTINGS
 from pacl.deployment.classes import ClassEmbeddings, embed_classes
 from pacl.deployment.formats import FORMATS, Format, Sizes
 from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
@@ -82,14 +83,16 @@ def export_model(
         folder: folder for the files, made if needed. All are written, or none.
         to: ``onnx``, ``torchscript`` or ``pt2`` (`torch.export`).
         labels: as for `Segmenter.predict`: their embeddings are written, too.
-        settings: size, scales, templates, background, prior and logit_scale are read. They are constants in
-            ``model.json``; the graphs do not depend on them.
+        settings: size, scales, templates, background, prior and logit_scale become constants in ``model.json``; the
+            graphs do not depend on them. The others change what is computed and must have their defaults, but for
+            ``window_batch``, which changes no result; exports compute in float32.
         text: also export the text tower, from token ids.
         overwrite: replace an export that is in the folder.
         progress: is called with the name of each step before it begins.
 
     Raises:
-        ArgumentError: an argument does not work, or ``model`` cannot be exported.
+        ArgumentError: an argument does not work, ``settings`` has some that an export cannot have, or ``model`` cannot
+            be exported.
         UserError: a package is missing, or as `Segmenter.predict` and `atomic_write`.
     """
     if to not in FORMATS:
@@ -97,6 +100,7 @@ def export_model(
     form = FORMATS[to]
     form.check_installed()
     settings = as_settings(settings)
+    check_settings(settings)
     model = as_model(model)
     model = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
     with torch.no_grad(), owned(Path(folder), overwrite) as place:
@@ -121,6 +125,22 @@ def export_model(
             if path.name not in contents:
                 path.unlink()
     return ExportedModel(place, tuple(place / name for name in contents), about)
+
+
+def check_settings(settings: SegmenterSettings) -> None:
+    """Refuse settings that an export would ignore.
+
+    Raises:
+        ArgumentError: ``settings`` has some.
+    """
+    own = replace(SegmenterSettings(), window_batch=settings.window_batch)
+    if settings.precision == "fp32":
+        own = replace(own, precision="fp32")
+    given = asdict(settings)
+    ignored = [name for name, value in asdict(own).items() if name not in SETTINGS and given[name] != value]
+    if ignored:
+        reason = f"cannot be exported; leave them at their defaults (only {', '.join(SETTINGS)} can)"
+        raise ArgumentError("settings", ", ".join(ignored), reason)
 
 
 def describe(

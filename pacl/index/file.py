@@ -9,7 +9,7 @@ every image that is added, and needs a second file for paths, which a killed pro
 Tables:
 
 ``about``       what the embeddings depend on, as JSON
-``images``      path (relative to the folder), size, time of the last change, and the id of the embedding
+``images``      path (relative to the folder), size, a number that changes with the file, and the id of the embedding
 ``embeddings``  digest of a file's content, and the vector, float32 [D]: equal files share one, a renamed one keeps it;
                 an id is never given again, since other processes may have it in memory
 ``patches``     patch vectors of an embedding, float16 [P, D], where they are kept
@@ -80,7 +80,7 @@ class IndexFile:
     # --- reading ---
 
     def files(self) -> dict[bytes, tuple[int, int]]:
-        """Size in bytes and time of the last change, in nanoseconds, of each image, by its path."""
+        """Size in bytes, and a number that changes with the file, of each image, by its path."""
         found = self._all("SELECT path, size, changed FROM images")
         self._check_paths(path for path, *_ in found)
         return {path: (size, changed) for path, size, changed in found}

@@ -43,7 +43,7 @@ class Source:
     Attributes:
         path: of the file.
         key: its path in the index.
-        stamp: size in bytes, and time of the last change in nanoseconds.
+        stamp: see `_stamp`.
         content: digest of its content.
     """
 
@@ -82,11 +82,12 @@ class Indexing:
         known, present, new = self.file.files(), set(), []
         for path in images:
             key = path_key(path, self.folder)
-            if key not in known and is_own(path):
+            unchanged = key in known and _stamp_or_none(path) == known[key]
+            if not unchanged and is_own(path):
                 self.own.append(path)
                 continue
             present.add(key)
-            if key not in known or _stamp_or_none(path) != known[key]:
+            if not unchanged:
                 new.append(path)
         self.file.remove_images(key for key in known if key not in present)
         self._done, self._total, self._committed = 0, len(new), time.monotonic()
@@ -154,9 +155,14 @@ def path_key(path: Path, folder: Path) -> bytes:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes, and time of the last change in nanoseconds."""
+    """Size in bytes, and a digest of the times of the last changes of a file's content and of its name or attributes.
+
+    The time of the content stays with a file that is renamed, and programs set it; the other (``st_ctime``) is the
+    system's own. A file that only has another stamp is read again, but not encoded.
+    """
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    times = f"{status.st_mtime_ns} {status.st_ctime_ns}".encode()
+    return status.st_size, int.from_bytes(hashlib.blake2b(times, digest_size=7).digest(), "big")  # SQLite has 63 bits
 
 
 def _stamp_or_none(path: Path) -> tuple[int, int] | None:

@@ -159,7 +159,7 @@ class Segmentation:
         with torch.inference_mode():
             maps = self.evidence.probabilities()
             channel = {i: k for k, i in enumerate(maps.query.classes)}
-            for start, stop, band in maps.bands():
+            for start, stop, band, _ in maps.bands():
                 for row, i in enumerate(ids):
                     if i in channel:  # labels that did not compete have 0
                         found[row, start:stop] = band[channel[i]].cpu().numpy()

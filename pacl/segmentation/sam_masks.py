@@ -158,8 +158,8 @@ def sharper_decisions(probabilities: ClassMaps, sam: Sam, features: Features) ->
     own = torch.tensor([query.classes.index(i) for i in claims.ids], device=sam.device)  # [L]
     spans = probabilities.maps.spans()
     bands = zip(probabilities.bands(), claims.maps.bands(spans=spans), claims.replaced.bands(spans=spans), strict=True)
-    for (start, stop, band), (_, _, logits), (_, _, replaced) in bands:
-        ids, confidence = decide(band, classes, query.background)  # [rows, W]
+    for (start, stop, band, winners), (_, _, logits), (_, _, replaced) in bands:
+        ids, confidence = decide(band, winners, query.background)  # [rows, W]
         claimed, best = torch.where(logits > 0, band[own], -1.0).max(0)
         given_up = (replaced[0] > 0) & torch.isin(ids, classes[own])
         if may_be_background(query):

@@ -8,6 +8,7 @@ Shapes: T windows, N prompts, C labels, K classes that compete (the labels, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -145,21 +146,19 @@ def class_probabilities(logits: Tensor, ids: Sequence[int]) -> Tensor:
     return torch.stack([part.amax(0) for part in probabilities.split(counts)])  # [K, ...]
 
 
-def decide(probabilities: Tensor, classes: Tensor, background: Background) -> tuple[Tensor, Tensor]:
-    """The most probable class of each pixel.
+def decide(probabilities: Tensor, winners: Tensor, background: Background) -> tuple[Tensor, Tensor]:
+    """What each pixel becomes.
 
     Args:
         probabilities: [K, ...].
-        classes: int64 [K], their ids.
+        winners: the id of the class that wins, int64 [...].
         background: where its rule rejects a pixel the id is 0.
 
     Returns:
         The ids [...], and the highest probabilities [...].
     """
-    confidence, winner = probabilities.max(0)  # [...]
-    index = classes[winner]
     rejected = background.rejects(probabilities)
-    return (index if rejected is None else index.masked_fill(rejected, 0)), confidence
+    return (winners if rejected is None else winners.masked_fill(rejected, 0)), probabilities.amax(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +169,8 @@ class ClassMaps:
         maps: scaled scores of the channels [T, N, h, w], or refined probabilities of the classes [1, K, h, w].
         query: what competes.
         as_probabilities: whether ``maps`` are probabilities already.
-        kept: bool [K], False for the classes that are dropped for their small area; None keeps all.
+        kept: bool [K], False for the classes that are dropped for their small area: they cannot win, and have
+            probability 0; None keeps all.
     """
 
     maps: PatchMaps
@@ -178,15 +178,29 @@ class ClassMaps:
     as_probabilities: bool = False
     kept: Tensor | None = None
 
-    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor]]:
-        """Bands of rows: start, stop, and the probabilities [K, stop - start, W], in the order of `Query.classes`.
+    def bands(self, size: tuple[int, int] | None = None) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+        """Bands of rows: start, stop, the probabilities [K, stop - start, W], in the order of `Query.classes`, and the
+        id that wins each pixel, int64 [stop - start, W], the first of equals.
+
+        The winner has the highest score, or, where probabilities were refined, the highest of these: the softmax keeps
+        the order of the scores, but rounds small differences away, and what is far below the highest to 0.
 
         Args:
             size: height and width; None: those of the image.
         """
+        channels = self.query.classes if self.as_probabilities else self.query.channels
+        ids = torch.tensor(channels, device=self.maps.values.device)  # [N]
         for start, stop, band in self.maps.bands(size):  # [N, rows, W]
             probabilities = band if self.as_probabilities else class_probabilities(band, self.query.channels)
-            yield start, stop, probabilities if self.kept is None else probabilities * self.kept[:, None, None]
+            if self.kept is not None:
+                probabilities = probabilities * self.kept[:, None, None]
+                band = band.masked_fill(~self.may_win(ids)[:, None, None], -math.inf)
+            yield start, stop, probabilities, ids[band.max(0).indices]
+
+    def may_win(self, ids: Tensor) -> Tensor:
+        """bool [N]: whether the class of each id in int64 [N] is kept."""
+        classes = torch.tensor(self.query.classes, device=ids.device)  # [K]
+        return torch.isin(ids, classes if self.kept is None else classes[self.kept])
 
 
 def class_maps(logits: PatchMaps, query: Query, settings: SegmenterSettings, guide: Tensor | None = None) -> ClassMaps:
@@ -204,7 +218,8 @@ def class_maps(logits: PatchMaps, query: Query, settings: SegmenterSettings, gui
         found = ClassMaps(refined_probabilities(logits, query, settings, guide), query, as_probabilities=True)
     if settings.min_area:
         classes = torch.tensor(query.classes, device=logits.values.device)  # [K]
-        found = replace(found, kept=large_enough(found.bands(), classes, settings.min_area))
+        winners = (ids for *_, ids in found.bands())
+        found = replace(found, kept=large_enough(winners, classes, settings.min_area))
     return found
 
 
@@ -230,10 +245,8 @@ def by_tiles(probabilities: ClassMaps) -> bool:
 
 def band_decisions(probabilities: ClassMaps, size: tuple[int, int] | None = None) -> Iterator[Decision]:
     """`decisions` by the probabilities of all classes: the reference for `tile_decisions`."""
-    query = probabilities.query
-    classes = torch.tensor(query.classes, device=probabilities.maps.values.device)  # [K]
-    for start, stop, band in probabilities.bands(size):
-        yield start, stop, *decide(band, classes, query.background)
+    for start, stop, band, winners in probabilities.bands(size):
+        yield start, stop, *decide(band, winners, probabilities.query.background)
 
 
 def tile_decisions(probabilities: ClassMaps, size: tuple[int, int] | None = None) -> Iterator[Decision]:
@@ -241,8 +254,7 @@ def tile_decisions(probabilities: ClassMaps, size: tuple[int, int] | None = None
     query, kept = probabilities.query, probabilities.kept
     channels = torch.tensor(query.channels)  # [N]
     if kept is not None:
-        place = {i: k for k, i in enumerate(query.classes)}
-        kept = kept[[place[i] for i in query.channels]]  # [N]
+        kept = probabilities.may_win(channels)  # [N]
     for start, stop, winner, probability in tile_winners(probabilities.maps, size, kept):
         ids, rejected = channels[winner], query.background.rejects(probability[None])
         yield start, stop, ids if rejected is None else ids.masked_fill(rejected, 0), probability
@@ -274,18 +286,18 @@ def label_pixels(
     return index, pixels, scores
 
 
-def large_enough(bands: Iterable[tuple[int, int, Tensor]], classes: Tensor, min_area: float) -> Tensor:
+def large_enough(winners: Iterable[Tensor], classes: Tensor, min_area: float) -> Tensor:
     """bool [K]: the classes with more than ``min_area`` of the pixels that labels win; id 0 always stays.
 
     Where none would stay, the largest does.
 
     Args:
-        bands: class probabilities [K, rows, W], band by band.
+        winners: the ids that win the pixels, int64 [rows, W], band by band.
         classes: int64 [K], the ids.
         min_area: a share, in [0, 1).
     """
-    area = sum(torch.bincount(p.argmax(0).flatten(), minlength=len(classes)) for _, _, p in bands)  # [K]
-    area = torch.where(classes == 0, 0, area)
+    counts = [torch.bincount(ids.flatten(), minlength=int(classes.max()) + 1)[classes] for ids in winners]  # [K] each
+    area = torch.where(classes == 0, 0, torch.stack(counts).sum(0))  # [K]
     kept = (area > min_area * area.sum()) | (classes == 0)
     return kept if kept.any() else area == area.max()
 

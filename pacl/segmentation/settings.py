@@ -89,7 +89,7 @@ class SegmenterSettings:
     (SCLIP's area threshold). 0 keeps all."""
 
     logit_scale: float | None = None
-    """Factor on the cosines in the softmax over prompts. Without synonyms it never changes which label wins, only the
+    """Factor on the cosines in the softmax over prompts. Without refine it never changes which label wins, only the
     probabilities, hence threshold, entropy and refinement. None: the model's own (100 for OpenAI's CLIP; the published
     protocols use 40 to 65)."""
 
@@ -153,8 +153,8 @@ class SegmenterSettings:
         if self.dilations is not None and not self.refine_steps:
             when = f"with refine {self.refine}, only with a number" if self.sam else "without refine"
             raise ArgumentError("dilations", listed(self.dilations), f"has no effect {when}, such as refine 10")
-        if self.logit_scale is not None and not 0 < self.logit_scale < float("inf"):
-            raise ArgumentError("logit_scale", self.logit_scale, "must be positive and finite")
+        if self.logit_scale is not None and not 1e-30 <= self.logit_scale <= 1e30:  # else scores leave float32's range
+            raise ArgumentError("logit_scale", self.logit_scale, "must be from 1e-30 to 1e30, such as 100")
         if self.prior is not None and not abs(self.prior) <= 1:
             raise ArgumentError("prior", self.prior, "must be from -1 to 1, such as 0.5, 0 (off) or -0.3")
         check_templates(self.templates)

@@ -150,6 +150,22 @@ def test_the_description_has_the_constants(tiny: PACL, tmp_path: Path) -> None:
     assert about["classes"] is about["text"] is None
 
 
+@pytest.mark.parametrize("to", ["onnx", "torchscript", "pt2"])
+def test_settings_that_an_export_would_ignore_are_refused(tiny: PACL, tmp_path: Path, to: str) -> None:
+    settings = SegmenterSettings(interpolation="bilinear", window=112, refine=5, min_area=0.1, size=40)
+    with pytest.raises(ArgumentError) as error:
+        export_model(tiny, tmp_path / "out", to, settings=settings)
+    assert (error.value.argument, error.value.value) == ("settings", "interpolation, window, min_area, refine")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ArgumentError):
+        export_model(tiny, tmp_path / "out", to, settings=SegmenterSettings(precision="bf16"))
+
+
+def test_the_settings_of_a_segmenter_can_be_exported(tiny: PACL, tmp_path: Path) -> None:
+    settings = Segmenter(tiny, SegmenterSettings(size=40, precision="fp32", window_batch=2)).settings
+    assert export_model(tiny, tmp_path, "torchscript", settings=settings).description["resize"]["short_sides"] == [40]
+
+
 # --- the program of the page -------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from pacl.segmentation.query import Query, make_query
 from pacl.segmentation.scoring import class_maps, class_probabilities, decide, label_pixels, large_enough, offsets_of
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from pacl.segmentation.windows import plan_layout
-from tests.colours import COLOURS, ColourModel, picture
+from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.segmentation.red_square import SQUARE, iou_of_red, run
 
 # --- Background ---------------------------------------------------------------------------------------------------
@@ -90,14 +90,14 @@ def test_labels_with_too_small_an_area_give_way_to_the_next_best() -> None:
     probabilities[2, 0, 8] = 0.2  # the next best where label 3 wins
     classes = torch.arange(4)
 
-    def kept(min_area: float, classes: Tensor = classes) -> list[bool]:
-        bands = ((i, i + 1, probabilities[:, :, 5 * i : 5 * i + 5]) for i in range(2))
-        return large_enough(bands, classes, min_area).tolist()
+    def kept(min_area: float, first: int = 0) -> list[bool]:
+        """The labels that are kept where their ids start at ``first``."""
+        return large_enough((winners[None] + first).split(5, dim=1), classes + first, min_area).tolist()
 
     assert kept(0.1) == [True, True, True, True]  # 1 > 0.9
     assert kept(0.12) == [True, True, True, False]  # 1 < 1.08
     assert kept(2 / 9) == [True, True, False, False]  # the share itself is not enough
-    assert kept(0.12, torch.tensor([1, 2, 3, 4])) == [False, True, True, False]  # no background: 1 of 10 < 1.2
+    assert kept(0.12, first=1) == [False, True, True, False]  # no background: 1 of 10 < 1.2
 
     logits = PatchMaps(probabilities.log()[None], PatchGrid(1, 10, 1, 1), plan_layout((1, 10), 1, patch=1, stride=1))
     query = Query((Label("a", ("a",)),) * 3, ("x",) * 4, (0, 1, 2, 3), parse_background("none"))
@@ -107,6 +107,35 @@ def test_labels_with_too_small_an_area_give_way_to_the_next_best() -> None:
     # Areas are counted before pixels are rejected; what is left of a rejected label must still pass the threshold.
     unsure = replace(query, background=parse_background("threshold:0.3"))
     assert label_pixels(class_maps(logits, unsure, large))[0].tolist() == [[1] * 6 + [2] * 2 + [0, 0]]
+
+
+def few_pixels(scores: Tensor) -> tuple[PatchMaps, Query]:
+    """Maps [K, W] as scores of one row of pixels, and K labels with one prompt each."""
+    k, width = scores.shape
+    maps = PatchMaps(scores[None, :, None], PatchGrid(1, width, 1, 1), plan_layout((1, width), 1, patch=1, stride=1))
+    return maps, Query((Label("a", ("a",)),) * k, ("x",) * k, tuple(range(1, k + 1)), parse_background("none"))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e5, 1e30])
+def test_a_label_that_is_dropped_never_wins(scale: float) -> None:
+    """Ten pixels, won 7 : 2 : 1 by labels 3, 2 and 1; at large scales the probabilities of the others are 0."""
+    scores = torch.tensor([[0.1, 0.2, 0.9]] * 7 + [[0.1, 0.9, 0.2]] * 2 + [[0.9, 0.1, 0.2]]).T
+    logits, query = few_pixels(scale * scores)
+    found = class_maps(logits, query, SegmenterSettings(min_area=0.1))
+    assert label_pixels(found)[0].tolist() == [[3] * 7 + [2] * 2 + [3]]
+    found = class_maps(logits, query, SegmenterSettings(min_area=0.1, refine=1, dilations=(1,)), torch.rand(3, 1, 10))
+    assert found.kept is not None
+    assert found.kept[label_pixels(found)[0].astype(int) - 1].all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e-4, 1e5, 1e30])
+@pytest.mark.parametrize("labels", [["red", "teal;blue", "green"], ["red", "teal", *(f"{i} red" for i in range(40))]])
+@pytest.mark.parametrize("settings", [{}, {"background": "prompt:grey"}, {"min_area": 0.2}], ids=str)
+def test_the_logit_scale_does_not_change_which_label_wins(scale: float, labels: list[str], settings: dict) -> None:
+    image = noise(50, 60)
+    expected, found = (run(image, labels, logit_scale=each, **settings) for each in (50.0, scale))
+    assert len(np.unique(expected.index)) > 1
+    assert (found.index != expected.index).mean() <= 1e-3  # two scores may differ in their last digit only
 
 
 def test_query_orders_prompts_and_ids() -> None:
@@ -308,8 +337,10 @@ def test_class_probabilities_take_the_max_after_the_softmax() -> None:
     torch.testing.assert_close(probabilities, torch.stack([softmax[:2].amax(0), softmax[2], softmax[3:].amax(0)]))
 
 
-def test_decide_maps_winners_to_ids() -> None:
+def test_winners_stay_unless_the_background_rule_rejects_them() -> None:
     probabilities = torch.tensor([[0.5, 0.2], [0.3, 0.3], [0.2, 0.5]])  # [K, pixels]
-    index, confidence = decide(probabilities, torch.tensor([1, 2, 0]), Background("contrast"))
-    assert index.tolist() == [1, 0]
+    winners = torch.tensor([1, 3])
+    index, confidence = decide(probabilities, winners, Background("contrast"))
+    assert index.tolist() == [1, 3]
+    assert decide(probabilities, winners, Background("threshold", limit=0.6))[0].tolist() == [0, 0]
     assert confidence.tolist() == [0.5, 0.5]

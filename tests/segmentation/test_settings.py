@@ -45,6 +45,8 @@ from tests.paths import ROOT
         ({"window_batch": 0}, "window_batch"),
         ({"refine": -1}, "refine"),
         ({"logit_scale": 0.0}, "logit_scale"),
+        ({"logit_scale": 1e-40}, "logit_scale"),
+        ({"logit_scale": 1e39}, "logit_scale"),
         ({"scales": ()}, "scales"),
         ({"scales": (1.0, 0.0)}, "scales"),
         ({"scales": (-1.0,)}, "scales"),

@@ -61,7 +61,7 @@ def assert_same(maps: ClassMaps, size: tuple[int, int] | None = None, atol: floa
     assert ids.dtype == expected.dtype
     assert best.dtype == highest.dtype
     torch.testing.assert_close(best, highest, atol=atol, rtol=0)
-    first, second = torch.cat([band for _, _, band in maps.bands(size)], dim=1).topk(2, dim=0).values
+    first, second = torch.cat([band for _, _, band, _ in maps.bands(size)], dim=1).topk(2, dim=0).values
     limit = maps.query.background.limit
     clear = (first > 1.0001 * second) & ((first - limit).abs() > 1e-5)
     assert clear.float().mean() > 0.95

@@ -43,6 +43,23 @@ def test_only_what_is_new_is_encoded(model: PACL, folder: Path, encoded: list[st
     assert fresh.search("a dog") == index.search("a dog")
 
 
+@pytest.mark.parametrize("time", [1.0, 1e10])  # some cameras are far in the future
+def test_files_that_swap_names_swap_scores(model: PACL, folder: Path, encoded: list[str], time: float) -> None:
+    for name, seed in (("x.bmp", 50), ("y.bmp", 51)):
+        save(folder / name, seed)
+        os.utime(folder / name, (time, time))
+    assert (folder / "x.bmp").stat().st_size == (folder / "y.bmp").stat().st_size
+    before = {hit.path.name: hit.score for hit in Index.build(folder, model).search("a dog")}
+    encoded.clear()
+    (folder / "x.bmp").rename(folder / "aside")
+    (folder / "y.bmp").rename(folder / "x.bmp")
+    (folder / "aside").rename(folder / "y.bmp")
+    after = {hit.path.name: hit.score for hit in Index.build(folder, model).search("a dog")}
+    assert before["x.bmp"] != before["y.bmp"]
+    assert (after["x.bmp"], after["y.bmp"]) == (before["y.bmp"], before["x.bmp"])
+    assert encoded == []
+
+
 def test_what_is_kept_is_read_again_by_open(model: PACL, folder: Path, encoded: list[str]) -> None:
     built = Index.build(folder, model, "phi")
     hits = built.search("a dog")
@@ -74,6 +91,10 @@ def test_results_of_this_package_are_left_out(model: PACL, folder: Path) -> None
     index = Index.build(folder, model)
     assert sorted(path.name for path in index.own) == ["search.png", "sheet.jpg"]
     assert len(index) == 5
+    save_image(folder / "a.png", noise(30, 30))  # in place of a photo
+    index.update()
+    assert sorted(path.name for path in index.own) == ["a.png", "search.png", "sheet.jpg"]
+    assert len(index) == 4
 
 
 def test_memory_that_suffices_for_one_image_is_enough(
