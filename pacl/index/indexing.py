@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, Scorer
 from pacl.errors import UserError
+from pacl.files import file_stamp
 from pacl.image_batches import Batch, each_or_error, read_batches
 from pacl.index.file import IndexFile
 from pacl.locks import lock
@@ -86,7 +87,7 @@ class Indexing:
                 self.own.append(path)
                 continue
             present.add(key)
-            if key not in known or _stamp_or_none(path) != known[key]:
+            if key not in known or file_stamp(path) != known[key]:
                 new.append(path)
         self.file.remove_images(key for key in known if key not in present)
         self._done, self._total, self._committed = 0, len(new), time.monotonic()
@@ -157,13 +158,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Size in bytes, and time of the last change in nanoseconds."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _stamp_or_none(path: Path) -> tuple[int, int] | None:
-    try:
-        return _stamp(path)
-    except OSError:  # reading it will say why
-        return None
 
 
 def _digest(path: Path) -> bytes:
