@@ -105,8 +105,8 @@ class Segmenter:
 
         Args:
             image: a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1]. A
-                path is read again when results are drawn, if its file is the same; others are kept, not copied, so do not
-                change them before.
+                path is read again when results are drawn, if its file is the same; others are kept, not copied, so do
+                not change them before.
 
         Raises:
             UserError: the file of a path is not a readable image.
