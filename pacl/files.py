@@ -257,6 +257,18 @@ def _in_rows(value: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(f" {line(str(key))}: {entry(part)}" for key, part in value.items()) + "\n}"
 
 
+def file_stamp(path: str | Path) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in nanoseconds, by which a file that was replaced is known.
+
+    None: there is no such file, or it cannot be looked at.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def file_sha256(file: BinaryIO) -> str:
     """SHA-256 of an open binary file from its current position, as hex digits."""
     digest = hashlib.sha256()

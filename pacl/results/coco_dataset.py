@@ -18,7 +18,7 @@ class CocoDataset(RunFile[CocoImage]):
     """``annotations.json``, which `pycocotools.coco.COCO` and annotation tools read.
 
     A label of an image is one annotation: its polygons (COCO's have no holes, see `pacl.results.coco.polygons`), area
-    in pixels, box and mean probability (``score``).
+    in pixels, box and mean probability (``score``). ``results`` of an image is the name of its record.
     """
 
     name: ClassVar[str] = "annotations.json"
@@ -35,9 +35,14 @@ class CocoDataset(RunFile[CocoImage]):
             entries[each.pop("image_id")][1].append(each)
         return [each["name"] for each in old["categories"]], {each[0]["file_name"]: each for each in entries.values()}
 
+    def owner(self, key: str) -> str | None:
+        """See `RunFile.owner`."""
+        return self.entries[key][0].get("results")
+
     def entry(self, item: ImageResult, place: str, record: dict[str, Any]) -> CocoImage:
         """See `RunFile.entry`."""
-        image = {"file_name": place, "width": record["width"], "height": record["height"]}
+        size = {"width": record["width"], "height": record["height"]}
+        image = {"file_name": place, **size, "results": self.text(item.name)}
         annotations = [
             {**each, "score": record["labels"][each["category_id"] - 1]["score"]}
             for each in label_annotations(item.found.index, len(self.classes), "polygons")

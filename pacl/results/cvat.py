@@ -6,6 +6,7 @@ https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and https://do
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -23,6 +24,7 @@ class CvatDataset(RunFile[Element]):
     """``annotations.xml``, which a task of CVAT with the same images takes as "CVAT 1.1".
 
     Each connected part of a label is a polygon; holes are joined to the outline, see `pacl.results.coco.polygons`.
+    ``results`` of an image is the name of its record.
     """
 
     name: ClassVar[str] = "annotations.xml"
@@ -36,18 +38,22 @@ class CvatDataset(RunFile[Element]):
         classes = [label.findtext("name", "") for label in root.iterfind("meta/task/labels/label")]
         return classes, {image.attrib["name"]: image for image in root.iterfind("image")}
 
-    def classes_of(self, run: Run) -> list[str]:
+    def classes_of(self, run: Run, labels: Sequence[str]) -> list[str]:
         """See `RunFile.classes_of`."""
-        return [_xml_text(label) for label in run.labels]
+        return [_xml_text(label) for label in labels]
 
-    def key(self, name: str, place: str) -> str:
-        """See `RunFile.key`."""
-        return _xml_text(place)
+    def text(self, name: str) -> str:
+        """See `RunFile.text`."""
+        return _xml_text(super().text(name))
+
+    def owner(self, key: str) -> str | None:
+        """See `RunFile.owner`."""
+        return self.entries[key].get("results")
 
     def entry(self, item: ImageResult, place: str, record: dict[str, Any]) -> Element:
         """See `RunFile.entry`."""
         size = {"width": str(record["width"]), "height": str(record["height"])}
-        image = Element("image", {"id": "", "name": _xml_text(place), **size})
+        image = Element("image", {"id": "", "name": _xml_text(place), **size, "results": self.text(item.name)})
         for label, rings in zip(self.classes, label_polygons(item.found.index, len(self.classes)), strict=True):
             for ring in rings:
                 points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring)

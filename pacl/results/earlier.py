@@ -7,6 +7,7 @@ A folder of results may have another one below it, such as ``out`` and ``out/min
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from pacl.errors import ArgumentError
@@ -160,8 +162,7 @@ def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str]
         record = read_record(path)
         if record is None:
             continue
-        is_there = os.path.exists(record["image"])
-        if not is_image_of(record, source) or not (is_there or record["image"] == printable(source)):
+        if not is_surely_of(record, source):
             return path, record["image"]
     return None
 
@@ -180,6 +181,20 @@ def is_image_of(record: Mapping[str, Any], source: Path) -> bool:
         return os.path.samefile(record["image"], source)
     except (OSError, ValueError, TypeError, KeyError):
         return True
+
+
+def is_surely_of(record: Mapping[str, Any], source: Path, pixels: str | None = None) -> bool:
+    """As `is_image_of`, but where the file that the record names is not there any more, its path decides.
+
+    Args:
+        record: see `read_record`.
+        source: path of the image or video.
+        pixels: the checksum of an image without a file, which its record states, too.
+    """
+    if pixels is not None:
+        return record.get("pixels") == pixels
+    is_there = os.path.exists(record["image"])
+    return is_image_of(record, source) and (is_there or record["image"] == printable(source))
 
 
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
@@ -213,16 +228,25 @@ def own_images(out: Path) -> Iterator[Path]:
                     yield path
 
 
+def content_of(image: np.ndarray) -> str:
+    """Checksum of an image's pixels, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
+
+    Of a video, `content` is the size and the time of the last change of its file.
+    """
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest()
+
+
 def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two records are of the same labels, model and settings, so that their files go together."""
+    """Whether two records are of the same content, labels, model and settings, so that their files go together."""
 
     def what(record: Mapping[str, Any]) -> Any:
         labels = [(each["label"], list(each.get("prompts", ()))) for each in record["labels"]]
         settings = {key: list(v) if isinstance(v, tuple) else v for key, v in record["settings"].items()}
-        return labels, record["model"], settings
+        return labels, record["model"], settings, record["width"], record["height"]
 
     try:
-        return bool(what(old) == what(new))
+        same_content = old.get("content", new.get("content")) == new.get("content")  # older records do not state it
+        return same_content and bool(what(old) == what(new))
     except (TypeError, KeyError, AttributeError):
         return False
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from pacl.files import atomic_write
 from pacl.images import save_image
+from pacl.results.earlier import remove
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 
@@ -68,12 +69,19 @@ class FolderDataset(RunFile[None]):
 
     def files(self) -> list[Path]:
         """See `RunFile.files`; here the labels and the copies of the images, too."""
-        copies = [self.out / self.images / f"{name}{suffix}" for name in self.replaced for suffix in COPY_SUFFIXES]
-        return [
-            *super().files(),
-            *(self.out / self.labels / f"{name}{self.label_suffix}" for name in self.replaced),
-            *(path for path in copies if path.exists()),
-        ]
+        return [*super().files(), *(path for name in self.replaced for path in self._files_of(name))]
+
+    def discard(self, name: str, place: str) -> bool:
+        """See `RunFile.discard`; here its files are deleted."""
+        was_there = super().discard(name, place)
+        if was_there:
+            remove(self._files_of(name))
+        return was_there
+
+    def save_rest(self) -> None:
+        """See `RunFile.save_rest`; the classes of what is left are in the file."""
+        if not self.entries:
+            super().save_rest()
 
     @classmethod
     def is_in(cls, out: Path) -> bool:
@@ -82,6 +90,11 @@ class FolderDataset(RunFile[None]):
             return cls.mark in (out / cls.name).read_bytes()
         except OSError:
             return False
+
+    def _files_of(self, name: str) -> list[Path]:
+        """The labels of an image, and the copy of it."""
+        copies = [self.out / self.images / f"{name}{suffix}" for suffix in COPY_SUFFIXES]
+        return [self.out / self.labels / f"{name}{self.label_suffix}", *(path for path in copies if path.exists())]
 
     def _names(self) -> list[str]:
         """Names of the images that have labels."""

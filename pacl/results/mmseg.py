@@ -5,6 +5,7 @@ https://mmsegmentation.readthedocs.io/en/latest/advanced_guides/add_datasets.htm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,9 +41,9 @@ class MmsegDataset(FolderDataset):
         self._first_colour = 0 if run.background else 1  # those of the ids in other results
         super().__init__(run)
 
-    def classes_of(self, run: Run) -> list[str]:
+    def classes_of(self, run: Run, labels: Sequence[str]) -> list[str]:
         """See `RunFile.classes_of`."""
-        classes = [BACKGROUND] * run.background + list(run.labels)
+        classes = [BACKGROUND] * run.background + list(labels)
         if len(classes) > IGNORED:
             raise UserError(f"format mmseg: holds at most {IGNORED} classes, here are {len(classes)}; choose another")
         return classes

@@ -17,7 +17,7 @@ from pacl.results.writer import RUN_FILES, result_name
 
 
 class Names:
-    """Gives each image of a run the name of its results, and the path that it has in files of the whole run.
+    """Gives each image of a run the name of its results, and a path for files of the whole run.
 
     Names are compared without case, because some file systems ignore it. An image that has results in the folder keeps
     their name and path.
@@ -33,7 +33,7 @@ class Names:
     def add(
         self, path: Path | None, relative: Path, *, is_shared: bool = False, pixels: str | None = None
     ) -> tuple[str, str]:
-        """The name of an image's results and its path in files of the run.
+        """The name of an image's results and its path in files of the run, see `pacl.results.writer.Writer.write`.
 
         Args:
             path: of the image; None: it has no file.
@@ -41,14 +41,11 @@ class Names:
             is_shared: whether another image of the run has the same; both then have their path as given.
             pixels: the checksum of an image without a file, which its record states, too.
         """
-        others: set[str] = set()
         for name in candidates(relative):
             if name.casefold() in self.taken:
                 continue
             records = self._records(name)
-            theirs = [each for each in records if not _is_of(each, path, pixels)]
-            others.update(map(place_of, theirs))
-            if not theirs:
+            if all(_is_of(each, path, pixels) for each in records):
                 break
         self.taken.add(name.casefold())
         if path is None:
@@ -56,7 +53,7 @@ class Names:
         for record in records:
             if os.path.exists(record["image"]):
                 return name, place_of(record)
-        return name, (path if is_shared or relative.as_posix() in others else relative).as_posix()
+        return name, (path if is_shared else relative).as_posix()
 
     def _records(self, name: str) -> list[dict[str, Any]]:
         if self.out is None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pacl.errors import ArgumentError
+from pacl.printing import printable
+from pacl.results.earlier import remove
 from pacl.results.result import ImageResult
 
 WRITER = "pacl"
@@ -23,14 +25,14 @@ class Run:
 
     Attributes:
         out: folder of the results.
-        labels: their names; a label has id 1, 2, ...
+        labels: their names; a label has id 1, 2, ... None: those of the file, to `RunFile.discard` from.
         images: name of the results of each image -> the image's path as it is to stand in files.
         background: whether a background rule may leave pixels without a label.
         overwrite: whether results of earlier runs are replaced, whatever they are of.
     """
 
     out: Path
-    labels: Sequence[str]
+    labels: Sequence[str] | None
     images: Mapping[str, str]
     background: bool = False
     overwrite: bool = False
@@ -58,7 +60,7 @@ class RunFile(ABC, Generic[Entry]):
 
     def __init__(self, run: Run) -> None:
         self.out, self.path = run.out, run.out / self.name
-        self.classes = self.classes_of(run)
+        self.classes = [] if run.labels is None else self.classes_of(run, run.labels)
         self.entries: dict[str, Entry] = {}
         self.replaced: set[str] = set()
         if not self.path.exists():
@@ -69,8 +71,8 @@ class RunFile(ABC, Generic[Entry]):
             raise self.refusal(f"has a file {self.name} that was not written by this command") from None
         if run.overwrite:
             self.replaced = set(entries)
-        elif classes == self.classes:
-            self.entries = entries
+        elif run.labels is None or classes == self.classes:
+            self.classes, self.entries = classes, entries
         elif {self.key(name, place) for name, place in run.images.items()} >= set(entries):
             self.replaced = set(entries)
         else:
@@ -84,17 +86,49 @@ class RunFile(ABC, Generic[Entry]):
         """The files of the earlier run that this one replaces."""
         return [self.path] if self.replaced else []
 
-    def classes_of(self, run: Run) -> list[str]:
-        """Names of the classes.
+    def classes_of(self, run: Run, labels: Sequence[str]) -> list[str]:
+        """Names of the classes for the labels of a run.
 
         Raises:
             UserError: the format cannot hold them.
         """
-        return list(run.labels)
+        return list(labels)
 
     def key(self, name: str, place: str) -> str:
         """What tells an image from the others: here its path as it stands in files, else the name of its results."""
-        return place
+        return self.text(place)
+
+    def text(self, name: str) -> str:
+        """A name or a path with escapes for what the file cannot hold."""
+        return printable(name)
+
+    def owner(self, key: str) -> str | None:
+        """The name of the results that an entry is of, see `text`; None: it is of a version that did not say."""
+        return self.text(key)
+
+    def discard(self, name: str, place: str) -> bool:
+        """Remove the entry of an image, unless it is another's, and return whether there was one; see `save_rest`.
+
+        Args:
+            name: of the image's results.
+            place: see `add`.
+        """
+        key = self.key(name, place)
+        if key not in self.entries or self.owner(key) not in (self.text(name), None):
+            return False
+        del self.entries[key]
+        return True
+
+    def save_rest(self) -> None:
+        """Write the file after `discard`; one that is left without images is deleted.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if self.entries:
+            self.save()
+        else:
+            remove([self.path])
 
     def add(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """Add an image, or replace it.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,16 @@ from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
-from pacl.results.earlier import files_of, is_same_result, own_results, place_of, read_record, remove
+from pacl.results.earlier import (
+    content_of,
+    files_of,
+    is_same_result,
+    is_surely_of,
+    own_results,
+    place_of,
+    read_record,
+    remove,
+)
 from pacl.results.folder_dataset import FolderDataset, belongs_to
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
@@ -43,6 +54,8 @@ class Writer:
         overwrite: delete the results of earlier runs in the folder as soon as the first result of this one is written.
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
+        datasets: the files of the whole run.
+        changed: those of earlier runs in other formats that have lost images which this run segmented anew.
     """
 
     out: Path
@@ -52,6 +65,7 @@ class Writer:
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
+    changed: list[RunFile[Any]] = field(default_factory=list, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -86,6 +100,8 @@ class Writer:
         filled = {key: each for key, each in self.datasets.items() if each.entries}
         for each in filled.values():
             each.save()
+        for each in self.changed:
+            each.save_rest()
         return {key: each.path for key, each in filled.items()}
 
     def write(
@@ -99,14 +115,16 @@ class Writer:
     ) -> dict[str, Any]:
         """Write the files of one image, all or none of them, and return its record.
 
-        Files of an earlier result of the image, with other labels, settings or another model, are deleted.
+        Files of an earlier result, of another image or with other labels, settings or another model, are deleted, and
+        its entries in data sets of earlier runs.
 
         Args:
             name: of its files, without a suffix.
             path: of the image.
             image: RGB uint8 [H, W, 3].
             found: its segmentation.
-            place: of the image in the files of the whole run; None: the name of its file.
+            place: of the image in the files of the whole run; None: the name of its file. Where another image has that
+                place in one of them, it is ``path``, and at last the absolute one.
             about: what the record says besides; JSON-serialisable.
 
         Returns:
@@ -118,19 +136,52 @@ class Writer:
         item = ImageResult(self.out, name, path, image, found)
         record_path = item.path("json")
         old = read_record(record_path)
-        place = printable(Path(place or path.name))
-        about = {**({} if place == path.name else {"place": place}), **(about or {})}
+        about = about or {}
+        place = self._place(place or path.name, name, path, old, about.get("pixels"))
+        about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
             record = self._write(item, about)
-        outdated = [] if old is None or is_same_result(old, record) else files_of(self.out, record_path, old)
         kept = [Path(file) for files in record["files"].values() for file in files]
-        remove(outdated, kept)
+        is_outdated = old is not None and not is_same_result(old, record)
+        if old is not None and is_outdated:
+            remove(files_of(self.out, record_path, old), kept)
         self.remove_earlier(kept)
         for dataset in self.datasets.values():
-            if old is not None and place_of(old) != place:
-                dataset.entries.pop(dataset.key(name, place_of(old)), None)
+            if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
+                dataset.discard(name, place_of(old))
             dataset.add(item, place, record)
+        if old is not None and is_outdated:
+            for dataset in self._other_datasets:
+                if dataset.discard(name, place_of(old)) and dataset not in self.changed:
+                    self.changed.append(dataset)
         return record
+
+    def _place(self, wanted: str, name: str, path: Path, old: Mapping[str, Any] | None, pixels: str | None) -> str:
+        """The first place that no other image has: that in its record, the one that is wanted, and its paths."""
+
+        def is_free(place: str) -> bool:
+            for dataset in self.datasets.values():
+                key = dataset.key(name, place)
+                if key not in dataset.entries or (owner := dataset.owner(key)) == dataset.text(name):
+                    continue
+                record = own if owner is None else read_record(self.out / f"{owner}.json")
+                if record is None or place_of(record) != place or not is_surely_of(record, path, pixels):
+                    return False
+            return True
+
+        own = old if old is not None and is_surely_of(old, path, pixels) else None
+        places = [printable(Path(each)) for each in (wanted, path, os.path.abspath(path))]
+        return next(filter(is_free, [*([] if own is None else [place_of(own)]), *places]), places[-1])
+
+    @cached_property
+    def _other_datasets(self) -> list[RunFile[Any]]:
+        """The data sets of earlier runs in the folder that this run does not write."""
+        found: list[RunFile[Any]] = []
+        for key, each in FORMATS.items():
+            if each.dataset and key not in self.formats:
+                with suppress(UserError):  # not written here: it stays
+                    found.append(each.dataset(Run(self.out, None, {})))
+        return found
 
     def remove_earlier(self, kept: Collection[Path]) -> None:
         """Delete what `overwrite` replaces, once; ``kept`` are files of this run."""
@@ -145,7 +196,7 @@ class Writer:
         record_path = item.path("json")  # in every format: it says whose labels the others have
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
-        record = {"name": printable(item.name), **about, **described}
+        record = {"name": printable(item.name), **about, "content": content_of(item.image), **described}
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class ImageEmbedding:
         return self.encoded.patches.layout.size
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, atomically. Of the image itself, only its path is kept, where it was given as one.
+        """Write a safetensors file, atomically. Of the image itself, only its absolute path is kept, where it has one.
 
         Raises:
             UserError: the file cannot be written.
@@ -77,7 +78,8 @@ class ImageEmbedding:
             "format": FORMAT,
             "grid": vars(patches.grid),
             "layout": vars(patches.layout),
-            "source": str(source) if isinstance(source, (str, Path)) else None,
+            "source": os.path.abspath(source) if isinstance(source, (str, Path)) else None,
+            "stamp": self.encoded.stamp,
             "made_by": self.made_by,
         }
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -106,7 +108,9 @@ class ImageEmbedding:
             layout: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["layout"].items()}
             patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
             sam = tuple(tensors[name] for name in sorted(tensors) if name.startswith("sam."))
-            return cls(EncodedImage(patches, tensors.get("guide"), about["source"], sam or None), about["made_by"])
+            stamp = tuple(about["stamp"]) if about.get("stamp") else None
+            encoded = EncodedImage(patches, tensors.get("guide"), about["source"], sam or None, stamp)
+            return cls(encoded, about["made_by"])
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged, or of another version of this package ({error!r})") from None
 
@@ -123,10 +127,17 @@ class ImageEmbedding:
             own = self.made_by.get(key)
             if own == value or (key in ("guide", "sam") and value is None):  # what is not needed does no harm
                 continue
-            checksum = isinstance(value, str) and len(value) == 64
-            shown = "other weights" if checksum else f"{key} {own}, not {value}"
-            which = f" of the {key}" if checksum else ""
-            raise ArgumentError("embedding", "of an image", f"was made with {shown}{which}; encode the image again")
+            raise ArgumentError("embedding", "of an image", f"was made {_difference(key, own, value)}")
+
+
+def _difference(key: str, own: Any, value: Any) -> str:
+    """What an embedding was made with, beside what a segmenter has, in the words of its settings."""
+    if key in ("guide", "sam") and own is None:
+        needed = "refine" if key == "guide" else "refine='sam:NAME'"
+        return f"without {needed}, which keeps more of the image; encode the image again with it"
+    if isinstance(value, str) and len(value) == 64:  # a checksum
+        return f"with other weights of the {key}; encode the image again"
+    return f"with {'refine_on' if key == 'guide' else key} {own}, not {value}; encode the image again"
 
 
 def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:

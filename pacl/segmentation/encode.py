@@ -57,6 +57,8 @@ class EncodedImage:
     """The image as it was given, for drawing; None where it is not known."""
     sam: Features | None = None
     """What a SAM keeps of the image; None without one."""
+    stamp: tuple[int, int] | None = None
+    """Of the file of a path when it was read, see `pacl.files.file_stamp`."""
 
     def __repr__(self) -> str:
         height, width = self.patches.layout.size

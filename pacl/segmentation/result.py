@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, check_count, did_you_mean, first_few
-from pacl.files import make_folder
+from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, first_few
+from pacl.files import file_stamp, make_folder
 from pacl.results import coco
 from pacl.results.earlier import check_free, names_of, of_other_labels
 from pacl.results.names import Names, check_name
@@ -70,6 +70,8 @@ class Segmentation:
     """The cosines and settings that the labels follow from."""
     source: AnyImage | None = field(default=None, repr=False)
     """The image as it was given: a path is read again for drawing, others are kept, not copied."""
+    stamp: tuple[int, int] | None = field(default=None, repr=False)
+    """Of the file of a path, see `pacl.files.file_stamp`: one that has changed since is not drawn on."""
 
     @property
     def cosines(self) -> PatchMaps:
@@ -188,8 +190,8 @@ class Segmentation:
             An RGB image; `numpy.asarray` makes it an array.
 
         Raises:
-            ArgumentError: ``image``: it is not known, not an image, or of another size; ``opacity`` is not 0 to 1;
-                ``long_side`` is below 1.
+            ArgumentError: ``image``: it is not known, not an image, of another size, or a file that has changed since
+                it was segmented; ``opacity`` is not 0 to 1; ``long_side`` is below 1.
         """
         if not isinstance(opacity, Real) or not 0 <= opacity <= 1:
             raise ArgumentError("opacity", opacity, "must be from 0 (the image alone) to 1 (the colours alone)")
@@ -238,7 +240,9 @@ class Segmentation:
 
         Args:
             folder: made if it is missing.
-            name: name of the files, without a suffix, with `/` between folders; files of this name are replaced. None
+            name: name of the files, without a suffix, with `/` between folders; files of this name are replaced: those
+                of another image, other prompts or settings are deleted, in whatever format, with its entries in data
+                sets. None
                 is the name of the image's file, or `image` without one. Where the folder holds another image's results
                 of that name, its suffix and a number follow (`a`, `a_jpg`, `a_jpg-2`; `image`, `image-2`); the same
                 image replaces its own.
@@ -322,18 +326,28 @@ class Segmentation:
         given = self.source if image is None else image
         if given is None:
             raise ArgumentError("image", "None", "the embedding does not hold the image; give it to draw on")
+        if image is None and self._is_another_file():
+            reason = f"{given} is not the file that was segmented, or has changed; give the image to draw on"
+            raise ArgumentError("image", "None", reason)
         pixels = as_array(given)
         if pixels.shape[:2] != self.index.shape:
             reason = f"must be that of the labels, {self.index.shape}"
             raise ArgumentError("image", f"of height and width {pixels.shape[:2]}", reason)
         return pixels
 
+    def _is_another_file(self) -> bool:
+        """Whether another file is at the path of the image; of none at all, reading it tells what is wrong."""
+        if not isinstance(self.source, (str, Path)) or self.stamp is None:
+            return False
+        return file_stamp(self.source) not in (self.stamp, None)
+
     def _repr_png_(self) -> bytes | None:
         """The overlay, which a notebook shows; None if there is no image, so that the notebook shows the text."""
-        if self.source is None:
-            return None
         buffer = BytesIO()
-        self.overlay(long_side=NOTEBOOK_SIDE).save(buffer, format="PNG")
+        try:
+            self.overlay(long_side=NOTEBOOK_SIDE).save(buffer, format="PNG")
+        except UserError:
+            return None
         return buffer.getvalue()
 
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
+from pacl.files import file_stamp
 from pacl.images import MAX_PIXELS
 from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision
@@ -104,7 +105,8 @@ class Segmenter:
 
         Args:
             image: a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1]. A
-                path is read again when results are drawn; others are kept, not copied, so do not change them before.
+                path is read again when results are drawn, if its file is the same; others are kept, not copied, so do
+                not change them before.
 
         Raises:
             UserError: the file of a path is not a readable image.
@@ -213,9 +215,11 @@ class Segmenter:
             images: each as for `set_image`.
             names: their names in error messages.
         """
+        stamps = [file_stamp(image) if isinstance(image, (str, Path)) else None for image in images]
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
         encoded = encode_images([self.model], pixels, self.settings, self.sam)[0]
-        return [replace(found, source=image) for found, image in zip(encoded, images, strict=True)]
+        sources = zip(encoded, images, stamps, strict=True)
+        return [replace(found, source=image, stamp=stamp) for found, image, stamp in sources]
 
     @torch.inference_mode()
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
@@ -302,6 +306,7 @@ class Segmenter:
             },
             evidence=evidence,
             source=image.source,
+            stamp=image.stamp,
         )
 
     def resolved_settings(self) -> SegmenterSettings:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from pacl.errors import UserError
+from pacl.files import file_stamp
 from pacl.printing import printable
 from pacl.results.earlier import FRAME_MASK, is_same_result, read_record, remove, video_files
 from pacl.results.palette import save_mask
@@ -54,6 +55,7 @@ class VideoResults:
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
         self._name, self._target = printable(name), out / name
+        self._content = "-".join(map(str, file_stamp(video.path) or ()))
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
         self._first: dict[str, Any] | None = None  # record
@@ -101,6 +103,7 @@ class VideoResults:
             "frame": frame.number,
             "time": round(frame.time, 6),
             "name": self._name,
+            "content": self._content,
             **describe(source, found, self.model, self._entries, files),
         }
         try:
@@ -145,7 +148,7 @@ class VideoResults:
         return paths
 
     def _remove_others(self) -> None:
-        """Remove the overlay and the masks of an earlier run with other labels, settings or another model."""
+        """Remove an earlier run's overlay and masks of another video, or with other labels, settings or model."""
         old = read_record(self._path("jsonl"))
         if old is not None and not (self._first and is_same_result(old, self._first)):
             remove(video_files(self._target))

@@ -99,6 +99,16 @@ def test_files_of_other_labels_do_not_stay_beside_new_records(run: Run) -> None:
     assert results() == {"clip.jsonl"}
 
 
+def test_files_of_an_earlier_video_of_the_same_path_are_deleted(run: Run, here: Path) -> None:
+    words = ("clip.mp4", "a dog", "grass", "--step", "9", "--format")
+    assert run(*words, "overlay,mask")[0] == 0
+    assert run(*words, "rle")[0] == 0
+    assert "clip.overlay.mp4" in results()
+    write_clip(here / "clip.mp4", moving_scene(12, noise=20))
+    assert run(*words, "rle")[0] == 0
+    assert results() == {"clip.jsonl"}
+
+
 def test_without_smoothing_the_masks_are_those_of_the_frames_as_images(run: Run) -> None:
     run("clip.mp4", "a dog", "grass", "--format", "mask", "--smooth", "0", "--prior", "-1")
     Path("frames").mkdir()

@@ -20,14 +20,21 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def write(out: Path, formats: tuple[str, ...], *labels: str, name: str = "a", overwrite: bool = False) -> None:
+def write(
+    out: Path,
+    formats: tuple[str, ...],
+    *labels: str,
+    name: str = "a",
+    overwrite: bool = False,
+    image: np.ndarray = IMAGE,
+) -> None:
     writer = Writer(out, formats, {"name": "tiny"}, overwrite)
     writer.start(labels, {name: f"{name}.png"})
     index = np.zeros((20, 30), np.uint8)
     index[5:15, 5:15] = 1
     found = result(index, labels)
     found.score_map = lambda label: np.zeros((20, 30), np.float32)
-    writer.write(name, Path(f"{name}.png"), IMAGE, found)
+    writer.write(name, Path(f"{name}.png"), image, found)
     writer.finish()
 
 
@@ -42,6 +49,26 @@ def test_another_format_of_the_same_result_joins_it(tmp_path: Path) -> None:
     write(tmp_path, ("overlay", "rle"), "cat", "blanket")
     write(tmp_path, ("npz", "rle"), "cat", "blanket")
     assert files(tmp_path) == {"a.overlay.png", "a.npz", "a.json"}
+
+
+def test_files_of_an_earlier_image_of_the_same_path_are_deleted(tmp_path: Path) -> None:
+    write(tmp_path, ("overlay", "npz", "labelme", "coco", "mmseg"), "cat", "blanket")
+    image = IMAGE.copy()
+    image[0, 0, 0] = 1
+    write(tmp_path, ("mask",), "cat", "blanket", image=image)
+    assert files(tmp_path) == {"a.mask.png", "a.json"}
+    write(tmp_path, ("npz",), "cat", "blanket", image=image)
+    assert files(tmp_path) == {"a.mask.png", "a.npz", "a.json"}
+
+
+@pytest.mark.parametrize(("key", "stays"), [("content", True), ("height", False)])
+def test_records_of_earlier_versions_do_not_state_the_content(tmp_path: Path, key: str, stays: bool) -> None:
+    write(tmp_path, ("npz",), "cat", "blanket")
+    record = json.loads((tmp_path / "a.json").read_text())
+    del record[key]
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    write(tmp_path, ("mask",), "cat", "blanket")
+    assert (tmp_path / "a.npz").exists() == stays
 
 
 def test_overwrite_leaves_this_run_alone_and_what_others_wrote(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def test_cvat_has_labels_images_and_polygons(tmp_path: Path) -> None:
     assert names == ["a <dog>", "grass", "nul\\x01"]
     images = root.findall("image")
     assert [image.attrib for image in images] == [
-        {"id": str(i), "name": name, "width": "30", "height": "20"} for i, name in enumerate(("a.jpg", "sub/b.jpg"))
+        {"id": str(i), "name": f"{name}.jpg", "width": "30", "height": "20", "results": name}
+        for i, name in enumerate(("a", "sub/b"))
     ]
     for image in images:
         polygons = image.findall("polygon")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pacl.errors import ArgumentError
 from pacl.results.earlier import read_record
-from pacl.results.writer import FORMATS, is_in_dataset
-from tests.results.drawn import write_run
+from pacl.results.run_file import Run
+from pacl.results.writer import FORMATS, Writer, is_in_dataset
+from tests.results.drawn import result, write_run
 
 RUNS = {name: each.dataset for name, each in FORMATS.items() if each.dataset}
 
@@ -117,3 +120,72 @@ def test_a_file_that_could_not_be_written_again_is_not_overwritten(
         write_run(tmp_path / "out", name, "a.jpg", "b.jpg")
     assert error.value.argument == "out"
     assert content(tmp_path / "out") == before
+
+
+def write(out: Path, formats: str, name: str, path: Path, prompt: str = "a dog") -> None:
+    """Write the results of an image file; its label is always the same."""
+    found = result(labels=("a dog",))
+    found.prompts = [(prompt,)]
+    writer = Writer(out, formats.split(","), {"name": "tiny"})
+    writer.start(found.labels, {name: path.name})
+    writer.write(name, path, np.asarray(Image.open(path)), found)
+    writer.finish()
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> list[Path]:
+    """Two images of the same name."""
+    paths = [tmp_path / folder / "x.png" for folder in ("one", "two")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        Image.new("RGB", (30, 20), (90, 120, number)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_image_never_takes_the_entry_of_another_of_its_name(name: str, twins: list[Path], tmp_path: Path) -> None:
+    out, (first, second) = tmp_path / "out", twins
+    write(out, "mask", "a", first)  # its record has the place that the second image takes in the file
+    write(out, name, "b", second)
+    for _ in range(2):
+        write(out, name, "a", first)
+        assert set(RUNS[name](Run(out, None, {})).entries) in ({"a", "b"}, {"x.png", first.as_posix()})
+    before = content(out)
+    write(out, name, "b", second)
+    assert content(out) == before
+    write(out, "mask", "a", first, prompt="puppy")  # takes its own entry away only
+    assert set(RUNS[name](Run(out, None, {})).entries) in ({"b"}, {"x.png"})
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_same_image_under_two_names_has_one_place(name: str, twins: list[Path], tmp_path: Path) -> None:
+    for each in ("a", "b"):
+        write(tmp_path / "out", name, each, twins[0])
+    assert set(RUNS[name](Run(tmp_path / "out", None, {})).entries) in ({"a", "b"}, {"x.png"})
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_image_that_is_segmented_anew_leaves_the_data_sets_of_earlier_runs(
+    name: str, twins: list[Path], tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    for folder in (out, other):
+        write(folder, name, "b", twins[1])
+    write(out, name, "a", twins[0])
+    before = content(out)
+    write(out, "rle", "a", twins[0])  # of the same prompts: it goes with what is there
+    assert content(out) == before
+    write(out, "rle", "a", twins[0], prompt="puppy")
+    assert content(out) == content(other)
+    write(out, "rle", "b", twins[1], prompt="puppy")
+    assert not content(out)
+
+
+def test_a_data_set_of_somebody_else_stays_as_it_is(twins: list[Path], tmp_path: Path) -> None:
+    write(tmp_path / "out", "mask", "a", twins[0])
+    for each in RUNS.values():
+        path = tmp_path / "out" / each.name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    write(tmp_path / "out", "mask", "a", twins[0], prompt="puppy")
+    assert all((tmp_path / "out" / each.name).read_text() == "{}" for each in RUNS.values())

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.commands import Run
@@ -110,3 +111,26 @@ def test_results_of_an_image_that_is_gone_are_replaced_with_a_note(run: Run, her
         assert code == 0
         assert ("note: results of another file" in err) == noted
     assert listed("results") == ({"photo", "second"}, *[["photo.png", "second.png"]] * 2)
+
+
+def test_an_image_never_takes_the_place_of_another_in_a_data_set(run: Run, here: Path) -> None:
+    for name in ("R/a.png", "R/a.webp", "S/a.webp"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy("photo.png", name)
+    words = ("a dog", "grass", "--format", "coco,cvat,rle", "--out", "results")
+    assert run("R", *words)[0] == 0
+    Path("R/a.png").unlink()  # another image takes the name of its results, and has that of R/a.webp
+    for _ in range(2):
+        assert run("S/a.webp", *words)[0] == 0
+        assert [sorted(each) for each in listed("results")] == [["a", "a_webp"], *[["S/a.webp", "a.webp"]] * 2]
+
+
+def test_images_whose_names_differ_in_case_keep_their_places(run: Run, here: Path) -> None:
+    if Path("PHOTO.png").exists():
+        pytest.skip("the file system ignores case")
+    for name in ("P/X.png", "P/x.png", "Q/x.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy("photo.png", name)
+    for images in ("P", "Q/x.png"):
+        assert run(images, "a dog", "grass", "--format", "coco,cvat,rle", "--out", "results")[0] == 0
+    assert listed("results")[1:] == (["X.png", "x.png", "Q/x.png"],) * 2

@@ -166,3 +166,46 @@ def test_the_repr_holds_no_tensor(clip: Backbone) -> None:
     embedding = segmenter.get_image_embedding()
     assert len(repr(embedding)) < 200
     assert "tensor" not in repr(embedding)
+
+
+def test_another_file_is_not_drawn_on(clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = PACL.untrained(clip)
+    for folder in ("one", "two"):
+        save_image(tmp_path / folder / "image.png", noise(40, 56))
+    monkeypatch.chdir(tmp_path / "one")
+    segmenter = Segmenter(model)
+    segmenter.set_image("image.png")
+    segmenter.get_image_embedding().save("image.safetensors")
+    monkeypatch.chdir(tmp_path / "two")
+    save_image("image.png", noise(40, 56, seed=1))
+    later = Segmenter(model)
+    later.set_image_embedding(tmp_path / "one/image.safetensors")
+    kept, found = segmenter.predict(LABELS), later.predict(LABELS)
+    assert np.array_equal(found.overlay(), found.overlay(tmp_path / "one/image.png"))
+    assert found.save(tmp_path / "out", formats="mask")["image"] == str(tmp_path / "one/image.png")
+    save_image(tmp_path / "one/image.png", noise(40, 56, seed=1)[::-1])
+    for each in (kept, found):  # its path is relative and leads to another file; its file was replaced
+        assert each._repr_png_() is None
+        for draw in (each.overlay, lambda each=each: each.save(tmp_path / "out")):
+            with pytest.raises(ArgumentError) as error:
+                draw()
+            assert error.value.argument == "image"
+        assert each.overlay(noise(40, 56)).size
+    (tmp_path / "one/image.png").unlink()
+    assert found._repr_png_() is None
+    with pytest.raises(UserError, match="does not exist"):
+        found.overlay()
+
+
+def test_what_is_missing_is_named_as_the_setting_that_keeps_it(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model)
+    segmenter.set_image(noise(40, 56))
+    with pytest.raises(ArgumentError, match="without refine") as error:
+        Segmenter(model, SegmenterSettings(refine=3)).set_image_embedding(segmenter.get_image_embedding())
+    assert "guide" not in str(error.value)
+    segmenter = Segmenter(model, SegmenterSettings(refine=3, refine_on="cosines"))
+    segmenter.set_image(noise(40, 56))
+    Segmenter(model).set_image_embedding(segmenter.get_image_embedding())
+    with pytest.raises(ArgumentError, match="refine_on cosines"):
+        Segmenter(model, SegmenterSettings(refine=3)).set_image_embedding(segmenter.get_image_embedding())
