@@ -746,7 +746,7 @@ def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch:
     monkeypatch.setattr("pacl.models.towers.packaged.Package.find", lambda self: None)
     code, out, err = run("photo.png", "a red ball", "a zebra", "--json", "--format", "mask", model="auto")
     assert code == 0
-    assert json.loads(out)["model"] == {"name": "auto", "clip": "bundled", "dense": "value", "trained": True}
+    assert json.loads(out)["model"] == {"name": "bundled", "clip": "bundled", "dense": "value", "trained": True}
     fallback, words = err.splitlines()
     assert fallback.startswith("pacl segment: warning: no CLIP weights in the cache and none can be downloaded")
     assert words.startswith("pacl segment: warning: this model knows ")

@@ -44,7 +44,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         config: the configuration of the head.
         centre: mean patch vector ``[D]`` over photos of many things; ``None`` before the head is calibrated. Its
             product with a text embedding is the mean cosine of patches with that text.
-        name: what `pacl.models.loading.load_model` was asked for; ``None`` for a model that was made in another way.
+        name: by which `pacl.models.loading.load_model` took it, never ``auto``; ``None`` for a model that was made in
+            another way.
         card: the model card that came with a loaded head, which is saved with it again; ``None`` writes a new one.
     """
 
