@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     get_templates(settings.templates)
     check_gradio()
     port = free_port(args.host, args.port)
+    say_as(PROG, f"loading {args.model} ...")
     model = load(args)
     with folder_of_its_own():
         page = build(model, settings, name=args.model)

@@ -22,7 +22,7 @@ from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWo
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
-from pacl.printing import escaped, printable
+from pacl.printing import decimals, escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
 
@@ -285,11 +285,11 @@ def show(hits: Sequence[Hit], args: argparse.Namespace) -> None:
         elif args.csv:
             table = csv.writer(sys.stdout, lineterminator="\n")
             table.writerow(["rank", "score", "image"])
-            table.writerows([each["rank"], f"{each['score']:.6f}", each["image"]] for each in found)
+            table.writerows([each["rank"], decimals(each["score"], 6), each["image"]] for each in found)
         else:
             print(f"{'rank':>6}   score  image")
             for each in found:
-                print(f"{each['rank']:>6}  {each['score']:6.3f}  {escaped(each['image'])}")
+                print(f"{each['rank']:>6}  {decimals(each['score'], 3, 6)}  {escaped(each['image'])}")
 
 
 if __name__ == "__main__":

@@ -87,9 +87,10 @@ def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots
         try:
             split_examples(labels, shots, 0, names)
         except UserError as error:
-            if shots == ALL:
-                raise
-            reason = reason or (error.reason if isinstance(error, ArgumentError) else str(error))
+            why = error.reason if isinstance(error, ArgumentError) else str(error)
+            if shots == ALL:  # nobody asked for these shots: an error does not name them
+                raise UserError(f"training {why}" if isinstance(error, ArgumentError) else why) from None
+            reason = reason or why
         else:
             found.append(shots)
     return found, reason

@@ -98,6 +98,15 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
                 module.embeddings.copy_(clip.encode_text(class_texts(clip.classifier)))
         return model
 
+    def __repr__(self) -> str:
+        config = self.config
+        name = self.name or "without a name"
+        head = f"{'trained' if config.trained else 'untrained'} head ({config.start})"
+        return (
+            f"<PACL {name}: {self.clip!r}, dense variant {config.dense}, {head}, images of {config.size} pixels, "
+            f"on {self.device}>"
+        )
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PACL:
         check_conversion(fn)
         return super()._apply(fn, recurse)

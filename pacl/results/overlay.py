@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from pacl.printing import decimals
 from pacl.results.legend import Entry, Legend, with_colour_bar, with_legend
 from pacl.results.palette import palette
 
@@ -157,7 +158,7 @@ def heat_map(
     finite = np.nan_to_num(scores.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = limits if limits is not None else score_limits([finite])
     painted = paint_scores(image, finite, (low, high), opacity=opacity, long_side=long_side)
-    left, right = (f"{value:.2f}" if abs(value) < 1000 else f"{value:.3g}" for value in (low, high))
+    left, right = (decimals(value, 2) if abs(value) < 1000 else f"{value:.3g}" for value in (low, high))
     return with_colour_bar(painted, title, (left, right), colour_map)
 
 
