@@ -22,7 +22,7 @@ from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWo
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
-from pacl.printing import decimals, escaped, printable
+from pacl.printing import counted, decimals, escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
 
@@ -245,11 +245,11 @@ def update(index: Index, content: FolderContent) -> None:
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
         beside = f", beside {others} of other models or scores" if others else ""
-        say(f"note: new index of {len(index)} images: {index.path}{beside}")
+        say(f"note: new index of {counted(len(index), 'image')}: {index.path}{beside}")
     if index.own:
-        say(f"note: {len(index.own)} images that pacl wrote are left out ({first_few(index.own)})")
+        say(f"note: left out {counted(len(index.own), 'image')} that pacl wrote ({first_few(index.own)})")
     if content.unread:
-        say(f"note: besides images that can be read there are {say_unread(content.unread)}")
+        say(f"note: {say_unread(content.unread)}")
     for error in index.unread[:SHOWN]:
         say(f"error: {error}")
     if len(index.unread) > SHOWN:

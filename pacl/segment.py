@@ -176,9 +176,7 @@ def segment(args: argparse.Namespace) -> int:
     config = segmenter.model.config
     if args.model != asked:  # it was auto; now its name is known
         check_owner(args, names, found)
-    writer.model.update(
-        {"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained}
-    )
+    writer.model.update({"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained})
     code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
     if videos is not None:
         console, alone = output(stderr=args.json), not found.files

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, no_images, say_unread, search_folder
+from pacl.printing import counted
 from pacl.results.names import Names
 from pacl.results.own import is_result
 from pacl.video.containers import is_video
@@ -60,15 +61,15 @@ class FoundImages:
     def notes(self) -> Iterator[str]:
         """What was left out, a line for each kind."""
         if self.results:
-            yield f"{len(self.results)} results of earlier runs are left out ({first_few(self.results)})"
+            yield f"left out {counted(len(self.results), 'result')} of earlier runs ({first_few(self.results)})"
         if self.repeated:
-            paths = first_few(self.repeated)
-            yield f"{len(self.repeated)} paths to an image that is there already are left out ({paths})"
+            paths = f"{counted(len(self.repeated), 'path')} to an image that is there already"
+            yield f"left out {paths} ({first_few(self.repeated)})"
         if self.unread:
-            yield f"besides images that can be read there are {say_unread(self.unread)}"
+            yield say_unread(self.unread)
         if self.left_out:
             some = first_few(self.left_out)
-            yield f"videos in folders are left out: {len(self.left_out)} ({some}); name them to segment them"
+            yield f"left out {counted(len(self.left_out), 'video')} in folders ({some}); videos must be named"
 
 
 def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:

@@ -10,7 +10,6 @@ from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 
 import pacl.data.nouns
-import pacl.data.splits
 from pacl.data.caption_data import CaptionData
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
@@ -369,7 +368,7 @@ def test_images_are_looked_for_before_any_is_read(here):
 
 @pytest.mark.parametrize("looked_for", [3, 1000])
 def test_a_folder_with_none_of_the_images_is_one_line(here, looked_for, monkeypatch):
-    monkeypatch.setattr(pacl.data.splits, "LOOKED_FOR", looked_for)
+    monkeypatch.setattr("pacl.data.image_paths.LOOKED_FOR", looked_for)
     Path("holiday").mkdir()
     with pytest.raises(UserError, match=r"^holiday: has none of the 14 images of t\.csv \(first: \d+\.png\)"):
         CaptionData("t.csv", "holiday", max_skipped=1.0, hold_out=2).parts()
