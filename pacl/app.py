@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "images pass through their servers",
     )
     add_model(parser.add_argument_group("model"))
-    add_settings(parser.add_argument_group("how"))
+    add_settings(parser.add_argument_group("how"), parser.add_argument_group("rarely needed"))
     return parser
 
 

@@ -82,6 +82,8 @@ def build_parser() -> OneLineParser:
         help="text file with one label per line: name, a;synonym or prompt=name; or a list of names as JSON, YAML "
         "(YOLO's names) or a label map of CVAT",
     )
+    add_model(parser.add_argument_group("model"))
+    how = parser.add_argument_group("how")
     results = parser.add_argument_group("results")
     results.add_argument(
         "--out",
@@ -107,8 +109,7 @@ def build_parser() -> OneLineParser:
         help="print the record of each image as a line of JSON instead of a table; the files are written all the same",
     )
     add_video(parser.add_argument_group("videos"))
-    add_model(parser.add_argument_group("model"))
-    add_settings(parser.add_argument_group("how"))
+    add_settings(how, parser.add_argument_group("rarely needed"))
     parser.values["--background"] = SPELLINGS
     parser.instead |= {f"--{rule}": f"--background {rule}:" for rule in LIMITED}
     return parser

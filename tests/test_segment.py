@@ -213,6 +213,7 @@ def test_settings_reach_the_segmenter(run: Run, tiny_clip: str, words: list[str]
     found = record(run, "a dog", "grass", *words)
     model = load_model(tiny_clip)  # what is left to it is stated, too
     own = {"size": model.config.size, "scales": model.config.scales, "prior": model.config.prior, "precision": "fp32"}
+    own["background"] = "none"  # of two labels
     own["logit_scale"] = float(model.logit_scale.detach())
     assert found["settings"] == {**vars(SegmenterSettings()), **own, **settings}
 
@@ -747,10 +748,42 @@ def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch:
     code, out, err = run("photo.png", "a red ball", "a zebra", "--json", "--format", "mask", model="auto")
     assert code == 0
     assert json.loads(out)["model"] == {"name": "bundled", "clip": "bundled", "dense": "value", "trained": True}
-    fallback, words = err.splitlines()
+    fallback, words, unlike = err.splitlines()
     assert fallback.startswith("pacl segment: warning: no CLIP weights in the cache and none can be downloaded")
     assert words.startswith("pacl segment: warning: this model knows ")
     assert "not 'zebra'" in words
+    assert "drawn scenes" in unlike, "as with --model bundled"
+
+
+def test_results_of_auto_go_with_those_of_the_model_that_it_took(
+    run: Run, tiny_clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "empty")
+    monkeypatch.setattr("pacl.models.towers.packaged.Package.find", lambda self: None)
+    words = ("photo.png", "a red ball", "a blue house", "--out", "mine", "--format")
+    assert run(*words, "overlay", model="auto")[0] == 0
+    assert run(*words, "mask", model="bundled")[0] == 0
+    assert {path.name for path in Path("mine").iterdir()} == {"photo.json", "photo.mask.png", "photo.overlay.png"}
+    assert run(*words, "mask", model="auto")[0] == 0
+    assert run(*words, "mask", "--overwrite", model=tiny_clip)[0] == 0
+    code, _, err = run(*words, "mask", model="auto")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("pacl segment: error: --out mine")
+    assert json.loads(Path("mine/photo.json").read_text())["model"]["name"] == tiny_clip, "nothing is lost"
+
+
+def test_the_record_states_the_background_rule_that_was_used(run: Run) -> None:
+    assert record(run, "a dog", "grass")["settings"]["background"] == "none"
+    assert record(run, "a dog")["settings"]["background"] == "contrast"
+    assert record(run, "a dog", "grass", "--background", "entropy:0.1")["settings"]["background"] == "entropy:0.1"
+
+
+def test_what_matters_is_first_in_the_help() -> None:
+    told = build_parser().format_help()
+    flags = ("--classes", "--model", "--background", "--prior", "--refine ", "--size", "--out", "--step", "--remainder")
+    places = [told.index(f"\n  {flag}") for flag in flags]
+    assert places == sorted(places)
 
 
 def test_names_with_line_breaks_forge_no_lines_and_long_ones_are_cut(run: Run, here: Path) -> None:

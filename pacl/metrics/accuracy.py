@@ -94,7 +94,7 @@ def accuracy_intervals(counts: np.ndarray, level: float = 0.95) -> dict[str, lis
 def share_interval(share: float, images: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share, such as that of right answers.
 
-    Unlike that of the percentile bootstrap it has a width also where all or no answers are right: 6 of 6 is 61 to 100 %.
+    Unlike that of the percentile bootstrap it has a width also where all or no answers are right: 6 of 6: 61 to 100 %.
     (Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.)
 
     Args:

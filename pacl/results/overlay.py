@@ -67,7 +67,7 @@ def label_legend(index: np.ndarray, labels: Sequence[str]) -> Legend:
     entries = [Entry(labels[i - 1], float(shares[i]), tuple(map(int, colours[i]))) for i in order if shares[i] > 0]
     if shares[0] > 0:
         entries.append(Entry("background", float(shares[0]), None))
-    return Legend(entries, "absent", [label for label, share in zip(labels, shares[1:], strict=True) if share == 0])
+    return Legend(entries, "no pixels", [label for label, share in zip(labels, shares[1:], strict=True) if share == 0])
 
 
 def _shares(index: np.ndarray, count: int) -> np.ndarray:
