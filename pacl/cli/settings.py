@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pacl.errors import ArgumentError
 from pacl.segmentation.settings import SegmenterSettings
 
-COMMON = ("background", "prior", "refine", "templates", "size", "window", "scales", "stride", "precision")
+COMMON = (
     "background",
     "prior",
     "refine",

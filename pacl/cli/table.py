@@ -15,7 +15,7 @@ MAX_ROWS = 20
 
 
 def record_table(record: dict[str, Any]) -> Iterator[Text]:
-    """A row for each of the largest labels found, with share, mean probability and box; then the labels without a pixel."""
+    """A row for each of the largest labels found, with share, mean probability and box; then those without a pixel."""
     from rich.text import Text
 
     colours = palette(len(record["labels"]))
