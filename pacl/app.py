@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "images pass through their servers",
     )
     add_model(parser.add_argument_group("model"))
-    add_settings(parser.add_argument_group("how"))
+    add_settings(parser.add_argument_group("how"), parser.add_argument_group("rarely needed"))
     return parser
 
 
@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     get_templates(settings.templates)
     check_gradio()
     port = free_port(args.host, args.port)
+    say_as(PROG, f"loading {args.model} ...")
     model = load(args)
     with folder_of_its_own():
         page = build(model, settings, name=args.model)

@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     work.add_argument("--verify", action="store_true", help="only read the results of a finished job and check them")
     add_model(parser.add_argument_group("model"))
-    add_settings(parser.add_argument_group("how"))
+    add_settings(parser.add_argument_group("how"), parser.add_argument_group("rarely needed"))
     return parser
 
 

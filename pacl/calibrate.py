@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
     with shown_warnings(PROG, FallbackModel):
         model = load_model(args.model, device=device, fallback=True)
+    if args.model == "auto":
+        args.model = model.name
     broken: list[UserError] = []
     distinct: set[bytes] = set()
     try:

@@ -22,7 +22,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.device import choose_device
-from pacl.printing import counted, escaped, printable
+from pacl.printing import counted, decimals, escaped, printable
 from pacl.prompts import check_labels, parse_prompt, read_classes
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Classifier:
     Attributes:
         names: of its C labels.
         score: name of its score.
+        unit: what its scores are, for a table.
         scores: images -> scores, float32 [I, C].
         probabilities: scores [I, C] or [C] -> probabilities.
     """
@@ -138,6 +139,7 @@ class Classifier:
     score: str
     scores: ScoreImages
     probabilities: Callable[[Tensor], Tensor]
+    unit: str = "score"
 
 
 def is_probe(model: str) -> bool:
@@ -173,7 +175,7 @@ def classify_with_probe(args: argparse.Namespace) -> int:
 
     probe = Probe.load(Path(args.model), device=device)
     probe.precision = args.precision or probe.precision
-    return run(found, Classifier(probe.classes, "probe", probe.scores, probe.probabilities), args)
+    return run(found, Classifier(probe.classes, "probe", probe.scores, probe.probabilities, "logit"), args)
 
 
 def say(message: object) -> None:
@@ -213,7 +215,7 @@ def run(found: FoundImages, classifier: Classifier, args: argparse.Namespace) ->
                 sys.stdout.flush()
             else:
                 shown = escaped(file.path)
-                for row in rows(shown, ranked) if len(files) == 1 else [line(shown, ranked)]:
+                for row in rows(shown, ranked, classifier.unit) if len(files) == 1 else [line(shown, ranked)]:
                     print(row, flush=True)
     if len(files) > 1:
         unread = f", {len(found.unread)} not read" if found.unread else ""
@@ -230,21 +232,22 @@ def ranking(scores: Tensor, classifier: Classifier) -> list[dict[str, Any]]:
         {
             "label": classifier.names[i],
             "probability": round(float(probabilities[i]), DIGITS),
-            "score": round(float(scores[i]), DIGITS),
+            "score": round(float(scores[i]), DIGITS) + 0.0,
         }
         for i in order
     ]
 
 
-def rows(image: str, ranked: Sequence[dict[str, Any]]) -> Iterator[str]:
+def rows(image: str, ranked: Sequence[dict[str, Any]], unit: str) -> Iterator[str]:
     """A table of one image: probability, score and a bar for each label."""
+    wide = max(6, len(unit))
     width = max(len("label"), *(len(shorten(each["label"], WIDTH)) for each in ranked))
     yield image
-    yield f"    {'label':<{width}}  probability   score"
+    yield f"    {'label':<{width}}  probability  {unit:>{wide}}"
     for each in ranked:
         bar = "█" * round(BAR * each["probability"])
         share, score = each["probability"], each["score"]
-        yield f"    {shorten(each['label'], WIDTH):<{width}}  {share:11.1%}  {score:6.3f}  {bar}".rstrip()
+        yield f"    {shorten(each['label'], WIDTH):<{width}}  {share:11.1%}  {decimals(score, 3, wide)}  {bar}".rstrip()
 
 
 def line(image: str, ranked: Sequence[dict[str, Any]]) -> str:

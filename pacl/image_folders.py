@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pacl.errors import UserError
+from pacl.errors import UserError, first_few
+from pacl.printing import counted
 
 File = TypeVar("File")
 
@@ -140,11 +141,11 @@ def spread(files: Sequence[File], limit: int | None) -> Sequence[File]:
 def no_images(folder: str | Path, unread: list[Path]) -> UserError:
     """The error for a folder that has none that can be read."""
     if unread:
-        return UserError(f"{folder} has no images that can be read, {say_unread(unread)}")
+        return UserError(f"{folder} has no images that can be read; {say_unread(unread)}")
     return UserError(f"{folder} has no images: {READABLE}")
 
 
 def say_unread(unread: list[Path]) -> str:
     """How many files look like images and are not read, the names of some, and what would work."""
-    names = ", ".join(path.name for path in unread[:5]) + ("" if len(unread) <= 5 else ", ...")
-    return f"{len(unread)} that cannot: {names}; convert them to JPEG or PNG, with such a suffix"
+    names = first_few([path.name for path in unread], 5)
+    return f"{counted(len(unread), 'file')} cannot be read: {names}; convert to JPEG or PNG, with such a suffix"

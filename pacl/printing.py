@@ -29,6 +29,11 @@ def without_controls(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def decimals(value: float, digits: int, width: int = 0) -> str:
+    """A number with so many decimals, at least ``width`` letters wide; what rounds to zero has no sign."""
+    return f"{round(float(value), digits) + 0.0:{width}.{digits}f}"
+
+
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """A number of things in words: ``1 image``, ``1,200 images``; ``nouns`` where an s is not enough."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"

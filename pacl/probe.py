@@ -190,7 +190,7 @@ def run(
     if shots is None:
         shots, reason = possible_shots(fit.labels, train.classes)
         if reason:
-            say(f"note: --shots are only {', '.join(map(str, shots))}: {reason}")
+            say(f"note: trained on {', '.join(map(str, shots))} images of each class only: {reason}")
     splits = make_splits(fit.labels, train.classes, list(map(str, shots)), seeds)
     rows = baselines(model, args, train.classes, files, measured.labels)
     return finish(args, model, train, fit, measured, splits, rows, bool(found.broken or (tested and tested.broken)))
@@ -224,7 +224,7 @@ def finish(
     last, (seed, trained) = list(kept.items())[-1]
     saved = make_probe(
         model,
-        model_name(args.model, model),
+        model_name(args.model),
         folders.classes,
         args.features,
         trained,
@@ -262,14 +262,10 @@ def report(found: EncodedFolders) -> None:
         say(f"warning: skipped: {error}")
 
 
-def model_name(name: str, model: PACL) -> str:
-    """What `load_model` takes to load the model again, from any folder."""
-    from pacl.models.config import CONFIG
-    from pacl.models.head import SHIPPED, HeadConfig, shipped_folder
+def model_name(name: str) -> str:
+    """A name that `load_model` takes, so that it takes it in any folder."""
+    from pacl.models.head import SHIPPED
 
-    if name == "auto":
-        own = (each for each in SHIPPED if HeadConfig.read(shipped_folder(each) / CONFIG).backbone == model.clip.name)
-        return next(own, model.clip.name)
     prefix = "local-dir:" if name.startswith("local-dir:") else ""
     path = Path(name.removeprefix(prefix)).expanduser()
     return f"{prefix}{path.resolve()}" if name not in SHIPPED and path.is_dir() else name

@@ -22,7 +22,7 @@ from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWo
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
-from pacl.printing import counted, escaped, printable
+from pacl.printing import counted, decimals, escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
 
@@ -246,9 +246,9 @@ def update(index: Index, content: FolderContent) -> None:
         beside = f", beside {others} of other models or scores" if others else ""
         say(f"note: new index of {counted(len(index), 'image')}: {index.path}{beside}")
     if index.own:
-        say(f"note: left out: {counted(len(index.own), 'image')} that pacl wrote ({first_few(index.own)})")
+        say(f"note: left out {counted(len(index.own), 'image')} that pacl wrote ({first_few(index.own)})")
     if content.unread:
-        say(f"note: besides images that can be read: {say_unread(content.unread)}")
+        say(f"note: {say_unread(content.unread)}")
     for error in index.unread[:SHOWN]:
         say(f"error: {error}")
     if len(index.unread) > SHOWN:
@@ -265,11 +265,11 @@ def show(hits: Sequence[Hit], args: argparse.Namespace) -> None:
         elif args.csv:
             table = csv.writer(sys.stdout, lineterminator="\n")
             table.writerow(["rank", "score", "image"])
-            table.writerows([each["rank"], f"{each['score']:.6f}", each["image"]] for each in found)
+            table.writerows([each["rank"], decimals(each["score"], 6), each["image"]] for each in found)
         else:
             print(f"{'rank':>6}   score  image")
             for each in found:
-                print(f"{each['rank']:>6}  {each['score']:6.3f}  {escaped(each['image'])}")
+                print(f"{each['rank']:>6}  {decimals(each['score'], 3, 6)}  {escaped(each['image'])}")
 
 
 if __name__ == "__main__":

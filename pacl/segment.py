@@ -82,6 +82,8 @@ def build_parser() -> OneLineParser:
         help="text file with one label per line: name, a;synonym or prompt=name; or a list of names as JSON, YAML "
         "(YOLO's names) or a label map of CVAT",
     )
+    add_model(parser.add_argument_group("model"))
+    how = parser.add_argument_group("how")
     results = parser.add_argument_group("results")
     results.add_argument(
         "--out",
@@ -107,8 +109,7 @@ def build_parser() -> OneLineParser:
         help="print the record of each image as a line of JSON instead of a table; the files are written all the same",
     )
     add_video(parser.add_argument_group("videos"))
-    add_model(parser.add_argument_group("model"))
-    add_settings(parser.add_argument_group("how"))
+    add_settings(how, parser.add_argument_group("rarely needed"))
     parser.values["--background"] = SPELLINGS
     parser.instead |= {f"--{rule}": f"--background {rule}:" for rule in LIMITED}
     return parser
@@ -150,6 +151,7 @@ def segment(args: argparse.Namespace) -> int:
     names = [label.name for label in labels]
     sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
     check_free(args.out, sources_of)
+    asked = args.model
     mixed = check_owner(args, names, found)
     later = [mixed] if mixed else []  # notes on results, of which there may be none
     if other := of_other_sources(args.out, sources_of):
@@ -173,7 +175,9 @@ def segment(args: argparse.Namespace) -> int:
     segmenter = load_segmenter(args, settings)
     query = segmenter.prepare(labels)
     config = segmenter.model.config
-    writer.model.update({"clip": config.backbone, "dense": config.dense, "trained": config.trained})
+    if args.model != asked:  # it was auto; now its name is known
+        check_owner(args, names, found)
+    writer.model.update({"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained})
     code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
     if videos is not None:
         console, alone = output(stderr=args.json), not found.files
@@ -192,7 +196,8 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages)
     own = {args.out / f"{file.name}.json" for file in found.files}
     own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
     shared = args.out == OUT
-    other = of_other_labels(args.out, labels, None if shared else args.model, own if shared else ())
+    model = None if shared or args.model == "auto" else args.model
+    other = of_other_labels(args.out, labels, model, own if shared else ())
     if other is None:
         return None
     path, record = other

@@ -18,7 +18,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.files import atomic_write, begins_with, check_output_file, write_together
-from pacl.printing import escaped, printable
+from pacl.printing import decimals, escaped, printable
 from pacl.prompts import Label
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse
             return 0
         for name, row in zip(names, matrix, strict=True):
             best = int(row.argmax())
-            print(f"{escaped(name)}: {shorten(texts.names[best], 60)} {row[best]:.3f}")
+            print(f"{escaped(name)}: {shorten(texts.names[best], 60)} {decimals(row[best], 3)}")
         for path in filter(None, (args.out, args.csv)):
             print(f"  {escaped(path)}")
     return 0
@@ -183,7 +183,7 @@ def write_table(file: IO[str], images: Sequence[str], texts: Sequence[str], scor
     table = csv.writer(file, lineterminator="\n")
     table.writerow(["image", *texts])
     for name, row in zip(images, scores, strict=True):
-        table.writerow([name, *(f"{score:.{DIGITS}f}" for score in row)])
+        table.writerow([name, *(decimals(score, DIGITS) for score in row)])
 
 
 if __name__ == "__main__":

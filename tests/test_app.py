@@ -148,6 +148,8 @@ def test_it_ends_cleanly(tiny_clip: str, tmp_path: Path, number: signal.Signals,
         finally:
             server.kill()  # where it did not end
     assert server.returncode == code
-    assert err == ("pacl app: interrupted\n" if code else "")
+    loading, *more = err.splitlines()
+    assert tiny_clip in loading, "said before it takes seconds"
+    assert more == (["pacl app: interrupted"] if code else [])
     assert not list(tmp_path.iterdir())
     assert tempfile.gettempdir() != str(tmp_path)

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pacl.cli.messages import one_line
-from pacl.printing import escaped, printable, quoted, without_controls
+from pacl.printing import decimals, escaped, printable, quoted, without_controls
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,12 @@ def test_a_text_in_a_message_is_short_and_in_one_line() -> None:
 
 def test_drawn_texts_have_spaces_instead() -> None:
     assert without_controls("a\nb\x1b") == "a b "
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(-0.004, 2, "0.00"), (-0.0, 3, "0.000"), (-0.006, 2, "-0.01"), (0.125, 1, "0.1"), (-1e-9, 6, "0.000000")],
+)
+def test_what_rounds_to_zero_has_no_sign(value: float, digits: int, text: str) -> None:
+    assert decimals(value, digits) == text
+    assert decimals(value, digits, 9) == f"{text:>9}"

@@ -65,6 +65,7 @@ def test_a_probe_is_trained_and_classifies(run: Run, tiny_clip: str) -> None:
     assert [row["name"] for row in about["training"]["results"]] == ["chance", "zero-shot", "1", "all"]
     last = about["training"]["results"][-1]
     assert last["top1"] == last["balanced"] == 100
+    assert last["intervals"]["top1"] == pytest.approx([60.97, 100], abs=0.01), "6 of 6 are few"
     assert about["training"]["results"][2]["spread"].keys() == {"top1", "balanced"}
     assert (about["training"]["test_images"], about["training"]["images"]) == (6, 18)
     assert "100.0" in out
@@ -74,6 +75,8 @@ def test_a_probe_is_trained_and_classifies(run: Run, tiny_clip: str) -> None:
     shutil.copy("train/red/0.png", "one.png")
     code, out, err = run("one.png", "train/blue", "--json", command=classify, model="mine")
     assert (code, err.count("error")) == (0, 0)
+    code, table, _ = run("one.png", command=classify, model="mine")
+    assert table.splitlines()[1].split() == ["label", "probability", "logit"]
     best = [json.loads(row)["labels"][0]["label"] for row in out.splitlines()]
     assert best == ["red"] + ["blue"] * 8
     expected = Probe.load("mine", device="cpu").classify(["one.png"])[0]
@@ -109,7 +112,8 @@ def test_shots_that_the_classes_have_no_images_for_are_left_out_or_refused(run: 
         path.unlink()
     code, _, err = run("train", "--out", "mine", "--holdout", "0.3")
     assert (code, "'red'" in err) == (0, True)
-    assert "--shots are only 1, all: " in err
+    assert "1, all" in err
+    assert "--shots" not in err, "nobody gave this flag"
     names = [row["name"] for row in json.loads(Path("mine/probe.json").read_text())["training"]["results"]]
     assert names == ["chance", "zero-shot", "1", "all"]
     code, _, err = run("train", "--out", "more", "--shots", "8")

@@ -13,7 +13,7 @@ import numpy as np
 
 from pacl.classification.logistic import ALL, Examples, Shots, Splits, Trained, split_examples, train_classifier
 from pacl.errors import ArgumentError, UserError
-from pacl.metrics.accuracy import rate_intervals
+from pacl.metrics.accuracy import effective_images, share_interval
 
 SHOTS = (1, 2, 4, 8, 16, ALL)
 """Training images of each class, where nothing else is asked for."""
@@ -27,7 +27,8 @@ class Accuracy:
         name: what was measured: ``chance``, ``zero-shot``, or the number of training images of each class.
         top1: share of right answers, the mean over seeds.
         balanced: share of right answers in each class, the mean over classes and seeds.
-        intervals: 95 % intervals over test images, by the name of the figure; none for chance.
+        intervals: 95 % intervals over test images, by the name of the figure, see
+            `pacl.metrics.accuracy.share_interval`; none for chance.
         spread: standard deviation over seeds, by the name of the figure; none for one seed.
         seeds: number of seeds.
     """
@@ -57,11 +58,14 @@ def accuracy_of(name: str, right: np.ndarray, labels: np.ndarray) -> Accuracy:
         right: whether each test image got its class, bool [seeds, N].
         labels: the true classes, int64 [N].
     """
-    present = np.unique(labels)
+    present, images = np.unique(labels, return_counts=True)
     top1 = 100 * right.mean(axis=1)
     balanced = 100 * np.mean([right[:, labels == label].mean(axis=1) for label in present], axis=0)
-    found = rate_intervals(right.mean(axis=0), labels)
-    intervals = {"top1": found["top1"], "balanced": found["mean_per_class"]}
+    found = {
+        "top1": share_interval(top1.mean() / 100, len(labels)),
+        "balanced": share_interval(balanced.mean() / 100, effective_images(images)),
+    }
+    intervals = {key: (100 * low, 100 * high) for key, (low, high) in found.items()}
     several = len(right) > 1
     spread = {"top1": float(top1.std(ddof=1)), "balanced": float(balanced.std(ddof=1))} if several else {}
     return Accuracy(name, float(top1.mean()), float(balanced.mean()), intervals, spread, len(right))
@@ -83,9 +87,10 @@ def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots
         try:
             split_examples(labels, shots, 0, names)
         except UserError as error:
-            if shots == ALL:
-                raise
-            reason = reason or (error.reason if isinstance(error, ArgumentError) else str(error))
+            why = error.reason if isinstance(error, ArgumentError) else str(error)
+            if shots == ALL:  # nobody asked for these shots: an error does not name them
+                raise UserError(f"training {why}" if isinstance(error, ArgumentError) else why) from None
+            reason = reason or why
         else:
             found.append(shots)
     return found, reason

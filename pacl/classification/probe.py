@@ -25,12 +25,13 @@ from pacl.classification.features import KINDS, Kind
 from pacl.classification.few_shot import accuracy_of, chance
 from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
 from pacl.classification.scorer import as_images
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few
 from pacl.files import atomic_write, parse_json, save_json, write_together
 from pacl.models.head import PROBE
 from pacl.models.loading import as_model, load_model
 from pacl.models.precision import PRECISIONS, resolve_precision
 from pacl.models.towers.base import weights_checksum
+from pacl.printing import counted
 from pacl.segmentation.encode import AnyImage, as_array
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Probe:
     features: Kind = "pooled"
     training: dict[str, Any] = field(default_factory=dict, repr=False)
     precision: str = "fp32"
+
+    def __repr__(self) -> str:
+        classes = counted(len(self.classes), "class", "classes")
+        return f"<Probe of {classes} ({first_few(self.classes)}) on {self.features} features of {self.model_name}>"
 
     @torch.inference_mode()
     def scores(self, images: Iterable[AnyImage], names: Sequence[str] = ()) -> Tensor:
@@ -226,8 +231,8 @@ def train_probe(
         images: in any form that `pacl.Segmenter.set_image` takes, two or more of at least one class.
         labels: the name of each image's class; two or more classes.
         features: ``pooled``: the image tower's own pooled feature; ``patches``: the mean of PACL's patch embeddings.
-        model_name: what `pacl.load_model` took, for a probe that is to be saved; None is ``model``, or the name
-            of its backbone.
+        model_name: what `pacl.load_model` took, for a probe that is to be saved; None is the name by which it was
+            loaded, or that of its backbone.
         precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
         holdout: share of each class, between 0 and 1, that is tested on and not trained on, at least one image of
             two; the accuracy, in percent, is then in ``training["results"]``. None trains on all images.
@@ -259,8 +264,8 @@ def train_probe(
     if tested is not None and not len(tested):
         raise ArgumentError("holdout", holdout, "leaves no image to test on; classes need two or more")
     fit, validation = split_examples(numbers[kept], ALL, 0, classes)
-    model_name = model_name or (str(model) if isinstance(model, (str, Path)) else None)
     model = as_model(model)
+    model_name = model_name or model.name or model.clip.name
     encoder = ImageEncoder(model, features, resolve_precision(precision, model.clip))
     vectors = list(_encode(encoder, images, [f"images[{i}]" for i in range(len(images))]))
     examples = Examples(np.concatenate(vectors), numbers)
@@ -272,7 +277,7 @@ def train_probe(
         right = trained.classifier(test.features).argmax(axis=1) == test.labels
         rows = [chance(len(classes)), accuracy_of(str(ALL), right[None], test.labels)]
         more = {"holdout": holdout, "test_images": len(tested), "results": [row.to_json() for row in rows]}
-    return make_probe(model, model_name or model.clip.name, classes, features, trained, precision, **more)
+    return make_probe(model, model_name, classes, features, trained, precision, **more)
 
 
 def _as_names(labels: Iterable[str]) -> list[str]:

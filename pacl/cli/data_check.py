@@ -55,12 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the command; the options for one source are fields of `Source`."""
     from docstring_parser import parse_from_object
 
-    parser = new_parser(
-        "pacl data check",
-        "Read image-caption data and report statistics and problems.",
-        usage=USAGE,
-        epilog=EXAMPLES,
-    )
+    about = "Read image-caption data and report statistics and problems."
+    parser = new_parser("pacl data check", about, usage=USAGE, epilog=EXAMPLES)
+    parser.instead["--out"] = "--report FILE.json, or for the images --sheet "
     parser.add_argument("what", metavar="WHAT", help="a configuration (.yaml), or the pairs of one source")
     one = parser.add_argument_group("one source (not with a configuration)")
     texts = {param.arg_name: " ".join((param.description or "").split()) for param in parse_from_object(Source).params}

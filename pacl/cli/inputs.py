@@ -61,15 +61,15 @@ class FoundImages:
     def notes(self) -> Iterator[str]:
         """What was left out, a line for each kind."""
         if self.results:
-            yield f"left out: {counted(len(self.results), 'result')} of earlier runs ({first_few(self.results)})"
+            yield f"left out {counted(len(self.results), 'result')} of earlier runs ({first_few(self.results)})"
         if self.repeated:
-            paths = first_few(self.repeated)
-            yield f"left out: {counted(len(self.repeated), 'path')} to an image that is there already ({paths})"
+            paths = f"{counted(len(self.repeated), 'path')} to an image that is there already"
+            yield f"left out {paths} ({first_few(self.repeated)})"
         if self.unread:
-            yield f"besides images that can be read: {say_unread(self.unread)}"
+            yield say_unread(self.unread)
         if self.left_out:
             some = first_few(self.left_out)
-            yield f"videos in folders are left out: {len(self.left_out)} ({some}); name them to segment them"
+            yield f"left out {counted(len(self.left_out), 'video')} in folders ({some}); videos must be named"
 
 
 def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pacl.errors import UserError
 from pacl.images import open_image
-from pacl.printing import printable
+from pacl.printing import decimals, printable
 from pacl.results.contact_sheet import Row, Tile, contact_sheet
 from pacl.results.overlay import fit, paint_labels
 
@@ -35,7 +35,7 @@ def search_sheet(index: Index, hits: Sequence[Hit], query: Label | np.ndarray) -
     Returns:
         RGB uint8 [H, W, 3].
     """
-    names = (f"{hit.rank}.  {hit.score:.3f}  {printable(hit.path.relative_to(index.folder))}" for hit in hits)
+    names = (f"{hit.rank}.  {decimals(hit.score, 3)}  {printable(hit.path.relative_to(index.folder))}" for hit in hits)
     if isinstance(query, np.ndarray):
         tiles = [Tile(fit(image, TILE), name) for image, name in zip(_opened(hits), names, strict=True)]
         return contact_sheet([Row([Tile(fit(query, TILE))], "Similar to this image:"), *_rows(tiles)])

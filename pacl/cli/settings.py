@@ -10,12 +10,33 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pacl.errors import ArgumentError
 from pacl.segmentation.settings import SegmenterSettings
 
+COMMON = (
+    "background",
+    "prior",
+    "refine",
+    "templates",
+    "size",
+    "window",
+    "window_step",
+    "scales",
+    "stride",
+    "precision",
+)
+"""The fields that users set, in the order of the help; others are for comparing with published figures, or rare."""
 
-def add_settings(group: argparse._ArgumentGroup, *, skip: Collection[str] = (), defaults: bool = True) -> None:
+
+def add_settings(
+    group: argparse._ArgumentGroup,
+    others: argparse._ArgumentGroup | None = None,
+    *,
+    skip: Collection[str] = (),
+    defaults: bool = True,
+) -> None:
     """A flag for every field of `SegmenterSettings`: its name, type, default and description are the field's own.
 
     Args:
         group: of the parser.
+        others: for those that are not `COMMON`; None is ``group``, too.
         skip: fields without a flag.
         defaults: without them, a flag that is not given leaves no trace; see `given_settings`.
     """
@@ -23,8 +44,10 @@ def add_settings(group: argparse._ArgumentGroup, *, skip: Collection[str] = (), 
 
     texts = {param.arg_name: param.description or "" for param in parse_from_object(SegmenterSettings).params}
     hints = get_type_hints(SegmenterSettings)
-    for field in dataclasses.fields(SegmenterSettings):
-        if field.name in skip:
+    fields = {field.name: field for field in dataclasses.fields(SegmenterSettings)}
+    for name in dict.fromkeys([*COMMON, *fields]):
+        field = fields[name]
+        if name in skip:
             continue
         kinds = [kind for kind in get_args(hints[field.name]) or [hints[field.name]] if kind is not type(None)]
         text = texts[field.name].replace("None:", "Default:" if defaults else "null:").replace("%", "%%")
@@ -41,7 +64,7 @@ def add_settings(group: argparse._ArgumentGroup, *, skip: Collection[str] = (), 
             options |= {"metavar": "N|TEXT", "type": number_or_text}
         else:
             options |= {"metavar": {int: "N", float: "X", str: "TEXT"}[kinds[0]], "type": kinds[0]}
-        group.add_argument(f"--{field.name}", **options)
+        (group if others is None or name in COMMON else others).add_argument(f"--{name}", **options)
 
 
 def settings_of(args: argparse.Namespace) -> SegmenterSettings:

@@ -15,12 +15,12 @@ MAX_ROWS = 20
 
 
 def record_table(record: dict[str, Any]) -> Iterator[Text]:
-    """A row for each of the largest labels found, with share, mean probability and box; then the labels not found."""
+    """A row for each of the largest labels found, with share, mean probability and box; then those without a pixel."""
     from rich.text import Text
 
     colours = palette(len(record["labels"]))
     found = _by_share(record)
-    absent = [label["label"] for label in record["labels"] if label["share"] == 0]
+    without = [label["label"] for label in record["labels"] if label["share"] == 0]
     shown = found[:MAX_ROWS]
     width = min(40, max(map(len, [*(label["label"] for label in shown), "background"])))
     yield Text(f"{'':4}{'label':<{width}}    share  score   box x, y, w, h", style="dim")
@@ -35,8 +35,8 @@ def record_table(record: dict[str, Any]) -> Iterator[Text]:
         yield Text(f"    {'background':<{width}}  {record['background']['share']:7.1%}", style="dim")
     if len(found) > MAX_ROWS:
         yield Text(f"    and {counted(len(found) - MAX_ROWS, 'smaller one')}", style="dim")
-    if absent:
-        yield Text("    absent: " + shorten(", ".join(absent), 100), style="dim")
+    if without:  # of the image's things they may still be one, which another label won
+        yield Text("    no pixels: " + shorten(", ".join(without), 100), style="dim")
 
 
 def record_line(record: dict[str, Any], max_labels: int = 4) -> str:

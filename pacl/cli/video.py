@@ -20,7 +20,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
 from pacl.printing import counted, escaped
 from pacl.results.earlier import video_files
-from pacl.video.reading import open_video, read_frames
+from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
 
 if TYPE_CHECKING:
@@ -208,9 +208,10 @@ def _segment_video(
     seen = frame.number + (1 if "overlay" in run.formats else run.step)
     with printing():
         if not run.as_json:
-            counts = f"{counted(results.segmented, 'frame')} segmented of {frame.time:.1f} s"
             console.print(
-                f"{place}{escaped(file.path)}: {counts}; on average {record_line({'labels': labels})}", markup=False
+                f"{place}{escaped(file.path)}: {_extent(video, results.segmented, frame, seen)}; "
+                f"on average {record_line({'labels': labels})}",
+                markup=False,
             )
             for path in paths.values():
                 console.print(f"  {escaped(path)}", markup=False)
@@ -222,3 +223,19 @@ def _segment_video(
         say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
         return 1
     return 0
+
+
+def _extent(video: Video, segmented: int, last: Frame, seen: int) -> str:
+    """How much of a video was segmented: ``5 of 30 frames segmented, 3.0 s``.
+
+    Args:
+        video: the file.
+        segmented: number of frames.
+        last: the last frame that was read.
+        seen: number of frames up to the next that would have been read.
+    """
+    complete = video.count is not None and last.number < video.count <= seen
+    frames = video.count if complete and video.count is not None else last.number + 1
+    # The frames after the last one that was read, and how long the last of all is shown.
+    seconds = last.time + (frames - last.number) / video.fps
+    return f"{segmented:,} of {counted(frames, 'frame')} segmented, {seconds:.1f} s"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pacl.data.caption_text import is_url
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from pacl.data.pairs import PairSource
 
 IMAGE_FOLDERS = ("", "images", "Images")
 """Where the images of a table are searched for, relative to its own folder."""
@@ -19,6 +23,9 @@ EXAMPLES = 100
 """Number of file names that are searched for there, spread over the table: some images may be missing."""
 
 DEPTH = 6  # folders that may be dropped from the beginning of a path
+
+LOOKED_FOR = 10_000
+"""Image files that are looked for before they are read, spread over a source: on a network disk each takes a while."""
 
 Rename = Callable[[str], str]
 
@@ -31,6 +38,37 @@ def check_images(images: str | Path | None, path: str | Path) -> None:
     """
     if images is not None and not Path(images).is_dir():
         raise UserError(f"{images}: no such folder (the images of {path})")
+
+
+def find_missing(table: str, root: Path, parts: Sequence[PairSource]) -> tuple[list[str], int]:
+    """Look for the image files of a source, of more than `LOOKED_FOR` for that many.
+
+    Args:
+        table: that names them.
+        root: folder that they should be in.
+        parts: the images.
+
+    Returns:
+        The names of those that are not there, and how many were looked for.
+
+    Raises:
+        UserError: all are missing.
+    """
+    images = sum(map(len, parts))
+    step = max(1, -(-images // LOOKED_FOR))
+    names = [part.name(i) for part in parts for i in range(0, len(part), step)]
+    missing = [name for name in names if not os.path.exists(name)]
+    if missing and len(missing) == len(names):
+        where, first = place_of(missing[0], root)
+        raise UserError(f"{where}: has none of the {images:,} images of {table} (first: {first})")
+    return missing, len(names)
+
+
+def place_of(image: str, root: Path) -> tuple[str, PurePath]:
+    """A folder of images in words, and the path of an image in it."""
+    path = PurePath(image)
+    inside = path.relative_to(root) if path.is_relative_to(root) else path
+    return "this folder" if str(root) == "." else str(root), inside
 
 
 def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]) -> tuple[Path, dict[str, list[str]]]:

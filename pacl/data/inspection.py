@@ -27,7 +27,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from pacl.data.image_paths import similar_file
+from pacl.data.image_paths import find_missing, similar_file
 from pacl.data.pairs import Description, FilePairs
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
@@ -136,7 +136,7 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
             None: all.
 
     Raises:
-        UserError: an error of `Source.read` or `Source.split`; at once, not while iterating.
+        UserError: an error of `Source.read` or `Source.split`, or no image is there; at once, not while iterating.
     """
     if source.kind == "shards":
         from pacl.data.shards import shard_urls
@@ -147,6 +147,7 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
         return Items(islice(_shards(source, step), limit), source.size, {})
     pairs = source.read()
     parts = source.split(pairs)
+    find_missing(source.pairs, pairs.root, parts)
     total = sum(map(len, parts))
     count = min(limit or total, total)
     step = 1 if decoded is None else max(1, count // decoded)

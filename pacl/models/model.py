@@ -44,7 +44,8 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         config: the configuration of the head.
         centre: mean patch vector ``[D]`` over photos of many things; ``None`` before the head is calibrated. Its
             product with a text embedding is the mean cosine of patches with that text.
-        name: what `pacl.models.loading.load_model` was asked for; ``None`` for a model that was made in another way.
+        name: by which `pacl.models.loading.load_model` took it, never ``auto``; ``None`` for a model that was made in
+            another way.
         card: the model card that came with a loaded head, which is saved with it again; ``None`` writes a new one.
     """
 
@@ -96,6 +97,15 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
             if isinstance(module, ConSE) and clip.classifier is not None:
                 module.embeddings.copy_(clip.encode_text(class_texts(clip.classifier)))
         return model
+
+    def __repr__(self) -> str:
+        config = self.config
+        name = self.name or "without a name"
+        head = f"{'trained' if config.trained else 'untrained'} head ({config.start})"
+        return (
+            f"<PACL {name}: {self.clip!r}, dense variant {config.dense}, {head}, images of {config.size} pixels, "
+            f"on {self.device}>"
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PACL:
         check_conversion(fn)

@@ -28,6 +28,9 @@ from pacl.results.labelme import FOLDER as LABELME
 LOOKED_AT = 100
 """Records that are read to find results of another kind: a folder may hold many thousands."""
 
+UNSETTLED = "auto"
+"""Name of the model, and background rule, in older records: it does not tell which one was used."""
+
 RECORD_KEYS = frozenset({"image", "model", "settings", "labels", "files"})
 
 OWN_ENDING = re.compile(r"\.(overlay\.png|mask\.png|heat-\d+-[^/]*\.png|npz)$")
@@ -138,7 +141,7 @@ def of_other_labels(
     """
     for path, record in islice(records(out), looked_at):
         theirs = record["model"].get("name") if isinstance(record["model"], dict) else None
-        other_model = None not in (model, theirs) and theirs != model
+        other_model = None not in (model, theirs) and theirs not in (model, UNSETTLED)
         if path not in replaced and (names_of(record) != list(labels) or other_model):
             return path, record
     return None
@@ -239,14 +242,18 @@ def content_of(image: np.ndarray) -> str:
 def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two records are of the same content, labels, model and settings, so that their files go together."""
 
-    def what(record: Mapping[str, Any]) -> Any:
+    def what(record: Mapping[str, Any], ignored: Collection[str]) -> Any:
         labels = [(each["label"], list(each.get("prompts", ()))) for each in record["labels"]]
+        model = {key: value for key, value in record["model"].items() if key not in ignored}
         settings = {key: list(v) if isinstance(v, tuple) else v for key, v in record["settings"].items()}
-        return labels, record["model"], settings, record["width"], record["height"]
+        settings = {**settings, "background": record["background"]["rule"]}
+        return labels, model, settings, record["width"], record["height"]
 
     try:
         same_content = old.get("content", new.get("content")) == new.get("content")  # older records do not state it
-        return same_content and bool(what(old) == what(new))
+        unsettled = UNSETTLED in (old["model"].get("name"), new["model"].get("name"))
+        ignored = ("name",) if unsettled else ()
+        return same_content and bool(what(old, ignored) == what(new, ignored))
     except (TypeError, KeyError, AttributeError):
         return False
 

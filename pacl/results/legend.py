@@ -30,7 +30,7 @@ class Legend:
 
     Attributes:
         entries: in order.
-        note: title of the note, such as "absent".
+        note: title of the note, such as "no pixels".
         names: labels that the note lists; those that do not fit are counted.
     """
 

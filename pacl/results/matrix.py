@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from pacl.printing import decimals
 from pacl.results.contact_sheet import GAP
 from pacl.results.fonts import BACKGROUND, OVERSAMPLING, TEXT, text_block, typeface
 from pacl.results.overlay import colour_map, fit, paint_scores, score_limits
@@ -179,5 +180,5 @@ def _value(score: float, size: tuple[int, int], colour: tuple[int, ...]) -> Imag
     bright = colour[0] * 0.299 + colour[1] * 0.587 + colour[2] * 0.114 > 128
     font = typeface(["0"])((1.25 * LETTERS if size[0] > CELL // 2 else LETTERS) * OVERSAMPLING)
     draw = ImageDraw.Draw(tile)
-    draw.text((width / 2, height / 2), f"{score:.2f}", TEXT if bright else BACKGROUND, font, anchor="mm")
+    draw.text((width / 2, height / 2), decimals(score, 2), TEXT if bright else BACKGROUND, font, anchor="mm")
     return tile.reduce(OVERSAMPLING)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from pacl.printing import decimals
 from pacl.results.legend import Entry, Legend, with_colour_bar, with_legend
 from pacl.results.palette import palette
 
@@ -66,7 +67,7 @@ def label_legend(index: np.ndarray, labels: Sequence[str]) -> Legend:
     entries = [Entry(labels[i - 1], float(shares[i]), tuple(map(int, colours[i]))) for i in order if shares[i] > 0]
     if shares[0] > 0:
         entries.append(Entry("background", float(shares[0]), None))
-    return Legend(entries, "absent", [label for label, share in zip(labels, shares[1:], strict=True) if share == 0])
+    return Legend(entries, "no pixels", [label for label, share in zip(labels, shares[1:], strict=True) if share == 0])
 
 
 def _shares(index: np.ndarray, count: int) -> np.ndarray:
@@ -157,7 +158,7 @@ def heat_map(
     finite = np.nan_to_num(scores.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = limits if limits is not None else score_limits([finite])
     painted = paint_scores(image, finite, (low, high), opacity=opacity, long_side=long_side)
-    left, right = (f"{value:.2f}" if abs(value) < 1000 else f"{value:.3g}" for value in (low, high))
+    left, right = (decimals(value, 2) if abs(value) < 1000 else f"{value:.3g}" for value in (low, high))
     return with_colour_bar(painted, title, (left, right), colour_map)
 
 

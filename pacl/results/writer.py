@@ -262,7 +262,7 @@ def _write_mask(item: ImageResult) -> list[Path]:
 
 
 def _write_heat_maps(item: ImageResult) -> list[Path]:
-    """All labels have the same colour scale, so that a label that is absent stays dark."""
+    """All labels have the same colour scale, so that a label that fits nowhere stays dark."""
     found = item.found
     limits, paths = score_limits(score_maps(found)), []
     for i, (label, scores) in enumerate(zip(found.labels, score_maps(found), strict=True)):

@@ -60,11 +60,18 @@ class Background:
     def __str__(self) -> str:
         if self.kind == "prompt":
             return "prompt:" + ";".join(self.prompts)
-        return f"{self.kind}:{self.limit:g}" if self.kind in LIMITED else self.kind
+        return f"{self.kind}:{repr(self.limit).removesuffix('.0')}" if self.kind in LIMITED else self.kind
 
     def is_on(self, labels: int) -> bool:
-        """Whether pixels may go without one of so many labels: `auto` is settled as in `resolve`."""
+        """Whether pixels may go without one of so many labels: `auto` is settled as in `settle`."""
         return self.kind != "none" and not (self.kind == "auto" and labels > 1)
+
+    def settle(self, classes: int, calibrated: bool) -> Background:
+        """The rule that `auto` stands for, of so many classes; other rules are themselves."""
+        if self.kind != "auto":
+            return self
+        single = Background("peak", limit=PEAK_SHARE) if calibrated else Background("contrast")
+        return single if classes < 2 else Background("none")
 
     def resolve(self, classes: int, prompts: int, calibrated: bool = False) -> Background:
         """The rule that `auto` stands for; other rules are checked and returned.
@@ -78,8 +85,7 @@ class Background:
             ArgumentError: ``background``: the rule makes no sense with this model or so many classes.
         """
         if self.kind == "auto":
-            single = Background("peak", limit=PEAK_SHARE) if calibrated else Background("contrast")
-            return single if classes < 2 else Background("none")
+            return self.settle(classes, calibrated)
         if self.kind == "peak" and not calibrated:
             raise ArgumentError("background", self, "this model is not calibrated; see pacl.calibrate")
         if self.kind == "entropy" and self.limit >= math.log(classes):

@@ -299,7 +299,7 @@ class Segmenter:
             shares=(pixels[1:] / index.size).tolist(),
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
-            settings=evidence.settings,
+            settings=replace(evidence.settings, background=str(query.background)),
             model={
                 **({"name": self.model.name} if self.model.name else {}),
                 **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},
@@ -309,11 +309,19 @@ class Segmenter:
             stamp=image.stamp,
         )
 
-    def resolved_settings(self) -> SegmenterSettings:
-        """The settings, with the values of the model in place of None; results state these."""
+    def resolved_settings(self, labels: int | None = None) -> SegmenterSettings:
+        """The settings, with the values of the model in place of None; results state these.
+
+        Args:
+            labels: a number of labels. Given, the background is the rule for so many, which ``auto`` depends on.
+        """
         settings, own = self.settings, self.model.config
+        background = settings.background
+        if labels is not None:
+            background = str(self.background.settle(labels, own.presence > 0))
         return replace(
             settings,
+            background=background,
             size=settings.size or own.size,
             scales=resolved_scales(self.model, settings),
             prior=own.prior if settings.prior is None else settings.prior,

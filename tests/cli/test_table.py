@@ -21,7 +21,7 @@ def test_the_largest_labels_come_first() -> None:
         "■ grass 33.3% 0.500 0, 4, 8, 2",
         "■ a dog 12.5% 0.750 2, 1, 3, 2",
         "background 54.2%",
-        "absent: a cat",
+        "no pixels: a cat",
     ]
     assert record_line(image) == "grass 33.3%, a dog 12.5%"
     assert record_line(image, max_labels=1) == "grass 33.3%, ..."

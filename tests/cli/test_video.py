@@ -70,6 +70,13 @@ def test_an_overlay_and_a_record_for_each_frame(run: Run) -> None:
         assert {"label", "id", "prompts", "share", "score", "box"} == record["labels"][0].keys()
 
 
+@pytest.mark.parametrize("formats", ["overlay", "mask"])
+@pytest.mark.parametrize(("step", "segmented"), [(1, 10), (3, 4), (7, 2), (20, 1)])
+def test_a_video_has_the_same_length_with_any_step(run: Run, formats: str, step: int, segmented: int) -> None:
+    _, out, _ = run("clip.mp4", "a dog", "grass", "--step", str(step), "--format", formats)
+    assert f"{segmented} of 10 frames segmented, 1.0 s" in out
+
+
 def test_masks_and_run_lengths_of_every_third_frame(run: Run) -> None:
     code, _, _ = run("clip.mp4", "a dog", "grass", "--step", "3", "--format", "overlay,mask,rle")
     assert code == 0

@@ -134,6 +134,7 @@ def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch:
     )
     model = load_model("auto")
     assert model.clip is clip
+    assert model.name == OPENAI_B16
     assert (model.config.dense, model.config.start, model.config.trained) == ("naclip", "clip", False)
     with pytest.raises(ArgumentError) as error:
         load_model("auto", dense="best")
@@ -155,6 +156,7 @@ def test_auto_takes_the_photo_model_without_a_clip_where_it_may(monkeypatch: pyt
         model = load_model("auto", fallback=True)
     assert caught[0].filename == __file__
     assert model.clip.name == "timm:tf_efficientnet_lite2.in1k+static:words"
+    assert model.name == "photos"
     assert (model.config.start, model.config.trained) == ("conse", True)
 
 
@@ -172,8 +174,9 @@ def test_auto_without_any_clip_is_the_bundled_model(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(loading, "load_backbone", missing)
     monkeypatch.setattr("pacl.models.model.load_backbone", missing)
-    model = cli_model.load(argparse.Namespace(model="auto", dense=None, device="cpu"))
-    assert model.clip.name == "bundled"
+    args = argparse.Namespace(model="auto", dense=None, device="cpu")
+    model = cli_model.load(args)
+    assert model.clip.name == model.name == args.model == "bundled"
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith("pacl: warning: ")
     assert "damaged file" in warning

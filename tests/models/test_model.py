@@ -16,6 +16,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.config import WEIGHTS
 from pacl.models.head import HeadConfig
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers.dense import VARIANTS
 from tests.tiny import phi, save_tiny_clip, trained_head
@@ -275,3 +276,14 @@ def test_conse_needs_a_classifier(clip: Backbone) -> None:
     with pytest.raises(ArgumentError) as error:
         PACL.untrained(clip, start="conse")
     assert error.value.argument == "start"
+
+
+def test_a_notebook_shows_models_in_a_line(tiny_clip: str) -> None:
+    model = load_model(tiny_clip)
+    for shown in (repr(model), repr(model.clip)):
+        assert "\n" not in shown
+        assert len(shown) < 500
+        assert tiny_clip in shown
+        assert f"patches of {model.clip.patch} pixels" in shown
+    assert f"dense variant {model.config.dense}" in repr(model)
+    assert "untrained head (clip)" in repr(model)

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from pacl.errors import ArgumentError
-from pacl.results.earlier import check_free, of_other_labels, of_other_sources, own_results, read_record
+from pacl.results.earlier import (
+    check_free,
+    is_same_result,
+    of_other_labels,
+    of_other_sources,
+    own_results,
+    read_record,
+)
 from pacl.results.writer import FORMATS, Writer
 from tests.results.drawn import result
 
@@ -150,3 +157,27 @@ def test_results_of_another_file_with_the_same_name_are_found(tmp_path: Path, mo
     assert of_other_sources(Path("out"), {"a": Path("one/a.png")}) is None
     Path("out/a.json").write_text("no record")
     assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) is None
+
+
+def record(model: str, background: str, rule: str) -> dict[str, object]:
+    settings = {"size": 224, "background": background}
+    about = {"labels": [{"label": "a", "prompts": ["a"]}], "model": {"name": model, "clip": "x"}}
+    return {**about, "settings": settings, "background": {"rule": rule}}
+
+
+def test_older_records_with_auto_go_with_what_it_stood_for() -> None:
+    new = record("photos", "none", "none")
+    assert is_same_result(record("auto", "auto", "none"), new)
+    assert not is_same_result(record("other", "none", "none"), new)
+    assert not is_same_result(record("auto", "auto", "peak:0.6"), new)
+    assert not is_same_result({**record("auto", "auto", "none"), "model": {"name": "auto", "clip": "y"}}, new)
+    prompt = record("photos", "prompt:sky", "prompt:sky")
+    assert is_same_result(prompt, prompt)
+    assert not is_same_result(prompt, record("photos", "prompt:wall", "prompt:wall"))
+
+
+def test_older_records_of_the_model_auto_are_of_no_other_model(tmp_path: Path) -> None:
+    write(tmp_path, ("rle",), "a", "b")
+    path = tmp_path / "a.json"
+    path.write_text(path.read_text().replace('"tiny"', '"auto"'))
+    assert of_other_labels(tmp_path, "ab", "photos") is None

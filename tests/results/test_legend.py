@@ -44,8 +44,8 @@ def test_lines_are_broken_at_spaces_and_limited() -> None:
 def test_the_note_counts_the_labels_that_do_not_fit() -> None:
     font = typeface([])(20)
     assert Legend([])._note_lines(400, font) == []
-    assert " ".join(Legend([], "absent", ["cat", "dog"])._note_lines(400, font)) == "absent: cat, dog"
-    lines = Legend([], "absent", [f"label{i}" for i in range(100)])._note_lines(400, font)
+    assert " ".join(Legend([], "no pixels", ["cat", "dog"])._note_lines(400, font)) == "no pixels: cat, dog"
+    lines = Legend([], "no pixels", [f"label{i}" for i in range(100)])._note_lines(400, font)
     assert len(lines) <= 4
     named = " ".join(lines).count("label")
     assert " ".join(lines).endswith(f"and {100 - named} more")

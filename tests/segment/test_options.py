@@ -55,6 +55,7 @@ def test_settings_reach_the_segmenter(run: Run, tiny_clip: str, words: list[str]
     found = record(run, "a dog", "grass", *words)
     model = load_model(tiny_clip)  # what is left to it is stated, too
     own = {"size": model.config.size, "scales": model.config.scales, "prior": model.config.prior, "precision": "fp32"}
+    own["background"] = "none"  # of two labels
     own["logit_scale"] = float(model.logit_scale.detach())
     assert found["settings"] == {**vars(SegmenterSettings()), **own, **settings}
 
@@ -130,3 +131,10 @@ def test_device_cuda(run: Run) -> None:
 @pytest.mark.parametrize("words", [["--prior", "-1e-3"], ["--prior=-1e-3"]])
 def test_a_negative_prior_in_scientific_notation_is_a_number(run: Run, here: Path, words: list[str]) -> None:
     assert record(run, "a dog", "grass", *words)["settings"]["prior"] == -1e-3
+
+
+def test_what_matters_is_first_in_the_help() -> None:
+    told = build_parser().format_help()
+    flags = ("--classes", "--model", "--background", "--prior", "--refine ", "--size", "--out", "--step", "--remainder")
+    places = [told.index(f"\n  {flag}") for flag in flags]
+    assert places == sorted(places)

@@ -18,6 +18,7 @@ from pacl.cli.messages import run_verb
 from pacl.scenes.drawing import scene
 from pacl.segment import main
 from tests.commands import Run
+from tests.segment.records import record
 
 
 def test_by_default_mask_overlay_and_record(run: Run, here: Path) -> None:
@@ -102,3 +103,9 @@ def test_names_with_line_breaks_forge_no_lines_and_long_ones_are_cut(run: Run, h
     assert "a\\n[2-2] forged.png" in out
     records = [json.loads(path.read_text(encoding="utf-8"))["image"] for path in sorted((here / "out").glob("*.json"))]
     assert records == [f"odd/{name}" for name in names]  # the names themselves
+
+
+def test_the_record_states_the_background_rule_that_was_used(run: Run) -> None:
+    assert record(run, "a dog", "grass")["settings"]["background"] == "none"
+    assert record(run, "a dog")["settings"]["background"] == "contrast"
+    assert record(run, "a dog", "grass", "--background", "entropy:0.1")["settings"]["background"] == "entropy:0.1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,8 +93,27 @@ def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch:
     monkeypatch.setattr("pacl.models.towers.packaged.Package.find", lambda self: None)
     code, out, err = run("photo.png", "a red ball", "a zebra", "--json", "--format", "mask", model="auto")
     assert code == 0
-    assert json.loads(out)["model"] == {"name": "auto", "clip": "bundled", "dense": "value", "trained": True}
-    fallback, words = err.splitlines()
+    assert json.loads(out)["model"] == {"name": "bundled", "clip": "bundled", "dense": "value", "trained": True}
+    fallback, words, unlike = err.splitlines()
     assert fallback.startswith("pacl segment: warning: no CLIP weights in the cache and none can be downloaded")
     assert words.startswith("pacl segment: warning: this model knows ")
     assert "not 'zebra'" in words
+    assert "drawn scenes" in unlike, "as with --model bundled"
+
+
+def test_results_of_auto_go_with_those_of_the_model_that_it_took(
+    run: Run, tiny_clip: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "empty")
+    monkeypatch.setattr("pacl.models.towers.packaged.Package.find", lambda self: None)
+    words = ("photo.png", "a red ball", "a blue house", "--out", "mine", "--format")
+    assert run(*words, "overlay", model="auto")[0] == 0
+    assert run(*words, "mask", model="bundled")[0] == 0
+    assert {path.name for path in Path("mine").iterdir()} == {"photo.json", "photo.mask.png", "photo.overlay.png"}
+    assert run(*words, "mask", model="auto")[0] == 0
+    assert run(*words, "mask", "--overwrite", model=tiny_clip)[0] == 0
+    code, _, err = run(*words, "mask", model="auto")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("pacl segment: error: --out mine")
+    assert json.loads(Path("mine/photo.json").read_text())["model"]["name"] == tiny_clip, "nothing is lost"

@@ -82,6 +82,13 @@ def test_auto_is_peak_for_a_single_label_of_a_calibrated_model() -> None:
     assert auto.resolve(2, 2, calibrated=True) == Background("none")
 
 
+@pytest.mark.parametrize("limit", [0.1234567, 0.5, 1e-05, 2.0])
+def test_a_rule_is_written_so_that_it_is_read_the_same(limit: float) -> None:
+    rule = Background("entropy", limit=limit)
+    assert parse_background(str(rule)) == rule
+    assert str(Background("entropy", limit=2.0)) == "entropy:2"
+
+
 @pytest.mark.parametrize("labels", [1, 3])
 def test_peak_needs_a_calibrated_model(labels: int) -> None:
     peak = parse_background("peak:0.5")

@@ -121,6 +121,16 @@ def test_a_model_may_be_given_by_its_name(tiny_clip: str) -> None:
     assert Segmenter(tiny_clip).model.name == tiny_clip
 
 
+@pytest.mark.parametrize(("labels", "rule"), [(["red"], "contrast"), (["red", "blue"], "none")])
+def test_nothing_is_left_open_in_the_settings_of_a_result(labels: list[str], rule: str) -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(noise(32, 32))
+    found = segmenter.predict(labels)
+    assert found.settings.background == found.background == rule
+    assert found.settings == segmenter.resolved_settings(len(labels))
+    assert segmenter.resolved_settings().background == "auto", "it depends on the number of labels"
+
+
 def test_what_is_not_encoded_names_the_methods_that_encode() -> None:
     segmenter = Segmenter(ColourModel())
     (image,) = segmenter.encode([noise(32, 32)], ["image"])

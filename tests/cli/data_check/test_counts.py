@@ -56,6 +56,21 @@ def test_what_is_not_used_is_counted(check: Check) -> None:
     assert all(f"{count} {kind}" in out for kind, count in record["unused"].items())
 
 
+def test_a_folder_with_none_of_the_images_is_one_line_as_in_training(check: Check) -> None:
+    Path("holiday").mkdir()
+    code, err, _ = check("pairs.csv", "--images", "holiday")
+    assert code == 2
+    assert "holiday: has none of the 8 images of pairs.csv (first: a.jpg)" in err
+    assert not Path("out").exists()
+
+
+def test_out_is_two_other_flags(check: Check) -> None:
+    code, err, _ = check("pairs.csv", "--out", "x.png")
+    assert code == 2
+    assert "--sheet x.png" in err
+    assert "--report" in err
+
+
 def test_a_missing_file_is_compared_with_what_is_there(check: Check) -> None:
     Path("other.csv").write_text("image,caption\na.jpg,a cat\nB.PNG,a dog\n")
     code, _, report = check("other.csv")

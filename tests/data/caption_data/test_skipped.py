@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import pacl.data.nouns
-import pacl.data.splits
 from pacl.data.caption_data import CaptionData
 from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
@@ -78,7 +76,7 @@ def test_images_are_looked_for_before_any_is_read(here):
 
 @pytest.mark.parametrize("looked_for", [3, 1000])
 def test_a_folder_with_none_of_the_images_is_one_line(here, looked_for, monkeypatch):
-    monkeypatch.setattr(pacl.data.splits, "LOOKED_FOR", looked_for)
+    monkeypatch.setattr("pacl.data.image_paths.LOOKED_FOR", looked_for)
     Path("holiday").mkdir()
     with pytest.raises(UserError, match=r"^holiday: has none of the 14 images of t\.csv \(first: \d+\.png\)"):
         CaptionData("t.csv", "holiday", max_skipped=1.0, hold_out=2).parts()
