@@ -26,7 +26,7 @@ def test_while_a_command_is_imported() -> None:
 def test_while_a_head_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning makes an exit with code 1 of it."""
 
-    def stopped(trainer: Trainer, *_: Any) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Trainer, "_run", stopped)
