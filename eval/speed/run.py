@@ -96,9 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ArgumentError("images", args.images, "has no effect without --source")
     everything = not args.parts or "all" in args.parts
     parts = [part for part in PARTS if everything or part in args.parts]
-    for name, own in PARTS_OF.items():
-        if not set(own).intersection(parts):
-            check_unused(args, parser, [name], f"without the part {' or '.join(own)}")
+    for name, readers in PARTS_OF.items():
+        if not set(readers).intersection(parts):
+            check_unused(args, parser, [name], f"without the part {' or '.join(readers)}")
     device = choose_device(args.device)
     if args.cpu_time and device.type != "cpu":
         raise ArgumentError("cpu_time", device, "measures no work of this device; use it with --device cpu")
