@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     Console(highlight=False).print(terminal_table(header, table, range(2, 6)))
     if args.out:
-        save_figures(args.out, MODULE, arguments, [vars(each) for each in found])
+        save_figures(args.out, MODULE, arguments, [vars(each) for each in found], args.overwrite)
     return 0
 
 

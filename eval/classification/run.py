@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ from eval.common.command import (
     check_least,
     check_seeds,
     check_text,
+    check_unused,
     load,
     new_parser,
     warn,
@@ -107,9 +109,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check arguments and data, then load the model and evaluate one data set after another."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     check_least(args, batch=1, workers=0, limit=1, train_limit=1)
     check_seeds(args.seeds)
+    if not args.probe:
+        check_unused(args, parser, ("shots", "seeds", "features", "train_limit"), "without --probe")
     check_text(args, "out", "names", "templates", "model", "split")
     if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)
@@ -127,21 +132,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load(args)
     setup = Setup.of(model, args.model, Loading(args.batch, args.workers, args.precision), args.limit)
     plans = []
-    for data in data_sets:  # check all output folders before the first data set is evaluated
-        zero_shot = planned_zero_shot(setup, data.images, templates, args.templates)
-        probes = planned_probes(setup, *data.probe, args.features) if data.probe else []
-        folder = results_folder(args.out, OUT, [*zero_shot, *probes], args.overwrite)
-        plans.append((data, zero_shot, probes, folder))
     results: list[Result] = []
-    for data, zero_shot, probes, folder in plans:
-        check_names(model, data.images, templates)
-        found = zero_shot_results(setup, data.images, templates, zero_shot)
-        if data.probe:
-            found += probe_results(setup, *data.probe, args.features, probes, (args.out or OUT) / "features")
-        write_results(folder, found)
-        with atomic_write(folder / "results.md") as aside:
-            aside.write_text(markdown(found), encoding="utf-8")
-        results += found
+    with ExitStack() as held:
+        for data in data_sets:  # check all output folders before the first data set is evaluated
+            zero_shot = planned_zero_shot(setup, data.images, templates, args.templates)
+            probes = planned_probes(setup, *data.probe, args.features) if data.probe else []
+            folder = held.enter_context(results_folder(args.out, OUT, [*zero_shot, *probes], args.overwrite))
+            plans.append((data, zero_shot, probes, folder))
+        for data, zero_shot, probes, folder in plans:
+            check_names(model, data.images, templates)
+            found = zero_shot_results(setup, data.images, templates, zero_shot)
+            if data.probe:
+                found += probe_results(setup, *data.probe, args.features, probes, (args.out or OUT) / "features")
+            write_results(folder, found)
+            with atomic_write(folder / "results.md") as aside:
+                aside.write_text(markdown(found), encoding="utf-8")
+            results += found
     console = Console(highlight=False)
     console.print(summary(results))
     for *_, folder in plans:

@@ -41,10 +41,10 @@ from torch import Tensor
 
 from eval.classification.image_labels import average_precision
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
-from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
+from eval.common.command import add_model, add_overwrite, check_least, check_unused, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import markdown_table
-from eval.segmentation.arguments import add_data, find_benchmark, input_files
+from eval.segmentation.arguments import OF_CUSTOM, add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
@@ -126,6 +126,7 @@ def open_images(args: argparse.Namespace) -> Images:
     """
     name = args.dataset
     if name in IMAGE_BENCHMARKS and not (name == CUSTOM and args.masks):
+        check_unused(args, build_parser(), (*OF_CUSTOM, "partial"), "on images in a folder for each class")
         images = open_image_set(name, args.data, args.split, args.names, limit=args.limit)
         if len(images) < 2:
             raise UserError(f"{name}: {args.data} holds {counted(len(images), 'image')}; two halves need more")
@@ -355,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         found = [(row.score, list(map(str, row.settings)), float(row.hits.mean()), row.precision) for row in rows]
         figures = [dict(zip(("score", "settings", "right", "map"), each, strict=True)) for each in found]
-        save_figures(args.out, MODULE, arguments, figures)
+        save_figures(args.out, MODULE, arguments, figures, args.overwrite)
     return 0
 
 

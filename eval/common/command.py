@@ -73,6 +73,24 @@ def check_least(args: argparse.Namespace, **least: int) -> None:
             raise ArgumentError(name, value, f"must be at least {minimum}")
 
 
+def check_unused(args: argparse.Namespace, parser: argparse.ArgumentParser, names: Iterable[str], where: str) -> None:
+    """Refuse flags that decide nothing, so that nobody takes the figures for theirs.
+
+    Args:
+        args: the flags.
+        parser: it knows their defaults.
+        names: the flags that have no effect.
+        where: completes "has no effect".
+
+    Raises:
+        ArgumentError: one of them has another value than its default.
+    """
+    for name in names:
+        if (value := getattr(args, name)) != parser.get_default(name):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise ArgumentError(name, shown, f"has no effect {where}; leave it out")
+
+
 def check_text(args: argparse.Namespace, *names: str) -> None:
     """Refuse values that are not UTF-8, because results state them.
 

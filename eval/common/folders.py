@@ -16,18 +16,22 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from eval.common.result import RESULTS, Result, read_results
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, begins_with, check_output_file, make_folder, parse_json, save_json
+from pacl.locks import lock
 
 OWNER = ".settings.json"  # settings that a folder belongs to
 LONGEST = 40  # characters of a word in a folder's name
 RUN = "run.json"
 PARTS = "parts"
+LOCK = ".lock"
+CLAIM_WAIT = 60.0  # seconds to wait for another process that starts or ends a run in the same folder
 SHOWN = 4  # differences in a message
 ELSEWHERE = "choose another --out, or give --overwrite"
 OTHER_MODEL = "another model"
@@ -89,8 +93,26 @@ def _path(value: object) -> str:
     raise TypeError(f"settings hold {value!r}, which is not a JSON value")
 
 
-def results_folder(out: Path | None, base: Path, planned: Sequence[Result], overwrite: bool) -> Path:
-    """Create the folder of one data set's results.
+@contextmanager
+def only_writer(folder: Path, wait: float = 0) -> Iterator[None]:
+    """Hold the lock of a folder, which exists: of several processes that would write there, one does.
+
+    Args:
+        folder: of results.
+        wait: seconds to wait for another process.
+
+    Raises:
+        ArgumentError: ``out``: another process writes there.
+    """
+    with lock(folder / LOCK, "start no second command that writes there", wait=wait) as is_ours:
+        if not is_ours:
+            raise ArgumentError("out", folder, "another process writes there now; wait for it, or choose another --out")
+        yield
+
+
+@contextmanager
+def results_folder(out: Path | None, base: Path, planned: Sequence[Result], overwrite: bool) -> Iterator[Path]:
+    """Create the folder of one data set's results, and hold it until they are written (`only_writer`).
 
     Args:
         out: the user's folder; None takes `own_folder` below ``base``.
@@ -99,21 +121,24 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
         overwrite: whether other results in ``out`` may be replaced.
 
     Raises:
-        ArgumentError: ``out`` holds results of other settings or methods, which would be lost.
+        ArgumentError: ``out`` holds results of other settings or methods, which would be lost, or another process
+            writes there.
     """
     name, settings = planned[0].dataset, [_settings(result) for result in planned]
     if out is None:
         first = planned[0]
         words = [name, str(first.model.get("name", "")), *([f"{first.images}-images"] if first.partial else [])]
-        return own_folder(base, words, {"results": settings})
-    folder = make_folder(out / name)
-    if (folder / RESULTS).is_file() and not overwrite:
-        old = [_settings(result) for result in read_results(folder / RESULTS)]
-        if lost := next((each for each in old if each not in settings), None):
-            now = next((each for each in settings if each["method"] == lost["method"]), None)
-            reason = differences(lost, now) if now else f"{lost['method']}, which is not measured now"
-            raise _other_settings(folder, "results", reason)
-    return folder
+        folder = own_folder(base, words, {"results": settings})
+    else:
+        folder = make_folder(out / name)
+    with only_writer(folder):
+        if out is not None and (folder / RESULTS).is_file() and not overwrite:
+            old = [_settings(result) for result in read_results(folder / RESULTS)]
+            if lost := next((each for each in old if each not in settings), None):
+                now = next((each for each in settings if each["method"] == lost["method"]), None)
+                reason = differences(lost, now) if now else f"{lost['method']}, which is not measured now"
+                raise _other_settings(folder, "results", reason)
+        yield folder
 
 
 def _settings(result: Result) -> dict[str, Any]:
@@ -136,32 +161,60 @@ def run_digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
-def start_run(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Prepare a folder for a run that can be resumed: partial results in it are kept if the settings are the same.
+def start_run(out: Path, settings: dict[str, Any], overwrite: bool, files: Sequence[str] = (RESULTS,)) -> None:
+    """Claim a folder for a run that can be resumed, in one step: it belongs to the settings in its ``run.json``.
+
+    Processes with the same settings share it.
 
     Args:
-        out: the folder; partial results are in ``parts``, the settings of their run in ``run.json``.
-        settings: everything that decides the partial results.
-        overwrite: whether partial results of other settings may be deleted.
+        out: the folder, which exists; partial results are in ``parts``, the settings of their run in ``run.json``.
+        settings: everything that decides the results.
+        overwrite: whether what is there, of these or other settings, is deleted.
+        files: glob patterns of the files that a run writes.
 
     Raises:
-        ArgumentError: the folder holds partial results of other or unknown settings.
-        UserError: they cannot be deleted.
+        ArgumentError: the folder belongs to other or unknown settings.
+        UserError: what is replaced cannot be deleted.
     """
-    file, parts = out / RUN, out / PARTS
-    text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
-    old = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
-    if old == text and not overwrite:
-        return
-    if parts.is_dir() and any(parts.iterdir()):
-        if not overwrite:
+    parts, text = out / PARTS, _run_text(settings)
+    with only_writer(out, CLAIM_WAIT):
+        old = _read_run(out)
+        if old == text and not overwrite:
+            return
+        left = [path for pattern in files for path in out.glob(pattern)]
+        if not overwrite and (old is not None or left or (parts.is_dir() and any(parts.iterdir()))):
             raise _other_settings(out, "a run", _run_differences(old, json.loads(text)))
         try:
-            shutil.rmtree(parts)
+            for path in left:
+                path.unlink()
+            if parts.is_dir():
+                shutil.rmtree(parts)
         except OSError as error:
-            raise UserError(f"{parts} cannot be removed ({error.strerror}): choose another folder") from None
-    with atomic_write(file) as aside:
-        aside.write_text(text, encoding="utf-8")
+            raise UserError(f"{error.filename} cannot be removed ({error.strerror}): choose another folder") from None
+        with atomic_write(out / RUN) as aside:
+            aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def end_run(out: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """The step in which a run writes its results.
+
+    Raises:
+        ArgumentError: ``out``: another run has replaced this one.
+    """
+    with only_writer(out, CLAIM_WAIT):
+        if _read_run(out) != _run_text(settings):
+            raise ArgumentError("out", out, "another run has replaced this one meanwhile; choose another --out")
+        yield
+
+
+def _read_run(out: Path) -> str | None:
+    file = out / RUN
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+
+
+def _run_text(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
 
 
 def _run_differences(old: str | None, new: dict[str, Any]) -> str:
@@ -269,7 +322,9 @@ def check_figures(args: argparse.Namespace, module: str, inputs: Iterable[str | 
         check_report(args.out, figures_arguments(args), args.overwrite)
 
 
-def save_figures(path: Path, module: str, arguments: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+def save_figures(
+    path: Path, module: str, arguments: dict[str, Any], rows: Sequence[dict[str, Any]], overwrite: bool
+) -> None:
     """Write the figures of a command, with the arguments that decide them, as JSON.
 
     Args:
@@ -277,10 +332,13 @@ def save_figures(path: Path, module: str, arguments: dict[str, Any], rows: Seque
         module: the command.
         arguments: of `figures_arguments`, as they were at the `check_figures`.
         rows: the figures.
+        overwrite: as it was there.
 
     Raises:
         UserError: the file cannot be written.
+        ArgumentError: ``out``: another process has written other figures since.
     """
+    check_report(path, arguments, overwrite)
     save_json(path, {"command": module, "arguments": arguments, "rows": rows})
 
 

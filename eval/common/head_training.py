@@ -33,6 +33,9 @@ def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer
 
     Returns:
         The trained head, on the CPU.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
     """
 
     class OnThisCLIP(PACLModule):
@@ -44,7 +47,13 @@ def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer
     off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
     settings = {"max_epochs": -1, "accelerator": "cpu", "devices": 1, **dict.fromkeys(off, False), **trainer}
     with _quiet_lightning():
-        Trainer(**settings, limit_val_batches=0).fit(module, data)
+        lightning = Trainer(**settings, limit_val_batches=0)
+        try:
+            lightning.fit(module, data)
+        except SystemExit:
+            if lightning.interrupted:  # Lightning makes an exit with code 1 of Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
     return module.pacl
 
 

@@ -26,7 +26,7 @@ import yaml
 from torch import Tensor
 
 from eval.common.command import add_overwrite, check_least, check_seeds, new_parser
-from eval.common.folders import check_report, figures_arguments
+from eval.common.folders import check_report, figures_arguments, only_writer
 from eval.common.head_training import mean_and_std, train_head, write_report
 from eval.common.tables import markdown_table
 from eval.segmentation.benchmark import NAMES
@@ -241,7 +241,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     only = pattern(args.only)
     changes = model_settings(args.set)
     folder, arguments = make_folder(args.out), figures_arguments(args)
-    check_report(folder / "flickr8k.json", arguments, args.overwrite)
+    with only_writer(folder):
+        check_report(folder / "flickr8k.json", arguments, args.overwrite)
+        experiment(args, only, changes, folder, arguments)
+    return 0
+
+
+def experiment(
+    args: argparse.Namespace, only: re.Pattern[str], changes: dict[str, Any], folder: Path, arguments: dict[str, Any]
+) -> None:
+    """`main` for parsed flags and a folder that is free."""
     base = yaml.safe_load(find_config(CONFIG).read_text(encoding="utf-8"))
     settings = {**base["model"], **changes}
     data = dict(base["data"]["init_args"])
@@ -283,7 +292,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = f"# Heads trained on Flickr8k\n\n{', '.join(f'{k} {v}' for k, v in facts.items())}\n\n{table(rows)}\n"
     write_report(folder, "flickr8k", {"arguments": arguments, "facts": facts, "rows": rows}, page)
     print(page)
-    return 0
 
 
 if __name__ == "__main__":

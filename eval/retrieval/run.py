@@ -97,14 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     methods = [method for method in METHODS if method in args.method] + ([RERANKED] if args.first_stage else [])
     plans = planned(model, args.model, captions, methods, args.precision, args.first_stage)
-    folder = results_folder(args.out, OUT, plans, args.overwrite)
-    warn_of_unknown_words(MODULE, model.clip, captions.texts()[0], f"captions of {captions.name}")
-    loading = Loading(args.batch, args.workers, args.precision)
-    found = encode_and_measure(model, captions, methods, loading, args.first_stage, folder)
-    results = measured(model, captions, plans, *found)
-    write_results(folder, results)
-    with atomic_write(folder / "results.md") as aside:
-        aside.write_text(markdown(results), encoding="utf-8")
+    with results_folder(args.out, OUT, plans, args.overwrite) as folder:
+        warn_of_unknown_words(MODULE, model.clip, captions.texts()[0], f"captions of {captions.name}")
+        loading = Loading(args.batch, args.workers, args.precision)
+        found = encode_and_measure(model, captions, methods, loading, args.first_stage, folder)
+        results = measured(model, captions, plans, *found)
+        write_results(folder, results)
+        with atomic_write(folder / "results.md") as aside:
+            aside.write_text(markdown(results), encoding="utf-8")
     print(escaped(headline(results[0])))
     Console().print(summary(results))
     print(f"results in {escaped(folder)}")

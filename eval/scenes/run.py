@@ -26,8 +26,8 @@ from typing import Any
 import torch
 import yaml
 
-from eval.common.command import add_overwrite, check_least, check_seeds, new_parser
-from eval.common.folders import check_report, figures_arguments
+from eval.common.command import add_overwrite, check_least, check_seeds, check_unused, new_parser
+from eval.common.folders import check_report, figures_arguments, only_writer
 from eval.common.head_training import mean_and_std, write_report
 from eval.common.tables import markdown_table
 from eval.scenes.evaluator import BOUNDS, SceneEvaluator
@@ -226,15 +226,24 @@ def check_model(model: PACL, name: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all methods, or with ``--tune`` the hyperparameter search; print and save the results."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.tune:
+        check_unused(args, parser, ("scenes", "seeds", "steps"), "with --tune")
     check_least(args, scenes=1, steps=1)
     check_seeds(args.seeds)
     if args.quick:
         args.scenes, args.seeds = min(args.scenes, 60), args.seeds[:1]
     folder, arguments = make_folder(args.out), figures_arguments(args)
-    check_report(folder / ("tuned.json" if args.tune else "scenes.json"), arguments, args.overwrite)
-    started = time.perf_counter()
+    with only_writer(folder):
+        check_report(folder / ("tuned.json" if args.tune else "scenes.json"), arguments, args.overwrite)
+        measure(args, folder, arguments)
+    return 0
 
+
+def measure(args: argparse.Namespace, folder: Path, arguments: dict[str, Any]) -> None:
+    """`main` for parsed flags and a folder that is free."""
+    started = time.perf_counter()
     model = load(args)
     check_model(model, args.model)
     size = model.clip.size
@@ -247,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sets = {"seen": SceneSet.render("val", VALIDATION_SCENES, "seen", size)}
         chosen = tune(SceneEvaluator(model.clip, sets, {}, config))
         write_report(folder, "tuned", {"arguments": arguments, "chosen": chosen})
-        return 0
+        return
     say("rendering test scenes")
     sets = {name: SceneSet.render("test", args.scenes, pairs, size) for name, pairs in TEST_SETS.items()}
     singles = {name: SceneSet.render("test", args.scenes, pairs, size, objects=1) for name, pairs in TEST_SETS.items()}
@@ -272,4 +281,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = {"arguments": arguments, "settings": settings, "base": base, "methods": methods, "rows": rows}
     write_report(folder, "scenes", report, page)
     say(f"written to {folder}")
-    return 0

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from eval.common.command import check_unused
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM, custom
 from pacl.errors import ArgumentError, UserError, did_you_mean
+
+OF_CUSTOM = (
+    *("images", "masks", "classes", "only", "ignore", "offset"),
+    *("image_ending", "mask_ending", "palette", "has_background"),
+)
+"""The flags of a benchmark of the user's own."""
 
 _FOLDERS = ("images", "masks")
 _FILES = ("classes", "only", "palette")
@@ -59,12 +67,27 @@ def input_files(args: argparse.Namespace) -> list[str]:
     return [path for path in named if isinstance(path, str)]
 
 
+def check_data(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse flags of `add_data` that none of the benchmarks reads.
+
+    Raises:
+        ArgumentError: one is given.
+    """
+    usual = argparse.ArgumentParser()
+    add_data(usual)
+    if CUSTOM not in names:
+        check_unused(args, usual, OF_CUSTOM, f"on {names[0]}, only on {CUSTOM}")
+    elif set(names) == {CUSTOM}:
+        check_unused(args, usual, ["split"], f"on {CUSTOM}, which has no splits")
+
+
 def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
     """The benchmark of that name; ``custom`` is made from the flags of `add_data`.
 
     Raises:
-        UserError: there is no such benchmark, or ``custom`` lacks a flag or what it names.
+        UserError: there is no such benchmark, ``custom`` lacks a flag or what it names, or a flag has no effect.
     """
+    names = getattr(args, "benchmarks", [name])
     if name == CUSTOM:
         if missing := [f"--{flag}" for flag in ("images", "masks", "classes") if getattr(args, flag) is None]:
             raise UserError(f"custom needs {', '.join(missing)}")
@@ -73,6 +96,7 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
             if path is not None and not is_there(path):
                 kind = "folder" if flag in _FOLDERS else "file"
                 raise ArgumentError(flag, path, f"is not a {kind}" if os.path.exists(path) else "does not exist")
+        check_data(args, names)
         return custom(
             Path(args.images).absolute(),
             Path(args.masks).absolute(),
@@ -89,4 +113,5 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
         known = (*BENCHMARKS, CUSTOM)
         meant = did_you_mean(name, known, count=2)
         raise UserError(f"no benchmark {name}: {meant and f'{meant} '}choose from {', '.join(known)}")
+    check_data(args, names)
     return BENCHMARKS[name]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FEWEST_IMAGES = 10
 """Images below which no interval is stated: samples of so few say little about others."""
 
+FILES = ("results.json", "results.md", "classes.csv", "classes.png", "confusion-*.png", "sheet.jpg")
+"""What `report` writes, as glob patterns."""
+
 
 def report(
     selection: Selection, out: Path, bench: Bench, counts: Counts, model: str, ranks: int, *, figures: bool
@@ -137,8 +140,6 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
     except UserError as error:  # without the library that draws, the figures are still there
         print(f"eval.segmentation: note: no figures: {error}", file=sys.stderr)
         return
-    for old in out.glob("confusion-*.png"):  # of rows that this run may not have
-        old.unlink()
     for title, matrix in zip(titles, counts.confusion, strict=True):
         confusion_chart(out / f"confusion-{file_name(title)}.png", classes, matrix, f"{where}, {title}")
     best = max(range(len(results)), key=lambda r: results[r].scores["miou"])
@@ -149,7 +150,7 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
     for i, caption in shown.items():
         item = selection.folders[0][i]
         image = item.image()
-        (found,) = bench.predict([image])
+        (found,) = bench.predict([image], [item.mask])  # as `Bench.count` does
         labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
         samples.append(Sample(caption.format(item.name), image, item.mask, labelled))
     if samples:

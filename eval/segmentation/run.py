@@ -93,7 +93,9 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--workers", type=int, default=2, metavar="N", help="processes that read images (default: %(default)s)"
     )
-    run.add_argument("--overwrite", action="store_true", help="start again where --out contains another run")
+    run.add_argument(
+        "--overwrite", action="store_true", help="start again, and delete what another run has left in --out"
+    )
     run.add_argument("--no_figures", action="store_true", help="draw no figures")
     run.add_argument(
         "--out", metavar="DIR", type=Path,
@@ -106,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Find all data, load the model, measure benchmark after benchmark."""
     args = build_parser().parse_args(argv)
     check_least(args, batch=1, window_batch=1, limit=1, workers=0)
+    if args.dense and args.method and TRAINED not in args.method:
+        raise ArgumentError("dense", args.dense, "has no effect with --method; name it there")
     selections = [select(name, args) for name in dict.fromkeys(args.benchmarks)]
     rule = given_settings(args).get("background")
     if rule is not None:
@@ -165,10 +169,10 @@ def measure_benchmark(
     selection: Selection, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes
 ) -> None:
     """Measure one benchmark on all processes; the first one writes the results."""
-    from eval.common.folders import PARTS, run_digest, start_run
+    from eval.common.folders import PARTS, end_run, run_digest, start_run
     from eval.segmentation.fingerprint import fingerprint
     from eval.segmentation.measure import Bench, Extras, Row, gather, measure
-    from eval.segmentation.results import report
+    from eval.segmentation.results import FILES, report
 
     rows = [
         Row(method, model, protocol, folder.labels, selection.benchmark.background)
@@ -193,7 +197,7 @@ def measure_benchmark(
         if ranks.rank == 0:
             out = folder_of(selection, args, settings)
             make_folder(out)
-            start_run(out, settings, args.overwrite)
+            start_run(out, settings, args.overwrite, FILES)
             if any((out / PARTS).glob("*.npz")):
                 print(f"{selection.name}: resumes from the counts of this run in {out}", file=sys.stderr)
     out = folder_of(selection, args, settings)  # the first process has created it
@@ -208,7 +212,9 @@ def measure_benchmark(
             progress=lambda done: meter.update(min(len(folder), done * ranks.count)) if ranks.rank == 0 else None,
         )  # fmt: skip
     if ranks.rank == 0:
-        report(selection, out, bench, gather(bench, out / PARTS), args.model, ranks.count, figures=not args.no_figures)
+        counts = gather(bench, out / PARTS)
+        with end_run(out, settings):
+            report(selection, out, bench, counts, args.model, ranks.count, figures=not args.no_figures)
 
 
 def folder_of(selection: Selection, args: argparse.Namespace, settings: dict[str, Any]) -> Path:

@@ -25,13 +25,13 @@ from random import Random
 import numpy as np
 from rich.console import Console
 
-from eval.common.command import add_model, add_overwrite, load, new_parser
+from eval.common.command import add_model, add_overwrite, check_least, check_unused, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import terminal_table
-from eval.segmentation.arguments import add_data, find_benchmark, input_files
+from eval.segmentation.arguments import OF_CUSTOM, add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
-from pacl.cli.messages import need_output, run_verb
+from pacl.cli.messages import need_output, run_verb, say
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
@@ -47,6 +47,14 @@ SHOWN = 0.01
 
 ABSENT = 0.02
 """Largest share of the pixels that a name may get in an image without the object."""
+
+
+OF_PHOTOS = ("names", "limit", "backgrounds", "partial", "out", "overwrite")
+OF_SCENES = ("scenes", "margins")
+"""Flags that act on one kind of images only."""
+
+NAMED = 10
+"""Names in a message."""
 
 
 @dataclasses.dataclass
@@ -139,7 +147,12 @@ def print_photos(found: Sequence[Found]) -> None:
             kept = [each.kept_out for each in rows if each.shares]
             mean = f"{np.mean(kept):.0%}" if kept else "-"
             table.append((rule, "mean", "", f"{reached:.0%}", f"{iou:.2f}", "", mean))
-    Console(highlight=False).print(terminal_table(header, table, range(2, 7)))
+    if table:
+        Console(highlight=False).print(terminal_table(header, table, range(2, 7)))
+    shown = {each.name for each in found if each.ious}
+    if missing := [name for name in dict.fromkeys(each.name for each in found) if name not in shown]:
+        names = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+        say(MODULE, f"note: no photo shows {names} on at least {SHOWN:.0%} of its pixels; the table leaves that out")
 
 
 def on_photos(args: argparse.Namespace) -> None:
@@ -166,7 +179,7 @@ def on_photos(args: argparse.Namespace) -> None:
     found = measure_photos(load(args), folder, names, settings)
     print_photos(found)
     if args.out:
-        save_figures(args.out, MODULE, arguments, [dataclasses.asdict(each) for each in found])
+        save_figures(args.out, MODULE, arguments, [dataclasses.asdict(each) for each in found], args.overwrite)
 
 
 def on_scenes(args: argparse.Namespace) -> None:
@@ -211,14 +224,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.out is None:
         need_output()
-    if args.scenes < 1:
-        raise ArgumentError("scenes", args.scenes, "must be at least 1")
-    if args.out and not args.benchmark:
-        raise ArgumentError("out", args.out, "is for the figures of a benchmark's photos; name one")
+    check_least(args, scenes=1, limit=1)
     if args.benchmark:
+        check_unused(args, parser, OF_SCENES, "on photos, only on drawn scenes")
         args.model = "photos" if args.model == "auto" else args.model
         on_photos(args)
     else:
+        check_unused(args, parser, (*OF_PHOTOS, "data", *OF_CUSTOM), "on drawn scenes; name a benchmark")
         args.model = "bundled" if args.model == "auto" else args.model
         on_scenes(args)
     return 0

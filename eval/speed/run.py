@@ -26,7 +26,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.command import check_least, new_parser
+from eval.common.command import check_least, check_unused, new_parser
+from eval.common.folders import only_writer
 from pacl.cli.messages import printing, say
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
     from eval.speed.measure import Row
 
 PARTS = ("phi", "segment", "train", "data", "retrieval", "growth")
+PARTS_OF = {
+    "model": ("segment", "train", "growth"),
+    "precision": ("segment", "train"),
+    "photos": ("segment",),
+    "source": ("data",),
+}
+"""The parts that read a flag."""
 MODELS = ("photos", "bundled", "open_clip:ViT-B-16/random")
 QUICK_MODELS = ("bundled",)
 BASE = Path("out", "speed")
@@ -79,7 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure the parts, and print and write each case as soon as it is measured."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     check_least(args, runs=1)
     if wrong := [part for part in args.parts if part not in (*PARTS, "all")]:
         raise ArgumentError("parts", wrong[0], f"choose from {', '.join(PARTS)} or all")
@@ -87,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ArgumentError("images", args.images, "has no effect without --source")
     everything = not args.parts or "all" in args.parts
     parts = [part for part in PARTS if everything or part in args.parts]
+    for name, readers in PARTS_OF.items():
+        if not set(readers).intersection(parts):
+            check_unused(args, parser, [name], f"without the part {' or '.join(readers)}")
     device = choose_device(args.device)
     if args.cpu_time and device.type != "cpu":
         raise ArgumentError("cpu_time", device, "measures no work of this device; use it with --device cpu")
@@ -112,14 +124,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = {**made_with(device), "device": describe(device), "runs": runs, "quick": args.quick}
     made["clock"] = "CPU time" if args.cpu_time else "wall time"
     rows: list[Row] = []
-    for part in parts:
-        say("eval.speed", f"measuring {part}")
-        for _, case in groupby(import_module(f"eval.speed.{part}").rows(options), lambda row: row.case):
-            own = list(case)
-            show(own)
-            rows += own
-            write_tables(folder, rows, made)  # what was measured is kept if the next case fails
-    files = [*write_tables(folder, rows, made), *write_charts(folder, rows, made)]
+    with only_writer(folder):
+        for part in parts:
+            say("eval.speed", f"measuring {part}")
+            for _, case in groupby(import_module(f"eval.speed.{part}").rows(options), lambda row: row.case):
+                own = list(case)
+                show(own)
+                rows += own
+                write_tables(folder, rows, made)  # what was measured is kept if the next case fails
+        files = [*write_tables(folder, rows, made), *write_charts(folder, rows, made)]
     with printing():
         print("\n".join(map(str, files)))
     return 0

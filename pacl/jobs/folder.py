@@ -29,7 +29,7 @@ from pacl.printing import counted
 RUN, MANIFEST, RESULTS, DONE, LOCKS = "run.json", "manifest.json", "results", "done", "locks"
 FORMAT, VERSION = "pacl-job", 1
 BASE = "relative_to"
-"""The key in `RUN` of the folder of relative paths; None where all are absolute."""
+"""The key in `RUN` of the folder of relative paths; None where all are absolute, and no relative ones come later."""
 RUN_WAIT = 60.0
 """Seconds that a process waits for another one that starts at the same time."""
 
@@ -83,9 +83,10 @@ class JobFolder:
                 return
         before = _read(self.path / RUN)
         one, other = before.get(BASE), self.run.get(BASE)
-        if one and other and one != other:
-            reason = f"its images are relative to {one}, now they would be to {other}; start the command there"
-            raise ArgumentError("out", self.path, f"{reason}, name absolute paths, or choose another folder")
+        if other and one != other:
+            now, place = f"now they would be relative to {other}", " start the command there," if one else ""
+            reason = f"its images {f'are relative to {one}' if one else 'have absolute paths'}, {now};{place}"
+            raise ArgumentError("out", self.path, f"{reason} name absolute paths, or choose another folder")
         if different := [key for key in _different(before, self.run) if key != BASE]:
             reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"
             raise ArgumentError("out", self.path, reason)

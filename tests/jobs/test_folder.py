@@ -227,6 +227,14 @@ def test_relative_paths_of_another_folder_are_refused(tmp_path: Path) -> None:
     assert "/one" in refused.value.reason
 
 
+def test_relative_paths_do_not_join_absolute_ones(tmp_path: Path) -> None:
+    JobFolder(tmp_path / "job", {**RUN, "relative_to": None})
+    with pytest.raises(ArgumentError) as refused:
+        JobFolder(tmp_path / "job", {**RUN, "relative_to": "/other"})
+    assert refused.value.argument == "out"
+    JobFolder(tmp_path / "job", {**RUN, "relative_to": None})
+
+
 def test_results_of_units_that_are_none_any_more_are_named(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path, RUN)
     for unit in UNITS:

@@ -95,6 +95,8 @@ def test_invalid_arguments(colour_photos, tiny_clip, tmp_path):
     assert "split '../test':" in told("custom", *data, "--split", "../test")
     for flag, value, least in (("limit", 0, 1), ("train_limit", 0, 1), ("workers", -1, 0), ("seeds", -1, 0)):
         assert f"{flag} {value}: must be at least {least}" in told("custom", *data, f"--{flag}", str(value))
+    assert "train_limit 5: has no effect" in told("custom", *data, "--train_limit", "5")
+    assert "shots 1 2: has no effect" in told("custom", *data, "--shots", "1", "2")
     assert "names 'caf\\udce9.txt': " in told("custom", *data, "--names", "caf\udce9.txt")
     (colour_photos / "test/red/0.png").write_bytes(b"broken")
     assert "test/red/0.png" in told("custom", *data)
@@ -121,7 +123,7 @@ def test_every_setting_has_its_own_folder(colour_photos, tiny_clip, tmp_path, mo
         words = ["custom", "--data", str(data), "--model", tiny_clip, "--workers", "0", "--templates", "none", *more]
         assert main(words) == 0
         found = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("results in "))
-        assert {"results.json", "results.md", ".settings.json"} == {path.name for path in found.iterdir()}
+        assert {"results.json", "results.md", ".settings.json", ".lock"} == {path.name for path in found.iterdir()}
         return found
 
     first = folder()

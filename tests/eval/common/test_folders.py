@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from eval.common.folders import PARTS, RUN, own_folder, readable, start_run
+from eval.common.folders import (
+    PARTS,
+    RUN,
+    check_report,
+    only_writer,
+    own_folder,
+    readable,
+    results_folder,
+    save_figures,
+    start_run,
+)
 from pacl.errors import ArgumentError
+from tests.eval.results import classified
 
 SETTINGS = {"dataset": "imagenet", "limit": 50, "names": ["dog", "cat"], "windows": None}
 
@@ -73,3 +84,31 @@ def test_a_run_of_other_settings_is_refused_with_the_difference(tmp_path):
     (tmp_path / PARTS / "0.npz").touch()
     with pytest.raises(ArgumentError, match=r"\(rows\.0\.size 336, now none, rows\.0\.texts\)"):
         start_run(tmp_path, {"rows": [{"size": None, "texts_sha256": "b"}]}, overwrite=False)
+
+
+def test_a_run_that_has_only_begun_owns_its_folder(tmp_path):
+    start_run(tmp_path, {"size": 336}, overwrite=False)
+    with pytest.raises(ArgumentError, match=r"\(size 336, now 448\)"):
+        start_run(tmp_path, {"size": 448}, overwrite=False)
+    start_run(tmp_path, {"size": 448}, overwrite=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_one_process_writes_to_a_folder(own, tmp_path):
+    out = None if own else tmp_path / "out"
+    with results_folder(out, tmp_path, [classified()], overwrite=False) as folder:
+        with pytest.raises(ArgumentError) as error, results_folder(out, tmp_path, [classified()], overwrite=True):
+            pass
+        assert error.value.argument == "out"
+    with only_writer(folder):
+        pass
+
+
+def test_figures_that_came_meanwhile_are_not_replaced(tmp_path):
+    path = tmp_path / "found.json"
+    check_report(path, {"limit": 1}, overwrite=False)
+    save_figures(path, "eval.x", {"limit": 2}, [], overwrite=False)  # by another process
+    before = path.read_bytes()
+    with pytest.raises(ArgumentError, match="limit 2, now 1"):
+        save_figures(path, "eval.x", {"limit": 1}, [], overwrite=False)
+    assert path.read_bytes() == before

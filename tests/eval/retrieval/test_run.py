@@ -150,7 +150,9 @@ def test_results_state_their_settings(photos, tiny_clip, capsys):
     page = (photos / "out" / "custom" / "results.md").read_text()
     assert "| phi |" in page
     assert "i2t R@10" in page
-    assert sorted(path.name for path in (photos / "out" / "custom").iterdir()) == ["results.json", "results.md"]
+    assert sorted(path.name for path in (photos / "out" / "custom").iterdir()) == [
+        *(".lock", "results.json", "results.md"),
+    ]
 
 
 def test_different_settings_have_different_folders(photos, tiny_clip, monkeypatch, capsys):

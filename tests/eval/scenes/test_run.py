@@ -70,6 +70,13 @@ def test_wrong_arguments(argument, value, tmp_path, monkeypatch):
     assert (error.value.argument, error.value.value) == (argument, value)
 
 
+@pytest.mark.parametrize("argument", ["scenes", "seeds", "steps"])
+def test_what_a_search_does_not_read_is_refused(argument, tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        run.main(["--tune", f"--{argument}", "3", "--out", str(tmp_path)])
+    assert error.value.argument == argument
+
+
 def test_a_fallback_model_is_announced_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pacl.models.loading._openai_available", lambda: False)
     with pytest.raises(ArgumentError):  # the photo model has no projection to start from

@@ -11,7 +11,7 @@ from PIL import Image
 
 from eval.segmentation import single_prompt
 from pacl.data.masks import MaskFolder
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel
@@ -45,6 +45,41 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("0.10") == 2
     with pytest.raises(UserError, match="scenes 0"):
         single_prompt.main(["--scenes", "0"])
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["--names", "dog"], "names"),
+        (["--limit", "3"], "limit"),
+        (["--backgrounds", "none"], "backgrounds"),
+        (["--out", "found.json"], "out"),
+        (["--data", "x"], "data"),
+        (["--masks", "x"], "masks"),
+        (["voc21", "--margins", "0.1"], "margins"),
+        (["voc21", "--scenes", "3"], "scenes"),
+        (["voc21", "--masks", "x"], "masks"),
+        (["custom", "--images", ".", "--masks", ".", "--classes", __file__, "--split", "val"], "split"),
+    ],
+)
+def test_flags_without_effect_are_refused(words: list[str], argument: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        single_prompt.main(words)
+    assert error.value.argument == argument
+
+
+def test_names_that_no_photo_shows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = single_prompt.Found("red", "none", [1.0], [])
+    for found, table in (
+        ([shown, single_prompt.Found("blue", "none")], True),
+        ([single_prompt.Found("blue", "x")], False),
+    ):
+        single_prompt.print_photos(found)
+        out, err = capsys.readouterr()
+        assert bool(out) == table
+        assert len(err.splitlines()) == 1
+        assert "blue" in err
+        assert "red" not in err
 
 
 # --- photos -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from eval.speed.report import read
-from eval.speed.run import PARTS, main
+from eval.speed.run import PARTS, PARTS_OF, main
 from pacl.errors import ArgumentError, UserError
 
 METHODS = {
@@ -26,7 +26,8 @@ QUICK = ["--quick", "--device", "cpu", "--runs", "1"]
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_at_tiny_sizes(part: str, tiny_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([part, *QUICK, "--model", tiny_clip, "--out", str(tmp_path / "out")]) == 0
+    model = ["--model", tiny_clip] if part in PARTS_OF["model"] else []
+    assert main([part, *QUICK, *model, "--out", str(tmp_path / "out")]) == 0
     rows, made = read(tmp_path / "out" / "speed.json")
     assert {row.part for row in rows} == {part}
     assert METHODS[part] <= {row.method for row in rows}
@@ -91,7 +92,14 @@ def test_results_are_replaced_only_when_asked(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("words", "argument"),
-    [(["pih"], "parts"), (["--runs", "0"], "runs"), (["--images", "x"], "images"), (["--device", "tpu"], "device")],
+    [
+        (["pih"], "parts"),
+        (["--runs", "0"], "runs"),
+        (["--images", "x"], "images"),
+        (["phi", "--model", "x"], "model"),
+        (["data", "--photos", "x"], "photos"),
+        (["--device", "tpu"], "device"),
+    ],
 )
 def test_wrong_arguments(words: list[str], argument: str) -> None:
     with pytest.raises(ArgumentError) as error:

@@ -40,6 +40,9 @@ from tests.paths import ROOT
         (["voc20", "--window", "32/64"], "--window 32/64"),
         (["custom"], "--images, --masks, --classes"),
         (["voc20", "--logit_scal", "3"], "--logit_scale"),
+        (["voc20", "--images", "x"], "--images x"),
+        (["voc20", "--ignore", "0", "255"], "--ignore 0 255"),
+        (["voc20", "--method", "clip", "--dense", "sclip"], "--dense sclip"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(tmp_path, tiny_clip, voc, capsys, words, named):

@@ -44,7 +44,7 @@ def test_all_methods_in_one_run_and_all_that_is_written(tmp_path, voc, capsys):
         assert result.protocol["changed"] == ["size", "templates", "window", "window_step"]
         assert {"images_per_second", "peak_memory_mb", "peak_memory_beyond_the_model_mb"} <= set(result.speed)
     assert {p.name for p in out.iterdir()} == {
-        *("results.json", "results.md", "classes.csv", "classes.png", "sheet.jpg", "run.json", "parts"),
+        *("results.json", "results.md", "classes.csv", "classes.png", "sheet.jpg", "run.json", "parts", ".lock"),
         *(f"confusion-{method}.png" for method in methods),
     }
     rows = list(csv.reader((out / "classes.csv").open()))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from eval.common.folders import start_run
 from eval.common.result import Result, read_results
 from eval.segmentation import measure as segmenting
 from eval.segmentation import run as segmentation
@@ -62,6 +65,77 @@ def test_a_folder_holds_the_counts_of_one_run(tmp_path, tiny_clip, voc):
             run(tmp_path, tiny_clip, *words, *more)
     assert figures(read_results(tmp_path / "out")) == first
     assert run(tmp_path, tiny_clip, *words, "--limit", "2", "--overwrite")[0].images == 2
+
+
+def test_results_alone_are_not_replaced_either(tmp_path, tiny_clip, voc):
+    """Of the partial counts nothing is needed any more, and somebody may delete them."""
+    words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures")
+    first = figures(run(tmp_path, tiny_clip, *words))
+    out = tmp_path / "out" / "voc20"
+    shutil.rmtree(out / "parts")
+    for file in ("run.json", "results.json"):
+        with pytest.raises(ArgumentError) as error:
+            run(tmp_path, tiny_clip, *words, "--limit", "2")
+        assert error.value.argument == "out"
+        assert figures(read_results(tmp_path / "out")) == first
+        if file == "run.json":
+            (out / file).unlink()
+
+
+def test_nothing_of_a_replaced_run_stays(tmp_path, tiny_clip, voc):
+    words = ("voc20", "--data", str(voc), "--limit", "2")
+    run(tmp_path, tiny_clip, *words, "--method", "clip", "naclip")
+    out = tmp_path / "out" / "voc20"
+    (out / "notes.txt").touch()  # of the user
+    run(tmp_path, tiny_clip, *words, "--method", "naclip", "--overwrite", "--no_figures")
+    assert {path.name for path in out.iterdir() if path.name != ".lock"} == {
+        *("results.json", "results.md", "classes.csv", "run.json", "parts", "notes.txt"),
+    }
+
+
+def test_a_run_that_was_replaced_meanwhile_writes_no_results(tmp_path, tiny_clip, voc, monkeypatch):
+    words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures", "--limit", "2")
+    gather = segmenting.gather
+
+    def replaced(*arguments):
+        counts = gather(*arguments)
+        start_run(tmp_path / "out" / "voc20", {"size": 1}, overwrite=True)
+        return counts
+
+    monkeypatch.setattr(segmenting, "gather", replaced)
+    with pytest.raises(ArgumentError) as error:
+        run(tmp_path, tiny_clip, *words)
+    assert error.value.argument == "out"
+    assert not (tmp_path / "out" / "voc20" / "results.json").exists()
+
+
+@pytest.mark.parametrize("sizes", [("48", "64"), ("48", "48")])
+def test_two_commands_at_once_share_a_folder_only_with_the_same_settings(tmp_path, tiny_clip, voc, sizes):
+    out = tmp_path / "out"
+    words = ["voc20", "--data", str(voc), "--model", tiny_clip, "--no_figures", "--out", str(out), *QUICK]
+    command = [sys.executable, "-m", "eval.segmentation", *words]
+    started = [subprocess.Popen([*command, "--size", size], cwd=ROOT, stderr=subprocess.PIPE) for size in sizes]
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    codes = [process.returncode for process in started]
+    assert sorted(codes) == ([0, 0] if sizes[0] == sizes[1] else [0, 2])
+    (result,) = read_results(out)
+    assert str(result.protocol["size"]) == sizes[codes.index(0)]
+    claimed = json.loads((out / "voc20" / "run.json").read_text())
+    assert str(claimed["rows"][0]["protocol"]["size"]) == sizes[codes.index(0)]
+    assert all(b"--out" in error.splitlines()[-1] for code, error in zip(codes, errors, strict=True) if code)
+
+
+def test_the_sheet_shows_the_predictions_that_were_measured(tmp_path, voc, monkeypatch):
+    """With --present: of the classes that each image shows."""
+    from eval.segmentation import prediction_sheet
+
+    drawn = []
+    monkeypatch.setattr(prediction_sheet, "prediction_sheet", lambda path, samples, *_: drawn.extend(samples))
+    run(tmp_path, "bundled", "voc20", "--data", str(voc), "--method", "clip", "--present", "--limit", "3")
+    assert drawn
+    for sample in drawn:
+        (labels,) = sample.predictions.values()
+        assert set(np.unique(labels)) <= segmenting.present(sample.target)
 
 
 def test_a_head_of_another_configuration_is_another_run(tmp_path, tiny_clip, voc):
