@@ -23,6 +23,9 @@ BACKGROUND = "background"
 OPACITY = 0.75
 """Opacity of the labels; the background has half of it."""
 
+UNSCORED = 0.35
+"""Share of its opacity that a prediction has where the ground truth is ignored."""
+
 MAX_ENTRIES = 24
 """Classes with a swatch in the legend of a row; the others are named below them."""
 
@@ -46,8 +49,8 @@ class Sample(NamedTuple):
 def prediction_sheet(path: str | Path, samples: Sequence[Sample], classes: Sequence[str], title: str) -> None:
     """Images, their ground truth and the predictions of each method side by side, with a legend below each row.
 
-    Ignored pixels are hatched. A class named "background" has no colour. The shares in the legend are those of the
-    ground truth.
+    Ignored pixels are hatched, and predictions there, which no figure counts, are faint. A class named "background" has
+    no colour. The shares in the legend are those of the ground truth.
 
     Args:
         path: PNG or JPEG.
@@ -65,17 +68,23 @@ def prediction_sheet(path: str | Path, samples: Sequence[Sample], classes: Seque
     rows = [Row(title=title)]
     for caption, image, target, predictions in samples:
         tiles = [Tile(fit(image, side), "image")]
-        maps = {"ground truth": target, **predictions}
-        tiles += [Tile(_paint(tiles[0].image, labels, colours), name) for name, labels in maps.items()]
+        scored = np.where(target == IGNORED, UNSCORED, 1.0)
+        tiles.append(Tile(_paint(tiles[0].image, target, colours), "ground truth"))
+        tiles += [Tile(_paint(tiles[0].image, each, colours, scored), name) for name, each in predictions.items()]
         rows.append(Row(tiles, caption, _legend(classes, target, predictions.values())))
     save_image(path, contact_sheet(rows))
 
 
-def _paint(image: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Labels over the grey image, pixel by pixel, so that single wrong pixels are visible; ignored ones are hatched."""
+def _paint(image: np.ndarray, labels: np.ndarray, colours: np.ndarray, share: np.ndarray | None = None) -> np.ndarray:
+    """Labels over the grey image, pixel by pixel, so that single wrong pixels are visible; ignored ones are hatched.
+
+    ``share`` is that of its opacity for each pixel; None: all of it.
+    """
     height, width = image.shape[:2]
     labels = cv2.resize(labels.astype(np.int16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     colour, opacity = np.split(colours[np.maximum(labels, 0)], [3], axis=-1)  # [h, w, 3], [h, w, 1]
+    if share is not None:
+        opacity = opacity * cv2.resize(share, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[..., None]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
     stripes = np.where(np.add.outer(np.arange(height), np.arange(width)) % 8 < 3, 120, 235)[..., None]
     painted = np.where((labels == IGNORED)[..., None], stripes, (1 - opacity) * grey + opacity * colour)
@@ -99,5 +108,5 @@ def _legend(classes: Sequence[str], target: np.ndarray, predictions: Iterable[np
         for i in order[:MAX_ENTRIES]
     ]
     if ignored := int((target == IGNORED).sum()):
-        entries.append(Entry("ignored (hatched)", ignored / target.size, None))
+        entries.append(Entry("ignored (hatched; predictions there are faint)", ignored / target.size, None))
     return Legend(entries, "also", [classes[i] for i in order[MAX_ENTRIES:]])

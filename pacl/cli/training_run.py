@@ -248,10 +248,21 @@ def train(cli: TrainCLI, prog: str) -> int:
             save_head(cli, time.perf_counter() - started)
         except UserError as error:  # such as a full disk
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
+        if cli.config.head == "last" and (better := better_before(cli)):
+            say(prog, f"note: {better}; --head best saves those weights")
         logs = "".join(f"; logs: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
         with printing():
             print(escaped(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}"))
     return 0
+
+
+def better_before(cli: TrainCLI) -> str | None:
+    """The best validation of a run whose last one was worse, in words; else None."""
+    name, path = cli.best.monitors, Path(cli.best.best_model_path or "none")
+    last, best = cli.trainer.callback_metrics.get(name), float(cli.best.best_model_score or 0)
+    if last is None or not path.is_file() or best <= float(last):
+        return None
+    return f"{name} was {best:.3f} after step {read_checkpoint(path)['global_step']:,}, and is {float(last):.3f} now"
 
 
 def check_settings(cli: TrainCLI) -> None:

@@ -127,3 +127,13 @@ def test_a_damaged_best_checkpoint_is_one_line(tiny_clip, tmp_path):
     (out / "checkpoints" / "best.ckpt").write_bytes(b"broken")
     with pytest.raises(ArgumentError, match=r"best\.ckpt"):
         run(tiny_clip, out, *settings, "--trainer.max_steps=3", "--ckpt_path=last")
+
+
+def test_a_better_validation_before_the_end_is_said(tiny_clip, tmp_path, capsys):
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4", "--trainer.val_check_interval=2"]
+    out = run(tiny_clip, tmp_path / "out", *settings, "--trainer.max_steps=2")
+    assert "--head best" not in capsys.readouterr().err
+    best_of_all(out)
+    run(tiny_clip, out, *settings, "--trainer.max_steps=4", "--ckpt_path=last")
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "--head best" in line)
+    assert "1.500 after step 2" in line

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from eval.segmentation import prediction_sheet as module
-from eval.segmentation.prediction_sheet import OPACITY, Sample, prediction_sheet
+from eval.segmentation.prediction_sheet import OPACITY, UNSCORED, Sample, prediction_sheet
 from pacl.results.contact_sheet import Row
 from pacl.results.palette import palette
 
@@ -48,6 +48,8 @@ def test_ground_truth_and_predictions_have_the_same_colours(tmp_path: Path, samp
     assert set(np.unique(truth[168:])) == {120, 235}  # hatched: ignored
     assert 0.5 < (truth[168:] == 235).mean() < 0.75
     assert not (right == 235).any()
+    faint = OPACITY * UNSCORED  # where no figure counts
+    assert np.abs(swapped[168:, 210:] - ((1 - faint) * 100 + faint * palette(5)[2].astype(float))).max() <= 1
     with Image.open(tmp_path / "sheet.jpg") as sheet:
         assert sheet.format == "JPEG"
         assert sheet.width > 4 * 420
@@ -62,7 +64,7 @@ def test_the_legend_names_the_classes_of_the_row(tmp_path: Path, sample: Sample,
         ("background", 0.4),
         ("cat", 0.4),
         (f"{CLASSES[4]} (predicted only)", 0),
-        ("ignored (hatched)", 0.2),
+        ("ignored (hatched; predictions there are faint)", 0.2),
     ]
     assert legend.entries[1].colour == tuple(palette(5)[2])
     assert legend.entries[0].colour is None
