@@ -258,7 +258,8 @@ class _Chunked(torch.autograd.Function):
                         d_tau.append((g * a * centred * spread).sum())
                     ds = torch.addcmul(g, g / tau, centred).mul_(a)
                     if d_texts is not None:
-                        d_texts[some] += sum(of_image @ image for of_image, image in zip(ds, v, strict=True))
+                        for of_image, image in zip(ds, v, strict=True):
+                            d_texts[some].addmm_(of_image, image)
                     if for_patches:
                         d_v.baddbmm_(ds.mT, t.expand(len(v), -1, -1))
                         if mixed is not None:
