@@ -23,7 +23,7 @@ LOG2_E = math.log2(math.e)
 """The softmax is one of powers of 2, which take half the time of those of e."""
 
 MAX_SPAN = 100.0
-"""The softmax is relative to the tile's maximum; where those of its pixels span more powers of 2, to each pixel's own."""
+"""A softmax is relative to the tile's maximum; where those of pixels span more powers of 2, to each pixel's own."""
 
 
 def tile_winners(
