@@ -250,6 +250,9 @@ def train(cli: TrainCLI, prog: str) -> int:
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         if cli.config.head == "last" and (better := better_before(cli)):
             say(prog, f"note: {better}; --head best saves those weights")
+        if cli.config.head == "last" and 0 < cli.model.measured_at < cli.trainer.global_step:
+            advice = "a --trainer.val_check_interval that divides the steps measures the last one, too"
+            say(prog, f"note: the last validation was after step {cli.model.measured_at:,}; {advice}")
         logs = "".join(f"; logs: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
         with printing():
             print(escaped(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}"))
@@ -298,6 +301,7 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
         run = dataclasses.replace(
             run,
             figures={cli.best.monitors: float(cli.best.best_model_score or 0)},
+            measured_at=None,
             weights=f"those of the best validation, after step {best['global_step']:,}",
             steps=max(run.steps, best["global_step"]),
             images=max(run.images, place.get("seen", 0)),
@@ -323,6 +327,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
+        measured_at=cli.model.measured_at if cli.model.measured_at < cli.trainer.global_step else None,
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,
         seconds=seconds,

@@ -35,6 +35,8 @@ class TrainingRun:
         settings: name -> value of the main settings.
         figures: name -> last logged value.
         chance: name -> what a random order would give, for the figures of which it is known.
+        measured_at: step of the last validation, if it is not the last step; the figures that begin with ``val`` are
+            of the weights after it.
         start_recall: validation recall before the first step, if it was measured.
         steps: optimizer steps.
         images: images seen, with repetitions.
@@ -55,10 +57,16 @@ class TrainingRun:
     seconds: float
     device: str
     resumed: bool = False
+    measured_at: int | None = None
     start_recall: float | None = None
     chance: Mapping[str, float] = field(default_factory=dict)
     weights: str = "the last"
     vocabulary: Sequence[str] = ()
+
+    def step_of(self, figure: str) -> str:
+        """``" after step 10"``, where the figure is not of the last step; else empty."""
+        late = self.measured_at is not None and figure.startswith("val")
+        return f" after step {self.measured_at:,}" if late else ""
 
 
 def hub_fields(config: HeadConfig, run: TrainingRun | None = None) -> ModelCardData:
@@ -68,13 +76,14 @@ def hub_fields(config: HeadConfig, run: TrainingRun | None = None) -> ModelCardD
     """
     figures = {} if run is None else {name: run.figures[name] for name in HUB_METRICS if name in run.figures}
     name = config.backbone.rstrip("/").rpartition("/")[2]
+    step = "" if run is None else run.step_of("val_recall")
     results = [
         EvalResult(
             task_type=TASK,
             dataset_type="captioned-images",
             dataset_name="held-out images of the training data",
             metric_type=HUB_METRICS[figure],
-            metric_name=f"{figure}, mean of image-to-text and text-to-image retrieval by phi",
+            metric_name=f"{figure}{step}, mean of image-to-text and text-to-image retrieval by phi",
             metric_value=round(value, 5),
         )
         for figure, value in figures.items()
@@ -137,7 +146,8 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
         lines += ["", "| at the end | | by chance |", "|---|---|---|"]
         for name, value in {**start, **run.figures}.items():
             by_chance = run.chance.get(name.partition(" ")[0])
-            lines.append(f"| {name} | {value:.4g} | {'' if by_chance is None else f'{by_chance:.4g}'} |")
+            step = "" if name in start else run.step_of(name)
+            lines.append(f"| {name}{step} | {value:.4g} | {'' if by_chance is None else f'{by_chance:.4g}'} |")
     if run is not None and run.vocabulary:
         shown = " ".join(run.vocabulary[:MAX_WORDS]) + (" ..." if len(run.vocabulary) > MAX_WORDS else "")
         lines += ["", f"The text tower knows {len(run.vocabulary):,} words:", "", f"> {shown}"]

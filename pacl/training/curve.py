@@ -109,7 +109,7 @@ def draw_curve(loss: Series, recall: Series, chance: float | None = None) -> np.
         for x, y in points if len(points) < 50 else ():
             draw.ellipse((x - 3 * scale, y - 3 * scale, x + 3 * scale, y + 3 * scale), fill=tuple(colour))
         if series:
-            text = f"{name}: {series[0][1]:.3g} at step {series[0][0]:,}, {series[-1][1]:.3g} at the end"
+            text = f"{name}: {series[0][1]:.3g} at step {series[0][0]:,}, {series[-1][1]:.3g} at step {series[-1][0]:,}"
             text += f", {chance:.3g} by chance" if name == "recall" and chance is not None else ""
             draw.text((side, top - 14 * scale), text, fill=tuple(colour), font=font, anchor=corner)
         if name == "recall" and chance is not None and chance <= high:

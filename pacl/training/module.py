@@ -103,6 +103,7 @@ class PACLModule(LightningModule):
         self.start_recall: float | None = None
         """Validation recall before the first step of the run, also of a resumed one."""
         self.last_figures: dict[str, float] = {}
+        self.measured_at = 0  # the step of these
         """Validation recalls of the last validation, by name, also of one before the run was resumed."""
         self.chance: dict[str, float] = {}
         """Validation recalls of a random order, by name; empty before the first validation."""
@@ -227,7 +228,7 @@ class PACLModule(LightningModule):
         """Log retrieval between all validation images and captions of all processes."""
         temperature, cosine = float(self.pacl.temperature), self.pacl.config.cosine
         figures = self._validator.compute(self.pacl.encode_text, self.device, temperature=temperature, cosine=cosine)
-        self.last_figures, self.chance = figures, self._validator.chance
+        self.last_figures, self.chance, self.measured_at = figures, self._validator.chance, self.trainer.global_step
         if not self.trainer.sanity_checking:
             for name, figure in figures.items():
                 self.log(name, figure, prog_bar=name == "val_recall")
@@ -311,6 +312,7 @@ class PACLModule(LightningModule):
             raise UserError("the checkpoint has weights of another head, or is damaged; start from the beginning")
         self.start_recall = checkpoint.get("start_recall")
         self.last_figures, self.chance = checkpoint.get("last_figures", {}), checkpoint.get("chance", {})
+        self.measured_at = checkpoint.get("measured_at", checkpoint["global_step"])
 
     def _objective(self) -> dict[str, Any]:
         return {name: getattr(self.pacl.config, name) for name in OBJECTIVE}
@@ -324,6 +326,7 @@ class PACLModule(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["objective"] = self._objective()
         checkpoint |= {"start_recall": self.start_recall, "last_figures": self.last_figures, "chance": self.chance}
+        checkpoint["measured_at"] = self.measured_at
 
 
 def _plain(value: Any) -> Any:

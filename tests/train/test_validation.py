@@ -67,7 +67,8 @@ def test_the_card_of_a_resumed_run_has_its_last_validation(tiny_clip, tmp_path):
     first = [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")]
     never = ["--trainer.val_check_interval=9", "--trainer.check_val_every_n_epoch=null"]
     run(tiny_clip, out, *data, "--data.batch_size=4", "--trainer.max_steps=4", *never, "--ckpt_path=last")
-    assert [line for line in (out / "README.md").read_text().splitlines() if line.startswith("| val_")] == first
+    card = (out / "README.md").read_text().replace(" after step 3", "")
+    assert [line for line in card.splitlines() if line.startswith("| val_")] == first
     assert all(float(line.split("|")[3]) > 0 for line in first)  # by chance
 
 
@@ -137,3 +138,14 @@ def test_a_better_validation_before_the_end_is_said(tiny_clip, tmp_path, capsys)
     run(tiny_clip, out, *settings, "--trainer.max_steps=4", "--ckpt_path=last")
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "--head best" in line)
     assert "1.500 after step 2" in line
+
+
+def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_path, capsys):
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4", "--trainer.val_check_interval=2"]
+    for steps, late in ((3, True), (4, False)):
+        out = run(tiny_clip, tmp_path / str(steps), *settings, f"--trainer.max_steps={steps}")
+        card = (out / "README.md").read_text()
+        assert card.count("val_recall after step 2") == 2 * late  # in the table and for the hub
+        assert ("the last validation was after step 2" in capsys.readouterr().err) is late
+    out = run(tiny_clip, tmp_path / "3", *settings, "--trainer.max_steps=4", "--ckpt_path=last")
+    assert "val_recall after" not in (out / "README.md").read_text()
