@@ -102,11 +102,11 @@ def _legend(classes: Sequence[str], target: np.ndarray, predictions: Iterable[np
     entries = [
         Entry(
             classes[i] if areas[i] else f"{classes[i]} (predicted only)",
-            float(areas[i]) / target.size,
+            float(areas[i]) / target.size if areas[i] else None,
             None if classes[i] == BACKGROUND else tuple(map(int, colours[i])),
         )
         for i in order[:MAX_ENTRIES]
     ]
     if ignored := int((target == IGNORED).sum()):
-        entries.append(Entry("ignored (hatched; predictions there are faint)", ignored / target.size, None))
+        entries.append(Entry("not scored (hatched, faint)", ignored / target.size, None))
     return Legend(entries, "also", [classes[i] for i in order[MAX_ENTRIES:]])

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
@@ -20,6 +21,10 @@ from pacl.video.containers import is_video
 LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
 _FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
 """The form of a file name: no spaces, and an ending of two to four letters and digits."""
+
+
+ARTICLES = ("a", "an", "the")
+"""Words that are no label alone: quotes were forgotten."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list
     Returns:
         Images, prompts, and the images that may have been meant as prompts: plain names that exist but follow an
         image, such as ``dog`` in ``photo.jpg dog`` where a folder has that name.
+
+    Raises:
+        UserError: quotes were forgotten around a text of several words.
     """
     images: list[str] = []
     prompts: list[str] = []
@@ -95,6 +103,9 @@ def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list
             images.append(word)
         else:
             prompts.append(word)
+    for word, following in pairwise(prompts):
+        if word.lower() in ARTICLES:
+            raise UserError(f'"{word}" alone is no label; a text of several words needs quotes: "{word} {following}"')
     return images, prompts, doubtful
 
 

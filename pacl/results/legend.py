@@ -17,10 +17,10 @@ MAX_NOTE_LINES = 4
 
 
 class Entry(NamedTuple):
-    """An entry of a legend: a name, its share of the pixels, and its RGB colour or None for an empty swatch."""
+    """An entry of a legend: a name, its share of the pixels or None for none, its RGB colour or None for no swatch."""
 
     name: str
-    share: float
+    share: float | None
     colour: tuple[int, ...] | None
 
 
@@ -64,7 +64,7 @@ class Legend:
             right, left = x + min(column, wanted), x + em + gap
             text = shorten(name, right - left - percent_width - gap, font)
             draw.text((left, y + em / 2), text, TEXT if colour else MUTED, font, anchor="lm")
-            draw.text((right, y + em / 2), _percent(share), MUTED, font, anchor="rm")
+            draw.text((right, y + em / 2), "" if share is None else _percent(share), MUTED, font, anchor="rm")
         for n, text in enumerate(note):
             draw.text((0, bottom + gap + (n + 0.6) * small_step), text, MUTED, small, anchor="lm")
         return panel.reduce(OVERSAMPLING)
@@ -73,7 +73,7 @@ class Legend:
         bar = Image.new("RGB", (width, height), LINE)
         draw, start = ImageDraw.Draw(bar), 0.0
         for _, share, colour in self.entries:
-            stop = start + share * width
+            stop = start + (share or 0.0) * width
             if colour is not None and round(stop) > round(start):
                 draw.rectangle((round(start), 0, round(stop) - 1, height), colour)
             start = stop

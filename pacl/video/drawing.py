@@ -37,7 +37,7 @@ def _legend(found: Result) -> Legend:
         for i, (label, share) in enumerate(zip(found.labels, found.shares, strict=True), start=1)
     ]
     if len(entries) > MAX_ENTRIES:
-        entries = sorted(entries, key=lambda entry: -entry.share)[:MAX_ENTRIES]
+        entries = sorted(entries, key=lambda entry: -(entry.share or 0))[:MAX_ENTRIES]
     if found.background != "none":
         entries.append(Entry("background", 1 - sum(found.shares), None))
     return Legend(entries)

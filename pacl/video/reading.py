@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from pacl.errors import UserError
+from pacl.image_folders import IMAGE_SUFFIXES
 
 ASSUMED_FPS = 25.0
 """Frames per second of a file that does not say how many it has."""
@@ -69,6 +70,8 @@ def open_video(path: str | Path) -> Video:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
+    if path.suffix.lower() in IMAGE_SUFFIXES - {".gif"}:  # OpenCV would read it as a video of one frame
+        raise UserError(f"{path} is an image, not a video")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes)")
     with _capture(path) as capture:

@@ -41,6 +41,14 @@ def test_a_first_plain_name_is_not_doubtful() -> None:
     assert images_and_prompts(["x.jpg", "dog"])[2] == ["dog"]
 
 
+@pytest.mark.parametrize("article", ["a", "An", "the"])
+def test_forgotten_quotes_are_refused(article: str) -> None:
+    with pytest.raises(UserError) as error:
+        images_and_prompts(["photo.jpg", "grass", article, "owl"])
+    assert f'"{article} owl"' in str(error.value)
+    assert images_and_prompts(["photo.jpg", "owl", article])[1] == ["owl", article]
+
+
 def test_a_folder_is_searched_with_its_subfolders_in_order() -> None:
     make("in/b.png", "in/a.jpg", "in/sub/c.webp", "in/.hidden.jpg", "in/.git/d.jpg", "in/notes.txt")
     assert names("in") == [("in/a.jpg", "a"), ("in/b.png", "b"), ("in/sub/c.webp", "sub/c")]

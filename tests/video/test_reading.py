@@ -84,6 +84,12 @@ def test_what_is_no_video_is_one_line(tmp_path: Path, clip: Path) -> None:
         open_video(tmp_path)
 
 
+def test_an_image_is_no_video(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(UserError):
+        open_video(tmp_path / "photo.jpg")
+
+
 def test_opencv_and_ffmpeg_print_nothing(tmp_path: Path, clip: Path) -> None:
     clip.write_bytes(clip.read_bytes()[:500])
     code = "import sys; from pacl.video.reading import open_video; open_video(sys.argv[1])"

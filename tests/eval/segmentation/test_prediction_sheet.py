@@ -60,11 +60,11 @@ def test_the_legend_names_the_classes_of_the_row(tmp_path: Path, sample: Sample,
     prediction_sheet(tmp_path / "sheet.png", [sample._replace(predictions=predictions)], CLASSES, "title")
     legend = rows[1].legend
     assert legend is not None
-    assert [(name, round(share, 2)) for name, share, _ in legend.entries] == [
+    assert [(name, share and round(share, 2)) for name, share, _ in legend.entries] == [
         ("background", 0.4),
         ("cat", 0.4),
-        (f"{CLASSES[4]} (predicted only)", 0),
-        ("ignored (hatched; predictions there are faint)", 0.2),
+        (f"{CLASSES[4]} (predicted only)", None),
+        ("not scored (hatched, faint)", 0.2),
     ]
     assert legend.entries[1].colour == tuple(palette(5)[2])
     assert legend.entries[0].colour is None
