@@ -119,7 +119,8 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
         "pooling": pooling + (", learned" if config.learn_temperature else ""),
     }
     if config.vocabulary:
-        facts["words"] = f"{len(config.vocabulary):,} it was trained on: `vocabulary` in `config.json`"
+        classes = ", or of the image tower's classes" if config.start == "conse" else ""
+        facts["words"] = f"{len(config.vocabulary):,}, nouns of its captions{classes}: `vocabulary` in `config.json`"
     if run is not None:
         facts |= {
             "data": "; ".join(run.data),

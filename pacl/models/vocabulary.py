@@ -41,6 +41,8 @@ SHORTEST = 3
 CLOSE, CLOSE_SHORT = 0.75, 0.66
 """Smallest ratio of difflib between a misspelt word and the one that was meant. Words of up to three letters have the
 latter: one of them may differ."""
+NEARLY = 0.88
+"""The same where the text tower knows the word: a letter of long ones may be missing ("gras", not "time": "tie")."""
 MEANT = 2
 """Maximum number of equally close words that are suggested for one."""
 
@@ -122,9 +124,16 @@ class Vocabulary:
             cosine, index = own.amax(0).max(0)
             if cosine < self.text.familiar:
                 slips = list(self.in_pieces([prompt]))
-                meant = self.meant(slips[:1]).get(slips[0], ()) if slips else ()
+                meant = self.meant(slips[:1]).get(slips[0], ()) if slips else self._misspelt(prompt)
                 found.append(Unfamiliar(prompt, self.words[int(index)], float(cosine), meant))
         return found
+
+    def _misspelt(self, prompt: str) -> tuple[str, ...]:
+        """What was meant where a slip is a word that the text tower knows ("gras"): no more than a letter off."""
+        for word in split_words(prompt):
+            if word not in self._single and (close := difflib.get_close_matches(word, self._single, 1, NEARLY)):
+                return tuple(close)
+        return ()
 
     def in_pieces(self, prompts: Sequence[str]) -> dict[str, list[str]]:
         """The words of prompts that the text tower does not know as a whole -> what it reads instead.

@@ -286,6 +286,8 @@ def test_slips_come_with_the_word_that_was_meant() -> None:
     assert "did you mean 'sky'" in in_pieces
     (kow,) = segmenter.vocabulary.unfamiliar(["a kow"])
     assert "cow" in kow.meant
+    (gras, time) = segmenter.vocabulary.unfamiliar(["beautiful gras", "time"])  # words that the text tower knows
+    assert (gras.meant, time.meant) == (("grass",), ())
     with pytest.warns(UnknownWords, match="did you mean 'fish'"):
         Segmenter("bundled").prepare(["a red fihs", "sky"])
 
