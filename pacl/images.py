@@ -255,7 +255,8 @@ def _deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | No
     Pillow has no mode for several channels of 16 bits and keeps the upper 8 only, so OpenCV decodes such files.
 
     Raises:
-        UserError: neither reads it.
+        UserError: OpenCV cannot read it, though it is not damaged.
+        OSError: it is damaged; so are other types of Pillow's errors.
     """
     if _is_deep_grey(image):
         image.load()
@@ -265,6 +266,8 @@ def _deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | No
     import cv2
 
     values = cv2.imdecode(np.frombuffer(_content(file), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        image.load()  # raises the reason, if the file is damaged
     if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] < 3 or _has_planes(image):
         raise UserError("has 16 bits a channel in a form that cannot be read; save it as a PNG of 8 bits")
     return values[..., [2, 1, 0, 3] if values.shape[2] == 4 and image.has_transparency_data else [2, 1, 0]]

@@ -13,6 +13,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer, seed_everything
 
+from pacl.cli.progress import tracked
 from pacl.data.caption_data import CaptionData
 from pacl.files import atomic_write
 from pacl.models.backbone import Backbone
@@ -43,6 +44,7 @@ def train_head(clip: Backbone, model: dict[str, Any], data: CaptionData, trainer
 
     seed_everything(seed, verbose=False)
     data.seed = None  # use the seed of this run
+    data.tracked = tracked
     module = OnThisCLIP(**model)
     off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler")
     settings = {"max_epochs": -1, "accelerator": "cpu", "devices": 1, **dict.fromkeys(off, False), **trainer}

@@ -50,7 +50,7 @@ class ClassFolders:
         contents = Contents.of(root)
         members, loose = by_class(contents.images)
         if not members:
-            advice = f"; put {counted(len(loose), 'image')} of it into a folder for each class" if loose else ""
+            advice = "; put its images into folders, one for each class" if loose else ""
             raise UserError(f"{root}: has no folders of images, such as {root / 'cat'} and {root / 'dog'}{advice}")
         check_classes(root, members)
         if classes is None and len(members) < 2:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pacl.errors import ArgumentError, did_you_mean
+from pacl.errors import ArgumentError, ask_meant
 
 TRAIN_CONFIG = "configs/scenes.yaml"
 PRETRAIN_CONFIG = "configs/scenes_clip.yaml"
@@ -28,9 +29,9 @@ def find_config(name: str) -> Path:
     for folder in folders:
         if (folder / relative).is_file():
             return folder / relative
-    known = sorted({f"configs/{path.name}" for folder in folders for path in folder.glob("*.yaml")})
-    meant = did_you_mean(f"configs/{Path(name).stem}.yaml", known, cutoff=0.8)
-    hint = meant or f"known are {', '.join(known) or 'none'}"
+    known = {path.stem: f"configs/{path.name}" for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    close = difflib.get_close_matches(Path(name).stem, known, 1)  # what all names have in common says nothing
+    hint = ask_meant(known[stem] for stem in close) or f"known are {', '.join(known.values()) or 'none'}"
     raise ArgumentError("config", name, f"no such file; {hint}")
 
 

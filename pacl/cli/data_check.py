@@ -45,9 +45,10 @@ examples:
 Every image is decoded at full size; for large sources, --quick checks that all files exist and decodes about {QUICK}.
 Paths in a configuration are relative to the current folder, as in training.
 
-exit codes: 0 fine; 1 the share of images of a source that are missing, unreadable or without a caption is above
---max_bad (by default, if there is one: training skips it); 2 nothing was checked because of an error, printed in one
-line
+exit codes: 0 fine, or only what training warns of: held-out images that are also in training, captions or images that
+are all the same (then "fine" is false in the report); 1 the share of images of a source that are missing, unreadable or
+without a caption is above --max_bad (by default, if there is one: training skips it); 2 nothing was checked because of
+an error, printed in one line
 """
 
 
@@ -183,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
-    report = {"what": args.what, "max_bad": args.max_bad, "fine": not bad, "held_in_training": copies, "alike": alike}
+    fine = not (bad or copies or alike)
+    report = {"what": args.what, "max_bad": args.max_bad, "fine": fine, "held_in_training": copies, "alike": alike}
     save_json(args.report, {**report, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
@@ -194,8 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if copies:
         console.print(describe_copies(copies, held), style="red", markup=False)
     if alike:
-        console.print(describe_alike(alike), style="red", markup=False)
-    if not bad:
+        sample = args.limit is not None or (args.quick and alike == "images")  # --quick reads all captions
+        console.print(describe_alike(alike, sample=sample), style="red", markup=False)
+    if fine:
         console.print(", apart from ".join(["fine", *filter(None, [" and ".join(_spots(records))])]), style="green")
     return 1 if bad else 0
 

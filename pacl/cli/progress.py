@@ -5,6 +5,7 @@ rich draws the bar. It goes to standard error, and a closed one gets nothing.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 10.0
 """Seconds from one line of progress to the next where there is no terminal."""
+
+DRAW_EVERY = 0.1
+"""Seconds from one drawing of the bar to the next."""
 
 Item = TypeVar("Item")
 
@@ -44,25 +48,33 @@ class ProgressMeter:
         self.console = console or Console(stderr=True)
         self._bar: Progress | None = None
         self._first: tuple[float, int] | None = None  # when the first part was done, and how much that was
-        self._shown = 0.0
+        self._done = 0
+        self._shown = -math.inf  # when it was shown last
+        self._on_terminal = self.console.is_terminal  # (takes longer than all of `update`)
 
     def __enter__(self) -> ProgressMeter:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
+            self._draw()
             self._bar.stop()
 
     def update(self, done: int, total: int | None = None, title: str | None = None) -> None:
         """Show that so much is done; a ``total`` or ``title`` replaces the former one."""
+        if not self._on_terminal and self.line is None:
+            return
+        is_new = title is not None and title != self.title
         self.title = self.title if title is None else title
         self.total = self.total if total is None else total
-        if self.console.is_terminal:
-            self._draw(done)
-        elif self.line is not None and done:
+        self._done = done
+        if not self._on_terminal:
             self._tell(done)
+        elif is_new or done == self.total or time.monotonic() - self._shown >= DRAW_EVERY:
+            self._draw()
 
-    def _draw(self, done: int) -> None:
+    def _draw(self) -> None:
+        self._shown = time.monotonic()
         if self._bar is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -71,9 +83,11 @@ class ProgressMeter:
             self._bar = Progress(*columns, console=self.console, transient=True)
             self._bar.add_task(self.title)
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=self.total, description=self.title)
+        self._bar.update(self._bar.task_ids[0], completed=self._done, total=self.total, description=self.title)
 
     def _tell(self, done: int) -> None:
+        if not done:
+            return
         now = time.monotonic()
         if self._first is None:  # the first part takes longer than the others: no time can be told of it
             self._first, self._shown = (now, done), now

@@ -49,12 +49,12 @@ def add_settings(
         field = fields[name]
         if name in skip:
             continue
-        kinds = [kind for kind in get_args(hints[field.name]) or [hints[field.name]] if kind is not type(None)]
-        text = texts[field.name].replace("None:", "Default:" if defaults else "null:").replace("%", "%%")
+        kinds = [kind for kind in get_args(hints[name]) or [hints[name]] if kind is not type(None)]
+        text = texts[name].replace("None:", "Default:" if defaults else "null:").replace("%", "%%")
         if field.default is not None and defaults:
             text += f" (default: {field.default})"
         options: dict[str, Any] = {"help": text, "default": field.default if defaults else argparse.SUPPRESS}
-        if field.name == "window":
+        if name == "window":
             options |= {"metavar": "CROP[/STEP]", "action": Window}
         elif get_origin(kinds[0]) is tuple:
             options |= {"metavar": "X[,X...]", "type": numbers(get_args(kinds[0])[0])}

@@ -11,6 +11,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -19,10 +20,11 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from pacl.cli.configs import CONFIG_FLAGS, with_config
-from pacl.cli.messages import plain_warnings
+from pacl.cli.messages import plain_warnings, say
 from pacl.cli.progress import tracked
 from pacl.cli.setting_errors import describe_mistake
 from pacl.cli.trainer_errors import check_trainer, explain_failure, trainer_error
@@ -74,7 +76,7 @@ class SettingsCLI(LightningCLI):
         with self.errors_name_flags():
             super().instantiate_classes()
         if isinstance(self.datamodule, CaptionData):
-            self.datamodule.tracked = tracked
+            self.datamodule.tracked = partial(tracked, line=rank_zero_only(partial(say, self.parser.prog)))
         check_trainer(self.trainer, self.config_init.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -67,7 +67,7 @@ class CaptionData(LightningDataModule):
     contrast: tuple[str, ...] | None = None
     """Prompts that a single prompt competes with; None: `pacl.prompts.GENERIC_CONTRAST`."""
 
-    same: tuple[str, ...] = ("batch_size", "nouns", "templates", "size")
+    same: tuple[str, ...] = ("batch_size", "nouns", "size")
     """Settings of which a resumed run must have the same values; `settings` has the others that matter."""
 
     def __init__(
@@ -371,7 +371,8 @@ class CaptionData(LightningDataModule):
         """All that the batches of a run depend on beside its seed; a resumed run must have the same."""
         found = {name: getattr(self, name) for name in self.same}
         found |= {f"cut.{name}": value for name, value in self.cut.acting().items()}
-        found["texts"] = list(get_templates(self.templates)) if self.nouns else []  # a file may have changed
+        # Not their name: a file may have changed or moved.
+        found["texts"] = list(get_templates(self.templates)) if self.nouns else []
         found["cache"] = None if self.cache is None else "memory or a folder"
         found["cache_dtype"] = self.cache_dtype if self.cache is not None else None
         found["weight"] = [source.weight for source in self.train]

@@ -1,4 +1,8 @@
-"""Images that are in training and held out under two names: copies of one file."""
+"""Data that teach or tell little: held-out images that are also in training, and pairs that are all alike.
+
+Images are the same here if their files have the same bytes. Whether all images are alike, `pacl data check` tells by
+their pixels instead, since it decodes them anyway; it may read a sample only.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +71,10 @@ def find_alike(parts: Sequence[PairSource]) -> str | None:
     return None
 
 
-def describe_alike(alike: str) -> str:
-    """What `find_alike` found, in a line."""
-    return f"all {alike} that train are the same: nothing can be learned from them"
+def describe_alike(alike: str, *, sample: bool = False) -> str:
+    """What `find_alike` found, in a line; ``sample``: only a sample of the training data was read."""
+    which = "of those that were read" if sample else "that train"
+    return f"all {alike} {which} are the same: nothing can be learned from them"
 
 
 def _same(values: Iterable[object]) -> bool:

@@ -19,7 +19,6 @@ from pacl.data.shards import SHARD_SUFFIXES
 from pacl.data.tables import TABLE_SUFFIXES
 from pacl.errors import ArgumentError, UserError, unreadable
 from pacl.image_folders import IMAGE_SUFFIXES
-from pacl.printing import counted
 
 FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
 
@@ -259,7 +258,7 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
         captions.update(dict.fromkeys(images, texts) if texts else {})
     if not captions:
         listed = f" that is listed in {names}" if names else ""
-        advice = f"; put caption files beside {counted(len(loose), 'image')} of it, or give a table" if loose else ""
+        advice = "; put caption files beside its images, or give a table" if loose else ""
         raise UserError(f"{path}: has no folder of images{listed}{advice}")
     unnamed = sum(len(images) for folder, images in members.items() if not known.get(folder))
     empty = [entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name not in members]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol
 
 from pytorch_lightning.utilities import rank_zero_warn
 
+from pacl.data.sources import Source
 from pacl.errors import ArgumentError, UserError
 
 PLACE = ("seed", "seen", "skipped", "place")
@@ -17,13 +18,34 @@ OLDER = "the checkpoint was saved by an older version of pacl, which did not rec
 RESTORE = "restore them, or start from the beginning"
 
 
-def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: Any) -> None:
+class ResumedData(Protocol):
+    """What is compared and named of a run's data; `CaptionData` has it."""
+
+    templates: str
+
+    @property
+    def train(self) -> Sequence[Source]:
+        """The training sources."""
+
+    @property
+    def val(self) -> Sequence[Source]:
+        """The validation sources, without held-out images."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the training data are shards."""
+
+
+def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: ResumedData) -> None:
     """Refuse data that are not those of a checkpoint. Settings that the checkpoint did not record are not compared.
+
+    The names of templates are compared only where the checkpoint did not record their texts.
 
     Args:
         state: of the data in the checkpoint.
         now: `CaptionData.settings` of this run.
-        data: this run's data module, whose attributes are the values for errors.
+        data: this run's data module. An error has the value of its attribute of the name of the setting, if there is
+            one, else the value in ``now``.
 
     Raises:
         UserError: other images or captions, or a checkpoint of an older version, whose records differ.
@@ -34,6 +56,8 @@ def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: Any) -
     saved = state["settings"]
     if "content" not in saved:
         rank_zero_warn(f"{OLDER} which images and captions it has seen: make sure that they are still the same")
+    if "texts" not in saved and now["nouns"]:
+        now = {**now, "templates": data.templates}
     for name, value in now.items():
         before = saved.get(name, value)
         if before == value or (name == "data" and not data.streams and same_tables(before, value)):

@@ -368,9 +368,11 @@ class ShardLoader:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state; with other shards, processes or workers, from the first shards of the epoch.
+        """Continue from a saved state.
 
-        (`CaptionData` refuses other shards and workers before.)
+        If the shards, the seed or the number of processes or workers are not its own, the rest of the epoch starts with
+        the first shards again. In a training only the number of processes can differ: `CaptionData` refuses other
+        shards and workers, and takes the seed of the checkpoint.
         """
         epoch, done, streams = state["epoch"], state["done"], state["streams"]
         if done >= len(self):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
@@ -79,16 +78,6 @@ def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], m
     if len(missing) > max_skipped * looked_for:
         raise ArgumentError("max_skipped", max_skipped, f"{reason}; python -m pacl.data check lists all")
     rank_zero_warn(reason)
-
-
-def _in_words(folder: PurePath) -> str:
-    return "this folder" if str(folder) == "." else str(folder)
-
-
-def _below(folder: PurePath, name: str) -> PurePath:
-    """The path of a file from a folder, where it is in it."""
-    path = PurePath(name)
-    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def count_images(parts: Sequence[PairSource]) -> int:

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
@@ -115,7 +116,8 @@ class TokenStore:
     def build(cls, folder: str | Path, stamp: Stamp, encode: Encode) -> TokenStore:
         """Compute the missing shards of a store, and open it.
 
-        Images that could not be read are tried again. The shards of those that now can are computed again.
+        Images that could not be read are tried again. The shards of those that now can are computed again, if the
+        folder can be written to and no other process is building there: a complete store is opened anyway.
 
         Args:
             folder: of a new store, or of an incomplete or complete one.
@@ -125,13 +127,25 @@ class TokenStore:
         Raises:
             UserError: not enough disk space, another process is building there, the folder has other files, tokens are
                 not finite, or an error of `open`.
+
+        Warns:
+            UserWarning: the shards of a complete store could not be computed again.
         """
-        again: list[int] = []
         if (Path(folder) / STAMP).exists() and not _unfinished(Path(folder), stamp):
             store = cls.open(folder, stamp)  # without a lock: the folder may be read-only
             again = sorted({index // stamp.shard_size for index in _readable(store.missing, encode)})
             if not again:
                 return store
+            try:
+                return cls._fill(folder, stamp, encode, again)
+            except UserError as error:
+                warnings.warn(f"{folder}: images that can be read now are left out ({error})", stacklevel=2)
+                return store
+        return cls._fill(folder, stamp, encode)
+
+    @classmethod
+    def _fill(cls, folder: str | Path, stamp: Stamp, encode: Encode, again: Sequence[int] = ()) -> TokenStore:
+        """Compute the missing shards of a store, or those of ``again`` if none is missing, and open it."""
         folder = make_folder(folder, "cache")
         with lock(folder / ".lock", "two trainings that fill it at once may damage it") as is_free:
             if not is_free:
@@ -149,11 +163,11 @@ class TokenStore:
             _write_json(folder / STAMP, stamp.to_json())
 
             def write(shard: int, tokens: Tensor, missing: dict[int, str]) -> None:
-                _path(folder, shard, ".json").unlink(missing_ok=True)  # a damaged .bin may have been deleted alone
                 with atomic_write(_path(folder, shard, ".bin")) as temporary, temporary.open("wb") as file:
                     file.write(_bytes(tokens))
                     file.flush()
                     os.fsync(file.fileno())  # some file systems report a full disk only here
+                    _path(folder, shard, ".json").unlink(missing_ok=True)  # it describes the former tokens
                 _write_json(_path(folder, shard, ".json"), {"sha256": _checksum(tokens), "missing": missing})
 
             _encode(stamp, todo, encode, write)

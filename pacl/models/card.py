@@ -124,7 +124,7 @@ def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
     if run is not None:
         facts |= {
             "data": "; ".join(run.data),
-            "training": f"{counted(run.steps, 'step')} over {counted(run.images, 'image')}, each counted every time"
+            "training": f"{counted(run.steps, 'step')} over {counted(run.images, 'image')}, repetitions included"
             + (f" ({run.skipped:,} of them unusable)" if run.skipped else "")
             + f", {run.seconds / 60:.1f} minutes on {run.device}"
             + (" (since it was resumed)" if run.resumed else ""),

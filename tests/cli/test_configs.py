@@ -41,3 +41,11 @@ def test_a_mistyped_config_names_the_one_that_was_meant(given: str, meant: str) 
         find_config(given)
     assert meant in error.value.reason
     assert error.value.reason.count("configs/") == 1
+
+
+@pytest.mark.parametrize("given", ["mine.yaml", "configs/mine.yaml", "my.yaml", "run.yaml"])
+def test_a_name_like_no_config_suggests_none(given: str) -> None:
+    with pytest.raises(ArgumentError) as error:
+        find_config(given)
+    assert "did you mean" not in error.value.reason
+    assert error.value.reason.count("configs/") > 5

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pacl.cli import progress
-from pacl.cli.progress import LINE_EVERY, ProgressMeter, tracked
+from pacl.cli.progress import DRAW_EVERY, LINE_EVERY, ProgressMeter, tracked
 
 
 class Terminal(io.StringIO):
@@ -37,6 +37,38 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end() -> None:
     assert "10/40" in shown
     assert shown.endswith("\x1b[2K")
     assert lines == []
+
+
+def test_a_bar_is_drawn_some_times_a_second_and_at_the_end(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, drawn = Terminal(), list[int]()
+    console = Console(file=terminal, force_terminal=True, width=100)
+    draw = ProgressMeter._draw
+
+    def noted(meter: ProgressMeter) -> None:
+        drawn.append(meter._done)
+        draw(meter)
+
+    monkeypatch.setattr(ProgressMeter, "_draw", noted)
+    with ProgressMeter("photos", console=console) as meter:
+        for done in range(1, 1001):
+            meter.update(done)
+            clock[0] += DRAW_EVERY / 100
+        assert len(drawn) in (10, 11)
+        meter.update(1001, title="more")  # at once
+        assert drawn[-1] == 1001
+        meter.update(1002)
+        meter.update(1003, total=1003)  # the last one, too
+        assert drawn[-1] == 1003
+        meter.update(1004, total=2000)
+    assert drawn[-1] == 1004
+    assert "1004/2000" in terminal.getvalue()
+
+
+def test_an_update_does_not_ask_for_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _: asked.append(1)))
+    assert list(tracked(range(100), "photos")) == list(range(100))
+    assert len(asked) <= 1
 
 
 def test_a_log_gets_a_line_now_and_then(clock: list[float]) -> None:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +63,19 @@ def test_truncated(tmp_path: Path, suffix: str, keep: float) -> None:
     path = tmp_path / f"cut.{suffix}"
     path.write_bytes(whole.getvalue()[: int(keep * len(whole.getvalue()))])
     fails(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jp2", "tif", "ppm"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("keep", [0.3, 0.7])
+def test_truncated_with_16_bits_a_channel(tmp_path: Path, suffix: str, channels: int, keep: float) -> None:
+    if (suffix, channels) == ("ppm", 4):
+        pytest.skip("has no transparency")
+    noise = np.random.default_rng(0).integers(0, 65536, (64, 64, channels), dtype=np.uint16)
+    content = cv2.imencode(f".{suffix}", noise)[1].tobytes()
+    path = tmp_path / f"cut.{suffix}"
+    path.write_bytes(content[: int(keep * len(content))])
+    fails(path, "broken or truncated")
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pacl import train
-from tests.train.command import SMALL, captioned
+from tests.train.command import SMALL, captioned, run
 
 
 def test_no_arguments_are_the_scenes_config(monkeypatch, capsys):
@@ -54,3 +54,10 @@ def test_the_help_begins_with_what_most_need(capsys):
     assert sum(line.startswith("usage") for line in first) == 1
     for flag in ("--data.pairs", "--trainer.max_steps", "--out", "--model.backbone"):
         assert any(line.strip().startswith(flag) for line in first), flag
+
+
+def test_a_log_gets_lines_while_nouns_are_found(tiny_clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pacl.cli.progress.LINE_EVERY", 0)
+    run(tiny_clip, tmp_path / "out", *captioned(tmp_path, 16), "--data.nouns=true", "--trainer.max_steps=1")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pacl train: nouns (")]
+    assert len(lines) == 15  # none for the first caption, whose time is not known

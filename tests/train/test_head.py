@@ -104,13 +104,14 @@ def test_a_head_that_is_not_finite_is_not_saved(tiny_clip, tmp_path, more):
 
 
 def test_one_callback_may_stand_alone(tiny_clip, tmp_path):
-    run(
+    out = run(
         tiny_clip,
         tmp_path,
         "--trainer.max_steps=1",
         "--trainer.callbacks=tests.killer.Stopper",
         "--trainer.callbacks.step=9",
     )
+    assert load_model(str(out)).config.trained
 
 
 def test_the_head_knows_its_size_and_its_card_the_run(tiny_clip, tmp_path):
@@ -123,4 +124,5 @@ def test_the_head_knows_its_size_and_its_card_the_run(tiny_clip, tmp_path):
 
 
 def test_logging_can_be_turned_off(tiny_clip, tmp_path):
-    run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--trainer.log_every_n_steps=0")
+    out = run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--trainer.log_every_n_steps=0")
+    assert load_model(str(out)).config.trained

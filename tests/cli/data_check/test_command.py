@@ -146,6 +146,21 @@ def test_pairs_that_are_all_alike_are_said(check: Check, rows: list[str], alike:
     code, out, report = check("own.csv")
     assert (code, report["alike"]) == (0, alike)
     assert (f"all {alike} that train are the same" in out) == (alike is not None)
+    assert report["fine"] == (alike is None)
+    assert any(line.startswith("fine") for line in out.splitlines()) == (alike is None)
+
+
+@pytest.mark.parametrize(
+    ("words", "captions", "images"),
+    [([], False, False), (["--quick"], False, True), (["--limit", "2"], True, True)],
+    ids=["all", "quick", "limit"],
+)
+def test_alike_is_said_of_a_sample_where_only_that_was_read(
+    check: Check, words: list[str], captions: bool, images: bool
+) -> None:
+    for rows, sampled in ((["a.jpg,a cat", "b.jpg,a cat"], captions), (["a.jpg,a cat", "c.jpg,a dog"], images)):
+        Path("own.csv").write_text("\n".join(["image,caption", *rows]))
+        assert ("that were read" in check("own.csv", *words)[1]) == sampled
 
 
 def test_sources_with_one_caption_each_are_compared_with_each_other(check: Check) -> None:

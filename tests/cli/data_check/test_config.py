@@ -26,7 +26,8 @@ def test_held_out_images_that_are_also_in_training_are_counted(check: Check) -> 
     Path("held.csv").write_text("image,caption\nimages/c.jpg,a cat\n")
     Path("copies.yaml").write_text("data: {init_args: {pairs: fine.csv, val: [{pairs: held.csv}]}}")
     code, out, report = check("copies.yaml")
-    assert (code, report["held_in_training"]) == (0, 1)
+    assert (code, report["held_in_training"], report["fine"]) == (0, 1, False)
+    assert not any(line.startswith("fine") for line in out.splitlines())
     assert "1 of 1 held-out" in out
     Path("own.yaml").write_text("data: {init_args: {pairs: own.csv, hold_out: 1}}")
     Path("own.csv").write_text("image,caption\nimages/c.jpg,a cat\nimages/a.jpg,a cat\n")

@@ -68,6 +68,33 @@ def test_a_state_fits_the_texts_of_a_file_of_templates(here):
     assert (error.value.argument, error.value.value) == ("templates", "templates.txt")
 
 
+def test_templates_are_compared_by_their_texts_where_they_are_used(here):
+    for name in ("templates.txt", "moved.txt"):
+        Path(name).write_text("a photo of a {}\n")
+    same = {"pairs": "t.csv", "batch_size": 7}
+    state = stub(CaptionData(**same, nouns=True, templates="templates.txt")).state_dict()
+    moved = stub(CaptionData(**same, nouns=True, templates="moved.txt"))
+    moved.load_state_dict(state)
+    stub(CaptionData(**same, templates="photo")).load_state_dict(stub(CaptionData(**same)).state_dict())
+
+
+def test_templates_of_an_older_version_are_compared_by_their_name(here):
+    """It recorded that alone."""
+    same = {"pairs": "t.csv", "batch_size": 7}
+    for nouns in (True, False):
+        state = stub(CaptionData(**same, nouns=nouns, templates="photo")).state_dict()
+        del state["settings"]["texts"]
+        state["settings"]["templates"] = "photo"
+        stub(CaptionData(**same, nouns=nouns, templates="photo")).load_state_dict(state)
+        other = stub(CaptionData(**same, nouns=nouns, templates="paper"))
+        if not nouns:
+            other.load_state_dict(state)  # they act on nothing
+            continue
+        with pytest.raises(ArgumentError) as error:
+            other.load_state_dict(state)
+        assert (error.value.argument, error.value.value) == ("templates", "paper")
+
+
 @pytest.mark.parametrize(
     ("change", "argument"),
     [({"shuffle_buffer": 3}, "shuffle_buffer"), ({"workers": 2}, "workers"), ({"workers": 1}, None)],

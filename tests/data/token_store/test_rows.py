@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from pacl.data import token_stamp
 from pacl.data.token_store import TokenStore
 from pacl.errors import ArgumentError, UserError
+from pacl.locks import lock
 from tests.data.token_store.stores import KEPT, STAMP, TOKENS, Encoder, NotAsked, contents
 
 
@@ -158,3 +160,26 @@ def test_images_that_can_be_read_by_now_are_computed(tmp_path: Path) -> None:
     assert torch.equal(store.rows([64, 65]), KEPT[[64, 65]])
     after = contents(tmp_path)
     assert {name for name in before if before[name] != after[name]} == {"00001.bin", "00001.json"}
+
+
+@pytest.mark.parametrize("hindrance", ["locked", "read-only", "full"])
+def test_a_complete_store_that_cannot_be_changed_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hindrance: str
+) -> None:
+    """Though an image of it that was unreadable can be read now."""
+    TokenStore.build(tmp_path, STAMP, Encoder(unreadable={64: "cut short"}))
+    before = contents(tmp_path)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    if hindrance == "read-only":
+        monkeypatch.setattr(Path, "touch", refuse)
+    elif hindrance == "full":
+        monkeypatch.setattr(os, "fsync", refuse)
+    held = tmp_path / ".lock" if hindrance == "locked" else tmp_path.with_name("other.lock")
+    with lock(held, "danger"), pytest.warns(UserWarning, match="left out"):
+        store = TokenStore.build(tmp_path, STAMP, Encoder())
+    assert store.missing == {64: "cut short"}
+    assert torch.equal(store.rows([65]), KEPT[[65]])
+    assert contents(tmp_path) == before
