@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     say_as(PROG, f"loading {args.model} ...")
     model = load(args)
     with folder_of_its_own():
-        page = build(model, settings, name=args.model)
+        page = build(model, settings, name=model.name or args.model)
         if args.host not in LOOPBACK:
             say_as(PROG, f"note: all who reach this machine at port {port} can use the page")
         serve(page, args.host, port, args.share, announce)

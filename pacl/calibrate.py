@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from pacl.cli.inputs import find_images
 from pacl.cli.messages import printing, run_verb, say, shown_warnings
+from pacl.cli.model import load
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
-from pacl.errors import ArgumentError, FallbackModel, ImageWarning, UserError
+from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.files import make_folder
 from pacl.image_folders import spread
 from pacl.images import open_image
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", default="auto", help="auto (cuda if there is one), cpu, cuda, cuda:N or mps (default: %(default)s)"
     )
+    parser.set_defaults(dense=None)  # the head's own
     return parser
 
 
@@ -67,11 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in found.notes():
         say(PROG, f"note: {note}")
     photos = spread([file.path for file in found.files], args.limit)
-    device = choose_device(args.device)
+    choose_device(args.device)  # a bad one is refused before torch is imported
 
     from pacl.models.config import CARD, CONFIG
     from pacl.models.head import SHIPPED, is_head, shipped_folder
-    from pacl.models.loading import load_model
     from pacl.segmentation.calibration import calibrate
 
     source = Path(args.model)
@@ -85,10 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
     if is_head(out / CONFIG) and not args.overwrite and not (own and out.samefile(source)):
         raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
-    with shown_warnings(PROG, FallbackModel):
-        model = load_model(args.model, device=device, fallback=True)
-    if args.model == "auto":
-        args.model = model.name
+    model = load(args)
+    name = model.name or args.model
     broken: list[UserError] = []
     distinct: set[bytes] = set()
     try:
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibrate(model, decoded(photos, broken, distinct))
     except ValueError as error:
         raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
-    card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
+    card = (shipped_folder(name) if name in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")

@@ -18,11 +18,11 @@ from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import check_unused, new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.device import choose_device
-from pacl.printing import counted, decimals, escaped, printable
+from pacl.printing import counted, decimals, escaped, printable, rounded
 from pacl.prompts import check_labels, parse_prompt, read_classes
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     how = results.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print a line of JSON for each image")
     how.add_argument("--csv", action="store_true", help="print a line of CSV for each image and label")
-    add_score(parser.add_argument_group("score"))
+    add_score(parser.add_argument_group("score"), precision="fp32; of a probe, its own")
     add_model(parser.add_argument_group("model"))
     return parser
 
@@ -87,16 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: whatever is wrong with the words, the flags, the model, or the only image.
     """
     with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
-        return classify(build_parser().parse_intermixed_args(argv))
+        parser = build_parser()
+        return classify(parser.parse_intermixed_args(argv), parser)
 
 
-def classify(args: argparse.Namespace) -> int:
-    """`main` for parsed words and flags."""
+def classify(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """`main` for parsed words and flags, and what parsed them."""
     if args.top is not None and args.top < 1:
         raise ArgumentError("top", args.top, "must be at least 1")
     need_output()
     if is_probe(args.model):
-        return classify_with_probe(args)
+        return classify_with_probe(args, parser)
     check_score(args)
     sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
@@ -151,7 +152,7 @@ def is_probe(model: str) -> bool:
     return os.path.isfile(os.path.join(model, PROBE))
 
 
-def classify_with_probe(args: argparse.Namespace) -> int:
+def classify_with_probe(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """`main` where the model is a probe, which has classes of its own.
 
     Raises:
@@ -160,10 +161,7 @@ def classify_with_probe(args: argparse.Namespace) -> int:
     sources, prompts, _ = images_and_prompts(args.words)
     if labels := [*prompts, *args.prompt, *([args.classes] if args.classes else [])]:
         raise UserError(f"{labels[0]}: {args.model} is a probe and has classes of its own; leave out labels")
-    defaults = build_parser()
-    for name in ("score", "weight", "templates", "dense"):
-        if (value := getattr(args, name)) != defaults.get_default(name):
-            raise ArgumentError(name, value, f"has no effect with a probe ({args.model})")
+    check_unused(args, parser, ("score", "weight", "templates", "dense"), f"with a probe ({args.model})")
     if not sources:
         raise UserError(f"no image: name one or a folder of them, as in pacl classify image.jpg --model {args.model}")
     found = find_images(sources, prompts=False)
@@ -232,7 +230,7 @@ def ranking(scores: Tensor, classifier: Classifier) -> list[dict[str, Any]]:
         {
             "label": classifier.names[i],
             "probability": round(float(probabilities[i]), DIGITS),
-            "score": round(float(scores[i]), DIGITS) + 0.0,
+            "score": rounded(float(scores[i]), DIGITS),
         }
         for i in order
     ]

@@ -29,9 +29,14 @@ def without_controls(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def rounded(value: float, digits: int) -> float:
+    """A number rounded to so many decimals; what rounds to zero has no sign."""
+    return round(float(value), digits) + 0.0  # (-0.0 + 0.0 is 0.0)
+
+
 def decimals(value: float, digits: int, width: int = 0) -> str:
-    """A number with so many decimals, at least ``width`` letters wide; what rounds to zero has no sign."""
-    return f"{round(float(value), digits) + 0.0:{width}.{digits}f}"
+    """A number with so many decimals, at least ``width`` letters wide, see `rounded`."""
+    return f"{rounded(value, digits):{width}.{digits}f}"
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:

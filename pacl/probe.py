@@ -213,6 +213,7 @@ def finish(
     from pacl.classification.probe import make_probe
     from pacl.files import atomic_write, write_together
     from pacl.images import save_image
+    from pacl.models.precision import resolve_precision
 
     right: dict[Shots, list[np.ndarray]] = {}
     kept: dict[Shots, tuple[int, Trained]] = {}
@@ -222,13 +223,14 @@ def finish(
         kept.setdefault(shots, (seed, trained))
     rows += [accuracy_of(str(shots), np.stack(own), test.labels) for shots, own in right.items()]
     last, (seed, trained) = list(kept.items())[-1]
+    name = model.name or args.model
     saved = make_probe(
         model,
-        model_name(args.model),
+        model_name(name),
         folders.classes,
         args.features,
         trained,
-        args.precision,
+        resolve_precision(args.precision, model.clip),
         shots=last,
         seed=seed,
         train=str(args.train),
@@ -237,12 +239,13 @@ def finish(
         test_images=len(test.labels),
         results=[row.to_json() for row in rows],
     )
-    text = table(rows, len(test.labels), len(folders.classes), args)
+    features = f"{args.features} features of {name}"
+    text = table(rows, len(test.labels), len(folders.classes), features)
     with write_together():
         saved.save(args.out)
         with atomic_write(args.out / TABLE) as aside:
             aside.write_text(f"# Accuracy of a linear probe\n\n{text}", encoding="utf-8")
-        save_image(args.out / CURVE, curve(rows, args))
+        save_image(args.out / CURVE, curve(rows, features))
     with printing():
         print(text, end="")
         print(f"\n{args.out}: to use it, pacl classify IMAGES --model {args.out}")
@@ -297,7 +300,7 @@ def baselines(
     return [*rows, accuracy_of("zero-shot", right[None], labels)]
 
 
-def table(rows: Sequence[Accuracy], images: int, classes: int, args: argparse.Namespace) -> str:
+def table(rows: Sequence[Accuracy], images: int, classes: int, features: str) -> str:
     """The accuracies as a Markdown table, which is also readable in a terminal."""
     header = ("training images of each class", "top-1, %", "balanced, %")
     cells = [header, *((row.name, cell(row, "top1"), cell(row, "balanced")) for row in rows)]
@@ -308,8 +311,7 @@ def table(rows: Sequence[Accuracy], images: int, classes: int, args: argparse.Na
     spread = f"; ± standard deviation over {seeds} choices of the training images" if seeds > 1 else ""
     first = "" if rows[-1].seeds == 1 else ", with the first choice"
     return (
-        "\n".join(lines)
-        + f"\n\n{counted(images, 'test image')}, {classes:,} classes, {args.features} features of {args.model}. "
+        "\n".join(lines) + f"\n\n{counted(images, 'test image')}, {classes:,} classes, {features}. "
         f"In brackets the 95 % interval over test images{spread}.\nSaved is the classifier of the last row{first}.\n"
     )
 
@@ -323,13 +325,13 @@ def cell(row: Accuracy, name: str) -> str:
     return text if low is None else f"{text} ({low:.1f}-{high:.1f})"
 
 
-def curve(rows: Sequence[Accuracy], args: argparse.Namespace) -> np.ndarray:
+def curve(rows: Sequence[Accuracy], features: str) -> np.ndarray:
     """The drawn accuracies, RGB uint8 [H, W, 3]."""
     from pacl.results.shots_curve import Point, draw_shots_curve
 
     fixed = [(row.name, row.top1) for row in rows if row.name in ("chance", "zero-shot")]
     points = [Point(row.name, row.top1, *row.intervals["top1"]) for row in rows if row.name not in dict(fixed)]
-    return draw_shots_curve(f"top-1 accuracy, %, on {args.features} features of {args.model}", points, fixed)
+    return draw_shots_curve(f"top-1 accuracy, %, on {features}", points, fixed)
 
 
 if __name__ == "__main__":

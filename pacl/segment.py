@@ -151,8 +151,7 @@ def segment(args: argparse.Namespace) -> int:
     names = [label.name for label in labels]
     sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
     check_free(args.out, sources_of)
-    asked = args.model
-    mixed = check_owner(args, names, found)
+    mixed = check_owner(args, names, found, None if args.model == "auto" else args.model)
     later = [mixed] if mixed else []  # notes on results, of which there may be none
     if other := of_other_sources(args.out, sources_of):
         later.append(f"results of another file with the same name are replaced: {other[0]} is of {other[1]}")
@@ -174,10 +173,10 @@ def segment(args: argparse.Namespace) -> int:
 
     segmenter = load_segmenter(args, settings)
     query = segmenter.prepare(labels)
-    config = segmenter.model.config
-    if args.model != asked:  # it was auto; now its name is known
-        check_owner(args, names, found)
-    writer.model.update({"name": args.model, "clip": config.backbone, "dense": config.dense, "trained": config.trained})
+    model, config = segmenter.model, segmenter.model.config
+    if args.model == "auto":  # only now is the name of its model known
+        check_owner(args, names, found, model.name)
+    writer.model.update({"name": model.name, "clip": config.backbone, "dense": config.dense, "trained": config.trained})
     code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
     if videos is not None:
         console, alone = output(stderr=args.json), not found.files
@@ -185,19 +184,19 @@ def segment(args: argparse.Namespace) -> int:
     return code
 
 
-def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages) -> str | None:
+def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages, model: str | None) -> str | None:
     """A note that the default folder holds results of other labels beside those of this run.
 
     Raises:
-        ArgumentError: a folder that was named does so; its masks would have ids of several meanings.
+        ArgumentError: a folder that was named does so, or holds results of another ``model``, where that is known: its
+            masks would have ids of several meanings.
     """
     if args.overwrite:
         return None
     own = {args.out / f"{file.name}.json" for file in found.files}
     own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
     shared = args.out == OUT
-    model = None if shared or args.model == "auto" else args.model
-    other = of_other_labels(args.out, labels, model, own if shared else ())
+    other = of_other_labels(args.out, labels, None if shared else model, own if shared else ())
     if other is None:
         return None
     path, record = other

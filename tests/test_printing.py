@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pacl.cli.messages import one_line
-from pacl.printing import decimals, escaped, printable, quoted, without_controls
+from pacl.printing import decimals, escaped, printable, quoted, rounded, without_controls
 
 
 @pytest.mark.parametrize(
@@ -45,5 +45,6 @@ def test_drawn_texts_have_spaces_instead() -> None:
     [(-0.004, 2, "0.00"), (-0.0, 3, "0.000"), (-0.006, 2, "-0.01"), (0.125, 1, "0.1"), (-1e-9, 6, "0.000000")],
 )
 def test_what_rounds_to_zero_has_no_sign(value: float, digits: int, text: str) -> None:
+    assert str(rounded(value, digits)) == str(float(text))
     assert decimals(value, digits) == text
     assert decimals(value, digits, 9) == f"{text:>9}"

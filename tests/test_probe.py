@@ -19,6 +19,7 @@ from pacl.classify import main as classify
 from pacl.cli.messages import run_verb
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
+from pacl.models.precision import resolve_precision
 from pacl.probe import main, parse_seeds, parse_shots
 from tests.tiny import save_tiny_clip
 
@@ -242,7 +243,9 @@ def test_a_probe_keeps_its_precision(run: Run, tiny_clip: str, monkeypatch: pyte
     assert set(used[len(used) // 2 :]) == {"fp32"}
     files = sorted(Path("train").rglob("*.png"))
     probe = train_probe(tiny_clip, files, [file.parent.name for file in files], precision="auto")
-    assert probe.precision == "auto"
+    assert probe.precision == resolve_precision("auto", probe.model.clip)
+    assert run("train", "--shots", "all", "--precision", "auto", "--out", "other")[0] == 0
+    assert Probe.load("other", device="cpu").precision == probe.precision
     about = Path("mine/probe.json")
     content = json.loads(about.read_text())
     about.write_text(json.dumps({**content, "precision": "fp8"}))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pacl import classify
 from pacl.classification.scorer import score_images
 from pacl.models.loading import load_model
 from pacl.similarity import MOST, build_parser, main
@@ -32,6 +33,17 @@ def run(tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 WORDS = ("--images", "photo.png", "b", "--texts", "dog", "cat, or not=x", "lamp")
+
+
+def test_the_default_precision_is_not_that_of_a_probe() -> None:
+    """Only `pacl classify` takes probes."""
+    helps = [
+        action.help
+        for parser in (build_parser(), classify.build_parser())
+        for action in parser._actions
+        if action.dest == "precision"
+    ]
+    assert ["probe" in str(text) for text in helps] == [False, True]
 
 
 def test_by_default_a_drawing(run: Run, here: Path) -> None:

@@ -37,7 +37,6 @@ from eval.common.command import (
     check_least,
     check_seeds,
     check_text,
-    check_unused,
     load,
     new_parser,
     warn,
@@ -46,6 +45,7 @@ from eval.common.command import (
 from eval.common.folders import results_folder
 from eval.common.result import Result, write_results
 from pacl.cli.messages import one_line
+from pacl.cli.parser import check_unused
 from pacl.errors import UserError
 from pacl.files import atomic_write, make_folder
 from pacl.printing import escaped

@@ -41,14 +41,15 @@ from torch import Tensor
 
 from eval.classification.image_labels import average_precision
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
-from eval.common.command import add_model, add_overwrite, check_least, check_unused, load, new_parser
+from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import markdown_table
-from eval.segmentation.arguments import OF_CUSTOM, add_data, find_benchmark, input_files
+from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
 from pacl.cli.messages import need_output, run_verb
+from pacl.cli.parser import check_unused
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED
 from pacl.errors import ArgumentError, UserError
@@ -118,7 +119,7 @@ class Row:
     precision: float
 
 
-def open_images(args: argparse.Namespace) -> Images:
+def open_images(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Images:
     """The data set of the arguments; ``--limit`` takes evenly spaced images.
 
     Raises:
@@ -126,7 +127,8 @@ def open_images(args: argparse.Namespace) -> Images:
     """
     name = args.dataset
     if name in IMAGE_BENCHMARKS and not (name == CUSTOM and args.masks):
-        check_unused(args, build_parser(), (*OF_CUSTOM, "partial"), "on images in a folder for each class")
+        unread = [name for name in OF_DATA if name not in ("data", "split")]
+        check_unused(args, parser, unread, "on images in a folder for each class")
         images = open_image_set(name, args.data, args.split, args.names, limit=args.limit)
         if len(images) < 2:
             raise UserError(f"{name}: {args.data} holds {counted(len(images), 'image')}; two halves need more")
@@ -338,13 +340,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: data or a model that cannot be had.
     """
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     if args.out is None:
         need_output()
     check_least(args, limit=2)
     check_figures(args, MODULE, input_files(args))
     arguments = figures_arguments(args)
-    images = open_images(args)
+    images = open_images(args, parser)
     model = load(args)
     check_tokens(model, args.tokens)
     own = model.config.dense

@@ -41,9 +41,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def load(args: argparse.Namespace) -> PACL:
     """Load the model of `add_model`'s flags, see `pacl.cli.model.load`.
 
-    ``args.precision`` is replaced by the precision that ``auto`` stands for, so that results state it.
+    ``args.model`` and ``args.precision`` are replaced by what ``auto`` stands for, so that results state it.
     """
     model = cli_model.load(args)
+    args.model = model.name
     args.precision = resolve_precision(args.precision, model.clip)
     return model
 
@@ -71,24 +72,6 @@ def check_least(args: argparse.Namespace, **least: int) -> None:
     for name, minimum in least.items():
         if (value := getattr(args, name)) is not None and value < minimum:
             raise ArgumentError(name, value, f"must be at least {minimum}")
-
-
-def check_unused(args: argparse.Namespace, parser: argparse.ArgumentParser, names: Iterable[str], where: str) -> None:
-    """Refuse flags that decide nothing, so that nobody takes the figures for theirs.
-
-    Args:
-        args: the flags.
-        parser: it knows their defaults.
-        names: the flags that have no effect.
-        where: completes "has no effect".
-
-    Raises:
-        ArgumentError: one of them has another value than its default.
-    """
-    for name in names:
-        if (value := getattr(args, name)) != parser.get_default(name):
-            shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            raise ArgumentError(name, shown, f"has no effect {where}; leave it out")
 
 
 def check_text(args: argparse.Namespace, *names: str) -> None:

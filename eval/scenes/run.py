@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 
-from eval.common.command import add_overwrite, check_least, check_seeds, check_unused, new_parser
+from eval.common.command import add_overwrite, check_least, check_seeds, new_parser
 from eval.common.folders import check_report, figures_arguments, only_writer
 from eval.common.head_training import mean_and_std, write_report
 from eval.common.tables import markdown_table
@@ -34,6 +34,7 @@ from eval.scenes.evaluator import BOUNDS, SceneEvaluator
 from eval.scenes.sets import COMPETITORS, SceneSet
 from pacl.cli.configs import TRAIN_CONFIG, find_config
 from pacl.cli.model import load
+from pacl.cli.parser import check_unused
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.models.model import PACL
@@ -245,7 +246,7 @@ def measure(args: argparse.Namespace, folder: Path, arguments: dict[str, Any]) -
     """`main` for parsed flags and a folder that is free."""
     started = time.perf_counter()
     model = load(args)
-    check_model(model, args.model)
+    check_model(model, model.name or args.model)
     size = model.clip.size
     base = base_settings()
     data = {**base["data"]["init_args"], "size": size}
@@ -265,7 +266,7 @@ def measure(args: argparse.Namespace, folder: Path, arguments: dict[str, Any]) -
     rows = compare(evaluator, args.seeds, model if model.config.trained else None, steps, args.quick)
 
     settings = {
-        "model": args.model,
+        "model": model.name,
         "checksum": model.clip.checksum()[:12],
         "test scenes": f"{args.scenes} + {args.scenes}",
         "seeds": " ".join(map(str, args.seeds)),

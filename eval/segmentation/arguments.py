@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.common.command import check_unused
 from eval.segmentation.benchmark import Benchmark
 from eval.segmentation.registry import BENCHMARKS, CUSTOM, custom
+from pacl.cli.parser import check_unused
 from pacl.errors import ArgumentError, UserError, did_you_mean
 
 OF_CUSTOM = (
@@ -17,6 +17,9 @@ OF_CUSTOM = (
     *("image_ending", "mask_ending", "palette", "has_background"),
 )
 """The flags of a benchmark of the user's own."""
+
+OF_DATA = ("data", "split", "partial", *OF_CUSTOM)
+"""All flags of `add_data`."""
 
 _FOLDERS = ("images", "masks")
 _FILES = ("classes", "only", "palette")
@@ -112,6 +115,9 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
     if name not in BENCHMARKS:
         known = (*BENCHMARKS, CUSTOM)
         meant = did_you_mean(name, known, count=2)
-        raise UserError(f"no benchmark {name}: {meant and f'{meant} '}choose from {', '.join(known)}")
+        advice = f"choose from {', '.join(known)}"
+        if meant:
+            advice = f"{meant} {advice}"
+        raise UserError(f"no benchmark {name}: {advice}")
     check_data(args, names)
     return BENCHMARKS[name]

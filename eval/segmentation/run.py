@@ -206,10 +206,15 @@ def measure_benchmark(
         memory(),
         ProgressMeter(selection.name, len(folder), line=partial(say, PROG)) as meter,
     ):
+
+        def show_progress(done: int) -> None:
+            if ranks.rank == 0:
+                meter.update(min(len(folder), done * ranks.count))
+
         measure(
             bench, out / PARTS,
             rank=ranks.rank, ranks=ranks.count, batch=args.batch, workers=args.workers,
-            progress=lambda done: meter.update(min(len(folder), done * ranks.count)) if ranks.rank == 0 else None,
+            progress=show_progress,
         )  # fmt: skip
     if ranks.rank == 0:
         counts = gather(bench, out / PARTS)

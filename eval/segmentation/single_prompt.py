@@ -25,13 +25,14 @@ from random import Random
 import numpy as np
 from rich.console import Console
 
-from eval.common.command import add_model, add_overwrite, check_least, check_unused, load, new_parser
+from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import terminal_table
-from eval.segmentation.arguments import OF_CUSTOM, add_data, find_benchmark, input_files
+from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import need_output, run_verb, say
+from pacl.cli.parser import check_unused
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
@@ -49,7 +50,7 @@ ABSENT = 0.02
 """Largest share of the pixels that a name may get in an image without the object."""
 
 
-OF_PHOTOS = ("names", "limit", "backgrounds", "partial", "out", "overwrite")
+OF_PHOTOS = ("names", "limit", "backgrounds", "out", "overwrite")
 OF_SCENES = ("scenes", "margins")
 """Flags that act on one kind of images only."""
 
@@ -230,7 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.model = "photos" if args.model == "auto" else args.model
         on_photos(args)
     else:
-        check_unused(args, parser, (*OF_PHOTOS, "data", *OF_CUSTOM), "on drawn scenes; name a benchmark")
+        own = [name for name in OF_DATA if name != "split"]  # which scenes have, too
+        check_unused(args, parser, (*OF_PHOTOS, *own), "on drawn scenes; name a benchmark")
         args.model = "bundled" if args.model == "auto" else args.model
         on_scenes(args)
     return 0

@@ -26,9 +26,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.command import check_least, check_unused, new_parser
+from eval.common.command import check_least, new_parser
 from eval.common.folders import only_writer
 from pacl.cli.messages import printing, say
+from pacl.cli.parser import check_unused
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.models.device import choose_device

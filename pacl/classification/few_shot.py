@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pacl.classification.logistic import ALL, Examples, Shots, Splits, Trained, split_examples, train_classifier
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError
 from pacl.metrics.accuracy import effective_images, share_interval
 
 SHOTS = (1, 2, 4, 8, 16, ALL)
@@ -86,11 +86,8 @@ def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots
     for shots in SHOTS:
         try:
             split_examples(labels, shots, 0, names)
-        except UserError as error:
-            why = error.reason if isinstance(error, ArgumentError) else str(error)
-            if shots == ALL:  # nobody asked for these shots: an error does not name them
-                raise UserError(f"training {why}" if isinstance(error, ArgumentError) else why) from None
-            reason = reason or why
+        except ArgumentError as error:  # too few images for these shots, which nobody asked for
+            reason = reason or error.reason
         else:
             found.append(shots)
     return found, reason

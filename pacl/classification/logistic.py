@@ -135,7 +135,7 @@ def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[
         Indices of the training examples and of the validation examples, int64, sorted and disjoint.
 
     Raises:
-        UserError: a class has no examples.
+        UserError: a class has no examples, or, with ``all``, none has two.
         ArgumentError: a class has too few examples for ``shots``.
     """
     fit: list[np.ndarray] = []
@@ -159,7 +159,7 @@ def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[
             validation.append(shuffled[:held])
     found = np.sort(np.concatenate(fit)), np.sort(np.concatenate(validation))
     if not len(found[1]):
-        raise ArgumentError("shots", shots, "needs a class with two training images, one of them for validation")
+        raise UserError("no class has two training images, one of them for validation")
     return found
 
 

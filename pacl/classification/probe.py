@@ -233,7 +233,7 @@ def train_probe(
         features: ``pooled``: the image tower's own pooled feature; ``patches``: the mean of PACL's patch embeddings.
         model_name: what `pacl.load_model` took, for a probe that is to be saved; None is the name by which it was
             loaded, or that of its backbone.
-        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``.
+        precision: of the image tower: ``fp32``, ``bf16`` or ``auto``; the probe keeps the one that ``auto`` stands for.
         holdout: share of each class, between 0 and 1, that is tested on and not trained on, at least one image of
             two; the accuracy, in percent, is then in ``training["results"]``. None trains on all images.
 
@@ -266,7 +266,8 @@ def train_probe(
     fit, validation = split_examples(numbers[kept], ALL, 0, classes)
     model = as_model(model)
     model_name = model_name or model.name or model.clip.name
-    encoder = ImageEncoder(model, features, resolve_precision(precision, model.clip))
+    precision = resolve_precision(precision, model.clip)
+    encoder = ImageEncoder(model, features, precision)
     vectors = list(_encode(encoder, images, [f"images[{i}]" for i in range(len(images))]))
     examples = Examples(np.concatenate(vectors), numbers)
     own = examples[kept]

@@ -33,8 +33,8 @@ Outcome = tuple[ImageFile, "np.ndarray | UserError", "Tensor | UserError"]
 """An image file, its pixels and its scores, float32 [C]; or what is wrong with it."""
 
 
-def add_score(group: argparse._ArgumentGroup) -> None:
-    """``--score``, ``--weight``, ``--templates`` and ``--precision``."""
+def add_score(group: argparse._ArgumentGroup, *, precision: str = "fp32") -> None:
+    """``--score``, ``--weight``, ``--templates`` and ``--precision``; ``precision`` is its default, as help says it."""
     group.add_argument(
         "--score",
         choices=SCORES,
@@ -55,7 +55,7 @@ def add_score(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="arithmetic of the image tower; auto is bf16 where that is faster (default: fp32; of a probe, its own)",
+        help=f"arithmetic of the image tower; auto is bf16 where that is faster (default: {precision})",
     )
 
 

@@ -58,7 +58,7 @@ def backbone_name(model: str) -> str:
 def load(args: argparse.Namespace) -> PACL:
     """The model of `add_model`'s flags, on its device; a misspelt variant or device is refused before weights are read.
 
-    Where ``args.model`` is ``auto``, it becomes the name of the model that was taken, so that results state it.
+    Its `name` is that of the flag; of ``auto``, that of the model that was taken: what results state.
 
     Raises:
         UserError: it cannot be found, or does not fit.
@@ -70,7 +70,4 @@ def load(args: argparse.Namespace) -> PACL:
     if args.dense is not None and args.dense not in NAMES:
         raise ArgumentError("dense", args.dense, f"choose from {', '.join(NAMES)}")
     with shown_warnings(getattr(args, "prog", "pacl"), FallbackModel, OtherDenseVariant):
-        model = load_model(args.model, dense=args.dense, device=device, fallback=True)
-    if args.model == "auto":
-        args.model = model.name
-    return model
+        return load_model(args.model, dense=args.dense, device=device, fallback=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from pacl.errors import ArgumentError, UserError, ask_meant, did_you_mean
@@ -67,3 +68,21 @@ def new_parser(prog: str, description: str | None, **more: object) -> OneLinePar
     )
     parser.set_defaults(prog=prog)
     return parser
+
+
+def check_unused(args: argparse.Namespace, parser: argparse.ArgumentParser, names: Iterable[str], where: str) -> None:
+    """Refuse flags that decide nothing, so that nobody takes the results for theirs.
+
+    Args:
+        args: the flags.
+        parser: it knows their defaults.
+        names: the flags that have no effect.
+        where: completes "has no effect".
+
+    Raises:
+        ArgumentError: one of them has another value than its default.
+    """
+    for name in names:
+        if (value := getattr(args, name)) != parser.get_default(name):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise ArgumentError(name, shown, f"has no effect {where}; leave it out")

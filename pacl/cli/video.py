@@ -234,8 +234,9 @@ def _extent(video: Video, segmented: int, last: Frame, seen: int) -> str:
         last: the last frame that was read.
         seen: number of frames up to the next that would have been read.
     """
-    complete = video.count is not None and last.number < video.count <= seen
-    frames = video.count if complete and video.count is not None else last.number + 1
+    frames = last.number + 1
+    if video.count is not None and last.number < video.count <= seen:  # it was read to its end
+        frames = video.count
     # The frames after the last one that was read, and how long the last of all is shown.
     seconds = last.time + (frames - last.number) / video.fps
     return f"{segmented:,} of {counted(frames, 'frame')} segmented, {seconds:.1f} s"

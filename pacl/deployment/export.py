@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,11 +133,11 @@ def check_settings(settings: SegmenterSettings) -> None:
     Raises:
         ArgumentError: ``settings`` has some.
     """
-    own = replace(SegmenterSettings(), window_batch=settings.window_batch)
-    if settings.precision == "fp32":
-        own = replace(own, precision="fp32")
-    given = asdict(settings)
-    ignored = [name for name, value in asdict(own).items() if name not in SETTINGS and given[name] != value]
+    may_differ = {*SETTINGS, "window_batch"}  # (which changes no result)
+    if settings.precision == "fp32":  # as exports compute
+        may_differ.add("precision")
+    given, own = asdict(settings), asdict(SegmenterSettings())
+    ignored = [name for name, value in own.items() if name not in may_differ and given[name] != value]
     if ignored:
         reason = f"cannot be exported; leave them at their defaults (only {', '.join(SETTINGS)} can)"
         raise ArgumentError("settings", ", ".join(ignored), reason)

@@ -28,6 +28,7 @@ from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
+from pacl.printing import rounded
 from pacl.prompts import Label
 from pacl.segmentation.encode import AnyImage
 from pacl.segmentation.segmenter import as_labels
@@ -249,7 +250,7 @@ class Index:
         """The best of some images by their scores [C]; ``images`` are their indices, ascending."""
         ranked = best(scores, top)
         return [
-            Hit(rank, round(float(scores[n]), DIGITS) + 0.0, self._path_of(images[n]))
+            Hit(rank, rounded(float(scores[n]), DIGITS), self._path_of(images[n]))
             for rank, n in enumerate(ranked.tolist(), start=1)
             if np.isfinite(scores[n])
         ]

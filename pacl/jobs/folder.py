@@ -84,9 +84,12 @@ class JobFolder:
         before = _read(self.path / RUN)
         one, other = before.get(BASE), self.run.get(BASE)
         if other and one != other:
-            now, place = f"now they would be relative to {other}", " start the command there," if one else ""
-            reason = f"its images {f'are relative to {one}' if one else 'have absolute paths'}, {now};{place}"
-            raise ArgumentError("out", self.path, f"{reason} name absolute paths, or choose another folder")
+            before_was = f"are relative to {one}" if one else "have absolute paths"
+            advice = "name absolute paths, or choose another folder"
+            if one:
+                advice = f"start the command there, {advice}"
+            reason = f"its images {before_was}, now they would be relative to {other}; {advice}"
+            raise ArgumentError("out", self.path, reason)
         if different := [key for key in _different(before, self.run) if key != BASE]:
             reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"
             raise ArgumentError("out", self.path, reason)

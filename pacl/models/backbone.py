@@ -314,14 +314,14 @@ def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence
         meant = ask_meant([OPENAI_NAMES[name]])
     else:
         meant = did_you_mean(name, ("auto", "photos", "bundled", *folders)) or ask_meant(pretrained_names(name)[:1])
-    raise ArgumentError(
-        "model",
-        name,
-        ("no such folder; " if len(path.parts) > 1 else "not a model name, and no such folder; ")
-        + (meant and f"{meant} Or ")
-        + "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
-        + "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head",
+    problem = "no such folder" if len(path.parts) > 1 else "not a model name, and no such folder"
+    advice = (
+        "use auto, photos, bundled, open_clip:NAME/TAG, hf-hub:ORG/REPO, local-dir:PATH, "
+        "IMAGE+TEXT (timm:NAME+st:ORG/NAME) or the path of a saved head"
     )
+    if meant:
+        advice = f"{meant} Or {advice}"
+    raise ArgumentError("model", name, f"{problem}; {advice}")
 
 
 def _backbone_of_head(folder: Path) -> str | None:

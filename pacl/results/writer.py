@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,7 +26,6 @@ from pacl.results.earlier import (
     content_of,
     files_of,
     is_same_result,
-    is_surely_of,
     own_results,
     place_of,
     read_record,
@@ -38,6 +36,7 @@ from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
+from pacl.results.places import OtherDatasets, choose_place
 from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
 from pacl.results.yolo import YoloDataset, write_yolo
@@ -55,7 +54,6 @@ class Writer:
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
-        changed: those of earlier runs in other formats that have lost images which this run segmented anew.
     """
 
     out: Path
@@ -65,7 +63,6 @@ class Writer:
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
-    changed: list[RunFile[Any]] = field(default_factory=list, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -100,8 +97,7 @@ class Writer:
         filled = {key: each for key, each in self.datasets.items() if each.entries}
         for each in filled.values():
             each.save()
-        for each in self.changed:
-            each.save_rest()
+        self.others.save()
         return {key: each.path for key, each in filled.items()}
 
     def write(
@@ -137,51 +133,26 @@ class Writer:
         record_path = item.path("json")
         old = read_record(record_path)
         about = about or {}
-        place = self._place(place or path.name, name, path, old, about.get("pixels"))
+        place = choose_place(item, place or path.name, self.datasets.values(), old, about.get("pixels"))
         about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
             record = self._write(item, about)
         kept = [Path(file) for files in record["files"].values() for file in files]
-        is_outdated = old is not None and not is_same_result(old, record)
-        if old is not None and is_outdated:
-            remove(files_of(self.out, record_path, old), kept)
         self.remove_earlier(kept)
+        if old is not None and not is_same_result(old, record):
+            remove(files_of(self.out, record_path, old), kept)
+            self.others.discard(name, place_of(old))  # of those that `remove_earlier` has left
         for dataset in self.datasets.values():
             if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
                 dataset.discard(name, place_of(old))
             dataset.add(item, place, record)
-        if old is not None and is_outdated:
-            for dataset in self._other_datasets:
-                if dataset.discard(name, place_of(old)) and dataset not in self.changed:
-                    self.changed.append(dataset)
         return record
 
-    def _place(self, wanted: str, name: str, path: Path, old: Mapping[str, Any] | None, pixels: str | None) -> str:
-        """The first place that no other image has: that in its record, the one that is wanted, and its paths."""
-
-        def is_free(place: str) -> bool:
-            for dataset in self.datasets.values():
-                key = dataset.key(name, place)
-                if key not in dataset.entries or (owner := dataset.owner(key)) == dataset.text(name):
-                    continue
-                record = own if owner is None else read_record(self.out / f"{owner}.json")
-                if record is None or place_of(record) != place or not is_surely_of(record, path, pixels):
-                    return False
-            return True
-
-        own = old if old is not None and is_surely_of(old, path, pixels) else None
-        places = [printable(Path(each)) for each in (wanted, path, os.path.abspath(path))]
-        return next(filter(is_free, [*([] if own is None else [place_of(own)]), *places]), places[-1])
-
     @cached_property
-    def _other_datasets(self) -> list[RunFile[Any]]:
-        """The data sets of earlier runs in the folder that this run does not write."""
-        found: list[RunFile[Any]] = []
-        for key, each in FORMATS.items():
-            if each.dataset and key not in self.formats:
-                with suppress(UserError):  # not written here: it stays
-                    found.append(each.dataset(Run(self.out, None, {})))
-        return found
+    def others(self) -> OtherDatasets:
+        """The files of earlier runs in other formats."""
+        kinds = [each.dataset for key, each in FORMATS.items() if each.dataset and key not in self.formats]
+        return OtherDatasets(self.out, kinds)
 
     def remove_earlier(self, kept: Collection[Path]) -> None:
         """Delete what `overwrite` replaces, once; ``kept`` are files of this run."""

@@ -30,7 +30,7 @@ def draw_frame(image: np.ndarray, found: Result) -> np.ndarray:
 
 
 def _legend(found: Result) -> Legend:
-    """All labels in their own order, also those that are absent, with their shares of the pixels."""
+    """All labels in their own order, also those without pixels, with their shares of the pixels."""
     colours = palette(len(found.labels))
     entries = [
         Entry(label, share, tuple(map(int, colours[i])))

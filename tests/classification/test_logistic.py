@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pacl.classification import logistic
+from pacl.classification.few_shot import possible_shots
 from pacl.classification.logistic import (
     ALL,
     Examples,
@@ -19,11 +20,23 @@ from pacl.classification.logistic import (
     split_examples,
     train_classifier,
 )
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.metrics.accuracy import accuracies
 
 NAMES = ["cat", "dog", "owl"]
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [30, 25, 20]))
+
+
+def test_a_class_with_two_images_is_needed_whatever_the_shots() -> None:
+    """Nobody named shots, so that the error is about the images."""
+    for split in (
+        lambda: split_examples(np.arange(3), ALL, 0, NAMES),
+        lambda: possible_shots(np.arange(3), NAMES),
+        lambda: possible_shots(np.array([0, 0, 1, 1]), NAMES),
+    ):
+        with pytest.raises(UserError) as error:
+            split()
+        assert not isinstance(error.value, ArgumentError)
 
 
 def blobs(count: int, seed: int, distance: float = 4.0, noise: int = 0) -> Examples:
@@ -70,8 +83,6 @@ def test_a_class_with_too_few_examples_is_named():
         split_examples(np.delete(LABELS, np.flatnonzero(LABELS == 2)[0]), 16, 0, NAMES)
     with pytest.raises(UserError, match="'owl'"):
         split_examples(LABELS[LABELS < 2], ALL, 0, NAMES)
-    with pytest.raises(UserError, match="shots all"):
-        split_examples(np.array([0, 1, 2]), ALL, 0, NAMES)
 
 
 def test_small_classes_have_one_validation_example_and_single_ones_none():

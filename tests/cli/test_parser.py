@@ -7,7 +7,7 @@ import pytest
 
 from eval.segmentation import run as segmentation
 from pacl import segment, similarity
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import check_unused, new_parser
 from pacl.errors import ArgumentError, UserError
 
 
@@ -25,6 +25,16 @@ def test_lists_of_negative_numbers_are_values() -> None:
     parser = new_parser("test", None)
     parser.add_argument("--scales")
     assert parser.parse_args(["--scales", "-1,2e3,-.5"]).scales == "-1,2e3,-.5"
+
+
+def test_flags_without_effect_must_have_their_defaults() -> None:
+    parser = new_parser("test", None)
+    parser.add_argument("--names", nargs="*", default=["a"])
+    parser.add_argument("--limit", type=int)
+    check_unused(parser.parse_args(["--names", "a"]), parser, ["names", "limit"], "here")
+    with pytest.raises(ArgumentError) as error:
+        check_unused(parser.parse_args(["--names", "b", "c"]), parser, ["limit", "names"], "here")
+    assert (error.value.argument, error.value.value) == ("names", "b c")
 
 
 @pytest.mark.parametrize("word", ["-e5", "-1x", "-", "--1e3x", "-info"])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from eval.segmentation import generate
-from eval.segmentation.arguments import add_data, find_benchmark
+from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark
 from eval.segmentation.benchmark import NAMES
 from eval.segmentation.registry import BENCHMARKS, custom
 from pacl.data.masks import IGNORED
@@ -224,8 +224,9 @@ def test_published_names_open_although_a_word_is_shared(root):
 def test_custom(root, tmp_path, monkeypatch):
     """CamVid as a folder of one's own; its paths are not relative to ROOT."""
     monkeypatch.chdir(root / "CamVid")
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(add_help=False)
     add_data(parser)
+    assert {action.dest for action in parser._actions} == set(OF_DATA)
     names = str(NAMES / "plain" / "camvid.txt")
     words = ["--data", str(tmp_path), "--images", "images/val", "--masks", "annotations/val", "--classes", names]
     args = parser.parse_args([*words, "--ignore", "11"])

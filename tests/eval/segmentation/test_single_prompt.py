@@ -55,6 +55,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--backgrounds", "none"], "backgrounds"),
         (["--out", "found.json"], "out"),
         (["--data", "x"], "data"),
+        (["--partial"], "partial"),
         (["--masks", "x"], "masks"),
         (["voc21", "--margins", "0.1"], "margins"),
         (["voc21", "--scenes", "3"], "scenes"),

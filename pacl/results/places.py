@@ -1,0 +1,101 @@
+"""Where images stand in the files of a whole run, and how those of earlier runs lose images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pacl.errors import UserError
+from pacl.printing import printable
+from pacl.results.earlier import is_surely_of, place_of, read_record
+from pacl.results.result import ImageResult
+from pacl.results.run_file import Run, RunFile
+
+
+def choose_place(
+    item: ImageResult,
+    wanted: str,
+    datasets: Collection[RunFile[Any]],
+    old: Mapping[str, Any] | None = None,
+    pixels: str | None = None,
+) -> str:
+    """The first place of an image that no other image has in the files of the whole run.
+
+    These are tried: the place in its record, the one that is wanted, its path, and the absolute path, which is taken at
+    last, whoever has it.
+
+    Args:
+        item: the image.
+        wanted: the place that is wanted.
+        datasets: the files of the whole run.
+        old: the record under the name of its results; it may be of another image.
+        pixels: see `is_surely_of`.
+    """
+    own = old if old is not None and is_surely_of(old, item.source, pixels) else None
+    places = [] if own is None else [place_of(own)]
+    places += [printable(Path(each)) for each in (wanted, item.source, os.path.abspath(item.source))]
+    for place in places:
+        if all(_is_free(place, item, dataset, own, pixels) for dataset in datasets):
+            return place
+    return places[-1]
+
+
+def _is_free(
+    place: str, item: ImageResult, dataset: RunFile[Any], own: Mapping[str, Any] | None, pixels: str | None
+) -> bool:
+    """Whether a file of the run has no other image at a place; the same image may be there under another name.
+
+    ``own`` is the record of the image itself; the others are as for `choose_place`.
+    """
+    key = dataset.key(item.name, place)
+    if key not in dataset.entries:
+        return True
+    owner = dataset.owner(key)
+    if owner == dataset.text(item.name):
+        return True
+    record = own if owner is None else read_record(item.out / f"{owner}.json")
+    return record is not None and place_of(record) == place and is_surely_of(record, item.source, pixels)
+
+
+@dataclass
+class OtherDatasets:
+    """The files of earlier runs in a folder that this run does not write: they lose the images that it replaces.
+
+    Attributes:
+        out: folder of the results.
+        kinds: of the files that this run does not write.
+        changed: the files that have lost images.
+    """
+
+    out: Path
+    kinds: Sequence[type[RunFile[Any]]]
+    changed: list[RunFile[Any]] = field(default_factory=list, init=False)
+
+    @cached_property
+    def found(self) -> list[RunFile[Any]]:
+        """The files that there are."""
+        found: list[RunFile[Any]] = []
+        for kind in self.kinds:
+            with suppress(UserError):  # not written here: it stays
+                found.append(kind(Run(self.out, None, {})))
+        return found
+
+    def discard(self, name: str, place: str) -> None:
+        """Remove an image from all of them, see `RunFile.discard`; they are written by `save`."""
+        for dataset in self.found:
+            if dataset.discard(name, place) and dataset not in self.changed:
+                self.changed.append(dataset)
+
+    def save(self) -> None:
+        """Write the files that have lost images.
+
+        Raises:
+            UserError: one cannot be written.
+        """
+        for dataset in self.changed:
+            dataset.save_rest()
