@@ -28,6 +28,7 @@ from pacl.results.earlier import (
     files_of,
     is_same_result,
     is_surely_of,
+    join,
     own_results,
     place_of,
     read_record,
@@ -128,7 +129,8 @@ class Writer:
             about: what the record says besides; JSON-serialisable.
 
         Returns:
-            The record: JSON-serialisable, and the same for the same image, prompts and model.
+            The record: JSON-serialisable, and the same for the same image, prompts and model. It also has what earlier
+            runs wrote of the same result in other formats.
 
         Raises:
             UserError: a file cannot be written.
@@ -140,7 +142,7 @@ class Writer:
         place = self._place(place or path.name, name, path, old, about.get("pixels"))
         about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
-            record = self._write(item, about)
+            record = self._write(item, about, None if self.overwrite else old)
         kept = [Path(file) for files in record["files"].values() for file in files]
         is_outdated = old is not None and not is_same_result(old, record)
         if old is not None and is_outdated:
@@ -188,7 +190,8 @@ class Writer:
         remove(self.earlier, kept)
         self.earlier.clear()
 
-    def _write(self, item: ImageResult, about: Mapping[str, Any]) -> dict[str, Any]:
+    def _write(self, item: ImageResult, about: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+        """See `write`; what there is of the same result, by the record ``old``, stays in its record."""
         found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
         files = {key: [printable(file) for file in each.write(item)] for key, each in formats.items() if each.write}
@@ -197,6 +200,8 @@ class Writer:
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
         record = {"name": printable(item.name), **about, "content": content_of(item.image), **described}
+        if old is not None and is_same_result(old, record):
+            record = join(self.out, record_path, old, record)
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
 
