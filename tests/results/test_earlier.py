@@ -201,7 +201,7 @@ def test_results_of_another_file_with_the_same_name_are_found(tmp_path: Path, mo
 def record(model: str, background: str, rule: str) -> dict[str, object]:
     settings = {"size": 224, "background": background}
     about = {"labels": [{"label": "a", "prompts": ["a"]}], "model": {"name": model, "clip": "x"}}
-    return {**about, "settings": settings, "background": {"rule": rule}}
+    return {**about, "settings": settings, "background": {"rule": rule}, "width": 30, "height": 20}
 
 
 def test_older_records_with_auto_go_with_what_it_stood_for() -> None:
