@@ -56,6 +56,7 @@ class Writer:
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
+        written: names of the images whose results are complete.
         changed: those of earlier runs in other formats that have lost images which this run segmented anew.
     """
 
@@ -66,6 +67,7 @@ class Writer:
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
+    written: set[str] = field(default_factory=set, init=False, repr=False)
     changed: list[RunFile[Any]] = field(default_factory=list, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
@@ -156,6 +158,7 @@ class Writer:
             for dataset in self._other_datasets:
                 if dataset.discard(name, place_of(old)) and dataset not in self.changed:
                     self.changed.append(dataset)
+        self.written.add(name)
         return record
 
     def _place(self, wanted: str, name: str, path: Path, old: Mapping[str, Any] | None, pixels: str | None) -> str:
