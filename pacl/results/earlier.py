@@ -279,7 +279,8 @@ def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return labels, model, settings, record["width"], record["height"]
 
     try:
-        same_content = old.get("content", new.get("content")) == new.get("content")  # older records do not state it
+        # Older records do not state these; `video` is of videos only.
+        same_content = all(old.get(key, new.get(key)) == new.get(key) for key in ("content", "video"))
         unsettled = UNSETTLED in (old["model"].get("name"), new["model"].get("name"))
         ignored = ("name",) if unsettled else ()
         return same_content and bool(what(old, ignored) == what(new, ignored))
