@@ -56,8 +56,8 @@ def segment_all(
         workers: threads that decode.
 
     Yields:
-        The outcome of each image, in the order of ``items``, as soon as it is written. Where the caller stops, ``close``
-        waits for the image that is being written; those after it are dropped.
+        The outcome of each image, in the order of ``items``, as soon as it is written. Where the caller stops,
+        ``close`` waits for the image that is being written; those after it are dropped.
     """
     advice = memory_saving(segmenter.settings)
     with ThreadPoolExecutor(1) as scribe:

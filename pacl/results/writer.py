@@ -43,6 +43,9 @@ from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
 from pacl.results.yolo import YoloDataset, write_yolo
 
+LOCK = ".lock"
+"""File in the folder of results that a process holds while it writes the files of the whole run."""
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -97,14 +100,22 @@ class Writer:
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
 
+        Images that other processes have added to these files stay in them.
+
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written, or another process has written it with other labels.
         """
         filled = {key: each for key, each in self.datasets.items() if each.entries}
-        for each in filled.values():
-            each.save()
-        for each in self.changed:
-            each.save_rest()
+        if filled or self.changed:
+            from pacl.locks import lock  # many commands never need it
+
+            with lock(self.out / LOCK, "two runs that end at once may lose entries of data sets", wait=math.inf):
+                for each in [*filled.values(), *self.changed]:
+                    each.merge()
+                for each in filled.values():
+                    each.save()
+                for each in self.changed:
+                    each.save_rest()
         return {key: each.path for key, each in filled.items()}
 
     def write(
