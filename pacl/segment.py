@@ -246,8 +246,9 @@ def run(
     first, done, failed = 0.0, 0, 0
     drawn, whole = writer.model["name"] == "bundled", dict[str, str]()
     prior = segmenter.resolved_settings().prior
+    outcomes = segment_files(files, query, segmenter, writer)
     try:
-        for number, (file, record) in enumerate(segment_files(files, query, segmenter, writer), start=1):
+        for number, (file, record) in enumerate(outcomes, start=1):
             progress = f"[{number}/{len(files)}]"
             first = first or time.monotonic()
             if isinstance(record, UserError):
@@ -283,10 +284,11 @@ def run(
                     if paths:
                         console.print("  " + "\n  ".join(paths), markup=False)
     except BaseException as error:
+        outcomes.close()  # the image that is being written is complete then
         with suppress(UserError):  # what stopped the run matters more
             writer.finish()
         if isinstance(error, KeyboardInterrupt):
-            say(f"{done} of {counted(len(files), 'image')} done; results in {writer.out}")
+            say(f"{len(writer.written)} of {counted(len(files), 'image')} done; results in {writer.out}")
         raise
     if whole:
         say(f"note: {say_swallowed(whole, done, prior=prior, calibrated=segmenter.model.centre is not None)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,13 @@ Write = Callable[[Item, "np.ndarray", "Segmentation"], "dict[str, Any]"]
 
 def segment_files(
     files: Sequence[ImageFile], query: EncodedQuery, segmenter: Segmenter, writer: Writer
-) -> Iterator[Outcome[ImageFile]]:
+) -> Generator[Outcome[ImageFile], None, None]:
     """Segment image files and write their results, see `segment_all`."""
 
     def save(file: ImageFile, image: np.ndarray, found: Segmentation) -> dict[str, Any]:
         return writer.write(file.name, file.path, image, found, file.relative or None)
 
-    yield from segment_all(files, query, segmenter, read, save)
+    return segment_all(files, query, segmenter, read, save)
 
 
 def segment_all(
@@ -44,7 +44,7 @@ def segment_all(
     load: Callable[[Item], np.ndarray | UserError],
     save: Write[Item],
     workers: int = 1,
-) -> Iterator[Outcome[Item]]:
+) -> Generator[Outcome[Item], None, None]:
     """Segment images from anywhere.
 
     Args:
@@ -56,7 +56,8 @@ def segment_all(
         workers: threads that decode.
 
     Yields:
-        The outcome of each image, in the order of ``items``, as soon as it is written.
+        The outcome of each image, in the order of ``items``, as soon as it is written. Where the caller stops,
+        ``close`` waits for the image that is being written; those after it are dropped.
     """
     advice = memory_saving(segmenter.settings)
     with ThreadPoolExecutor(1) as scribe:
@@ -67,8 +68,8 @@ def segment_all(
                 yield from (outcome.result() for outcome in written)  # those of the batch before
                 written = [scribe.submit(write, save, advice, item, image, each) for item, image, each in found]
             yield from (outcome.result() for outcome in written)
-        finally:  # nobody waits for what is left when the caller stops
-            scribe.shutdown(wait=False, cancel_futures=True)
+        finally:
+            scribe.shutdown(cancel_futures=True)
 
 
 def memory_saving(settings: SegmenterSettings) -> str:

@@ -160,7 +160,17 @@ def _segment_video(
 
     with (
         Interruptions() as interruptions,
-        VideoResults(run.out, file.name, video, run.formats, writer.model, lambda: interruptions.is_pending) as results,
+        VideoResults(
+            run.out,
+            file.name,
+            video,
+            run.formats,
+            writer.model,
+            lambda: interruptions.is_pending,
+            step=run.step,
+            smooth=run.smooth,
+            overwrite=writer.overwrite,
+        ) as results,
         ProgressMeter(title, video.count, line=tell_progress, console=console) as meter,
         memory_advice(str(file.path), memory_saving(segmenter.settings)),
     ):

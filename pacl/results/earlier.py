@@ -214,6 +214,35 @@ def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
     return [*(path.with_name(name) for name in sorted(own)), *labelme, path]
 
 
+def join(out: Path, path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a result that was written again in other formats: it keeps what the earlier formats left.
+
+    Args:
+        out: folder of the results.
+        path: of the record.
+        old: the earlier record; see `is_same_result`.
+        new: the record of what was written now.
+
+    Returns:
+        ``new``, with the files of ``old`` that are still there, and what its labels say besides.
+    """
+    kept = {kind: files for kind, paths in old["files"].items() if (files := _still_there(out, path, old, paths))}
+    pairs = zip(new["labels"], old["labels"], strict=True)
+    labels = [now | {key: value for key, value in before.items() if key not in now} for now, before in pairs]
+    return {**new, "labels": labels, "files": {**kept, **new["files"]}}
+
+
+def _still_there(out: Path, path: Path, record: Mapping[str, Any], paths: Any) -> list[str]:
+    """Those of the paths in a record that lead to files now, as seen from the folder that this command runs in."""
+    levels = len(path.relative_to(out).parts)
+    try:
+        then = Path(record["files"]["json"][0]).parents[levels - 1]
+        files = [out / Path(file).relative_to(then) for file in paths]
+    except (LookupError, TypeError, ValueError):
+        return []
+    return [printable(file) for file in files if file.is_file()]
+
+
 def video_files(target: Path) -> list[Path]:
     """The overlay and the masks of a video, whose results are ``TARGET.jsonl`` and so on; those that exist."""
     overlays = [target.with_name(target.name + ending) for ending in VIDEO_ENDINGS]
@@ -250,7 +279,8 @@ def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return labels, model, settings, record["width"], record["height"]
 
     try:
-        same_content = old.get("content", new.get("content")) == new.get("content")  # older records do not state it
+        # Older records do not state these; `video` is of videos only.
+        same_content = all(old.get(key, new.get(key)) == new.get(key) for key in ("content", "video"))
         unsettled = UNSETTLED in (old["model"].get("name"), new["model"].get("name"))
         ignored = ("name",) if unsettled else ()
         return same_content and bool(what(old, ignored) == what(new, ignored))

@@ -56,6 +56,9 @@ class FolderDataset(RunFile[None]):
     def entry(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """See `RunFile.entry`; here it is in files of its own."""
 
+    def merge(self) -> None:
+        """See `RunFile.merge`; here the images have files of their own, which are not written again."""
+
     def add(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """See `RunFile.add`; labels of an earlier run that mean other classes are removed first."""
         is_first = not self.entries or self.replaced
@@ -79,9 +82,9 @@ class FolderDataset(RunFile[None]):
         return was_there
 
     def save_rest(self) -> None:
-        """See `RunFile.save_rest`; the classes of what is left are in the file."""
-        if not self.entries:
-            super().save_rest()
+        """See `RunFile.save_rest`; the classes of what is left, also by other processes, are in the file."""
+        if not self._names():
+            remove([self.path])
 
     @classmethod
     def is_in(cls, out: Path) -> bool:

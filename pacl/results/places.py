@@ -92,10 +92,11 @@ class OtherDatasets:
                 self.changed.append(dataset)
 
     def save(self) -> None:
-        """Write the files that have lost images.
+        """Write the files that have lost images; under a lock, since other processes may add theirs.
 
         Raises:
             UserError: one cannot be written.
         """
         for dataset in self.changed:
+            dataset.merge()
             dataset.save_rest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pacl.errors import ArgumentError
+from pacl.files import file_stamp
 from pacl.printing import printable
 from pacl.results.earlier import remove
 from pacl.results.result import ImageResult
@@ -49,6 +50,7 @@ class RunFile(ABC, Generic[Entry]):
         classes: names of its classes; by default the labels.
         entries: of each image, in the order of the file.
         replaced: keys of the images of an earlier run with other classes.
+        touched: keys of the images that this run added, or discarded.
 
     Raises:
         ArgumentError: ``out`` has such a file that this run would spoil: with other labels, and images that are not
@@ -63,12 +65,11 @@ class RunFile(ABC, Generic[Entry]):
         self.classes = [] if run.labels is None else self.classes_of(run, run.labels)
         self.entries: dict[str, Entry] = {}
         self.replaced: set[str] = set()
+        self.touched: set[str] = set()
+        self._stamp = file_stamp(self.path)
         if not self.path.exists():
             return
-        try:
-            classes, entries = self.read(self.path.read_bytes())
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError):
-            raise self.refusal(f"has a file {self.name} that was not written by this command") from None
+        classes, entries = self._read()
         if run.overwrite:
             self.replaced = set(entries)
         elif run.labels is None or classes == self.classes:
@@ -77,6 +78,28 @@ class RunFile(ABC, Generic[Entry]):
             self.replaced = set(entries)
         else:
             raise self.refusal(f"has a file {self.name} with other labels and other images")
+
+    def _read(self) -> tuple[list[str], dict[str, Entry]]:
+        """See `read`; what was not written here is a `refusal`."""
+        try:
+            return self.read(self.path.read_bytes())
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError):
+            raise self.refusal(f"has a file {self.name} that was not written by this command") from None
+
+    def merge(self) -> None:
+        """Take in what other processes have written to the file since it was read; before `save`, under a lock.
+
+        Raises:
+            ArgumentError: that has other labels, or was not written here.
+        """
+        if file_stamp(self.path) == self._stamp:
+            return
+        classes, theirs = self._read() if self.path.exists() else (self.classes, {})
+        if classes != self.classes:
+            raise self.refusal(f"has a file {self.name} that another run wrote with other labels meanwhile")
+        own = {key: entry for key, entry in self.entries.items() if key in self.touched}
+        gone = (self.touched | self.replaced) - own.keys()
+        self.entries = {key: entry for key, entry in theirs.items() if key not in gone} | own
 
     def refusal(self, reason: str) -> ArgumentError:
         """The error about a folder of results that this run would spoil."""
@@ -117,10 +140,11 @@ class RunFile(ABC, Generic[Entry]):
         if key not in self.entries or self.owner(key) not in (self.text(name), None):
             return False
         del self.entries[key]
+        self.touched.add(key)
         return True
 
     def save_rest(self) -> None:
-        """Write the file after `discard`; one that is left without images is deleted.
+        """Write the file after `discard` and `merge`; one that is left without images is deleted.
 
         Raises:
             UserError: it cannot be written.
@@ -138,7 +162,9 @@ class RunFile(ABC, Generic[Entry]):
             place: the image's path as it is to stand in files; tools look for it in their folder of images.
             record: of `pacl.results.writer.Writer.write`.
         """
-        self.entries[self.key(item.name, place)] = self.entry(item, place, record)
+        key = self.key(item.name, place)
+        self.entries[key] = self.entry(item, place, record)
+        self.touched.add(key)
 
     @abstractmethod
     def read(self, content: bytes) -> tuple[list[str], dict[str, Entry]]:

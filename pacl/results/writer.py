@@ -26,6 +26,7 @@ from pacl.results.earlier import (
     content_of,
     files_of,
     is_same_result,
+    join,
     own_results,
     place_of,
     read_record,
@@ -41,6 +42,9 @@ from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
 from pacl.results.yolo import YoloDataset, write_yolo
 
+LOCK = ".lock"
+"""File in the folder of results that a process holds while it writes the files of the whole run."""
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -54,6 +58,7 @@ class Writer:
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
+        written: names of the images whose results are complete.
     """
 
     out: Path
@@ -63,6 +68,7 @@ class Writer:
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
+    written: set[str] = field(default_factory=set, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -91,13 +97,20 @@ class Writer:
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
 
+        Images that other processes have added to these files stay in them.
+
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written, or another process has written it with other labels.
         """
         filled = {key: each for key, each in self.datasets.items() if each.entries}
-        for each in filled.values():
-            each.save()
-        self.others.save()
+        if filled or self.others.changed:
+            from pacl.locks import lock  # many commands never need it
+
+            with lock(self.out / LOCK, "two runs that end at once may lose entries of data sets", wait=math.inf):
+                for each in filled.values():
+                    each.merge()
+                    each.save()
+                self.others.save()
         return {key: each.path for key, each in filled.items()}
 
     def write(
@@ -124,7 +137,8 @@ class Writer:
             about: what the record says besides; JSON-serialisable.
 
         Returns:
-            The record: JSON-serialisable, and the same for the same image, prompts and model.
+            The record: JSON-serialisable, and the same for the same image, prompts and model. It also has what earlier
+            runs wrote of the same result in other formats.
 
         Raises:
             UserError: a file cannot be written.
@@ -136,7 +150,7 @@ class Writer:
         place = choose_place(item, place or path.name, self.datasets.values(), old, about.get("pixels"))
         about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
-            record = self._write(item, about)
+            record = self._write(item, about, None if self.overwrite else old)
         kept = [Path(file) for files in record["files"].values() for file in files]
         self.remove_earlier(kept)
         if old is not None and not is_same_result(old, record):
@@ -146,6 +160,7 @@ class Writer:
             if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
                 dataset.discard(name, place_of(old))
             dataset.add(item, place, record)
+        self.written.add(name)
         return record
 
     @cached_property
@@ -159,7 +174,8 @@ class Writer:
         remove(self.earlier, kept)
         self.earlier.clear()
 
-    def _write(self, item: ImageResult, about: Mapping[str, Any]) -> dict[str, Any]:
+    def _write(self, item: ImageResult, about: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+        """See `write`; what there is of the same result, by the record ``old``, stays in its record."""
         found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
         files = {key: [printable(file) for file in each.write(item)] for key, each in formats.items() if each.write}
@@ -168,6 +184,8 @@ class Writer:
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
         record = {"name": printable(item.name), **about, "content": content_of(item.image), **described}
+        if old is not None and is_same_result(old, record):
+            record = join(self.out, record_path, old, record)
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
 

@@ -253,7 +253,7 @@ class Segmentation:
 
         Returns:
             The record, as in the JSON file: shares, scores and boxes of the labels, the settings, and under `files` the
-            paths that were written.
+            paths of its files, also those that were written before in other formats.
 
         Raises:
             ArgumentError: ``folder`` cannot be written to, or has results of other labels;

@@ -21,7 +21,11 @@ from pacl.results.result import Result
 from pacl.results.writer import FORMATS, describe
 from pacl.video.drawing import draw_frame
 from pacl.video.reading import Frame, Video
+from pacl.video.settings import DEFAULT_SMOOTH
 from pacl.video.writing import VideoWriter, find_codec
+
+MASK = "{:06d}.mask.png"
+"""Name of the mask of a frame, by its number."""
 
 
 class VideoResults:
@@ -37,6 +41,9 @@ class VideoResults:
         formats: keys of `VIDEO_FORMATS`.
         model: description of the model for the records.
         is_stopped: see `VideoWriter`.
+        step: of the frames, see `pacl.video.segmenting.segment_video`; the records state it.
+        smooth: likewise.
+        overwrite: nothing of an earlier run stays, also of the same video, labels and settings.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -50,8 +57,15 @@ class VideoResults:
         formats: Collection[str],
         model: Mapping[str, Any],
         is_stopped: Callable[[], bool] = lambda: False,
+        *,
+        step: int = 1,
+        smooth: float = DEFAULT_SMOOTH,
+        overwrite: bool = False,
     ) -> None:
         self.video, self.formats, self.model, self._is_stopped = video, formats, model, is_stopped
+        self._about = {"step": step, "smooth": smooth}
+        self._overwrite = overwrite
+        self._keeps_masks = False
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
         self._name, self._target = printable(name), out / name
@@ -59,6 +73,7 @@ class VideoResults:
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
         self._first: dict[str, Any] | None = None  # record
+        self._old = read_record(self._path("jsonl"))
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=".", dir=self._target.parent))
@@ -93,26 +108,43 @@ class VideoResults:
         return self._add_record(frame, found) if is_new else None
 
     def _add_record(self, frame: Frame, found: Result) -> dict[str, Any]:
-        files = {}
         if "mask" in self.formats:
-            name = f"{frame.number:06d}.mask.png"
-            save_mask(self._masks / name, found.index)
-            files["mask"] = [printable(self._path("masks") / name)]
-        source = printable(self.video.path)
-        record = {
-            "frame": frame.number,
-            "time": round(frame.time, 6),
-            "name": self._name,
-            "content": self._content,
-            **describe(source, found, self.model, self._entries, files),
-        }
+            save_mask(self._masks / MASK.format(frame.number), found.index)
+        record = self._record(frame, found)
+        if self._first is None:
+            if self._is_same(record):  # its masks stay, so the records keep what they say of them
+                self._keeps_masks = True
+                self._entries |= {key: each.entry for key, each in FORMATS.items() if each.entry and self._had(key)}
+                record = self._record(frame, found)
+            self._first = record
         try:
             self._records.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise self._cannot_write(error) from error
         self.segmented += 1
-        self._first = self._first or record
         return record
+
+    def _record(self, frame: Frame, found: Result) -> dict[str, Any]:
+        mask = self._path("masks") / MASK.format(frame.number)
+        has_mask = "mask" in self.formats or (self._keeps_masks and mask.is_file())
+        files = {"mask": [printable(mask)]} if has_mask else {}
+        source = printable(self.video.path)
+        return {
+            "frame": frame.number,
+            "time": round(frame.time, 6),
+            "name": self._name,
+            "content": self._content,
+            "video": self._about,
+            **describe(source, found, self.model, self._entries, files),
+        }
+
+    def _is_same(self, record: Mapping[str, Any]) -> bool:
+        """Whether this run joins the results of an earlier one, by the first record of each."""
+        return self._old is not None and not self._overwrite and is_same_result(self._old, record)
+
+    def _had(self, entry: str) -> bool:
+        """Whether the earlier run's records have masks in a format."""
+        return self._old is not None and any(entry in label for label in self._old["labels"])
 
     @property
     def left_out(self) -> float:
@@ -149,8 +181,7 @@ class VideoResults:
 
     def _remove_others(self) -> None:
         """Remove an earlier run's overlay and masks of another video, or with other labels, settings or model."""
-        old = read_record(self._path("jsonl"))
-        if old is not None and not (self._first and is_same_result(old, self._first)):
+        if self._old is not None and not (self._first and self._is_same(self._first)):
             remove(video_files(self._target))
 
     def _move_masks(self, folder: Path) -> None:

@@ -106,6 +106,33 @@ def test_files_of_other_labels_do_not_stay_beside_new_records(run: Run) -> None:
     assert results() == {"clip.jsonl"}
 
 
+@pytest.mark.parametrize("change", [["--smooth", "2"], ["--step", "4"], ["--overwrite"]], ids=str)
+def test_files_of_other_smoothing_or_steps_do_not_stay_beside_new_records(run: Run, change: list[str]) -> None:
+    words = ("clip.mp4", "a dog", "grass", "--step", "9", "--smooth", "0", "--format")
+    assert run(*words, "overlay,mask")[0] == 0
+    assert records()[0]["video"] == {"step": 9, "smooth": 0}
+    assert run(*words, "rle", *change)[0] == 0
+    assert results() == {"clip.jsonl"}
+
+
+def test_records_of_earlier_versions_do_not_state_the_smoothing(run: Run) -> None:
+    words = ("clip.mp4", "a dog", "grass", "--step", "9", "--format")
+    assert run(*words, "overlay")[0] == 0
+    lines = [{key: value for key, value in record.items() if key != "video"} for record in records()]
+    Path("out/clip.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(*words, "rle")[0] == 0
+    assert "clip.overlay.mp4" in results()
+
+
+def test_records_keep_the_masks_of_earlier_formats(run: Run) -> None:
+    words = ("clip.mp4", "a dog", "grass", "--step", "9", "--format")
+    for formats in ("rle,mask", "polygons", "overlay"):
+        assert run(*words, formats)[0] == 0
+    for record in records():
+        assert all({"rle", "polygons"} < label.keys() for label in record["labels"])
+        assert record["files"] == {"mask": [f"out/clip.masks/{record['frame']:06d}.mask.png"]}
+
+
 def test_files_of_an_earlier_video_of_the_same_path_are_deleted(run: Run, here: Path) -> None:
     words = ("clip.mp4", "a dog", "grass", "--step", "9", "--format")
     assert run(*words, "overlay,mask")[0] == 0

@@ -17,14 +17,14 @@ from pacl.results.earlier import (
     own_results,
     read_record,
 )
-from pacl.results.writer import FORMATS, Writer
+from pacl.results.writer import FORMATS, LOCK, Writer
 from tests.results.drawn import result
 
 IMAGE = np.zeros((20, 30, 3), np.uint8)
 
 
 def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != LOCK}
 
 
 def write(
@@ -56,6 +56,45 @@ def test_another_format_of_the_same_result_joins_it(tmp_path: Path) -> None:
     write(tmp_path, ("overlay", "rle"), "cat", "blanket")
     write(tmp_path, ("npz", "rle"), "cat", "blanket")
     assert files(tmp_path) == {"a.overlay.png", "a.npz", "a.json"}
+
+
+EVERY_FILE = {"overlay", "mask", "heat", "npz", "labelme", "yolo", "mmseg", "json"}
+
+
+@pytest.mark.parametrize("change", ["labels", "overwrite", "content"])
+def test_files_that_runs_in_several_formats_wrote_are_deleted_together(tmp_path: Path, change: str) -> None:
+    for key in FORMATS:
+        write(tmp_path, (key,), "cat", "blanket")
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["files"].keys() == EVERY_FILE
+    assert all(Path(file).is_file() for files in record["files"].values() for file in files)
+    assert all({"rle", "polygons"} < label.keys() for label in record["labels"])
+    labels = ("cat", "wall") if change == "labels" else ("cat", "blanket")
+    image = IMAGE + np.uint8(change == "content")
+    write(tmp_path, ("overlay",), *labels, overwrite=change == "overwrite", image=image)
+    assert files(tmp_path) == {"a.overlay.png", "a.json"}
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["files"].keys() == {"overlay", "json"}
+    assert not any({"rle", "polygons"} & label.keys() for label in record["labels"])
+
+
+def test_a_record_names_the_files_of_earlier_formats_from_where_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write(Path("out"), ("npz", "heat", "labelme"), "cat", "blanket", name="in/a")
+    monkeypatch.chdir("deep")
+    Path("../out/in/a.heat-1-cat.png").unlink()
+    write(Path("../out"), ("mask",), "cat", "blanket", name="in/a")
+    found = json.loads(Path("../out/in/a.json").read_text())["files"]
+    assert found == {
+        "npz": ["../out/in/a.npz"],
+        "heat": ["../out/in/a.heat-2-blanket.png"],
+        "labelme": ["../out/labelme/in/a.json"],
+        "mask": ["../out/in/a.mask.png"],
+        "json": ["../out/in/a.json"],
+    }
 
 
 def test_files_of_an_earlier_image_of_the_same_path_are_deleted(tmp_path: Path) -> None:

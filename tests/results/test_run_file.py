@@ -11,7 +11,7 @@ from PIL import Image
 from pacl.errors import ArgumentError
 from pacl.results.earlier import read_record
 from pacl.results.run_file import Run
-from pacl.results.writer import FORMATS, Writer, is_in_dataset
+from pacl.results.writer import FORMATS, LOCK, Writer, is_in_dataset
 from tests.results.drawn import result, write_run
 
 RUNS = {name: each.dataset for name, each in FORMATS.items() if each.dataset}
@@ -19,7 +19,7 @@ RUNS = {name: each.dataset for name, each in FORMATS.items() if each.dataset}
 
 def content(out: Path) -> dict[str, bytes]:
     """Of all files but the images' records, which name the folder."""
-    files = [path for path in out.rglob("*") if path.is_file() and read_record(path) is None]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != LOCK and read_record(path) is None]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
@@ -122,13 +122,15 @@ def test_a_file_that_could_not_be_written_again_is_not_overwritten(
     assert content(tmp_path / "out") == before
 
 
-def write(out: Path, formats: str, name: str, path: Path, prompt: str = "a dog") -> None:
+def write(
+    out: Path, formats: str, name: str, path: Path, prompt: str = "a dog", image: np.ndarray | None = None
+) -> None:
     """Write the results of an image file; its label is always the same."""
     found = result(labels=("a dog",))
     found.prompts = [(prompt,)]
     writer = Writer(out, formats.split(","), {"name": "tiny"})
     writer.start(found.labels, {name: path.name})
-    writer.write(name, path, np.asarray(Image.open(path)), found)
+    writer.write(name, path, np.asarray(Image.open(path)) if image is None else image, found)
     writer.finish()
 
 
@@ -179,6 +181,53 @@ def test_an_image_that_is_segmented_anew_leaves_the_data_sets_of_earlier_runs(
     assert content(out) == content(other)
     write(out, "rle", "b", twins[1], prompt="puppy")
     assert not content(out)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_that_write_to_a_folder_at_the_same_time_keep_each_others_images(
+    name: str, twins: list[Path], tmp_path: Path
+) -> None:
+    out, pixels = tmp_path / "out", np.asarray(Image.open(twins[0]))
+    for each in ("gone", "old"):
+        write(out, name, each, tmp_path / f"{each}.png", image=pixels)
+    entries = set(RUNS[name](Run(out, None, {})).entries)
+    writers = [Writer(out, (each,), {"name": "tiny"}) for each in (name, name, "mask")]
+    for writer, each in zip(writers, ("a", "b", "gone"), strict=True):
+        found = result(labels=("a dog",))
+        found.prompts = [("puppy" if each == "gone" else "a dog",)]
+        writer.start(found.labels, {each: f"{each}.png"})
+        writer.write(each, tmp_path / f"{each}.png", pixels, found)
+    for writer in writers:
+        writer.finish()
+    assert {Path(key).stem for key in entries} == {"gone", "old"}
+    assert {Path(key).stem for key in RUNS[name](Run(out, None, {})).entries} == {"old", "a", "b"}
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat"])
+def test_a_file_that_another_run_wrote_with_other_labels_is_not_merged(
+    name: str, twins: list[Path], tmp_path: Path
+) -> None:
+    out, found = tmp_path / "out", result(labels=("a cat",))
+    writer = Writer(out, (name,), {"name": "tiny"})
+    writer.start(found.labels, {"a": "x.png"})
+    write(out, name, "b", twins[1])
+    before = RUNS[name](Run(out, None, {})).path.read_bytes()
+    writer.write("a", twins[0], np.asarray(Image.open(twins[0])), found)
+    with pytest.raises(ArgumentError) as error:
+        writer.finish()
+    assert error.value.argument == "out"
+    assert RUNS[name](Run(out, None, {})).path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat"])
+def test_a_file_is_read_again_only_if_it_changed(
+    name: str, twins: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = [], RUNS[name].read
+    monkeypatch.setattr(RUNS[name], "read", lambda *words: reads.append(1) or read(*words))  # type: ignore[func-returns-value]
+    for _ in range(3):
+        write(tmp_path / "out", name, "a", twins[0])
+    assert len(reads) == 2
 
 
 def test_a_data_set_of_somebody_else_stays_as_it_is(twins: list[Path], tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from pacl.results.writer import Writer
 from tests.commands import Run
 
 
@@ -65,6 +68,35 @@ def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
     assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2, 3}
     assert [image.attrib["name"] for image in ElementTree.parse("out/annotations.xml").iter("image")] == list(names)
     assert {path.stem for path in Path("out/yolo/labels").iterdir()} == {"a", "b", "c"}
+
+
+def test_a_stopped_run_waits_for_the_image_that_is_being_written_and_counts_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        shutil.copy("photo.png", name)
+    write, is_stopped, is_writing = Writer.write, threading.Event(), threading.Event()
+
+    def slow(self: Writer, name: str, *rest: Any) -> Any:
+        if name == "b":
+            is_writing.set()
+            is_stopped.wait(10)
+            time.sleep(0.3)
+        return write(self, name, *rest)
+
+    def interrupted(*_: Any) -> None:
+        is_writing.wait(10)
+        is_stopped.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "write", slow)
+    monkeypatch.setattr("pacl.segment.swallowed", interrupted)
+    code, _, err = run("a.png", "b.png", "c.png", "a dog", "grass", "--format", "coco", "--window_batch", "3")
+    assert code == 130
+    assert "2 of 3 images done" in err
+    assert {path.name for path in Path("out").glob("?.json")} == {"a.json", "b.json"}
+    images = json.loads(Path("out/annotations.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a.png", "b.png"]
 
 
 def test_mmseg_has_a_background_where_a_single_prompt_has_one(run: Run) -> None:
