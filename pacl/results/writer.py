@@ -24,6 +24,7 @@ from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
 from pacl.results.earlier import (
+    Removed,
     content_of,
     files_of,
     is_same_result,
@@ -56,6 +57,7 @@ class Writer:
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
         changed: those of earlier runs in other formats that have lost images which this run segmented anew.
+        removed: what has been deleted of results with other prompts or settings, or of another image.
     """
 
     out: Path
@@ -66,6 +68,7 @@ class Writer:
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
     changed: list[RunFile[Any]] = field(default_factory=list, init=False, repr=False)
+    removed: Removed = field(default_factory=Removed, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -144,7 +147,7 @@ class Writer:
         kept = [Path(file) for files in record["files"].values() for file in files]
         is_outdated = old is not None and not is_same_result(old, record)
         if old is not None and is_outdated:
-            remove(files_of(self.out, record_path, old), kept)
+            self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
         self.remove_earlier(kept)
         for dataset in self.datasets.values():
             if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
@@ -152,8 +155,10 @@ class Writer:
             dataset.add(item, place, record)
         if old is not None and is_outdated:
             for dataset in self._other_datasets:
-                if dataset.discard(name, place_of(old)) and dataset not in self.changed:
-                    self.changed.append(dataset)
+                if dataset.discard(name, place_of(old)):
+                    self.removed.add(name, dataset=dataset.path)
+                    if dataset not in self.changed:
+                        self.changed.append(dataset)
         return record
 
     def _place(self, wanted: str, name: str, path: Path, old: Mapping[str, Any] | None, pixels: str | None) -> str:
@@ -185,7 +190,7 @@ class Writer:
 
     def remove_earlier(self, kept: Collection[Path]) -> None:
         """Delete what `overwrite` replaces, once; ``kept`` are files of this run."""
-        remove(self.earlier, kept)
+        remove(self.earlier, kept, self.out)
         self.earlier.clear()
 
     def _write(self, item: ImageResult, about: Mapping[str, Any]) -> dict[str, Any]:

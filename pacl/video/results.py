@@ -59,6 +59,8 @@ class VideoResults:
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
         self._first: dict[str, Any] | None = None  # record
+        self.removed: list[Path] = []
+        """Files of an earlier run that `finish` deleted and did not write anew."""
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=".", dir=self._target.parent))
@@ -143,6 +145,7 @@ class VideoResults:
                 self._move_masks(paths["mask"])
             paths["jsonl"] = self._path("jsonl")  # last: once it exists, the others are complete
             os.replace(self._records.name, paths["jsonl"])
+            self.removed = [path for path in self.removed if not path.exists()]
         except OSError as error:
             raise self._cannot_write(error) from error
         return paths
@@ -151,7 +154,7 @@ class VideoResults:
         """Remove an earlier run's overlay and masks of another video, or with other labels, settings or model."""
         old = read_record(self._path("jsonl"))
         if old is not None and not (self._first and is_same_result(old, self._first)):
-            remove(video_files(self._target))
+            self.removed = remove(video_files(self._target))
 
     def _move_masks(self, folder: Path) -> None:
         """Move the masks into a folder, in place of those of an earlier run."""
