@@ -31,7 +31,7 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import check_free, names_of, of_other_labels, of_other_sources
+from pacl.results.earlier import Removed, check_free, names_of, of_other_labels, of_other_sources
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
@@ -177,11 +177,25 @@ def segment(args: argparse.Namespace) -> int:
     if args.model == "auto":  # only now is the name of its model known
         check_owner(args, names, found, model.name)
     writer.model.update({"name": model.name, "clip": config.backbone, "dense": config.dense, "trained": config.trained})
-    code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
-    if videos is not None:
-        console, alone = output(stderr=args.json), not found.files
-        code |= segment_videos(found.videos, query, segmenter, videos, writer, console, say, tell, alone=alone)
+    try:
+        code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
+        if videos is not None:
+            console, alone = output(stderr=args.json), not found.files
+            code |= segment_videos(found.videos, query, segmenter, videos, writer, console, say, tell, alone=alone)
+    finally:
+        if writer.removed.images and not args.overwrite:
+            say(f"note: {say_removed(writer.removed)}")
     return code
+
+
+def say_removed(removed: Removed) -> str:
+    """A note on results of earlier runs that have gone; what has a new file of the same name is not among them."""
+    files = [f"{counted(len(removed.files), 'file')} such as {removed.files[0]}"] if removed.files else []
+    what = " and ".join([*files, *(f"the entries in {path}" for path in sorted(removed.datasets))])
+    return (
+        f"{counted(len(removed.images), 'earlier result')} had other prompts, settings or images; removed {what}: "
+        "to keep the results of both runs, give each an --out of its own"
+    )
 
 
 def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages, model: str | None) -> str | None:

@@ -13,6 +13,9 @@ LOOKED_AT = 100
 
 SEPARATORS = "_-. "
 
+MASK_FORMATS = (".jpg", ".jpeg", ".bmp", ".gif", ".mat", ".npy", ".npz", ".tif", ".tiff", ".webp")
+"""Suffixes of files in which other programs store masks, which are not read here."""
+
 
 def missing_masks(
     images: Mapping[str, Path], masks: Path, image_ending: str | None, mask_ending: str
@@ -35,7 +38,7 @@ def missing_masks(
     name, path = next(iter(some.items()))
     if found := _endings(some, files):
         if _suffix(found[0]) != ".png":
-            return _other_format(masks, name + found[0])
+            return _other_format(masks, name + found[0], mask_ending)
         return ArgumentError(
             "mask_ending", mask_ending, f"{masks} has {name}{found[0]} for {path.name}; use {_or(found)}"
         )
@@ -53,7 +56,7 @@ def missing_masks(
     if own and (found := _endings(bases, files)):
         base = next(iter(bases))
         if _suffix(found[0]) != ".png":
-            return _other_format(masks, base + found[0])
+            return _other_format(masks, base + found[0], mask_ending)
         return ArgumentError(
             "image_ending",
             image_ending,
@@ -92,8 +95,10 @@ def _common_ending(paths: Iterable[Path]) -> str:
     return "" if start is None or len(names) < 2 else shared[start:]
 
 
-def _other_format(masks: Path, file: str) -> UserError:
+def _other_format(masks: Path, file: str, mask_ending: str) -> UserError:
     suffix = _suffix(file)
+    if suffix not in MASK_FORMATS and mask_ending != ".png":  # an ending that was asked for
+        return ArgumentError("mask_ending", mask_ending, f"{masks} has no file that ends so; it has {file}")
     if suffix in (".jpg", ".jpeg"):
         return UserError(f"{masks} holds JPEG files ({file}): JPEG blurs class values; masks must be PNG, saved anew")
     return UserError(f"{masks} holds {suffix or 'other'} files ({file}): masks must be PNG; convert them")

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -288,14 +289,50 @@ def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return False
 
 
-def remove(paths: Collection[Path], kept: Collection[Path] = ()) -> None:
-    """Delete files, those of ``kept`` excepted, and folders of masks that are left empty; what cannot be stays."""
-    spared = {os.path.abspath(path) for path in kept}
-    folders = {path.parent for path in paths if path.parent.suffix == MASKS}
+@dataclass
+class Removed:
+    """What a run has deleted of the results of earlier runs, and has not written anew.
+
+    Attributes:
+        images: names of the results.
+        files: of single images.
+        datasets: files of whole runs that have lost images.
+    """
+
+    images: set[str] = field(default_factory=set)
+    files: list[Path] = field(default_factory=list)
+    datasets: set[Path] = field(default_factory=set)
+
+    def add(self, name: str, files: Iterable[Path] = (), dataset: Path | None = None) -> None:
+        """Add results of an image or a video: files that were deleted, and a data set that it was removed from."""
+        before = len(self.files)
+        self.files.extend(files)
+        if dataset is not None:
+            self.datasets.add(dataset)
+        if dataset is not None or len(self.files) > before:
+            self.images.add(name)
+
+
+def remove(paths: Collection[Path], kept: Collection[Path] = (), below: Path | None = None) -> list[Path]:
+    """Delete files and the folders that this leaves empty; what cannot be deleted stays.
+
+    Args:
+        paths: of the files.
+        kept: those of them that stay.
+        below: folders below this one are deleted; None: only those of the masks of a video.
+
+    Returns:
+        The files that were deleted.
+    """
+    spared, deleted = {os.path.abspath(path) for path in kept}, []
     for path in paths:
         if os.path.abspath(path) not in spared:
             with suppress(OSError):
                 path.unlink()
-    for folder in folders:
+                deleted.append(path)
+    for folder in {path.parent for path in deleted}:
         with suppress(OSError):  # it is not empty
-            folder.rmdir()
+            while folder.suffix == MASKS if below is None else below in folder.parents:
+                folder.rmdir()
+                folder = folder.parent
+    return deleted

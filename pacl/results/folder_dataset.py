@@ -63,9 +63,7 @@ class FolderDataset(RunFile[None]):
         """See `RunFile.add`; labels of an earlier run that mean other classes are removed first."""
         is_first = not self.entries or self.replaced
         super().add(item, place, record)
-        for name in self.replaced - {item.name}:
-            with suppress(OSError):
-                (self.out / self.labels / f"{name}{self.label_suffix}").unlink()
+        remove([self._labels_of(name) for name in self.replaced - {item.name}], below=self.out)
         self.replaced = set()
         if is_first:
             self.save()
@@ -78,7 +76,7 @@ class FolderDataset(RunFile[None]):
         """See `RunFile.discard`; here its files are deleted."""
         was_there = super().discard(name, place)
         if was_there:
-            remove(self._files_of(name))
+            remove(self._files_of(name), below=self.out)
         return was_there
 
     def save_rest(self) -> None:
@@ -97,7 +95,11 @@ class FolderDataset(RunFile[None]):
     def _files_of(self, name: str) -> list[Path]:
         """The labels of an image, and the copy of it."""
         copies = [self.out / self.images / f"{name}{suffix}" for suffix in COPY_SUFFIXES]
-        return [self.out / self.labels / f"{name}{self.label_suffix}", *(path for path in copies if path.exists())]
+        return [self._labels_of(name), *(path for path in copies if path.exists())]
+
+    def _labels_of(self, name: str) -> Path:
+        """The file with the labels of an image."""
+        return self.out / self.labels / f"{name}{self.label_suffix}"
 
     def _names(self) -> list[str]:
         """Names of the images that have labels."""

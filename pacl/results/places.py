@@ -85,11 +85,11 @@ class OtherDatasets:
                 found.append(kind(Run(self.out, None, {})))
         return found
 
-    def discard(self, name: str, place: str) -> None:
-        """Remove an image from all of them, see `RunFile.discard`; they are written by `save`."""
-        for dataset in self.found:
-            if dataset.discard(name, place) and dataset not in self.changed:
-                self.changed.append(dataset)
+    def discard(self, name: str, place: str) -> list[Path]:
+        """Remove an image from all of them, see `RunFile.discard`, and return the files that had it; see `save`."""
+        had = [dataset for dataset in self.found if dataset.discard(name, place)]
+        self.changed += [dataset for dataset in had if dataset not in self.changed]
+        return [dataset.path for dataset in had]
 
     def save(self) -> None:
         """Write the files that have lost images; under a lock, since other processes may add theirs.

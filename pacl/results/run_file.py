@@ -152,7 +152,7 @@ class RunFile(ABC, Generic[Entry]):
         if self.entries:
             self.save()
         else:
-            remove([self.path])
+            remove([self.path], below=self.out)
 
     def add(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """Add an image, or replace it.

@@ -23,6 +23,7 @@ from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
 from pacl.results.earlier import (
+    Removed,
     content_of,
     files_of,
     is_same_result,
@@ -59,6 +60,7 @@ class Writer:
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
         written: names of the images whose results are complete.
+        removed: what has been deleted of results with other prompts or settings, or of another image.
     """
 
     out: Path
@@ -69,6 +71,7 @@ class Writer:
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
     written: set[str] = field(default_factory=set, init=False, repr=False)
+    removed: Removed = field(default_factory=Removed, init=False, repr=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -154,8 +157,9 @@ class Writer:
         kept = [Path(file) for files in record["files"].values() for file in files]
         self.remove_earlier(kept)
         if old is not None and not is_same_result(old, record):
-            remove(files_of(self.out, record_path, old), kept)
-            self.others.discard(name, place_of(old))  # of those that `remove_earlier` has left
+            self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
+            for path in self.others.discard(name, place_of(old)):  # of those that `remove_earlier` has left
+                self.removed.add(name, dataset=path)
         for dataset in self.datasets.values():
             if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
                 dataset.discard(name, place_of(old))
@@ -171,7 +175,7 @@ class Writer:
 
     def remove_earlier(self, kept: Collection[Path]) -> None:
         """Delete what `overwrite` replaces, once; ``kept`` are files of this run."""
-        remove(self.earlier, kept)
+        remove(self.earlier, kept, self.out)
         self.earlier.clear()
 
     def _write(self, item: ImageResult, about: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class VideoResults:
         self._overlay: VideoWriter | None = None
         self._first: dict[str, Any] | None = None  # record
         self._old = read_record(self._path("jsonl"))
+        self.removed: list[Path] = []
+        """Files of an earlier run that `finish` deleted and did not write anew."""
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=".", dir=self._target.parent))
@@ -175,6 +177,7 @@ class VideoResults:
                 self._move_masks(paths["mask"])
             paths["jsonl"] = self._path("jsonl")  # last: once it exists, the others are complete
             os.replace(self._records.name, paths["jsonl"])
+            self.removed = [path for path in self.removed if not path.exists()]
         except OSError as error:
             raise self._cannot_write(error) from error
         return paths
@@ -182,7 +185,7 @@ class VideoResults:
     def _remove_others(self) -> None:
         """Remove an earlier run's overlay and masks of another video, or with other labels, settings or model."""
         if self._old is not None and not (self._first and self._is_same(self._first)):
-            remove(video_files(self._target))
+            self.removed = remove(video_files(self._target))
 
     def _move_masks(self, folder: Path) -> None:
         """Move the masks into a folder, in place of those of an earlier run."""

@@ -38,7 +38,7 @@ CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # the visitor's own: nothing is loaded
 DOWNLOADS = {"mask": "Mask (PNG)", "json": "Record (JSON)", "coco": "COCO (JSON)", "overlay": "Overlay (PNG)"}
 ALL = "All labels"
-START = "Drop an image, or try the example."
+START = "Drop an image of at most {:.3g} MB, or try the example."
 EXAMPLES = {
     "photos": ("a cat on a blanket", "cat\nblanket", {"prior": -0.3, "refine": 10}),
     "bundled": ("a drawn scene", "a blue fish\nan orange moon\na red boat\nsky\na purple mushroom\nsand", {}),
@@ -98,6 +98,7 @@ class Page(gr.Blocks):
     def lay_out(self) -> None:
         """Components and what they trigger."""
         first, limits = self.sessions.first_choice(), self.sessions.limits
+        self.start = START.format(limits.upload_bytes / 2**20)
         shipped = self.sessions.name if self.sessions.name in EXAMPLES else "photos"
         self.example = shipped_folder(shipped) / "demo.jpg"
         title, self.example_words, self.example_settings = EXAMPLES[shipped]
@@ -110,7 +111,7 @@ class Page(gr.Blocks):
             with gr.Row(elem_id="columns"):
                 with gr.Column(elem_id="question", min_width=280):
                     self.file = gr.File(
-                        label=f"Image, at most {limits.upload_bytes // 10**6} MB",
+                        label="Image",
                         file_types=["image"],
                         height=130,
                         elem_id="file",
@@ -127,7 +128,7 @@ class Page(gr.Blocks):
                     self.go = gr.Button("Segment", variant="primary", elem_id="go")
                     self.try_it = gr.Button(f"Example: {title}", icon=str(self.example), size="sm", elem_id="example")
                 with gr.Column(elem_id="answer", min_width=280):
-                    self.message = gr.HTML(message([START]), elem_id="message", **known(gr.HTML, padding=False))
+                    self.message = gr.HTML(message([self.start]), elem_id="message", **known(gr.HTML, padding=False))
                     self.image = gr.Image(
                         show_label=False,
                         interactive=False,
@@ -240,7 +241,7 @@ class Page(gr.Blocks):
         nothing = [gr.update(choices=[(ALL, 0)], value=0), ""]
         if not path:
             self.sessions.close(key)
-            return [None, *nothing, message([START]), *off]
+            return [None, *nothing, message([self.start]), *off]
         before = self.sessions.last(key)
         chosen = before.labels[label - 1] if before and 0 < (label or 0) <= len(before.labels) else None
         try:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from pacl.errors import ArgumentError
-from pacl.files import make_folder
+from pacl.files import make_folder, save_json
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
 from pacl.results.writer import Writer, result_name
@@ -121,8 +121,10 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     writer = Writer(make_folder(folder, "folder"), ("overlay", "mask", "rle", "coco"), {"name": model, **found.model})
     stem = result_name(Path(name).stem or "image")
     writer.start(found.labels, {stem: name}, background=found.background != "none")
-    writer.write(stem, Path(name), as_array(found.source), found)
+    record = writer.write(stem, Path(name), as_array(found.source), found)
     coco = writer.finish()["coco"]
+    names = {kind: [Path(file).name for file in files] for kind, files in record["files"].items()}
+    save_json(folder / f"{stem}.json", {**record, "files": names}, rows=True)  # the folder is nobody's business
     return {
         "mask": folder / f"{stem}.mask.png",
         "json": folder / f"{stem}.json",

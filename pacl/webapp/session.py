@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class Limits:
     """What the page accepts and keeps, for all visitors together unless it says otherwise."""
 
-    upload_bytes: int = 20_000_000
-    """Of one image file."""
+    upload_bytes: int = 20 * 2**20
+    """Of one image file; the page states it in MB of 2**20 bytes, as gradio does."""
     pixels: int = 16_000_000
     """Of one image, decoded."""
     labels: int = 50
@@ -260,8 +260,8 @@ class Sessions:
         try:
             size = path.stat().st_size
             if size > self.limits.upload_bytes:
-                limit = self.limits.upload_bytes / 1e6
-                raise UserError(f"{path.name} is too large: {size / 1e6:.1f} MB, the limit is {limit:g} MB")
+                mb, limit = size / 2**20, self.limits.upload_bytes / 2**20
+                raise UserError(f"{path.name} is too large: {mb:.1f} MB, the limit is {limit:.3g} MB")
             data = path.read_bytes()
         except OSError:
             raise UserError(f"{path.name} is no longer kept: drop it again") from None

@@ -102,8 +102,10 @@ def test_files_of_other_labels_do_not_stay_beside_new_records(run: Run) -> None:
     assert run(*words, "overlay,mask", "--prompt", "a dog")[0] == 0
     assert run(*words, "rle", "--prompt", "a dog")[0] == 0
     assert {"clip.overlay.mp4", "clip.masks/000000.mask.png"} < results()  # the same labels: they go together
-    assert run(*words, "rle", "--prompt", "a cat")[0] == 0
-    assert results() == {"clip.jsonl"}
+    code, _, err = run(*words, "rle", "--prompt", "a cat")
+    assert (code, results()) == (0, {"clip.jsonl"})
+    assert "1 earlier result " in err
+    assert "removed 3 files such as out/clip" in err  # the overlay and the masks of two frames
 
 
 @pytest.mark.parametrize("change", [["--smooth", "2"], ["--step", "4"], ["--overwrite"]], ids=str)

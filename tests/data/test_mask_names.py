@@ -84,3 +84,14 @@ def test_partial_is_advised_only_where_there_are_others(make):
 
 def test_masks_without_an_image(make):
     assert make(["1.png"], ["1.png", "sub/2.png"]).orphans() == ["sub/2.png"]
+
+
+def test_an_ending_that_was_asked_for_is_named_where_no_file_has_it(make):
+    folder = make(["1.jpg", "2.jpg"], [])
+    for name in ("1", "2"):
+        (Path(folder.masks) / f"{name}.json").touch()
+    with pytest.raises(ArgumentError) as error:
+        len(replace(folder, mask_ending=".mask.png"))
+    assert (error.value.argument, error.value.value) == ("mask_ending", ".mask.png")
+    with pytest.raises(UserError, match=r"\.json"):  # files of another kind in place of .png
+        len(folder)

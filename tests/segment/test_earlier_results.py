@@ -42,13 +42,32 @@ def test_a_named_folder_belongs_to_one_list_of_labels(run: Run, here: Path) -> N
 def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) -> None:
     shutil.copy("photo.png", "other.png")
     run("photo.png", "a dog", "grass", "--format", "heat,rle")
-    assert run("photo.png", "a dog", "sky")[2] == ""  # replaced as a whole, nothing is mixed
+    err = run("photo.png", "a dog", "sky")[2]  # replaced as a whole, nothing is mixed
+    assert "removed 2 files such as out/photo.heat-1-a-dog.png:" in err
+    assert "also holds" not in err
     assert not [*here.glob("out/*heat*")]
+    assert run("photo.png", "a dog", "sand")[2] == ""  # all of its files are new
     code, _, err = run("other.png", "a dog", "grass")
     assert code == 0
     assert "note:" in err
     assert "out also holds results of other labels, such as photo.json" in err
     assert (here / "out/photo.json").is_file()
+
+
+def test_what_a_run_removes_of_an_earlier_one_is_said_once(run: Run, here: Path) -> None:
+    (here / "photos/garden").mkdir(parents=True)
+    for name in ("photos/a.png", "photos/b.png", "photos/garden/c.png"):
+        shutil.copy("photo.png", name)
+    kinds = "mask,coco,labelme,yolo,mmseg"
+    assert run("photos", "a dog", "grass", "--format", kinds)[2] == ""
+    code, _, err = run("photos", "a dog", "sky", "--format", "overlay")
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert "3 earlier results" in err
+    assert "removed 6 files such as out/a.mask.png" in err  # masks, and labelme's
+    assert all(f"out/{name}" in err for name in ("annotations.json", "mmseg/metainfo.json", "yolo/data.yaml"))
+    assert "--out" in err
+    assert {path.name for path in (here / "out").rglob("*") if path.is_dir()} == {"garden"}
+    assert run("photos", "a dog", "sky", "--format", "overlay")[2] == ""
 
 
 def test_overwrite_leaves_folders_of_results_below_alone(run: Run, here: Path) -> None:

@@ -128,6 +128,17 @@ def test_an_offset_beyond_all_values_is_one_short_line(tmp_path) -> None:
     assert (error.value.argument, len(str(error.value)) < 200) == ("prediction_offset", True)
 
 
+def test_an_ending_that_no_prediction_has_is_named(tmp_path) -> None:
+    words = [*folders(tmp_path), "--prediction_ending", ".mask.png"]
+    masks(tmp_path / "found")
+    for name in ("a", "b"):
+        (tmp_path / f"found/{name}.json").touch()  # records
+    with pytest.raises(ArgumentError) as error:
+        compare.main(words)
+    assert (error.value.argument, error.value.value) == ("prediction_ending", ".mask.png")
+    assert "convert" not in error.value.reason
+
+
 def test_predictions_of_another_ending_are_named_and_read(tmp_path) -> None:
     words = folders(tmp_path)
     masks(tmp_path / "found", **{"a.mask": 0, "b.mask": 1})
