@@ -260,17 +260,27 @@ def _deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | No
     """
     if _is_deep_grey(image):
         image.load()
-        return np.asarray(image)
+        return _grey_values(image)
     if image.mode not in ("RGB", "RGBA", "LA") or not _has_deep_channels(image, file):
         return None
     import cv2
 
-    values = cv2.imdecode(np.frombuffer(_content(file), np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        image.load()  # raises the reason, if the file is damaged
+    from pacl.opencv import quiet
+
+    image.load()  # a damaged file is an error of Pillow's, while libpng in OpenCV prints lines of its own
+    with quiet():
+        values = cv2.imdecode(np.frombuffer(_content(file), np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] < 3 or _has_planes(image):
         raise UserError("has 16 bits a channel in a form that cannot be read; save it as a PNG of 8 bits")
     return values[..., [2, 1, 0, 3] if values.shape[2] == 4 and image.has_transparency_data else [2, 1, 0]]
+
+
+def _grey_values(image: Image.Image) -> np.ndarray:
+    """Values [H, W] of a deep grey image; RGBA [H, W, 4] if the file states a value that stands for transparency."""
+    values, key = np.asarray(image), image.info.get("transparency")
+    if not isinstance(key, int):
+        return values
+    return np.dstack([values, values, values, np.where(values == key, 0, 65_535).astype(values.dtype)])
 
 
 def _is_deep_grey(image: Image.Image) -> bool:
@@ -310,7 +320,7 @@ def _to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
 def pillow_to_rgb(image: Image.Image) -> np.ndarray:
     """A Pillow image as RGB, uint8 [H, W, 3], with the values of `open_image`, but not turned by its EXIF data."""
     if _is_deep_grey(image):
-        image = Image.fromarray(_to_8_bits(np.asarray(image), image.mode == "F"))
+        image = Image.fromarray(_to_8_bits(_grey_values(image), image.mode == "F"))
     if image.mode == "La":  # premultiplied grey: Pillow converts it to this only
         image = image.convert("LA")
     if image.has_transparency_data:

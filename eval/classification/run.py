@@ -42,7 +42,7 @@ from eval.common.command import (
     warn,
     warn_of_unknown_words,
 )
-from eval.common.folders import results_folder
+from eval.common.folders import check_unchanged, results_folder
 from eval.common.result import Result, write_results
 from pacl.cli.messages import one_line
 from pacl.cli.parser import check_unused
@@ -144,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = zero_shot_results(setup, data.images, templates, zero_shot)
             if data.probe:
                 found += probe_results(setup, *data.probe, args.features, probes, (args.out or OUT) / "features")
+            data.check_unchanged(zero_shot, probes)
             write_results(folder, found)
             with atomic_write(folder / "results.md") as aside:
                 aside.write_text(markdown(found), encoding="utf-8")
@@ -166,6 +167,25 @@ class Data:
 
     images: ImageSet
     probe: tuple[ImageSet, ImageSet, Splits] | None
+
+    def check_unchanged(self, zero_shot: Sequence[Result], probes: Sequence[Result]) -> None:
+        """Refuse results of images that were replaced since the results were planned.
+
+        Raises:
+            UserError: they were.
+        """
+        from eval.classification.results import DIGITS
+
+        planned = [(self.images, zero_shot[0].protocol["pictures_sha256"])]
+        if self.probe:
+            train, test, splits = self.probe
+            protocol = probes[0].protocol
+            planned += [
+                (train.subset(splits.needed), protocol["train_sha256"]),
+                (test, protocol["pictures_sha256"]),
+            ]
+        for images, digest in planned:
+            check_unchanged(digest, images.digest()[:DIGITS], images.benchmark.name)
 
 
 def open_data(name: str, args: argparse.Namespace) -> Data:

@@ -121,8 +121,8 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
         overwrite: whether other results in ``out`` may be replaced.
 
     Raises:
-        ArgumentError: ``out`` holds results of other settings or methods, which would be lost, or another process
-            writes there.
+        ArgumentError: ``out`` holds results of other settings or methods, or a run that can be resumed, which would be
+            lost, or another process writes there.
     """
     name, settings = planned[0].dataset, [_settings(result) for result in planned]
     if out is None:
@@ -132,6 +132,8 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
     else:
         folder = make_folder(out / name)
     with only_writer(folder):
+        if (folder / RUN).is_file() and not overwrite:
+            raise ArgumentError("out", folder, f"holds a run of another command; {ELSEWHERE}")
         if out is not None and (folder / RESULTS).is_file() and not overwrite:
             old = [_settings(result) for result in read_results(folder / RESULTS)]
             if lost := next((each for each in old if each not in settings), None):
@@ -139,6 +141,7 @@ def results_folder(out: Path | None, base: Path, planned: Sequence[Result], over
                 reason = differences(lost, now) if now else f"{lost['method']}, which is not measured now"
                 raise _other_settings(folder, "results", reason)
         yield folder
+        _remove([folder / RUN], folder / PARTS)  # the run that is replaced does not go on
 
 
 def _settings(result: Result) -> dict[str, Any]:
@@ -161,7 +164,9 @@ def run_digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
-def start_run(out: Path, settings: dict[str, Any], overwrite: bool, files: Sequence[str] = (RESULTS,)) -> None:
+def start_run(
+    out: Path, settings: dict[str, Any], overwrite: bool, files: Sequence[str] = (RESULTS,), task: str | None = None
+) -> None:
     """Claim a folder for a run that can be resumed, in one step: it belongs to the settings in its ``run.json``.
 
     Processes with the same settings share it.
@@ -171,26 +176,23 @@ def start_run(out: Path, settings: dict[str, Any], overwrite: bool, files: Seque
         settings: everything that decides the results.
         overwrite: whether what is there, of these or other settings, is deleted.
         files: glob patterns of the files that a run writes.
+        task: `Result.task` of its results; None does not compare it with that of the results that are there.
 
     Raises:
-        ArgumentError: the folder belongs to other or unknown settings.
+        ArgumentError: the folder belongs to other or unknown settings, or another command has written results there.
         UserError: what is replaced cannot be deleted.
     """
     parts, text = out / PARTS, _run_text(settings)
     with only_writer(out, CLAIM_WAIT):
         old = _read_run(out)
         if old == text and not overwrite:
+            if task is not None and (out / RESULTS).is_file() and read_results(out / RESULTS)[0].task != task:
+                raise ArgumentError("out", out, f"holds results of another command; {ELSEWHERE}")
             return
         left = [path for pattern in files for path in out.glob(pattern)]
         if not overwrite and (old is not None or left or (parts.is_dir() and any(parts.iterdir()))):
             raise _other_settings(out, "a run", _run_differences(old, json.loads(text)))
-        try:
-            for path in left:
-                path.unlink()
-            if parts.is_dir():
-                shutil.rmtree(parts)
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be removed ({error.strerror}): choose another folder") from None
+        _remove(left, parts)
         with atomic_write(out / RUN) as aside:
             aside.write_text(text, encoding="utf-8")
 
@@ -206,6 +208,31 @@ def end_run(out: Path, settings: dict[str, Any]) -> Iterator[None]:
         if _read_run(out) != _run_text(settings):
             raise ArgumentError("out", out, "another run has replaced this one meanwhile; choose another --out")
         yield
+
+
+def check_unchanged(before: str, now: str, name: str) -> None:
+    """Refuse results of files that were replaced while they were measured, which would be of both.
+
+    Args:
+        before: digest of the files when the run began, as `files_digest`.
+        now: at its end, before anything is written.
+        name: of the data set.
+
+    Raises:
+        UserError: they differ.
+    """
+    if before != now:
+        raise UserError(f"{name}: files have changed since the run began, so it has no results; run it anew")
+
+
+def _remove(files: Iterable[Path], parts: Path) -> None:
+    try:
+        for path in files:
+            path.unlink(missing_ok=True)
+        if parts.is_dir():
+            shutil.rmtree(parts)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be removed ({error.strerror}): choose another folder") from None
 
 
 def _read_run(out: Path) -> str | None:

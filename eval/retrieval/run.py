@@ -32,7 +32,7 @@ from eval.common.command import (
     new_parser,
     warn_of_unknown_words,
 )
-from eval.common.folders import results_folder
+from eval.common.folders import check_unchanged, results_folder
 from eval.common.result import write_results
 from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from eval.classification.features import Loading
     from eval.retrieval.measure import encode_and_measure
-    from eval.retrieval.results import headline, markdown, measured, planned, summary
+    from eval.retrieval.results import DIGITS, headline, markdown, measured, planned, summary
 
     methods = [method for method in METHODS if method in args.method] + ([RERANKED] if args.first_stage else [])
     plans = planned(model, args.model, captions, methods, args.precision, args.first_stage)
@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warn_of_unknown_words(MODULE, model.clip, captions.texts()[0], f"captions of {captions.name}")
         loading = Loading(args.batch, args.workers, args.precision)
         found = encode_and_measure(model, captions, methods, loading, args.first_stage, folder)
+        check_unchanged(plans[0].protocol["pairs_sha256"], captions.digest()[:DIGITS], captions.name)
         results = measured(model, captions, plans, *found)
         write_results(folder, results)
         with atomic_write(folder / "results.md") as aside:

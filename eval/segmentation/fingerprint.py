@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 UNREAD = ("contrast", "contrast_margin", "vocabulary")  # fields of a head's configuration that no count depends on
 
 
+def pictures(folder: MaskFolder) -> str:
+    """Digest of the images and masks: their paths, sizes and modification times."""
+    return files_digest(path for _, image, mask in folder.files for path in (image, mask))
+
+
 def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]:
     """The settings of a run, as JSON values.
 
     Args:
         bench: its rows, templates included.
-        folder: the images and masks: their paths, sizes and modification times.
+        folder: the images and masks, see `pictures`.
         **more: further settings.
     """
     made = made_with(bench.device.type)
     return {
-        "pictures": files_digest(path for _, image, mask in folder.files for path in (image, mask)),
+        "pictures": pictures(folder),
         "masks": {
             "ignore": list(folder.ignore),
             "offset": folder.offset,

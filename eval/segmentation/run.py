@@ -169,8 +169,8 @@ def measure_benchmark(
     selection: Selection, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes
 ) -> None:
     """Measure one benchmark on all processes; the first one writes the results."""
-    from eval.common.folders import PARTS, end_run, run_digest, start_run
-    from eval.segmentation.fingerprint import fingerprint
+    from eval.common.folders import PARTS, check_unchanged, end_run, run_digest, start_run
+    from eval.segmentation.fingerprint import fingerprint, pictures
     from eval.segmentation.measure import Bench, Extras, Row, gather, measure
     from eval.segmentation.results import FILES, report
 
@@ -197,7 +197,7 @@ def measure_benchmark(
         if ranks.rank == 0:
             out = folder_of(selection, args, settings)
             make_folder(out)
-            start_run(out, settings, args.overwrite, FILES)
+            start_run(out, settings, args.overwrite, FILES, "segmentation")
             if any((out / PARTS).glob("*.npz")):
                 print(f"{selection.name}: resumes from the counts of this run in {out}", file=sys.stderr)
     out = folder_of(selection, args, settings)  # the first process has created it
@@ -219,6 +219,7 @@ def measure_benchmark(
     if ranks.rank == 0:
         counts = gather(bench, out / PARTS)
         with end_run(out, settings):
+            check_unchanged(settings["pictures"], pictures(folder), selection.name)
             report(selection, out, bench, counts, args.model, ranks.count, figures=not args.no_figures)
 
 

@@ -24,10 +24,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eval.common.command import check_least, new_parser
-from eval.common.folders import only_writer
+from eval.common.folders import only_writer, own_folder
 from pacl.cli.messages import printing, say
 from pacl.cli.parser import check_unused
 from pacl.errors import ArgumentError
@@ -81,7 +81,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--cpu_time", action="store_true",
         help="CPU time instead of wall time, for a CPU that other programs use, too; only with --device cpu",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder of the results (default: {BASE}/PARTS-DEVICE)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of the results (default: one of its own for these settings, {BASE}/PARTS-DEVICE)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that --out holds")
     return parser
 
@@ -109,7 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from eval.speed.segment import photos_of
     from pacl.models.precision import has_bf16
 
-    folder = folder_of(args, parts, str(device))
     runs = args.runs or (2 if args.quick else 5)
     options = Options(
         device,
@@ -122,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.images,
         args.cpu_time,
     )
+    settings = {"parts": parts, **vars(options), "device": str(device), "photos": list(map(str, options.photos))}
+    folder = folder_of(args, settings)
     made = {**made_with(device), "device": describe(device), "runs": runs, "quick": args.quick}
     made["clock"] = "CPU time" if args.cpu_time else "wall time"
     rows: list[Row] = []
@@ -139,8 +145,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def folder_of(args: argparse.Namespace, parts: Sequence[str], device: str) -> Path:
-    """The folder of the results: that of the user, or one of the same command's earlier results.
+def folder_of(args: argparse.Namespace, settings: dict[str, Any]) -> Path:
+    """The folder of the results: that of the user, or the one of the command with these settings.
+
+    Args:
+        args: the arguments.
+        settings: all that the times depend on, with ``parts`` and ``device``.
 
     Raises:
         ArgumentError: ``out`` holds results already, and they are not to be replaced.
@@ -148,12 +158,13 @@ def folder_of(args: argparse.Namespace, parts: Sequence[str], device: str) -> Pa
     from eval.speed.report import JSON
 
     if args.out is None:
+        parts = settings["parts"]
         words = [
             "all" if len(parts) == len(PARTS) else "-".join(parts),
-            device.replace(":", ""),
+            settings["device"].replace(":", ""),
             *["quick"] * args.quick,
         ]
-        return make_folder(BASE / "-".join(words))
+        return own_folder(BASE, words, settings)
     if (args.out / JSON).is_file() and not args.overwrite:
         raise ArgumentError("out", args.out, "holds results; choose another folder, or give --overwrite")
     return make_folder(args.out)

@@ -27,7 +27,14 @@ from pacl.cli.resuming import (
 )
 from pacl.cli.setting_errors import suggest
 from pacl.errors import UserError
-from pacl.training.run_files import DUAL_ENCODER_FILES, HEAD_FILES, check_unused, is_first_process, resumes
+from pacl.training.run_files import (
+    DUAL_ENCODER_FILES,
+    HEAD_FILES,
+    check_card,
+    check_unused,
+    is_first_process,
+    resumes,
+)
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
@@ -52,8 +59,10 @@ def check_training(argv: Sequence[str]) -> None:
         return
     checkpoint = checkpoint_path(folder, given)
     check_checkpoint_exists(checkpoint, given)
-    if is_first_process() and not (settings.get("overwrite") or resumes(folder, checkpoint)):
-        check_unused(folder, HEAD_FILES, "out", advice_for(folder))
+    if is_first_process():
+        check_card(folder, "out")
+        if not (settings.get("overwrite") or resumes(folder, checkpoint)):
+            check_unused(folder, HEAD_FILES, "out", advice_for(folder))
 
 
 def check_pretraining(argv: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from pacl.printing import escaped
 from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
-from pacl.training.run_files import CHECKPOINTS, HEAD_FILES, resumes
+from pacl.training.run_files import CHECKPOINTS, HEAD_FILES, check_card, is_first_process, resumes
 from pacl.training.run_folder import RunFolder
 
 VALIDATIONS = 10
@@ -74,7 +74,8 @@ class TrainCLI(SettingsCLI):
         resume = resumes(folder, self.checkpoint)
         self.folder = RunFolder(folder, HEAD_FILES, "out", self.config.overwrite, resume, advice_for(folder))
         with self.folder.claim():  # checked before the model is loaded, which takes long
-            pass
+            if is_first_process():
+                check_card(folder, "out")
         if self.config.save_every < 1:
             raise ArgumentError("save_every", self.config.save_every, "must be at least 1")
 
@@ -230,7 +231,7 @@ def train(cli: TrainCLI, prog: str) -> int:
     except Interrupted as stop:
         say(prog, f"stopped by {stop}; {cli.kept() or 'nothing is kept: it had not trained yet'}")
         return 128 + stop.signum
-    cli.folder.started = True
+    trained, cli.folder.started = cli.folder.started, True
     if cli.trainer.global_step == 0:
         raise ArgumentError("trainer.max_steps", 0, "nothing was trained and no head is written; train at least 1 step")
     if cli.trainer.global_step == steps:
@@ -240,6 +241,9 @@ def train(cli: TrainCLI, prog: str) -> int:
         used = (cli.config.head == "best" and cli.best.best_model_path) or checkpoint
         say(prog, f"all {steps} steps are done: the head is that of {used}")
     cli.datamodule.check_skipped("see the warnings", at_the_end=True)
+    if not trained:  # Lightning begins no training without a step: replace the other run's files all the same
+        for callback in (cli.folder, *([cli.best] if cli.datamodule.validates else [])):
+            callback.on_train_start(cli.trainer, cli.model)
     if cli.trainer.is_global_zero:
         cli.model.check_finite()
         if cli.config.head == "best" and not cli.best.best_model_path:

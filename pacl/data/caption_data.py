@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pacl.data.batches import Batch, Batches
 from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
-from pacl.data.pairs import FilePairs, PairSource, Subset
-from pacl.data.resuming import PLACE, check_resumed
+from pacl.data.pairs import FilePairs, PairSource
+from pacl.data.resuming import PLACE, check_resumed, source_digests
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, sources_of
@@ -108,7 +107,7 @@ class CaptionData(LightningDataModule):
         self.stores: dict[str, list[TokenStore]] = {}
         self.loader: EpochLoader | ShardLoader | None = None  # of the training data
         self._place: dict[str, Any] | None = None  # its state in a checkpoint
-        self._digest: str | None = None
+        self._digested: dict[str, str] | None = None
         self.tracked: Tracked = untracked  # wraps captions whose nouns are found, and images whose tokens are cached
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
 
@@ -378,14 +377,13 @@ class CaptionData(LightningDataModule):
         found["weight"] = [source.weight for source in self.train]
         if self.streams:  # see `ShardLoader`
             found |= {"shuffle_buffer": self.shuffle_buffer, "workers": max(1, self.workers)}
-        return {**found, "data": "; ".join(self.summary()), "content": self._content()}
+        return {**found, "data": "; ".join(self.summary()), **self._digests()}
 
-    def _content(self) -> str:
-        """Digest of the paths and captions of the sources that are files; computed once."""
-        if self._digest is None:
-            files = [each for part in self.parts() for each in part if isinstance(each, (FilePairs, Subset))]
-            self._digest = hashlib.sha256(b"".join(each.digest() for each in files)).hexdigest()
-        return self._digest
+    def _digests(self) -> dict[str, str]:
+        """`source_digests` of the training and validation sources; computed once."""
+        if self._digested is None:
+            self._digested = source_digests([each for part in self.parts() for each in part])
+        return self._digested
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the place in the epoch, the seed and the counts of a checkpoint.

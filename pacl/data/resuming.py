@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol
 
 from pytorch_lightning.utilities import rank_zero_warn
 
+from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.sources import Source
+from pacl.data.token_stamp import source_digest
 from pacl.errors import ArgumentError, UserError
 
 PLACE = ("seed", "seen", "skipped", "place")
@@ -62,13 +65,24 @@ def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: Resume
         before = saved.get(name, value)
         if before == value or (name == "data" and not data.streams and same_tables(before, value)):
             continue  # tables by other paths are the same: their content is compared
-        if name == "content":
+        if name in ("content", "files"):
             which = ", ".join(source.pairs for source in [*data.train, *data.val])
             raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {RESTORE}")
         if name == "texts":
             raise ArgumentError("templates", data.templates, f"not those of the run of the checkpoint; {RESTORE}")
         given = getattr(data, name, value)
         raise ArgumentError(name, given, f"the run of the checkpoint has {before}; resume it with the same")
+
+
+def source_digests(sources: Sequence[PairSource]) -> dict[str, str]:
+    """What tells the images and captions of a run, wherever their folders are; sources without files have no part.
+
+    Returns:
+        "content": SHA-256 of the paths and captions; "files": SHA-256 of the `source_digest` of each source.
+    """
+    own = [each for each in sources if isinstance(each, (FilePairs, Subset))]
+    found = {"content": [each.digest() for each in own], "files": [source_digest(each).encode() for each in own]}
+    return {name: hashlib.sha256(b"".join(digests)).hexdigest() for name, digests in found.items()}
 
 
 def same_tables(before: str, now: str) -> bool:

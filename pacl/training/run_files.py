@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pacl.errors import ArgumentError
+from pacl.files import begins_with, check_output_file
 from pacl.models.config import CARD, CONFIG, WEIGHTS
 
 CURVE = "training.png"
 
 CHECKPOINTS = "checkpoints"
 
-HEAD_FILES = (CONFIG, WEIGHTS, CARD, CURVE, f"{CHECKPOINTS}/*.ckpt")
+HEAD_FILES = (CONFIG, WEIGHTS, CARD, CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt")
 """Files in the folder of a head's training that another run would replace."""
 
-DUAL_ENCODER_FILES = ("*.json", "*.safetensors")
-"""Files of a pretrained model, which another model would replace."""
+DUAL_ENCODER_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "dual_config.json", "dual.safetensors")
+"""Files of a pretrained model, which another model would replace; it has those of a CLIP or of two towers."""
+
+is_card = begins_with(rb"(?sm).*^(library_name: pacl\r?$|# A PACL patch embedder )")
+"""Whether a file is the model card of a head, see `pacl.models.card`."""
 
 RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
 """Environment variables that are 0, or not set, in the first process of a training."""
@@ -51,6 +55,20 @@ def check_unused(folder: Path, patterns: Sequence[str], argument: str, advice: s
     if found := find_results(folder, patterns):
         names = ", ".join(str(path.relative_to(folder)) for path in found[:4])
         raise ArgumentError(argument, folder, f"holds results of another run ({names}); {advice}")
+
+
+def check_card(folder: Path, argument: str) -> None:
+    """Refuse a folder with a README.md of the user's own, in whose place a training writes the card of its head.
+
+    Args:
+        folder: need not exist.
+        argument: the caller's name for the folder, in the error.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    if os.path.lexists(folder / CARD):
+        check_output_file(folder / CARD, is_card, argument)
 
 
 def resumes(folder: Path, checkpoint: str | None) -> bool:

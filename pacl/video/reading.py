@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.opencv import quiet
 
 ASSUMED_FPS = 25.0
 """Frames per second of a file that does not say how many it has."""
@@ -149,30 +149,3 @@ def _capture(path: Path) -> Iterator[cv2.VideoCapture]:
 
 def _advice(path: Path) -> str:
     return f"save or download it again, or try ffmpeg -i {path} new.mp4"
-
-
-_quiet_lock = threading.Lock()
-_quiet_users, _quiet_before = 0, 0
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """OpenCV and FFmpeg print nothing of their own: what is wrong is an error or a warning here.
-
-    The level is one for the process, so that of several threads the last restores it.
-    """
-    global _quiet_users, _quiet_before
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when FFmpeg is first used
-    logs = cv2.utils.logging
-    with _quiet_lock:
-        if _quiet_users == 0:
-            _quiet_before = logs.getLogLevel()
-            logs.setLogLevel(logs.LOG_LEVEL_SILENT)
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0:
-                logs.setLogLevel(_quiet_before)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from pacl.errors import UserError
-from pacl.video.reading import quiet
+from pacl.opencv import quiet
 
 
 class Codec(NamedTuple):

@@ -11,7 +11,8 @@ import pytest
 from pacl.cli import early
 from pacl.cli.early import check_pretraining, check_training, read_settings
 from pacl.errors import ArgumentError, UserError
-from pacl.models.config import CONFIG
+from pacl.models.config import CARD, CONFIG
+from pacl.training.run_files import DUAL_ENCODER_FILES
 from tests.paths import ROOT
 
 OWN = ["--config", "configs/own_photos.yaml"]
@@ -57,9 +58,30 @@ def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: lis
     assert (error.value.argument, error.value.value) == ("out", Path("run"))
     check_training([*photos, "--overwrite"])
     check_training([*photos, "--ckpt_path", "last"])
+
+
+@pytest.mark.parametrize("name", DUAL_ENCODER_FILES)
+def test_a_pretrained_model_is_not_replaced_unasked(tmp_path: Path, name: str) -> None:
+    words = ["--export.folder", str(tmp_path)]
+    for own in ("captions.json", "weights.safetensors"):  # the user's, which no pretraining writes
+        (tmp_path / own).touch()
+    check_pretraining(words)
+    (tmp_path / name).touch()
     with pytest.raises(ArgumentError) as error:
-        check_pretraining(["--export.folder", "run"])
+        check_pretraining(words)
     assert error.value.argument == "export.folder"
+    check_pretraining([*words, "--overwrite"])
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--ckpt_path", "last"]])
+def test_a_readme_of_the_users_own_is_refused(photos: list[str], tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    if "--ckpt_path" in more:
+        (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "run" / CARD).write_text("# My photos\n")
+    with pytest.raises(ArgumentError) as error:
+        check_training([*photos, *more])
+    assert error.value.value == Path("run", CARD)
 
 
 @pytest.mark.parametrize(

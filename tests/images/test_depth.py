@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pacl.errors import ImageWarning, UserError
-from pacl.images import decode_image, open_image
+from pacl.images import decode_image, open_image, pillow_to_rgb
 from tests.images.drawn import TURNED
 
 
@@ -109,6 +110,28 @@ def test_deep_channels_are_scaled_by_the_bits_they_use(kind: str, full: int) -> 
     if kind == "key png":
         expected[(values == 0).all(axis=-1)] = 255  # black is the colour that stands for transparency
     assert np.abs(decode_image(content, "deep") - expected).max() <= 1
+
+
+@pytest.mark.parametrize("key", [4096, 40_000])
+def test_a_grey_of_16_bits_that_stands_for_transparency_is_white(key: int) -> None:
+    """As a value of the file: the grey beside it, which has the same 8 bits, is none."""
+    values = np.array([[0, key, key + 1, 65_535]], np.uint16)[..., None]
+    data = struct.pack(">H", key)
+    content = deep_png(values, 0, struct.pack(">I4s2sI", 2, b"tRNS", data, zlib.crc32(b"tRNS" + data)))
+    expected = [0, 255, round((key + 1) / 257), 255]
+    assert decode_image(content, "deep")[0].tolist() == [[grey] * 3 for grey in expected]
+    with Image.open(io.BytesIO(content)) as image:
+        assert pillow_to_rgb(image)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("colour_type", [2, 6])
+def test_opencv_prints_nothing_about_bad_files(colour_type: int, capfd: pytest.CaptureFixture[str]) -> None:
+    channels = {2: 3, 6: 4}[colour_type]
+    content = deep_png(np.full((32, 48, channels), 40_000, np.uint16), colour_type)
+    for bad in (content[:-40], content[:60] + b"bad" + content[63:]):
+        with pytest.raises(UserError):
+            decode_image(bad, "deep.png")
+    assert capfd.readouterr().err == ""
 
 
 def test_deep_transparency_may_use_the_bits_of_the_colours() -> None:

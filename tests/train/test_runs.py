@@ -11,6 +11,7 @@ import torch
 
 from pacl import train
 from pacl.errors import ArgumentError
+from pacl.models.card import with_hub_fields
 from pacl.models.loading import load_model
 from pacl.training.run_folder import RunFolder
 from tests.train.command import QUIET, SMALL, run
@@ -58,6 +59,21 @@ def test_a_second_run_does_not_replace_the_first(tiny_clip, tmp_path):
     assert {name: value for name, value in files(tmp_path).items() if "other" not in name} == first
     run(tiny_clip, tmp_path, "--trainer.max_steps=3", "--overwrite")
     assert files(tmp_path)["model.safetensors"] != first["model.safetensors"]
+
+
+def test_a_readme_of_the_users_own_is_kept(tiny_clip, tmp_path):
+    """The model card of a head, also as its owner has completed it, is replaced."""
+    (tmp_path / "README.md").write_text("# My project\n")
+    with pytest.raises(ArgumentError) as error:
+        run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--overwrite")
+    assert error.value.value == tmp_path / "README.md"
+    assert [path.read_text() for path in tmp_path.glob("*.*") if path.suffix != ".lock"] == ["# My project\n"]
+    (tmp_path / "README.md").unlink()
+    run(tiny_clip, tmp_path, "--trainer.max_steps=1")
+    card = with_hub_fields((tmp_path / "README.md").read_text(), license="mit")
+    (tmp_path / "README.md").write_text(card)
+    run(tiny_clip, tmp_path, "--trainer.max_steps=2", "--overwrite")
+    assert "license" not in (tmp_path / "README.md").read_text()
 
 
 def test_of_two_runs_at_once_the_second_stops(tiny_clip, tmp_path):

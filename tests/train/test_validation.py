@@ -104,6 +104,22 @@ def test_the_best_weights_go_along_with_a_run(tiny_clip, tmp_path, way):
     assert "| val_recall | 1.5 |" in card
 
 
+def test_a_head_of_steps_that_are_done_replaces_the_files_of_the_run_before(tiny_clip, tmp_path):
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4", "--trainer.val_check_interval=2", "--head=best"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(tiny_clip, first, *settings, "--trainer.max_steps=2")
+    best = best_of_all(first)
+    run(tiny_clip, second, *settings, "--trainer.max_steps=4")
+    (second / "config.json").unlink()  # it was killed before its end
+    last = first / "checkpoints" / "last.ckpt"
+    run(tiny_clip, second, *settings, "--trainer.max_steps=2", f"--ckpt_path={last}", "--overwrite")
+    assert [path.name for path in (second / "checkpoints").iterdir()] == ["best.ckpt"]
+    assert (second / "checkpoints" / "best.ckpt").read_bytes() == best
+    assert not (second / "training.png").exists()
+    assert "| val_recall | 1.5 |" in (second / "README.md").read_text()
+    assert last.is_file()
+
+
 def test_the_best_weights_of_a_killed_run_may_be_later_than_its_last(tiny_clip, tmp_path, capsys):
     """Killed between a validation and the next save. Step and score are those of the weights that are used."""
     out, checkpoints = tmp_path / "out", tmp_path / "out" / "checkpoints"

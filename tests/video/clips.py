@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pacl.opencv import quiet
 from pacl.scenes.drawing import scene
-from pacl.video.reading import quiet
 
 
 def moving_scene(frames: int, size: tuple[int, int] = (48, 64), noise: float = 0.0) -> list[np.ndarray]:

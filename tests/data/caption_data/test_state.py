@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pacl.data.caption_data import CaptionData
 from pacl.data.crop import SquareCrop
@@ -31,6 +34,21 @@ def test_a_state_fits_the_same_table_by_another_path(here):
     Path("u.csv").write_text(Path("t.csv").read_text())
     with pytest.raises(UserError, match=r"u\.csv"):
         stub(CaptionData("u.csv", batch_size=7)).load_state_dict(data.state_dict())
+
+
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_a_state_fits_the_same_photos_in_another_folder_and_no_others(here, cache):
+    state = stub(CaptionData("t.csv", ".", batch_size=7, hold_out=2, cache=cache)).state_dict()
+    for name in ("moved", "others"):
+        shutil.copytree(here, here / name, ignore=shutil.ignore_patterns("moved"))
+    stub(CaptionData("t.csv", "moved", batch_size=7, hold_out=2, cache=cache)).load_state_dict(state)
+    for path in Path("others").glob("*.png"):
+        Image.fromarray(np.full((12, 10, 3), 5, np.uint8)).save(path)
+    resumed = stub(CaptionData("t.csv", "others", batch_size=7, hold_out=2, cache=cache))
+    with pytest.raises(UserError, match=r"t\.csv"):
+        resumed.load_state_dict(state)
+    del state["settings"]["files"]  # a version that did not record it
+    resumed.load_state_dict(state)
 
 
 @pytest.mark.parametrize(

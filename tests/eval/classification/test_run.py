@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eval.classification.linear_probe import probe_results
 from eval.classification.run import main
 from eval.common.result import read_results
 from pacl.errors import UserError
@@ -139,6 +140,19 @@ def test_every_setting_has_its_own_folder(colour_photos, tiny_clip, tmp_path, mo
     assert len({first, *others}) == 8
     assert sorted(path.name for path in first.parent.iterdir() if path not in (first, *others)) == ["features"]
     assert all((result.images, result.full) == (6, 12) for result in read_results(others[0]))
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_images_that_are_replaced_during_a_run_leave_no_results(colour_photos, tiny_clip, tmp_path, monkeypatch, split):
+    def replaced(*arguments):
+        path = next((colour_photos / split / "red").iterdir())
+        path.write_bytes(path.read_bytes())
+        return probe_results(*arguments)
+
+    monkeypatch.setattr("eval.classification.linear_probe.probe_results", replaced)
+    with pytest.raises(UserError, match="custom"):
+        run(colour_photos, tmp_path / "out", tiny_clip, "--probe", "--shots", "all")
+    assert not list((tmp_path / "out").rglob("results.json"))
 
 
 def test_results_of_other_settings_are_not_overwritten(colour_photos, tiny_clip, tmp_path):

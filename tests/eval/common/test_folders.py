@@ -17,6 +17,7 @@ from eval.common.folders import (
     save_figures,
     start_run,
 )
+from eval.common.result import RESULTS, write_results
 from pacl.errors import ArgumentError
 from tests.eval.results import classified
 
@@ -102,6 +103,39 @@ def test_one_process_writes_to_a_folder(own, tmp_path):
         assert error.value.argument == "out"
     with only_writer(folder):
         pass
+
+
+def test_results_do_not_replace_a_run_that_can_go_on(tmp_path):
+    folder = tmp_path / classified().dataset
+    folder.mkdir()
+    start_run(folder, {"size": 336}, overwrite=False, task="segmentation")
+    (folder / PARTS).mkdir()
+    with pytest.raises(ArgumentError) as error, results_folder(tmp_path, tmp_path, [classified()], overwrite=False):
+        pass
+    assert error.value.argument == "out"
+    with pytest.raises(KeyboardInterrupt), results_folder(tmp_path, tmp_path, [classified()], overwrite=True):
+        raise KeyboardInterrupt
+    assert (folder / RUN).exists()
+    with results_folder(tmp_path, tmp_path, [classified()], overwrite=True):
+        write_results(folder, [classified()])
+    assert not (folder / RUN).exists()
+    assert not (folder / PARTS).exists()
+    with pytest.raises(ArgumentError):
+        start_run(folder, {"size": 336}, overwrite=False, task="segmentation")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_a_run_does_not_go_on_over_results_of_another_command(tmp_path, task):
+    start_run(tmp_path, {"size": 336}, overwrite=False, task=task)
+    write_results(tmp_path, [classified()])
+    if task == "classification":  # its own
+        start_run(tmp_path, {"size": 336}, overwrite=False, task=task)
+        return
+    with pytest.raises(ArgumentError) as error:
+        start_run(tmp_path, {"size": 336}, overwrite=False, task=task)
+    assert error.value.argument == "out"
+    start_run(tmp_path, {"size": 336}, overwrite=True, task=task)
+    assert not (tmp_path / RESULTS).exists()
 
 
 def test_figures_that_came_meanwhile_are_not_replaced(tmp_path):

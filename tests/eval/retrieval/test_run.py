@@ -14,6 +14,7 @@ from PIL import Image
 from eval.common.result import read_results
 from eval.retrieval import run as retrieval
 from eval.retrieval.caption_sets import CaptionSet
+from eval.retrieval.measure import encode_and_measure
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from tests.tiny import phi
@@ -60,6 +61,17 @@ def test_chance_is_beside_every_recall(photos, tiny_clip, capsys):
     assert "chance" in printed
     assert "16.7" in printed
     assert tiny_clip in printed
+
+
+def test_images_that_are_replaced_during_a_run_leave_no_results(photos, tiny_clip, monkeypatch):
+    def replaced(*arguments):
+        (photos / "Images" / "0.png").write_bytes((photos / "Images" / "1.png").read_bytes())
+        return encode_and_measure(*arguments)
+
+    monkeypatch.setattr("eval.retrieval.measure.encode_and_measure", replaced)
+    with pytest.raises(UserError, match="custom"):
+        run(photos, tiny_clip)
+    assert not list((photos / "out").rglob("results.json"))
 
 
 def test_recalls_equal_a_direct_computation(photos, tiny_clip):

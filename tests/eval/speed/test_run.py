@@ -82,6 +82,12 @@ def test_results_are_replaced_only_when_asked(tmp_path: Path, monkeypatch: pytes
     for _ in range(2):  # the same command's own folder
         assert main(["phi", *QUICK]) == 0
     assert (tmp_path / "out" / "speed" / "phi-cpu-quick" / "speed.json").is_file()
+    assert main(["phi", *QUICK, "--cpu_time"]) == 0  # of other settings
+    assert sorted(path.name for path in Path("out", "speed").iterdir()) == ["phi-cpu-quick", "phi-cpu-quick-2"]
+    assert [read(path)[1]["clock"] for path in sorted(Path("out", "speed").glob("*/speed.json"))] == [
+        "wall time",
+        "CPU time",
+    ]
     assert main(["phi", *QUICK, "--out", "mine"]) == 0
     with pytest.raises(ArgumentError) as error:
         main(["data", *QUICK, "--out", "mine"])

@@ -109,6 +109,26 @@ def test_a_run_that_was_replaced_meanwhile_writes_no_results(tmp_path, tiny_clip
     assert not (tmp_path / "out" / "voc20" / "results.json").exists()
 
 
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass"])
+def test_files_that_are_replaced_during_a_run_leave_no_results(tmp_path, tiny_clip, voc, monkeypatch, folder):
+    words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures")
+    gather = segmenting.gather
+
+    def replaced(*arguments):
+        path = next(voc.rglob(f"{folder}/*.*"))
+        path.write_bytes(path.read_bytes())
+        return gather(*arguments)
+
+    monkeypatch.setattr(segmenting, "gather", replaced)
+    with pytest.raises(UserError, match="voc20"):
+        run(tmp_path, tiny_clip, *words)
+    monkeypatch.setattr(segmenting, "gather", gather)
+    assert not (tmp_path / "out" / "voc20" / "results.json").exists()
+    with pytest.raises(ArgumentError, match="pictures"):
+        run(tmp_path, tiny_clip, *words)
+    assert run(tmp_path, tiny_clip, *words, "--overwrite")[0].images == 7
+
+
 @pytest.mark.parametrize("sizes", [("48", "64"), ("48", "48")])
 def test_two_commands_at_once_share_a_folder_only_with_the_same_settings(tmp_path, tiny_clip, voc, sizes):
     out = tmp_path / "out"
