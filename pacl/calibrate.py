@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pacl.models.head import SHIPPED, is_head, shipped_folder
     from pacl.models.loading import load_model
     from pacl.segmentation.calibration import calibrate
+    from pacl.training.run_files import check_card
 
     source = Path(args.model)
     own = is_head(source / CONFIG)
@@ -89,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = load_model(args.model, device=device, fallback=True)
     if args.model == "auto":
         args.model = model.name
+    card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
+    if not card.parent.samefile(out):  # where there is another, it would be replaced
+        check_card(out, "out")
     broken: list[UserError] = []
     distinct: set[bytes] = set()
     try:
@@ -96,7 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibrate(model, decoded(photos, broken, distinct))
     except ValueError as error:
         raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
-    card = (shipped_folder(args.model) if args.model in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")

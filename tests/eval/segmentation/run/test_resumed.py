@@ -119,9 +119,10 @@ def test_files_that_are_replaced_during_a_run_leave_no_results(tmp_path, tiny_cl
         path.write_bytes(path.read_bytes())
         return gather(*arguments)
 
-    with monkeypatch.context() as during, pytest.raises(UserError, match="voc20"):
-        during.setattr(segmenting, "gather", replaced)
+    monkeypatch.setattr(segmenting, "gather", replaced)
+    with pytest.raises(UserError, match="voc20"):
         run(tmp_path, tiny_clip, *words)
+    monkeypatch.setattr(segmenting, "gather", gather)
     assert not (tmp_path / "out" / "voc20" / "results.json").exists()
     with pytest.raises(ArgumentError, match="pictures"):
         run(tmp_path, tiny_clip, *words)
