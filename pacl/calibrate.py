@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pacl.models.config import CARD, CONFIG
     from pacl.models.head import SHIPPED, is_head, shipped_folder
     from pacl.segmentation.calibration import calibrate
+    from pacl.training.run_files import check_card
 
     source = Path(args.model)
     own = is_head(source / CONFIG)
@@ -88,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
     model = load(args)
     name = model.name or args.model
+    card = (shipped_folder(name) if name in SHIPPED else source if own else out) / CARD
+    if not card.parent.samefile(out):  # where there is another, it would be replaced
+        check_card(out, "out")
     broken: list[UserError] = []
     distinct: set[bytes] = set()
     try:
@@ -95,7 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibrate(model, decoded(photos, broken, distinct))
     except ValueError as error:
         raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
-    card = (shipped_folder(name) if name in SHIPPED else source if own else out) / CARD
     model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")

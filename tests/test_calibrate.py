@@ -125,6 +125,15 @@ def test_another_head_is_replaced_with_overwrite_only(run: Run, head: PACL) -> N
     assert snapshot("new") != before
 
 
+def test_a_readme_of_the_users_own_is_kept(run: Run, head: PACL) -> None:
+    Path("new").mkdir()
+    Path("new", CARD).write_text("# My project")
+    code, _, err = run("head", "photos", "--out", "new", "--overwrite")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert [path.name for path in Path("new").iterdir()] == [CARD]
+    assert Path("new", CARD).read_text() == "# My project"
+
+
 @pytest.mark.parametrize("name", ["bundled", "open_clip:ViT-B-16/openai", "nowhere", "folder"])
 def test_what_is_no_head_needs_out(run: Run, name: str) -> None:
     Path("folder").mkdir()
