@@ -94,9 +94,11 @@ class RunFile(ABC, Generic[Entry]):
         """
         if file_stamp(self.path) == self._stamp:
             return
-        classes, theirs = self._read() if self.path.exists() else (self.classes, {})
-        if classes != self.classes:
-            raise self.refusal(f"has a file {self.name} that another run wrote with other labels meanwhile")
+        theirs: dict[str, Entry] = {}
+        if self.path.exists():
+            classes, theirs = self._read()
+            if classes != self.classes:
+                raise self.refusal(f"has a file {self.name} that another run wrote with other labels meanwhile")
         own = {key: entry for key, entry in self.entries.items() if key in self.touched}
         gone = (self.touched | self.replaced) - own.keys()
         self.entries = {key: entry for key, entry in theirs.items() if key not in gone} | own

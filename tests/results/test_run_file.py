@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,11 +224,17 @@ def test_a_file_that_another_run_wrote_with_other_labels_is_not_merged(
 def test_a_file_is_read_again_only_if_it_changed(
     name: str, twins: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads, read = [], RUNS[name].read
-    monkeypatch.setattr(RUNS[name], "read", lambda *words: reads.append(1) or read(*words))  # type: ignore[func-returns-value]
+    reads, read = 0, RUNS[name].read
+
+    def counted(self: Any, content: bytes) -> Any:
+        nonlocal reads
+        reads += 1
+        return read(self, content)
+
+    monkeypatch.setattr(RUNS[name], "read", counted)
     for _ in range(3):
         write(tmp_path / "out", name, "a", twins[0])
-    assert len(reads) == 2
+    assert reads == 2
 
 
 def test_a_data_set_of_somebody_else_stays_as_it_is(twins: list[Path], tmp_path: Path) -> None:
