@@ -130,7 +130,7 @@ def test_what_is_outside_the_classes_is_counted(tmp_path, draw, write):
         (["n02123045/1.jpg"], "n02123045"),
         (["wrapped/cat/1.jpg", "wrapped/dog/1.jpg"], "wrapped"),
         (["animals/cat/1.jpg", "animals/dog/1.jpg", "sea/1.jpg"], "animals"),
-        (["1.jpg"], "1 image"),
+        (["1.jpg"], "caption files"),
     ],
 )
 def test_folders_that_are_no_classes(tmp_path, draw, write, images, message):
