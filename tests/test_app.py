@@ -81,7 +81,10 @@ def test_a_port_in_use_is_one_line(run: Run) -> None:
 def test_a_bad_model_is_one_line(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     code, err = run("--port", "0", "--model", str(tmp_path))
-    assert (code, err.count("\n")) == (2, 1)
+    loading, line = err.splitlines()
+    assert code == 2
+    assert "error:" not in loading
+    assert line.startswith("pacl app: error:")
 
 
 @pytest.mark.usefixtures("no_model")
