@@ -143,7 +143,9 @@ def tokens(folder: Path) -> Files:
     TokenStore.build(folder, stamp, lambda indices: [(torch.zeros(len(indices) - 1, 4, 6), {indices[-1]: "missing"})])
 
     def build(kept: Path) -> None:
-        store = TokenStore.build(kept, stamp, lambda _: [])
+        store = TokenStore.build(
+            kept, stamp, lambda indices: [(torch.zeros(0, 4, 6), dict.fromkeys(indices, "missing"))]
+        )
         store.rows([0, 1, 2])
         assert set(store.missing) <= {0, 1, 2}
 

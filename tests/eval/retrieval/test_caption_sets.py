@@ -188,7 +188,7 @@ def test_images_in_another_folder(tmp_path):
     pictures(tmp_path / "else", ["a.jpg"])
     assert len(open_captions("flickr8k", tmp_path, "all", images=tmp_path / "else").source) == 1
     (tmp_path / "Images").mkdir()
-    with pytest.raises(UserError, match="none of its 1 images"):
+    with pytest.raises(UserError, match="none of its 1 image"):
         open_captions("flickr8k", tmp_path, "all", partial=True)
     karpathy(tmp_path / "dataset_flickr8k.json", [{"filename": "a.jpg", "split": "test"}])
     with pytest.raises(UserError, match=r"data .*Images.a\.jpg"):

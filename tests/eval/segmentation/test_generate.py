@@ -62,7 +62,7 @@ def content(root: Path) -> dict[str, str]:
 def test_layouts(name, words, files, tmp_path, capsys):
     assert run(tmp_path, name, "--count", "1", *words) == 0
     assert set(content(tmp_path)) == {*files, "drawn.json"}
-    assert "1 images of" in capsys.readouterr().out
+    assert "1 image of" in capsys.readouterr().out
 
 
 def test_masks_match_the_images(tmp_path):

@@ -71,7 +71,7 @@ def test_a_stopped_conversion_goes_on(tmp_path, capsys):
     before = first.stat().st_mtime_ns
     capsys.readouterr()
     assert run("coco_stuff", tmp_path) == 0
-    assert "1 masks written to" in (out := capsys.readouterr().out)
+    assert "1 mask written to" in (out := capsys.readouterr().out)
     assert "2 existed" in out
     assert first.stat().st_mtime_ns == before
     assert not list(tmp_path.rglob(".*"))
@@ -191,7 +191,7 @@ def test_label_files_of_something_else(tmp_path, capsys):
     (raw / "000000000002.png").write_bytes(b"no PNG")
     assert run("coco_stuff", tmp_path) == 1
     out = capsys.readouterr().out
-    assert "1 masks written" in out
+    assert "1 mask written" in out
     assert "000000000001.png holds the value 11" in out
     assert "000000000002.png" in out
 

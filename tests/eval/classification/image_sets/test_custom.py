@@ -54,7 +54,7 @@ def test_names_by_key_or_by_order(tmp_path):
     [
         ("a star=Star\na ball=Ball\n", "'Star' is no class of custom; did you mean 'star'?"),
         ("a star=stars\na ball=ball\n", "'stars' is no class of custom; did you mean 'star'?"),
-        ("a star=one\na ball\n", '"one" is no class'),
+        ("a star=one\na ball\n", "'one' is no class"),
         ("Star\nBall\n", '"Star" stands in the place of the class "ball"'),
     ],
 )
