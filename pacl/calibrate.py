@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load(args)
     name = model.name or args.model
     card = (shipped_folder(name) if name in SHIPPED else source if own else out) / CARD
-    if not card.parent.samefile(out):  # where there is another, it would be replaced
+    if not is_head(out / CONFIG):  # else it is the card of that head
         check_card(out, "out")
     broken: list[UserError] = []
     distinct: set[bytes] = set()

@@ -81,7 +81,7 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert names["found"].index.shape == open_image("cat.jpg").shape[:2]
     written = {"cat.overlay.png", "cat.mask.png", "cat.json", "coco.json", "coco/annotations.json"}
     written |= {"coco/image-0.json", "coco/image-1.json"}
-    assert {str(path.relative_to("out")) for path in Path("out").rglob("*.*")} == written
+    assert {str(path.relative_to("out")) for path in Path("out").rglob("[!.]*.*")} == written
     dataset = json.loads(Path("out/coco/annotations.json").read_text())
     assert [image["file_name"] for image in dataset["images"]] == ["cat.jpg", "image-1"]
 

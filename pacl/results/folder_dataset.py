@@ -82,7 +82,7 @@ class FolderDataset(RunFile[None]):
     def save_rest(self) -> None:
         """See `RunFile.save_rest`; the classes of what is left, also by other processes, are in the file."""
         if not self._names():
-            remove([self.path])
+            remove([self.path], below=self.out)
 
     @classmethod
     def is_in(cls, out: Path) -> bool:

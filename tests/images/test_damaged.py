@@ -75,7 +75,7 @@ def test_truncated_with_16_bits_a_channel(tmp_path: Path, suffix: str, channels:
     content = cv2.imencode(f".{suffix}", noise)[1].tobytes()
     path = tmp_path / f"cut.{suffix}"
     path.write_bytes(content[: int(keep * len(content))])
-    fails(path, "broken or truncated")
+    fails(path, *(["broken or truncated"] if suffix != "tif" else []))  # OpenCV's TIFFs have their tags at the end
 
 
 @pytest.mark.parametrize("progressive", [False, True])
