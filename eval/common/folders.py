@@ -222,7 +222,7 @@ def check_unchanged(before: str, now: str, name: str) -> None:
         UserError: they differ.
     """
     if before != now:
-        raise UserError(f"{name}: files have changed since the run began, so it has no results; run it anew")
+        raise UserError(f"{name}: files have changed since the run began, so there are no results; run it again")
 
 
 def _remove(files: Iterable[Path], parts: Path) -> None:

@@ -196,8 +196,8 @@ class _Chunked(torch.autograd.Function):
     (v v') a or v (v' a), the cheaper of both. Only `inner` and n are kept for the backward pass; with ``keep`` also s
     and G a (or the pooled vectors), half of its matrix products.
 
-    Inside a chunk the layout is [b, t, P], contiguous, so that every product is one of each image's own matrices, and
-    the softmax runs over contiguous memory.
+    Inside a chunk the layout is [b, t, P] and contiguous: the matrix products are batched over images without copies,
+    and the softmax runs over contiguous memory.
     """
 
     @staticmethod
