@@ -36,6 +36,7 @@ SHOWN = 4  # differences in a message
 ELSEWHERE = "choose another --out, or give --overwrite"
 OTHER_MODEL = "another model"
 BRIEF = 40  # characters of a value in a message
+GROUPS = ("rows", "protocol", "config", "made", "arithmetic", "extras")  # of settings; a message names what is in them
 
 
 def own_folder(base: Path, words: Sequence[str], settings: dict[str, Any]) -> Path:
@@ -265,24 +266,25 @@ def _models(settings: dict[str, Any]) -> tuple[set[Any], set[Any]]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """The settings in which two runs differ, the first few, such as ``rows.0.protocol.size 336, now 448``."""
-    found = list(_differences(old, new, ""))
+    """The settings in which two runs differ, each once, the first few, such as ``size 336, now 448``."""
+    found = list(dict.fromkeys(_differences(old, new, ())))
     return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
 
 
-def _differences(old: Any, new: Any, path: str) -> Iterable[str]:
+def _differences(old: Any, new: Any, path: tuple[str, ...]) -> Iterable[str]:
     if old == new:
         return
-    pairs: Sequence[tuple[Any, Any, Any]] = ()
+    pairs: Sequence[tuple[str, Any, Any]] = ()
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in dict.fromkeys([*old, *new]) if key != "changed"]  # it follows from the others
         pairs = [(key, old.get(key), new.get(key)) for key in keys]
-    elif path.endswith("rows") and isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(i, a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
+    elif path[-1:] == ("rows",) and isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [("rows", a, b) for a, b in zip(old, new, strict=True)]
     for key, a, b in pairs:
-        yield from _differences(a, b, f"{path}.{key}".lstrip("."))
+        yield from _differences(a, b, (*path, key))
     if not pairs:
-        name, digest, _ = path.partition("_sha256")
+        words = [key for key in path if key not in GROUPS] or path[-1:]
+        name, digest, _ = " ".join(words).partition("_sha256")
         brief = not digest and _is_brief(old) and _is_brief(new)
         yield f"{name} {_text(old)}, now {_text(new)}" if brief else name
 

@@ -80,11 +80,12 @@ def test_partial_results_without_settings_are_never_deleted_unasked(tmp_path):
 
 
 def test_a_run_of_other_settings_is_refused_with_the_difference(tmp_path):
-    start_run(tmp_path, {"rows": [{"size": 336, "texts_sha256": "a"}]}, overwrite=False)
+    before = {"protocol": {"size": 336}, "texts_sha256": "a"}
+    start_run(tmp_path, {"rows": [before, before]}, overwrite=False)
     (tmp_path / PARTS).mkdir()
     (tmp_path / PARTS / "0.npz").touch()
-    with pytest.raises(ArgumentError, match=r"\(rows\.0\.size 336, now none, rows\.0\.texts\)"):
-        start_run(tmp_path, {"rows": [{"size": None, "texts_sha256": "b"}]}, overwrite=False)
+    with pytest.raises(ArgumentError, match=r"\(size 336, now none, texts\)"):
+        start_run(tmp_path, {"rows": [{"protocol": {"size": None}, "texts_sha256": "b"}] * 2}, overwrite=False)
 
 
 def test_a_run_that_has_only_begun_owns_its_folder(tmp_path):
