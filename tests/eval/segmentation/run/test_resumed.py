@@ -222,7 +222,17 @@ def test_a_damaged_part_is_measured_again_and_a_damaged_claim_refused(tmp_path, 
 @pytest.mark.slow
 def test_two_processes_get_the_result_of_one(tmp_path, tiny_clip):
     draw("voc20", tmp_path / "data", 70)  # several blocks
-    words = ("voc20", "--data", str(tmp_path / "data"), "--method", "clip", "naclip", "--no_figures", "--precision", "fp32")
+    words = (
+        "voc20",
+        "--data",
+        str(tmp_path / "data"),
+        "--method",
+        "clip",
+        "naclip",
+        "--no_figures",
+        "--precision",
+        "fp32",
+    )
     one = figures(run(tmp_path, tiny_clip, *words, out="one"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     more = ["-m", "eval.segmentation", *words, "--model", tiny_clip, "--out", str(tmp_path / "two"), *QUICK]
