@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pacl.cli.hints import is_unlike_drawn_scenes, say_swallowed, swallowed
+from pacl.cli.hints import say_swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -35,6 +35,7 @@ from pacl.results.earlier import Removed, check_free, names_of, of_other_labels,
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
+from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
@@ -275,7 +276,7 @@ def run(
                 continue
             done += 1
             tell()
-            if what := swallowed(record, prior):
+            if what := swallowed({each["label"]: each["share"] for each in record["labels"]}, prior):
                 whole[record["image"]] = what
             if drawn and is_unlike_drawn_scenes(segmenter, file.path):
                 drawn = False  # say it once

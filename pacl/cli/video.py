@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.batches import memory_saving
-from pacl.cli.hints import is_unlike_drawn_scenes, say_swallowed, swallowed
+from pacl.cli.hints import say_swallowed
 from pacl.cli.inputs import FoundImages, ImageFile
 from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import memory_advice, printing, prints_utf8
@@ -20,6 +20,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
 from pacl.printing import counted, escaped
 from pacl.results.earlier import video_files
+from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
 from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
 
@@ -214,8 +215,9 @@ def _segment_video(
             "that out, the times of the records are those of the file"
         )
     tell()
-    mean = [share / max(1, results.segmented) for share in shares]
-    labels = [{"label": label.name, "share": share} for label, share in zip(query.query.labels, mean, strict=True)]
+    names = [label.name for label in query.query.labels]
+    mean = {name: share / max(1, results.segmented) for name, share in zip(names, shares, strict=True)}
+    labels = [{"label": name, "share": share} for name, share in mean.items()]
     seen = frame.number + (1 if "overlay" in run.formats else run.step)
     with printing():
         if not run.as_json:
@@ -227,7 +229,7 @@ def _segment_video(
             for path in paths.values():
                 console.print(f"  {escaped(path)}", markup=False)
     prior = segmenter.resolved_settings().prior
-    if what := swallowed({"labels": labels}, prior):
+    if what := swallowed(mean, prior):
         calibrated = segmenter.model.centre is not None
         say(f"note: {say_swallowed({str(file.path): what}, 1, prior=prior, calibrated=calibrated)}")
     if video.is_cut_off(seen):

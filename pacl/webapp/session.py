@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pacl.cli.hints import is_unlike_drawn_scenes
 from pacl.cli.messages import memory_advice
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image
 from pacl.prompts import Label, parse_prompt
 from pacl.segmentation.encode import EncodedImage
+from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
@@ -226,6 +226,9 @@ class Sessions:
                     segmenter.image = image.encoded[choice.stride]
                     image.found = segmenter.predict(labels)
                     notes += ineffective
+                    shares = dict(zip(image.found.labels, image.found.shares, strict=True))
+                    if what := swallowed(shares, choice.prior):
+                        notes.append(f"{what}: if all words are in the image, try a lower prior, such as -0.3")
                 self.store.put(key, image)
         notes += [str(each.message) for each in caught]
         return Answer(image.pixels, image.found, list(dict.fromkeys(notes)))

@@ -1,31 +1,10 @@
-"""Notes on images of which one label took nearly all pixels."""
+"""The note on images of which one label took nearly all pixels."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from pacl.cli.hints import FEW, say_swallowed, swallowed
-
-
-def record(*shares: float) -> dict[str, Any]:
-    return {"labels": [{"label": f"l{i}", "share": share} for i, share in enumerate(shares)]}
-
-
-def test_a_label_that_took_nearly_all_is_named() -> None:
-    said = swallowed(record(0.01, 0.99), None)
-    assert said is not None
-    assert "l1" in said
-
-
-@pytest.mark.parametrize(
-    ("shares", "prior"), [((0.5, 0.5), None), ((1.0,), None), ((0.0, 1.0), 1.0), ((0.99, *[0.0] * FEW), 0.0)]
-)
-def test_even_shares_single_labels_long_lists_and_positive_priors_need_no_note(
-    shares: tuple[float, ...], prior: float
-) -> None:
-    assert swallowed(record(*shares), prior) is None
+from pacl.cli.hints import say_swallowed
 
 
 def test_one_image_is_named_and_several_are_counted() -> None:
@@ -42,7 +21,6 @@ def test_one_image_is_named_and_several_are_counted() -> None:
 def test_a_stronger_prior_and_where_possible_the_peak_rule_are_suggested(
     prior: float | None, tried: str | None, calibrated: bool
 ) -> None:
-    assert swallowed(record(0.01, 0.99), prior)
     said = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, prior=prior, calibrated=calibrated)
     assert tried in said if tried else "--prior" not in said
     assert ("--background peak" in said) is calibrated

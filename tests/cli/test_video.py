@@ -32,7 +32,8 @@ from tests.video.clips import moving_scene, read_clip, write_clip
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test runs in a folder of its own that holds clip.mp4, ten frames a second for a second."""
-    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 1.0)  # the random model gives nearly all pixels to one label
+    # The random model gives nearly all pixels to one label.
+    monkeypatch.setattr("pacl.segmentation.image_doubts.SWALLOWED", 1.0)
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "clip.mp4", moving_scene(10, noise=20))
     return tmp_path

@@ -16,7 +16,7 @@ def here(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     The random model gives nearly all pixels to one label; the note about it has a test of its own.
     """
-    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 1.0)
+    monkeypatch.setattr("pacl.segmentation.image_doubts.SWALLOWED", 1.0)
     monkeypatch.chdir(photo.parent)
     return photo.parent
 

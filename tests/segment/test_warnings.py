@@ -17,7 +17,7 @@ from tests.commands import Run
 
 
 def test_a_label_that_takes_the_whole_image_is_told_of_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pacl.cli.hints.SWALLOWED", 0.0)
+    monkeypatch.setattr("pacl.segmentation.image_doubts.SWALLOWED", 0.0)
     shutil.copy("photo.png", "other.png")
     assert run("photo.png", "other.png", "a dog", "grass")[2].count("--prior") == 1
     assert "--prior" not in run("photo.png", "a dog", "grass", "--prior", "0.1")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
+from pacl.segmentation import image_doubts
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
@@ -102,6 +104,12 @@ CHOICE = Choice(threshold=0, prior=0, refine=0, stride=8)
 @pytest.fixture
 def sessions(tiny_clip: str) -> Sessions:
     return Sessions(load_model(tiny_clip), name=tiny_clip)
+
+
+@pytest.fixture(autouse=True)
+def no_note_on_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random model gives nearly all pixels to one label."""
+    monkeypatch.setattr(image_doubts, "SWALLOWED", 1.0)
 
 
 @pytest.fixture
@@ -208,6 +216,15 @@ def test_a_threshold_without_effect_is_said(sessions: Sessions, photo: Path) -> 
     assert len(with_two.notes) == 1
     assert with_two.found.background == "none"
     assert sessions.answer("a", photo, "dog, cat", Choice(0.6, 0, 0, 8)).notes == []
+
+
+def test_a_label_that_took_nearly_all_is_said_unless_the_prior_asks_for_it(
+    sessions: Sessions, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_doubts, "SWALLOWED", 0.0)
+    (note,) = sessions.answer("a", photo, "dog, cat", CHOICE).notes
+    assert " took " in note
+    assert sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=0.5)).notes == []
 
 
 def test_warnings_are_notes(photo: Path) -> None:
