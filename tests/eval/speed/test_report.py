@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from eval.speed.measure import Row
 from eval.speed.report import HEADER, cells, exponent, growth, markdown, read, write_charts, write_tables
 from pacl.errors import UserError
+from tests.paths import ROOT
 
 MADE = {"date": "2026-01-31", "torch": "2.8.0", "device": "cpu (a CPU, 1 thread)", "runs": 2, "quick": False}
 ROWS = [
@@ -72,3 +74,14 @@ def test_growth_is_the_slope_between_logarithms() -> None:
     assert exponent([2, 4], [3, 24]) == pytest.approx(3)
     assert exponent([1], [1]) is None
     assert exponent([1, 2], [0, 1]) is None
+
+
+def test_the_page_repeats_the_measured_figures_and_divides_them() -> None:
+    page, measured = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("speed.md", "speed-cpu.md"))
+    on_a_cpu = page.partition("## On a CPU")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|.*\| ([\d,.]+) \|.*\| ([\d,.]+) \| ([\d.]+) \|$", on_a_cpu, re.MULTILINE)
+    assert len(rows) > 5
+    for *times, ratio in rows:
+        assert all(f"| {time} |" in measured for time in times)
+        first, second = (float(time.replace(",", "")) for time in times)
+        assert f"{first / second:.2f}" == ratio
