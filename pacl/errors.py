@@ -54,7 +54,7 @@ class UnknownWords(UserWarning):
 
 
 class SameEmbedding(UserWarning):
-    """Prompts of different labels have the same embedding: the model cannot tell them apart."""
+    """Prompts of different labels have the same embedding, or differ in case, article or plural only."""
 
 
 class ImageWarning(UserWarning):

@@ -187,7 +187,9 @@ def measure_benchmark(
             texts = sum(len(label.prompts) for f in selection.folders for label in f.labels)
             synonyms = " (with synonyms)" if texts > sum(len(f.labels) for f in selection.folders) else ""
             templates = Path(selection.protocols[0].settings.templates).name
-            doing = f"{counted(len(folder), 'image')}, {counted(texts, 'name')}{synonyms} in templates {templates}"
+            size, full = len(folder), selection.full
+            images = counted(size, "image") if full in (None, size) else f"{size:,} of {full:,} images"
+            doing = f"{images}, {counted(texts, 'name')}{synonyms} in templates {templates}"
             print(f"{selection.name}: {doing}", file=sys.stderr)
             warn_of_names(models, selection)
         embed_names(models, selection)

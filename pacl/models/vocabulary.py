@@ -209,6 +209,12 @@ def say_in_pieces(found: Mapping[str, Sequence[str]], meant: Mapping[str, Sequen
     return f"{words} {are} that this model knows: {they} read in pieces, and what that finds may mean little"
 
 
+def say_alike(group: Sequence[str]) -> str:
+    """A warning of one line on prompts that mean nearly the same."""
+    names = " and ".join([*(quoted(prompt) for prompt in group[:NAMED]), *_rest(len(group))])
+    return f"{names} mean nearly the same and share its pixels; one label is {quoted('; '.join(group[:NAMED]))}"
+
+
 def say_same(groups: Sequence[Sequence[str]]) -> str:
     """A warning of one line that lists groups of prompts with the same embedding."""
     parts = [

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pacl.class_files import say_lists
 from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords
-from pacl.models.vocabulary import Vocabulary, say_in_pieces, say_same, say_unfamiliar, say_unknown
+from pacl.models.vocabulary import Vocabulary, say_alike, say_in_pieces, say_same, say_unfamiliar, say_unknown
 from pacl.prompts import fill, split_words, unknown_words
-from pacl.segmentation.query import EncodedQuery, equal_prompts
+from pacl.segmentation.query import EncodedQuery, alike_prompts, equal_prompts
 
 if TYPE_CHECKING:
     from pacl.models.backbone import Backbone
@@ -49,4 +49,6 @@ def doubts(
         found.append((UnfamiliarWords, lists))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
+    elif names_of_labels and (alike := alike_prompts(encoded.query, prompts)):
+        found.append((SameEmbedding, say_alike(alike[0])))
     return found

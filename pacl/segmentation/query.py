@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from pacl.errors import ArgumentError, first_few
 from pacl.printing import counted
-from pacl.prompts import Label
+from pacl.prompts import Label, split_words
 from pacl.segmentation.background import Background
 from pacl.segmentation.contrast import competitors
 from pacl.segmentation.encode import check_finite
@@ -164,6 +165,22 @@ def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: floa
         else:
             groups.append([rows[n]])
     found = sorted(sorted(group) for group in groups if len({query.ids[n] for n in group}) > 1)
+    return [[query.prompts[n] for n in group] for group in found]
+
+
+def alike_prompts(query: Query, asked: Collection[str]) -> list[list[str]]:
+    """Groups of prompts that stand for different labels and differ in case, article or plural only.
+
+    Args:
+        query: what competes.
+        asked: the prompts that are compared, as in `equal_prompts`.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for n, prompt in enumerate(query.prompts):
+        if prompt in asked and query.ids[n]:
+            words = [word for word in split_words(prompt) if word not in ("a", "an", "the")]
+            groups.setdefault(tuple(re.sub(r"(?<=[^s])s$", "", word) for word in words), []).append(n)
+    found = [group for words, group in groups.items() if words and len({query.ids[n] for n in group}) > 1]
     return [[query.prompts[n] for n in group] for group in found]
 
 

@@ -168,7 +168,7 @@ class Segmenter:
         Warns:
             UnknownWords: prompts have words that a model with a closed vocabulary was never taught.
             UnfamiliarWords: prompts are far from all words that the head was trained on.
-            SameEmbedding: prompts of different labels have the same embedding.
+            SameEmbedding: prompts of different labels are the same to the model, or differ in form only.
         """
         if self.image is None:
             raise RuntimeError("call set_image before predict")

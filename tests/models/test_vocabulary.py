@@ -204,6 +204,25 @@ def test_words_that_the_bundled_model_was_never_taught(labels: list[str]) -> Non
         segmenter.predict_batch([], ["a red fish", "a blue fish;a fish=b", "sky"])
 
 
+@pytest.mark.parametrize(
+    ("prompts", "alike"),
+    [
+        (["horse", "horses", "sky"], "horse; horses"),
+        (["the red fish", "sky", "A Red Fish"], "the red fish; A Red Fish"),
+        (["glass", "gla", "the", "a"], None),
+        (["dog", "horse=horses"], None),
+        (["dog;dogs", "cat"], None),
+    ],
+)
+def test_labels_that_differ_in_form_only_are_warned_of(prompts: list[str], alike: str | None, tiny_clip: str) -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        Segmenter(load_model(tiny_clip, device="cpu")).predict_batch([], prompts)
+    said = [str(each.message) for each in heard if each.category is SameEmbedding]
+    assert len(said) == (alike is not None)
+    assert all(f'"{alike}"' in each for each in said)
+
+
 def test_synonyms_with_one_embedding_are_no_mistake() -> None:
     segmenter = Segmenter(load_model("photos", device="cpu"))
     with warnings.catch_warnings():

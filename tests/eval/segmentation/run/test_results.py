@@ -49,7 +49,8 @@ def test_all_methods_in_one_run_and_all_that_is_written(tmp_path, voc, capsys):
     }
     rows = list(csv.reader((out / "classes.csv").open()))
     assert len(rows) >= 22
-    printed = capsys.readouterr().out
+    printed, notes = capsys.readouterr()
+    assert "3 of 1,449 images," in notes
     assert "3 of 1,449 images: a subset" in printed
     assert all(method in printed for method in methods)
 
