@@ -111,6 +111,11 @@ class MaskFolder:
         return read_classes(self.names, shared_prompts=True, first_id=first)  # ties are the caller's concern
 
     @cached_property
+    def listed(self) -> list[str]:
+        """Names of the images that there should be: the lines of ``only``, otherwise all images in the folder."""
+        return list(self._images()) if self.only is None else read_list(self.only)
+
+    @cached_property
     def files(self) -> list[tuple[str, Path, Path]]:
         """Name, image path and mask path of every item: in the order of ``only``, otherwise sorted.
 
@@ -122,8 +127,7 @@ class MaskFolder:
             raise ArgumentError("limit", self.limit, "must be at least 1, or null for all")
         if not Path(self.masks).is_dir():
             raise UserError(f"{self.masks} is not a folder: it should have the masks of {self.images}")
-        images = self._images()
-        names = list(images) if self.only is None else read_list(self.only)
+        images, names = self._images(), self.listed
         if self.partial:
             names = [name for name in names if name in images and os.path.isfile(self._mask(name))]
             if not names:
