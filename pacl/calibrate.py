@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     photos = spread([file.path for file in found.files], args.limit)
     choose_device(args.device)  # a bad one is refused before torch is imported
 
-    from pacl.models.config import CARD, CONFIG
-    from pacl.models.head import SHIPPED, is_head, shipped_folder
+    from pacl.models.config import CONFIG
+    from pacl.models.head import is_head
     from pacl.segmentation.calibration import calibrate
-    from pacl.training.run_files import check_card
+    from pacl.training.run_files import RUN_FILES, check_card, check_unused
 
     source = Path(args.model)
     own = is_head(source / CONFIG)
@@ -85,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = make_folder(args.out or source)
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
-    if is_head(out / CONFIG) and not args.overwrite and not (own and out.samefile(source)):
-        raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
+    if not (own and out.samefile(source)):
+        check_unused(out, RUN_FILES, "out", "choose another folder")  # a curve and checkpoints of another head
+        if is_head(out / CONFIG) and not args.overwrite:
+            raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
     model = load(args)
-    name = model.name or args.model
-    card = (shipped_folder(name) if name in SHIPPED else source if own else out) / CARD
     if not is_head(out / CONFIG):  # else it is the card of that head
         check_card(out, "out")
     broken: list[UserError] = []
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibrate(model, decoded(photos, broken, distinct))
     except ValueError as error:
         raise UserError(broken[0] if broken else f"{' '.join(args.photos)}: {error}") from None
-    model.save_pretrained(out, card=card.read_text(encoding="utf-8") if card.is_file() else None)
+    model.save_pretrained(out)  # with its own card
     for reason in broken:
         say(PROG, f"warning: skipped: {reason}")
     used = len(photos) - len(broken)

@@ -57,7 +57,7 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
         return _names(_parse_yaml(text, path), path, "YAML", first_id)
     if _all(lines, _LABELMAP.pattern):
         return [(number, line.partition(":")[0]) for number, line in lines]
-    _refuse_tables(path, lines, text)
+    _refuse_tables(path, lines, first_id)
     return [(number, " ".join(line.split())) for number, line in lines]
 
 
@@ -84,8 +84,8 @@ def _all(lines: Lines, pattern: str) -> bool:
     return bool(lines) and all(re.fullmatch(pattern, line) for _, line in lines)
 
 
-def _counts(lines: Lines, pattern: str) -> bool:
-    """Whether all lines are numbered consecutively, with the number where the pattern has it.
+def _counts(lines: Lines, pattern: str, gaps: bool = False) -> bool:
+    """Whether all lines are numbered, with the number where the pattern has it: consecutively, or with gaps.
 
     Names that differ by nothing else ("type 1", "type 2") are names.
     """
@@ -93,7 +93,9 @@ def _counts(lines: Lines, pattern: str) -> bool:
         return False
     found = [re.fullmatch(pattern, line) for _, line in lines]
     numbers = [int(match[1]) for match in found if match]
-    return len(numbers) == len(lines) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    if len(numbers) < len(lines):
+        return False
+    return len(set(numbers)) == len(lines) if gaps else numbers == list(range(numbers[0], numbers[0] + len(lines)))
 
 
 def _parse_yaml(text: str, path: str | Path) -> Any:
@@ -169,8 +171,8 @@ def _in_order(ids: Sequence[int], names: Sequence[Any], path: str | Path, first_
     return [by_id[i] for i in found]
 
 
-def _refuse_tables(path: str | Path, lines: Lines, text: str) -> None:
-    """Refuse what would be read as odd labels.
+def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None:
+    """Refuse what would be read as odd labels; where ids matter, numbers before names are ids.
 
     Raises:
         UserError: several names in a line, columns, numbers or keys before names, quotation marks, or another language.
@@ -188,9 +190,11 @@ def _refuse_tables(path: str | Path, lines: Lines, text: str) -> None:
         raise UserError(f"{path}: is XML or HTML; {_ADVICE}")
     if any(line.endswith("{") for _, line in lines):
         raise UserError(f'{path}: has blocks such as "{first}", as a label map of TensorFlow has; {_ADVICE}')
-    for pattern in (r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:](\d+)"):
-        if len(lines) > 1 and (_counts(lines, pattern) or _all(lines, pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+"))):
-            raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers')
+    for pattern, gaps in ((r"(\d+)[\s:.)]\s*\S.*", first_id is not None), (r"\S.*[\s:](\d+)", False)):
+        colours = pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+")
+        if len(lines) > 1 and (_counts(lines, pattern, gaps) or _all(lines, colours)):
+            every = "" if first_id is None else f", for every mask value from {first_id} on, used or not"
+            raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers{every}')
     named = len(lines) > 1 and _all(lines, r"[^:]+:\s.*")
     if keys := [line for _, line in lines if named or line.endswith(":")]:
         raise UserError(f'{path}: has keys with a colon, as in "{keys[0]}", as YAML has; {_ADVICE}, without keys')

@@ -13,6 +13,7 @@ from PIL import Image
 from pacl.calibrate import main
 from pacl.cli.messages import run_verb
 from pacl.images import open_image
+from pacl.models.card import write_card
 from pacl.models.config import CARD, CONFIG
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
@@ -89,8 +90,25 @@ def test_a_model_by_name_goes_to_out(run: Run, tiny_clip: str) -> None:
     assert run(tiny_clip, "photos", "--out", "out")[0] == 0
     assert load_model("out").config.presence > 0
     Path("out", CARD).write_text("# Written later")
-    assert run(tiny_clip, "photos", "--out", "out", "--overwrite")[0] == 0
+    assert run("out", "photos")[0] == 0
     assert Path("out", CARD).read_text() == "# Written later"
+
+
+def test_a_head_that_is_replaced_leaves_no_card(run: Run, head: PACL, tiny_clip: str) -> None:
+    assert run(tiny_clip, "photos", "--out", "head", "--overwrite")[0] == 0
+    assert not load_model("head").config.trained
+    assert Path("head", CARD).read_text(encoding="utf-8") == write_card(load_model("head").config)
+
+
+@pytest.mark.parametrize("file", ["training.png", "checkpoints/last.ckpt"])
+def test_no_head_goes_beside_files_of_another_training(run: Run, head: PACL, tiny_clip: str, file: str) -> None:
+    Path("head", file).parent.mkdir(exist_ok=True)
+    Path("head", file).touch()
+    before = Path("head", CONFIG).read_bytes()
+    code, _, err = run(tiny_clip, "photos", "--out", "head", "--overwrite")
+    assert (code, len(err.splitlines()), file in err) == (2, 1, True)
+    assert Path("head", CONFIG).read_bytes() == before
+    assert run("head", "photos")[0] == 0
 
 
 @pytest.mark.parametrize(("few", "warns"), [(2, False), (100, True)])

@@ -81,6 +81,22 @@ def test_ids_of_masks_are_those_of_the_file(tmp_path: Path) -> None:
     assert len(read_classes(path, first_id=5)) == 2
 
 
+@pytest.mark.parametrize(
+    "text", ["0 background\n2 dog\n3 cat\n", "7: road\n11: kerb\n", "3 cat\n1 dog\n", "1 sky\n2 sand\n"]
+)
+def test_lines_with_ids_are_no_list_of_mask_values(tmp_path: Path, text: str) -> None:
+    """Line 1 would be the value 1, whatever number stands there."""
+    path = tmp_path / "classes.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match="every mask value from 5 on"):
+        read_classes(path, first_id=5)
+
+
+def test_names_that_differ_in_their_number_alone_are_names_of_mask_values(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("2 door car\n4 door car\n")
+    assert len(read_classes(tmp_path / "classes.txt", first_id=0)) == 2
+
+
 def test_the_notation_of_prompts_holds_in_them_too(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text('["cat;kitten", "a dog=animal"]')
     assert read_classes(tmp_path / "list.json") == [Label("cat", ("cat", "kitten")), Label("animal", ("a dog",))]

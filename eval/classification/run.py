@@ -3,8 +3,8 @@
 Zero-shot classification compares each image with the class names by three scores: the cosine of CLIP's pooled embedding
 ("pooled"), PACL's compatibility of the patches ("phi"), and the mean of both ("mean"). Images are preprocessed like the
 CLIP's training images, at its native size. The embedding of a class name is the mean over all templates; if a class has
-several names, the one with the highest score is used. Every result has top-1, top-5 and mean per-class accuracy, and
-states which of them the literature reports for this data set.
+several names, the one with the highest score is used. The model is a CLIP or a head on one. Every result has top-1,
+top-5 and mean per-class accuracy, and states which of them the literature reports for this data set.
 
     python -m eval.classification imagenet --data imagenet --model bundled
     python -m eval.classification food101 oxford_pets cifar10 --data data --templates paper
@@ -37,7 +37,7 @@ from eval.common.command import (
     check_least,
     check_seeds,
     check_text,
-    load,
+    load_pooled,
     new_parser,
     warn,
     warn_of_unknown_words,
@@ -47,7 +47,7 @@ from eval.common.result import Result, write_results
 from pacl.cli.messages import one_line
 from pacl.cli.parser import check_unused
 from pacl.errors import UserError
-from pacl.files import atomic_write, make_folder
+from pacl.files import atomic_write, check_folder
 from pacl.printing import escaped
 from pacl.prompts import fill, get_templates
 
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_text(args, "out", "names", "templates", "model", "split")
     if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)
-    make_folder(args.out or OUT)
+    check_folder(args.out or OUT)
     data_sets = [open_data(name, args) for name in dict.fromkeys(args.datasets)]
 
     from rich.console import Console
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from eval.classification.zero_shot import planned_zero_shot, zero_shot_results
 
     templates = get_templates(args.templates)
-    model = load(args)
+    model = load_pooled(args)
     setup = Setup.of(model, args.model, Loading(args.batch, args.workers, args.precision), args.limit)
     plans = []
     results: list[Result] = []

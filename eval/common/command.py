@@ -49,6 +49,19 @@ def load(args: argparse.Namespace) -> PACL:
     return model
 
 
+def load_pooled(args: argparse.Namespace) -> PACL:
+    """`load` a model for a command that compares its pooled embedding with texts.
+
+    Raises:
+        ArgumentError: ``model`` has none in the space of its texts.
+    """
+    named, model = args.model, load(args)
+    if not model.clip.shared:
+        reason = "its image and text tower were trained apart, so that it has phi alone; choose a CLIP or a head on one"
+        raise ArgumentError("model", named, f"has no pooled embedding in the space of its texts: {reason}")
+    return model
+
+
 def add_folder(parser: argparse.ArgumentParser, base: Path) -> None:
     """``--out`` and ``--overwrite``, see `eval.common.folders.results_folder`."""
     parser.add_argument(

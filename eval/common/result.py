@@ -105,17 +105,20 @@ def write_results(folder: str | Path, results: Sequence[Result]) -> Path:
 def read_results(paths: str | Path | Iterable[str | Path]) -> list[Result]:
     """Read results from files, or from all ``results.json`` in folders and below, in the order of their paths.
 
+    A file that is named twice, as by its folder and by itself, is read once.
+
     Raises:
         UserError: there is none, or a file is not a file of results.
     """
-    found: list[Result] = []
+    found: dict[Path, list[Result]] = {}
     for path in map(Path, [paths] if isinstance(paths, (str, Path)) else paths):
         files = sorted(path.rglob(RESULTS)) if path.is_dir() else [path]
         if not files:
             raise UserError(f"{path} holds no {RESULTS}: run python -m eval.segmentation or another command first")
         for file in files:
-            found += _read(file)
-    return found
+            if file.resolve() not in found:
+                found[file.resolve()] = _read(file)
+    return [result for results in found.values() for result in results]
 
 
 def _read(file: Path) -> list[Result]:

@@ -15,13 +15,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from eval.common.charts import Points, training_curve
 from eval.common.command import new_parser
 from pacl.cli.messages import run_verb
+from pacl.cli.resuming import checkpoint_path
 from pacl.errors import UserError, unreadable
 from pacl.files import check_output_file
 from pacl.images import is_written_here
 from pacl.printing import escaped
+from pacl.training.run_files import resumes
 
 LOSS, RECALL, CHANCE = "loss", "val_recall", "val_recall_chance"  # as `pacl.training.module.PACLModule` logs them
 
@@ -29,15 +33,32 @@ LOSS, RECALL, CHANCE = "loss", "val_recall", "val_recall_chance"  # as `pacl.tra
 def find_logs(run: Path) -> list[Path]:
     """The logs in the folder of a run, ``logs/version_N/metrics.csv``, the newest first; or the file given.
 
+    Logs of a run that was replaced are left out: those before one that did not go on from a checkpoint of the folder.
+
     Raises:
         UserError: the folder has no log.
     """
     if run.is_file():
         return [run]
-    logs = [log for log in run.glob("logs/version_*/metrics.csv") if log.parent.name[len("version_") :].isdecimal()]
+    versions = [path for path in run.glob("logs/version_*") if path.name[len("version_") :].isdecimal()]
+    logs = []
+    for version in sorted(versions, key=lambda path: int(path.name[len("version_") :]), reverse=True):
+        if (version / "metrics.csv").is_file():
+            logs.append(version / "metrics.csv")
+        if _begins(version, run):
+            break
     if not logs:
         raise UserError(f"{run}: no logs/version_*/metrics.csv; give the folder of a training or its metrics.csv")
-    return sorted(logs, key=lambda log: int(log.parent.name[len("version_") :]), reverse=True)
+    return logs
+
+
+def _begins(version: Path, run: Path) -> bool:
+    """Whether a run began with a folder of logs, by the settings in it; False without settings."""
+    try:
+        given = yaml.safe_load((version / "config.yaml").read_text(encoding="utf-8"))["ckpt_path"]
+        return not resumes(run, checkpoint_path(run, given))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return False
 
 
 def read_run(logs: Sequence[Path]) -> tuple[Points, Points, float | None]:

@@ -1,7 +1,7 @@
 """Retrieval of images by captions and of captions by images: recall at 1, 5 and 10, and median ranks.
 
 There are three methods: the cosine of CLIP's pooled embedding ("pooled"), PACL's phi ("phi") and, with --first_stage K,
-phi among the K best items by CLIP's cosine ("pooled then phi").
+phi among the K best items by CLIP's cosine ("pooled then phi"). The model is a CLIP or a head on one.
 
 The evaluation is the usual one. Every caption is a separate item, even if another caption has the same text. A caption
 succeeds at k if its image is among the k best images, an image succeeds at k if any of its captions is among the k best
@@ -28,7 +28,7 @@ from eval.common.command import (
     add_model,
     check_least,
     check_text,
-    load,
+    load_pooled,
     new_parser,
     warn_of_unknown_words,
 )
@@ -37,7 +37,7 @@ from eval.common.result import write_results
 from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
 from pacl.cli.messages import say
-from pacl.files import atomic_write, make_folder
+from pacl.files import atomic_write, check_folder
 from pacl.printing import escaped
 
 MODULE = "eval.retrieval"
@@ -80,14 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     check_least(args, limit=1, first_stage=1, batch=1, workers=0)
     check_text(args, "out", "model", "split", *(["data"] if args.dataset == "custom" else []))
-    make_folder(args.out or OUT)
+    check_folder(args.out or OUT)
     captions = open_captions(
         args.dataset, args.data, args.split, limit=args.limit, partial=args.partial, images=args.images
     )
     if ambiguous := captions.ambiguous():
         of = f"{ambiguous:,} of {len(captions.texts()[0]):,} captions are equal to one of another image"
         say(MODULE, f"note: {of}; of equal scores the wrong item ranks first, which lowers the recalls")
-    model = load(args)
+    model = load_pooled(args)
 
     from rich.console import Console
 

@@ -36,7 +36,7 @@ from pacl.cli.configs import TRAIN_CONFIG, find_config
 from pacl.cli.model import load
 from pacl.cli.parser import check_unused
 from pacl.errors import ArgumentError
-from pacl.files import make_folder
+from pacl.files import check_folder, make_folder
 from pacl.models.model import PACL
 
 TEST_SETS = {"seen": "seen", "new": "held_out"}  # name in the tables -> ``pairs`` of `SceneDataset`
@@ -235,18 +235,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_seeds(args.seeds)
     if args.quick:
         args.scenes, args.seeds = min(args.scenes, 60), args.seeds[:1]
-    folder, arguments = make_folder(args.out), figures_arguments(args)
+    arguments = figures_arguments(args)
+    check_folder(args.out)
+    model = load(args)
+    check_model(model, model.name or args.model)
+    folder = make_folder(args.out)
     with only_writer(folder):
         check_report(folder / ("tuned.json" if args.tune else "scenes.json"), arguments, args.overwrite)
-        measure(args, folder, arguments)
+        measure(args, model, folder, arguments)
     return 0
 
 
-def measure(args: argparse.Namespace, folder: Path, arguments: dict[str, Any]) -> None:
-    """`main` for parsed flags and a folder that is free."""
+def measure(args: argparse.Namespace, model: PACL, folder: Path, arguments: dict[str, Any]) -> None:
+    """`main` for parsed flags, a model that fits and a folder that is free."""
     started = time.perf_counter()
-    model = load(args)
-    check_model(model, model.name or args.model)
     size = model.clip.size
     base = base_settings()
     data = {**base["data"]["init_args"], "size": size}

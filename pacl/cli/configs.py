@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from pacl.errors import ArgumentError, ask_meant
@@ -36,14 +37,19 @@ def find_config(name: str) -> Path:
 
 
 def with_config(argv: Sequence[str], default: str) -> list[str]:
-    """The arguments with every ``--config`` found, and with ``default`` in front if there is none."""
-    arguments, found = list(argv), False
-    for i, argument in enumerate(arguments):
-        flag, equals, value = argument.partition("=")
-        if flag in CONFIG_FLAGS:
-            found = True
-            if equals:
-                arguments[i] = f"{flag}={find_config(value)}"
-            elif i + 1 < len(arguments):
-                arguments[i + 1] = str(find_config(arguments[i + 1]))
-    return arguments if found else ["--config", str(find_config(default)), *arguments]
+    """The arguments with every ``--config`` found and put in front, in their order; ``default`` if there is none.
+
+    For the parser the later of two words wins: in front, a configuration never undoes a flag.
+    """
+    configs: list[str] = []
+    others: list[str] = []
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag not in CONFIG_FLAGS:
+            others.append(word)
+        elif equals:
+            configs.append(f"{flag}={find_config(value)}")
+        else:
+            configs += [flag, *(str(find_config(name)) for name in islice(words, 1))]
+    return [*(configs or ["--config", str(find_config(default))]), *others]

@@ -1,7 +1,7 @@
 """Segmentation data sets: a folder of images, a folder of index masks and a file of class names.
 
 A mask is a PNG of the size of its image whose values are class indices: 8- or 16-bit grey, palette (the colours are
-ignored), or colour with equal channels. With a palette file, colours stand for classes instead.
+ignored), or 8-bit colour with equal channels. With a palette file, colours stand for classes instead.
 
 Class numbers, here and everywhere else: class c in 0..C-1 is line c of the names file, counted from 0. Only
 files have other numbers: class c has the value ``c + offset`` in the mask files of a `MaskFolder`.
@@ -111,6 +111,11 @@ class MaskFolder:
         return read_classes(self.names, shared_prompts=True, first_id=first)  # ties are the caller's concern
 
     @cached_property
+    def listed(self) -> list[str]:
+        """Names of the images that there should be: the lines of ``only``, otherwise all images in the folder."""
+        return list(self._images()) if self.only is None else read_list(self.only)
+
+    @cached_property
     def files(self) -> list[tuple[str, Path, Path]]:
         """Name, image path and mask path of every item: in the order of ``only``, otherwise sorted.
 
@@ -122,8 +127,7 @@ class MaskFolder:
             raise ArgumentError("limit", self.limit, "must be at least 1, or null for all")
         if not Path(self.masks).is_dir():
             raise UserError(f"{self.masks} is not a folder: it should have the masks of {self.images}")
-        images = self._images()
-        names = list(images) if self.only is None else read_list(self.only)
+        images, names = self._images(), self.listed
         if self.partial:
             names = [name for name in names if name in images and os.path.isfile(self._mask(name))]
             if not names:
@@ -237,7 +241,8 @@ def read_mask(path: str | Path) -> np.ndarray:
     Colour images whose channels are equal are read as grey; transparency is ignored.
 
     Raises:
-        UserError: the file is missing, broken, not a PNG, or has colours instead of indices.
+        UserError: the file is missing, broken, not a PNG, has colours instead of indices, or has several channels of
+            16 bits.
     """
     with _opened(path) as image:
         # Pillow scales 2- and 4-bit grey values to 0..255; undo that.
@@ -260,9 +265,11 @@ def read_colours(path: str | Path) -> np.ndarray:
     """The colours of a PNG, RGB uint8 [H, W, 3]; a palette is applied, transparency is ignored.
 
     Raises:
-        UserError: the file is missing, broken, or not a PNG.
+        UserError: the file is missing, broken, not a PNG, or has 16 bits a channel.
     """
     with _opened(path) as image:
+        if image.mode in ("I;16", "I"):
+            raise UserError(f"{path} is grey of 16 bits: colours have 8 bits a channel; save it so")
         plain = image.convert("RGBA") if image.mode == "P" else image
         return np.asarray(plain.convert("RGB"))
 
@@ -271,6 +278,11 @@ def read_colours(path: str | Path) -> np.ndarray:
 def _opened(path: str | Path) -> Iterator[ImageFile]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
+            if image.tile[0][3] in ("LA;16B", "RGB;16B", "RGBA;16B"):
+                raise UserError(
+                    f"{path} has 16 bits in each of several channels, of which only the upper 8 are read: save class "
+                    "indices as grey, and colours with 8 bits a channel"
+                )
             yield image
     except UserError:
         raise

@@ -228,8 +228,8 @@ class Backbone(nn.Module):
             raise ArgumentError(
                 "model",
                 self.name,
-                "its image and text tower were trained apart and share no space yet; train a "
-                "head for it (python -m pacl.train with start: paper)",
+                "its image and text tower were trained apart, so that its pooled embedding is not in the space of its "
+                "texts; use phi, or a CLIP",
             )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -17,7 +17,10 @@ CURVE = "training.png"
 
 CHECKPOINTS = "checkpoints"
 
-HEAD_FILES = (CONFIG, WEIGHTS, CARD, CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt")
+RUN_FILES = (CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt")
+"""Files in the folder of a head's training that are not of the head itself."""
+
+HEAD_FILES = (CONFIG, WEIGHTS, CARD, *RUN_FILES)
 """Files in the folder of a head's training that another run would replace."""
 
 DUAL_ENCODER_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "dual_config.json", "dual.safetensors")

@@ -27,6 +27,15 @@ def test_configs_are_found_outside_the_clone(tmp_path: Path, monkeypatch: pytest
     assert find_config("configs/scenes.yaml") == Path("configs/scenes.yaml")  # a user's own file goes first
 
 
+def test_configs_go_in_front_in_their_order() -> None:
+    first, second = str(find_config("scenes.yaml")), str(find_config("photos.yaml"))
+    words = ["--out", "x", "-c", "scenes.yaml", "--trainer.max_steps=3", "--config=photos.yaml", "--overwrite"]
+    assert with_config(words, "y") == [
+        *("-c", first, f"--config={second}", "--out", "x", "--trainer.max_steps=3", "--overwrite"),
+    ]
+    assert with_config(["--overwrite", "--config"], "y") == ["--config", "--overwrite"]
+
+
 def test_a_missing_config_names_those_there_are() -> None:
     with pytest.raises(ArgumentError, match="configs/scenes_clip") as error:
         find_config("nowhere.yaml")

@@ -60,6 +60,14 @@ def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: lis
     check_training([*photos, "--ckpt_path", "last"])
 
 
+def test_a_folder_named_before_the_configuration_is_the_one_that_is_checked(photos: list[str], tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / CONFIG).touch()
+    with pytest.raises(ArgumentError) as error:
+        check_training(["--out", "used", *photos[:-2]])
+    assert error.value.value == Path("used")
+
+
 @pytest.mark.parametrize("name", DUAL_ENCODER_FILES)
 def test_a_pretrained_model_is_not_replaced_unasked(tmp_path: Path, name: str) -> None:
     words = ["--export.folder", str(tmp_path)]

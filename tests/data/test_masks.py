@@ -9,7 +9,7 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
-from pacl.data.masks import IGNORED, MaskFolder, read_mask
+from pacl.data.masks import IGNORED, MaskFolder, read_colours, read_mask
 from pacl.errors import UserError
 from pacl.image_folders import spread
 from pacl.metrics.segmentation import count_areas, scores
@@ -148,14 +148,37 @@ def test_few_bits_of_grey_are_not_spread_over_255(bits, tmp_path):
     """Pillow writes no such files, but others do."""
     values = np.arange(8)[None] % 2**bits
     packed = np.packbits(np.unpackbits(values.astype(np.uint8)[..., None], axis=-1)[..., -bits:].reshape(1, -1))
+    write_png(tmp_path / "m.png", 8, bits, 0, packed.tobytes())
+    assert np.array_equal(read_mask(tmp_path / "m.png"), values)
+
+
+def write_png(path: Path, width: int, bits: int, colours: int, row: bytes) -> None:
+    """Write a PNG of one row, of a kind that Pillow does not write; ``colours`` is its colour type."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" + packed.tobytes())), chunk(b"IEND", b"")
-    (tmp_path / "m.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    assert np.array_equal(read_mask(tmp_path / "m.png"), values)
+    header = struct.pack(">IIBBBBB", width, 1, bits, colours, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0" + row)), chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize(("colours", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
+def test_several_channels_of_16_bits_are_refused(colours, channels, tmp_path):
+    """Pillow keeps their upper 8 bits: all of these values would be 0."""
+    values = np.repeat(np.arange(3, dtype=">u2"), channels)
+    write_png(tmp_path / "m.png", 3, 16, colours, values.tobytes())
+    for read in (read_mask, read_colours):
+        with pytest.raises(UserError, match=r"m\.png has 16 bits"):
+            read(tmp_path / "m.png")
+    write_png(tmp_path / "m.png", 3, 8, colours, values.astype(np.uint8).tobytes())
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 1, 2]]
+
+
+def test_grey_of_16_bits_has_no_colours(tmp_path):
+    """Pillow would clip 300 to 255, which is a colour of its own."""
+    with pytest.raises(UserError, match=r"m\.png .*16 bits"):
+        read_colours(save(tmp_path / "m.png", [[0, 300]], "I;16"))
 
 
 # ---------------------------------------------------------------- what is wrong with a folder

@@ -15,7 +15,9 @@ from PIL import Image
 from eval.classification.linear_probe import probe_results
 from eval.classification.run import main
 from eval.common.result import read_results
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
+from pacl.models.backbone import load_backbone
+from tests.tiny import trained_head
 
 
 def run(colour_photos: Path, out: Path, clip: str, *more: str) -> list:
@@ -82,11 +84,25 @@ def test_pets_are_scored_by_class(tiny_clip, tmp_path):
     assert (results[0].images, results[0].full) == (3, 3_669)
 
 
+def test_a_model_without_a_pooled_embedding_is_refused_as_it_was_named(colour_photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained_head(load_backbone("timm:test_resnet/random+static:words"), dense="clip", start="paper").save_pretrained(
+        "head"
+    )
+    with pytest.raises(ArgumentError) as error:
+        main(["custom", "--data", str(colour_photos), "--model", "head", "--templates", "none"])
+    assert (error.value.argument, error.value.value) == ("model", "head")
+    assert not Path("out").exists()
+
+
 def test_invalid_arguments(colour_photos, tiny_clip, tmp_path):
     def told(*argv: str) -> str:
         with pytest.raises(UserError) as error:
             main([*argv, "--model", tiny_clip, "--out", str(tmp_path / "out")])
+        assert broken or not (tmp_path / "out").exists()
         return str(error.value)
+
+    broken = False
 
     data = ("--data", str(colour_photos), "--workers", "0")
     assert "no such data set" in told("cifar11", *data)
@@ -99,6 +115,7 @@ def test_invalid_arguments(colour_photos, tiny_clip, tmp_path):
     assert "train_limit 5: has no effect" in told("custom", *data, "--train_limit", "5")
     assert "shots 1 2: has no effect" in told("custom", *data, "--shots", "1", "2")
     assert "names 'caf\\udce9.txt': " in told("custom", *data, "--names", "caf\udce9.txt")
+    broken = True  # it is found while images are measured
     (colour_photos / "test/red/0.png").write_bytes(b"broken")
     assert "test/red/0.png" in told("custom", *data)
 

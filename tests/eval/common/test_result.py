@@ -36,6 +36,13 @@ def test_results_come_back(tmp_path):
     assert found[1].protocol["windows"] == [224, 112]
 
 
+def test_a_file_that_is_named_twice_is_read_once(tmp_path):
+    files = [write_results(tmp_path / name, [a_result(dataset=name)]) for name in ("a", "b")]
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    found = read_results([files[1], tmp_path, files[0], tmp_path / "a", tmp_path / "link"])
+    assert [result.dataset for result in found] == ["b", "a"]
+
+
 def test_a_set_of_unknown_size_counts_as_a_part():
     assert a_result(full=None).partial
 

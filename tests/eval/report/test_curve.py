@@ -58,6 +58,30 @@ def test_the_curve_of_a_resumed_run_begins_at_the_first_step(run):
     assert recall == ([0, 4, 6], [0.25, 0.5, 0.7])
 
 
+@pytest.mark.parametrize(
+    ("begun", "steps"),
+    [
+        ("null", [3, 6]),
+        ("elsewhere/checkpoints/last.ckpt", [3, 6]),
+        ("last", [1, 3, 6]),
+        ("run/checkpoints/best.ckpt", [1, 3, 6]),
+    ],
+)
+def test_a_replaced_run_is_not_in_the_curve(run, begun, steps, monkeypatch):
+    """Without validation no log begins at step 0, and of several intervals between values none tells."""
+    monkeypatch.chdir(run.parent)
+    for number, (given, log) in enumerate(
+        [("null", ",4.0,0,,\n,3.9,3,,\n"), (begun, ",5.0,2,,\n"), ("last", ",3.0,5,,\n")]
+    ):
+        version = run / "logs" / f"version_{number}"
+        version.mkdir(exist_ok=True)
+        (version / "metrics.csv").write_text(HEAD + log)
+        (version / "config.yaml").write_text(f"ckpt_path: {given}\n")
+    assert read_run(find_logs(run))[0].steps == steps
+    (run / "logs" / "version_1" / "metrics.csv").unlink()  # killed before it wrote its log
+    assert (1 in read_run(find_logs(run))[0].steps) == (1 in steps)
+
+
 def test_loss_and_recall_have_their_own_axes(run, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib", reason="charts need pacl[eval]")
     caught, save = [], charts._save

@@ -16,8 +16,9 @@ from eval.retrieval import run as retrieval
 from eval.retrieval.caption_sets import CaptionSet
 from eval.retrieval.measure import encode_and_measure
 from pacl.errors import ArgumentError, UserError
+from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
-from tests.tiny import phi
+from tests.tiny import phi, trained_head
 
 PICTURES, EACH = 9, 5
 
@@ -210,6 +211,17 @@ def test_a_broken_image_is_an_error(photos, tiny_clip):
         run(photos, tiny_clip)
 
 
+def test_a_model_without_a_pooled_embedding_is_refused_as_it_was_named(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    trained_head(load_backbone("timm:test_resnet/random+static:words"), dense="clip", start="paper").save_pretrained(
+        "head"
+    )
+    with pytest.raises(ArgumentError) as error:
+        run(photos, "head", "--method", "phi")
+    assert (error.value.argument, error.value.value) == ("model", "head")
+    assert not (photos / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("argument", "value"), [("limit", 0), ("first_stage", 0), ("batch", 0), ("workers", -1), ("dense", "nothing")]
 )
@@ -217,3 +229,4 @@ def test_invalid_arguments(argument, value, photos, tiny_clip):
     with pytest.raises(ArgumentError) as error:
         run(photos, tiny_clip, f"--{argument}", str(value))
     assert (error.value.argument, error.value.value) == (argument, value)
+    assert not (photos / "out").exists()

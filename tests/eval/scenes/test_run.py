@@ -66,8 +66,9 @@ def test_the_whole_command_in_small(tmp_path, capsys, monkeypatch):
 def test_wrong_arguments(argument, value, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "SceneSet", None)  # refused before any scene is rendered
     with pytest.raises(ArgumentError) as error:
-        run.main([f"--{argument}", str(value), "--out", str(tmp_path)])
+        run.main([f"--{argument}", str(value), "--out", str(tmp_path / "out")])
     assert (error.value.argument, error.value.value) == (argument, value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("argument", ["scenes", "seeds", "steps"])

@@ -54,7 +54,8 @@ def test_exported_masks_have_the_scores_of_the_evaluation(kind: str, settings: l
     else:  # ids, from 1
         predictions, offset, ending = drawn / "out", 1, ".mask.png"
     folder = MaskFolder(str(drawn / "images"), str(drawn / "masks"), str(drawn / "classes.txt"))
-    areas = compare.compare(folder, str(predictions), offset, ending)
+    areas, images = compare.compare(folder, str(predictions), offset, ending)
+    assert images == 5
     assert result.scores["miou"] == pytest.approx(100 * float(scores(areas)["miou"]))
     assert 1 < result.scores["miou"] < 99
     assert [np.nan if x is None else x for x in result.details["iou"]] == pytest.approx(100 * iou(areas), nan_ok=True)
@@ -98,6 +99,38 @@ def test_what_cannot_be_scored_is_named(values, tmp_path) -> None:
     masks(tmp_path / "found", **values)
     with pytest.raises(UserError):
         compare.main(words)
+
+
+def test_partial_leaves_out_images_without_a_mask_or_a_prediction(tmp_path, capsys) -> None:
+    words = folders(tmp_path)
+    for name, value in {"c": 0, "d": 1}.items():
+        Image.new("L", (4, 2), 9).save(tmp_path / f"images/{name}.png")
+        Image.new("L", (4, 2), value).save(tmp_path / f"truth/{name}.png")
+    (tmp_path / "truth/a.png").unlink()
+    masks(tmp_path / "found", a=1, b=1, c=0)  # none of d: as many as there are masks, but of other images
+    with pytest.raises(UserError):
+        compare.main(words)
+    assert compare.main([*words, "--partial"]) == 0
+    *_, note, line = capsys.readouterr().out.splitlines()
+    assert line == "2 images: mIoU 100.00, pixel accuracy 100.00, mean accuracy 100.00"
+    assert note.startswith("2 images")
+
+
+def test_partial_refuses_predictions_of_none_of_the_images_with_a_mask(tmp_path) -> None:
+    words = folders(tmp_path)
+    (tmp_path / "truth/a.png").unlink()
+    masks(tmp_path / "found", a=0)
+    with pytest.raises(UserError, match="found"):
+        compare.main([*words, "--partial"])
+
+
+def test_a_limit_of_a_partial_truth_counts_its_own_images(tmp_path) -> None:
+    (tmp_path / "classes.txt").write_text("sky")
+    masks(tmp_path / "truth", a=0, b=0, c=0, d=0)
+    masks(tmp_path / "found", a=0, b=0, c=0)
+    truth = MaskFolder(*[str(tmp_path / name) for name in ("truth", "truth", "classes.txt")], limit=2, partial=True)
+    assert [name for name, *_ in truth.files] == ["a", "c"]
+    assert compare.compare(truth, str(tmp_path / "found"))[1] == 2
 
 
 @pytest.mark.parametrize(
