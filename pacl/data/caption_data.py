@@ -18,8 +18,8 @@ from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.resuming import PLACE, check_resumed, source_digests
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
-from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
+from pacl.data.sources import Source, check_short, sources_of
+from pacl.data.splits import count_images, read_source, read_validation, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -90,14 +90,14 @@ class CaptionData(LightningDataModule):
         shuffle_buffer: int = 2000,
     ) -> None:
         super().__init__()
-        self.train = sources_of(
-            pairs,
-            train,
-            images=images,
-            image_column=image_column,
-            caption_column=caption_column,
-            hold_out=hold_out,
-        )
+        short = {
+            "images": images,
+            "image_column": image_column,
+            "caption_column": caption_column,
+            "hold_out": hold_out,
+        }
+        self.train = sources_of(pairs, train, **short)
+        self.pairs, self.short = pairs, short
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
         self.nouns, self.templates, self.cache = nouns, templates, cache
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
@@ -146,15 +146,18 @@ class CaptionData(LightningDataModule):
         """Read the training and validation sources."""
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
+        check_short(self.pairs, self.short)
         if self.streams:
-            return [], [read_source(source, self.max_skipped) for source in self.val]
+            for source in self.train:
+                source.check_settings()
+            return [], [read_validation(source, self.max_skipped) for source in self.val]
         pairs = [read_source(source) for source in self.train]
         # A wrong `hold_out` is refused before the nouns are found, which takes long.
         splits = [split_source(*each, self.max_skipped) for each in zip(self.train, pairs, strict=True)]
         for each in pairs:
             self._find_nouns(each)
-        val = [held for _, held in splits if len(held)] + [read_source(each, self.max_skipped) for each in self.val]
-        return [kept for kept, _ in splits], val
+        held = [part for _, part in splits if len(part)]
+        return [kept for kept, _ in splits], held + [read_validation(each, self.max_skipped) for each in self.val]
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""

@@ -136,11 +136,13 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
             None: all.
 
     Raises:
-        UserError: an error of `Source.read` or `Source.split`, or no image is there; at once, not while iterating.
+        UserError: an error of `Source.check_settings`, `Source.read` or `Source.split`, or no image is there; at once,
+            not while iterating.
     """
     if source.kind == "shards":
         from pacl.data.shards import shard_urls
 
+        source.check_settings()
         shard_urls(source.pairs)  # raises an error if shards are missing
         known = limit if source.size is None else min(source.size, limit or source.size)
         step = 1 if decoded is None else 20 if known is None else max(1, known // decoded)

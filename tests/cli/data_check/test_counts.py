@@ -44,12 +44,13 @@ def test_every_defect_is_counted_and_named(check: Check) -> None:
 
 def test_what_is_not_used_is_counted(check: Check) -> None:
     Path("spare.csv").write_text("index,image,caption\n0,a.jpg,a cat\n1,a.jpg,a cat\n2,b.jpg,a dog\n")
-    Path("only.txt").write_text("a.jpg\n")
+    Path("only.txt").write_text("a.jpg\na.jpeg\n")
     code, out, report = check("spare.csv", "--only", "only.txt")
     (record,) = report["sources"]
     assert (code, record["images"], record["repeated"]["pairs"]) == (0, 1, 0.5)
     assert record["unused"] == {
         "columns (index)": 1,
+        "names in only.txt that are no images of it (first: a.jpeg)": 1,
         "images that only.txt does not list": 1,
         "images that no row names": 4,  # c, d, f and g
     }
