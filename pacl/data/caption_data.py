@@ -110,6 +110,7 @@ class CaptionData(LightningDataModule):
         self._digested: dict[str, str] | None = None
         self.tracked: Tracked = untracked  # wraps captions whose nouns are found, and images whose tokens are cached
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
+        self.copies = 0  # held-out images that are also in training; known after `parts`, to the first process
 
     # ------------------------------------------------------------ sources
 
@@ -123,7 +124,7 @@ class CaptionData(LightningDataModule):
         if self.split is None:
             self.check()
             self.split = self.read()
-            warn_of_copies(*self.split)
+            self.copies = warn_of_copies(*self.split) or 0
         return self.split
 
     def check(self) -> None:
@@ -168,7 +169,7 @@ class CaptionData(LightningDataModule):
             f"{source.pairs} ({len(part):,} images" + (f", weight {source.weight:g})" if source.weight else ")")
             for source, part in zip(self.train, kept, strict=True)
         ]
-        return [*lines, f"validation on {count_images(held):,} other images"] if held else lines
+        return [*lines, f"validation on {count_images(held):,} images"] if held else lines
 
     def extent(self) -> str:
         """How many images train and how many validate, in words; empty for shards, which are not counted."""

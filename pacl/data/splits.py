@@ -47,15 +47,19 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 
 
 @rank_zero_only
-def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> None:
+def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> int:
     """Warn of training pairs that are all alike, and of held-out images that are also in training.
 
     From the first nothing can be learned; the second a head knows by heart.
+
+    Returns:
+        The number of the second; None in all processes but the first, which do not look.
     """
     if alike := find_alike(kept):
         rank_zero_warn(describe_alike(alike))
     if copies := count_copies(kept, held):
         rank_zero_warn(describe_copies(copies, count_images(held)))
+    return copies
 
 
 def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], max_skipped: float) -> None:
