@@ -338,5 +338,7 @@ def _read_names(path: Path) -> dict[str, list[str]]:
             own = [name.strip() for name in rest.split(comma) if name.strip()]
             if not found or not own:
                 raise UserError(f"{path} line {number}: {line.strip()[:60]!r} is not 'folder: name; other name'")
+            if folder.strip() in named:
+                raise UserError(f"{path} line {number}: {folder.strip()!r} is there twice; put its names in one line")
             named[folder.strip()] = own
     return named

@@ -151,7 +151,12 @@ def test_shards(check: Check) -> None:
         ("0.tar/b", "unreadable"),
         ("1.tar/c", "no caption"),
     ]
+    assert record["unused"] == {}
     assert check("{0..1}.tar", "--limit", "1")[0] == 0
+    with tarfile.open("two.tar", "w") as tar:
+        for name in ("a.jpg", "a.png", "a.txt"):
+            tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO())
+    assert list(check("two.tar")[2]["sources"][0]["unused"].values()) == [1]
     whole = Path("1.tar").read_bytes()
     Path("1.tar").write_bytes(whole[: len(whole) // 2])
     record = check("{0..1}.tar")[2]["sources"][0]
