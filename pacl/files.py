@@ -196,6 +196,24 @@ def is_out_of_space(error: BaseException) -> bool:
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+class RepeatedKey(ValueError):
+    """A JSON object has a key twice."""
+
+
+def unique_keys_only(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its keys and values, as ``object_pairs_hook`` of `json`, which would keep the last of equal keys.
+
+    Raises:
+        RepeatedKey: there is a key twice.
+    """
+    found = dict(items)
+    if len(found) < len(items):
+        keys = [key for key, _ in items]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise RepeatedKey(f'"{twice}" is there twice')
+    return found
+
+
 def parse_json(text: str, *, unique_keys: bool = False) -> Any:
     """Read JSON that others wrote.
 
@@ -207,17 +225,8 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         ValueError: it is not JSON (`json.JSONDecodeError`), is nested too deeply, has a number of thousands of digits,
             half a surrogate pair (which no file can hold as text), or a key twice.
     """
-
-    def unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in found if keys.count(key) > 1)
-            raise ValueError(f'"{twice}" is there twice')
-        return found
-
     try:
-        value = json.loads(text, object_pairs_hook=unique if unique_keys else None)
+        value = json.loads(text, object_pairs_hook=unique_keys_only if unique_keys else None)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
         return value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pacl.data.crop import SquareCrop
-from pacl.data.sources import SHORT, Source
+from pacl.data.sources import SHORT, Source, check_short
 from pacl.errors import ArgumentError, UserError, did_you_mean, unreadable
 
 SIDE = 224
@@ -59,6 +59,10 @@ def read_config(path: str | Path) -> list[Entry]:
     if not isinstance(settings, dict) or not (settings.get("train") or settings.get("pairs")):
         kind = f" ({data['class_path']})" if isinstance(data, dict) and "class_path" in data else ""
         raise UserError(f"{path}: its data{kind} has no image-caption pairs in data.init_args (pairs or train)")
+    try:
+        check_short(settings.get("pairs"), {name: settings.get(name) for name in SHORT})
+    except ArgumentError as error:
+        raise UserError(f"{path}: data.{error}") from None
     crop = _fill(SquareCrop, settings.get("cut") or {}, f"{path}: data.cut")
     try:
         crop.check()

@@ -254,9 +254,11 @@ def train(cli: TrainCLI, prog: str) -> int:
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         if cli.config.head == "last" and (better := better_before(cli)):
             say(prog, f"note: {better}; --head best saves those weights")
-        if cli.config.head == "last" and 0 < cli.model.measured_at < cli.trainer.global_step:
+        at = cli.model.measured_at
+        if cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
+            last = f"the last validation was after step {at:,}" if at else "no validation was after the first step"
             advice = "a --trainer.val_check_interval that divides the steps measures the last one, too"
-            say(prog, f"note: the last validation was after step {cli.model.measured_at:,}; {advice}")
+            say(prog, f"note: {last}; {advice}")
         logs = "".join(f"; logs: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
         with printing():
             print(escaped(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}"))
@@ -325,9 +327,11 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
     settings |= {f"cut.{name}": value for name, value in cli.datamodule.cut.acting().items()}
     device = cli.model.device
-    figures = cli.model.last_figures | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
+    validated = cli.model.last_figures if cli.model.measured_at else {}  # before the first step it is no trained head
+    figures = validated | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
+    copies = cli.datamodule.copies
     return TrainingRun(
-        data=cli.datamodule.summary(),
+        data=[*cli.datamodule.summary(), *([f"{copies:,} of these are also in training"] if copies else [])],
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,

@@ -18,8 +18,8 @@ from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.resuming import PLACE, check_resumed, source_digests
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
-from pacl.data.sources import Source, sources_of
-from pacl.data.splits import count_images, read_source, split_source, warn_of_copies
+from pacl.data.sources import Source, check_short, sources_of
+from pacl.data.splits import count_images, read_source, read_validation, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -90,14 +90,14 @@ class CaptionData(LightningDataModule):
         shuffle_buffer: int = 2000,
     ) -> None:
         super().__init__()
-        self.train = sources_of(
-            pairs,
-            train,
-            images=images,
-            image_column=image_column,
-            caption_column=caption_column,
-            hold_out=hold_out,
-        )
+        short = {
+            "images": images,
+            "image_column": image_column,
+            "caption_column": caption_column,
+            "hold_out": hold_out,
+        }
+        self.train = sources_of(pairs, train, **short)
+        self.pairs, self.short = pairs, short
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
         self.nouns, self.templates, self.cache = nouns, templates, cache
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
@@ -110,6 +110,7 @@ class CaptionData(LightningDataModule):
         self._digested: dict[str, str] | None = None
         self.tracked: Tracked = untracked  # wraps captions whose nouns are found, and images whose tokens are cached
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
+        self.copies = 0  # held-out images that are also in training; known after `parts`, to the first process
 
     # ------------------------------------------------------------ sources
 
@@ -123,7 +124,7 @@ class CaptionData(LightningDataModule):
         if self.split is None:
             self.check()
             self.split = self.read()
-            warn_of_copies(*self.split)
+            self.copies = warn_of_copies(*self.split) or 0
         return self.split
 
     def check(self) -> None:
@@ -146,15 +147,18 @@ class CaptionData(LightningDataModule):
         """Read the training and validation sources."""
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
+        check_short(self.pairs, self.short)
         if self.streams:
-            return [], [read_source(source, self.max_skipped) for source in self.val]
+            for source in self.train:
+                source.check_settings()
+            return [], [read_validation(source, self.max_skipped) for source in self.val]
         pairs = [read_source(source) for source in self.train]
         # A wrong `hold_out` is refused before the nouns are found, which takes long.
         splits = [split_source(*each, self.max_skipped) for each in zip(self.train, pairs, strict=True)]
         for each in pairs:
             self._find_nouns(each)
-        val = [held for _, held in splits if len(held)] + [read_source(each, self.max_skipped) for each in self.val]
-        return [kept for kept, _ in splits], val
+        held = [part for _, part in splits if len(part)]
+        return [kept for kept, _ in splits], held + [read_validation(each, self.max_skipped) for each in self.val]
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""
@@ -165,7 +169,7 @@ class CaptionData(LightningDataModule):
             f"{source.pairs} ({len(part):,} images" + (f", weight {source.weight:g})" if source.weight else ")")
             for source, part in zip(self.train, kept, strict=True)
         ]
-        return [*lines, f"validation on {count_images(held):,} other images"] if held else lines
+        return [*lines, f"validation on {count_images(held):,} images"] if held else lines
 
     def extent(self) -> str:
         """How many images train and how many validate, in words; empty for shards, which are not counted."""

@@ -20,10 +20,11 @@ def held_in_training(train: Sequence[Source], val: Sequence[Source]) -> tuple[in
     Shards are left out: they are not read in advance.
 
     Raises:
-        UserError: an error of `Source.read` or `Source.split`.
+        UserError: an error of `Source.read`, `Source.split` or `Source.validation`.
     """
     parts = [source.split(source.read()) for source in train if source.kind != "shards"]
-    held = [held for _, held in parts if len(held)] + [source.read() for source in val if source.kind != "shards"]
+    held = [held for _, held in parts if len(held)]
+    held += [source.validation(source.read()) for source in val if source.kind != "shards"]
     return count_copies([kept for kept, _ in parts], held), sum(map(len, held))
 
 

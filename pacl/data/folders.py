@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -32,8 +32,9 @@ class Contents:
 
     Attributes:
         images: images, sorted.
-        texts: the files that may hold captions of images, each by its path in lower case without suffix, then by its
+        texts: the files that may hold captions of images, each by the `key` of its path without suffix, then by its
             suffix.
+        key: how paths of images and of these files are compared, see `_comparison`.
         tables: tables of images and captions as Hugging Face names them, sorted.
         others: other files, sorted.
     """
@@ -42,6 +43,7 @@ class Contents:
     texts: dict[str, dict[str, str]] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    key: Callable[[str], str] = str.casefold
 
     @classmethod
     def of(cls, path: Path) -> Contents:
@@ -53,6 +55,7 @@ class Contents:
         if not path.is_dir():
             raise UserError(f"{path}: no such folder")
         contents = cls()
+        texts = []
         for name in _files(path, (os.path.realpath(path),)):
             file = PurePosixPath(name)
             suffix = file.suffix.lower()
@@ -61,30 +64,42 @@ class Contents:
             elif file.name.lower() in METADATA:
                 contents.tables.append(name)
             elif suffix[1:] in TEXT_SUFFIXES:
-                contents.texts.setdefault(str(file.with_suffix("")).casefold(), {})[suffix[1:]] = name
+                texts.append(name)
             else:
                 contents.others.append(name)
+        images = [name for image in contents.images for name in (image, _stem(image))]
+        contents.key = _comparison(images, map(_stem, texts))
+        for name in texts:
+            own, suffix = (
+                contents.texts.setdefault(contents.key(_stem(name)), {}),
+                PurePosixPath(name).suffix.lower()[1:],
+            )
+            if suffix in own:  # a.TXT beside a.txt, which is the later one
+                contents.others.append(own[suffix])
+            own[suffix] = name
         contents.images.sort(key=lambda name: PurePosixPath(name).parts)
         contents.tables.sort()
         return contents
 
     def beside(self, image: str) -> dict[str, str]:
         """The caption files of an image, by suffix: a.txt or a.jpg.txt beside a.jpg."""
-        path = PurePosixPath(image)
-        return self.texts.get(str(path.with_suffix("")).casefold()) or self.texts.get(str(path).casefold()) or {}
+        return self.texts.get(self.key(_stem(image))) or self.texts.get(self.key(image)) or {}
 
-    def in_parallel(self) -> dict[str, dict[str, str]]:
-        """The caption files of each image, where they lie in folders of their own: captions/a.txt for images/a.jpg."""
+    def in_parallel(self) -> dict[str, list[dict[str, str]]]:
+        """The caption files of each image, where they lie in folders of their own: captions/a.txt for images/a.jpg.
+
+        If several of these folders have files of that name, any may be the image's: there is an entry for each.
+        """
         tops = {PurePosixPath(image).parts[0] for image in self.images}
-        apart: dict[str, dict[str, str]] = {}
-        for key, files in self.texts.items():
-            first, _, rest = next(iter(files.values())).partition("/")
-            if rest and first not in tops:
-                apart[key.partition("/")[2]] = files
-        pairs = (
-            (image, str(PurePosixPath(image).with_suffix("")).casefold().partition("/")[2]) for image in self.images
-        )
-        return {image: apart[key] for image, key in pairs if key in apart}
+        texts = [(_stem(next(iter(files.values()))), files) for files in self.texts.values()]
+        below = [(stem.partition("/")[2], files) for stem, files in texts if stem.partition("/")[0] not in tops]
+        images = {image: _stem(image).partition("/")[2] for image in self.images}
+        key = _comparison(images.values(), (rest for rest, _ in below))
+        apart: dict[str, list[dict[str, str]]] = {}
+        for rest, files in below:
+            if rest:
+                apart.setdefault(key(rest), []).append(files)
+        return {image: apart[key(rest)] for image, rest in images.items() if key(rest) in apart}
 
     def unused(self, used: set[str]) -> dict[str, int]:
         """The number of caption files that are not among the used ones, and of other files."""
@@ -92,6 +107,23 @@ class Contents:
         spare = Counter(PurePosixPath(name).suffix or "without a suffix" for name in texts + self.others)
         names = ", ".join(f"{suffix} {count}" for suffix, count in spare.most_common(5))
         return {f"files that are no images ({names})": spare.total()}
+
+
+def _stem(name: str) -> str:
+    """A path without its suffix."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _comparison(images: Iterable[str], texts: Iterable[str]) -> Callable[[str], str]:
+    """How names of images and of their captions are compared: in lower case.
+
+    Names that differ from others of their side in their case alone are compared as they are written.
+    """
+    alike: set[str] = set()
+    for side in (images, texts):
+        spelled = Counter(name.casefold() for name in set(side))
+        alike |= {name for name, count in spelled.items() if count > 1}
+    return lambda name: name if name.casefold() in alike else name.casefold()
 
 
 def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[str]:
@@ -126,7 +158,7 @@ def folder_format(path: str | Path) -> FolderFormat:
     if contents.tables:
         return "metadata"
     beside = [(image, files) for image in contents.images if (files := contents.beside(image))]
-    beside = beside or list(contents.in_parallel().items())
+    beside = beside or [(image, files) for image, own in contents.in_parallel().items() for files in own]
     for image, files in beside:
         if _captions(path, image, files):
             return "caption_files"
@@ -178,17 +210,39 @@ def read_caption_files(path: str | Path) -> FilePairs:
     Images without a caption file are kept, without a caption.
 
     Raises:
-        UserError: the folder does not exist, has no images, or a file cannot be read.
+        UserError: the folder does not exist, has no images, a file cannot be read, or files in folders of their own
+            may be captions of several images, as train_captions/0.txt and val_captions/0.txt of train/0.jpg and
+            val/0.jpg.
     """
     path = Path(path)
     contents = Contents.of(path)
     if not contents.images:
         raise UserError(f"{path}: has no images")
-    apart = {} if any(map(contents.beside, contents.images)) else contents.in_parallel()
+    apart = {} if any(map(contents.beside, contents.images)) else _only_ones(path, contents.in_parallel())
     files = {image: contents.beside(image) or apart.get(image, {}) for image in contents.images}
     captions = {image: _captions(path, image, own) for image, own in files.items()}
     used = {name for own in files.values() for name in own.values()}
     return FilePairs(path, captions, unused=contents.unused(used))
+
+
+def _only_ones(path: Path, claims: dict[str, list[dict[str, str]]]) -> dict[str, dict[str, str]]:
+    """The only caption files that each image may have, see `Contents.in_parallel`.
+
+    Raises:
+        UserError: an image may have others, or another folder has an image of that name.
+    """
+    owners: dict[str, str] = {}
+    for image, own in claims.items():
+        names = [next(iter(files.values())) for files in own]
+        owner = owners.setdefault(names[0], image)
+        if len(names) == 1 and PurePosixPath(owner).parent == PurePosixPath(image).parent:
+            continue
+        doubt = f"{names[0]} and {names[1]}" if len(names) > 1 else f"{names[0]}, also of {owner},"
+        raise UserError(
+            f"{path}: {doubt} may be captions of {image}; put caption files beside their images, or name the same "
+            "folders in both, as captions/train/0.txt and images/train/0.jpg"
+        )
+    return {image: own[0] for image, own in claims.items()}
 
 
 def read_metadata(path: str | Path, image_column: str | None = None, caption_column: str | None = None) -> FilePairs:
@@ -284,5 +338,7 @@ def _read_names(path: Path) -> dict[str, list[str]]:
             own = [name.strip() for name in rest.split(comma) if name.strip()]
             if not found or not own:
                 raise UserError(f"{path} line {number}: {line.strip()[:60]!r} is not 'folder: name; other name'")
+            if folder.strip() in named:
+                raise UserError(f"{path} line {number}: {folder.strip()!r} is there twice; put its names in one line")
             named[folder.strip()] = own
     return named

@@ -87,8 +87,8 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
         The folder, and the captions of each path relative to it (or absolute).
 
     Raises:
-        UserError: the folder does not exist, no image was found though ``images`` is None, or two names would mean
-            the same file.
+        UserError: the folder does not exist, no image was found though ``images`` is None, two names would mean the
+            same file, or a name without a suffix fits two files.
     """
     check_images(images, path)
     folders = [Path(images)] if images is not None else [path.parent / folder for folder in IMAGE_FOLDERS]
@@ -96,8 +96,10 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     examples = names[:: max(1, len(names) // EXAMPLES)]
     ways = ((folder, rename) for rename in _renames(examples) for folder in folders)
     best = _best(ways, examples)
-    if best is None and not any(map(_has_suffix, examples)):
-        best = _best(((folder, partial(_with_suffix, by_stem=_by_stem(folder))) for folder in folders), examples)
+    if best is None and not any(map(has_image_suffix, examples)):
+        best = _best(
+            ((folder, partial(_with_suffix, by_stem=_by_stem(folder), table=path)) for folder in folders), examples
+        )
     if best is not None:
         return best[0], _renamed(path, captions, best[1])
     if images is not None:
@@ -133,10 +135,11 @@ def _listing(folder: str) -> dict[str, str]:
         names = sorted(os.listdir(folder))
     except OSError:
         return {}
-    return {PurePosixPath(name).stem.casefold(): name for name in names if _has_suffix(name)}
+    return {PurePosixPath(name).stem.casefold(): name for name in names if has_image_suffix(name)}
 
 
-def _has_suffix(name: str) -> bool:
+def has_image_suffix(name: str) -> bool:
+    """Whether a path ends as image files do."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -149,8 +152,11 @@ def _without_first(name: str, dropped: int) -> str:
     return str(PurePosixPath(*parts[min(dropped, len(parts) - 1) :]))
 
 
-def _with_suffix(name: str, by_stem: dict[str, str]) -> str:
-    return by_stem.get(_slashes(name), name)
+def _with_suffix(name: str, by_stem: dict[str, list[str]], table: Path) -> str:
+    files = by_stem.get(_slashes(name), [name])
+    if len(files) > 1:
+        raise UserError(f"{table}: {name} may be {files[0]} or {files[1]}; write the suffixes, too")
+    return files[0]
 
 
 def _of_url(name: str, quoted: bool) -> str:
@@ -167,16 +173,16 @@ def _renames(examples: Sequence[str]) -> Iterable[Rename]:
     return [str, _slashes, *dropped, last]
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
-    """The path of each image file below a folder, by its path without suffix and, if no other has it, by its stem."""
-    paths: dict[str, str] = {}
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """The image files below a folder: those of each path without suffix, and of each stem that a single file has."""
+    paths: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
     for place, _, names in os.walk(folder):
-        for name in filter(_has_suffix, names):
+        for name in filter(has_image_suffix, sorted(names)):
             file = PurePosixPath(os.path.relpath(os.path.join(place, name), folder))
-            paths[str(file.with_suffix(""))] = str(file)
+            paths.setdefault(str(file.with_suffix("")), []).append(str(file))
             stems.setdefault(file.stem, []).append(str(file))
-    return {stem: files[0] for stem, files in stems.items() if len(files) == 1} | paths
+    return {stem: files for stem, files in stems.items() if len(files) == 1} | paths
 
 
 def _renamed(path: Path, captions: dict[str, list[str]], rename: Rename) -> dict[str, list[str]]:

@@ -39,6 +39,7 @@ SAMPLE = 10_000  # captions whose tokens and nouns are counted
 SHOWN = 24  # images on the contact sheet
 CONTEXT = 77  # maximum number of tokens of CLIP, including start and end
 WORDS = 100  # number of most frequent words and nouns in the figures
+SPARE = "images beside another of the same key"  # of shards, not used
 PROBLEMS = ("missing", "unreadable", "no caption", "broken shard")
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ class Items(NamedTuple):
     Attributes:
         stream: the images, or some of them.
         total: the number of all images; None if it is unknown, for shards without ``size``.
-        unused: what else lies in the source and is not read, see `FilePairs`; not known of shards.
+        unused: what else lies in the source and is not read, see `FilePairs`; of shards it is counted as they are read.
     """
 
     stream: Iterator[Item]
@@ -136,15 +137,18 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
             None: all.
 
     Raises:
-        UserError: an error of `Source.read` or `Source.split`, or no image is there; at once, not while iterating.
+        UserError: an error of `Source.check_settings`, `Source.read` or `Source.split`, or no image is there; at once,
+            not while iterating.
     """
     if source.kind == "shards":
         from pacl.data.shards import shard_urls
 
+        source.check_settings()
         shard_urls(source.pairs)  # raises an error if shards are missing
         known = limit if source.size is None else min(source.size, limit or source.size)
         step = 1 if decoded is None else 20 if known is None else max(1, known // decoded)
-        return Items(islice(_shards(source, step), limit), source.size, {})
+        spare: dict[str, int] = {}
+        return Items(islice(_shards(source, step, spare), limit), source.size, spare)
     pairs = source.read()
     parts = source.split(pairs)
     find_missing(source.pairs, pairs.root, parts)
@@ -178,13 +182,15 @@ def count_unnamed(pairs: FilePairs) -> int:
     )
 
 
-def _shards(source: Source, step: int) -> Iterator[Item]:
-    """The samples of shards, and the errors of damaged shards as items of their own."""
+def _shards(source: Source, step: int, unused: dict[str, int]) -> Iterator[Item]:
+    """The samples of shards, and the errors of damaged shards as items of their own; what is not used is counted."""
     from pacl.data.shards import samples
 
     failed: list[str] = []
     for number, sample in enumerate(samples(source.pairs, failed)):
         yield from _errors(source, failed)
+        if sample.spare:
+            unused[SPARE] = unused.get(SPARE, 0) + sample.spare
         described = list(zip(sample.captions, sample.nouns or [()] * len(sample.captions), strict=True))
         yield Item(sample.name, described, sample.image, decode=number % step == 0)
     yield from _errors(source, failed)

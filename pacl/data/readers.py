@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pacl.data.caption_text import CAPTION_COLUMNS, IMAGE_COLUMNS, captions_in, has_words, is_url
-from pacl.data.image_paths import locate
+from pacl.data.image_paths import has_image_suffix, locate
 from pacl.data.pairs import FilePairs
 from pacl.data.tables import read_rows, rows_of
 from pacl.errors import UserError, unreadable
-from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.files import RepeatedKey, unique_keys_only
 from pacl.printing import counted
 
 COCO_JSON = (
@@ -26,7 +26,6 @@ CAPTIONS_JSON = (
     'or one object {"a.jpg": "a cat"}'
 )
 
-_NUMBER = re.compile(r"#\d+$")
 _COUNT = re.compile(r"[\s_.-]*\d+$")
 
 
@@ -119,7 +118,7 @@ def _image_name(path: Path, cell: Any, row: str) -> str:
     """
     if isinstance(cell, (bytes, Mapping)):
         raise UserError(f"{path}: holds images themselves, not their names; write them to files or to shards")
-    name = _NUMBER.sub("", str(cell).strip())
+    name = _without_number(str(cell))
     if not name:
         raise UserError(f"{path}: a row without an image: {row[:80]!r}")
     return name if is_url(name) else str(PurePosixPath(name))  # ./a.jpg is a.jpg
@@ -133,16 +132,20 @@ def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:
         images: folder of the images; None searches the folder of the file and ``images/`` in it.
 
     Raises:
-        UserError: the file does not exist or has another format.
+        UserError: the file does not exist, has another format, or one id for several images.
     """
     path = Path(path)
     with parsing(path, COCO_JSON):
-        return _from_coco(path, json.loads(path.read_text(encoding="utf-8-sig")), images)
+        return _from_coco(path, _load_json(path.read_text(encoding="utf-8-sig")), images)
 
 
 def _from_coco(path: Path, content: Any, images: str | Path | None) -> FilePairs:
     with parsing(path, COCO_JSON):
-        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        names: dict[Any, str] = {}
+        for image in content["images"]:
+            name = str(image["file_name"])
+            if (other := names.setdefault(image["id"], name)) != name:
+                raise UserError(f"{path}: image id {image['id']} is there twice ({other}, {name}); give each its own")
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
         for annotation in content["annotations"]:
             name = names[annotation["image_id"]]
@@ -168,13 +171,13 @@ def read_json(
         caption_column: field of an object that has the captions; None detects it. Not for COCO's format.
 
     Raises:
-        UserError: the file does not exist or has another format.
+        UserError: the file does not exist, has another format, a key of an object twice, or an error of `read_coco`.
     """
     path = Path(path)
     with parsing(path, CAPTIONS_JSON):
         text = path.read_text(encoding="utf-8-sig")
         try:
-            content = json.loads(text)
+            content = _load_json(text)
         except json.JSONDecodeError as error:
             if not error.msg.startswith("Extra data"):
                 raise
@@ -200,14 +203,20 @@ def read_json(
     return _from_rows(path, rows, images, image_column, caption_column)
 
 
+def _load_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=unique_keys_only)
+
+
 def _is_karpathy(content: Any) -> bool:
     images = content.get("images") if isinstance(content, dict) else None
     return bool(images) and isinstance(images, list) and isinstance(images[0], dict) and "sentences" in images[0]
 
 
 def _karpathy_record(image: Mapping[str, Any]) -> dict[str, Any]:
+    """The image, its captions, and the fields that are not used: its split among them."""
     name = PurePosixPath(image.get("filepath", ""), image["filename"])
-    return {"image": str(name), "caption": [sentence["raw"] for sentence in image["sentences"]]}
+    spare = {key: value for key, value in image.items() if key not in ("filepath", "filename", "sentences")}
+    return {**spare, "image": str(name), "caption": [sentence["raw"] for sentence in image["sentences"]]}
 
 
 @contextmanager
@@ -228,6 +237,8 @@ def parsing(path: Path, what: str) -> Iterator[None]:
         raise UserError(f"{path}: is not {what}; it lacks {error.args[0]}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: is not {what}; it is not valid JSON (line {error.lineno})") from None
+    except RepeatedKey as error:
+        raise UserError(f"{path}: {error} in one object, of which only the last could be read") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not {what}; it is not UTF-8 text") from None
     except (ValueError, TypeError, AttributeError, RecursionError):
@@ -278,5 +289,11 @@ def _text_columns(rows: list[list[Any]], candidates: list[int]) -> list[int]:
 
 
 def _is_image(cell: str) -> bool:
-    cell = _NUMBER.sub("", cell.strip())
-    return is_url(cell) or PurePosixPath(cell).suffix.lower() in IMAGE_SUFFIXES
+    cell = _without_number(cell)
+    return is_url(cell) or has_image_suffix(cell)
+
+
+def _without_number(cell: str) -> str:
+    """a.jpg for a.jpg#3, the numbering of captions in Flickr's token files; img#3 may be the name of an image."""
+    name, _, number = cell.strip().rpartition("#")
+    return name if number.isdecimal() and has_image_suffix(name) else cell.strip()

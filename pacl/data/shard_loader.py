@@ -317,8 +317,7 @@ class ShardLoader:
         ranks: int = 1,
     ) -> None:
         for source in sources:
-            if source.only is not None or source.hold_out:
-                raise UserError(f"{source.pairs}: only and hold_out are not supported for shards")
+            source.check_settings()
         if batch < ranks:
             raise ArgumentError("batch_size", batch, f"must be at least 1 image for each of the {ranks} processes")
         urls = [shard_urls(source.pairs) for source in sources]

@@ -38,6 +38,7 @@ class Sample:
         nouns: the noun phrases of each caption, if the shard has them.
         shard: index of its shard in the pattern.
         index: index of the image in its shard.
+        spare: number of other images of that key, which are not used.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Sample:
     nouns: tuple[tuple[str, ...], ...] | None
     shard: int
     index: int
+    spare: int = 0
 
 
 def shard_urls(pairs: str) -> list[str]:
@@ -131,9 +133,9 @@ def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
         files = tars.tar_file_expander([shard], handler=stop)
         for found in tars.group_by_keys(files, handler=go_on):
             name = f"{url.rpartition('/')[2]}/{found['__key__']}"
-            image = next((found[suffix] for suffix in IMAGES if suffix in found), None)
-            if image is not None:
-                yield Sample(name, image, *_captions(found), number, index)
+            images = [found[suffix] for suffix in IMAGES if suffix in found]
+            if images:
+                yield Sample(name, images[0], *_captions(found), number, index, len(images) - 1)
                 index += 1
             elif _texts(found):
                 failed.append(f"{name} has no image")

@@ -2,7 +2,7 @@
 
 To add a format, write a reader that returns `pacl.data.pairs.FilePairs`: in `pacl.data.readers` for one file, in
 `pacl.data.folders` for a folder. Then add its name to the type of `Source.format` and to `_SETTINGS`, its call to
-`Source.read`, and how it is recognised to `Source.kind` (a folder: to `pacl.data.folders.folder_format`). The data
+`Source._read`, and how it is recognised to `Source.kind` (a folder: to `pacl.data.folders.folder_format`). The data
 check and the training commands then read it. A table in another type of file is not a format: it belongs in
 `pacl.data.tables.read_rows`.
 """
@@ -10,7 +10,8 @@ check and the training commands then read it. A table in another type of file is
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -30,13 +31,14 @@ FEWEST_HELD = 20
 """Images below which the recall of a validation says little: by chance it is above a quarter."""
 
 _COLUMNS = ("image_column", "caption_column")
+_SPLIT = ("only", "hold_out")
 _SETTINGS: dict[str, tuple[str, ...]] = {
-    "table": ("images", *_COLUMNS),
-    "json": ("images", *_COLUMNS),
-    "metadata": _COLUMNS,
-    "caption_files": (),
-    "folders": ("names",),
-    "shards": (),
+    "table": ("images", *_COLUMNS, *_SPLIT),
+    "json": ("images", *_COLUMNS, *_SPLIT),
+    "metadata": (*_COLUMNS, *_SPLIT),
+    "caption_files": _SPLIT,
+    "folders": ("names", "template", *_SPLIT),
+    "shards": ("size",),
 }
 """The settings that only some formats have, for each format."""
 
@@ -44,6 +46,17 @@ _SETTINGS: dict[str, tuple[str, ...]] = {
 def sources_of(pairs: str | None, train: list[Source], **short: Any) -> list[Source]:
     """The training sources of a data module: the one that ``pairs`` and `SHORT` describe, then ``train``."""
     return [*([Source(pairs, **short)] if pairs else []), *train]
+
+
+def check_short(pairs: str | None, short: Mapping[str, Any]) -> None:
+    """Refuse settings of `SHORT` without ``pairs``, which they describe: they would act on nothing.
+
+    Raises:
+        ArgumentError: one is set.
+    """
+    for name, value in short.items():
+        if not pairs and value not in (None, 0):
+            raise ArgumentError(name, value, "acts on pairs alone, which is not set; each entry of train has its own")
 
 
 @dataclass
@@ -62,10 +75,12 @@ class Source:
         caption_column: name of the column with the captions; null detects it.
         names: for a folder by class, a file with lines "folder: name; other name"; null uses the folder names.
         template: for a folder by class, the sentence that class names are put into.
-        only: a file with the names of the images to use (a split), one per line.
-        hold_out: number of images that are kept for validation, or a share of them below 1, such as 0.1; the same
-            ones in every run. A share holds out at least `FEWEST_HELD` images, if these are not above a fifth of all.
-        weight: share of the images per epoch, relative to other sources; null for all sources: every image once.
+        only: a file with the names of the images to use (a split), one per line; not for shards.
+        hold_out: of a training source, number of images that are kept for validation, or a share of them below 1, such
+            as 0.1; the same ones in every run. A share holds out at least `FEWEST_HELD` images, if these are not above
+            a fifth of all. Not for shards.
+        weight: of a training source, share of the images per epoch, relative to other sources; null for all sources:
+            every image once.
         size: of shards, the number of pairs, which is the length of an epoch; null counts them.
     """
 
@@ -107,17 +122,36 @@ class Source:
             raise UserError(f"{self.pairs} does not exist")
         check_images(self.images, self.pairs)
 
+    def check_settings(self) -> None:
+        """Refuse settings that do not act on a source of this kind.
+
+        Raises:
+            ArgumentError: one is set.
+        """
+        some = {setting for own in _SETTINGS.values() for setting in own}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in some and each.name not in _SETTINGS[self.kind] and value != each.default:
+                raise ArgumentError(each.name, value, f"not for {self.pairs}, read as {self.kind}")
+
     def read(self) -> FilePairs:
-        """Read all pairs.
+        """Read all pairs, also those that ``only`` does not list; what it lists and the source lacks is ``unused``.
 
         Raises:
             ArgumentError: a setting that does not act on a source of this kind.
             UserError: the source is shards, or an error of `pacl.data.readers` or `pacl.data.folders`.
         """
-        for setting in ("images", "image_column", "caption_column", "names"):
-            if getattr(self, setting) is not None and setting not in _SETTINGS[self.kind]:
-                raise ArgumentError(setting, getattr(self, setting), f"not for {self.pairs}, read as {self.kind}")
+        self.check_settings()
         self.check_exists()
+        pairs = self._read()
+        if self.only is not None:
+            there = {name for i in range(len(pairs)) for name in _names(pairs.paths[i])}
+            lacking = [name for name in read_list(self.only) if name not in there]
+            if lacking:
+                pairs.unused[f"names in {self.only} that are no images of it (first: {lacking[0]})"] = len(lacking)
+        return pairs
+
+    def _read(self) -> FilePairs:
         columns = self.image_column, self.caption_column
         if self.kind == "table":
             return read_table(self.pairs, self.images, *columns)
@@ -132,24 +166,39 @@ class Source:
         raise UserError(f"{self.pairs}: shards can only be training data, without sources of another format")
 
     def split(self, pairs: FilePairs) -> tuple[PairSource, PairSource]:
-        """Split the pairs into training and validation pairs, according to ``only`` and ``hold_out``.
+        """Split the pairs of a training source into training and validation pairs, by ``only`` and ``hold_out``.
 
         Raises:
             UserError: ``only`` lists none of the images.
             ArgumentError: ``hold_out`` is no number or share that leaves images for training.
         """
-        chosen: PairSource = pairs
-        if self.only is not None:
-            wanted = set(read_list(self.only))
-            found = [
-                i
-                for i in range(len(pairs))
-                if not wanted.isdisjoint((pairs.paths[i], PurePosixPath(pairs.paths[i]).name))
-            ]
-            if not found:
-                raise UserError(f"{self.only}: lists no image of {self.pairs}")
-            chosen = Subset(pairs, found)
+        chosen = self._chosen(pairs)
         return hold_out_of(chosen, self._held(len(chosen)))
+
+    def validation(self, pairs: FilePairs) -> PairSource:
+        """The pairs of a validation source: those that ``only`` lists.
+
+        Raises:
+            UserError: ``only`` lists none of the images, or ``hold_out`` or ``weight`` is set.
+        """
+        for name, value in (("hold_out", self.hold_out), ("weight", self.weight)):
+            if value:
+                raise UserError(f"val: {self.pairs} has {name} {value}, which only training sources have")
+        return self._chosen(pairs)
+
+    def _chosen(self, pairs: FilePairs) -> PairSource:
+        """The pairs that ``only`` lists; all without it.
+
+        Raises:
+            UserError: it lists none of them.
+        """
+        if self.only is None:
+            return pairs
+        wanted = set(read_list(self.only))
+        found = [i for i in range(len(pairs)) if not wanted.isdisjoint(_names(pairs.paths[i]))]
+        if not found:
+            raise UserError(f"{self.only}: lists no image of {self.pairs}")
+        return Subset(pairs, found)
 
     def _held(self, images: int) -> int:
         """The number of images that ``hold_out`` keeps for validation.
@@ -165,3 +214,8 @@ class Source:
             reason = f"must be a share, such as 0.1, or a whole number less than the {images} images of {self.pairs}"
             raise ArgumentError("hold_out", self.hold_out, reason)
         return count
+
+
+def _names(path: str) -> tuple[str, str]:
+    """The names by which a list may mean an image: its path, or the last part of it."""
+    return path, PurePosixPath(path).name

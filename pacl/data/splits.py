@@ -16,20 +16,21 @@ MANY_HELD = 0.3
 """Share of the images above which holding them out is warned of."""
 
 
-def read_source(source: Source, max_skipped: float | None = None) -> FilePairs:
-    """Read a source, and warn of what it does not use.
-
-    Args:
-        source: to read.
-        max_skipped: share of its images that may be missing, see `check_files`; None does not look for them.
-    """
+def read_source(source: Source) -> FilePairs:
+    """Read a source, and warn of what it does not use."""
     pairs = source.read()
     if pairs.unused:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in pairs.unused.items())
         rank_zero_warn(f"{source.pairs}: not used: {kinds}")
-    if max_skipped is not None:
-        check_files(source, pairs, [pairs], max_skipped)
     return pairs
+
+
+def read_validation(source: Source, max_skipped: float) -> PairSource:
+    """`read_source`, `Source.validation` and `check_files`."""
+    pairs = read_source(source)
+    chosen = source.validation(pairs)
+    check_files(source, pairs, [chosen], max_skipped)
+    return chosen
 
 
 def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> tuple[PairSource, PairSource]:
@@ -46,15 +47,19 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 
 
 @rank_zero_only
-def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> None:
+def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> int:
     """Warn of training pairs that are all alike, and of held-out images that are also in training.
 
     From the first nothing can be learned; the second a head knows by heart.
+
+    Returns:
+        The number of the second; None in all processes but the first, which do not look.
     """
     if alike := find_alike(kept):
         rank_zero_warn(describe_alike(alike))
     if copies := count_copies(kept, held):
         rank_zero_warn(describe_copies(copies, count_images(held)))
+    return copies
 
 
 def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], max_skipped: float) -> None:

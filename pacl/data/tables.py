@@ -15,6 +15,7 @@ from typing import Any
 
 from pacl.data.caption_text import IMAGE_COLUMNS, encoding_of, is_image_name, is_url
 from pacl.errors import UserError, unreadable
+from pacl.files import RepeatedKey, unique_keys_only
 from pacl.printing import counted
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".token", ".jsonl", ".ndjson", ".parquet")
@@ -120,12 +121,14 @@ def _json(path: Path, file: Any) -> list[list[Any]]:
     text = file.read()
     try:
         if text.lstrip().startswith("["):
-            return rows_of(json.loads(text), path)
+            return rows_of(json.loads(text, object_pairs_hook=unique_keys_only), path)
         records = []
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 try:
-                    records.append(json.loads(line))
+                    records.append(json.loads(line, object_pairs_hook=unique_keys_only))
+                except RepeatedKey as error:
+                    raise UserError(f"{path} line {number}: {error} in one object") from None
                 except json.JSONDecodeError:
                     raise UserError(f"{path} line {number}: not JSON; one object per line is read") from None
         return rows_of(records, path)
@@ -133,6 +136,8 @@ def _json(path: Path, file: Any) -> list[list[Any]]:
         raise UserError(f"{path}: not valid JSON (line {error.lineno})") from None
     except UserError:
         raise
+    except RepeatedKey as error:
+        raise UserError(f"{path}: {error} in one object, of which only the last could be read") from None
     except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{path}: not valid JSON ({str(error).partition(':')[0]})") from None
     except RecursionError:

@@ -85,6 +85,66 @@ def test_caption_files_in_folders_of_their_own(tmp_path, draw, write):
     assert list(pairs.unused.values()) == [1]
 
 
+@pytest.mark.parametrize(
+    ("images", "files"),
+    [
+        (["train/0.jpg", "val/0.jpg"], ["train_captions/0.txt", "val_captions/0.txt"]),
+        (["train/0.jpg", "val/1.jpg"], ["train_captions/0.txt", "val_captions/0.txt"]),
+        (["train/0.jpg", "val/0.jpg"], ["captions/0.txt"]),
+        (["images/x/0.jpg", "masks/x/0.png"], ["captions/x/0.txt"]),
+    ],
+)
+def test_captions_apart_that_may_be_of_other_images_are_refused(tmp_path, draw, write, images, files):
+    draw(*images)
+    write({name: f"a dog of {name.partition('/')[0]}" for name in files})
+    assert folder_format(tmp_path) == "caption_files"
+    with pytest.raises(UserError, match=files[0]) as error:
+        read_caption_files(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_two_formats_of_one_image_share_captions_apart(tmp_path, draw, write):
+    draw("images/0.jpg", "images/0.png")
+    write({"captions/0.txt": "a dog"})
+    assert captions(read_caption_files(tmp_path)) == {"images/0.jpg": ["a dog"], "images/0.png": ["a dog"]}
+
+
+def on_a_disk_that_tells_cases_apart(folder):
+    """Skip the test elsewhere."""
+    (folder / "case").touch()
+    if (folder / "CASE").exists():
+        pytest.skip("the file system takes names in any case for the same")
+    (folder / "case").unlink()
+
+
+@pytest.mark.parametrize("below", [("", ""), ("images/", "text/")])
+def test_images_whose_names_differ_in_their_case_have_captions_of_their_own(tmp_path, draw, write, below):
+    on_a_disk_that_tells_cases_apart(tmp_path)
+    photos, texts = below
+    draw(f"{photos}IMG_1.jpg", f"{photos}img_1.jpg", f"{photos}IMG_2.JPG", f"{photos}a.jpg", f"{photos}A.jpg")
+    write({f"{texts}{name}.txt": name for name in ("IMG_1 red", "x")})
+    write({f"{texts}IMG_1.txt": "a red dog", f"{texts}img_1.txt": "a blue boat", f"{texts}img_2.txt": "a cow"})
+    write({f"{texts}a.txt": "an ant"})
+    found = captions(read_caption_files(tmp_path))
+    assert {name.removeprefix(photos): own for name, own in found.items()} == {
+        "IMG_1.jpg": ["a red dog"],
+        "img_1.jpg": ["a blue boat"],
+        "IMG_2.JPG": ["a cow"],
+        "a.jpg": ["an ant"],
+        "A.jpg": [],
+    }
+
+
+def test_caption_files_whose_names_differ_in_their_case_are_counted(tmp_path, draw, write):
+    on_a_disk_that_tells_cases_apart(tmp_path)
+    draw("a.jpg", "b.jpg")
+    write({"a.txt": "a cat", "A.txt": "another", "b.txt": "a dog", "b.TXT": "another"})
+    pairs = read_caption_files(tmp_path)
+    assert captions(pairs) == {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}
+    assert pairs.unused == {"files that are no images (.txt 1, .TXT 1)": 2}
+
+
 # --- Hugging Face's imagefolder -----------------------------------------------------------------------------------
 
 

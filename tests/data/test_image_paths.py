@@ -46,6 +46,13 @@ def test_two_names_of_one_file_are_refused(tmp_path, draw):
         locate(tmp_path / "t.csv", None, {"p/a.jpg": ["x"], "q/a.jpg": ["y"]})
 
 
+def test_a_name_without_suffix_that_fits_two_files_is_refused(tmp_path, draw):
+    draw("a.jpg", "a.png", "b.jpg", "x/c.jpg", "y/c.jpg")
+    with pytest.raises(UserError, match=r"t\.csv: a may be a\.jpg or a\.png"):
+        locate(tmp_path / "t.csv", None, {"b": ["x"], "a": ["y"]})
+    assert locate(tmp_path / "t.csv", None, {"b": ["x"], "c": ["y"]})[1] == {"b.jpg": ["x"], "c": ["y"]}
+
+
 def test_another_suffix_or_case_is_named(tmp_path, draw):
     draw("a.jpg")
     for name in ("a.png", "A.JPG"):

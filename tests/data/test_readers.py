@@ -79,6 +79,9 @@ TWO = {"a.jpg": ["a cat", "one, two"], "b.jpg": ["a dog"]}
         pytest.param("url,caption\nhttps://x.org/a.jpg,a cat\n", {"a.jpg": ["a cat"]}, id="URLs with a header"),
         pytest.param("image,caption\nsub/c.png,a cat\n", {"sub/c.png": ["a cat"]}, id="a folder below"),
         pytest.param("image,caption\na.jpg,x\nC# 5.jpg,y\n", {"a.jpg": ["x"], "C# 5.jpg": ["y"]}, id="# in a name"),
+        pytest.param(
+            "b.jpg#1\tx\nimg#1\ty\nimg#2\tz\n", {"b.jpg": ["x"], "img#1": ["y"], "img#2": ["z"]}, id="#1 in names"
+        ),
         pytest.param("image,caption\nlost.jpg,x\na.jpg,y\n", {"lost.jpg": ["x"], "a.jpg": ["y"]}, id="the first lost"),
         pytest.param("x,image,caption\n1,a.jpg,Größe \n", {"a.jpg": ["Größe"]}, id="an index, umlauts"),
     ],
@@ -163,6 +166,8 @@ def test_images_elsewhere(folder):
         (b"a.jpg,a cat, on a mat\nb.jpg,a dog, in grass\n", "header"),  # commas in captions
         (b"image,caption\na.jpg,3\nb.jpg,4\n", "numbers"),
         (b"url,caption,key,status\nhttp://x/a.jpg,a cat,a,failed_to_download\n", "downloaded"),
+        (b'[{"image": "a.jpg", "caption": "a cat", "caption": "a dog"}]', '"caption" is there twice'),
+        (b'{"image": "a.jpg", "caption": "a cat", "caption": "a dog"}', "line 1: .*twice"),
         (b'[{"image": {"bytes": ""}, "caption": "a cat"}]', "images themselves"),
     ],
 )
@@ -222,6 +227,11 @@ def test_coco_with_a_byte_order_mark(folder):
         ('{"images": []}', "it lacks annotations"),
         ('{"images": [], "annotations": []}', "has no images"),
         ('{"images": [{"id": 1}], "annotations": []}', "it lacks file_name"),
+        ('{"images": [], "annotations": [], "images": []}', '"images" is there twice'),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": []}',
+            r"id 1 .*\(a\.jpg, b\.jpg\)",
+        ),
         ('{"images": [], "annotations": [{"image_id": 9, "caption": "x"}]}', "it lacks 9"),
         ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "caption": null}]}', "COCO"),
         (b'{"images": "\xff"}', "UTF-8"),
@@ -257,6 +267,23 @@ RECORD = {"image": "a.jpg", "caption": "a cat"}
 )
 def test_other_json(folder, content, expected):
     assert captions(read_json(write(folder / "c.json", json.dumps(content))))["a.jpg"] == expected
+
+
+def test_an_image_that_is_there_twice_under_its_id_is_one(folder):
+    path = coco_json(folder / "c.json", [(1, "a.jpg"), (1, "a.jpg")], [(1, "a cat")])
+    assert captions(read_json(path)) == {"a.jpg": ["a cat"]}
+
+
+def test_an_image_with_captions_twice_is_one_line(folder):
+    path = write(folder / "c.json", '{"a.jpg": "a cat", "a.jpg": "a dog"}')
+    with pytest.raises(UserError, match=r'"a\.jpg" is there twice'):
+        read_json(path)
+
+
+def test_what_is_not_used_of_karpathys_json_is_counted(folder):
+    image = {"filename": "a.jpg", "split": "test", "imgid": 0, "sentences": [{"raw": "a cat"}]}
+    pairs = read_json(write(folder / "c.json", json.dumps({"images": [image]})))
+    assert (captions(pairs), pairs.unused) == ({"a.jpg": ["a cat"]}, {"columns (split, imgid)": 2})
 
 
 def test_json_lines_in_a_file_named_json(folder):
@@ -330,6 +357,8 @@ def test_folders_that_do_not_fit(classes, tmp_path):
         read_folders(classes, names)
     with pytest.raises(UserError, match=r"words\.txt"):
         read_folders(classes, write(names, "n9: crane"))
+    with pytest.raises(UserError, match=r"words\.txt line 2: 'n1' is there twice"):
+        read_folders(classes, write(names, "n1: crane\nn1: bird\n"))
     for line in ("n1 crane", "n1:", "n1: ;"):
         with pytest.raises(UserError, match=f"words.txt line 2: '{line}'"):
             read_folders(classes, write(names, f"n2: crane\n{line}\n"))

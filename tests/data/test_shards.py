@@ -79,6 +79,7 @@ def test_what_is_no_caption_is_left_out_of_samples(tmp_path):
     path = write(tmp_path / "0.tar", files | {"3.png": b"", "4.jpg": b"", "4.json": b'{"caption": "NaN"}'})
     assert [sample.captions for sample in samples(path)] == [(), (), ("a cat",), ()]
     assert count_pairs(path) == 4  # 3 has two images
+    assert [sample.spare for sample in samples(path)] == [0, 0, 1, 0]
 
 
 def test_missing_shards_are_one_line(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pacl.data.pairs import FilePairs
-from pacl.data.sources import Source
+from pacl.data.sources import Source, check_short
 from pacl.errors import ArgumentError, UserError
 
 
@@ -82,8 +82,19 @@ def test_a_split_divides_what_the_list_names(here):
     assert len(val) == 1
     assert sorted(captions(train) + captions(val)) == ["caption 0", "caption 1", "caption 4"]
     assert captions(train) == sorted(captions(train))  # in the table's order
+    assert [count for kind, count in source.read().unused.items() if "lost.png" in kind] == [1]
     everything, nothing = Source("t.csv", "images").split(source.read())
     assert (len(everything), len(nothing)) == (6, 0)
+
+
+def test_a_validation_source_has_what_the_list_names_and_holds_nothing_out(here):
+    Path("only.txt").write_text("x/4.png\n1.png\n")
+    source = Source("t.csv", "images", only="only.txt")
+    assert captions(source.validation(source.read())) == ["caption 1", "caption 4"]
+    assert len(Source("t.csv", "images").validation(source.read())) == 6
+    for settings in ({"hold_out": 2}, {"weight": 0.5}):
+        with pytest.raises(UserError, match=next(iter(settings))):
+            Source("t.csv", "images", **settings).validation(source.read())
 
 
 def test_the_same_images_are_held_out_of_two_sources(here):
@@ -130,9 +141,28 @@ def test_folders_are_read_by_what_is_in_them(here):
 
 @pytest.mark.parametrize(
     ("pairs", "setting"),
-    [("images", "images"), ("images", "caption_column"), ("t.csv", "names"), ("t.json", "names")],
+    [
+        ("images", "images"),
+        ("images", "caption_column"),
+        ("t.csv", "names"),
+        ("t.json", "names"),
+        ("t.csv", "template"),
+        ("t.csv", "size"),
+        ("0.tar", "images"),
+        ("0.tar", "only"),
+        ("0.tar", "hold_out"),
+    ],
 )
 def test_settings_that_do_not_act_are_refused(here, pairs, setting):
     with pytest.raises(ArgumentError) as error:
         Source(pairs, **{setting: "x"}).read()
     assert error.value.argument == setting
+
+
+@pytest.mark.parametrize(("name", "value"), [("images", "photos"), ("image_column", "a"), ("hold_out", 0.1)])
+def test_short_settings_need_pairs(name, value):
+    check_short("t.csv", {name: value})
+    check_short(None, {"images": None, "hold_out": 0})
+    with pytest.raises(ArgumentError) as error:
+        check_short(None, {name: value})
+    assert error.value.argument == name

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from pacl import load_model, train
@@ -165,3 +166,19 @@ def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_
         assert ("the last validation was after step 2" in capsys.readouterr().err) is late
     out = run(tiny_clip, tmp_path / "3", *settings, "--trainer.max_steps=4", "--ckpt_path=last")
     assert "val_recall after" not in (out / "README.md").read_text()
+    out = run(tiny_clip, tmp_path / "1", *settings, "--trainer.max_steps=1")
+    assert "no validation was after the first step" in capsys.readouterr().err
+    card = ModelCard.load(out / "README.md")
+    assert card.data.eval_results is None  # the recall of an untrained head is no figure of this one
+    assert "| val_recall before the first step |" in card.text
+
+
+def test_a_card_says_that_held_out_images_also_train(tiny_clip, tmp_path):
+    data = captioned(tmp_path, 12)
+    settings = ["--data.batch_size=4", "--trainer.max_steps=1", "--data.hold_out=4"]
+    (tmp_path / "seen.csv").write_text("image,caption\n0.png,a dog\n1.png,a cat\n")
+    for val, said in ((f"[{{pairs: {tmp_path / 'seen.csv'}}}]", True), ("[]", False)):
+        out = run(tiny_clip, tmp_path / f"out-{said}", *data, *settings, f"--data.val={val}")
+        (row,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("| data |"))
+        assert f"validation on {6 if said else 4} images" in row
+        assert ("of these are also in training" in row) is said

@@ -39,6 +39,22 @@ def test_held_out_images_that_are_also_in_training_are_counted(check: Check) -> 
     assert "copies" in check("fine.csv")[1]
 
 
+def test_held_out_images_are_those_that_a_list_names(check: Check) -> None:
+    Path("train.txt").write_text("a.jpg\n")
+    Path("val.txt").write_text("b.jpg\n")
+    Path("split.yaml").write_text(
+        "data: {train: [{pairs: fine.csv, only: train.txt}], val: [{pairs: fine.csv, only: val.txt}]}"
+    )
+    _, out, report = check("split.yaml")
+    assert report["held_in_training"] == 0
+    assert [record["images"] for record in report["sources"]] == [1, 1]
+    assert "also in training, under" not in out
+    Path("split.yaml").write_text("data: {train: [{pairs: fine.csv}], val: [{pairs: fine.csv, hold_out: 1}]}")
+    code, err, _ = check("split.yaml")
+    assert code == 2
+    assert "hold_out" in err
+
+
 def test_a_configuration(check: Check) -> None:
     Path("train.yaml").write_text(
         "data:\n"
@@ -88,6 +104,8 @@ def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
         ("{train: [a.csv]}", "data.train[0]: 'a.csv'"),
         ("{train: [{pairs: a.csv}], cut: {mode: round}}", "data.cut: mode 'round' is not"),
         ("{train: [{pairs: a.csv}], cut: {area: [2, 3]}}", "area"),
+        ("{train: [{pairs: fine.csv}], hold_out: 1}", "data.hold_out 1"),
+        ("{train: [{pairs: '0.tar', only: a.txt}]}", "only a.txt"),
         ("{scenes: 10}", "no image-caption pairs"),
         ("[", "not YAML"),
         ("{train: [{pairs: 2024-13-45}]}", "not YAML"),

@@ -44,12 +44,13 @@ def test_every_defect_is_counted_and_named(check: Check) -> None:
 
 def test_what_is_not_used_is_counted(check: Check) -> None:
     Path("spare.csv").write_text("index,image,caption\n0,a.jpg,a cat\n1,a.jpg,a cat\n2,b.jpg,a dog\n")
-    Path("only.txt").write_text("a.jpg\n")
+    Path("only.txt").write_text("a.jpg\na.jpeg\n")
     code, out, report = check("spare.csv", "--only", "only.txt")
     (record,) = report["sources"]
     assert (code, record["images"], record["repeated"]["pairs"]) == (0, 1, 0.5)
     assert record["unused"] == {
         "columns (index)": 1,
+        "names in only.txt that are no images of it (first: a.jpeg)": 1,
         "images that only.txt does not list": 1,
         "images that no row names": 4,  # c, d, f and g
     }
@@ -150,7 +151,12 @@ def test_shards(check: Check) -> None:
         ("0.tar/b", "unreadable"),
         ("1.tar/c", "no caption"),
     ]
+    assert record["unused"] == {}
     assert check("{0..1}.tar", "--limit", "1")[0] == 0
+    with tarfile.open("two.tar", "w") as tar:
+        for name in ("a.jpg", "a.png", "a.txt"):
+            tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO())
+    assert list(check("two.tar")[2]["sources"][0]["unused"].values()) == [1]
     whole = Path("1.tar").read_bytes()
     Path("1.tar").write_bytes(whole[: len(whole) // 2])
     record = check("{0..1}.tar")[2]["sources"][0]

@@ -11,8 +11,8 @@ import pacl.data.nouns
 import pacl.data.splits
 from pacl.data.caption_data import CaptionData
 from pacl.data.sources import Source
-from pacl.errors import UserError
-from tests.data.caption_data.fitting import COUNT, TEMPLATES, fit, stub
+from pacl.errors import ArgumentError, UserError
+from tests.data.caption_data.fitting import COUNT, TEMPLATES, fit, numbers, stub
 
 
 def test_one_file_or_a_list(here):
@@ -37,6 +37,31 @@ def test_several_sources_and_those_to_validate_on(here):
     assert [len(each) for each in train] == [COUNT - 2, 3]
     assert [len(each) for each in val] == [2, 3]
     assert CaptionData("few.csv", val=[Source("t.csv")]).validates
+
+
+def test_validation_has_the_images_that_its_list_names(here):
+    Path("train.txt").write_text("".join(f"{n}.png\n" for n in range(10)))
+    Path("val.txt").write_text("".join(f"{n}.png\n" for n in range(10, COUNT)))
+    data = CaptionData(train=[Source("t.csv", only="train.txt")], val=[Source("t.csv", only="val.txt")], batch_size=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of held-out images that are also in training
+        assert data.extent() == f"training on 10 images, holding out {COUNT - 10}"
+    images = [n for batch in fit(data).validated for n in numbers(batch)]
+    assert set(images) == set(range(10, COUNT))
+    with pytest.raises(UserError, match="hold_out"):
+        CaptionData("t.csv", val=[Source("t.csv", hold_out=2)]).parts()
+
+
+def test_names_that_a_source_lacks_are_a_warning(here):
+    Path("only.txt").write_text("1.png\n2.png\n3.jpg\n")
+    with pytest.warns(UserWarning, match=r"1 names in only\.txt .*3\.jpg"):
+        CaptionData(train=[Source("t.csv", only="only.txt")]).parts()
+
+
+def test_settings_of_one_source_are_refused_without_it(here):
+    with pytest.raises(ArgumentError) as error:
+        CaptionData(train=[Source("t.csv")], hold_out=3).parts()
+    assert error.value.argument == "hold_out"
 
 
 def test_what_a_source_does_not_use_is_a_warning(here):

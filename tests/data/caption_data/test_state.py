@@ -137,6 +137,13 @@ def test_a_state_fits_the_weights_of_the_sources(here):
     assert refused(stub(CaptionData(train=sources, batch_size=7)), state) == "weight"
 
 
+def test_a_state_of_an_older_version_that_called_held_out_images_other_images_fits(here):
+    state = stub(CaptionData("t.csv", batch_size=7, hold_out=2)).state_dict()
+    state["settings"]["data"] = state["settings"]["data"].replace("on 2 images", "on 2 other images")
+    assert "other" in state["settings"]["data"]
+    stub(CaptionData("t.csv", batch_size=7, hold_out=2)).load_state_dict(state)
+
+
 def test_a_state_of_an_older_version_is_named_as_such(here):
     data = stub(CaptionData("t.csv", batch_size=7), seed=1)
     next(iter(data.train_dataloader()))
