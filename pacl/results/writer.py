@@ -137,7 +137,8 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            about: what the record says besides; JSON-serialisable.
+            about: what the record says besides; JSON-serialisable. It has the checksum ``pixels`` of an image that was
+                given as an array, see `pacl.results.earlier.is_image_of`.
 
         Returns:
             The record: JSON-serialisable, and the same for the same image, prompts and model. It also has what earlier
@@ -146,10 +147,10 @@ class Writer:
         Raises:
             UserError: a file cannot be written.
         """
-        item = ImageResult(self.out, name, path, image, found)
+        about = about or {}
+        item = ImageResult(self.out, name, path, image, found, is_array="pixels" in about)
         record_path = item.path("json")
         old = read_record(record_path)
-        about = about or {}
         place = choose_place(item, place or path.name, self.datasets.values(), old, about.get("pixels"))
         about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
