@@ -34,6 +34,7 @@ from pacl.results.earlier import (
     remove,
 )
 from pacl.results.folder_dataset import FolderDataset, belongs_to
+from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
@@ -332,12 +333,18 @@ RESULT_ENDINGS = re.compile(r"\.((overlay|mask|heat-\d+-[^/]*)\.png|overlay\.(mp
 """Of the images and videos that are written."""
 RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
+FOLDERS = frozenset({LABELME, *(name.partition("/")[0] for name in RUN_FILES if "/" in name)})
+"""Folders in that of the results that no image's files may lie in: those of formats do."""
 
 
 def result_name(name: str) -> str:
-    """A name for the results of an image, short enough for a file and no name of `RUN_FILES`."""
-    taken = {file.partition(".")[0] for file in RUN_FILES}
-    return short_name(f"{name}-image" if name.casefold() in taken else name)
+    """A name for the results of an image, short enough for a file, and none of `RUN_FILES` nor in one of `FOLDERS`.
+
+    Where it would be, ``-image`` is added to that file or folder: ``annotations-image``, ``labelme-image/cat``.
+    """
+    first, slash, rest = name.partition("/")
+    taken = FOLDERS if slash else {file.partition(".")[0] for file in RUN_FILES}
+    return short_name(f"{first}-image{slash}{rest}" if first.casefold() in taken else name)
 
 
 def is_in_dataset(path: Path) -> bool:
