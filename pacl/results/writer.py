@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ class Writer:
             background: whether a background rule may leave pixels without a label.
 
         Raises:
-            UserError: such a file of an earlier run does not go with these labels and images.
+            UserError: such a file of an earlier run does not go with these labels and images, or a format cannot hold
+                them.
         """
         places = {name: printable(Path(place)) for name, place in images.items()}
         run = Run(self.out, labels, places, background, self.overwrite)
@@ -92,7 +93,7 @@ class Writer:
                 self.datasets[key] = each.dataset(run)
             elif each.dataset and self.overwrite:
                 with suppress(UserError):  # not written here: it stays
-                    self.earlier.extend(each.dataset(run).files())
+                    self.earlier.extend(each.dataset(replace(run, labels=None, images={})).files())
         if self.overwrite:
             found = own_results(self.out)
             self.earlier.extend(file for files in found.values() for file in files)

@@ -87,6 +87,19 @@ def test_yolo_has_a_line_of_relative_corners_for_each_part(tmp_path: Path) -> No
         assert close(filled([(ring * (30, 20)).ravel().tolist() for ring in rings], (20, 30)), i + 1)
 
 
+def test_yolo_labels_are_where_ultralytics_looks_for_them(tmp_path: Path) -> None:
+    """As `img2label_paths` of ultralytics 8.4.190 does."""
+    root = write_run(tmp_path / "images/out", "yolo", "images.jpg", "labels/a.b.jpg", "Images/c.jpg").parent
+    images = [path.as_posix() for path in (root / "images").rglob("*.jpg")]
+    found = [Path("/labels/".join(path.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt") for path in images]
+    assert len(found) == 3
+    assert all(path.is_file() for path in found)
+    for name in ("images/d.jpg", "train/images/d.jpg"):
+        with pytest.raises(UserError, match="format yolo"):
+            write_run(tmp_path / "out", "yolo", "a.jpg", name)
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_supervision_reads_yolo(tmp_path: Path) -> None:
     supervision = pytest.importorskip("supervision")
     path = write_run(tmp_path / "out", "yolo", "a.jpg", "b.png")
@@ -146,6 +159,14 @@ def test_mmseg_has_a_class_for_the_background_where_a_rule_is_on(tmp_path: Path)
     np.testing.assert_array_equal(Image.open(path.parent / "ann_dir/a.png"), two_labels())
     with pytest.raises(UserError):  # the same numbers would mean other classes
         write_run(tmp_path / "out", "mmseg", "b.jpg")
+
+
+def test_the_background_of_mmseg_is_no_label(tmp_path: Path) -> None:
+    labels = ("background", "grass", "a cat")
+    with pytest.raises(UserError, match="format mmseg"):
+        write_run(tmp_path / "out", "mmseg", "a.jpg", labels=labels, background="peak:0.6")
+    value = json.loads(write_run(tmp_path / "out", "mmseg", "a.jpg", labels=labels).read_text())
+    assert value["classes"] == list(labels)
 
 
 def test_mmseg_holds_255_classes(tmp_path: Path) -> None:
