@@ -62,6 +62,19 @@ def test_labelme_embeds_an_image_that_has_no_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Image.open(io.BytesIO(base64.b64decode(value["imageData"]))), image)
 
 
+def test_labelme_leads_to_the_image_through_links(tmp_path: Path) -> None:
+    (tmp_path / "disk/deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk/deep", target_is_directory=True)
+    write_run(tmp_path / "out", "labelme", "sub/a.jpg")
+    (tmp_path / "photos/sub/b.jpg").symlink_to(tmp_path / "photos/sub/a.jpg")
+    write_run(tmp_path / "out", "labelme", "sub/b.jpg")
+    for name in ("a", "b"):  # the names of links are kept: labelme finds annotations by the image's name
+        path = tmp_path / f"out/labelme/sub/{name}.json"
+        image = path.parent / json.loads(path.read_text())["imagePath"]
+        assert image.name == f"{name}.jpg"
+        assert image.samefile(tmp_path / "photos/sub/a.jpg")
+
+
 def test_labelme_reads_it(tmp_path: Path) -> None:
     labelme = pytest.importorskip("labelme")
     write_run(tmp_path / "out", "labelme", "a.jpg")
