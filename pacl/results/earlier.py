@@ -210,7 +210,8 @@ def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
         return [*video_files(path.with_suffix("")), path]
     stem = path.name.removesuffix(".json")
     names = {Path(str(file)).name for kind in record["files"].values() if isinstance(kind, list) for file in kind}
-    own = {name for name in names if name.startswith(stem) and OWN_ENDING.fullmatch(name[len(stem) :])}
+    endings = {name.removeprefix(printable(stem)) for name in names}
+    own = {f"{stem}{ending}" for ending in endings if OWN_ENDING.fullmatch(ending)}
     labelme = [out / LABELME / path.relative_to(out)] if "labelme" in record["files"] else []
     return [*(path.with_name(name) for name in sorted(own)), *labelme, path]
 
@@ -235,10 +236,11 @@ def join(out: Path, path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
 
 def _still_there(out: Path, path: Path, record: Mapping[str, Any], paths: Any) -> list[str]:
     """Those of the paths in a record that lead to files now, as seen from the folder that this command runs in."""
+    name = str(path.relative_to(out).with_suffix(""))
     levels = len(path.relative_to(out).parts)
     try:
         then = Path(record["files"]["json"][0]).parents[levels - 1]
-        files = [out / Path(file).relative_to(then) for file in paths]
+        files = [out / str(Path(file).relative_to(then)).replace(printable(name), name) for file in paths]
     except (LookupError, TypeError, ValueError):
         return []
     return [printable(file) for file in files if file.is_file()]
@@ -318,15 +320,15 @@ def remove(paths: Collection[Path], kept: Collection[Path] = (), below: Path | N
 
     Args:
         paths: of the files.
-        kept: those of them that stay.
+        kept: those of them that stay; also as they are `printable`, in records.
         below: folders below this one are deleted; None: only those of the masks of a video.
 
     Returns:
         The files that were deleted.
     """
-    spared, deleted = {os.path.abspath(path) for path in kept}, []
+    spared, deleted = {printable(os.path.abspath(path)) for path in kept}, []
     for path in paths:
-        if os.path.abspath(path) not in spared:
+        if printable(os.path.abspath(path)) not in spared:
             with suppress(OSError):
                 path.unlink()
                 deleted.append(path)

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from pacl.files import save_json
+from pacl.printing import printable
 from pacl.results.coco import label_polygons
 from pacl.results.result import ImageResult
 
@@ -26,9 +27,12 @@ def write_labelme(item: ImageResult) -> list[Path]:
     """Write ``labelme/NAME.json`` and return its path.
 
     Each connected part of a label is a polygon; holes are joined to the outline, see `pacl.results.coco.polygons`. The
-    file leads to the image by a relative path; an image that was not read from a file is embedded.
+    file leads to the image by a relative path. An image that was not read from a file is embedded, and one whose path
+    JSON cannot hold, because it is not UTF-8.
     """
     found, path = item.found, item.path("json", FOLDER)
+    image = f"{Path(item.name).name}.png" if item.file is None else _relative(item.file, path.parent)
+    is_embedded = item.file is None or image != printable(image)
     height, width = found.index.shape
     shapes: list[dict[str, Any]] = [
         {
@@ -47,8 +51,8 @@ def write_labelme(item: ImageResult) -> list[Path]:
         "version": VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": f"{Path(item.name).name}.png" if item.file is None else _relative(item.file, path.parent),
-        "imageData": _embedded(item) if item.file is None else None,
+        "imagePath": printable(image),
+        "imageData": _embedded(item) if is_embedded else None,
         "imageHeight": height,
         "imageWidth": width,
     }
@@ -57,8 +61,9 @@ def write_labelme(item: ImageResult) -> list[Path]:
 
 
 def _relative(file: Path, folder: Path) -> str:
+    """The path from a folder to a file, as programs follow it: ``..`` of a link is the folder above its target."""
     try:
-        return Path(os.path.relpath(file, folder)).as_posix()
+        return Path(os.path.relpath(os.path.realpath(file.parent), os.path.realpath(folder)), file.name).as_posix()
     except ValueError:  # on another drive of Windows
         return file.resolve().as_posix()
 

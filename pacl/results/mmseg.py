@@ -43,6 +43,9 @@ class MmsegDataset(FolderDataset):
 
     def classes_of(self, run: Run, labels: Sequence[str]) -> list[str]:
         """See `RunFile.classes_of`."""
+        if run.background and BACKGROUND in labels:
+            reason = f"the background rule has a class {BACKGROUND}; give the label of that name another"
+            raise UserError(f"format mmseg: {reason}, or use no rule")
         classes = [BACKGROUND] * run.background + list(labels)
         if len(classes) > IGNORED:
             raise UserError(f"format mmseg: holds at most {IGNORED} classes, here are {len(classes)}; choose another")

@@ -10,10 +10,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from pacl.errors import ArgumentError
-from pacl.files import short_name
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from pacl.results.earlier import is_image_of, place_of, read_record
-from pacl.results.writer import RUN_FILES, result_name
+from pacl.results.writer import result_name
 
 
 class Names:
@@ -28,7 +27,7 @@ class Names:
 
     def __init__(self, out: Path | None = None) -> None:
         self.out = out
-        self.taken = {name.partition(".")[0] for name in RUN_FILES}
+        self.taken: set[str] = set()
 
     def add(
         self, path: Path | None, relative: Path, *, is_shared: bool = False, pixels: str | None = None
@@ -65,7 +64,7 @@ class Names:
 def candidates(relative: Path) -> Iterator[str]:
     """Names of results, the first that is free is taken: ``a``, ``a_jpg``, ``a_jpg-2``, ``a_jpg-3`` and so on."""
     is_suffix = relative.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    name = short_name((relative.with_suffix("") if is_suffix else relative).as_posix())
+    name = result_name((relative.with_suffix("") if is_suffix else relative).as_posix())
     yield name
     if is_suffix:
         name = f"{name}_{relative.suffix.lstrip('.')}"

@@ -52,9 +52,10 @@ class ImageResult:
     Attributes:
         out: folder of the results.
         name: of the files of the image, relative to a folder, without a suffix.
-        source: path of the image; there need not be a file, see `file`.
+        source: path of the image, or the name of one that was given as an array.
         image: RGB uint8 [H, W, 3].
         found: its segmentation.
+        is_array: whether it was given as an array: a file that happens to have its name is another image.
     """
 
     out: Path
@@ -62,11 +63,12 @@ class ImageResult:
     source: Path
     image: np.ndarray
     found: Result
+    is_array: bool = False
 
     @property
     def file(self) -> Path | None:
         """The file of the image; None for one that was given as an array."""
-        return self.source if self.source.is_file() else None
+        return self.source if not self.is_array and self.source.is_file() else None
 
     def path(self, ending: str, folder: str = "") -> Path:
         """``OUT/FOLDER/NAME.ENDING``"""

@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from pacl.results.earlier import (
     remove,
 )
 from pacl.results.folder_dataset import FolderDataset, belongs_to
+from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
@@ -82,7 +83,8 @@ class Writer:
             background: whether a background rule may leave pixels without a label.
 
         Raises:
-            UserError: such a file of an earlier run does not go with these labels and images.
+            UserError: such a file of an earlier run does not go with these labels and images, or a format cannot hold
+                them.
         """
         places = {name: printable(Path(place)) for name, place in images.items()}
         run = Run(self.out, labels, places, background, self.overwrite)
@@ -91,7 +93,7 @@ class Writer:
                 self.datasets[key] = each.dataset(run)
             elif each.dataset and self.overwrite:
                 with suppress(UserError):  # not written here: it stays
-                    self.earlier.extend(each.dataset(run).files())
+                    self.earlier.extend(each.dataset(replace(run, labels=None, images={})).files())
         if self.overwrite:
             found = own_results(self.out)
             self.earlier.extend(file for files in found.values() for file in files)
@@ -137,7 +139,8 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            about: what the record says besides; JSON-serialisable.
+            about: what the record says besides; JSON-serialisable. It has the checksum ``pixels`` of an image that was
+                given as an array, see `pacl.results.earlier.is_image_of`.
 
         Returns:
             The record: JSON-serialisable, and the same for the same image, prompts and model. It also has what earlier
@@ -146,10 +149,10 @@ class Writer:
         Raises:
             UserError: a file cannot be written.
         """
-        item = ImageResult(self.out, name, path, image, found)
+        about = about or {}
+        item = ImageResult(self.out, name, path, image, found, is_array="pixels" in about)
         record_path = item.path("json")
         old = read_record(record_path)
-        about = about or {}
         place = choose_place(item, place or path.name, self.datasets.values(), old, about.get("pixels"))
         about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
@@ -331,12 +334,18 @@ RESULT_ENDINGS = re.compile(r"\.((overlay|mask|heat-\d+-[^/]*)\.png|overlay\.(mp
 """Of the images and videos that are written."""
 RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
+FOLDERS = frozenset({LABELME, *(name.partition("/")[0] for name in RUN_FILES if "/" in name)})
+"""Folders in that of the results that no image's files may lie in: those of formats do."""
 
 
 def result_name(name: str) -> str:
-    """A name for the results of an image, short enough for a file and no name of `RUN_FILES`."""
-    taken = {file.partition(".")[0] for file in RUN_FILES}
-    return short_name(f"{name}-image" if name.casefold() in taken else name)
+    """A name for the results of an image, short enough for a file, and none of `RUN_FILES` nor in one of `FOLDERS`.
+
+    Where it would be, ``-image`` is added to that file or folder: ``annotations-image``, ``labelme-image/cat``.
+    """
+    first, slash, rest = name.partition("/")
+    taken = FOLDERS if slash else {file.partition(".")[0] for file in RUN_FILES}
+    return short_name(f"{first}-image{slash}{rest}" if first.casefold() in taken else name)
 
 
 def is_in_dataset(path: Path) -> bool:

@@ -5,24 +5,37 @@ https://docs.ultralytics.com/datasets/segment/
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar
 
+from pacl.errors import UserError
 from pacl.files import atomic_write
+from pacl.printing import escaped
 from pacl.results.coco import label_polygons
 from pacl.results.folder_dataset import FolderDataset, copy_image
 from pacl.results.result import ImageResult
-from pacl.results.run_file import WRITER
+from pacl.results.run_file import WRITER, Run
 
 
 class YoloDataset(FolderDataset):
-    """``yolo/data.yaml``: the names of the classes; label i is class i - 1."""
+    """``yolo/data.yaml``: the names of the classes; label i is class i - 1.
+
+    Raises:
+        UserError: an image lies in a subfolder ``images``, or as `RunFile`.
+    """
 
     name: ClassVar[str] = "yolo/data.yaml"
     images: ClassVar[str] = "yolo/images"
     labels: ClassVar[str] = "yolo/labels"
     label_suffix: ClassVar[str] = ".txt"
     mark: ClassVar[bytes] = f"source: {WRITER}\n".encode()
+
+    def __init__(self, run: Run) -> None:
+        for name in run.images:
+            if "images" in PurePath(name).parts[:-1]:  # the last one of a path is where Ultralytics puts "labels"
+                reason = "Ultralytics finds no labels of images in a subfolder called images"
+                raise UserError(f"format yolo: {reason} ({escaped(name)}); name that folder itself, or rename it")
+        super().__init__(run)
 
     @classmethod
     def read_classes(cls, content: bytes) -> list[str]:

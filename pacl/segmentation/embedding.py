@@ -18,6 +18,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, parse_json
 from pacl.models.backbone import weights_checksum
 from pacl.models.towers.grid import PatchGrid
+from pacl.printing import printable
 from pacl.segmentation.encode import EncodedImage
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.windows import WindowLayout
@@ -63,12 +64,14 @@ class ImageEmbedding:
         return self.encoded.patches.layout.size
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, atomically. Of the image itself, only its absolute path is kept, where it has one.
+        """Write a safetensors file, atomically. Of the image itself, only its absolute path is kept, where it has one
+        that is UTF-8.
 
         Raises:
             UserError: the file cannot be written.
         """
-        patches, source = self.encoded.patches, self.encoded.source
+        patches, given = self.encoded.patches, self.encoded.source
+        source = os.path.abspath(given) if isinstance(given, (str, Path)) else None
         tensors = {"patches": patches.values}
         if self.encoded.guide is not None:
             tensors["guide"] = self.encoded.guide
@@ -78,7 +81,7 @@ class ImageEmbedding:
             "format": FORMAT,
             "grid": vars(patches.grid),
             "layout": vars(patches.layout),
-            "source": os.path.abspath(source) if isinstance(source, (str, Path)) else None,
+            "source": source if source and source == printable(source) else None,
             "stamp": self.encoded.stamp,
             "made_by": self.made_by,
         }

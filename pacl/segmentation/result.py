@@ -19,6 +19,7 @@ from PIL import Image
 
 from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, first_few
 from pacl.files import file_stamp, make_folder
+from pacl.printing import printable
 from pacl.results import coco
 from pacl.results.earlier import check_free, names_of, of_other_labels
 from pacl.results.names import Names, check_name
@@ -304,7 +305,7 @@ class Segmentation:
         """
         image_id, first_id = check_count("image_id", image_id, 0), check_count("first_id", first_id, 0)
         known = Path(self.source).name if isinstance(self.source, (str, Path)) else "image"
-        name = file_name or known
+        name = printable(file_name or known)
         return coco.dataset(self.index, self.labels, name, image_id=image_id, first_id=first_id, masks=masks)
 
     def to_supervision(self) -> Detections:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pacl.errors import UserError
 from pacl.opencv import quiet
+from pacl.printing import printable
 
 
 class Codec(NamedTuple):
@@ -34,8 +35,11 @@ def find_codec(folder: Path, size: tuple[int, int], fps: float) -> Codec:
     """The first of `CODECS` that can write frames of this size (height, width).
 
     Raises:
-        UserError: None can.
+        UserError: None can, or the path is not UTF-8, with which OpenCV crashes.
     """
+    if os.path.abspath(folder) != printable(os.path.abspath(folder)):
+        reason = "the path is not UTF-8, and OpenCV writes no video there; choose another folder for results"
+        raise UserError(f"{printable(folder)}: {reason}")
     for codec in CODECS:
         probe = folder / f".probe{codec.suffix}"
         try:

@@ -183,8 +183,22 @@ def test_the_place_of_an_image_is_its_path_in_the_folder_where_that_is_unique() 
 
 
 def test_no_record_takes_the_name_of_the_runs_own_files() -> None:
-    make("annotations.jpg")
-    assert names("annotations.jpg") == [("annotations.jpg", "annotations_jpg")]
+    make("annotations.jpg", "annotations-image.jpg")
+    assert names("annotations.jpg", "annotations-image.jpg") == [
+        ("annotations.jpg", "annotations-image"),
+        ("annotations-image.jpg", "annotations-image_jpg"),
+    ]
+
+
+@pytest.mark.parametrize("folder", ["labelme", "yolo/labels", "mmseg/ann_dir", "MMseg"])
+def test_no_result_lies_in_a_folder_of_a_data_set(folder: str) -> None:
+    make(f"in/{folder}/x.jpg", "in/deep/labelme/x.jpg", "in/yolo.jpg")
+    first, slash, rest = folder.partition("/")
+    assert dict(names("in")) == {
+        f"in/{folder}/x.jpg": f"{first}-image{slash}{rest}/x",
+        "in/deep/labelme/x.jpg": "deep/labelme/x",
+        "in/yolo.jpg": "yolo",
+    }
 
 
 def test_links_that_lead_nowhere_stop_nothing() -> None:

@@ -62,6 +62,19 @@ def test_labelme_embeds_an_image_that_has_no_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Image.open(io.BytesIO(base64.b64decode(value["imageData"]))), image)
 
 
+def test_labelme_leads_to_the_image_through_links(tmp_path: Path) -> None:
+    (tmp_path / "disk/deep").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk/deep", target_is_directory=True)
+    write_run(tmp_path / "out", "labelme", "sub/a.jpg")
+    (tmp_path / "photos/sub/b.jpg").symlink_to(tmp_path / "photos/sub/a.jpg")
+    write_run(tmp_path / "out", "labelme", "sub/b.jpg")
+    for name in ("a", "b"):  # the names of links are kept: labelme finds annotations by the image's name
+        path = tmp_path / f"out/labelme/sub/{name}.json"
+        image = path.parent / json.loads(path.read_text())["imagePath"]
+        assert image.name == f"{name}.jpg"
+        assert image.samefile(tmp_path / "photos/sub/a.jpg")
+
+
 def test_labelme_reads_it(tmp_path: Path) -> None:
     labelme = pytest.importorskip("labelme")
     write_run(tmp_path / "out", "labelme", "a.jpg")
@@ -85,6 +98,19 @@ def test_yolo_has_a_line_of_relative_corners_for_each_part(tmp_path: Path) -> No
         rings = [np.array(line[1:], float).reshape(-1, 2) for line in lines if line[0] == str(i)]
         assert all(((ring >= 0) & (ring <= 1)).all() for ring in rings)
         assert close(filled([(ring * (30, 20)).ravel().tolist() for ring in rings], (20, 30)), i + 1)
+
+
+def test_yolo_labels_are_where_ultralytics_looks_for_them(tmp_path: Path) -> None:
+    """As `img2label_paths` of ultralytics 8.4.190 does."""
+    root = write_run(tmp_path / "images/out", "yolo", "images.jpg", "labels/a.b.jpg", "Images/c.jpg").parent
+    images = [path.as_posix() for path in (root / "images").rglob("*.jpg")]
+    found = [Path("/labels/".join(path.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt") for path in images]
+    assert len(found) == 3
+    assert all(path.is_file() for path in found)
+    for name in ("images/d.jpg", "train/images/d.jpg"):
+        with pytest.raises(UserError, match="format yolo"):
+            write_run(tmp_path / "out", "yolo", "a.jpg", name)
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_supervision_reads_yolo(tmp_path: Path) -> None:
@@ -146,6 +172,14 @@ def test_mmseg_has_a_class_for_the_background_where_a_rule_is_on(tmp_path: Path)
     np.testing.assert_array_equal(Image.open(path.parent / "ann_dir/a.png"), two_labels())
     with pytest.raises(UserError):  # the same numbers would mean other classes
         write_run(tmp_path / "out", "mmseg", "b.jpg")
+
+
+def test_the_background_of_mmseg_is_no_label(tmp_path: Path) -> None:
+    labels = ("background", "grass", "a cat")
+    with pytest.raises(UserError, match="format mmseg"):
+        write_run(tmp_path / "out", "mmseg", "a.jpg", labels=labels, background="peak:0.6")
+    value = json.loads(write_run(tmp_path / "out", "mmseg", "a.jpg", labels=labels).read_text())
+    assert value["classes"] == list(labels)
 
 
 def test_mmseg_holds_255_classes(tmp_path: Path) -> None:

@@ -67,6 +67,19 @@ def test_without_an_image_there_is_no_file(name: str, tmp_path: Path) -> None:
     assert not content(tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_overwrite_deletes_data_sets_that_could_not_hold_this_run(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_run(out, name, "a.jpg")
+    writer = Writer(out, ("mask",), {"name": "tiny"}, overwrite=True)
+    labels = ["background", *map(str, range(300))]
+    writer.start(labels, {"images/b": "images/b.jpg"}, background=True)
+    image = np.zeros((20, 30, 3), np.uint8)
+    writer.write("images/b", tmp_path / "b.jpg", image, result(labels=labels, background="peak:0.6"))
+    writer.finish()
+    assert {path.name for path in out.rglob("*") if path.is_file()} == {"b.mask.png", "b.json", LOCK}
+
+
 @pytest.mark.parametrize("name", ["yolo", "mmseg"])
 def test_labels_without_a_file_of_classes_are_kept(name: str, tmp_path: Path) -> None:
     """Somebody's own data set, where the numbers may mean anything."""

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +15,9 @@ from pycocotools import mask as coco_mask
 
 from pacl.errors import UserError
 from pacl.files import atomic_write
+from pacl.images import save_image
 from pacl.printing import printable
-from pacl.results.writer import FORMATS, Writer
+from pacl.results.writer import FORMATS, LOCK, RUN_FILES, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
 FILES = {
@@ -131,6 +135,34 @@ def test_files_that_cannot_be_written_are_named(tmp_path: Path, image: np.ndarra
 def test_names_that_are_not_utf8_can_be_printed_and_written() -> None:
     assert printable(Path("bad\udcff.jpg")) == "bad\\xff.jpg"
     assert printable(Path("ü.jpg")) == "ü.jpg"
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names are Unicode there")
+def test_results_of_a_name_that_is_not_utf8_are_complete_joined_and_replaced(
+    tmp_path: Path, image: np.ndarray, found: Any
+) -> None:
+    name, path, out = "bad\udcff", tmp_path / "bad\udcff.png", tmp_path / "out"
+    save_image(path, image)
+
+    def write(*formats: str, overwrite: bool = False) -> set[str]:
+        writer = Writer(out, formats, {"name": "tiny"}, overwrite)
+        writer.start(found.labels, {name: path.name})
+        record = writer.write(name, path, image, found)
+        assert json.loads((out / f"{name}.json").read_text()) == record
+        writer.finish()
+        return set(record["files"])
+
+    everything = write(*FORMATS)
+    images = {file.replace("photo", name) for files in FILES.values() for file in files}
+    assert written(out) == images | {LOCK, *RUN_FILES}
+    value = json.loads((out / f"labelme/{name}.json").read_text())
+    assert np.array_equal(Image.open(io.BytesIO(base64.b64decode(value["imageData"]))), image)
+    assert write("mask") == everything
+    found.prompts[0] = ("a puppy",)
+    write("rle")
+    assert written(out) == {LOCK, f"{name}.json"}
+    write("mask", overwrite=True)
+    assert written(out) == {LOCK, f"{name}.json", f"{name}.mask.png"}
 
 
 def test_the_files_of_an_image_are_written_together(

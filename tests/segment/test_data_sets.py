@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from pacl.results.earlier import read_record
 from pacl.results.writer import Writer
 from tests.commands import Run
 
@@ -106,6 +107,23 @@ def test_mmseg_has_a_background_where_a_single_prompt_has_one(run: Run) -> None:
     code, _, err = run("photo.png", "a dog", "--format", "mmseg", "--background", "none", "--out", "other")
     assert (code, err) == (0, "")
     assert json.loads(Path("other/mmseg/metainfo.json").read_text())["classes"] == ["a dog"]
+
+
+def test_photos_in_folders_named_like_those_of_data_sets_keep_their_results(run: Run) -> None:
+    names = {"x.png", "labelme/x.png", "yolo/labels/x.png", "mmseg/ann_dir/x.png"}
+    for name in names:
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("photo.png", f"photos/{name}")
+    words = ("photos", "a dog", "grass", "--format", "mask,rle,coco,labelme,yolo,mmseg")
+    for _ in range(2):
+        assert run(*words)[0] == 0
+        records = [record for path in Path("out").rglob("*.json") if (record := read_record(path))]
+        assert {record["image"] for record in records} == {f"photos/{name}" for name in names}
+        for folder, suffix in (("labelme", ".json"), ("yolo/labels", ".txt"), ("mmseg/ann_dir", ".png")):
+            files = {path.name for path in Path("out", folder).rglob("*.*")}
+            assert files == {f"x{suffix}"}
+    images = json.loads(Path("out/annotations.json").read_text())["images"]
+    assert {image["file_name"] for image in images} == names
 
 
 def test_images_in_exported_data_sets_are_not_segmented(run: Run) -> None:

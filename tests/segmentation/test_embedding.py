@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,17 @@ def test_an_embedding_gives_the_same_labels_from_disk(settings: dict, clip: Back
     second.reset_image()
     second.set_image_embedding(embedding)
     assert np.array_equal(second.predict(LABELS).index, expected.index)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names are Unicode there")
+def test_the_path_of_an_image_that_is_not_utf8_is_not_kept(clip: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "bad\udcff.png"
+    save_image(path, noise(40, 56))
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(path)
+    assert json.dumps(segmenter.predict(LABELS).to_coco(), ensure_ascii=False).encode()
+    segmenter.get_image_embedding().save(tmp_path / "image.safetensors")
+    assert ImageEmbedding.load(tmp_path / "image.safetensors").encoded.source is None
 
 
 def test_what_a_sam_keeps_of_an_image_is_part_of_its_embedding(clip: Backbone, tmp_path: Path) -> None:

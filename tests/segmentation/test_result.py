@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import pickle
@@ -218,6 +219,19 @@ def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> No
     assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "a_png", "image", "image-2"}
     found.save(tmp_path / "out", "a", formats="mask")  # a name that is given is meant
     assert len(list((tmp_path / "out").glob("*.json"))) == 4
+
+
+@pytest.mark.parametrize("name", ["a.png", "a"])
+def test_data_sets_have_the_array_and_not_a_file_of_its_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(name, noise(64, 64))
+    run(SQUARE, LABELS).save("out", name, formats="labelme,yolo,mmseg")
+    for folder in ("yolo/images", "mmseg/img_dir"):
+        assert np.array_equal(Image.open(f"out/{folder}/{name}.png"), SQUARE)
+    content = base64.b64decode(json.loads(Path(f"out/labelme/{name}.json").read_text())["imageData"])
+    assert np.array_equal(Image.open(io.BytesIO(content)), SQUARE)
 
 
 def test_images_of_the_same_name_are_two_in_a_data_set(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,15 @@ def write(path: Path, frames: list[np.ndarray], times: list[float], fps: float =
         writer.write(frame, time)
     writer.close()
     return writer
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names are Unicode there")
+def test_a_folder_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """OpenCV crashes the program."""
+    folder = tmp_path / "bad\udcff"
+    folder.mkdir()
+    with pytest.raises(UserError, match="UTF-8"):
+        find_codec(folder, (48, 64), 10.0)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
