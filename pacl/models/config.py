@@ -98,7 +98,7 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 
 def use_python_numbers(config: Any) -> None:
-    """Replace NumPy's numbers in the fields of a dataclass, and in their lists and tuples, by Python's, as JSON needs."""
+    """Replace NumPy's numbers in the fields of a dataclass, also in lists and tuples, by Python's, for JSON."""
     for name, value in vars(config).items():
         object.__setattr__(config, name, _to_python(value))  # it may be frozen
 

@@ -7,11 +7,11 @@ at several scales: each resampled to the finest patch grid, and averaged
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -59,6 +59,8 @@ class EncodedImage:
     """What a SAM keeps of the image; None without one."""
     stamp: tuple[int, int] | None = None
     """Of the file of a path when it was read, see `pacl.files.file_stamp`."""
+    made_by: Mapping[str, Any] | None = None
+    """The model and the settings of the segmenter that encoded it; None: they are not compared."""
 
     def __repr__(self) -> str:
         height, width = self.patches.layout.size
