@@ -245,7 +245,9 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
         if tensor.element_size() < 4:  # torch resizes no half precision on the CPU, and finds no extremes of 8 bits
             tensor = tensor.float()
         low, high = (float(value) for value in tensor.aminmax())
-        if not (low >= 0 and high <= 1):  # NaN is neither
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ArgumentError(argument, "with NaN or infinite values", "float values must be from 0 to 1")
+        if low < 0 or high > 1:
             reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
             raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
         return _eight_bits(tensor)
