@@ -148,4 +148,4 @@ def no_images(folder: str | Path, unread: list[Path]) -> UserError:
 def say_unread(unread: list[Path]) -> str:
     """How many files look like images and are not read, the names of some, and what would work."""
     names = first_few([path.name for path in unread], 5)
-    return f"{counted(len(unread), 'file')} cannot be read: {names}; convert to JPEG or PNG, with such a suffix"
+    return f"{counted(len(unread), 'file')} cannot be read: {names}; save as JPEG or PNG, named .jpg or .png"

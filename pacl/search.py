@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,7 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
             hits = index.search(text, args.top, rerank=args.rerank or RERANK)
         else:
             hits = index.similar(query, args.top)  # type: ignore[arg-type]
-    show(hits, args)
+    show([replace(hit, path=folder / hit.path.relative_to(index.folder)) for hit in hits], args)  # as it was named
     if args.out is not None:
         from pacl.cli.search_sheet import search_sheet
 

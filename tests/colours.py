@@ -63,6 +63,9 @@ class ColourModel(nn.Module):
     def phi(self, patches: Tensor, texts: Tensor) -> Tensor:
         return compatibility(patches, texts, temperature=0.1)
 
+    def head_checksum(self) -> str:
+        return "colours"
+
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:
         colours = [COLOURS[prompt.split()[-1]] for prompt in prompts]
         return F.normalize(torch.tensor(colours, dtype=torch.float32), dim=-1)  # [N, 3]

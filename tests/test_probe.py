@@ -211,7 +211,8 @@ def test_in_python(tiny_clip: str, features: str) -> None:
     assert again.classes == probe.classes == ("blue", "green", "red")
     assert torch.equal(again.scores(files), probe.scores(files))
     labels = [file.parent.name for file in files]
-    held_out = train_probe(model, files, labels, features=features, holdout=0.25)
+    held_out = train_probe(model, files, labels, features=features, holdout=np.float32(0.25))
+    held_out.save("held")
     assert (held_out.training["images"], held_out.training["test_images"]) == (18, 6)
     assert [row["name"] for row in held_out.training["results"]] == ["chance", "all"]
     assert held_out.training["results"][1]["top1"] == 100

@@ -259,6 +259,7 @@ def train_probe(
         raise ArgumentError("labels", list(classes), "must be of two classes or more")
     if holdout is not None and not 0 < holdout < 1:
         raise ArgumentError("holdout", holdout, "must be between 0 and 1, such as 0.2 for a fifth")
+    holdout = None if holdout is None else float(holdout)  # one of NumPy's could not be saved
     numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
     kept, tested = (np.arange(len(numbers)), None) if holdout is None else hold_out(numbers, holdout)
     if tested is not None and not len(tested):

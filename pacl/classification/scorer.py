@@ -174,10 +174,13 @@ class Scorer:
 
     @torch.inference_mode()
     def embed(self, images: Sequence[AnyImage], names: Sequence[str]) -> EmbeddedImages:
-        """Encode one batch of images for `compare`; see `scores`."""
+        """Encode one batch of images for `compare`; see `scores`.
+
+        What is computed depends on the score and never on the weight, since an index keeps it for other weights, too.
+        """
         arrays = [as_array(image, name) for image, name in zip(images, names, strict=True)]
-        pooled = self._pooled(arrays) if self.weight < 1 else None
-        return EmbeddedImages(pooled, self._patches(arrays) if self.weight > 0 else None)
+        pooled = self._pooled(arrays) if self.score != "phi" else None
+        return EmbeddedImages(pooled, self._patches(arrays) if self.score != "clip" else None)
 
     def _pooled(self, images: Sequence[np.ndarray]) -> Tensor:
         """Pooled embeddings, float32 [B, D], of images as the CLIP was trained on them: a square from the centre."""

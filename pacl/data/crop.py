@@ -12,6 +12,7 @@ import numpy as np
 
 from pacl.errors import ArgumentError
 from pacl.images import resize
+from pacl.models.config import use_python_numbers
 
 CropMode = Literal["random", "centre", "pad", "squash"]
 
@@ -36,6 +37,9 @@ class SquareCrop:
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.0
     colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        use_python_numbers(self)  # checkpoints and model cards state them
 
     def check(self) -> None:
         """Check the values.

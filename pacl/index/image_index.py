@@ -49,7 +49,7 @@ class Hit:
     Attributes:
         rank: from 1.
         score: in [-1, 1], with 6 decimals: of the text and the image, see `pacl.score_images`, or the cosine of images.
-        path: of the image.
+        path: of the image, absolute.
     """
 
     rank: int
@@ -71,7 +71,7 @@ class Index:
             that are not kept are computed for every search in which the image is a candidate.
 
     Attributes:
-        folder: of images.
+        folder: of images, absolute: the current folder may change.
         unread: what is wrong with each image that the last `update` could not read.
         own: images that the last `update` left out because this package wrote them, such as overlays.
     """
@@ -79,11 +79,11 @@ class Index:
     def __init__(
         self, scorer: Scorer, folder: str | Path, index: str | Path | None = None, *, keep_patches: bool = True
     ) -> None:
-        self.scorer, self.folder = scorer, Path(folder)
+        self.scorer, self.folder = scorer, Path(folder).absolute()
         self.keep_patches = keep_patches
         self.unread: list[UserError] = []
         self.own: list[Path] = []
-        self._index = None if index is None else Path(index)
+        self._index = None if index is None else Path(index).absolute()
         self._made_by = made_by(scorer)
         self._path: Path | None = None
         self._read: Vectors | None = None

@@ -59,7 +59,7 @@ class Indexing:
 
     Args:
         file: the index, open for writing.
-        folder: of the images.
+        folder: of the images, absolute.
         scorer: encodes them.
         keep_patches: whether patch vectors are kept, too.
         progress: called after each image.
@@ -151,7 +151,7 @@ def image_vectors(images: EmbeddedImages) -> Tensor:
 
 def path_key(path: Path, folder: Path) -> bytes:
     """The path of an image in the index: relative to the folder, which may be moved, with slashes."""
-    return os.fsencode(path.relative_to(folder).as_posix())
+    return os.fsencode(path.absolute().relative_to(folder).as_posix())
 
 
 def _stamp(path: Path) -> tuple[int, int]:

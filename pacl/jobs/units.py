@@ -192,8 +192,8 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
         folder: of relative paths in a list; None: the current one.
 
     Raises:
-        UserError: there are neither shards nor images, webdataset is missing, or the list cannot be read, is empty or
-            no text.
+        UserError: there are neither shards nor images, two shards have the same name, webdataset is missing, or the
+            list cannot be read, is empty or no text.
         ArgumentError: the folder does not exist, has no file of the list's first part, or is given with shards.
     """
     if source.lower().endswith(LIST_SUFFIXES):
@@ -209,6 +209,12 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
     for path in filter(None, map(local_path, urls)):
         if not TAR.search(path.name):
             raise UserError(f"{path}: neither a shard ({', '.join(SHARD_SUFFIXES)}) nor a list (.txt) of image files")
+    by_name: dict[str, str] = {}
+    for url in urls:
+        other = by_name.setdefault(url.rpartition("/")[2], url)
+        if other != url:
+            reason = "shards of the same name, by which results name their images"
+            raise UserError(f"{other}, {url}: {reason}; rename one, or do them apart, each with an --out of its own")
     units: list[Unit] = [Shard(url) for url in urls]
     return units
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,9 @@ class SavedConfig:
 
     FORMAT: ClassVar[str]
     VERSION: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        use_python_numbers(self)
 
     def to_json(self) -> str:
         """The fields as JSON; infinity, which JSON's numbers do not include, is written as the string "inf"."""
@@ -91,3 +95,16 @@ def _has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     return isinstance(value, (int, float) if hint is float else hint)
+
+
+def use_python_numbers(config: Any) -> None:
+    """Replace NumPy's numbers in the fields of a dataclass, also in lists and tuples, by Python's, for JSON."""
+    for name, value in vars(config).items():
+        object.__setattr__(config, name, _to_python(value))  # it may be frozen
+
+
+def _to_python(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_to_python, value))
+    numpy = sys.modules.get("numpy")  # without its import, which takes long, there are none
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,11 +127,20 @@ class ImageEmbedding:
         Raises:
             ArgumentError: ``embedding``: it differs, and in what.
         """
-        for key, value in expected.items():
-            own = self.made_by.get(key)
-            if own == value or (key in ("guide", "sam") and value is None):  # what is not needed does no harm
-                continue
-            raise ArgumentError("embedding", "of an image", f"was made {_difference(key, own, value)}")
+        check_made_by("embedding", self.made_by, expected)
+
+
+def check_made_by(argument: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse an encoded image that depends on something else than it should.
+
+    Raises:
+        ArgumentError: ``argument``: it differs, and in what.
+    """
+    for key, value in expected.items():
+        own = found.get(key)
+        if own == value or (key in ("guide", "sam") and value is None):  # what is not needed does no harm
+            continue
+        raise ArgumentError(argument, "that is encoded", f"was made {_difference(key, own, value)}")
 
 
 def _difference(key: str, own: Any, value: Any) -> str:
@@ -156,13 +166,20 @@ def made_by(model: PACL, settings: SegmenterSettings, sam: Sam | None = None) ->
         settings: with those that were left to the model resolved, see `Segmenter.resolved_settings`.
         sam: the SAM that encoded the image, too; its checksum is taken.
     """
-    skipped = PREDICT_SETTINGS | SPEED_SETTINGS
-    own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
     return {
         "backbone": model.clip.checksum(),
         "head": model.head_checksum(),
         "dense": model.config.dense,
+        **encode_settings(settings),
+        "sam": None if sam is None else sam.checksum(),
+    }
+
+
+def encode_settings(settings: SegmenterSettings) -> dict[str, Any]:
+    """The settings that an encoded image depends on, JSON-serialisable; see `made_by`."""
+    skipped = PREDICT_SETTINGS | SPEED_SETTINGS
+    own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
+    return {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own.items()},
         "guide": settings.refine_on if settings.refine_steps else None,
-        "sam": None if sam is None else sam.checksum(),
     }

@@ -7,11 +7,11 @@ at several scales: each resampled to the finest patch grid, and averaged
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -59,6 +59,8 @@ class EncodedImage:
     """What a SAM keeps of the image; None without one."""
     stamp: tuple[int, int] | None = None
     """Of the file of a path when it was read, see `pacl.files.file_stamp`."""
+    made_by: Mapping[str, Any] | None = None
+    """The model and the settings of the segmenter that encoded it; None: they are not compared."""
 
     def __repr__(self) -> str:
         height, width = self.patches.layout.size
@@ -243,7 +245,9 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
         if tensor.element_size() < 4:  # torch resizes no half precision on the CPU, and finds no extremes of 8 bits
             tensor = tensor.float()
         low, high = (float(value) for value in tensor.aminmax())
-        if not (low >= 0 and high <= 1):  # NaN is neither
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ArgumentError(argument, "with NaN or infinite values", "float values must be from 0 to 1")
+        if low < 0 or high > 1:
             reason = "float values must be from 0 to 1; divide by the largest possible value, or use uint8"
             raise ArgumentError(argument, f"with values from {low:g} to {high:g}", reason)
         return _eight_bits(tensor)

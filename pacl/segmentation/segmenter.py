@@ -11,8 +11,9 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.doubts import doubts
-from pacl.segmentation.embedding import ImageEmbedding, made_by
+from pacl.segmentation.embedding import ImageEmbedding, check_made_by, encode_settings, made_by
 from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images, resolved_scales
 from pacl.segmentation.query import EncodedQuery, Wording, encode_query, make_query
 from pacl.segmentation.result import Segmentation
@@ -150,6 +151,7 @@ class Segmenter:
             patches=replace(patches, values=patches.values.to(self.model.device)),
             guide=guide if guide is None else guide.to(self.model.device),
             sam=sam if sam is None else tuple(part.to(self.model.device) for part in sam),
+            made_by=self._made_by(),
         )
 
     def predict(self, labels: Iterable[str | Label] | EncodedQuery) -> Segmentation:
@@ -214,12 +216,26 @@ class Segmenter:
         Args:
             images: each as for `set_image`.
             names: their names in error messages.
+
+        Returns:
+            The images for `segment` and `evidence` of segmenters with the same model and settings; others refuse them.
         """
         stamps = [file_stamp(image) if isinstance(image, (str, Path)) else None for image in images]
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
         encoded = encode_images([self.model], pixels, self.settings, self.sam)[0]
         sources = zip(encoded, images, stamps, strict=True)
-        return [replace(found, source=image, stamp=stamp) for found, image, stamp in sources]
+        by = self._made_by()
+        return [replace(found, source=image, stamp=stamp, made_by=by) for found, image, stamp in sources]
+
+    def _made_by(self) -> dict[str, Any]:
+        """What images depend on, as `embedding.made_by`, but names in place of checksums of large files."""
+        settings, config = self.resolved_settings(), self.model.config
+        model = {"model": config.backbone, "head": self._head_checksum, "dense": config.dense}
+        return {**model, **encode_settings(settings), "sam": settings.sam}
+
+    @cached_property
+    def _head_checksum(self) -> str:
+        return self.model.head_checksum()
 
     @torch.inference_mode()
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
@@ -263,7 +279,8 @@ class Segmenter:
         """Label the pixels of an encoded image (see `encode` and `prepare`).
 
         Raises:
-            ArgumentError: the image or the labels are not encoded, or another segmenter prepared the labels.
+            ArgumentError: the image or the labels are not encoded, or a segmenter with another model or other settings
+                encoded the image or prepared the labels.
         """
         for name, given, kind in (("image", image, EncodedImage), ("encoded", encoded, EncodedQuery)):
             if not isinstance(given, kind):
@@ -275,6 +292,8 @@ class Segmenter:
     def evidence(self, image: EncodedImage, encoded: EncodedQuery) -> Evidence:
         """What an encoded image says about the labels: the first half of `segment`, before anything is decided."""
         self._check_query(encoded)
+        if image.made_by is not None:
+            check_made_by("image", image.made_by, self._made_by())
         return Evidence.of(image, encoded, self.model, self.resolved_settings())
 
     @torch.inference_mode()

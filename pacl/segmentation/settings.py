@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import ArgumentError, names_meant
+from pacl.models.config import use_python_numbers
 from pacl.models.precision import Precision
 from pacl.prompts import check_templates
 from pacl.segmentation.background import parse_background
@@ -122,6 +122,7 @@ class SegmenterSettings:
     tower is faster with it, else fp32."""
 
     def __post_init__(self) -> None:
+        use_python_numbers(self)
         self._check_types()
         parse_background(self.background)
         for name in ("size", "window", "window_step", "stride", "window_batch"):
@@ -207,9 +208,9 @@ def _are_distances(dilations: tuple[int, ...]) -> bool:
 
 _SEVERAL = {"scales": "a tuple of numbers, such as (1, 2)", "dilations": "a tuple of whole numbers, such as (8, 16)"}
 _TYPES: tuple[tuple[tuple[str, ...], type | tuple[type, ...], str], ...] = (
-    (("size", "window", "window_step", "stride", "window_batch", "dilations"), Integral, "a whole number"),
-    (("refine",), (Integral, str), "a whole number or sam:NAME"),
-    (("scales", "min_area", "logit_scale", "prior"), Real, "a number"),
+    (("size", "window", "window_step", "stride", "window_batch", "dilations"), int, "a whole number"),
+    (("refine",), (int, str), "a whole number or sam:NAME"),
+    (("scales", "min_area", "logit_scale", "prior"), (int, float), "a number"),
     (("background",), str, "a text"),
     (("templates",), (str, Path), "a name or a file"),
 )

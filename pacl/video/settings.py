@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from pacl.errors import ArgumentError, check_count
 from pacl.results.writer import FORMATS
@@ -35,6 +36,6 @@ def check_smooth(smooth: float) -> float:
     Raises:
         ArgumentError: ``smooth`` is negative, not finite or no number.
     """
-    if isinstance(smooth, (int, float)) and 0 <= smooth < math.inf:
+    if isinstance(smooth, Real) and 0 <= smooth < math.inf:
         return float(smooth)
     raise ArgumentError("smooth", smooth, "must be a number of seconds, 0 or more; 0 is off")

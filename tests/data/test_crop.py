@@ -1,3 +1,4 @@
+import json
 from functools import cache
 from random import Random
 
@@ -241,3 +242,8 @@ def test_values_out_of_range(argument, value):
 def test_settings_at_their_limits(crop):
     crop.check()
     assert square(noise(16, 16), crop).shape == (32, 32, 3)
+
+
+def test_numbers_of_numpy_become_pythons():
+    crop = SquareCrop("random", (np.float32(0.5), np.float64(1)), flip=np.float32(0.25))
+    assert json.dumps(crop.acting()) == json.dumps(SquareCrop("random", (0.5, 1.0), flip=0.25).acting())

@@ -41,6 +41,16 @@ def test_a_shard_that_is_twice_in_a_pattern_is_one_unit(tmp_path: Path) -> None:
     assert len(find_units(f"{shard}::{shard}")) == 1
 
 
+def test_shards_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    """Their images would have the same names."""
+    pytest.importorskip("webdataset")
+    for folder in ("train", "val"):
+        write_shards(tmp_path / folder, 1, 1)
+    with pytest.raises(UserError, match=r"train/000\.tar, .*val/000\.tar"):
+        find_units(str(tmp_path))
+    assert len(find_units(str(tmp_path / "val"))) == 1
+
+
 def test_a_truncated_shard_is_a_problem_and_keeps_what_comes_before(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     shard = write_shards(tmp_path / "data", 1, 3) / "000.tar"

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -211,6 +212,14 @@ def test_config_survives_json() -> None:
     )
     config.vocabulary = ["dog", "jack-o'-lantern"]
     assert HeadConfig.from_json(config.to_json(), "here") == config
+
+
+def test_numbers_of_numpy_are_saved_as_pythons(clip: Backbone, tmp_path: Path) -> None:
+    model = PACL.untrained(clip, temperature=np.float32(0.25), scales=[np.float64(1), np.float32(2)], cosine=np.True_)
+    model.save_pretrained(tmp_path)
+    again = PACL.from_pretrained(tmp_path, clip=clip).config
+    assert (again.temperature, again.scales, again.cosine) == (0.25, [1.0, 2.0], True)
+    assert again == model.config
 
 
 def test_logit_scale_is_clamped(clip: Backbone) -> None:

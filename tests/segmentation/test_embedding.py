@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -110,6 +112,38 @@ def test_other_settings_are_refused(settings: dict, clip: Backbone) -> None:
     with pytest.raises(ArgumentError) as error:
         Segmenter(model, SegmenterSettings(**settings)).set_image_embedding(segmenter.get_image_embedding())
     assert error.value.argument == "embedding"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"size": 48}, {"scales": (1.0, 2.0)}, {"refine": 1}, {"refine": 1, "refine_on": "cosines"}], ids=str
+)
+def test_an_image_that_another_segmenter_encoded_is_refused(settings: dict, clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    (image,) = Segmenter(model).encode([noise(40, 56)], ["image"])
+    other = Segmenter(model, SegmenterSettings(**settings))
+    query = other.prepare(LABELS)
+    for use in (other.segment, other.evidence):
+        with pytest.raises(ArgumentError) as error:
+            use(image, query)
+        assert error.value.argument == "image"
+    trained = Segmenter(trained_head(clip))
+    query = trained.prepare(LABELS)
+    with pytest.raises(ArgumentError) as error:
+        trained.segment(image, query)
+    assert error.value.argument == "image"
+
+
+def test_segmenters_that_encode_alike_share_images(clip: Backbone) -> None:
+    segmenter = Segmenter(PACL.untrained(clip), SegmenterSettings(refine=2))
+    (image,) = segmenter.encode([noise(40, 56)], ["image"])
+    for other in (
+        Segmenter(PACL.untrained(clip), SegmenterSettings(prior=0.3, window_batch=2)),
+        Segmenter(segmenter.model, SegmenterSettings(refine=3, templates="photo")),
+        copy.deepcopy(segmenter),
+    ):
+        kept = pickle.loads(pickle.dumps(image))
+        expected = other.predict_batch([noise(40, 56)], LABELS)[0].index
+        assert np.array_equal(other.segment(kept, other.prepare(LABELS)).index, expected)
 
 
 def test_settings_of_predict_may_differ(clip: Backbone) -> None:

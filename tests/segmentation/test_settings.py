@@ -2,10 +2,12 @@
 
 import dataclasses
 import inspect
+import json
 import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pacl.errors import ArgumentError, UserError
@@ -100,6 +102,23 @@ def test_distances_beside_sam_are_not_blamed_on_a_missing_refine() -> None:
     assert error.value.argument == "dilations"
     assert "sam:tiny" in error.value.reason
     assert "without refine" not in error.value.reason
+
+
+def test_numbers_of_numpy_become_pythons() -> None:
+    plain: dict[str, Any] = {"size": 64, "scales": (1.0, 2.0), "min_area": 0.25, "prior": 0.5, "refine": 3}
+    settings = SegmenterSettings(
+        size=np.int64(64),  # type: ignore[arg-type]
+        scales=(np.float32(1), np.float64(2)),  # type: ignore[arg-type]
+        min_area=np.float32(0.25),  # type: ignore[arg-type]
+        prior=np.float32(0.5),  # type: ignore[arg-type]
+        refine=np.int32(3),  # type: ignore[arg-type]
+    )
+    assert settings == SegmenterSettings(**plain)
+    assert json.dumps(dataclasses.asdict(settings)) == json.dumps(dataclasses.asdict(SegmenterSettings(**plain)))
+    assert repr(settings) == repr(SegmenterSettings(**plain))
+    for wrong in ({"size": np.float64(64)}, {"size": np.bool_(True)}, {"prior": np.array([0.5])}):
+        with pytest.raises(ArgumentError):
+            SegmenterSettings(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("settings", [{"refine": 10}, [("refine", 10)], "refine=10", 10])

@@ -103,6 +103,10 @@ def test_wrong_values_are_refused_before_the_video_is_read(segmenter: Segmenter,
             assert error.value.argument == name
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Smoother(np.float32(0.5)).seconds == 0.5  # type: ignore[arg-type]
+
+
 def test_few_frames_are_held_however_long_the_video_is(
     segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,23 @@ def test_a_moved_folder_keeps_its_index(model: PACL, folder: Path, encoded: list
     assert encoded == []
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_index_stays_where_it_is_when_the_current_folder_changes(
+    model: PACL, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    index = Index.build(folder.name, model, "phi", keep_patches=False, index=None if inside else "kept")
+    hits = index.search("a dog")
+    assert {hit.path for hit in hits} == set(folder.rglob("*.png"))
+    (tmp_path / "elsewhere" / folder.name).mkdir(parents=True)
+    save(tmp_path / "elsewhere" / folder.name / "x.png", 8)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert index.search("a dog") == hits
+    index.update()
+    assert len(index) == 5
+    assert not (tmp_path / "elsewhere" / "kept").exists()
+
+
 def test_models_and_scores_have_indexes_of_their_own(model: PACL, folder: Path, tmp_path: Path) -> None:
     from tests.tiny import save_tiny_clip
 

@@ -30,6 +30,19 @@ def test_scores_and_order_are_those_of_score_images(model: PACL, folder: Path, s
     )  # patches are float16
 
 
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_an_index_is_the_same_for_all_weights(model: PACL, folder: Path, encoded: list[str], weight: float) -> None:
+    index = Index.build(folder, model, "both", weight=weight)
+    paths = sorted(folder.rglob("*.png"))
+    for n, searched in ((weight, index), (0.3, Index.open(folder, model, "both", weight=0.3))):
+        expected = score_images(model, paths, ["a dog"], "both", weight=n)[:, 0]
+        hits = {hit.path: hit.score for hit in searched.search("a dog")}
+        np.testing.assert_allclose([hits[path] for path in paths], expected, atol=1e-4)
+        assert searched.similar(folder / "c.png", top=1)[0].score == pytest.approx(1, abs=1e-5)
+    first, other = index, Index.build(folder, model, "both", index=folder.parent / "other")
+    np.testing.assert_array_equal(first.vectors.vectors, other.vectors.vectors)
+
+
 def test_of_several_prompts_the_highest_score_counts(model: PACL, folder: Path) -> None:
     index = Index.build(folder, model)
     one, other = ({hit.path: hit.score for hit in index.search(text)} for text in ("a dog", "a lamp"))
@@ -54,7 +67,7 @@ def test_rerank_bounds_what_is_ranked_exactly(model: PACL, folder: Path, monkeyp
 
 
 def test_an_image_of_the_folder_is_most_similar_to_itself(model: PACL, folder: Path) -> None:
-    for score in ("clip", "phi"):
+    for score in ("clip", "phi", "both"):
         first, second, *_ = Index.build(folder, model, score).similar(folder / "c.png", top=3)  # type: ignore[arg-type]
         assert first.path == folder / "c.png"
         assert first.score == pytest.approx(1, abs=1e-5)

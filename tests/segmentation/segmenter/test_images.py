@@ -97,6 +97,17 @@ def test_pillow_images_that_cannot_be_decoded_are_refused(tmp_path: Path) -> Non
         assert error.value.argument == "image"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_called_so(value: float) -> None:
+    image = np.full((8, 8, 3), 0.5)
+    image[0, 0] = value
+    for given in (image, torch.from_numpy(image).permute(2, 0, 1)):
+        with pytest.raises(ArgumentError) as error:
+            Segmenter(ColourModel()).set_image(given)
+        assert (error.value.argument, "infinite" in error.value.value) == ("image", True)
+        assert "divide" not in error.value.reason
+
+
 @pytest.mark.parametrize(
     "image",
     [
