@@ -45,7 +45,7 @@ def write(
     index[5:15, 5:15] = 1
     found = result(index, labels)
     found.score_map = lambda label: np.zeros((20, 30), np.float32)
-    writer.write(name, Path(f"{name}.png"), image, found)
+    writer.write(name, Path(f"{name}.png"), image, found, replace=True)
     writer.finish()
 
 
