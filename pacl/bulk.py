@@ -171,7 +171,7 @@ def run_of(segmenter: Segmenter, labels: Sequence[Label], units: Sequence[Unit])
             "weights": model.clip.checksum(),
             "head": model.head_checksum(),
         },
-        "settings": dataclasses.asdict(segmenter.resolved_settings()),
+        "settings": {**dataclasses.asdict(segmenter.resolved_settings()), **segmenter.contents},
         BASE: next((str(unit.base) for unit in units if unit.base is not None), None),
     }
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pacl.cli.hints import say_swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
@@ -31,9 +31,9 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import Removed, check_free, names_of, of_other_labels, of_other_sources
+from pacl.results.earlier import Removed, check_free, names_of, of_other_labels, of_other_model
 from pacl.results.labelme import FOLDER as LABELME
-from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
+from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats, joined_datasets
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
 from pacl.segmentation.settings import SegmenterSettings
@@ -152,10 +152,10 @@ def segment(args: argparse.Namespace) -> int:
     names = [label.name for label in labels]
     sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
     check_free(args.out, sources_of)
-    mixed = check_owner(args, names, found, None if args.model == "auto" else args.model)
+    mixed = check_labels_of_out(args, names, found)
     later = [mixed] if mixed else []  # notes on results, of which there may be none
-    if other := of_other_sources(args.out, sources_of):
-        later.append(f"results of another file with the same name are replaced: {other[0]} is of {other[1]}")
+    if args.model != "auto":
+        check_model_of_out(args, names, found, formats, {"name": args.model})  # before it is loaded
     writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
     videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
@@ -174,10 +174,8 @@ def segment(args: argparse.Namespace) -> int:
 
     segmenter = load_segmenter(args, settings)
     query = segmenter.prepare(labels)
-    model, config = segmenter.model, segmenter.model.config
-    if args.model == "auto":  # only now is the name of its model known
-        check_owner(args, names, found, model.name)
-    writer.model.update({"name": model.name, "clip": config.backbone, "dense": config.dense, "trained": config.trained})
+    check_model_of_out(args, names, found, formats, segmenter.about_model)
+    writer.model.update(segmenter.about_model)
     try:
         code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
         if videos is not None:
@@ -194,24 +192,20 @@ def say_removed(removed: Removed) -> str:
     files = [f"{counted(len(removed.files), 'file')} such as {removed.files[0]}"] if removed.files else []
     what = " and ".join([*files, *(f"the entries in {path}" for path in sorted(removed.datasets))])
     return (
-        f"{counted(len(removed.images), 'earlier result')} had other prompts, settings or images; removed {what}: "
+        f"{counted(len(removed.images), 'earlier result')} had other prompts, settings, weights or images, or did not "
+        f"state them; removed {what}: "
         "to keep the results of both runs, give each an --out of its own"
     )
 
 
-def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages, model: str | None) -> str | None:
+def check_labels_of_out(args: argparse.Namespace, labels: list[str], found: FoundImages) -> str | None:
     """A note that the default folder holds results of other labels beside those of this run.
 
     Raises:
-        ArgumentError: a folder that was named does so, or holds results of another ``model``, where that is known: its
-            masks would have ids of several meanings.
+        ArgumentError: a folder that was named does so: its masks would have ids of several meanings.
     """
-    if args.overwrite:
-        return None
-    own = {args.out / f"{file.name}.json" for file in found.files}
-    own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
     shared = args.out == OUT
-    other = of_other_labels(args.out, labels, None if shared else model, own if shared else ())
+    other = None if args.overwrite else of_other_labels(args.out, labels, own_records(args, found) if shared else ())
     if other is None:
         return None
     path, record = other
@@ -219,8 +213,47 @@ def check_owner(args: argparse.Namespace, labels: list[str], found: FoundImages,
     if shared:
         results = f"results of other labels, such as {place}"
         return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
-    of = f"other labels ({place}: {first_few(theirs)})" if theirs != labels else f"another model ({place})"
-    raise ArgumentError("out", args.out, f"holds results of {of}; choose another folder, or replace with --overwrite")
+    raise mixed_folder(args, f"other labels ({place}: {first_few(theirs)})")
+
+
+def check_model_of_out(
+    args: argparse.Namespace,
+    labels: list[str],
+    found: FoundImages,
+    formats: Sequence[str],
+    model: dict[str, Any],
+) -> None:
+    """Refuse a named folder with results of another model, and any with a data set of these that this run would join.
+
+    Args:
+        args: parsed words and flags.
+        labels: names of the labels.
+        found: the images of this run.
+        formats: of its results.
+        model: what is known of the model, see `of_other_model`.
+
+    Raises:
+        ArgumentError: it does so.
+    """
+    shared = args.out == OUT
+    if args.overwrite or (shared and not joined_datasets(args.out, formats)):
+        return
+    if other := of_other_model(args.out, labels, model, own_records(args, found) if shared else ()):
+        path, theirs = other
+        raise mixed_folder(args, f"{theirs} ({path.relative_to(args.out)})")
+
+
+def own_records(args: argparse.Namespace, found: FoundImages) -> set[Path]:
+    """The records that a run writes."""
+    own = {args.out / f"{file.name}.json" for file in found.files}
+    return own | {args.out / f"{file.name}.jsonl" for file in found.videos}
+
+
+def mixed_folder(args: argparse.Namespace, what: str) -> ArgumentError:
+    """The error about a folder of results that this run would mix its own with."""
+    return ArgumentError(
+        "out", args.out, f"holds results of {what}; choose another folder, or replace with --overwrite"
+    )
 
 
 def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:

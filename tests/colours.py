@@ -29,6 +29,7 @@ class ColourModel(nn.Module):
             size=size, scales=[1.0], dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0,
             presence=0.0, vocabulary=[], backbone="colours", trained=False,
         )  # fmt: skip
+        self.head_checksum = lambda: "0" * 64
         self.name, self.centre = None, None  # made here, not calibrated
         tower = SimpleNamespace(patch=patch, fixed_stride=False)
         self.clip = SimpleNamespace(
@@ -38,7 +39,7 @@ class ColourModel(nn.Module):
                 check_stride=lambda stride: ImageTower.check_stride(tower, stride),
             ),
             patch_tokens_of=self.patch_tokens_of,
-            text=SimpleNamespace(familiar=None), vocabulary=None,
+            text=SimpleNamespace(familiar=None), vocabulary=None, checksum=lambda: "0" * 64,
         )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []
 

@@ -143,3 +143,16 @@ def test_a_source_without_an_image_that_can_be_read_is_refused(tmp_path: Path, m
     with pytest.raises(UserError, match="none of its 2 images"):
         main(["list.txt", *WORDS, "--out", "x", *OPTIONS])
     assert {bool(record["error"]) for record in all_records(Path("x")).values()} == {True}
+
+
+def test_a_file_of_templates_that_has_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    Path("a.png").write_bytes(png(0))
+    words = ["list.txt", *WORDS, "--out", "x", *OPTIONS, "--templates", "t.txt"]
+    Path("t.txt").write_text("a {}.")
+    assert main(words) == 0
+    Path("t.txt").write_text("the {}.")
+    with pytest.raises(ArgumentError) as refused:
+        main(words)
+    assert refused.value.argument == "out"

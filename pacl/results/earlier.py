@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,17 +21,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pacl.errors import ArgumentError
-from pacl.files import parse_json
-from pacl.images import SOFTWARE
+from pacl.errors import ArgumentError, UserError
+from pacl.files import file_stamp, parse_json
+from pacl.images import SOFTWARE, open_image
 from pacl.printing import printable
 from pacl.results.labelme import FOLDER as LABELME
+from pacl.video.containers import is_video
 
 LOOKED_AT = 100
 """Records that are read to find results of another kind: a folder may hold many thousands."""
-
-UNSETTLED = "auto"
-"""Name of the model, and background rule, in older records: it does not tell which one was used."""
 
 RECORD_KEYS = frozenset({"image", "model", "settings", "labels", "files"})
 
@@ -125,49 +124,49 @@ def check_free(out: Path, names: Iterable[str], argument: str = "out") -> None:
 
 
 def of_other_labels(
-    out: Path,
-    labels: Sequence[str],
-    model: str | None = None,
-    replaced: Collection[Path] = (),
-    looked_at: int = LOOKED_AT,
+    out: Path, labels: Sequence[str], replaced: Collection[Path] = (), looked_at: int = LOOKED_AT
 ) -> tuple[Path, dict[str, Any]] | None:
     """A record in a folder of results that has other labels.
 
     Args:
         out: the folder.
         labels: names of the labels.
-        model: where given, a record of another model is found, too.
         replaced: paths of records that do not count.
         looked_at: so many records are read.
     """
     for path, record in islice(records(out), looked_at):
-        theirs = record["model"].get("name") if isinstance(record["model"], dict) else None
-        other_model = None not in (model, theirs) and theirs not in (model, UNSETTLED)
-        if path not in replaced and (names_of(record) != list(labels) or other_model):
+        if path not in replaced and names_of(record) != list(labels):
             return path, record
     return None
 
 
-def of_other_sources(out: Path, sources: Mapping[str, Path]) -> tuple[Path, str] | None:
-    """A record in a folder of results whose image or video is another one than that whose results get its name.
-
-    Only the first `LOOKED_AT` records are read. Where the file that a record names is not there any more, its path
-    decides.
+def of_other_model(
+    out: Path,
+    labels: Sequence[str],
+    model: Mapping[str, Any],
+    replaced: Collection[Path] = (),
+    looked_at: int = LOOKED_AT,
+) -> tuple[Path, str] | None:
+    """A record in a folder of results that has these labels, by another model.
 
     Args:
         out: the folder.
-        sources: name of the results, relative to the folder -> image or video.
+        labels: names of the labels.
+        model: what is known of the model, some of what records state.
+        replaced: paths of records that do not count.
+        looked_at: so many records are read.
 
     Returns:
-        The path of the record, and what it is of.
+        The path of the record, and what tells its model from this one, in words.
     """
-    paths = ((out / f"{name}{ending}", source) for name, source in sources.items() for ending in (".json", ".jsonl"))
-    for path, source in islice(((path, source) for path, source in paths if path.is_file()), LOOKED_AT):
-        record = read_record(path)
-        if record is None:
+    for path, record in islice(records(out), looked_at):
+        if path in replaced or names_of(record) != list(labels):
             continue
-        if not is_surely_of(record, source):
-            return path, record["image"]
+        theirs = record["model"] if isinstance(record["model"], dict) else {}
+        if different := [key for key, value in model.items() if theirs.get(key) != value]:
+            if different != ["weights"]:
+                return path, "another model"
+            return path, "other weights of the model" if "weights" in theirs else "a model of weights not stated there"
     return None
 
 
@@ -177,28 +176,60 @@ def place_of(record: Mapping[str, Any]) -> str:
     return place if isinstance(place, str) else Path(record["image"]).name
 
 
-def is_image_of(record: Mapping[str, Any], source: Path) -> bool:
-    """Whether a record is of an image or video; it counts as such if the file that it names is not there any more."""
-    if "pixels" in record:  # of an image without a file
-        return False
-    try:
-        return os.path.samefile(record["image"], source)
-    except (OSError, ValueError, TypeError, KeyError):
-        return True
+def source_from(out: Path, source: Path) -> str:
+    """The path of an image or video as seen from the folder of results, `source` in its record.
+
+    It is the same whatever folder a command is started in, and stays right where both are moved together. Both paths
+    are real ones. On Windows it is absolute for a file on another drive.
+    """
+    real = os.path.realpath(source)
+    with suppress(ValueError):  # another drive
+        real = os.path.relpath(real, os.path.realpath(out))
+    return printable(Path(real).as_posix())
 
 
-def is_surely_of(record: Mapping[str, Any], source: Path, pixels: str | None = None) -> bool:
-    """As `is_image_of`, but where the file that the record names is not there any more, its path decides.
+def is_image_of(
+    record: Mapping[str, Any], out: Path, source: Path | None, pixels: str | None = None, *, moved: bool = True
+) -> bool:
+    """Whether a record is of an image or video: by its path, or by its content where no file is there any more.
+
+    Older records, which do not state the path from their folder, are compared by their content, too.
 
     Args:
         record: see `read_record`.
-        source: path of the image or video.
+        out: the folder of results that the record is in.
+        source: path of the image or video; None: it has no file.
         pixels: the checksum of an image without a file, which its record states, too.
+        moved: False: only by its path, so that an image that was moved is another one.
     """
-    if pixels is not None:
-        return record.get("pixels") == pixels
-    is_there = os.path.exists(record["image"])
-    return is_image_of(record, source) and (is_there or record["image"] == printable(source))
+    if source is None or pixels is not None or "pixels" in record:
+        return pixels is not None and record.get("pixels") == pixels
+    stated = record.get("source")
+    if isinstance(stated, str):
+        if stated == source_from(out, source):
+            return True
+        with suppress(OSError, ValueError):
+            return os.path.samefile(out / stated, source)
+    return moved and "content" in record and record["content"] == _content_at(source)
+
+
+def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None = None) -> None:
+    """Refuse results that would replace those of another image, which got the same name from another run meanwhile.
+
+    Args:
+        target: path of the results without an ending, such as ``OUT/NAME``.
+        out: the folder of results.
+        source: path of the image or video.
+        pixels: see `is_image_of`.
+
+    Raises:
+        UserError: they would.
+    """
+    for ending in (".json", ".jsonl"):
+        record = read_record(target.with_name(target.name + ending))
+        if record is not None and not is_image_of(record, out, source, pixels):
+            theirs = f"{target}{ending} is of {record['image']}, by another run meanwhile"
+            raise UserError(f"{source}: its results are not written, because {theirs}; run the command again")
 
 
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
@@ -266,27 +297,40 @@ def own_images(out: Path) -> Iterator[Path]:
 def content_of(image: np.ndarray) -> str:
     """Checksum of an image's pixels, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
 
-    Of a video, `content` is the size and the time of the last change of its file.
+    Of a video it is `content_of_video`.
     """
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest()
 
 
-def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two records are of the same content, labels, model and settings, so that their files go together."""
+def content_of_video(path: Path) -> str:
+    """The size and the time of the last change of its file."""
+    return "-".join(map(str, file_stamp(path) or ()))
 
-    def what(record: Mapping[str, Any], ignored: Collection[str]) -> Any:
+
+def _content_at(path: Path) -> str | None:
+    """`content` of an image file or a video; None if it cannot be read."""
+    if is_video(path):
+        return content_of_video(path)
+    with suppress(UserError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is read again to be segmented
+        return content_of(open_image(path))
+    return None
+
+
+def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two records are of the same content, labels, model and settings, so that their files go together.
+
+    A record of an earlier version, which does not state all of these, is of another result.
+    """
+
+    def what(record: Mapping[str, Any]) -> Any:
         labels = [(each["label"], list(each.get("prompts", ()))) for each in record["labels"]]
-        model = {key: value for key, value in record["model"].items() if key not in ignored}
         settings = {key: list(v) if isinstance(v, tuple) else v for key, v in record["settings"].items()}
-        settings = {**settings, "background": record["background"]["rule"]}
-        return labels, model, settings, record["width"], record["height"]
+        rest = [record.get(key) for key in ("content", "video", "model", "width", "height")]  # `video`: of videos only
+        return labels, settings, record["background"]["rule"], rest
 
     try:
-        # Older records do not state these; `video` is of videos only.
-        same_content = all(old.get(key, new.get(key)) == new.get(key) for key in ("content", "video"))
-        unsettled = UNSETTLED in (old["model"].get("name"), new["model"].get("name"))
-        ignored = ("name",) if unsettled else ()
-        return same_content and bool(what(old, ignored) == what(new, ignored))
+        return bool(what(old) == what(new))
     except (TypeError, KeyError, AttributeError):
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -44,13 +44,13 @@ class Names:
             if name.casefold() in self.taken:
                 continue
             records = self._records(name)
-            if all(_is_of(each, path, pixels) for each in records):
+            if all(is_image_of(each, self.out or Path(), path, pixels) for each in records):
                 break
         self.taken.add(name.casefold())
         if path is None:
             return name, name
         for record in records:
-            if os.path.exists(record["image"]):
+            if is_image_of(record, self.out or Path(), path, moved=False):
                 return name, place_of(record)
         return name, (path if is_shared else relative).as_posix()
 
@@ -99,7 +99,3 @@ def check_name(name: object, argument: str = "name") -> str:
 
 
 _BREAK = re.compile(r"[/\\]" if os.name == "nt" else "/")
-
-
-def _is_of(record: Mapping[str, Any], path: Path | None, pixels: str | None) -> bool:
-    return record.get("pixels") == pixels if path is None else is_image_of(record, path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.printing import printable
-from pacl.results.earlier import is_surely_of, place_of, read_record
+from pacl.results.earlier import is_image_of, place_of, read_record
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 
@@ -34,9 +34,9 @@ def choose_place(
         wanted: the place that is wanted.
         datasets: the files of the whole run.
         old: the record under the name of its results; it may be of another image.
-        pixels: see `is_surely_of`.
+        pixels: see `is_image_of`.
     """
-    own = old if old is not None and is_surely_of(old, item.source, pixels) else None
+    own = old if old is not None and is_image_of(old, item.out, item.source, pixels, moved=False) else None
     places = [] if own is None else [place_of(own)]
     places += [printable(Path(each)) for each in (wanted, item.source, os.path.abspath(item.source))]
     for place in places:
@@ -59,7 +59,11 @@ def _is_free(
     if owner == dataset.text(item.name):
         return True
     record = own if owner is None else read_record(item.out / f"{owner}.json")
-    return record is not None and place_of(record) == place and is_surely_of(record, item.source, pixels)
+    return (
+        record is not None
+        and place_of(record) == place
+        and is_image_of(record, item.out, item.source, pixels, moved=False)
+    )
 
 
 @dataclass

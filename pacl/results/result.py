@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,10 @@ class Result(Protocol):
     @property
     def settings(self) -> Any:
         """The settings, a dataclass."""
+
+    @property
+    def contents(self) -> Mapping[str, Any]:
+        """What settings that are files or folders held, for the record."""
 
     def score_map(self, label: str) -> np.ndarray:
         """float32 [H, W]: cosine of every pixel with a label."""

@@ -90,7 +90,8 @@ class RunFile(ABC, Generic[Entry]):
         """Take in what other processes have written to the file since it was read; before `save`, under a lock.
 
         Raises:
-            ArgumentError: that has other labels, or was not written here.
+            ArgumentError: that has other labels, or another image in the place of one of this run, or was not written
+                here.
         """
         if file_stamp(self.path) == self._stamp:
             return
@@ -100,6 +101,12 @@ class RunFile(ABC, Generic[Entry]):
             if classes != self.classes:
                 raise self.refusal(f"has a file {self.name} that another run wrote with other labels meanwhile")
         own = {key: entry for key, entry in self.entries.items() if key in self.touched}
+        owners = {key: self.owner(key) for key in own}
+        self.entries = theirs
+        for key in own.keys() & theirs.keys():
+            if self.owner(key) not in (owners[key], None):
+                reason = f"has a file {self.name} where another run has put another image as {key} meanwhile"
+                raise ArgumentError("out", self.out, f"{reason}; run the command again")
         gone = (self.touched | self.replaced) - own.keys()
         self.entries = {key: entry for key, entry in theirs.items() if key not in gone} | own
 

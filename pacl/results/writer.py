@@ -24,6 +24,7 @@ from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
 from pacl.results.earlier import (
     Removed,
+    check_name_is_free,
     content_of,
     files_of,
     is_same_result,
@@ -32,6 +33,7 @@ from pacl.results.earlier import (
     place_of,
     read_record,
     remove,
+    source_from,
 )
 from pacl.results.folder_dataset import FolderDataset, belongs_to
 from pacl.results.labelme import FOLDER as LABELME
@@ -126,11 +128,13 @@ class Writer:
         found: Result,
         place: str | None = None,
         about: Mapping[str, Any] | None = None,
+        *,
+        replace: bool = False,
     ) -> dict[str, Any]:
         """Write the files of one image, all or none of them, and return its record.
 
-        Files of an earlier result, of another image or with other labels, settings or another model, are deleted, and
-        its entries in data sets of earlier runs.
+        Files of an earlier result, with other labels, settings or another model, are deleted, and its entries in data
+        sets of earlier runs.
 
         Args:
             name: of its files, without a suffix.
@@ -141,13 +145,14 @@ class Writer:
                 place in one of them, it is ``path``, and at last the absolute one.
             about: what the record says besides; JSON-serialisable. It has the checksum ``pixels`` of an image that was
                 given as an array, see `pacl.results.earlier.is_image_of`.
+            replace: whether those of another image that has the name are deleted, too, as with `overwrite`.
 
         Returns:
             The record: JSON-serialisable, and the same for the same image, prompts and model. It also has what earlier
             runs wrote of the same result in other formats.
 
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written, or another image has the name.
         """
         about = about or {}
         item = ImageResult(self.out, name, path, image, found, is_array="pixels" in about)
@@ -157,6 +162,8 @@ class Writer:
         about = {**({} if place == path.name else {"place": place}), **about}
         with write_together():
             record = self._write(item, about, None if self.overwrite else old)
+            if not (replace or self.overwrite):  # as late as can be, since other runs may write to the folder
+                check_name_is_free(self.out / name, self.out, path, about.get("pixels"))
         kept = [Path(file) for files in record["files"].values() for file in files]
         self.remove_earlier(kept)
         if old is not None and not is_same_result(old, record):
@@ -190,11 +197,18 @@ class Writer:
         record_path = item.path("json")  # in every format: it says whose labels the others have
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
-        record = {"name": printable(item.name), **about, "content": content_of(item.image), **described}
+        source = {} if "pixels" in about else {"source": source_from(self.out, item.source)}
+        record = {"name": printable(item.name), **about, **source, "content": content_of(item.image), **described}
         if old is not None and is_same_result(old, record):
             record = join(self.out, record_path, old, record)
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
+
+
+def joined_datasets(out: Path, formats: Collection[str]) -> list[str]:
+    """The files of whole runs in a folder of results that a run in these formats would add its images to."""
+    names = [each.dataset.name for key, each in FORMATS.items() if key in formats and each.dataset]
+    return [name for name in names if (out / name).exists()]
 
 
 def describe(
@@ -219,7 +233,7 @@ def describe(
         "width": width,
         "height": height,
         "model": dict(model),
-        "settings": dataclasses.asdict(found.settings),
+        "settings": {**dataclasses.asdict(found.settings), **found.contents},
         "background": {"rule": found.background, "share": float((found.index == 0).mean())},
         "labels": _labels(found, entries),
         "files": dict(files),

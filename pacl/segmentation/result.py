@@ -21,12 +21,12 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, fir
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.earlier import check_free, names_of, of_other_labels
+from pacl.results.earlier import check_free, names_of, of_other_labels, of_other_model
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, joined_datasets
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -66,11 +66,14 @@ class Segmentation:
     """The settings, with those that were left to the model resolved."""
     model: dict[str, Any] = field(repr=False)
     """What describes the model in records: the `name` that it was loaded by, if any, its backbone `clip`, its `dense`
-    variant, whether it is `trained`."""
+    variant, whether it is `trained`, and a checksum of its `weights` and its configuration."""
     evidence: Evidence = field(repr=False)
     """The cosines and settings that the labels follow from."""
     source: AnyImage | None = field(default=None, repr=False)
     """The image as it was given: a path is read again for drawing, others are kept, not copied."""
+    contents: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What settings that are files or folders held: `template_texts` of a file of templates, a checksum
+    `sam_weights`."""
     stamp: tuple[int, int] | None = field(default=None, repr=False)
     """Of the file of a path, see `pacl.files.file_stamp`: one that has changed since is not drawn on."""
 
@@ -249,7 +252,7 @@ class Segmentation:
             formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: as for `overlay`.
-            overwrite: if the folder has results of other labels, delete all results in it. Folders below it that were
+            overwrite: if the folder is refused, delete all results in it instead. Folders below it that were
                 given to another `save` or command keep theirs.
 
         Returns:
@@ -257,12 +260,13 @@ class Segmentation:
             paths of its files, also those that were written before in other formats.
 
         Raises:
-            ArgumentError: ``folder`` cannot be written to, or has results of other labels;
+            ArgumentError: ``folder`` cannot be written to, has results of other labels, or a data set of ``formats`` to
+                which other weights of the model, or another model, have added their results;
                 ``name`` leads out of it or is no name of a file; ``formats`` has an unknown name, or ``image`` does not
                 fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
-        name = None if name is None else check_name(name)
+        is_named, name = name is not None, None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
@@ -272,16 +276,21 @@ class Segmentation:
             name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
         check_free(out, [name], "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
-        if others is not None and not overwrite:
+        others_are = ""
+        if others is not None:
             other, record = others
-            theirs = f"{other.relative_to(out)}: {first_few(names_of(record) or [])}"
-            reason = f"holds results of other labels ({theirs}); choose another, or set overwrite"
-            raise ArgumentError("folder", folder, reason)
-        writer = Writer(out, chosen, self.model, overwrite=others is not None)
+            others_are = f"other labels ({other.relative_to(out)}: {first_few(names_of(record) or [])})"
+        elif joined := joined_datasets(out, chosen):
+            mixed = of_other_model(out, self.labels, self.model, {out / f"{name}.json"}, LOOKED_AT)
+            if mixed is not None:
+                others_are = f"{mixed[1]} ({mixed[0].relative_to(out)}), which {joined[0]} would mix with these"
+        if others_are and not overwrite:
+            raise ArgumentError("folder", folder, f"holds results of {others_are}; choose another, or set overwrite")
+        writer = Writer(out, chosen, self.model, overwrite=bool(others_are))
         path = path or Path(name)
         place = place or path.name
         writer.start(self.labels, {name: place}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self, place, about=about)
+        record = writer.write(name, path, pixels, self, place, about=about, replace=is_named)
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record

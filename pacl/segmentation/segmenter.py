@@ -7,6 +7,7 @@ predict     labels -> prompts -> text vectors [N,D]                         pacl
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision
 from pacl.models.sam import load_sam
 from pacl.models.vocabulary import Vocabulary
-from pacl.prompts import Label, check_labels, get_templates, parse_prompt
+from pacl.prompts import TEMPLATE_NAMES, Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.doubts import doubts
 from pacl.segmentation.embedding import ImageEmbedding, check_made_by, encode_settings, made_by
@@ -304,7 +305,7 @@ class Segmenter:
             evidence: see `evidence`; it may be an average over the frames of a video.
             image: the encoded image.
         """
-        query, config = evidence.query, self.model.config
+        query = evidence.query
         probabilities = evidence.probabilities()
         sharper = None
         if self.sam is not None:
@@ -319,14 +320,32 @@ class Segmenter:
             scores=(confidence[1:] / np.maximum(pixels[1:], 1)).tolist(),
             background=str(query.background),
             settings=replace(evidence.settings, background=str(query.background)),
-            model={
-                **({"name": self.model.name} if self.model.name else {}),
-                **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},
-            },
+            contents=dict(self.contents),
+            model=dict(self.about_model),
             evidence=evidence,
             source=image.source,
             stamp=image.stamp,
         )
+
+    @cached_property
+    def about_model(self) -> dict[str, Any]:
+        """What describes the model in records, see `Segmentation.model`; its weights are those at the first call."""
+        model, config = self.model, self.model.config
+        made_of = f"{model.clip.checksum()} {model.head_checksum()} {config}"
+        return {
+            **({"name": model.name} if model.name else {}),
+            **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},
+            "weights": hashlib.sha256(made_of.encode()).hexdigest()[:16],
+        }
+
+    @cached_property
+    def contents(self) -> dict[str, Any]:
+        """What settings that are files or folders held, for records: their names do not tell when it changes."""
+        is_file = str(self.settings.templates) not in TEMPLATE_NAMES
+        return {
+            **({"template_texts": list(self.templates)} if is_file else {}),
+            **({"sam_weights": self.sam.checksum()[:16]} if self.sam else {}),
+        }
 
     def resolved_settings(self, labels: int | None = None) -> SegmenterSettings:
         """The settings, with the values of the model in place of None; results state these.

@@ -13,9 +13,17 @@ from types import TracebackType
 from typing import Any
 
 from pacl.errors import UserError
-from pacl.files import file_stamp
 from pacl.printing import printable
-from pacl.results.earlier import FRAME_MASK, is_same_result, read_record, remove, video_files
+from pacl.results.earlier import (
+    FRAME_MASK,
+    check_name_is_free,
+    content_of_video,
+    is_same_result,
+    read_record,
+    remove,
+    source_from,
+    video_files,
+)
 from pacl.results.palette import save_mask
 from pacl.results.result import Result
 from pacl.results.writer import FORMATS, describe
@@ -69,7 +77,7 @@ class VideoResults:
         self.frames = self.segmented = 0
         """Frames so far, and the segmented ones among them."""
         self._name, self._target = printable(name), out / name
-        self._content = "-".join(map(str, file_stamp(video.path) or ()))
+        self._out, self._content = out, content_of_video(video.path)
         self._entries = {key: each for key in formats if (each := FORMATS[key].entry)}
         self._overlay: VideoWriter | None = None
         self._first: dict[str, Any] | None = None  # record
@@ -135,6 +143,7 @@ class VideoResults:
             "frame": frame.number,
             "time": round(frame.time, 6),
             "name": self._name,
+            "source": source_from(self._out, self.video.path),
             "content": self._content,
             "video": self._about,
             **describe(source, found, self.model, self._entries, files),
@@ -160,8 +169,10 @@ class VideoResults:
             The path of each format's file or folder, and of the records, `jsonl`.
 
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written, or another run has given the name to another video or image meanwhile.
         """
+        if not self._overwrite:
+            check_name_is_free(self._target, self._out, self.video.path)
         paths: dict[str, Path] = {}
         try:
             self._records.close()

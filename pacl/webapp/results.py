@@ -124,7 +124,8 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     record = writer.write(stem, Path(name), as_array(found.source), found)
     coco = writer.finish()["coco"]
     names = {kind: [Path(file).name for file in files] for kind, files in record["files"].items()}
-    save_json(folder / f"{stem}.json", {**record, "files": names}, rows=True)  # the folder is nobody's business
+    del record["source"]  # folders are nobody's business
+    save_json(folder / f"{stem}.json", {**record, "files": names}, rows=True)
     return {
         "mask": folder / f"{stem}.mask.png",
         "json": folder / f"{stem}.json",

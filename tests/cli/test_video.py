@@ -118,13 +118,13 @@ def test_files_of_other_smoothing_or_steps_do_not_stay_beside_new_records(run: R
     assert results() == {"clip.jsonl"}
 
 
-def test_records_of_earlier_versions_do_not_state_the_smoothing(run: Run) -> None:
+def test_records_of_earlier_versions_that_do_not_state_the_smoothing_are_of_others(run: Run) -> None:
     words = ("clip.mp4", "a dog", "grass", "--step", "9", "--format")
     assert run(*words, "overlay")[0] == 0
     lines = [{key: value for key, value in record.items() if key != "video"} for record in records()]
     Path("out/clip.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run(*words, "rle")[0] == 0
-    assert "clip.overlay.mp4" in results()
+    assert results() == {"clip.jsonl"}
 
 
 def test_records_keep_the_masks_of_earlier_formats(run: Run) -> None:
@@ -144,6 +144,17 @@ def test_files_of_an_earlier_video_of_the_same_path_are_deleted(run: Run, here: 
     write_clip(here / "clip.mp4", moving_scene(12, noise=20))
     assert run(*words, "rle")[0] == 0
     assert results() == {"clip.jsonl"}
+
+
+def test_videos_of_the_same_relative_path_keep_their_own_results(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, folder in enumerate(("one", "two")):
+        (here / folder).mkdir()
+        write_clip(here / folder / "clip.mp4", moving_scene(2 + number))
+        monkeypatch.chdir(here / folder)
+        assert run("clip.mp4", "a dog", "grass", "--format", "rle", "--out", "../out")[0] == 0
+    assert {path.name for path in here.glob("out/*")} == {"clip.jsonl", "clip_mp4.jsonl"}
 
 
 def test_without_smoothing_the_masks_are_those_of_the_frames_as_images(run: Run) -> None:

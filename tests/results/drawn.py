@@ -36,6 +36,7 @@ def result(index: np.ndarray | None = None, labels: Sequence[str] = LABELS, back
         scores=[0.5] * count,
         background=background,
         settings=SegmenterSettings(),
+        contents={},
     )
 
 
@@ -52,5 +53,5 @@ def write_run(
         if not path.exists():
             Image.new("RGB", (30, 20), (90, 120, 30)).save(path)
         pixels = np.asarray(Image.open(path).convert("RGB"))
-        writer.write(name, path, pixels, result(labels=labels, background=background), image)
+        writer.write(name, path, pixels, result(labels=labels, background=background), image, replace=True)
     return writer.finish().get(format, out)

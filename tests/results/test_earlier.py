@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from pacl.errors import ArgumentError
+from pacl.images import save_image
 from pacl.results.earlier import (
     check_free,
+    content_of,
+    is_image_of,
     is_same_result,
     of_other_labels,
-    of_other_sources,
+    of_other_model,
     own_results,
     read_record,
+    source_from,
 )
 from pacl.results.writer import FORMATS, LOCK, Writer
 from tests.results.drawn import result
@@ -41,7 +45,7 @@ def write(
     index[5:15, 5:15] = 1
     found = result(index, labels)
     found.score_map = lambda label: np.zeros((20, 30), np.float32)
-    writer.write(name, Path(f"{name}.png"), image, found)
+    writer.write(name, Path(f"{name}.png"), image, found, replace=True)
     writer.finish()
 
 
@@ -107,14 +111,13 @@ def test_files_of_an_earlier_image_of_the_same_path_are_deleted(tmp_path: Path) 
     assert files(tmp_path) == {"a.mask.png", "a.npz", "a.json"}
 
 
-@pytest.mark.parametrize(("key", "stays"), [("content", True), ("height", False)])
-def test_records_of_earlier_versions_do_not_state_the_content(tmp_path: Path, key: str, stays: bool) -> None:
+@pytest.mark.parametrize("key", ["content", "height", "model"])
+def test_records_of_earlier_versions_that_lack_something_are_of_other_results(tmp_path: Path, key: str) -> None:
     write(tmp_path, ("npz",), "cat", "blanket")
     record = json.loads((tmp_path / "a.json").read_text())
-    del record[key]
-    (tmp_path / "a.json").write_text(json.dumps(record))
+    (tmp_path / "a.json").write_text(json.dumps({**record, key: {}}))
     write(tmp_path, ("mask",), "cat", "blanket")
-    assert (tmp_path / "a.npz").exists() == stays
+    assert files(tmp_path) == {"a.mask.png", "a.json"}
 
 
 def test_overwrite_leaves_this_run_alone_and_what_others_wrote(tmp_path: Path) -> None:
@@ -131,14 +134,28 @@ def test_overwrite_keeps_everything_until_an_image_is_written(tmp_path: Path) ->
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize(("labels", "model", "found"), [("ab", "tiny", False), ("ac", "tiny", True), ("ab", "x", True)])
-def test_results_of_other_labels_or_another_model_are_found(
-    tmp_path: Path, labels: str, model: str, found: bool
-) -> None:
+@pytest.mark.parametrize(("labels", "found"), [("ab", False), ("ac", True)])
+def test_results_of_other_labels_are_found(tmp_path: Path, labels: str, found: bool) -> None:
     write(tmp_path, ("rle",), "a", "b")
-    other = of_other_labels(tmp_path, labels, model)
+    other = of_other_labels(tmp_path, labels)
     assert (other is not None and other[0].name == "a.json") == found
-    assert not of_other_labels(tmp_path, labels, model, {tmp_path / "a.json"})
+    assert not of_other_labels(tmp_path, labels, {tmp_path / "a.json"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "model", "found"),
+    [
+        ("ab", {"name": "tiny"}, False),
+        ("ab", {"name": "x"}, True),
+        ("ab", {"name": "tiny", "weights": "1"}, True),  # the record states none
+        ("ac", {"name": "x"}, False),
+    ],
+)
+def test_results_of_another_model_are_found(tmp_path: Path, labels: str, model: dict[str, str], found: bool) -> None:
+    write(tmp_path, ("rle",), "a", "b")
+    other = of_other_model(tmp_path, labels, model)
+    assert (other is not None and other[0].name == "a.json") == found
+    assert not of_other_model(tmp_path, labels, model, {tmp_path / "a.json"})
 
 
 def test_a_folder_of_results_below_another_is_left_alone(tmp_path: Path) -> None:
@@ -179,44 +196,73 @@ def test_other_files_are_no_records(tmp_path: Path, text: str) -> None:
     assert read_record(tmp_path / "a.json") is None
 
 
-def test_results_of_another_file_with_the_same_name_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def record(**changes: object) -> dict[str, object]:
+    model = {"name": "m", "clip": "x", "weights": "1"}
+    about = {"labels": [{"label": "a", "prompts": ["a"]}], "model": model, "content": "2", "width": 40, "height": 30}
+    return {**about, "settings": {"scales": [1.0]}, "background": {"rule": "none"}, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"name": "m", "clip": "x", "weights": "2"}},
+        {"model": {"name": "m", "clip": "x"}},
+        {"settings": {"scales": [1.0], "template_texts": ["a {}"]}},
+        {"settings": {"scales": [1.0], "sam_weights": "1"}},
+        {"background": {"rule": "peak:0.6"}},
+        {"content": "3"},
+    ],
+    ids=str,
+)
+def test_what_made_a_result_counts_not_what_it_is_called(changes: dict[str, object]) -> None:
+    assert is_same_result(record(), record(settings={"scales": (1.0,)}))
+    assert is_same_result(record(**changes), record(**changes))
+    assert not is_same_result(record(), record(**changes))
+    assert not is_same_result(record(**changes), record())
+
+
+@pytest.fixture
+def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two images of the same name and other pixels, in folders of their own."""
     monkeypatch.chdir(tmp_path)
+    paths = [tmp_path / folder / "a.png" for folder in ("one", "two")]
+    for number, path in enumerate(paths):
+        save_image(path, IMAGE + np.uint8(number))
+    return paths
+
+
+def test_an_image_is_known_by_its_path_from_any_folder(
+    twins: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "deep")
+    source = {"source": source_from(Path("link/out"), Path("one/a.png"))}
+    assert source == {"source": "../../one/a.png"}
+    monkeypatch.chdir(tmp_path / "two")
+    out = tmp_path / "deep" / "out"
+    assert is_image_of(source, out, Path("../one/a.png"))
+    assert not is_image_of(source, out, Path("a.png"))
+    assert not is_image_of({"pixels": "1"}, out, Path("a.png"))
+    monkeypatch.chdir("/")
+    (tmp_path / "one").rename(tmp_path / "three")  # then its content decides, which is not stated
+    assert not is_image_of(source, out, tmp_path / "three/a.png")
+    assert is_image_of({**source, "content": content_of(IMAGE)}, out, tmp_path / "three/a.png")
+    assert not is_image_of({**source, "content": content_of(IMAGE)}, out, twins[1])
+
+
+def test_results_that_moved_with_their_images_are_known(twins: list[Path], tmp_path: Path) -> None:
+    stated = {"source": source_from(tmp_path / "out", twins[0])}
+    for each in (*twins, tmp_path / "out"):
+        each.parent.mkdir(exist_ok=True)
+    (tmp_path / "moved").mkdir()
     for folder in ("one", "two"):
-        Path(folder).mkdir()
-        Path(folder, "a.png").write_bytes(b"an image")
-    write(Path("out"), ("rle",), "cat", "wall")
-    record = Path("out/a.json")
-    record.write_text(record.read_text().replace('"a.png"', '"one/a.png"'))
-    assert of_other_sources(Path("out"), {"a": Path("one/a.png"), "b": Path("two/a.png")}) is None
-    assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) == (record, "one/a.png")
-    Path("out/clip.jsonl").write_text(json.dumps(json.loads(record.read_text())) + "\n{}\n")
-    assert of_other_sources(Path("out"), {"clip": Path("two/a.png")}) == (Path("out/clip.jsonl"), "one/a.png")
-    Path("one/a.png").unlink()
-    assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) == (record, "one/a.png")
-    assert of_other_sources(Path("out"), {"a": Path("one/a.png")}) is None
-    Path("out/a.json").write_text("no record")
-    assert of_other_sources(Path("out"), {"a": Path("two/a.png")}) is None
+        (tmp_path / folder).rename(tmp_path / "moved" / folder)
+    assert is_image_of(stated, tmp_path / "moved/out", tmp_path / "moved/one/a.png")
+    assert not is_image_of(stated, tmp_path / "moved/out", tmp_path / "moved/two/a.png")
 
 
-def record(model: str, background: str, rule: str) -> dict[str, object]:
-    settings = {"size": 224, "background": background}
-    about = {"labels": [{"label": "a", "prompts": ["a"]}], "model": {"name": model, "clip": "x"}}
-    return {**about, "settings": settings, "background": {"rule": rule}, "width": 40, "height": 30}
-
-
-def test_older_records_with_auto_go_with_what_it_stood_for() -> None:
-    new = record("photos", "none", "none")
-    assert is_same_result(record("auto", "auto", "none"), new)
-    assert not is_same_result(record("other", "none", "none"), new)
-    assert not is_same_result(record("auto", "auto", "peak:0.6"), new)
-    assert not is_same_result({**record("auto", "auto", "none"), "model": {"name": "auto", "clip": "y"}}, new)
-    prompt = record("photos", "prompt:sky", "prompt:sky")
-    assert is_same_result(prompt, prompt)
-    assert not is_same_result(prompt, record("photos", "prompt:wall", "prompt:wall"))
-
-
-def test_older_records_of_the_model_auto_are_of_no_other_model(tmp_path: Path) -> None:
-    write(tmp_path, ("rle",), "a", "b")
-    path = tmp_path / "a.json"
-    path.write_text(path.read_text().replace('"tiny"', '"auto"'))
-    assert of_other_labels(tmp_path, "ab", "photos") is None
+@pytest.mark.parametrize(("number", "is_same"), [(0, True), (1, False)])
+def test_older_records_are_compared_by_content(twins: list[Path], tmp_path: Path, number: int, is_same: bool) -> None:
+    older = {"image": "one/a.png", "content": content_of(IMAGE)}
+    assert is_image_of(older, tmp_path / "out", twins[number]) == is_same
+    assert not is_image_of({"image": "one/a.png"}, tmp_path / "out", twins[number])

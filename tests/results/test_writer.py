@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 from pacl.images import save_image
 from pacl.printing import printable
@@ -50,6 +50,7 @@ def found() -> Any:
         scores=[0.75, 0.5, 0.0],
         background="none",
         settings=SegmenterSettings(),
+        contents={},
         score_map=lambda label: maps[found.labels.index(label)],
     )
     return found
@@ -181,3 +182,26 @@ def test_the_files_of_an_image_are_written_together(
     with pytest.raises(UserError, match="No space left"):
         write(tmp_path, ("overlay", "mask", "rle"), image, found)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_another_run_that_took_the_name_meanwhile_keeps_its_results(
+    tmp_path: Path, image: np.ndarray, found: Any
+) -> None:
+    """Both looked for a free name before either wrote."""
+    writers = [Writer(tmp_path / "out", ("mask", "coco"), {"name": "tiny"}) for _ in range(2)]
+    paths = [tmp_path / folder / "photo.png" for folder in ("one", "two")]
+    for number, path in enumerate(paths):
+        save_image(path, image + np.uint8(number))
+        writers[number].start(found.labels, {"photo": "photo.png"})
+    writers[0].write("photo", paths[0], image, found)
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in written(tmp_path / "out")}
+    with pytest.raises(UserError):
+        writers[1].write("photo", paths[1], image + np.uint8(1), found)
+    assert before == {name: (tmp_path / "out" / name).read_bytes() for name in written(tmp_path / "out")}
+    writers[1].write("other", paths[1], image + np.uint8(1), found)  # has the place of the first in the data set
+    writers[0].finish()
+    with pytest.raises(ArgumentError):
+        writers[1].finish()
+    assert len(json.loads((tmp_path / "out/annotations.json").read_text())["images"]) == 1
+    writers[1].write("photo", paths[1], image + np.uint8(1), found, replace=True)
+    assert json.loads((tmp_path / "out/photo.json").read_text())["source"] == "../two/photo.png"

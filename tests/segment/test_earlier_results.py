@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.commands import Run
+from tests.tiny import save_tiny_clip
 
 
 def test_pictures_of_one_name_keep_their_own_results(run: Run, here: Path) -> None:
@@ -117,19 +118,59 @@ def test_another_image_of_the_same_name_joins_the_results(run: Run, here: Path) 
     assert listed("results") == ({"photo"}, ["photo.png"], ["photo.png"])
 
 
-def test_results_of_an_image_that_is_gone_are_replaced_with_a_note(run: Run, here: Path) -> None:
-    Path("other").mkdir()
-    shutil.move("photo.png", "other/photo.png")
-    shutil.copy("other/photo.png", "second.png")
+def test_an_image_that_was_moved_keeps_its_results_and_another_gets_its_own(run: Run, here: Path) -> None:
+    for folder in ("first", "moved", "other"):
+        Path(folder).mkdir()
+    shutil.move("photo.png", "first/photo.png")
     words = ["a dog", "grass", "--out", "results", "--format", "coco,cvat"]
-    run("other/photo.png", "second.png", *words)
-    Path("moved/other").mkdir(parents=True)
-    shutil.move("other/photo.png", "moved/other/photo.png")
-    for noted in (True, False):
-        code, _, err = run("moved/other/photo.png", *words)
-        assert code == 0
-        assert ("note: results of another file" in err) == noted
-    assert listed("results") == ({"photo", "second"}, *[["photo.png", "second.png"]] * 2)
+    assert run("first/photo.png", *words)[0] == 0
+    shutil.move("first/photo.png", "moved/photo.png")
+    Image.new("RGB", (48, 32), "blue").save("other/photo.png")
+    assert run("other/photo.png", *words)[0] == 0
+    assert run("moved/photo.png", *words)[0] == 0
+    assert listed("results") == ({"photo", "photo_png"}, *[["photo.png", "other/photo.png"]] * 2)
+
+
+def test_relative_paths_are_those_of_the_folder_that_a_run_was_started_in(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, folder in enumerate(("one", "two")):
+        (here / folder).mkdir()
+        Image.new("RGB", (40 + number, 32), "blue").save(here / folder / "0.png")
+        monkeypatch.chdir(here / folder)
+        assert run("0.png", "a dog", "grass", "--format", "mask,coco", "--out", "../results")[0] == 0
+    assert run("../one/0.png", "a dog", "grass", "--format", "mask,coco", "--out", "../results")[0] == 0
+    sizes = {path.name: Image.open(path).size for path in here.glob("results/*.png")}
+    assert sizes == {"0.mask.png": (40, 32), "0_png.mask.png": (41, 32)}
+    images = json.loads((here / "results/annotations.json").read_text())["images"]
+    assert [image["width"] for image in images] == [40, 41]
+
+
+def test_a_model_of_other_weights_is_another_model(run: Run, here: Path) -> None:
+    shutil.copy("photo.png", "other.png")
+    words = ("a dog", "grass", "--format")
+    model = save_tiny_clip(here / "model")
+    for out in (["--out", "named"], []):
+        assert run("photo.png", *words, "mask,coco", *out, model=model)[0] == 0
+    save_tiny_clip(here / "model", seed=1)
+    code, _, err = run("other.png", *words, "mask", "--out", "named", model=model)
+    assert (code, len(err.splitlines()), "weights" in err) == (2, 1, True)
+    code, _, err = run("other.png", *words, "coco", model=model)  # the data set would mix them
+    assert (code, len(err.splitlines()), "weights" in err) == (2, 1, True)
+    code, _, err = run("photo.png", *words, "npz", model=model)
+    assert (code, "removed 1 file such as out/photo.mask.png" in err) == (0, True)
+    assert "mask" not in json.loads(Path("out/photo.json").read_text())["files"]
+
+
+def test_a_file_of_templates_that_has_changed_is_another_setting(run: Run, here: Path) -> None:
+    templates = Path("t.txt")
+    for text, kept in (("a {}.", False), ("a {}.\n", True), ("the {}.", False)):
+        templates.write_text(text)
+        code, _, err = run("photo.png", "a dog", "grass", "--templates", "t.txt", "--format", "mask")
+        assert (code, "removed" in err) == (0, (here / "out/photo.npz").exists() is False and text == "the {}.")
+        assert (here / "out/photo.npz").exists() == kept
+        assert run("photo.png", "a dog", "grass", "--templates", "t.txt", "--format", "npz")[0] == 0
+    assert json.loads(Path("out/photo.json").read_text())["settings"]["template_texts"] == ["the {}."]
 
 
 def test_an_image_never_takes_the_place_of_another_in_a_data_set(run: Run, here: Path) -> None:

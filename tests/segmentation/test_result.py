@@ -234,6 +234,34 @@ def test_data_sets_have_the_array_and_not_a_file_of_its_name(
     assert np.array_equal(Image.open(io.BytesIO(content)), SQUARE)
 
 
+def test_another_image_never_replaces_the_results_of_one_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = Segmenter(ColourModel())
+    for number, folder in enumerate(("one", "two", "three")):
+        save_image(tmp_path / folder / "a.png", SQUARE[: 64 - 8 * (number % 2)])  # the third is the first, moved
+        monkeypatch.chdir(tmp_path / folder)
+        segmenter.set_image("a.png")
+        segmenter.predict(LABELS).save("../out", formats="mask")
+        Path("a.png").unlink()
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {"a", "a_png"}
+    assert Image.open(tmp_path / "out/a.mask.png").size == (64, 64)
+
+
+def test_weights_never_mix_in_a_data_set(tmp_path: Path) -> None:
+    for number in range(2):
+        model = ColourModel()
+        model.head_checksum = lambda number=number: str(number)
+        found = run(SQUARE, LABELS, model)
+        found.save(tmp_path, f"mask-{number}", formats="mask")
+        if number:
+            with pytest.raises(ArgumentError) as error:
+                found.save(tmp_path, "b", formats="coco")
+            assert error.value.argument == "folder"
+        else:
+            found.save(tmp_path, "a", formats="coco")
+
+
 def test_images_of_the_same_name_are_two_in_a_data_set(tmp_path: Path) -> None:
     paths = [tmp_path / "one/a.png", tmp_path / "two/a.png"]
     for path in paths:

@@ -42,6 +42,7 @@ def words(tmp_path_factory) -> list[str]:
         "config": "configs/scenes.yaml",
         "model.backbone": save_tiny_clip(folder / "clip"),
         "model.patches": "9",
+        "model.precision": "fp32",  # also in processes of their own, where "auto" may be bf16
         "model.learn_temperature": "true",
         "model.images_at_once": "3",
         "model.warmup": "2",
