@@ -39,7 +39,7 @@ class ColourModel(nn.Module):
                 check_stride=lambda stride: ImageTower.check_stride(tower, stride),
             ),
             patch_tokens_of=self.patch_tokens_of,
-            text=SimpleNamespace(familiar=None), vocabulary=None, checksum=lambda: "0" * 64,
+            text=SimpleNamespace(familiar=None), vocabulary=None, checksum=lambda: "0" * 64, fingerprint="0" * 16,
         )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []
 

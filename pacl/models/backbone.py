@@ -34,7 +34,7 @@ from pacl.models.dual import find_dual, load_dual
 from pacl.models.head import SHIPPED, is_head, shipped_folder
 from pacl.models.precision import check_conversion
 from pacl.models.text_cache import TextCache
-from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum
+from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum, weights_fingerprint
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.open_clip_loading import pretrained_names
@@ -273,6 +273,13 @@ class Backbone(nn.Module):
             else:
                 self._checksum = hashlib.sha256("+".join(self._tower_checksums).encode()).hexdigest()
         return self._checksum
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The `weights_fingerprint` of all weights, at the first use."""
+        towers = {"image": self.image, "text": self.text}
+        weights = {f"{name}.{key}": value for name, tower in towers.items() for key, value in tower.weights().items()}
+        return weights_fingerprint(weights)
 
     @cached_property
     def _tower_checksums(self) -> tuple[str, str]:

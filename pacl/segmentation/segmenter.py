@@ -331,7 +331,7 @@ class Segmenter:
     def about_model(self) -> dict[str, Any]:
         """What describes the model in records, see `Segmentation.model`; its weights are those at the first call."""
         model, config = self.model, self.model.config
-        made_of = f"{model.clip.checksum()} {model.head_checksum()} {config}"
+        made_of = f"{model.clip.fingerprint} {model.head_checksum()} {config}"
         return {
             **({"name": model.name} if model.name else {}),
             **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},
