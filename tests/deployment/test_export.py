@@ -188,7 +188,7 @@ def check_mask(segmenter: Segmenter, query: EncodedQuery, folder: Path, image: P
     written = Image.open(mask)
     assert written.mode == "P"
     found = np.asarray(written)
-    assert np.array_equal(np.asarray(written.convert("RGB")), palette(len(query.labels))[found])
+    assert np.array_equal(np.asarray(written.convert("RGB")), palette(len(query.query.labels))[found])
     assert found.shape == expected.shape
     assert len(np.unique(expected)) > 1
     assert (found == expected).mean() >= 0.999
