@@ -300,7 +300,7 @@ class ShardLoader:
         templates: noun phrases are put into these, and become texts beside the captions. The noun phrases come from
             the shard ("nouns" in the JSON) or, without any there, from `pacl.data.nouns`. None leaves them out.
         shuffle: number of images (not decoded) in the shuffle buffer of each worker and source.
-        workers: processes that make batches; 0 makes them in this one.
+        workers: streams, and processes that make batches, at most one a core; 0 makes them in this one.
         rank: rank of this process.
         ranks: number of processes.
 

@@ -314,7 +314,9 @@ class Page(gr.Blocks):
     def start_anew(self, threshold: float, prior: float, refine: float, filled: list[float] | None) -> list[Any]:
         """The settings for an image of one's own: what the example set and nobody moved begins anew."""
         given = [threshold, prior, refine]
-        settings = zip(given, filled or [None] * len(given), self.starting_values().values(), strict=True)
+        if filled is None:
+            return [*given, None]
+        settings = zip(given, filled, self.starting_values().values(), strict=True)
         return [*(start if now == before else now for now, before, start in settings), None]
 
     def starting_values(self) -> dict[str, float]:
