@@ -131,10 +131,11 @@ def bulk(args: argparse.Namespace) -> int:
         say(
             process, f"note: none of the {counted(others, 'finished unit')} in {args.out} is of {args.source}: {advice}"
         )
-    work(folder, units, query, segmenter, process, args.workers)
+    done = work(folder, units, query, segmenter, process, args.workers)
     manifest = folder.manifest(units)
     if manifest is not None:
-        say(process, f"finished, {counted(len(units), 'unit')}: {said(manifest)}; results in {args.out}")
+        nothing = "" if done else ", nothing was left to do"
+        say(process, f"finished, {counted(len(units), 'unit')}: {said(manifest)}{nothing}; results in {args.out}")
         note_strays(process, args.out, manifest)
         if manifest["images"] == manifest["failed"]:
             problems = [problem for unit in manifest["units"] for problem in unit["problems"]]
@@ -178,8 +179,8 @@ def run_of(segmenter: Segmenter, labels: Sequence[Label], units: Sequence[Unit])
 
 def work(
     folder: JobFolder, units: Sequence[Unit], query: EncodedQuery, segmenter: Segmenter, process: Process, workers: int
-) -> None:
-    """Do the units that can be claimed, and say each."""
+) -> int:
+    """Do the units that can be claimed, say each, and return their number."""
     start, done, images = time.monotonic(), 0, 0
     for unit in process.ordered(units):
         with folder.claim(unit) as is_free:
@@ -189,6 +190,7 @@ def work(
             result = folder.write(unit, records(unit, query, segmenter, workers, problems), problems)
         done, images = done + 1, images + result.images
         say(process, f"{unit.name}: {said_of(result)}; {images / (time.monotonic() - start):.3g} images/s")
+    return done
 
 
 def records(

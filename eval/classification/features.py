@@ -27,6 +27,7 @@ from eval.classification.image_sets import ImageSet
 from pacl.classification.features import KINDS, features
 from pacl.classification.preprocessing import preprocessing
 from pacl.cli.progress import tracked
+from pacl.data.workers import usable
 from pacl.errors import UserError
 from pacl.files import atomic_write
 from pacl.models.model import PACL
@@ -112,7 +113,7 @@ def load_squares(squares: SquareImages, model: PACL, loading: Loading, name: str
     Raises:
         UserError: an image cannot be read.
     """
-    loader = DataLoader(squares, batch_size=loading.batch, num_workers=loading.workers)
+    loader = DataLoader(squares, batch_size=loading.batch, num_workers=usable(loading.workers))
     for pixels, errors in tracked(loader, title):
         if error := next(filter(None, errors), None):
             raise UserError(f"{name}: {error}")

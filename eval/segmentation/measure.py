@@ -24,6 +24,7 @@ from eval.segmentation.counts import Counts
 from eval.segmentation.patch_labels import majorities, patch_counts, upper_bound
 from eval.segmentation.protocol import Protocol
 from pacl.data.masks import MaskFolder
+from pacl.data.workers import usable
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.boundary import boundary_areas
 from pacl.metrics.segmentation import areas_of_confusion, confusion_matrix
@@ -226,7 +227,7 @@ def measure(
         for block in missing
         for start in range(BLOCK * block, min(BLOCK * (block + 1), total), batch)
     ]
-    loader = DataLoader(Reading(bench.folder), batch_sampler=batches, collate_fn=list, num_workers=workers)
+    loader = DataLoader(Reading(bench.folder), batch_sampler=batches, collate_fn=list, num_workers=usable(workers))
     counts: list[Counts] = []
     waited = time.perf_counter()
     for indices, items in zip(batches, loader, strict=True):

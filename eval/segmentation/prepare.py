@@ -18,7 +18,6 @@ what may be a mistake, such as a class that no mask shows.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -42,6 +41,7 @@ from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.cli.messages import one_line, run_verb
 from pacl.cli.progress import tracked
 from pacl.data.masks import MaskFolder, read_mask
+from pacl.data.workers import cores, usable
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 from pacl.printing import counted, escaped
@@ -63,9 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data(parser)
     parser.add_argument("--check", action="store_true", help="check only, convert nothing")
     parser.add_argument("--out", metavar="ROOT2", type=Path, help="write the masks here, for a read-only ROOT")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)"
-    )
+    parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: one per core)")
     return parser
 
 
@@ -111,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def track(function: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str) -> Iterator[Result]:
     """``map`` in ``workers`` processes with a progress bar, in order; with one worker, in this process."""
+    workers = usable(workers)
     if workers == 1 or len(items) < 2:
         yield from tracked(map(function, items), title, len(items))
         return

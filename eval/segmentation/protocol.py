@@ -31,7 +31,7 @@ from pacl.segmentation.settings import SegmenterSettings
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 OWN_PROTOCOLS = tuple(sorted(path.stem for path in (FOLDER / "own").glob("*.yaml")))
-"""Protocols of models of this package, by the model's name; `PROTOCOLS` are those of publications."""
+"""Protocols of this package: "segment", and those of its models, by their names. `PROTOCOLS` are of publications."""
 RULES = ("none", "threshold", "entropy", "peak")
 """Background rules that a benchmark can use; the others add texts that are not class names of the benchmark."""
 

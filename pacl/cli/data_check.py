@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -22,6 +21,7 @@ from pacl.cli.progress import tracked
 from pacl.data.copies import describe_alike, describe_copies, held_in_training
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import Source
+from pacl.data.workers import cores
 from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: an error in the arguments, the configuration or its tables.
     """
     args = build_parser().parse_args(argv)
-    workers = _cores() if args.workers is None else args.workers
+    workers = cores() if args.workers is None else args.workers
     if workers < 0:
         raise ArgumentError("workers", workers, "must be at least 0")
     if not 0 <= args.max_bad <= 1:
@@ -219,11 +219,6 @@ def _alike(training: Sequence[Statistics]) -> str | None:
         if len(values) > 1 and (values == values[0]).all():
             return kind
     return None
-
-
-def _cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shared(statistics: Statistics, before: Sequence[Statistics], entries: Sequence[Entry]) -> float | None:

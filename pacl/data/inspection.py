@@ -30,6 +30,7 @@ import numpy as np
 from pacl.data.image_paths import find_missing, similar_file
 from pacl.data.pairs import Description, FilePairs
 from pacl.data.sources import Source
+from pacl.data.workers import usable
 from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.images import decode_image, open_image
@@ -240,6 +241,7 @@ def inspect_all(items: Iterator[Item], workers: int) -> Iterator[tuple[Item, Fin
         for chunk in chunks:
             yield from zip(chunk, inspect(chunk), strict=True)
         return
+    workers = usable(workers)
     waiting: deque[tuple[list[Item], Future[list[Finding]]]] = deque()
     context = multiprocessing.get_context("spawn")  # forking a process that has threads may hang
     pool = ProcessPoolExecutor(workers, mp_context=context)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pacl.data.workers import usable
 from pacl.errors import UserError
 
 
@@ -153,7 +154,7 @@ class EpochLoader:
             batches,
             batch_size=None,  # a step is a whole batch
             sampler=order,
-            num_workers=workers,
+            num_workers=usable(workers),
             persistent_workers=workers > 0,
             collate_fn=as_is,
         )

@@ -18,6 +18,7 @@ from pacl.data.pairs import PairSource
 from pacl.data.sampling import as_is
 from pacl.data.token_stamp import Stamp
 from pacl.data.token_store import TokenStore
+from pacl.data.workers import usable
 from pacl.errors import ArgumentError, UserError
 from pacl.progress import Tracked, untracked
 
@@ -94,7 +95,7 @@ def _encode(
     module: TokenModule = trainer.lightning_module  # type: ignore[assignment]
     batches = [indices[i : i + BATCH_SIZE] for i in range(0, len(indices), BATCH_SIZE)]
     data = ImageBatches(source, batches, crop, stamp.size)
-    loader = DataLoader(data, batch_size=None, num_workers=workers, collate_fn=as_is)
+    loader = DataLoader(data, batch_size=None, num_workers=usable(workers), collate_fn=as_is)
     for images, reasons in tracked(loader, "frozen tokens, batch", len(batches)):
         if not len(images):  # not every tower takes an empty batch
             yield torch.empty(0, stamp.patches, stamp.width), reasons

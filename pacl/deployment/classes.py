@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 from pacl.prompts import Label
+from pacl.results.palette import palette
 from pacl.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ClassEmbeddings:
             "labels": list(self.labels),
             "prompts": list(self.prompts),
             "ids": list(self.ids),
+            "colours": palette(len(self.labels)).tolist(),
             "subtract": self.subtract.tolist(),
             "background": self.background,
         }
@@ -65,12 +67,13 @@ def embed_classes(model: PACL, settings: SegmenterSettings, labels: Iterable[str
     encoded = Segmenter(model, settings).prepare(labels)
     query, texts = encoded.query, encoded.texts.float().cpu()
     if query.background.kind not in BY_TEXT:
-        given = "is the rule for a single label; " if settings.background == "auto" else ""
-        raise ArgumentError(
-            "background",
-            query.background,
-            f"{given}it cannot be exported as embeddings; name a second label, or use contrast or prompt:TEXT",
-        )
+        reason = "cannot be exported as embeddings; use contrast or prompt:TEXT"
+        if settings.background == "auto":  # nobody named the rule
+            label = query.labels[0].name
+            raise UserError(
+                f"{label!r} is the only label: its background, {query.background}, {reason}, or name a second label"
+            )
+        raise ArgumentError("background", query.background, reason)
     subtract = torch.tensor([query.margin * (i == 0) for i in query.ids])
     if model.centre is not None:
         subtract = subtract + texts @ model.centre.cpu()

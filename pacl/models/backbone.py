@@ -277,9 +277,7 @@ class Backbone(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """The `weights_fingerprint` of all weights, at the first use."""
-        towers = {"image": self.image, "text": self.text}
-        weights = {f"{name}.{key}": value for name, tower in towers.items() for key, value in tower.weights().items()}
-        return weights_fingerprint(weights)
+        return "".join(weights_fingerprint(weights) for weights in (self.image.weights(), self.text.weights()))
 
     @cached_property
     def _tower_checksums(self) -> tuple[str, str]:

@@ -187,6 +187,7 @@ class Page(gr.Blocks):
                             )
                             for kind in FILES
                         }
+            self.filled = gr.State(None)  # threshold, prior, refine as the example set them; None where it did not
             self.connect()
 
     def connect(self) -> None:
@@ -203,15 +204,18 @@ class Page(gr.Blocks):
         loud = {**quiet, "show_progress": "full", **known(gr.on, show_progress_on=self.image)}
 
         asked = gr.on(
-            [self.file.upload, self.file.clear, self.go.click, self.words.submit, self.stride.input],
+            [self.file.clear, self.go.click, self.words.submit, self.stride.input],
             self.answer,
             inputs,
             outputs,
             **loud,
         )
         moved = gr.on([each.change for each in settings], self.answer, inputs, outputs, **quiet)
-        filled = self.try_it.click(self.fill_in, None, [self.file, self.words, *settings], **quiet)
-        for event in (asked, moved, filled.then(self.answer, inputs, outputs, **loud)):
+        filled = self.try_it.click(self.fill_in, None, [self.file, self.words, *settings, self.filled], **quiet)
+        kept = [*settings, self.filled]
+        uploaded = self.file.upload(self.start_anew, kept, kept, **quiet)
+        begun = [event.then(self.answer, inputs, outputs, **loud) for event in (filled, uploaded)]
+        for event in (asked, moved, *begun):
             event.then(self.write, [self.file], [*buttons, self.message], **quiet)
         chosen = [self.view, self.label]
         gr.on([each.input for each in chosen], self.redraw, chosen, [self.image, self.table], **quiet)
@@ -304,9 +308,21 @@ class Page(gr.Blocks):
         path = Path(self.GRADIO_CACHE) / f"example-{secrets.token_hex(16)}" / self.example.name
         path.parent.mkdir(parents=True)
         shutil.copyfile(self.example, path)  # gradio serves files of this folder only
+        settings = list({**self.starting_values(), **self.example_settings}.values())
+        return [str(path), self.example_words, *settings, settings]
+
+    def start_anew(self, threshold: float, prior: float, refine: float, filled: list[float] | None) -> list[Any]:
+        """The settings for an image of one's own: what the example set and nobody moved begins anew."""
+        given = [threshold, prior, refine]
+        if filled is None:
+            return [*given, None]
+        settings = zip(given, filled, self.starting_values().values(), strict=True)
+        return [*(start if now == before else now for now, before, start in settings), None]
+
+    def starting_values(self) -> dict[str, float]:
+        """What the page begins with."""
         first = self.sessions.first_choice()
-        settings = {"threshold": first.threshold, "prior": first.prior, "refine": first.refine, **self.example_settings}
-        return [str(path), self.example_words, *settings.values()]
+        return {"threshold": first.threshold, "prior": first.prior, "refine": first.refine}
 
     def leave(self, request: gr.Request) -> None:
         """A visitor closed the page."""

@@ -126,7 +126,8 @@ def test_warnings_of_a_command_have_no_source_code(capsys: pytest.CaptureFixture
 
     former = warnings.formatwarning
     with warnings.catch_warnings():
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")  # such as those of files that earlier tests left open
+        warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda *given: print(warnings.formatwarning(*given[:4]), end="", file=sys.stderr)
         with pytest.raises(SystemExit):
             run_verb("pacl test", main)

@@ -31,6 +31,7 @@ from pacl.deployment.formats import FORMATS
 from pacl.deployment.graphs import TextGraph, tokenize
 from pacl.models.head import shipped_folder
 from pacl.models.model import PACL
+from pacl.results.palette import palette
 from pacl.segmentation.query import EncodedQuery
 from tests.paths import ROOT
 
@@ -184,8 +185,10 @@ def check_mask(segmenter: Segmenter, query: EncodedQuery, folder: Path, image: P
     command = [sys.executable, str(program(tmp_path)), str(folder), str(image), str(mask)]
     subprocess.run(command, check=True, timeout=600, cwd=tmp_path)
     expected = segmenter.predict(query).index
-    assert Image.open(mask).mode == "P"
-    found = np.asarray(Image.open(mask))
+    written = Image.open(mask)
+    assert written.mode == "P"
+    found = np.asarray(written)
+    assert np.array_equal(np.asarray(written.convert("RGB")), palette(len(query.query.labels))[found])
     assert found.shape == expected.shape
     assert len(np.unique(expected)) > 1
     assert (found == expected).mean() >= 0.999
@@ -295,6 +298,14 @@ def test_mistakes_name_their_argument_and_write_nothing(
     with pytest.raises(ArgumentError) as error:
         export_model(tiny, tmp_path / "new", **{"to": "torchscript", **options})
     assert error.value.argument == argument
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_rule_that_nobody_named_is_no_argument(tmp_path: Path) -> None:
+    """The photo model, which is calibrated, has another rule for a single label than a CLIP."""
+    with pytest.raises(UserError) as error:
+        export_model(load_model("photos", device="cpu"), tmp_path / "new", "torchscript", ["a cat"])
+    assert not isinstance(error.value, ArgumentError)
     assert not (tmp_path / "new").exists()
 
 

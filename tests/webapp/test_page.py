@@ -327,6 +327,23 @@ def test_the_example_needs_one_click(visitor: Visitor) -> None:
     assert visitor.one("#words textarea").get_attribute("value").count("\n") == len(visitor.shares()) - 1
 
 
+def test_an_image_of_ones_own_after_the_example_starts_anew_but_for_what_was_moved(visitor: Visitor) -> None:
+    def sliders() -> dict[str, float]:
+        numbers = {name: visitor.one(f"#{name} input[type=number]") for name in ("threshold", "prior", "refine")}
+        return {name: float(number.get_attribute("value")) for name, number in numbers.items()}
+
+    visitor.page.example_settings = {"prior": -0.3, "refine": 4}
+    visitor.one("#example").click()
+    visitor.until(lambda: "sand" in visitor.shares())
+    assert sliders() == {"threshold": 0, "prior": -0.3, "refine": 4}
+    visitor.set("refine", 5)
+    visitor.one("#file button[aria-label]").click()
+    visitor.until(lambda: not visitor.shares())
+    visitor.drop(PHOTO)
+    visitor.until(visitor.shares)
+    assert sliders() == {"threshold": 0, "prior": 0, "refine": 5}
+
+
 def test_the_page_asks_no_other_host(visitor: Visitor, served: Served) -> None:
     visitor.segmented()
     asked = set()

@@ -193,7 +193,7 @@ def test_different_settings_have_different_folders(photos, tiny_clip, monkeypatc
 def test_unknown_words_are_reported(photos, tiny_clip, monkeypatch, capsys):
     model = load_model(tiny_clip)
     model.clip.vocabulary = frozenset(["a", "picture", "thing", "seen", "times", *map(str, range(8))])
-    monkeypatch.setattr(retrieval, "load", lambda args: model)
+    monkeypatch.setattr(retrieval, "load_pooled", lambda args: model)
     run(photos, tiny_clip)
     told = "eval.retrieval: warning: 1 word of the captions of custom not in this model's vocabulary: '8'\n"
     assert told in capsys.readouterr().err

@@ -16,8 +16,6 @@ from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import iou, scores
 from pacl.scenes.drawing import scene
 from pacl.segment import main as segment
-from tests.pages import blocks
-from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -33,8 +31,6 @@ def drawn(tmp_path: Path) -> Path:
         Image.fromarray(each.image).save(tmp_path / f"images/{place}.png")
         Image.fromarray(table[np.asarray(each.mask)]).save(tmp_path / f"masks/{place}.png")
     (tmp_path / "classes.txt").write_text("\n".join(names))
-    (recipe,) = blocks((ROOT / "docs/exporting.md").read_text(encoding="utf-8"), "yaml")
-    (tmp_path / "segment.yaml").write_text(recipe)
     return tmp_path
 
 
@@ -43,7 +39,7 @@ def drawn(tmp_path: Path) -> Path:
 def test_exported_masks_have_the_scores_of_the_evaluation(kind: str, settings: list[str], drawn: Path) -> None:
     classes, model = ["--classes", str(drawn / "classes.txt")], ["--model", "bundled", "--device", "cpu"]
     truth = ["custom", "--images", str(drawn / "images"), "--masks", str(drawn / "masks"), *classes]
-    how = ["--protocol", str(drawn / "segment.yaml"), "--workers", "0", "--no_figures", "--out", str(drawn / "scores")]
+    how = ["--protocol", "segment", "--workers", "0", "--no_figures", "--out", str(drawn / "scores")]
     assert segmentation.main([*truth, *model, *how, *settings]) == 0
     (result,) = read_results(drawn / "scores")
 

@@ -11,7 +11,7 @@ from eval.segmentation.protocol import OWN_PROTOCOLS, PROTOCOLS, Protocol, read_
 from pacl.errors import ArgumentError, UserError
 from pacl.prompts import get_templates
 from pacl.segmentation.refine import refine
-from pacl.segmentation.settings import DILATIONS
+from pacl.segmentation.settings import DILATIONS, SegmenterSettings
 from tests.paths import ROOT
 
 BACKGROUND = {"voc21": True, "context60": True, "coco_object": True}
@@ -61,6 +61,13 @@ def test_the_protocols_of_own_models_are_known_by_name(name: str) -> None:
     assert read(name, "voc20").name == name
     with pytest.raises(ArgumentError, match=f"did you mean {name!r}"):
         read(f"{name}s", "voc20")
+
+
+@pytest.mark.parametrize("benchmark", ["voc20", "voc21", "custom"])
+def test_the_protocol_segment_is_what_the_segmenter_does_by_itself(benchmark: str) -> None:
+    protocol = read("segment", benchmark)
+    assert protocol.settings == SegmenterSettings(background="none")  # "auto" for several labels
+    assert (protocol.names, protocol.changed) == ("plain", ())
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
