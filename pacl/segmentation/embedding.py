@@ -170,16 +170,22 @@ def made_by(model: PACL, settings: SegmenterSettings, sam: Sam | None = None) ->
         "backbone": model.clip.checksum(),
         "head": model.head_checksum(),
         "dense": model.config.dense,
-        **encode_settings(settings),
+        **encode_settings(settings, model.clip.patch),
         "sam": None if sam is None else sam.checksum(),
     }
 
 
-def encode_settings(settings: SegmenterSettings) -> dict[str, Any]:
-    """The settings that an encoded image depends on, JSON-serialisable; see `made_by`."""
+def encode_settings(settings: SegmenterSettings, patch: int) -> dict[str, Any]:
+    """The settings that an encoded image depends on, JSON-serialisable; see `made_by`.
+
+    Args:
+        settings: see `made_by`.
+        patch: of the image tower in pixels, which is the stride where the settings have none.
+    """
     skipped = PREDICT_SETTINGS | SPEED_SETTINGS
     own = {name: value for name, value in dataclasses.asdict(settings).items() if name not in skipped}
     return {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in own.items()},
+        "stride": settings.stride or patch,
         "guide": settings.refine_on if settings.refine_steps else None,
     }

@@ -8,6 +8,7 @@ predict     labels -> prompts -> text vectors [N,D]                         pacl
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -230,13 +231,9 @@ class Segmenter:
 
     def _made_by(self) -> dict[str, Any]:
         """What images depend on, as `embedding.made_by`, but names in place of checksums of large files."""
-        settings, config = self.resolved_settings(), self.model.config
-        model = {"model": config.backbone, "head": self._head_checksum, "dense": config.dense}
-        return {**model, **encode_settings(settings), "sam": settings.sam}
-
-    @cached_property
-    def _head_checksum(self) -> str:
-        return self.model.head_checksum()
+        model, settings = self.model, self.resolved_settings()
+        of_model = {"model": model.config.backbone, "head": model.head_checksum(), "dense": model.config.dense}
+        return {**of_model, **encode_settings(settings, model.clip.patch), "sam": settings.sam}
 
     @torch.inference_mode()
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
@@ -327,11 +324,11 @@ class Segmenter:
             stamp=image.stamp,
         )
 
-    @cached_property
+    @property
     def about_model(self) -> dict[str, Any]:
-        """What describes the model in records, see `Segmentation.model`; its weights are those at the first call."""
+        """What describes the model in records, see `Segmentation.model`, as it is now."""
         model, config = self.model, self.model.config
-        made_of = f"{model.clip.fingerprint} {model.head_checksum()} {config}"
+        made_of = json.dumps([model.clip.fingerprint, model.head_checksum(), config.acting()], sort_keys=True)
         return {
             **({"name": model.name} if model.name else {}),
             **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},

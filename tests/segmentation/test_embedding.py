@@ -255,3 +255,28 @@ def test_what_is_missing_is_named_as_the_setting_that_keeps_it(clip: Backbone) -
     Segmenter(model).set_image_embedding(segmenter.get_image_embedding())
     with pytest.raises(ArgumentError, match="refine_on cosines"):
         Segmenter(model, SegmenterSettings(refine=3)).set_image_embedding(segmenter.get_image_embedding())
+
+
+def test_the_stride_of_the_patch_is_the_default(tmp_path: Path) -> None:
+    model = load_model("bundled", device="cpu")
+    default, named = (Segmenter(model, SegmenterSettings(stride=stride)) for stride in (None, model.clip.patch))
+    default.set_image(noise(64, 64))
+    image = default.image
+    assert image is not None
+    assert named.segment(image, named.prepare(["sky", "sand"])).labels == ["sky", "sand"]
+    named.embedding = default.embedding
+
+
+def test_records_know_the_weights_that_are_now_and_nothing_else(tmp_path: Path) -> None:
+    segmenter = Segmenter(load_model("bundled", device="cpu"))
+    before = segmenter.about_model["weights"]
+    segmenter.model.save_pretrained(tmp_path)  # which notes the checksum of the backbone
+    assert segmenter.about_model["weights"] == before
+    assert Segmenter(load_model(tmp_path, device="cpu")).about_model["weights"] == before
+    segmenter.set_image(noise(64, 64))
+    with torch.no_grad():
+        next(iter(segmenter.model.embedder.parameters())).add_(0.1)
+    assert segmenter.about_model["weights"] != before
+    with pytest.raises(ArgumentError) as error:
+        segmenter.predict(["sky"])
+    assert error.value.argument == "image"
