@@ -75,9 +75,9 @@ class CvatDataset(RunFile[Element]):
             SubElement(label, "type").text = "any"
             SubElement(label, "attributes")
         SubElement(SubElement(task, "owner"), "username").text = WRITER
-        for number, image in enumerate(self.entries.values()):
-            image.set("id", str(number))
-            root.append(image)
+        for number, name in enumerate(sorted(self.entries)):  # a task's order: CVAT goes by it where it lacks a name
+            self.entries[name].set("id", str(number))
+            root.append(self.entries[name])
         ElementTree.indent(root)
         content = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
         with atomic_write(self.path) as temporary:

@@ -148,6 +148,14 @@ def test_cvat_has_labels_images_and_polygons(tmp_path: Path) -> None:
             assert close(filled(rings, (20, 30)), i)
 
 
+def test_cvat_numbers_images_in_lexical_order_also_over_several_runs(tmp_path: Path) -> None:
+    """As CVAT numbers the images of a task, and finds them by where it does not know their names."""
+    write_run(tmp_path / "out", "cvat", "b.jpg", "b/c.jpg")
+    root = ElementTree.parse(write_run(tmp_path / "out", "cvat", "b a.jpg", "a.jpg", "B.jpg")).getroot()
+    numbers = [(image.get("id"), image.get("name")) for image in root.iterfind("image")]
+    assert numbers == [("0", "B.jpg"), ("1", "a.jpg"), ("2", "b a.jpg"), ("3", "b.jpg"), ("4", "b/c.jpg")]
+
+
 # --- mmsegmentation ---------------------------------------------------------------------------------------
 
 
