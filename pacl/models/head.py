@@ -115,11 +115,9 @@ class HeadConfig(HeadSettings, SavedConfig):
 
     def acting(self) -> dict[str, Any]:
         """The settings that results may depend on, but for those at their defaults: a later field changes nothing."""
-        own = {
-            each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("checksum", "vocabulary")
-        }
-        defaults = {each.name: each.default for each in fields(self)}
-        return {name: value for name, value in own.items() if value not in (defaults[name], [])}
+        acting = [each for each in fields(self) if each.name not in ("checksum", "vocabulary")]
+        own = {each.name: (getattr(self, each.name), each.default) for each in acting}
+        return {name: value for name, (value, default) in own.items() if value not in (default, [])}
 
     def check(self) -> None:
         """Raise an `ArgumentError` for a setting out of range."""

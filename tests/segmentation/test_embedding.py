@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from pacl.errors import ArgumentError, UserError
 from pacl.images import save_image
 from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.segmentation.embedding import ImageEmbedding
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
@@ -257,14 +258,14 @@ def test_what_is_missing_is_named_as_the_setting_that_keeps_it(clip: Backbone) -
         Segmenter(model, SegmenterSettings(refine=3)).set_image_embedding(segmenter.get_image_embedding())
 
 
-def test_the_stride_of_the_patch_is_the_default(tmp_path: Path) -> None:
+def test_the_stride_of_the_patch_is_the_default() -> None:
     model = load_model("bundled", device="cpu")
     default, named = (Segmenter(model, SegmenterSettings(stride=stride)) for stride in (None, model.clip.patch))
     default.set_image(noise(64, 64))
     image = default.image
     assert image is not None
     assert named.segment(image, named.prepare(["sky", "sand"])).labels == ["sky", "sand"]
-    named.embedding = default.embedding
+    named.set_image_embedding(default.get_image_embedding())
 
 
 def test_records_know_the_weights_that_are_now_and_nothing_else(tmp_path: Path) -> None:
