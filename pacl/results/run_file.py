@@ -66,6 +66,7 @@ class RunFile(ABC, Generic[Entry]):
         self.entries: dict[str, Entry] = {}
         self.replaced: set[str] = set()
         self.touched: set[str] = set()
+        self.left_out: list[str] = []  # images of this run whose place another run has taken, see `merge`
         self._stamp = file_stamp(self.path)
         if not self.path.exists():
             return
@@ -89,9 +90,10 @@ class RunFile(ABC, Generic[Entry]):
     def merge(self) -> None:
         """Take in what other processes have written to the file since it was read; before `save`, under a lock.
 
+        An image of this run is `left_out` where another run has put another one in its place.
+
         Raises:
-            ArgumentError: that has other labels, or another image in the place of one of this run, or was not written
-                here.
+            ArgumentError: that has other labels, or was not written here.
         """
         if file_stamp(self.path) == self._stamp:
             return
@@ -103,10 +105,10 @@ class RunFile(ABC, Generic[Entry]):
         own = {key: entry for key, entry in self.entries.items() if key in self.touched}
         owners = {key: self.owner(key) for key in own}
         self.entries = theirs
-        for key in own.keys() & theirs.keys():
-            if self.owner(key) not in (owners[key], None):
-                reason = f"has a file {self.name} where another run has put another image as {key} meanwhile"
-                raise ArgumentError("out", self.out, f"{reason}; run the command again")
+        taken = {key for key in own.keys() & theirs.keys() if self.owner(key) not in (owners[key], None)}
+        self.left_out += sorted(taken)
+        self.touched -= taken
+        own = {key: entry for key, entry in own.items() if key not in taken}
         gone = (self.touched | self.replaced) - own.keys()
         self.entries = {key: entry for key, entry in theirs.items() if key not in gone} | own
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pacl.errors import ArgumentError, UserError, did_you_mean
+from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
 from pacl.files import atomic_write, save_json, short_name, write_together
 from pacl.images import save_image
 from pacl.printing import printable
@@ -107,7 +107,8 @@ class Writer:
         Images that other processes have added to these files stay in them.
 
         Raises:
-            UserError: a file cannot be written, or another process has written it with other labels.
+            UserError: a file cannot be written, or another process has written it with other labels, or with other
+                images in the places of some of this run: all others are in it.
         """
         filled = {key: each for key, each in self.datasets.items() if each.entries}
         if filled or self.others.changed:
@@ -118,6 +119,12 @@ class Writer:
                     each.merge()
                     each.save()
                 self.others.save()
+        for each in filled.values():
+            if each.left_out:
+                reason = (
+                    f"{each.name} lacks {first_few(each.left_out)}: another run has put other images there meanwhile"
+                )
+                raise ArgumentError("out", self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}
 
     def write(

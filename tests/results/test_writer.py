@@ -199,9 +199,15 @@ def test_another_run_that_took_the_name_meanwhile_keeps_its_results(
         writers[1].write("photo", paths[1], image + np.uint8(1), found)
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in written(tmp_path / "out")}
     writers[1].write("other", paths[1], image + np.uint8(1), found)  # has the place of the first in the data set
+    writers[1].write("third", paths[1].with_name("third.png"), image + np.uint8(2), found)
     writers[0].finish()
-    with pytest.raises(ArgumentError):
-        writers[1].finish()
-    assert len(json.loads((tmp_path / "out/annotations.json").read_text())["images"]) == 1
+    for _ in range(2):
+        with pytest.raises(ArgumentError):
+            writers[1].finish()
+        images = json.loads((tmp_path / "out/annotations.json").read_text())["images"]
+        assert [(each["file_name"], each["results"]) for each in images] == [
+            ("photo.png", "photo"),
+            ("third.png", "third"),
+        ]
     writers[1].write("photo", paths[1], image + np.uint8(1), found, replace=True)
     assert json.loads((tmp_path / "out/photo.json").read_text())["source"] == "../two/photo.png"
