@@ -53,10 +53,14 @@ def find_logs(run: Path) -> list[Path]:
 
 
 def _begins(version: Path, run: Path) -> bool:
-    """Whether a run began with a folder of logs, by the settings in it; False without settings."""
+    """Whether a run began with a folder of logs, by the settings in it; False without settings.
+
+    A checkpoint that is not where they say is taken for the run's own: the run was moved, or started elsewhere.
+    """
     try:
         given = yaml.safe_load((version / "config.yaml").read_text(encoding="utf-8"))["ckpt_path"]
-        return not resumes(run, checkpoint_path(run, given))
+        checkpoint = checkpoint_path(run, given)
+        return checkpoint is None or (Path(checkpoint).exists() and not resumes(run, checkpoint))
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return False
 

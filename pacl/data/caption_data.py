@@ -58,7 +58,7 @@ class CaptionData(LightningDataModule):
         cache: where the frozen tokens of all images are cached: "memory" or a folder (2 P W bytes per image in both
             cases); null computes them every time. Not for random crops.
         cache_dtype: of the cached tokens; bfloat16 has the larger range, float16 the higher precision.
-        workers: processes that read images, at most one a core; 0 reads them in the training process.
+        workers: processes that read images, at most one a core but for shards; 0 reads them in the training process.
         max_skipped: share of the images that may be unreadable or without caption before the run stops.
         shuffle_buffer: for shards, number of samples in the shuffle buffer of each worker.
     """

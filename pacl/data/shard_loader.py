@@ -26,7 +26,6 @@ from pacl.data.pairs import Description
 from pacl.data.sampling import StepIndices, as_is, epoch_counts
 from pacl.data.shards import Sample, count_pairs, read_shard, shard_urls, webdataset
 from pacl.data.sources import Source
-from pacl.data.workers import usable
 from pacl.distributed import rank_count
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image
@@ -163,8 +162,6 @@ class StreamBatches(Dataset[Batch]):
         seed: decides everything random.
         shuffle: number of samples in the shuffle buffer of each source.
         make: makes `Batches` from pair sources.
-        failed: what could not be read since the last batch.
-        readers, mixed: by stream: the shards of each source, and the samples that are drawn from them.
     """
 
     urls: Sequence[Sequence[str]]
@@ -177,15 +174,13 @@ class StreamBatches(Dataset[Batch]):
     shuffle: int
     make: partial[Batches]
     failed: list[str] = field(default_factory=list)
-    readers: dict[int, list[ShardStream]] = field(default_factory=dict)
-    mixed: dict[int, Iterator[Sample]] = field(default_factory=dict)
 
     def __getitem__(self, request: Request) -> Batch:
         try:
             if request.starts:
-                self.readers[request.stream] = [self._open(k, request) for k in range(len(self.urls))]
-                self.mixed[request.stream] = self._mixed(request)
-            chosen = [next(self.mixed[request.stream]) for _ in range(self.share)]
+                self.readers = [self._open(k, request) for k in range(len(self.urls))]
+                self.stream = self._mixed(request)
+            chosen = [next(self.stream) for _ in range(self.share)]
             source = _SampleSource(chosen, bool(self.make.keywords["templates"]))
         except UserError as error:  # raised in a worker, it would come with the worker's traceback
             return {"error": str(error)}
@@ -195,7 +190,7 @@ class StreamBatches(Dataset[Batch]):
         batch = self.make([source])[step]
         batch["skipped"] += self.failed
         self.failed.clear()
-        return {**batch, "state": [reader.state() for reader in self.readers[request.stream]]}
+        return {**batch, "state": [reader.state() for reader in self.readers]}
 
     def _open(self, k: int, request: Request) -> ShardStream:
         seed = f"{self.seed}/{request.epoch}/{k}"
@@ -208,11 +203,10 @@ class StreamBatches(Dataset[Batch]):
         own = self.share * len(range(request.stream % self.workers, self.steps, self.workers))
         ends = np.rint(np.cumsum(self.counts) / sum(self.counts) * own).astype(int)
         quotas = np.diff(ends, prepend=0).tolist()
-        readers = self.readers[request.stream]
-        streams = [iter(reader) for reader in readers]
+        streams = [iter(reader) for reader in self.readers]
         rng = Random(f"{self.seed}/{request.epoch}/{request.stream}/{request.step}")
         while True:
-            left = [max(0, quota - reader.taken) for quota, reader in zip(quotas, readers, strict=True)]
+            left = [max(0, quota - reader.taken) for quota, reader in zip(quotas, self.readers, strict=True)]
             yield next(rng.choices(streams, left if any(left) else quotas)[0])
 
 
@@ -280,7 +274,7 @@ class RequestSampler(Sampler[Request]):
             yield Request(epoch, step, stream, starts, states.get(stream) if starts else None)
 
     def stream(self, step: int) -> int:
-        """The stream that makes a step. `DataLoader` asks its processes in turns, so a stream stays with one."""
+        """The stream that makes a step. `DataLoader` asks its workers in turns, so a stream stays with one worker."""
         return self.rank * self.workers + step % self.workers
 
 
@@ -300,7 +294,7 @@ class ShardLoader:
         templates: noun phrases are put into these, and become texts beside the captions. The noun phrases come from
             the shard ("nouns" in the JSON) or, without any there, from `pacl.data.nouns`. None leaves them out.
         shuffle: number of images (not decoded) in the shuffle buffer of each worker and source.
-        workers: streams, and processes that make batches, at most one a core; 0 makes them in this one.
+        workers: processes that make batches; 0 makes them in this one.
         rank: rank of this process.
         ranks: number of processes.
 
@@ -332,9 +326,6 @@ class ShardLoader:
         if not steps:
             raise ArgumentError("batch_size", batch, f"{sources[0].pairs} has only {counted(sum(counts), 'pair')}")
         workers = min(workers, steps)  # the range of a worker without steps would never be read
-        # As many streams as asked for on every machine, so that a run can go on elsewhere. A process may make several:
-        # since the number of processes divides theirs, each stream stays with one.
-        processes = next((n for n in range(usable(workers), 0, -1) if workers % n == 0), 0)
         per_rank, share = max(1, workers), batch // ranks + (rank < batch % ranks)
         make = partial(Batches, size=size, crop=crop, seed=seed, templates=templates)
         self.layout = [seed, ranks, per_rank, *map(len, urls)]
@@ -343,8 +334,8 @@ class ShardLoader:
             StreamBatches(urls, counts, share, steps, per_rank, ranks * per_rank, seed, shuffle, make),
             batch_size=None,  # a request is a whole batch
             sampler=self.order,
-            num_workers=processes,
-            persistent_workers=processes > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             collate_fn=as_is,
         )
         self.epoch = self.done = 0

@@ -1,4 +1,7 @@
-"""How many processes read images: as many as asked for, but no more than there are cores."""
+"""How many processes read images: as many as asked for, but no more than there are cores.
+
+Loaders of shards start all that are asked for: their batches depend on the number, and shards may come from a network.
+"""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def is_image_of(
             return True
         with suppress(OSError, ValueError):
             return os.path.samefile(out / stated, source)
-    return moved and "content" in record and record["content"] == _content_at(source)
+    return moved and "content" in record and record["content"] == _content_at(source, record)
 
 
 def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None = None) -> None:
@@ -307,12 +307,15 @@ def content_of_video(path: Path) -> str:
     return "-".join(map(str, file_stamp(path) or ()))
 
 
-def _content_at(path: Path) -> str | None:
-    """`content` of an image file or a video; None if it cannot be read."""
+def _content_at(path: Path, record: Mapping[str, Any]) -> str | None:
+    """`content` of an image file or a video; None if it cannot be read, or cannot be that of a record by its size."""
     if is_video(path):
         return content_of_video(path)
-    with suppress(UserError), warnings.catch_warnings():
+    with suppress(UserError, OSError, ValueError, Image.DecompressionBombError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is read again to be segmented
+        with Image.open(path) as image:
+            if sorted(image.size) != sorted([record.get("width"), record.get("height")]):  # it may be turned
+                return None
         return content_of(open_image(path))
     return None
 

@@ -122,7 +122,7 @@ class Writer:
         for each in filled.values():
             if each.left_out:
                 reason = (
-                    f"{each.name} lacks {first_few(each.left_out)}: another run has put other images there meanwhile"
+                    f"{each.name} lacks {first_few(each.left_out)}, where another run has put other images meanwhile"
                 )
                 raise ArgumentError("out", self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}

@@ -216,10 +216,12 @@ class Sessions:
         with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", UserWarning)
+            last = self.store.get(key)
+            if last is not None:
+                last.found = None  # also where this question fails: the answer to another one is none to it
             with memory_advice("this image", "a smaller image, or a larger stride"):
                 labels = parse_words(words, self.limits)
                 image = self._encoded(key, Path(path), choice)
-                image.found = None
                 notes = list(image.notes)
                 if labels:
                     segmenter, ineffective = self._segmenter(choice, sum(len(label.prompts) for label in labels))

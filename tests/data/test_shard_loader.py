@@ -1,4 +1,3 @@
-import copy
 import io
 import itertools
 import json
@@ -130,20 +129,6 @@ def test_the_seed_and_the_epoch_decide_the_order(folder):
     orders = [texts(run()), texts(run(epoch=1)), texts(run(seed=1)), texts(run(shuffle=0))]
     assert len({tuple(order) for order in orders}) == 4
     assert orders[0] != sorted(orders[0], key=int)
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@pytest.mark.parametrize(("workers", "processes"), [(4, [1, 2, 2, 4]), (3, [1, 1, 3, 3])])
-def test_batches_do_not_depend_on_the_number_of_cores(folder, monkeypatch, workers, processes):
-    runs = []
-    for cores, expected in enumerate(processes, start=1):
-        monkeypatch.setattr("pacl.data.workers.cores", lambda cores=cores: cores)
-        own = load(f"{folder}/{{0..3}}.tar", batch=4, workers=workers).loader
-        assert own.num_workers == expected
-        each = [copy.deepcopy(own.dataset) for _ in range(expected)]  # as `DataLoader` would, which asks them in turns
-        runs.append(texts(each[i % expected][request] for i, request in enumerate(own.sampler)))
-    assert runs == runs[:1] * len(runs)
-    assert len(runs[0]) == 48
 
 
 def test_workers_live_on_and_learn_the_epoch(folder):

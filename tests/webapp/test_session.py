@@ -218,6 +218,13 @@ def test_a_threshold_without_effect_is_said(sessions: Sessions, photo: Path) -> 
     assert sessions.answer("a", photo, "dog, cat", Choice(0.6, 0, 0, 8)).notes == []
 
 
+def test_a_question_that_fails_leaves_no_answer_to_another_one(sessions: Sessions, photo: Path) -> None:
+    assert sessions.answer("a", photo, "dog, cat", CHOICE).found is not None
+    with pytest.raises(UserError):
+        sessions.answer("a", photo.with_name("other.png"), "dog=", CHOICE)
+    assert sessions.last("a") is None
+
+
 def test_a_label_that_took_nearly_all_is_said_unless_the_prior_asks_for_it(
     sessions: Sessions, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,11 +66,14 @@ def test_the_curve_of_a_resumed_run_begins_at_the_first_step(run):
         ("elsewhere/checkpoints/last.ckpt", [3, 6]),
         ("last", [1, 3, 6]),
         ("run/checkpoints/best.ckpt", [1, 3, 6]),
+        ("its/former/place/checkpoints/last.ckpt", [1, 3, 6]),
     ],
 )
 def test_a_replaced_run_is_not_in_the_curve(run, begun, steps, monkeypatch):
     """Without validation no log begins at step 0, and of several intervals between values none tells."""
     monkeypatch.chdir(run.parent)
+    Path("elsewhere/checkpoints").mkdir(parents=True)
+    Path("elsewhere/checkpoints/last.ckpt").touch()
     for number, (given, log) in enumerate(
         [("null", ",4.0,0,,\n,3.9,3,,\n"), (begun, ",5.0,2,,\n"), ("last", ",3.0,5,,\n")]
     ):
