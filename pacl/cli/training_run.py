@@ -329,9 +329,9 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     device = cli.model.device
     validated = cli.model.last_figures if cli.model.measured_at else {}  # before the first step it is no trained head
     figures = validated | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
-    copies = cli.datamodule.copies
+    held = {"are also in training": cli.datamodule.copies, "are copies of others of them": cli.datamodule.twice}
     return TrainingRun(
-        data=[*cli.datamodule.summary(), *([f"{copies:,} of these are also in training"] if copies else [])],
+        data=[*cli.datamodule.summary(), *(f"{count:,} of these {what}" for what, count in held.items() if count)],
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
