@@ -186,8 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_image(args.sheet, source_sheet(shown, args.seed))
     alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
     fine = not (bad or copies or twice or alike)
-    found = {"held_in_training": copies, "held_twice": twice, "alike": alike}
-    save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": fine, **found, "sources": records})
+    doubts = {"held_in_training": copies, "held_twice": twice, "alike": alike}
+    save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": fine, **doubts, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
         share = f"{record['bad']:,} of {record['images']:,} images are bad"
