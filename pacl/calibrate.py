@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pacl.models.config import CONFIG
     from pacl.models.head import is_head
     from pacl.segmentation.calibration import calibrate
-    from pacl.training.run_files import RUN_FILES, check_card, check_unused
+    from pacl.training.run_files import RUN_FILES, check_card, check_kind, check_unused
 
     source = Path(args.model)
     own = is_head(source / CONFIG)
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = make_folder(args.out or source)
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
+    check_kind(out, "head", "out")
     if not (own and out.samefile(source)):
         check_unused(out, RUN_FILES, "out", "choose another folder")  # a curve and checkpoints of another head
         if is_head(out / CONFIG) and not args.overwrite:

@@ -147,7 +147,7 @@ def is_probe(model: str) -> bool:
     """Whether a model's name is the folder of a probe."""
     if not os.path.isdir(model):
         return False
-    from pacl.models.head import PROBE  # takes seconds
+    from pacl.models.config import PROBE  # takes seconds
 
     return os.path.isfile(os.path.join(model, PROBE))
 

@@ -42,7 +42,6 @@ row of the table is the classifier that is saved.
 exit codes: 0 done; 1 done, but some images could not be read; 2 stopped by a mistake named in one line
 """
 HOLDOUT = 0.2
-TABLE, CURVE = "results.md", "accuracy.png"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -113,8 +112,6 @@ def probe(args: argparse.Namespace) -> int:
     check_folder(args.out)
 
     from pacl.classification.logistic import check_installed, make_splits
-    from pacl.classification.probe import WEIGHTS
-    from pacl.models.head import PROBE
     from pacl.training.run_folder import RunFolder
 
     check_installed()
@@ -122,8 +119,7 @@ def probe(args: argparse.Namespace) -> int:
         say(f"note: {note}")
     if shots is not None:  # broken images are found later
         make_splits(train.labels, train.classes, list(map(str, shots)), seeds)
-    files = (PROBE, WEIGHTS, TABLE, CURVE)
-    folder = RunFolder(args.out, files, "out", args.overwrite, False, "choose another folder, or give --overwrite")
+    folder = RunFolder(args.out, "probe", "out", args.overwrite, False, "choose another folder, or give --overwrite")
     with folder.claim():
         return run(args, train, test, shots, seeds)
 
@@ -214,6 +210,7 @@ def finish(
     from pacl.files import atomic_write, write_together
     from pacl.images import save_image
     from pacl.models.precision import resolve_precision
+    from pacl.training.run_files import PROBE_CURVE, PROBE_TABLE
 
     right: dict[Shots, list[np.ndarray]] = {}
     kept: dict[Shots, tuple[int, Trained]] = {}
@@ -243,9 +240,9 @@ def finish(
     text = table(rows, len(test.labels), len(folders.classes), features)
     with write_together():
         saved.save(args.out)
-        with atomic_write(args.out / TABLE) as aside:
+        with atomic_write(args.out / PROBE_TABLE) as aside:
             aside.write_text(f"# Accuracy of a linear probe\n\n{text}", encoding="utf-8")
-        save_image(args.out / CURVE, curve(rows, features))
+        save_image(args.out / PROBE_CURVE, curve(rows, features))
     with printing():
         print(text, end="")
         print(f"\n{args.out}: to use it, pacl classify IMAGES --model {args.out}")

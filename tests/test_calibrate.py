@@ -111,6 +111,15 @@ def test_no_head_goes_beside_files_of_another_training(run: Run, head: PACL, tin
     assert run("head", "photos")[0] == 0
 
 
+@pytest.mark.parametrize("file", ["probe.json", "dual_config.json", "open_clip_config.json"])
+def test_no_head_goes_beside_a_model_of_another_kind(run: Run, head: PACL, file: str) -> None:
+    Path("other").mkdir()
+    Path("other", file).touch()
+    code, _, err = run("head", "photos", "--out", "other", "--overwrite")
+    assert (code, len(err.splitlines()), file in err) == (2, 1, True)
+    assert [path.name for path in Path("other").iterdir()] == [file]
+
+
 @pytest.mark.parametrize(("few", "warns"), [(2, False), (100, True)])
 def test_few_photos_are_warned_of(run: Run, head: PACL, few: int, warns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pacl.calibrate.FEW", few)

@@ -164,6 +164,14 @@ def test_a_folder_belongs_to_one_probe(run: Run) -> None:
     assert Path("mine/probe.json").read_bytes() != before
 
 
+def test_no_probe_goes_beside_a_head(run: Run) -> None:
+    Path("head").mkdir()
+    Path("head", "config.json").write_text("{}")
+    code, _, err = run("train", "--out", "head", "--shots", "1", "--overwrite")
+    assert (code, "config.json" in err) == (2, True)
+    assert [path.name for path in Path("head").iterdir() if path.name[0] != "."] == ["config.json"]
+
+
 def test_folders_of_numbers_have_no_zero_shot_row(run: Run) -> None:
     for i, name in enumerate(COLOURS):
         Path("train", name).rename(Path("train", str(i)))

@@ -27,7 +27,8 @@ from pacl.classification.logistic import ALL, Examples, Trained, check_installed
 from pacl.classification.scorer import as_images
 from pacl.errors import ArgumentError, UserError, first_few
 from pacl.files import atomic_write, parse_json, save_json, write_together
-from pacl.models.head import PROBE
+from pacl.models.config import PROBE
+from pacl.models.config import PROBE_WEIGHTS as WEIGHTS
 from pacl.models.loading import as_model, load_model
 from pacl.models.precision import PRECISIONS, resolve_precision
 from pacl.models.towers.base import weights_checksum
@@ -37,7 +38,6 @@ from pacl.segmentation.encode import AnyImage, as_array
 if TYPE_CHECKING:
     from pacl.models.model import PACL
 
-WEIGHTS = "probe.safetensors"
 FORMAT, VERSION = "pacl-probe", 1
 
 

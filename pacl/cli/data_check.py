@@ -18,7 +18,7 @@ from pacl.cli.configured_sources import Entry, read_config
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
-from pacl.data.copies import describe_alike, describe_copies, held_in_training
+from pacl.data.copies import count_copies, count_twice, describe_alike, describe_copies, describe_twice, split_all
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import Source
 from pacl.data.workers import cores
@@ -45,10 +45,10 @@ examples:
 Every image is decoded at full size; for large sources, --quick checks that all files exist and decodes about {QUICK}.
 Paths in a configuration are relative to the current folder, as in training.
 
-exit codes: 0 fine, or only what training warns of: held-out images that are also in training, captions or images that
-are all the same (then "fine" is false in the report); 1 the share of images of a source that are missing, unreadable or
-without a caption is above --max_bad (by default, if there is one: training skips it); 2 nothing was checked because of
-an error, printed in one line
+exit codes: 0 fine, or only what training warns of: held-out images that are also in training or there twice, captions
+or images that are all the same (then "fine" is false in the report); 1 the share of images of a source that are
+missing, unreadable or without a caption is above --max_bad (by default, if there is one: training skips it); 2 nothing
+was checked because of an error, printed in one line
 """
 
 
@@ -143,7 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, path, is_own in (("sheet", args.sheet, is_written_here), ("report", args.report, begins_with(REPORT))):
         check_output_file(path, is_own, name, inputs=[args.what])
     sources = {part: [e.source for e in entries if e.role.startswith(part)] for part in ("train", "val")}
-    copies, held = held_in_training(sources["train"], sources["val"])
+    kept, held = split_all(sources["train"], sources["val"])
+    copies, twice = count_copies(kept, held), count_twice(held)
     streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
 
     from rich.console import Console
@@ -184,9 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
-    fine = not (bad or copies or alike)
-    report = {"what": args.what, "max_bad": args.max_bad, "fine": fine, "held_in_training": copies, "alike": alike}
-    save_json(args.report, {**report, "sources": records})
+    fine = not (bad or copies or twice or alike)
+    doubts = {"held_in_training": copies, "held_twice": twice, "alike": alike}
+    save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": fine, **doubts, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
         share = f"{record['bad']:,} of {record['images']:,} images are bad"
@@ -194,7 +195,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False
         )
     if copies:
-        console.print(describe_copies(copies, held), style="red", markup=False)
+        console.print(describe_copies(copies, sum(map(len, held))), style="red", markup=False)
+    if twice:
+        console.print(describe_twice(twice, sum(map(len, held))), style="red", markup=False)
     if alike:
         sample = args.limit is not None or (args.quick and alike == "images")  # --quick reads all captions
         console.print(describe_alike(alike, sample=sample), style="red", markup=False)

@@ -28,11 +28,11 @@ from pacl.cli.resuming import (
 from pacl.cli.setting_errors import suggest
 from pacl.errors import UserError
 from pacl.training.run_files import (
-    DUAL_ENCODER_FILES,
-    HEAD_FILES,
     check_card,
+    check_kind,
     check_unused,
     is_first_process,
+    results_of,
     resumes,
 )
 
@@ -60,9 +60,10 @@ def check_training(argv: Sequence[str]) -> None:
     checkpoint = checkpoint_path(folder, given)
     check_checkpoint_exists(checkpoint, given)
     if is_first_process():
+        check_kind(folder, "head", "out")
         check_card(folder, "out")
         if not (settings.get("overwrite") or resumes(folder, checkpoint)):
-            check_unused(folder, HEAD_FILES, "out", advice_for(folder))
+            check_unused(folder, results_of("head"), "out", advice_for(folder))
 
 
 def check_pretraining(argv: Sequence[str]) -> None:
@@ -77,8 +78,11 @@ def check_pretraining(argv: Sequence[str]) -> None:
     settings = read_settings(words)
     check_flags(words, {**TRAINER, **_caption_settings(words, settings)})
     check_files(settings)
-    if (folder := settings.get("export.folder")) and is_first_process() and not settings.get("overwrite"):
-        check_unused(Path(str(folder)), DUAL_ENCODER_FILES, "export.folder", DUAL_ENCODER_ADVICE)
+    if (given := settings.get("export.folder")) and is_first_process():
+        folder = Path(str(given))
+        check_kind(folder, "pretrained model", "export.folder")
+        if not settings.get("overwrite"):
+            check_unused(folder, results_of("pretrained model"), "export.folder", DUAL_ENCODER_ADVICE)
 
 
 def read_settings(words: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from pacl.cli.training_parser import SettingsCLI, as_list, parse, training_warni
 from pacl.training.contrastive import ContrastiveModule, Export
 from pacl.training.pretrain_clip import CLIPModule
 from pacl.training.pretrain_dual import DualEncoderModule  # noqa: F401  (--model DualEncoderModule finds it)
-from pacl.training.run_files import DUAL_ENCODER_FILES
 from pacl.training.run_folder import RunFolder
 
 
@@ -35,7 +34,7 @@ class PretrainCLI(SettingsCLI):
 
     def before_instantiate_classes(self) -> None:
         folder, overwrite = self.config.export.folder, self.config.overwrite
-        self.folder = RunFolder(folder, DUAL_ENCODER_FILES, "export.folder", overwrite, False, DUAL_ENCODER_ADVICE)
+        self.folder = RunFolder(folder, "pretrained model", "export.folder", overwrite, False, DUAL_ENCODER_ADVICE)
         with self.folder.claim():  # checked before the towers are loaded, which takes long
             pass
 

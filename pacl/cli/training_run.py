@@ -25,15 +25,16 @@ from pacl.cli.resuming import TRAIN_OUT, advice_for, check_checkpoint_exists, ch
 from pacl.cli.training_parser import SettingsCLI, as_list, parse, training_warnings
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
-from pacl.models.card import TrainingRun, write_card
+from pacl.models.card import TrainingRun
 from pacl.models.config import CONFIG
+from pacl.models.head import HeadConfig, is_head
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.printing import escaped
 from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
-from pacl.training.run_files import CHECKPOINTS, HEAD_FILES, check_card, is_first_process, resumes
+from pacl.training.run_files import CHECKPOINTS, check_card, is_first_process, resumes
 from pacl.training.run_folder import RunFolder
 
 VALIDATIONS = 10
@@ -72,7 +73,7 @@ class TrainCLI(SettingsCLI):
         folder = Path(self.config.out)
         self.checkpoint = checkpoint_path(folder, self.config.ckpt_path)
         resume = resumes(folder, self.checkpoint)
-        self.folder = RunFolder(folder, HEAD_FILES, "out", self.config.overwrite, resume, advice_for(folder))
+        self.folder = RunFolder(folder, "head", "out", self.config.overwrite, resume, advice_for(folder))
         with self.folder.claim():  # checked before the model is loaded, which takes long
             if is_first_process():
                 check_card(folder, "out")
@@ -222,6 +223,9 @@ def train(cli: TrainCLI, prog: str) -> int:
         take_best(cli, checkpoint)
         steps = int(found["global_step"])
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
+        if cli.folder.resume and cli.trainer.is_global_zero and is_calibrated(folder):
+            advice = f"at the end, calibrate it again: pacl calibrate {folder} PHOTOS"
+            say(prog, f"note: the head in {folder} is calibrated, that of the resumed run will not be; {advice}")
     with cli.errors_name_flags():
         if (extent := cli.datamodule.extent()) and cli.trainer.is_global_zero:
             say(prog, extent)
@@ -263,6 +267,14 @@ def train(cli: TrainCLI, prog: str) -> int:
         with printing():
             print(escaped(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}"))
     return 0
+
+
+def is_calibrated(folder: Path) -> bool:
+    """Whether a folder holds a head that `pacl.calibrate` measured."""
+    try:
+        return is_head(folder / CONFIG) and HeadConfig.read(folder / CONFIG).presence > 0
+    except UserError:  # a damaged file, which the run replaces
+        return False
 
 
 def better_before(cli: TrainCLI) -> str | None:
@@ -317,7 +329,7 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
     model.config.size = cli.datamodule.image_size()
     if model.clip.text.familiar is not None:
         model.config.vocabulary = trained_words(cli.datamodule.count_nouns(), model.clip, model.config.start)
-    model.save_pretrained(cli.folder.path, card=write_card(model.config, run))
+    model.save_pretrained(cli.folder.path, card=model.write_card(run))
 
 
 def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
@@ -329,9 +341,9 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     device = cli.model.device
     validated = cli.model.last_figures if cli.model.measured_at else {}  # before the first step it is no trained head
     figures = validated | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
-    copies = cli.datamodule.copies
+    held = {"are also in training": cli.datamodule.copies, "are copies of others of them": cli.datamodule.twice}
     return TrainingRun(
-        data=[*cli.datamodule.summary(), *([f"{copies:,} of these are also in training"] if copies else [])],
+        data=[*cli.datamodule.summary(), *(f"{count:,} of these {what}" for what, count in held.items() if count)],
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,

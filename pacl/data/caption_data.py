@@ -110,7 +110,7 @@ class CaptionData(LightningDataModule):
         self._digested: dict[str, str] | None = None
         self.tracked: Tracked = untracked  # wraps captions whose nouns are found, and images whose tokens are cached
         self.split: tuple[list[PairSource], list[PairSource]] | None = None
-        self.copies = 0  # held-out images that are also in training; known after `parts`, to the first process
+        self.copies = self.twice = 0  # held-out images that are also in training, or twice, see `warn_of_copies`
 
     # ------------------------------------------------------------ sources
 
@@ -124,7 +124,7 @@ class CaptionData(LightningDataModule):
         if self.split is None:
             self.check()
             self.split = self.read()
-            self.copies = warn_of_copies(*self.split) or 0
+            self.copies, self.twice = warn_of_copies(*self.split) or (0, 0)
         return self.split
 
     def check(self) -> None:

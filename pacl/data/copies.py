@@ -1,4 +1,4 @@
-"""Data that teach or tell little: held-out images that are also in training, and pairs that are all alike.
+"""Data that teach or tell little: held-out images that are also in training or twice, and pairs that are all alike.
 
 Images are the same here if their files have the same bytes. Whether all images are alike, `pacl data check` tells by
 their pixels instead, since it decodes them anyway; it may read a sample only.
@@ -7,6 +7,7 @@ their pixels instead, since it decodes them anyway; it may read a sample only.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from pacl.data.pairs import PairSource
@@ -14,8 +15,8 @@ from pacl.data.sources import Source
 from pacl.files import file_sha256
 
 
-def held_in_training(train: Sequence[Source], val: Sequence[Source]) -> tuple[int, int]:
-    """How many of the held-out images of a configuration are also in training, and how many are held out.
+def split_all(train: Sequence[Source], val: Sequence[Source]) -> tuple[list[PairSource], list[PairSource]]:
+    """The images of a configuration that train and those that are held out.
 
     Shards are left out: they are not read in advance.
 
@@ -25,15 +26,24 @@ def held_in_training(train: Sequence[Source], val: Sequence[Source]) -> tuple[in
     parts = [source.split(source.read()) for source in train if source.kind != "shards"]
     held = [held for _, held in parts if len(held)]
     held += [source.validation(source.read()) for source in val if source.kind != "shards"]
-    return count_copies([kept for kept, _ in parts], held), sum(map(len, held))
+    return [kept for kept, _ in parts], held
 
 
 def describe_copies(copies: int, held: int) -> str:
-    """What `held_in_training` found, in a line."""
+    """What `count_copies` found, in a line; ``held``: images that are held out."""
     says = "nothing" if copies == held else "less than it seems"
     return (
         f"{copies:,} of {held:,} held-out images are also in training, under the same or other names: val_recall says "
         f"{says}; delete the copies, or validate on other images"
+    )
+
+
+def describe_twice(twice: int, held: int) -> str:
+    """What `count_twice` found, in a line; ``held``: images that are held out."""
+    return (
+        f"{twice:,} of {held:,} held-out images are copies of others of them, from another source or under another "
+        "name: captions of one count as wrong for the other, which lowers val_recall; put the captions in one table, "
+        "with one name for each image"
     )
 
 
@@ -46,15 +56,26 @@ def count_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> int:
         kept: the training sources.
         held: the held-out ones.
     """
-    wanted = set(_sizes(held).values())
-    if not wanted:
+    sizes = _sizes(held)
+    if not sizes:
         return 0
-    sizes = _sizes(kept, wanted)
-    digests = set(_digests(sizes))
-    if not digests:
-        return 0
-    common = set(sizes.values())
-    return sum(digest in digests for digest in _digests(_sizes(held, common)))
+    kept_sizes = _sizes(kept, set(sizes.values()))
+    digests = set(_digests(kept_sizes))
+    common = set(kept_sizes.values())
+    names = [name for name in _names(held) if sizes.get(name) in common]
+    return sum(digest in digests for digest in _digests(names))
+
+
+def count_twice(held: Sequence[PairSource]) -> int:
+    """How many held-out images are there once more, before them, as files of the same bytes.
+
+    Only files whose size occurs twice are read. Missing files count as nothing.
+    """
+    sizes = _sizes(held)
+    names = [name for name in _names(held) if name in sizes]
+    often = Counter(sizes[name] for name in names)
+    digests = list(_digests(name for name in names if often[sizes[name]] > 1))
+    return len(digests) - len(set(digests))
 
 
 def find_alike(parts: Sequence[PairSource]) -> str | None:
@@ -66,7 +87,7 @@ def find_alike(parts: Sequence[PairSource]) -> str | None:
         return None
     if _same(caption for part in parts for i in range(len(part)) for caption, _ in part.descriptions(i)):
         return "captions"
-    names = [part.name(i) for part in parts for i in range(len(part))]
+    names = list(_names(parts))
     if _same(_size(name) for name in names) and _same(_digests(names)):
         return "images"
     return None
@@ -94,16 +115,15 @@ def _size(name: str) -> int | None:
         return None
 
 
+def _names(parts: Sequence[PairSource]) -> Iterator[str]:
+    """The names of all images: one is there twice where two parts have it."""
+    return (part.name(index) for part in parts for index in range(len(part)))
+
+
 def _sizes(parts: Sequence[PairSource], wanted: set[int] | None = None) -> dict[str, int]:
     """The size in bytes of each file, or of those files whose size is wanted."""
-    found = {}
-    for part in parts:
-        for index in range(len(part)):
-            name = part.name(index)
-            size = _size(name)
-            if size and (wanted is None or size in wanted):
-                found[name] = size
-    return found
+    sizes = ((name, _size(name)) for name in _names(parts))
+    return {name: size for name, size in sizes if size and (wanted is None or size in wanted)}
 
 
 def _digests(names: Iterable[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
 from pacl.data.class_folders import by_class, check_classes, class_names, is_code
-from pacl.data.image_paths import EXAMPLES
+from pacl.data.image_paths import EXAMPLES, normal_path, one_a_file
 from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table
 from pacl.data.shards import SHARD_SUFFIXES
@@ -267,7 +267,11 @@ def read_metadata(path: str | Path, image_column: str | None = None, caption_col
             name = str(PurePosixPath(table).parent / pairs.paths[i])
             captions.setdefault(name, []).extend(caption for caption, _ in pairs.descriptions(i))
         unused.update(pairs.unused)
-    unused["images without a row in the metadata"] = len(set(contents.images) - captions.keys())
+    captions = one_a_file(path, captions)
+    listed = {normal_path(path, name) for name in captions}
+    unused["images without a row in the metadata"] = sum(
+        normal_path(path, name) not in listed for name in contents.images
+    )
     return FilePairs(path, captions, unused={**unused, **contents.unused(set())})
 
 

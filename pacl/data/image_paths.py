@@ -84,7 +84,8 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
         captions: the captions of each name in the table.
 
     Returns:
-        The folder, and the captions of each path relative to it (or absolute).
+        The folder, and the captions of each file by its path relative to it (or absolute); spellings of the same file
+        (`one_a_file`) are one.
 
     Raises:
         UserError: the folder does not exist, no image was found though ``images`` is None, two names would mean the
@@ -101,7 +102,7 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
             ((folder, partial(_with_suffix, by_stem=_by_stem(folder), table=path)) for folder in folders), examples
         )
     if best is not None:
-        return best[0], _renamed(path, captions, best[1])
+        return best[0], _renamed(path, best[0], one_a_file(best[0], captions), best[1])
     if images is not None:
         return Path(images), captions
     similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
@@ -185,12 +186,33 @@ def _by_stem(folder: Path) -> dict[str, list[str]]:
     return {stem: files for stem, files in stems.items() if len(files) == 1} | paths
 
 
-def _renamed(path: Path, captions: dict[str, list[str]], rename: Rename) -> dict[str, list[str]]:
+def normal_path(root: str | Path, name: str) -> str:
+    """The path of a file, which is the same for all its spellings: absolute, and without ``.``, ``..`` and ``//``."""
+    return os.path.abspath(os.path.join(root, name))
+
+
+def one_a_file(root: Path, captions: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Captions by image, in which different spellings of the same file are one image, under the first of them.
+
+    ``train/a.jpg``, ``train/../train/a.jpg`` and the absolute path are the same file, by `normal_path`.
+
+    Args:
+        root: folder that names are relative to.
+        captions: the captions of each name.
+    """
+    names: dict[str, str] = {}
+    merged: dict[str, list[str]] = {}
+    for name, own in captions.items():
+        merged.setdefault(names.setdefault(normal_path(root, name), name), []).extend(own)
+    return merged
+
+
+def _renamed(path: Path, root: Path, captions: dict[str, list[str]], rename: Rename) -> dict[str, list[str]]:
     renamed: dict[str, list[str]] = {}
     sources: dict[str, str] = {}
     for name, own in captions.items():
         new = rename(name)
-        if (other := sources.setdefault(new, name)) != name:
+        if (other := sources.setdefault(normal_path(root, new), name)) != name:
             raise UserError(f"{path}: {other} and {name} both mean the file {new}; use names of local files instead")
         renamed[new] = own
     return renamed

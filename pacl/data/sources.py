@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pacl.data.folders import folder_format, read_caption_files, read_folders, read_metadata
-from pacl.data.image_paths import check_images
+from pacl.data.image_paths import check_images, normal_path
 from pacl.data.pairs import FilePairs, PairSource, Subset
 from pacl.data.pairs import hold_out as hold_out_of
 from pacl.data.readers import read_json, read_list, read_table
@@ -75,7 +75,8 @@ class Source:
         caption_column: name of the column with the captions; null detects it.
         names: for a folder by class, a file with lines "folder: name; other name"; null uses the folder names.
         template: for a folder by class, the sentence that class names are put into.
-        only: a file with the names of the images to use (a split), one per line; not for shards.
+        only: a file with the images to use (a split), one per line: their paths, or the last parts of these; not for
+            shards.
         hold_out: of a training source, number of images that are kept for validation, or a share of them below 1, such
             as 0.1; the same ones in every run. A share holds out at least `FEWEST_HELD` images, if these are not above
             a fifth of all. Not for shards.
@@ -139,14 +140,14 @@ class Source:
 
         Raises:
             ArgumentError: a setting that does not act on a source of this kind.
-            UserError: the source is shards, or an error of `pacl.data.readers` or `pacl.data.folders`.
+            UserError: the source is shards, ``only`` has a name that fits several images, or an error of
+                `pacl.data.readers` or `pacl.data.folders`.
         """
         self.check_settings()
         self.check_exists()
         pairs = self._read()
         if self.only is not None:
-            there = {name for i in range(len(pairs)) for name in _names(pairs.paths[i])}
-            lacking = [name for name in read_list(self.only) if name not in there]
+            _, lacking = find_listed(pairs, self.only)
             if lacking:
                 pairs.unused[f"names in {self.only} that are no images of it (first: {lacking[0]})"] = len(lacking)
         return pairs
@@ -194,8 +195,7 @@ class Source:
         """
         if self.only is None:
             return pairs
-        wanted = set(read_list(self.only))
-        found = [i for i in range(len(pairs)) if not wanted.isdisjoint(_names(pairs.paths[i]))]
+        found, _ = find_listed(pairs, self.only)
         if not found:
             raise UserError(f"{self.only}: lists no image of {self.pairs}")
         return Subset(pairs, found)
@@ -216,6 +216,31 @@ class Source:
         return count
 
 
-def _names(path: str) -> tuple[str, str]:
-    """The names by which a list may mean an image: its path, or the last part of it."""
-    return path, PurePosixPath(path).name
+def find_listed(pairs: FilePairs, listed: str) -> tuple[list[int], list[str]]:
+    """The images that a list names: each by its path, or by the last part of it where only one image has that.
+
+    Args:
+        pairs: the images.
+        listed: file of the list, see `read_list`.
+
+    Returns:
+        The indices of the images in their order, and the names that are of none of them.
+
+    Raises:
+        UserError: a name is the last part of several paths.
+    """
+    paths = {normal_path(pairs.root, pairs.paths[i]): i for i in range(len(pairs))}
+    last: dict[str, list[int]] = {}
+    for i in range(len(pairs)):
+        last.setdefault(PurePosixPath(pairs.paths[i]).name, []).append(i)
+    found, lacking = set(), []
+    for name in read_list(listed):
+        exact = paths.get(normal_path(pairs.root, name))
+        fitting = last.get(name, []) if exact is None else [exact]
+        if len(fitting) > 1:
+            one, other = (pairs.paths[i] for i in fitting[:2])
+            raise UserError(f"{listed}: {name} may be {one} or {other}; write the path")
+        found.update(fitting)
+        if not fitting:
+            lacking.append(name)
+    return sorted(found), lacking

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from pacl.data.copies import count_copies, describe_alike, describe_copies, find_alike
+from pacl.data.copies import (
+    count_copies,
+    count_twice,
+    describe_alike,
+    describe_copies,
+    describe_twice,
+    find_alike,
+)
 from pacl.data.image_paths import find_missing, place_of
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
@@ -47,19 +54,21 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 
 
 @rank_zero_only
-def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> int:
-    """Warn of training pairs that are all alike, and of held-out images that are also in training.
+def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> tuple[int, int]:
+    """Warn of training pairs that are all alike, and of held-out images that are also in training, or twice.
 
-    From the first nothing can be learned; the second a head knows by heart.
+    From the first nothing can be learned; the second a head knows by heart; the third are mistaken for each other.
 
     Returns:
-        The number of the second; None in all processes but the first, which do not look.
+        The numbers of the second and third; None in all processes but the first, which do not look.
     """
     if alike := find_alike(kept):
         rank_zero_warn(describe_alike(alike))
     if copies := count_copies(kept, held):
         rank_zero_warn(describe_copies(copies, count_images(held)))
-    return copies
+    if twice := count_twice(held):
+        rank_zero_warn(describe_twice(twice, count_images(held)))
+    return copies, twice
 
 
 def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], max_skipped: float) -> None:

@@ -109,9 +109,16 @@ def with_hub_fields(card: str, **fields: object) -> str:
     return str(changed)
 
 
-def write_card(config: HeadConfig, run: TrainingRun | None = None) -> str:
-    """The model card of a head, with facts about its training if there was one."""
-    pooling = "mean pooling" if config.temperature == float("inf") else f"temperature {config.temperature:g}"
+def write_card(config: HeadConfig, run: TrainingRun | None = None, temperature: float | None = None) -> str:
+    """The model card of a head.
+
+    Args:
+        config: of the head.
+        run: facts about its training, if there was one.
+        temperature: of pooling, where it was learned; None: that of the start, in ``config``.
+    """
+    temperature = config.temperature if temperature is None else temperature
+    pooling = "mean pooling" if temperature == float("inf") else f"temperature {temperature:.4g}"
     facts = {
         "CLIP": f"`{config.backbone}`, frozen; loaded by its name, checked against checksum `{config.checksum[:12]}`",
         "patch tokens": f"`{config.dense}`, {config.size} px",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """Files of a head."""
 
+PROBE, PROBE_WEIGHTS = "probe.json", "probe.safetensors"
+"""Files of a linear probe on a model, see `pacl.classification.probe`."""
+
 
 class SavedConfig:
     """Base class of dataclasses that are saved as a JSON file.

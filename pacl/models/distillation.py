@@ -24,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
+from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.models.towers.static_tower import CONTEXT, TOKENIZER, WEIGHTS
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 IMAGENET = ("imagenet_synset_to_lemma.txt", "imagenet_synset_to_definition.txt")  # files of timm: names, definitions
 WORD = re.compile(r"(?<![^\W_])[a-z]+(?![^\W_])")  # not next to other letters or digits
+FILE = re.compile(rf"""[^\s,;|"']*(?:{"|".join(map(re.escape, sorted(IMAGE_SUFFIXES)))})(?!\w)""")  # a table's images
 MIN_COUNT = 2  # rarer words of running text are often misspelled
 BATCH = 512  # sequences in one pass of the encoder
 UNKNOWN = "[UNK]"
@@ -42,7 +44,7 @@ UNKNOWN = "[UNK]"
 
 
 def find_words(running: Iterable[str], names: Iterable[str] = ()) -> list[str]:
-    """Lower-case words in texts, in alphabetical order.
+    """Lower-case words in texts, in alphabetical order. Names of image files, as in tables of captions, are no words.
 
     Args:
         running: texts; their words are included if they occur at least `MIN_COUNT` times.
@@ -51,12 +53,16 @@ def find_words(running: Iterable[str], names: Iterable[str] = ()) -> list[str]:
     from tokenizers.normalizers import BertNormalizer
 
     normalizer = BertNormalizer(lowercase=True)  # (without accents)
+
+    def words_of(text: str) -> list[str]:
+        return WORD.findall(FILE.sub(" ", normalizer.normalize_str(text)))
+
     counts: Counter[str] = Counter()
     for text in running:
-        counts.update(WORD.findall(normalizer.normalize_str(text)))
+        counts.update(words_of(text))
     found = {word for word, count in counts.items() if count >= MIN_COUNT}
     for text in names:
-        found.update(WORD.findall(normalizer.normalize_str(text)))
+        found.update(words_of(text))
     return sorted(found)
 
 

@@ -15,7 +15,6 @@ from pacl.models.embedder import STARTS, Start
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.open_clip_loading import OFFLINE_ADVICE, bundled_folder
 
-PROBE = "probe.json"  # describes a linear probe on a model, which is no head; see `pacl.classification.probe`
 SHIPPED = ("photos", "bundled")  # heads that are part of this package
 
 TextEmbedder = Literal["identity", "linear"]

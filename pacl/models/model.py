@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, write_together
 from pacl.models.backbone import Backbone, load_backbone
-from pacl.models.card import TAGS, TASK, with_hub_fields, write_card
+from pacl.models.card import TAGS, TASK, TrainingRun, with_hub_fields, write_card
 from pacl.models.compatibility import compatibility
 from pacl.models.config import CARD, CONFIG, WEIGHTS
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
@@ -201,6 +201,11 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
             raise UserError(f"{source}: has values that are not finite; the head is damaged, train it again")
         self.load_state_dict(state, strict=False)
 
+    def write_card(self, run: TrainingRun | None = None) -> str:
+        """The model card of this head, with facts about its training if there was one."""
+        learned = self.temperature.item() if self.config.learn_temperature else None
+        return write_card(self.config, run, learned)
+
     def save_pretrained(
         self,
         save_directory: str | Path,
@@ -229,7 +234,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         folder = Path(save_directory)
         self.config.checksum = self.clip.checksum()
         state = {key: value.detach().cpu().contiguous() for key, value in self.head_state().items()}
-        card = card or self.card or write_card(self.config)
+        card = card or self.card or self.write_card()
         if model_card_kwargs:
             card = with_hub_fields(card, **model_card_kwargs)
         # The configuration is written last: if it exists, the other files are complete.

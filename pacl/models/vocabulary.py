@@ -73,9 +73,12 @@ def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
         start: start of the head; with ``conse`` the first name of each class of the image tower is added.
 
     Returns:
-        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes.
+        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes. None if no noun is
+        frequent, as where they were not counted: words of the captions would be far from those of the classes alone.
     """
     frequent = [noun for noun, count in nouns.most_common(LIMIT) if count >= LEAST]
+    if not frequent:
+        return []
     classes = clip.classifier.names if clip.classifier and start == "conse" else []
     return list(dict.fromkeys([*frequent, *(names[0].lower() for names in classes)]))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file
-from pacl.models.config import CARD, CONFIG, WEIGHTS
+from pacl.models.config import CARD, CONFIG, PROBE, PROBE_WEIGHTS, WEIGHTS
 
 CURVE = "training.png"
 
@@ -20,11 +20,20 @@ CHECKPOINTS = "checkpoints"
 RUN_FILES = (CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt")
 """Files in the folder of a head's training that are not of the head itself."""
 
-HEAD_FILES = (CONFIG, WEIGHTS, CARD, *RUN_FILES)
-"""Files in the folder of a head's training that another run would replace."""
-
 DUAL_ENCODER_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "dual_config.json", "dual.safetensors")
-"""Files of a pretrained model, which another model would replace; it has those of a CLIP or of two towers."""
+"""Files of a pretrained model: it has those of a CLIP or of two towers."""
+
+PROBE_TABLE, PROBE_CURVE = "results.md", "accuracy.png"
+
+MODEL_FILES = {
+    "head": (CONFIG, WEIGHTS, *RUN_FILES),
+    "pretrained model": DUAL_ENCODER_FILES,
+    "probe": (PROBE, PROBE_WEIGHTS),
+}
+"""The kinds of models that are trained, and the files by which a folder is that of one: it holds one kind only."""
+
+MORE_FILES = {"head": (CARD,), "probe": (PROBE_TABLE, PROBE_CURVE)}
+"""Further files of a run of a kind, which other folders may have, too."""
 
 is_card = begins_with(rb"(?sm).*^(library_name: pacl\r?$|# A PACL patch embedder )")
 """Whether a file is the model card of a head, see `pacl.models.card`."""
@@ -43,6 +52,27 @@ def find_results(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern))
 
 
+def results_of(kind: str) -> tuple[str, ...]:
+    """The files of a run of a kind in `MODEL_FILES`, which another run would replace."""
+    return (*MODEL_FILES[kind], *MORE_FILES.get(kind, ()))
+
+
+def check_kind(folder: Path, kind: str, argument: str) -> None:
+    """Refuse a folder that holds a model of another kind: commands would load the one or the other by its name.
+
+    Args:
+        folder: need not exist.
+        kind: of the model that is to be written, a key of `MODEL_FILES`.
+        argument: the caller's name for the folder, in the error.
+
+    Raises:
+        ArgumentError: there are files of another kind.
+    """
+    for other, patterns in MODEL_FILES.items():
+        if other != kind and (found := find_results(folder, patterns)):
+            raise ArgumentError(argument, folder, f"holds a {other} ({_names(folder, found)}); choose another folder")
+
+
 def check_unused(folder: Path, patterns: Sequence[str], argument: str, advice: str) -> None:
     """Refuse a folder that holds the results of another run.
 
@@ -56,8 +86,11 @@ def check_unused(folder: Path, patterns: Sequence[str], argument: str, advice: s
         ArgumentError: there are results.
     """
     if found := find_results(folder, patterns):
-        names = ", ".join(str(path.relative_to(folder)) for path in found[:4])
-        raise ArgumentError(argument, folder, f"holds results of another run ({names}); {advice}")
+        raise ArgumentError(argument, folder, f"holds results of another run ({_names(folder, found)}); {advice}")
+
+
+def _names(folder: Path, found: Sequence[Path]) -> str:
+    return ", ".join(str(path.relative_to(folder)) for path in found[:4])
 
 
 def check_card(folder: Path, argument: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.locks import lock
-from pacl.training.run_files import check_unused, find_results, is_first_process
+from pacl.training.run_files import check_kind, check_unused, find_results, is_first_process, results_of
 
 LOCK = ".lock"
 
@@ -26,7 +26,8 @@ class RunFolder(Callback):
 
     Args:
         path: the folder; it is made.
-        results: glob patterns of the files that a run writes and that must not be lost or mixed.
+        kind: of the model that the run trains, a key of `pacl.training.run_files.MODEL_FILES`: its files must not be
+            lost, or mixed with those of another kind.
         argument: the caller's name for the folder, in errors.
         overwrite: replace the results of another run.
         resume: the folder's own run goes on: its results are kept, and are no reason to stop.
@@ -40,11 +41,9 @@ class RunFolder(Callback):
         ArgumentError: the folder cannot be made or written to.
     """
 
-    def __init__(
-        self, path: str | Path, results: Sequence[str], argument: str, overwrite: bool, resume: bool, advice: str
-    ) -> None:
+    def __init__(self, path: str | Path, kind: str, argument: str, overwrite: bool, resume: bool, advice: str) -> None:
         self.made, self.started = is_first_process() and not Path(path).exists(), False
-        self.path, self.results = make_folder(path, argument), results
+        self.path, self.kind = make_folder(path, argument), kind
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
         self.logs: Path | None = None
         atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
@@ -58,14 +57,15 @@ class RunFolder(Callback):
 
     def found(self) -> list[Path]:
         """The results that are in the folder."""
-        return find_results(self.path, self.results)
+        return find_results(self.path, results_of(self.kind))
 
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Hold the folder's lock. It ends with the process, however that ends.
 
         Raises:
-            ArgumentError: another process holds the lock, or the folder holds results of another run.
+            ArgumentError: another process holds the lock, or the folder holds results of another run, or a model of
+                another kind.
         """
         if not is_first_process():
             yield
@@ -74,8 +74,9 @@ class RunFolder(Callback):
             if not is_ours:
                 reason = "another training writes there now; choose another folder"
                 raise ArgumentError(self.argument, self.path, reason)
+            check_kind(self.path, self.kind, self.argument)
             if not (self.overwrite or self.resume):
-                check_unused(self.path, self.results, self.argument, self.advice)
+                check_unused(self.path, results_of(self.kind), self.argument, self.advice)
             yield
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:

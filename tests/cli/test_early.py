@@ -11,7 +11,7 @@ import pytest
 from pacl.cli import early
 from pacl.cli.early import check_pretraining, check_training, read_settings
 from pacl.errors import ArgumentError, UserError
-from pacl.models.config import CARD, CONFIG
+from pacl.models.config import CARD, CONFIG, PROBE
 from pacl.training.run_files import DUAL_ENCODER_FILES
 from tests.paths import ROOT
 
@@ -66,6 +66,15 @@ def test_a_folder_named_before_the_configuration_is_the_one_that_is_checked(phot
     with pytest.raises(ArgumentError) as error:
         check_training(["--out", "used", *photos[:-2]])
     assert error.value.value == Path("used")
+
+
+def test_a_folder_with_a_model_of_another_kind_is_refused(photos: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / PROBE).touch()
+    for check, words in ((check_training, photos), (check_pretraining, ["--export.folder", "run"])):
+        with pytest.raises(ArgumentError, match=PROBE) as error:
+            check([*words, "--overwrite"])
+        assert error.value.value == Path("run")
 
 
 @pytest.mark.parametrize("name", DUAL_ENCODER_FILES)

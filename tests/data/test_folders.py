@@ -148,6 +148,19 @@ def test_caption_files_whose_names_differ_in_their_case_are_counted(tmp_path, dr
 # --- Hugging Face's imagefolder -----------------------------------------------------------------------------------
 
 
+def test_metadata_of_one_image_in_two_tables(tmp_path, draw, write):
+    draw("a.jpg", "train/1.jpg")
+    rows = f"../a.jpg,a dog\n{tmp_path / 'train' / '1.jpg'},a hat\n"
+    write({"metadata.csv": "file_name,text\na.jpg,a cat\n", "train/metadata.csv": f"file_name,text\n{rows}"})
+    pairs = read_metadata(tmp_path)
+    assert [os.path.normpath(pairs.name(i)) for i in range(len(pairs))] == [
+        str(tmp_path / "a.jpg"),
+        str(tmp_path / "train" / "1.jpg"),
+    ]
+    assert captions(pairs)["a.jpg"] == ["a cat", "a dog"]
+    assert pairs.unused == {}
+
+
 def test_metadata_in_folders_below(tmp_path, draw, write):
     draw("train/1.jpg", "train/x/2.jpg", "train/3.jpg", "test/1.jpg")
     write(

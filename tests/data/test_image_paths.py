@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from pacl.data.image_paths import locate, similar_file
@@ -29,6 +31,15 @@ def test_absolute_paths(tmp_path, draw):
     draw("deep/a.jpg")
     path = str(tmp_path / "deep" / "a.jpg")
     assert locate(tmp_path / "t.csv", None, {path: ["x"]})[1] == {path: ["x"]}
+
+
+def test_spellings_of_one_file_are_one_image(tmp_path, draw, monkeypatch):
+    draw("train/a.jpg", "train/b.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = ["train/a.jpg", "train/../train/a.jpg", str(tmp_path / "train" / "a.jpg"), "./train//a.jpg", "train/b.jpg"]
+    for images in (None, tmp_path, Path()):
+        _, captions = locate(Path("t.csv"), images, {name: [name] for name in names})
+        assert captions == {"train/a.jpg": names[:4], "train/b.jpg": names[4:]}
 
 
 def test_names_that_no_file_can_have(tmp_path, draw):

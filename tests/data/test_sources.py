@@ -87,6 +87,27 @@ def test_a_split_divides_what_the_list_names(here):
     assert (len(everything), len(nothing)) == (6, 0)
 
 
+def test_a_name_in_a_list_is_a_path_first_and_a_last_part_only_of_one_image(here):
+    for name in ("0.png", "y/1.png", "y/7.png"):
+        path = Path("images", name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(Path("images/x/0.png").read_bytes())
+    Path("t.csv").write_text(Path("t.csv").read_text() + "0.png,top,a\ny/1.png,one,a\ny/7.png,seven,a\n")
+    source = Source("t.csv", "images", only="only.txt")
+    for listed, chosen in (
+        ("0.png\n", ["top"]),
+        ("./0.png\nx/0.png\n", ["caption 0", "top"]),
+        (f"7.png\n{Path('images/x/1.png').resolve()}\n", ["caption 1", "seven"]),
+    ):
+        Path("only.txt").write_text(listed)
+        assert captions(source.validation(source.read())) == chosen
+        assert not any("only.txt" in kind for kind in source.read().unused)
+    Path("only.txt").write_text("1.png\n")
+    for refused in (source.read, lambda: source.split(Source("t.csv", "images").read())):
+        with pytest.raises(UserError, match=r"only\.txt: 1\.png may be x/1\.png or y/1\.png"):
+            refused()
+
+
 def test_a_validation_source_has_what_the_list_names_and_holds_nothing_out(here):
     Path("only.txt").write_text("x/4.png\n1.png\n")
     source = Source("t.csv", "images", only="only.txt")

@@ -16,9 +16,15 @@ pytest.importorskip("sentence_transformers")
 
 
 def test_words() -> None:
-    running = ["A Café, a café; 7up x7 under_score", "under-score 3_a.jpg"]
+    running = ["A Café, a café; 7up x7 under_score", "under-score 3"]
     assert distillation.find_words(running) == ["a", "cafe", "score", "under"]
     assert distillation.find_words([], ["one Two"]) == ["one", "two"]
+
+
+def test_names_of_image_files_are_no_words() -> None:
+    """As in tables of captions: jpg would be the most frequent word."""
+    names = ["train/dog_1.jpg,a cat", "b.JPG#0\ta hat.", '{"image": "in out.png", "text": "a gif. now"}']
+    assert distillation.find_words([], names) == ["a", "cat", "gif", "hat", "image", "in", "now", "text"]
 
 
 def test_imagenet_gives_names_and_definitions() -> None:

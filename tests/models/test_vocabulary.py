@@ -133,6 +133,9 @@ def test_the_words_are_frequent_nouns_then_classes() -> None:
     clip: Any = SimpleNamespace(classifier=SimpleNamespace(names=[("Egyptian cat", "mau"), ("dog",)]))
     assert trained_words(nouns, clip, "conse") == ["dog", "cat", "egyptian cat"]
     assert trained_words(nouns, clip, "paper") == ["dog", "cat"]
+    assert (
+        trained_words(Counter(), clip, "conse") == []
+    )  # not counted: else the words of the captions would be warned of
     clip.classifier = None
     assert trained_words(nouns, clip, "conse") == ["dog", "cat"]
     assert len(trained_words(Counter({f"noun {i}": LEAST for i in range(LIMIT + 9)}), clip, "conse")) == LIMIT

@@ -39,6 +39,25 @@ def test_a_run_leaves_a_head_that_loads(tiny_clip, tmp_path, cache):
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in model.clip.state_dict().items())
 
 
+def test_the_card_states_the_temperature_that_was_learned(tiny_clip, tmp_path):
+    for learned in ("true", "false"):
+        out = run(
+            tiny_clip,
+            tmp_path / learned,
+            "--trainer.max_steps=3",
+            f"--model.learn_temperature={learned}",
+            "--model.temperature=0.1",
+            "--model.scale_lr=0.05",
+        )
+        model = load_model(str(out))
+        (row,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("| pooling |"))
+        assert f"temperature {model.temperature.item():.4g}{', learned' if learned == 'true' else ''} |" in row
+        assert ("temperature 0.1 " in row) is (learned == "false")
+        (out / "README.md").unlink()
+        load_model(str(out)).save_pretrained(tmp_path / "copy")
+        assert row in (tmp_path / "copy" / "README.md").read_text()
+
+
 def test_diagnostics_are_logged(tiny_clip, tmp_path):
     arguments = [a for a in SMALL if "scenes=" not in a]
     arguments += [*QUIET[:2], "--data.scenes=24", "--trainer.max_steps=4", "--trainer.log_every_n_steps=1"]

@@ -12,6 +12,8 @@ import torch
 from pacl import train
 from pacl.errors import ArgumentError
 from pacl.models.card import with_hub_fields
+from pacl.models.config import CONFIG
+from pacl.models.head import HeadConfig
 from pacl.models.loading import load_model
 from pacl.training.run_folder import RunFolder
 from tests.train.command import QUIET, SMALL, run
@@ -36,6 +38,18 @@ def test_a_resumed_run_has_the_rates_of_its_own_number_of_steps(tiny_clip, tmp_p
     with log.open() as file:
         found = [float(row["lr"]) for row in csv.DictReader(file) if row["lr"]]
     assert found[0] == pytest.approx(0.05)  # half of a cosine of eight steps
+
+
+@pytest.mark.parametrize("presence", [0.2, 0.0])
+def test_a_resumed_run_says_that_its_head_loses_a_calibration(tiny_clip, tmp_path, capsys, presence):
+    run(tiny_clip, tmp_path, "--trainer.max_steps=1")
+    config = HeadConfig.read(tmp_path / CONFIG)
+    config.presence = presence
+    (tmp_path / CONFIG).write_text(config.to_json())
+    capsys.readouterr()
+    run(tiny_clip, tmp_path, "--trainer.max_steps=2", "--ckpt_path=last")
+    assert ("pacl calibrate" in capsys.readouterr().err) is (presence > 0)
+    assert load_model(str(tmp_path)).config.presence == 0
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -77,7 +91,7 @@ def test_a_readme_of_the_users_own_is_kept(tiny_clip, tmp_path):
 
 
 def test_of_two_runs_at_once_the_second_stops(tiny_clip, tmp_path):
-    with RunFolder(tmp_path, (), "out", False, False, "").claim():
+    with RunFolder(tmp_path, "head", "out", False, False, "").claim():
         with pytest.raises(ArgumentError) as error:
             run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--overwrite")
         assert (error.value.argument, error.value.value) == ("out", tmp_path)

@@ -182,3 +182,16 @@ def test_a_card_says_that_held_out_images_also_train(tiny_clip, tmp_path):
         (row,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("| data |"))
         assert f"validation on {6 if said else 4} images" in row
         assert ("of these are also in training" in row) is said
+        assert ("copies of others" in row) is said  # one of the two is held out of the table, too
+
+
+def test_a_card_says_that_held_out_images_are_there_twice(tiny_clip, tmp_path):
+    """Recall of text to image can then be 0 only: an image with the same score ranks before."""
+    data = captioned(tmp_path, 12)
+    (tmp_path / "u.csv").write_text((tmp_path / "t.csv").read_text().replace("a dog", "a cat"))
+    data = [each for each in data if "hold_out" not in each]
+    settings = ["--data.batch_size=4", "--trainer.max_steps=1"]
+    table = f"[{{pairs: {tmp_path / 't.csv'}, hold_out: 4}}, {{pairs: {tmp_path / 'u.csv'}, hold_out: 4}}]"
+    out = run(tiny_clip, tmp_path / "out", data[0], f"--data.train={table}", *settings)
+    (row,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("| data |"))
+    assert "validation on 8 images; 4 of these are copies of others of them" in row

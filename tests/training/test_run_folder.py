@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from pacl.errors import ArgumentError
+from pacl.models.config import CARD
+from pacl.training.run_files import MODEL_FILES
 from pacl.training.run_folder import LOCK, RunFolder
 from tests.paths import ROOT
 
 
 def folder(path: Path, *, overwrite: bool = False, resume: bool = False) -> RunFolder:
-    return RunFolder(path, ("config.json", "checkpoints/*.ckpt"), "out", overwrite, resume, "choose another")
+    return RunFolder(path, "head", "out", overwrite, resume, "choose another")
 
 
 def started(run: RunFolder) -> None:
@@ -108,4 +110,28 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("pacl.locks.FileLock.acquire", no_lock)
     with pytest.warns(UserWarning, match=str(tmp_path)), folder(tmp_path).claim():
+        pass
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(("kind", "file"), [(kind, file) for kind, files in MODEL_FILES.items() for file in files])
+def test_a_folder_holds_one_kind_of_model(tmp_path: Path, kind: str, file: str, replaced: bool) -> None:
+    """Also where models of that kind are replaced."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    for other in MODEL_FILES:
+        run = RunFolder(tmp_path, other, "out", replaced, False, "choose another")
+        if other == kind and replaced:
+            with run.claim():
+                pass
+        else:
+            with pytest.raises(ArgumentError, match=file), run.claim():
+                pass
+    assert (tmp_path / file).exists()
+
+
+def test_files_that_any_folder_may_have_are_of_no_kind(tmp_path: Path) -> None:
+    for name in (CARD, "results.md", "captions.json"):
+        (tmp_path / name).touch()
+    with RunFolder(tmp_path, "pretrained model", "out", False, False, "").claim():
         pass

@@ -39,6 +39,17 @@ def test_held_out_images_that_are_also_in_training_are_counted(check: Check) -> 
     assert "copies" in check("fine.csv")[1]
 
 
+def test_held_out_images_that_are_there_twice_are_counted(check: Check) -> None:
+    sources = "[{pairs: fine.csv, hold_out: 1}, {pairs: same.csv, hold_out: 1}]"
+    Path("same.csv").write_text(Path("fine.csv").read_text())
+    Path("two.yaml").write_text(f"data: {{train: {sources}}}")
+    code, out, report = check("two.yaml")
+    assert (code, report["held_twice"], report["fine"]) == (0, 1, False)
+    assert "1 of 2 held-out images are copies of others" in out
+    Path("two.yaml").write_text("data: {train: [{pairs: fine.csv, hold_out: 1}]}")
+    assert check("two.yaml")[2]["held_twice"] == 0
+
+
 def test_held_out_images_are_those_that_a_list_names(check: Check) -> None:
     Path("train.txt").write_text("a.jpg\n")
     Path("val.txt").write_text("b.jpg\n")

@@ -52,6 +52,16 @@ def test_held_out_images_that_are_copies_of_those_in_training_are_warned_of(here
         CaptionData("t.csv", hold_out=4).parts()
 
 
+def test_held_out_images_that_are_there_twice_are_warned_of(here):
+    Path("other.csv").write_text("image,caption\n" + "".join(f"{n}.png,again {n}\n" for n in range(COUNT)))
+    data = CaptionData(train=[Source("t.csv", hold_out=4), Source("other.csv", hold_out=4)])
+    with pytest.warns(UserWarning, match="4 of 8 held-out images are copies of others of them"):
+        data.parts()
+    assert (data.copies, data.twice) == (0, 4)
+    with pytest.warns(UserWarning, match=f"{COUNT} of {2 * COUNT} held-out images are copies of others"):
+        CaptionData("0.tar", val=[Source("t.csv"), Source("other.csv")]).parts()
+
+
 @pytest.mark.parametrize("alike", ["captions", "images"])
 def test_pairs_that_are_all_alike_are_warned_of(here, alike):
     rows = [f"{n}.png,{'a dog' if alike == 'captions' else f'dog {n}'}" for n in range(COUNT)]
