@@ -26,7 +26,6 @@ from pacl.files import file_stamp, parse_json
 from pacl.images import SOFTWARE, open_image
 from pacl.printing import printable
 from pacl.results.labelme import FOLDER as LABELME
-from pacl.video.containers import is_video
 
 LOOKED_AT = 100
 """Records that are read to find results of another kind: a folder may hold many thousands."""
@@ -309,12 +308,12 @@ def content_of_video(path: Path) -> str:
 
 def _content_at(path: Path, record: Mapping[str, Any]) -> str | None:
     """`content` of an image file or a video; None if it cannot be read, or cannot be that of a record by its size."""
-    if is_video(path):
+    if "video" in record:
         return content_of_video(path)
     with suppress(UserError, OSError, ValueError, Image.DecompressionBombError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is read again to be segmented
         with Image.open(path) as image:
-            if sorted(image.size) != sorted([record.get("width"), record.get("height")]):  # it may be turned
+            if "width" in record and set(image.size) != {record["width"], record["height"]}:  # it may be turned
                 return None
         return content_of(open_image(path))
     return None
