@@ -107,8 +107,8 @@ def open_image_set(
         data: the folder that contains the data set's official folder; for ImageNet and its variants and for ``custom``
             also the data set's folder itself.
         split: name of the split; None is the default one.
-        names: file with one class per line, see `pacl.prompts.read_classes`: ``words=key`` in any order, or only words,
-            in the order of the keys. None takes the names of the CLIP paper, for ``custom`` the names of the folders.
+        names: file with other names, see `eval.classification.names.class_prompts`. None takes those of the CLIP paper,
+            for ``custom`` the names of the folders.
         limit: take only this many images, evenly spaced.
         download: let torchvision download missing files, for the data sets that it can download.
 

@@ -75,8 +75,10 @@ def build_parser() -> argparse.ArgumentParser:
         "102 classes instead of 101)",
     )
     data.add_argument(
-        "--names", metavar="FILE", help="file with other class names (default: the names of the CLIP paper)"
-    )
+        "--names", metavar="FILE",
+        help="file with other class names, a line words=class each, or words in the order of the classes (default: the "
+        "names of the CLIP paper; custom: of the folders)",
+    )  # fmt: skip
     data.add_argument(
         "--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file (default: %(default)s)"
     )
