@@ -22,6 +22,8 @@ from eval.classification import layouts
 from eval.classification.layouts import Found, ImageBenchmark, Images
 from eval.classification.names import Prompts, class_keys, class_prompts
 from eval.common.folders import files_digest
+from pacl.data.copies import count_copies
+from pacl.data.pairs import FilePairs
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image
 
@@ -42,6 +44,7 @@ class ImageSet:
         prompts: prompts of the C classes, one or more for each.
         names: where the prompts come from, in words.
         full: number of images in the whole split; None if unknown.
+        notes: what of the folders is left out, a line for each kind.
     """
 
     benchmark: ImageBenchmark
@@ -52,6 +55,7 @@ class ImageSet:
     prompts: Prompts = field(repr=False)
     names: str
     full: int | None
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,6 +63,8 @@ class ImageSet:
     @property
     def selection(self) -> str:
         """How the images of the split were chosen, in words."""
+        if self.benchmark.name == "custom":
+            return "one's own"
         if self.benchmark.split_sizes is None:
             return "official split"
         which = "all" if self.split == "all" else f"random, seed {SPLIT_SEED}"
@@ -89,6 +95,15 @@ class ImageSet:
         else:
             digest.update(files_digest(self.images).encode("ascii"))
         return digest.hexdigest()
+
+
+def trained_and_tested(train: ImageSet, test: ImageSet) -> int:
+    """How many test images are also training images, as files of the same bytes; images in arrays are not compared."""
+    files = [images for images in (train.images, test.images) if not isinstance(images, np.ndarray)]
+    if len(files) < 2:
+        return 0
+    kept, held = (FilePairs(Path(), {str(path): [] for path in images}) for images in files)
+    return count_copies([kept], [held])
 
 
 def open_image_set(
@@ -129,7 +144,7 @@ def open_image_set(
         split = layouts.custom_split(root) if name == "custom" else next(iter(benchmark.splits))
     elif name != "custom" and split not in benchmark.splits:
         raise ArgumentError("split", split, f"{name} has {', '.join(benchmark.splits)}")
-    images, found = benchmark.find(benchmark, root, split, download)
+    images, found, notes = benchmark.find(benchmark, root, split, download)
     keys = layouts.custom_keys(root, split) if name == "custom" else class_keys(name)
     numbers = {key: i for i, key in enumerate(keys)}
     for image, key in zip(images, found, strict=True):
@@ -141,7 +156,7 @@ def open_image_set(
         images, labels = [images[i] for i in indices], labels[indices]
     prompts, source = class_prompts(name, keys, names)
     full = len(labels) if name == "custom" else benchmark.splits[split]
-    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full).limited(limit)
+    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full, tuple(notes)).limited(limit)
 
 
 def random_split(labels: np.ndarray, split: str, train: int, test: int | None) -> np.ndarray:

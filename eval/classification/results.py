@@ -110,7 +110,7 @@ def summary(results: Sequence[Result]) -> Table:
     rows = _rows(results, {name: benchmark.title for name, benchmark in IMAGE_BENCHMARKS.items()})
     names = [result.dataset for result in results]
     sections = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
-    caption = f"percent; bold: the score that the literature reports, {INTERVALS}"
+    caption = f"percent; bold: the main score, {INTERVALS}"
     models = dict.fromkeys(f"model {model_text(result.model)}" for result in results)
     caption = "\n".join([caption, *models])
     return terminal_table(HEADER, rows, NUMERIC, caption=caption, sections=sections)
@@ -123,7 +123,7 @@ def markdown(results: Sequence[Result]) -> str:
         "",
         markdown_table(HEADER, _rows(results, {}), NUMERIC),
         "",
-        f"Percent; bold: the score that the literature reports for the data set, {INTERVALS}.",
+        f"Percent; bold: the main score, of published data sets the one that the literature reports, {INTERVALS}.",
         "",
         *dict.fromkeys(f"- Model: {model_text(result.model)}." for result in results),
         *dict.fromkeys(f"- {result.dataset}, {result.method}: {protocol_text(result.protocol)}." for result in results),
@@ -196,7 +196,7 @@ PHRASES: dict[str, Callable[[Any], str]] = {
     "train_images": "chosen from {:,} training images".format,
     "train_full": "of {:,} in the split".format,
     "classifier": "classifier: {}".format,
-    "main": lambda score: f"the literature reports {SCORES.get(score, score)}",
+    "main": lambda score: f"main score: {SCORES.get(score, score)}",
     "classes": "{:,} classes".format,
     "size": "{0} x {0} pixels".format,
     "preprocessing": "resize mode {} of open_clip".format,

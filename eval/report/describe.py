@@ -102,7 +102,7 @@ def settings(result: Result) -> str:
     if "annotations" in protocol:
         words.append(str(protocol["annotations"]))
     if "main" in protocol:
-        words.append(f"the literature reports {protocol['main']}")
+        words.append(f"main score {protocol['main']}")
     rest = [
         f"{key}={_text(value)}"
         for key, value in protocol.items()
