@@ -44,6 +44,7 @@ class ImageSet:
         prompts: prompts of the C classes, one or more for each.
         names: where the prompts come from, in words.
         full: number of images in the whole split; None if unknown.
+        folder: name of the data folder.
         notes: what of the folders is left out, a line for each kind.
     """
 
@@ -55,6 +56,7 @@ class ImageSet:
     prompts: Prompts = field(repr=False)
     names: str
     full: int | None
+    folder: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -156,7 +158,9 @@ def open_image_set(
         images, labels = [images[i] for i in indices], labels[indices]
     prompts, source = class_prompts(name, keys, names)
     full = len(labels) if name == "custom" else benchmark.splits[split]
-    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full, tuple(notes)).limited(limit)
+    return ImageSet(
+        benchmark, split, images, labels, keys, prompts, source, full, root.resolve().name, tuple(notes)
+    ).limited(limit)
 
 
 def random_split(labels: np.ndarray, split: str, train: int, test: int | None) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from eval.classification.features import Loading
 from eval.classification.image_sets import IMAGE_BENCHMARKS, ImageSet
+from eval.common.folders import own_data
 from eval.common.memory import peak_memory
 from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table
@@ -60,6 +61,8 @@ class Setup:
             method: name of the method.
             protocol: settings of the method.
         """
+        digest = images.digest()
+        own = {"data": own_data(images.folder, digest)} if images.benchmark.name == "custom" else {}
         return Result(
             task="classification",
             dataset=images.benchmark.name,
@@ -77,7 +80,8 @@ class Setup:
                 "precision": self.loading.precision,
                 "pictures": images.selection,
                 "limit": self.limit,
-                "pictures_sha256": images.digest()[:DIGITS],
+                "pictures_sha256": digest[:DIGITS],
+                **own,
             },
             scores={},
             made=made_with(self.model.device),
@@ -201,8 +205,11 @@ PHRASES: dict[str, Callable[[Any], str]] = {
     "size": "{0} x {0} pixels".format,
     "preprocessing": "resize mode {} of open_clip".format,
     "precision": "precision {}".format,
+    "data": "data: {}".format,
     "pictures": "images: {}".format,
     "limit": "{:,} of them, evenly spaced".format,
+    "names_sha256": "digest of the file of names {}".format,
+    "templates_sha256": "digest of the file of templates {}".format,
     "texts_sha256": "digest of the texts {}".format,
     "train_sha256": "digest of the training images {}".format,
     "pictures_sha256": "digest of the images {}".format,

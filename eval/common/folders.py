@@ -390,6 +390,17 @@ def files_digest(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def file_digests(**given: str | Path | None) -> dict[str, str]:
+    """For a protocol: ``NAME_sha256``, of the content, for each of these settings that is a file."""
+    files = {name: Path(value) for name, value in given.items() if value is not None and Path(value).is_file()}
+    return {f"{name}_sha256": _content(path)[:16] for name, path in files.items()}
+
+
+def own_data(name: str, digest: str) -> str:
+    """What tells data of one's own apart in results: a name, such as the folder's, and the start of a digest."""
+    return f"{os.fsencode(name).decode('utf-8', 'replace')} {digest[:8]}"
+
+
 def count_equal(files: Iterable[str | Path]) -> int:
     """How many files have the bytes of another one. Only files of the same size are read; missing ones do not count."""
     by_size: dict[int, list[Path]] = {}

@@ -5,9 +5,9 @@ phi among the K best items by CLIP's cosine ("pooled then phi"). The model is a 
 
 The evaluation is the usual one. Every caption is a separate item, even if another caption has the same text. A caption
 succeeds at k if its image is among the k best images, an image succeeds at k if any of its captions is among the k best
-captions. Captions are used without templates. Of items with equal scores, the wrong ones rank first; how many captions and
-image files are equal to another one is said. A table or JSON of custom is measured as a whole: a split that it states
-is not used, which is said, too.
+captions. Captions are used without templates. Of items with equal scores, the wrong ones rank first; how many captions
+and image files are equal to another one is said. A table or JSON of custom is measured as a whole: a split that it
+states is not used, which is said, too.
 
     python -m eval.retrieval flickr8k --data flickr8k --model bundled --split all --limit 1000
     python -m eval.retrieval coco --data coco --first_stage 128
