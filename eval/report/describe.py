@@ -47,7 +47,7 @@ def named(result: Result, key: str) -> str:
 
 
 def identity(result: Result) -> tuple[Any, ...]:
-    """What the results of one row share: method, tower, protocol, names unless the protocol's own, and one's own data."""
+    """What the results of one row share: method, tower, protocol, names unless the protocol's own, one's own data."""
     names = "" if names_of(result) == own_names(result) else str(names_of(result))
     return result.method, tower(result), protocol_parts(result), names, str(result.protocol.get("data", ""))
 
