@@ -42,6 +42,20 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
         UserError: the file cannot be read, or holds something else, the same id or key twice, or other ids; the
             message says what was seen.
     """
+    return _read(path, first_id)[0]
+
+
+def label_ids(path: str | Path) -> list[int] | None:
+    """The ids of the labels of a class file, in the order of `label_lines`; None where it gives none.
+
+    Raises:
+        UserError: an error of `label_lines`.
+    """
+    return _read(path, None)[1]
+
+
+def _read(path: str | Path, first_id: int | None) -> tuple[Lines, list[int] | None]:
+    """`label_lines` and `label_ids`."""
     text = _read_text(path, "class file")
     suffix, start = Path(path).suffix.lower(), text.lstrip()[:1]
     is_yaml = suffix in (".yaml", ".yml")  # the suffix decides; YAML has lists and mappings in brackets, too
@@ -56,9 +70,9 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
     if is_yaml or any(re.match(r"names\s*:", line) for _, line in lines) or _all(lines, r"- .+"):
         return _names(_parse_yaml(text, path), path, "YAML", first_id)
     if _all(lines, _LABELMAP.pattern):
-        return [(number, line.partition(":")[0]) for number, line in lines]
+        return [(number, line.partition(":")[0]) for number, line in lines], None
     _refuse_tables(path, lines, first_id)
-    return [(number, " ".join(line.split())) for number, line in lines]
+    return [(number, " ".join(line.split())) for number, line in lines], None
 
 
 def _read_text(path: str | Path, what: str) -> str:
@@ -119,8 +133,8 @@ def _parse_yaml(text: str, path: str | Path) -> Any:
         raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); {_ADVICE}") from None
 
 
-def _names(value: Any, path: str | Path, kind: str, first_id: int | None) -> Lines:
-    """The names in a parsed file: a list, or a mapping with ``names`` (YOLO), ``categories`` (COCO) or from ids.
+def _names(value: Any, path: str | Path, kind: str, first_id: int | None) -> tuple[Lines, list[int] | None]:
+    """Names and ids in a parsed file: a list, or a mapping with ``names`` (YOLO), ``categories`` (COCO) or from ids.
 
     Raises:
         UserError: there are none, two have the same id, or the ids are not those from ``first_id``.
@@ -142,7 +156,7 @@ def _names(value: Any, path: str | Path, kind: str, first_id: int | None) -> Lin
         raise UserError(f"{path}: is {kind} with {seen} where a list of names should be; {_ADVICE}")
     if ids is not None:
         value = _in_order(ids, value, path, first_id)
-    return [(place, str(name)) for place, name in enumerate(value, start=1)]
+    return [(place, str(name)) for place, name in enumerate(value, start=1)], None if ids is None else sorted(ids)
 
 
 def _all_ids(values: Iterable[Any]) -> bool:

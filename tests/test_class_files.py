@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacl.class_files import say_lists, several_names
+from pacl.class_files import label_ids, label_lines, say_lists, several_names
 from pacl.errors import UserError
 from pacl.prompts import Label, parse_prompt, read_classes
 
@@ -175,3 +175,21 @@ def test_the_warning_of_lists_names_the_first_and_its_parts() -> None:
     said = say_lists(["sky", "a dog, grass", "a, b", "cow, hay, mud"])
     assert said is not None
     assert all(part in said for part in ('"a dog, grass"', '"a dog" "grass"', "2 labels", "1 more"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("a.json", '{"10": "b", "2": "a"}', [2, 10]),
+        ("a.json", '{"b": 10, "a": 2}', [2, 10]),
+        ("a.json", '{"categories": [{"id": 7, "name": "b"}, {"id": 3, "name": "a"}]}', [3, 7]),
+        ("a.yaml", "names:\n  1: a\n  2: b\n", [1, 2]),
+        ("a.yaml", "names: [a, b]", None),
+        ("a.json", '["a", "b"]', None),
+        ("a.txt", "a\nb\n", None),
+    ],
+)
+def test_ids_are_in_the_order_of_the_labels(tmp_path: Path, name: str, text: str, ids: list[int] | None) -> None:
+    (tmp_path / name).write_text(text)
+    assert label_ids(tmp_path / name) == ids
+    assert [label for _, label in label_lines(tmp_path / name)] == ["a", "b"]

@@ -22,6 +22,8 @@ from eval.classification import layouts
 from eval.classification.layouts import Found, ImageBenchmark, Images
 from eval.classification.names import Prompts, class_keys, class_prompts
 from eval.common.folders import files_digest
+from pacl.data.copies import count_copies
+from pacl.data.pairs import FilePairs
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image
 
@@ -42,6 +44,8 @@ class ImageSet:
         prompts: prompts of the C classes, one or more for each.
         names: where the prompts come from, in words.
         full: number of images in the whole split; None if unknown.
+        folder: name of the data folder.
+        notes: what of the folders is left out, a line for each kind.
     """
 
     benchmark: ImageBenchmark
@@ -52,6 +56,8 @@ class ImageSet:
     prompts: Prompts = field(repr=False)
     names: str
     full: int | None
+    folder: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,6 +65,8 @@ class ImageSet:
     @property
     def selection(self) -> str:
         """How the images of the split were chosen, in words."""
+        if self.benchmark.name == "custom":
+            return "one's own"
         if self.benchmark.split_sizes is None:
             return "official split"
         which = "all" if self.split == "all" else f"random, seed {SPLIT_SEED}"
@@ -91,6 +99,15 @@ class ImageSet:
         return digest.hexdigest()
 
 
+def trained_and_tested(train: ImageSet, test: ImageSet) -> int:
+    """How many test images are also training images, as files of the same bytes; images in arrays are not compared."""
+    files = [images for images in (train.images, test.images) if not isinstance(images, np.ndarray)]
+    if len(files) < 2:
+        return 0
+    kept, held = (FilePairs(Path(), {str(path): [] for path in images}) for images in files)
+    return count_copies([kept], [held])
+
+
 def open_image_set(
     name: str,
     data: str | Path,
@@ -107,8 +124,8 @@ def open_image_set(
         data: the folder that contains the data set's official folder; for ImageNet and its variants and for ``custom``
             also the data set's folder itself.
         split: name of the split; None is the default one.
-        names: file with one class per line, see `pacl.prompts.read_classes`: ``words=key`` in any order, or only words,
-            in the order of the keys. None takes the names of the CLIP paper, for ``custom`` the names of the folders.
+        names: file with other names, see `eval.classification.names.class_prompts`. None takes those of the CLIP paper,
+            for ``custom`` the names of the folders.
         limit: take only this many images, evenly spaced.
         download: let torchvision download missing files, for the data sets that it can download.
 
@@ -129,7 +146,7 @@ def open_image_set(
         split = layouts.custom_split(root) if name == "custom" else next(iter(benchmark.splits))
     elif name != "custom" and split not in benchmark.splits:
         raise ArgumentError("split", split, f"{name} has {', '.join(benchmark.splits)}")
-    images, found = benchmark.find(benchmark, root, split, download)
+    images, found, notes = benchmark.find(benchmark, root, split, download)
     keys = layouts.custom_keys(root, split) if name == "custom" else class_keys(name)
     numbers = {key: i for i, key in enumerate(keys)}
     for image, key in zip(images, found, strict=True):
@@ -141,7 +158,9 @@ def open_image_set(
         images, labels = [images[i] for i in indices], labels[indices]
     prompts, source = class_prompts(name, keys, names)
     full = len(labels) if name == "custom" else benchmark.splits[split]
-    return ImageSet(benchmark, split, images, labels, keys, prompts, source, full).limited(limit)
+    return ImageSet(
+        benchmark, split, images, labels, keys, prompts, source, full, root.resolve().name, tuple(notes)
+    ).limited(limit)
 
 
 def random_split(labels: np.ndarray, split: str, train: int, test: int | None) -> np.ndarray:

@@ -9,25 +9,40 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from eval.classification.names import class_keys, synsets
 from eval.common.folders import is_utf8
+from pacl.classification.class_folders import left_out
+from pacl.data.class_folders import SPLITS, by_class, check_classes
+from pacl.data.folders import Contents
 from pacl.data.readers import read_list
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few, unreadable
 from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.printing import counted
 
 SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|\.|$)")
 
 Images = Sequence[Path] | np.ndarray
-Found = tuple[Images, list[str]]
-"""Images, as files or uint8 [I, H, W, 3], and the key of each image's class."""
+
+
+class Found(NamedTuple):
+    """The images of a split.
+
+    Attributes:
+        images: files, or uint8 [I, H, W, 3].
+        keys: of each image's class.
+        notes: what is left out, a line for each kind.
+    """
+
+    images: Images
+    keys: list[str]
+    notes: list[str] = []  # noqa: RUF012
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class ImageBenchmark:
         layout: the expected files, relative to the data folder, in words.
         source: its official page.
         find: its finder.
-        main: the score that the literature reports, ``top1`` or ``mean_per_class``.
+        main: the score that the literature reports, ``top1`` or ``mean_per_class``; ``top1`` for ``custom``.
         probe: the splits on which a linear probe is trained and tested; None without training images.
         split_sizes: for data sets without official splits, the number of training and of test images per class, see
             `eval.classification.image_sets.random_split`.
@@ -75,43 +90,28 @@ def _class_folders(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
-        raise _unreadable(error) from None
+        raise unreadable(folder, error) from None
 
 
 def _by_folder(folder: Path, excluded: Sequence[str] = ()) -> Found:
-    """Images in one folder per class, whose name is the key; folders named in ``excluded`` are skipped."""
-    images: list[Path] = []
-    keys: list[str] = []
-    for sub in _class_folders(folder):
-        if sub.name not in excluded:
-            files = sorted(_images_below(sub))
-            images += files
-            keys += [sub.name] * len(files)
-    return images, keys
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    """All image files in a folder and its subfolders, in no particular order; hidden files and folders are skipped.
+    """Images in one folder per class, whose name is the key; folders named in ``excluded`` are skipped.
 
     Raises:
         UserError: a folder cannot be read, or an image is a broken link.
     """
-    for where, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = Path(where, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                if path.is_symlink() and not path.exists():
-                    raise UserError(f"{path} is a link to {os.readlink(path)}, which does not exist: remove it")
-                yield path
-
-
-def _refuse(error: OSError) -> None:
-    raise _unreadable(error) from None
-
-
-def _unreadable(error: OSError) -> UserError:
-    return UserError(f"{error.filename}: cannot be read ({error.strerror})")
+    contents = Contents.of(folder)
+    members, loose = by_class(contents.images)
+    notes = left_out(folder, contents, members, loose)
+    images: list[Path] = []
+    keys: list[str] = []
+    for key, own in members.items():
+        if key not in excluded:
+            images += [folder / image for image in own]
+            keys += [key] * len(own)
+    for path in images:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link to {os.readlink(path)}, which does not exist: remove it")
+    return Found(images, keys, notes)
 
 
 def find_imagenet(
@@ -128,17 +128,28 @@ def find_imagenet(
         if not folder.is_dir():
             continue
         if any(SYNSET.fullmatch(sub.name) for sub in _class_folders(folder)):
-            return _by_folder(folder, [sub.name for sub in _class_folders(folder) if not SYNSET.fullmatch(sub.name)])
+            others = [sub.name for sub in _class_folders(folder) if not SYNSET.fullmatch(sub.name)]
+            found = _by_folder(folder, others)
+            return found._replace(notes=[*found.notes, *_without_id(folder, "folder", others)])
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         named = [(path, match[1]) for path in files if (match := SYNSET.search(path.stem))]
         if named:
-            return [path for path, _ in named], [key for _, key in named]
+            others = [path.name for path in files if not SYNSET.search(path.stem)]
+            notes = _without_id(folder, "image", others)
+            return Found([path for path, _ in named], [key for _, key in named], notes)
         if files:
             raise UserError(
                 f"{benchmark.name}: the name of {files[0]} does not contain its class; sort the images into one folder "
                 "per class, such as val/n01440764/, as torchvision's ImageNet does with the official archives"
             )
     raise benchmark.missing(root, " or ".join(folders[split]))
+
+
+def _without_id(folder: Path, kind: str, names: Sequence[str]) -> list[str]:
+    """The note on files or folders of ImageNet that are left out; empty without any."""
+    if not names:
+        return []
+    return [f"{folder}: {counted(len(names), kind)} without a WordNet id in the name left out ({first_few(names)})"]
 
 
 def find_imagenet_v2(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
@@ -149,11 +160,11 @@ def find_imagenet_v2(benchmark: ImageBenchmark, root: Path, split: str, _: bool)
         folder = root
     if folder is None:
         raise benchmark.missing(root, name)
-    images, numbers = _by_folder(folder)
+    images, numbers, notes = _by_folder(folder)
     wrong = next((n for n in numbers if not n.isdecimal() or int(n) >= len(synsets())), None)
     if wrong is not None:
         raise UserError(f"{benchmark.name}: folder {folder / wrong} is not a class number from 0 to 999")
-    return images, [synsets()[int(number)] for number in numbers]
+    return Found(images, [synsets()[int(number)] for number in numbers], notes)
 
 
 def find_folders(
@@ -171,20 +182,20 @@ def find_folders(
 def find_food101(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
     """torchvision's layout; the key is the name of the folder."""
     data = _torchvision(benchmark, root, "food-101/meta", split=split, download=download)
-    return data._image_files, [path.parent.name for path in data._image_files]
+    return Found(data._image_files, [path.parent.name for path in data._image_files])
 
 
 def find_cars(benchmark: ImageBenchmark, root: Path, split: str, _: bool) -> Found:
     """torchvision's layout; annotations contain class numbers."""
     data = _torchvision(benchmark, root, "stanford_cars/devkit", reads="StanfordCars", split=split)
     keys = class_keys(benchmark.name)
-    return [Path(path) for path, _ in data._samples], [keys[number] for _, number in data._samples]
+    return Found([Path(path) for path, _ in data._samples], [keys[number] for _, number in data._samples])
 
 
 def find_pets(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
     """torchvision's layout; the class is in the name of the file, such as ``american_bulldog_7.jpg``."""
     data = _torchvision(benchmark, root, "oxford-iiit-pet/annotations", split=split, download=download)
-    return data._images, [path.stem.rpartition("_")[0].lower() for path in data._images]
+    return Found(data._images, [path.stem.rpartition("_")[0].lower() for path in data._images])
 
 
 def find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: bool) -> Found:
@@ -205,13 +216,13 @@ def find_sun397(benchmark: ImageBenchmark, root: Path, split: str, download: boo
             reason = f"{folder} contains no {name}; unpack Partitions.zip ({benchmark.source}) into it"
             raise ArgumentError("split", split, f"{reason}, or choose all, with 108,754 images")
         files = [folder / line.lstrip("/") for line in read_list(listed)]
-    return files, ["/".join(path.relative_to(folder).parts[1:-1]) for path in files]
+    return Found(files, ["/".join(path.relative_to(folder).parts[1:-1]) for path in files])
 
 
 def find_cifar(benchmark: ImageBenchmark, root: Path, split: str, download: bool, folder: str) -> Found:
     """torchvision's layout, in ``folder``; torchvision verifies the checksums of the files before it unpickles them."""
     data = _torchvision(benchmark, root, folder, train=split == "train", download=download)
-    return data.data, [data.classes[label] for label in data.targets]
+    return Found(data.data, [data.classes[label] for label in data.targets])
 
 
 def _torchvision(
@@ -258,16 +269,22 @@ def custom_split(root: Path) -> str:
 
 
 def custom_keys(root: Path, split: str) -> tuple[str, ...]:
-    """The classes of all splits together, so that classes have the same numbers in training and test images."""
-    if split == "all":
-        folders = [root]
-    else:
-        folders = [path for part in ("train", "test", "val", split) if (path := root / part).is_dir()]
-    classes = (sub for folder in folders for sub in _class_folders(folder))
-    keys = sorted({sub.name for sub in classes if next(_images_below(sub), None) is not None})
+    """The classes of all splits together, so that classes have the same numbers in training and test images.
+
+    Raises:
+        UserError: there are less than two, or the folders are something else than classes.
+    """
+    splits = [path for path in _class_folders(root) if path.name == split or path.name.lower() in SPLITS]
+    found: set[str] = set()
+    for folder in [root] if split == "all" else splits:
+        members, _ = by_class(Contents.of(folder).images)
+        check_classes(folder, members)
+        found |= set(members)
+    keys = sorted(found)
     if len(keys) < 2:
+        where = root if split == "all" else root / split
         raise UserError(
-            f"custom: {folders[0]} contains {counted(len(keys), 'folder')} with images; expected one folder per class"
+            f"custom: {where} contains {counted(len(keys), 'folder')} with images; expected one folder per class"
         )
     if odd := next((key for key in keys if not is_utf8(key)), None):
         raise UserError(f"custom: the name of the class folder {odd!a} is not UTF-8; rename it")

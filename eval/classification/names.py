@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from pacl.class_files import label_lines
+from pacl.class_files import label_ids, label_lines
 from pacl.errors import ArgumentError, ask_meant, did_you_mean, first_few
 from pacl.printing import counted
 from pacl.prompts import read_classes
@@ -35,8 +36,9 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
         name: name of the data set.
         keys: keys of its C classes.
         file: file with other prompts, one class per line: ``words=key`` in any order, or only words (no ``=`` in the
-            file), in the order of the keys. None takes the prompts of the CLIP paper, for ``custom`` the keys with
-            spaces for underscores.
+            file), in the order of the keys, which must not depend on whether numbers in them are sorted as numbers. For
+            ``custom`` the ids of a JSON or YAML file are keys. None takes the prompts of the CLIP paper, for ``custom``
+            the keys with spaces for underscores.
 
     Returns:
         The prompts of each class, and where they come from, in words.
@@ -63,11 +65,18 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
     by_key = {label.name: label.prompts for label in labels}
     if set(keys) <= set(by_key):
         return tuple(by_key[key] for key in keys)
+    if name == "custom" and (ids := label_ids(file)) is not None:
+        return _by_id(dict(zip(ids, (label.prompts for label in labels), strict=True)), keys, file)
     if any("=" in line for _, line in label_lines(file)):
         odd = next((label.name for label in labels if label.name not in keys), None)
         if odd is not None:
             raise ArgumentError("names", file, f"{odd!r} is no class of {name}; {_meant(odd, keys)}")
     elif len(labels) == len(keys) and not set(keys) & set(by_key):
+        if name == "custom" and (ordered := sorted(keys, key=_as_numbers)) != list(keys):
+            differs = next(i for i, key in enumerate(keys) if key != ordered[i])
+            reason = f'folders have two orders: is the name in place {differs + 1} of "{keys[differs]}" or of'
+            reason += f' "{ordered[differs]}"? write one line "words=folder" per class'
+            raise ArgumentError("names", file, reason)
         for label, key in zip(labels, keys, strict=True):
             meant = _same_word(label.name, keys)
             if meant not in (None, key):
@@ -78,6 +87,25 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
     names, classes = counted(len(labels), "name"), counted(len(keys), "class", "classes")
     reason = f"{names} for the {classes} of {name}; write one line per class"
     raise ArgumentError("names", file, f'{reason}, in the order of the classes or as "words={missing}"')
+
+
+def _by_id(by_id: Mapping[int, tuple[str, ...]], keys: Sequence[str], file: str | Path) -> Prompts:
+    """The prompts of the classes whose keys are the ids of a file, compared as numbers: 07 is 7.
+
+    Raises:
+        ArgumentError: the ids are other than the keys.
+    """
+    numbers = [int(key) for key in keys if key.isdecimal()]
+    if len(numbers) < len(keys) or sorted(numbers) != sorted(by_id):
+        reason = f"its ids ({first_few(list(by_id))}) are not the names of the class folders ({first_few(keys)})"
+        lacks = next((f"; there is no id {n}" for n in numbers if n not in by_id), "")
+        raise ArgumentError("names", file, f'{reason}{lacks}; write one line "words=folder" per class')
+    return tuple(by_id[number] for number in numbers)
+
+
+def _as_numbers(key: str) -> list[str | int]:
+    """A key by which numbers in names are sorted as numbers: class 2 before class 10."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", key))]
 
 
 def _same_word(name: str, keys: Sequence[str]) -> str | None:

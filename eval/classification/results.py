@@ -15,6 +15,7 @@ import numpy as np
 
 from eval.classification.features import Loading
 from eval.classification.image_sets import IMAGE_BENCHMARKS, ImageSet
+from eval.common.folders import own_data
 from eval.common.memory import peak_memory
 from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table
@@ -60,6 +61,8 @@ class Setup:
             method: name of the method.
             protocol: settings of the method.
         """
+        digest = images.digest()
+        own = {"data": own_data(images.folder, digest)} if images.benchmark.name == "custom" else {}
         return Result(
             task="classification",
             dataset=images.benchmark.name,
@@ -77,7 +80,8 @@ class Setup:
                 "precision": self.loading.precision,
                 "pictures": images.selection,
                 "limit": self.limit,
-                "pictures_sha256": images.digest()[:DIGITS],
+                "pictures_sha256": digest[:DIGITS],
+                **own,
             },
             scores={},
             made=made_with(self.model.device),
@@ -110,7 +114,7 @@ def summary(results: Sequence[Result]) -> Table:
     rows = _rows(results, {name: benchmark.title for name, benchmark in IMAGE_BENCHMARKS.items()})
     names = [result.dataset for result in results]
     sections = [i for i in range(1, len(names)) if names[i] != names[i - 1]]
-    caption = f"percent; bold: the score that the literature reports, {INTERVALS}"
+    caption = f"percent; bold: the main score, {INTERVALS}"
     models = dict.fromkeys(f"model {model_text(result.model)}" for result in results)
     caption = "\n".join([caption, *models])
     return terminal_table(HEADER, rows, NUMERIC, caption=caption, sections=sections)
@@ -123,7 +127,7 @@ def markdown(results: Sequence[Result]) -> str:
         "",
         markdown_table(HEADER, _rows(results, {}), NUMERIC),
         "",
-        f"Percent; bold: the score that the literature reports for the data set, {INTERVALS}.",
+        f"Percent; bold: the main score, of published data sets the one that the literature reports, {INTERVALS}.",
         "",
         *dict.fromkeys(f"- Model: {model_text(result.model)}." for result in results),
         *dict.fromkeys(f"- {result.dataset}, {result.method}: {protocol_text(result.protocol)}." for result in results),
@@ -196,13 +200,16 @@ PHRASES: dict[str, Callable[[Any], str]] = {
     "train_images": "chosen from {:,} training images".format,
     "train_full": "of {:,} in the split".format,
     "classifier": "classifier: {}".format,
-    "main": lambda score: f"the literature reports {SCORES.get(score, score)}",
+    "main": lambda score: f"main score: {SCORES.get(score, score)}",
     "classes": "{:,} classes".format,
     "size": "{0} x {0} pixels".format,
     "preprocessing": "resize mode {} of open_clip".format,
     "precision": "precision {}".format,
+    "data": "data: {}".format,
     "pictures": "images: {}".format,
     "limit": "{:,} of them, evenly spaced".format,
+    "names_sha256": "digest of the file of names {}".format,
+    "templates_sha256": "digest of the file of templates {}".format,
     "texts_sha256": "digest of the texts {}".format,
     "train_sha256": "digest of the training images {}".format,
     "pictures_sha256": "digest of the images {}".format,

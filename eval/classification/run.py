@@ -4,12 +4,14 @@ Zero-shot classification compares each image with the class names by three score
 ("pooled"), PACL's compatibility of the patches ("phi"), and the mean of both ("mean"). Images are preprocessed like the
 CLIP's training images, at its native size. The embedding of a class name is the mean over all templates; if a class has
 several names, the one with the highest score is used. The model is a CLIP or a head on one. Every result has top-1,
-top-5 and mean per-class accuracy, and states which of them the literature reports for this data set.
+top-5 and mean per-class accuracy, and states which of them is the main one: what the literature reports.
 
     python -m eval.classification imagenet --data imagenet --model bundled
     python -m eval.classification food101 oxford_pets cifar10 --data data --templates paper
     python -m eval.classification custom --data photos --names names.txt
     python -m eval.classification cifar10 --data data --probe --shots 1 2 4 8 16 all --seeds 0 1 2
+
+What of the folders is left out is said, as are test images of custom that are also training images.
 
 data sets: imagenet, imagenet_v2, imagenet_a, imagenet_r, imagenet_sketch, food101, stanford_cars, oxford_pets, sun397,
 eurosat, caltech101, cifar10, cifar100 and custom, which is one folder per class, either directly in ROOT or in
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +46,11 @@ from eval.common.command import (
 )
 from eval.common.folders import check_unchanged, results_folder
 from eval.common.result import Result, write_results
-from pacl.cli.messages import one_line
+from pacl.cli.messages import one_line, say
 from pacl.cli.parser import check_unused
 from pacl.errors import UserError
 from pacl.files import atomic_write, check_folder
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 from pacl.prompts import fill, get_templates
 
 if TYPE_CHECKING:
@@ -75,8 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
         "102 classes instead of 101)",
     )
     data.add_argument(
-        "--names", metavar="FILE", help="file with other class names (default: the names of the CLIP paper)"
-    )
+        "--names", metavar="FILE",
+        help="file with other class names, a line words=class each, or words in the order of the classes (default: the "
+        "names of the CLIP paper; custom: of the folders)",
+    )  # fmt: skip
     data.add_argument(
         "--templates", default="imagenet", help="imagenet (80), paper (7), photo, none or a file (default: %(default)s)"
     )
@@ -194,16 +198,20 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
     Raises:
         UserError: files are missing, or there are too few training images.
     """
-    from eval.classification.image_sets import open_image_set
+    from eval.classification.image_sets import open_image_set, trained_and_tested
+
+    said: dict[str, None] = {}  # each note once: the test images may be opened twice
 
     def opened(split: str | None, limit: int | None) -> ImageSet:
         images = open_image_set(name, args.data, split, args.names, limit=limit, download=args.download)
         if not len(images):
             raise UserError(f"{name}: {args.data} holds no image of split {images.split}")
+        said.update(dict.fromkeys(images.notes))
         return images
 
     images = opened(args.split, args.limit)
     if not args.probe:
+        say_notes(said)
         return Data(images, None)
 
     from pacl.classification.logistic import check_installed, make_splits
@@ -212,12 +220,21 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
     if (splits := images.benchmark.probe) is None:
         raise UserError(f"--probe: {name} has no training images")
     train, test = opened(splits[0], args.train_limit), opened(splits[1], args.limit)
+    say_notes(said)
+    if name == "custom" and (copies := trained_and_tested(train, test)):  # official splits are what they are
+        warn(MODULE, f"{copies} of {counted(len(test), 'test image')} are also training images: probes know them")
     try:
         return Data(images, (train, test, make_splits(train.labels, train.keys, args.shots, args.seeds)))
     except UserError as error:
         if args.train_limit is None:
             raise
         raise UserError(f"{one_line(error)} (--train_limit {args.train_limit})") from None
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Say what is left out of the folders."""
+    for note in notes:
+        say(MODULE, f"note: {note}")
 
 
 def check_names(model: PACL, images: ImageSet, templates: Sequence[str]) -> None:

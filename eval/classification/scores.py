@@ -48,7 +48,7 @@ from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark, input
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
 from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
-from pacl.cli.messages import need_output, run_verb
+from pacl.cli.messages import need_output, run_verb, say
 from pacl.cli.parser import check_unused
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED
@@ -130,6 +130,8 @@ def open_images(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Im
         unread = [name for name in OF_DATA if name not in ("data", "split")]
         check_unused(args, parser, unread, "on images in a folder for each class")
         images = open_image_set(name, args.data, args.split, args.names, limit=args.limit)
+        for note in images.notes:
+            say(MODULE, f"note: {note}")
         if len(images) < 2:
             raise UserError(f"{name}: {args.data} holds {counted(len(images), 'image')}; two halves need more")
         labels = [Label(key, prompts) for key, prompts in zip(images.keys, images.prompts, strict=True)]

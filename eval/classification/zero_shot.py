@@ -18,6 +18,7 @@ from torch import Tensor
 from eval.classification.features import Loading, class_embeddings, load_batches
 from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, Setup
+from eval.common.folders import file_digests
 from eval.common.result import Result
 from pacl.classification.features import embed
 from pacl.errors import UserError
@@ -44,6 +45,7 @@ def planned_zero_shot(setup: Setup, images: ImageSet, templates: Sequence[str], 
         "templates": name,
         "template_count": len(templates),
         "texts_sha256": texts[:DIGITS],
+        **file_digests(names=images.names, templates=name),
     }
     scores = {
         "pooled": "cosine of CLIP's pooled embedding with the class",

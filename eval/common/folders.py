@@ -16,14 +16,15 @@ import os
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from eval.common.result import RESULTS, Result, read_results
-from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, begins_with, check_output_file, make_folder, parse_json, save_json
+from pacl.errors import ArgumentError, UserError, unreadable
+from pacl.files import atomic_write, begins_with, check_output_file, file_sha256, make_folder, parse_json, save_json
 from pacl.locks import lock
 
 OWNER = ".settings.json"  # settings that a folder belongs to
@@ -387,6 +388,39 @@ def files_digest(files: Iterable[Path]) -> str:
             known = "-"
         digest.update(os.fsencode(f"{folders[path.parent] / path.name}\0{known}\0"))
     return digest.hexdigest()
+
+
+def file_digests(**given: str | Path | None) -> dict[str, str]:
+    """For a protocol: ``NAME_sha256``, of the content, for each of these settings that is a file."""
+    files = {name: Path(value) for name, value in given.items() if value is not None and Path(value).is_file()}
+    return {f"{name}_sha256": _content(path)[:16] for name, path in files.items()}
+
+
+def own_data(name: str, digest: str) -> str:
+    """What tells data of one's own apart in results: a name, such as the folder's, and the start of a digest."""
+    return f"{os.fsencode(name).decode('utf-8', 'replace')} {digest[:8]}"
+
+
+def count_equal(files: Iterable[str | Path]) -> int:
+    """How many files have the bytes of another one. Only files of the same size are read; missing ones do not count."""
+    by_size: dict[int, list[Path]] = {}
+    for path in map(Path, files):
+        if path.is_file():
+            by_size.setdefault(path.stat().st_size, []).append(path)
+    count = 0
+    for alike in by_size.values():
+        if len(alike) > 1:
+            digests = Counter(map(_content, alike))
+            count += sum(times for times in digests.values() if times > 1)
+    return count
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file_sha256(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def is_utf8(text: str) -> bool:

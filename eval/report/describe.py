@@ -34,10 +34,22 @@ class Notes:
         return [f"- [{number}] {note}" for note, number in self.numbers.items()]
 
 
+def data_of(result: Result) -> str:
+    """The data set, and for one's own which it is."""
+    data = result.protocol.get("data")
+    return result.dataset if data is None else f"{result.dataset} {data}"
+
+
+def named(result: Result, key: str) -> str:
+    """A setting that may be a file: its end, and the start of its digest, which tells files of one name apart."""
+    digest = result.protocol.get(f"{key}_sha256")
+    return tail(str(result.protocol.get(key))) + (f" {str(digest)[:8]}" if digest else "")
+
+
 def identity(result: Result) -> tuple[Any, ...]:
-    """What the results of one row share: method, image tower, protocol, and names other than the protocol's own."""
-    names = names_of(result)
-    return result.method, tower(result), protocol_parts(result), "" if names == own_names(result) else str(names)
+    """What the results of one row share: method, tower, protocol, names unless the protocol's own, one's own data."""
+    names = "" if names_of(result) == own_names(result) else str(names_of(result))
+    return result.method, tower(result), protocol_parts(result), names, str(result.protocol.get("data", ""))
 
 
 def tower(result: Result) -> str:
@@ -54,9 +66,11 @@ def tower(result: Result) -> str:
 def protocol_parts(result: Result) -> tuple[str, ...]:
     """The protocol: its name, changed settings, and the split if it is not the usual one."""
     protocol = result.protocol
-    words = [tail(str(protocol.get("name", "?")))]
+    words = [named(result, "name") if "name" in protocol else "?"]
     if result.task == "classification" and protocol.get("templates"):
-        words.append(f"templates {tail(str(protocol['templates']))}")
+        words.append(f"templates {named(result, 'templates')}")
+    if "data" in protocol and "train_sha256" in protocol:
+        words.append(f"trained on {str(protocol['train_sha256'])[:8]}")
     words += changed(result)
     if _usual_split(result) not in (None, result.split):
         words.append(f"split {result.split}")
@@ -74,7 +88,9 @@ def _usual_split(result: Result) -> str | None:
 
 def names_of(result: Result) -> str | None:
     """The list of class names, without its source; None if the method needs no names."""
-    names = tail(str(result.protocol.get("names") or "none")).partition(" (")[0]
+    names = named(result, "names") if result.protocol.get("names") else "none"
+    if "names_sha256" not in result.protocol:
+        names = names.partition(" (")[0]
     return None if names == "none" else names
 
 
@@ -89,20 +105,22 @@ def own_names(result: Result) -> str | None:
 def changed(result: Result) -> list[str]:
     """Settings that differ from the protocol's, except for the names."""
     return [
-        f"{key} {_text(result.protocol.get(key))}" for key in result.protocol.get("changed") or () if key != "names"
+        f"{key} {named(result, key) if f'{key}_sha256' in result.protocol else _text(result.protocol.get(key))}"
+        for key in result.protocol.get("changed") or ()
+        if key != "names"
     ]
 
 
 def settings(result: Result) -> str:
     """Every setting of a result's protocol."""
     protocol = result.protocol
-    words = [f"protocol {tail(str(protocol.get('name', '?')))}"]
+    words = [f"protocol {named(result, 'name') if 'name' in protocol else '?'}"]
     if protocol.get("names"):
-        words.append(f"names {tail(str(protocol['names']))}")
+        words.append(f"names {named(result, 'names')}")
     if "annotations" in protocol:
         words.append(str(protocol["annotations"]))
     if "main" in protocol:
-        words.append(f"the literature reports {protocol['main']}")
+        words.append(f"main score {protocol['main']}")
     rest = [
         f"{key}={_text(value)}"
         for key, value in protocol.items()

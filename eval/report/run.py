@@ -22,6 +22,7 @@ from eval.report.describe import (
     DATASETS,
     NONE,
     Notes,
+    data_of,
     identity,
     names_of,
     number,
@@ -69,11 +70,11 @@ def _details(results: Sequence[Result]) -> list[str]:
     rows = []
     for result in sorted(results, key=lambda result: order(DATASETS)(result.dataset)):
         row = Row(result.method, MEASURED, tower(result), protocol_parts(result))
-        row.add(result.dataset, names_of(result), "", "")
+        row.add(data_of(result), names_of(result), "", "")
         method, _, clip, protocol = row.cells([])
         rows.append(
             [
-                *(result.dataset, result.split, method, clip, protocol, notes.mark(settings(result))),
+                *(data_of(result), result.split, method, clip, protocol, notes.mark(settings(result))),
                 f"{result.images}" + (f" of {result.full or '?'}" if result.partial else ""),
                 *(number(result.scores.get(name, math.nan)) for name in scores),
                 number(result.speed.get("images_per_second", math.nan)),

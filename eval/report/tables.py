@@ -19,6 +19,7 @@ from eval.report.describe import (
     NONE,
     Notes,
     changed,
+    data_of,
     identity,
     names_of,
     number,
@@ -149,11 +150,11 @@ def table(kind: Kind, results: Sequence[Result]) -> list[str]:
         if (figure := kind.figure(result)) is None:
             continue
         name, score = figure
-        column = result.dataset if name == kind.usual else f"{result.dataset} ({name})"
+        column = data_of(result) if name == kind.usual else f"{data_of(result)} ({name})"
         columns[column] = result.dataset
         row = measured.setdefault(identity(result), Row(result.method, MEASURED, tower(result), protocol_parts(result)))
         mark = notes.mark(_comparable(result) if kind.usual == "miou" else "", *_remarks(result))
-        row.add(result.dataset, names_of(result), column, f"{number(score)}{_interval(result, name)} {mark}".strip())
+        row.add(data_of(result), names_of(result), column, f"{number(score)}{_interval(result, name)} {mark}".strip())
     if not measured:
         return []
     columns |= {column: column for column in kind.columns}

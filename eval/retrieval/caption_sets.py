@@ -13,11 +13,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from eval.common.folders import files_digest
+from eval.common.folders import count_equal, files_digest
 from pacl.data.pairs import FilePairs, PairSource, Subset, hold_out
 from pacl.data.readers import parsing, read_coco, read_list, read_table
 from pacl.data.sources import Source
@@ -103,6 +103,7 @@ class CaptionSet:
         source: the I images, which are read on demand.
         captions: captions of each image.
         full: number of images in the whole split.
+        unused: what of the file of ``custom`` is not read, its split among it: how many of each kind.
     """
 
     name: str
@@ -111,6 +112,7 @@ class CaptionSet:
     source: PairSource
     captions: list[list[str]]
     full: int
+    unused: dict[str, int] = field(default_factory=dict)
 
     def digest(self) -> str:
         """SHA-256 of the paths, sizes and modification times of the images, and of the captions."""
@@ -126,6 +128,10 @@ class CaptionSet:
         """How many captions have the text of a caption of another image, so that no model can tell whose they are."""
         images = Counter(text for own in self.captions for text in set(own))
         return sum(images[text] > 1 for own in self.captions for text in own)
+
+    def equal_images(self) -> int:
+        """How many images have the bytes of another one, so that no model can tell whose captions they are."""
+        return count_equal(self.source.name(i) for i in range(len(self.source)))
 
 
 def open_captions(
@@ -157,7 +163,9 @@ def open_captions(
     pairs: FilePairs | Subset
     if name == "custom":
         if split not in (None, "all"):
-            raise ArgumentError("split", split, "custom has no splits; leave the split out")
+            raise ArgumentError(
+                "split", split, "custom has no splits: leave it out, or write the images of the split to a table"
+            )
         split, pairs, annotations = "all", _custom(Path(data), images), Path(data).name
     elif name in LAYOUTS:
         if not Path(data).is_dir():
@@ -176,7 +184,8 @@ def open_captions(
     captions = [[text for text, _ in source.descriptions(i)][:most] for i in range(len(source))]
     if not any(captions):
         raise UserError(f"{annotations}: no image has a caption")
-    return CaptionSet(name, split, Path(annotations).name, source, captions, max(full, len(source)))
+    unused = pairs.unused if isinstance(pairs, FilePairs) else {}
+    return CaptionSet(name, split, Path(annotations).name, source, captions, max(full, len(source)), unused)
 
 
 def _open(

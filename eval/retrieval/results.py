@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from eval.common.folders import own_data
 from eval.common.memory import peak_memory
 from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table
@@ -39,6 +40,7 @@ def planned(
         precision: precision of the image tower.
         candidates: number of candidates that `RERANKED` reranks.
     """
+    digest = captions.digest()
     protocol: dict[str, Any] = {
         "name": "retrieval",
         "names": None,
@@ -50,8 +52,10 @@ def planned(
         "size": model.clip.size,
         "preprocessing": model.clip.preprocessing.get("resize_mode", "shortest"),
         "precision": precision,
-        "pairs_sha256": captions.digest()[:DIGITS],
+        "pairs_sha256": digest[:DIGITS],
     }
+    if captions.name == "custom":
+        protocol["data"] = own_data(captions.annotations, digest)
     temperature = float(model.temperature)
     phi = {"temperature": temperature if math.isfinite(temperature) else "infinite", "cosine": model.config.cosine}
     more: dict[str, dict[str, Any]] = {"pooled": {}, "phi": phi, RERANKED: {**phi, "first_stage": candidates}}

@@ -5,7 +5,9 @@ phi among the K best items by CLIP's cosine ("pooled then phi"). The model is a 
 
 The evaluation is the usual one. Every caption is a separate item, even if another caption has the same text. A caption
 succeeds at k if its image is among the k best images, an image succeeds at k if any of its captions is among the k best
-captions. Captions are used without templates. Of items with equal scores, the wrong ones rank first.
+captions. Captions are used without templates. Of items with equal scores, the wrong ones rank first; how many captions
+and image files are equal to another one is said. A table or JSON of custom is measured as a whole: a split that it
+states is not used, which is said, too.
 
     python -m eval.retrieval flickr8k --data flickr8k --model bundled --split all --limit 1000
     python -m eval.retrieval coco --data coco --first_stage 128
@@ -38,7 +40,7 @@ from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
 from pacl.cli.messages import say
 from pacl.files import atomic_write, check_folder
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 
 MODULE = "eval.retrieval"
 OUT = Path("out/retrieval")
@@ -84,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     captions = open_captions(
         args.dataset, args.data, args.split, limit=args.limit, partial=args.partial, images=args.images
     )
+    for what, count in captions.unused.items():
+        say(MODULE, f"note: {captions.annotations}: {what}: {count:,} not used")
+    if equal := captions.equal_images():
+        of = f"{equal:,} of {counted(len(captions.source), 'image')} are files equal to another one"
+        say(MODULE, f"note: {of}; of equal scores the wrong item ranks first, which lowers the recalls")
     if ambiguous := captions.ambiguous():
         of = f"{ambiguous:,} of {len(captions.texts()[0]):,} captions are equal to one of another image"
         say(MODULE, f"note: {of}; of equal scores the wrong item ranks first, which lowers the recalls")

@@ -20,6 +20,12 @@ def pictures(folder: MaskFolder) -> str:
     return files_digest(path for _, image, mask in folder.files for path in (image, mask))
 
 
+def masks(folder: MaskFolder) -> dict[str, Any]:
+    """How the values or colours of masks stand for classes."""
+    colours = {name: list(colour) for colour, name in folder.colours.items()}
+    return {"ignore": list(folder.ignore), "offset": folder.offset, **({"palette": colours} if folder.palette else {})}
+
+
 def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]:
     """The settings of a run, as JSON values.
 
@@ -31,11 +37,7 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
     made = made_with(bench.device.type)
     return {
         "pictures": pictures(folder),
-        "masks": {
-            "ignore": list(folder.ignore),
-            "offset": folder.offset,
-            **({"palette": {name: list(colour) for colour, name in folder.colours.items()}} if folder.palette else {}),
-        },
+        "masks": masks(folder),
         "rows": [
             {
                 "method": row.method,

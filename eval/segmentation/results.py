@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -58,7 +60,9 @@ def report(
 
 def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
     """The scores of row r, in percent."""
+    from eval.common.folders import file_digests, own_data
     from eval.common.result import Result, describe_model, made_with
+    from eval.segmentation.fingerprint import masks, pictures
     from pacl.metrics.bootstrap import paired_interval, score_intervals
     from pacl.metrics.segmentation import class_accuracy, iou, scores
 
@@ -79,6 +83,10 @@ def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: st
     if not few:
         ahead = [100 * bound for bound in (paired_interval(areas, counts.areas[:, 0]) if r else (0.0, 0.0))]
     seconds = float(counts.seconds[0])
+    own = {}
+    if selection.own:
+        content = json.dumps([pictures(selection.folders[0]), masks(selection.folders[0])])
+        own["data"] = own_data(selection.benchmark.title, hashlib.sha256(content.encode()).hexdigest())
     return Result(
         task="segmentation",
         dataset=selection.name,
@@ -87,7 +95,12 @@ def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: st
         full=selection.full,
         method=row.method,
         model=describe_model(row.model, model),
-        protocol={**row.protocol.described(), **resolved(bench.rows[r])},
+        protocol={
+            **row.protocol.described(),
+            **resolved(bench.rows[r]),
+            **file_digests(name=row.protocol.name, names=row.protocol.names, templates=row.protocol.settings.templates),
+            **own,
+        },
         scores=figures,
         intervals=intervals,
         details={

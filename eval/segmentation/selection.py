@@ -43,11 +43,15 @@ class Selection:
         return f"{self.benchmark.name}-drawn" if self.drawn else self.benchmark.name
 
     @property
+    def own(self) -> bool:
+        """Whether its images are other than those of the published benchmark."""
+        return self.drawn or self.benchmark.name == CUSTOM
+
+    @property
     def full(self) -> int | None:
         """Number of images of the whole split; None where unknown."""
         folder = self.folders[0]
-        own = self.drawn or self.benchmark.name == CUSTOM
-        if own:
+        if self.own:
             return None if folder.partial else len(dataclasses.replace(folder, limit=None))
         return self.benchmark.full.get(self.split)
 

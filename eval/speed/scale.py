@@ -135,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         UserError: a file is none of `eval.speed`, or lacks the rates.
+        ArgumentError: a file is of tiny sizes, or two have the same line, as those of two machines have.
     """
     args = build_parser().parse_args(argv)
     need_output()
@@ -142,17 +143,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("read", "network", "image_kb", "record_kb", "epochs"):
         if not 0 < getattr(args, name) < float("inf"):
             raise ArgumentError(name, getattr(args, name), "must be above 0")
-    rows, devices = [], []
+    rows: list[Row] = []
+    devices: dict[str, None] = {}
+    clocks: dict[str, None] = {}
     for path in args.json:
         own, made = read(path)
+        if made.get("quick"):
+            raise ArgumentError(
+                "json", path, "is of tiny sizes (--quick), which say nothing about speed; measure again"
+            )
+        if twice := {_key(row) for row in own} & {_key(row) for row in rows}:
+            part, method, _ = min(twice)
+            raise ArgumentError(
+                "json", path, f"has {part}: {method}, as a file before it; give the file of one machine"
+            )
         rows += own
-        devices.append(str(made.get("device", "")))
+        devices[str(made.get("device", ""))] = None
+        if made.get("clock"):
+            clocks[str(made["clock"])] = None
     machine = Machine(args.per_machine, args.cores, args.read, args.network, args.price)
     work = Work(args.image_kb, args.record_kb, args.epochs, args.batch, args.dim, args.parameters)
     table = markdown_table(HEADER, list(lines(rows, machine, work, args.model)), range(1, len(HEADER)))
     with printing():
-        print(f"Rates of {', '.join(dict.fromkeys(devices))}. Assumed: {machine}, {work}.\n\n{table}")
+        clock = f" ({', '.join(clocks)})" if clocks else ""
+        print(f"Rates of {', '.join(devices)}{clock}. Assumed: {machine}, {work}.\n\n{table}")
     return 0
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    """What is the same of a line in the files of two machines."""
+    return row.part, row.method, row.case
 
 
 def lines(rows: Sequence[Row], machine: Machine, work: Work, model: str | None = None) -> Iterator[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,23 +64,32 @@ class ClassFolders:
             raise UserError(f"{root}: the name of a class folder is not UTF-8; rename it") from None
         files = [root / image for name in names for image in members.get(name, [])]
         labels = np.repeat(np.arange(len(names)), [len(members.get(name, [])) for name in names]).astype(np.int64)
-        empty = sorted(
-            entry.name
-            for entry in root.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in members
-        )
-        notes = []
-        if empty:
-            notes.append(f"{root}: {counted(len(empty), 'folder')} without images left out ({first_few(empty)})")
-        if loose:
-            notes.append(
-                f"{root}: {counted(len(loose), 'image')} outside the class folders left out ({first_few(loose)})"
-            )
-        notes += [f"{root}: {count} {what} left out" for what, count in contents.unused(set()).items() if count]
-        return cls(root, names, tuple(files), labels, tuple(notes))
+        return cls(root, names, tuple(files), labels, tuple(left_out(root, contents, members, loose)))
 
     def __len__(self) -> int:
         return len(self.files)
+
+
+def left_out(root: Path, contents: Contents, members: Mapping[str, Sequence[str]], loose: Sequence[str]) -> list[str]:
+    """Notes on what of a folder of class folders is no image of a class, a line for each kind.
+
+    Args:
+        root: the folder.
+        contents: its files.
+        members: class folders and their images, see `pacl.data.class_folders.by_class`.
+        loose: images that are in none of them.
+    """
+    empty = sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in members
+    )
+    notes = []
+    if empty:
+        notes.append(f"{root}: {counted(len(empty), 'folder')} without images left out ({first_few(empty)})")
+    if loose:
+        notes.append(f"{root}: {counted(len(loose), 'image')} outside the class folders left out ({first_few(loose)})")
+    return notes + [f"{root}: {count} {what} left out" for what, count in contents.unused(set()).items() if count]
 
 
 def hold_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -28,7 +28,7 @@ def test_scores_and_protocol(colour_photos, tiny_clip):
     assert found.details["per_class"] == {"blue": 100.0, "green": 25.0, "red": 0.0}
     low, high = found.intervals["top1"]
     assert low < found.scores["top1"] < high
-    told = {"name": "zero-shot", "main": "top1", "classes": 3, "size": 32, "pictures": "official split", "limit": None}
+    told = {"name": "zero-shot", "main": "top1", "classes": 3, "size": 32, "pictures": "one's own", "limit": None}
     assert told.items() <= found.protocol.items()
 
 
@@ -77,14 +77,14 @@ def test_markdown():
         "| oxford_pets test | 3,669 | probe pooled all | 1.0 | 2.0 | **3.0** |",
     ]
     assert "- Model: bundled (weights ab, dense variant value, no trained head)." in lines
-    said = "zero-shot; class names: clip; the literature reports mean per class; cut no"
+    said = "zero-shot; class names: clip; main score: mean per class; cut no"
     assert f"- oxford_pets, phi: {said}." in lines
 
 
 def test_settings_are_described_in_words():
     assert protocol_text(PROBE.protocol) == (
         "few-shot; 4 training images per class; mean over seeds 0, 1 and 2; "
-        "the literature reports mean per class; 6 of them, evenly spaced"
+        "main score: mean per class; 6 of them, evenly spaced"
     )
     assert protocol_text({"shots": "all", "seeds": [3]}) == "all training images; seed 3"
 

@@ -69,6 +69,15 @@ def test_a_result_on_a_part_states_it(colour_photos, tiny_clip, tmp_path, capsys
     assert set(results[0].details["per_class"]) == {"blue", "green", "red"}
 
 
+def test_what_is_left_out_and_trained_on_is_said_once(colour_photos, tiny_clip, tmp_path, capsys):
+    (colour_photos / "test/owl").mkdir()
+    shutil.copy(colour_photos / "train/red/0.png", colour_photos / "test/red/copy.png")
+    run(colour_photos, tmp_path / "out", tiny_clip, "--probe", "--shots", "1", "--seeds", "0")
+    told = capsys.readouterr().err
+    assert told.count("(owl)") == 1
+    assert "1 of 13 test images" in told
+
+
 def test_pets_are_scored_by_class(tiny_clip, tmp_path):
     root = tmp_path / "oxford-iiit-pet"
     (root / "annotations").mkdir(parents=True)

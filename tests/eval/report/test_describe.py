@@ -32,7 +32,7 @@ def test_another_split_is_named():
 def test_settings_are_complete():
     assert settings(a_result()) == "protocol sclip, names sclip (size=336)"
     assert settings(classified()) == (
-        "protocol zero-shot, names clip (open_clip's), the literature reports top1 (size=336, templates=imagenet)"
+        "protocol zero-shot, names clip (open_clip's), main score top1 (size=336, templates=imagenet)"
     )
 
 

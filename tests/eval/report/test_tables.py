@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from eval.report.published import published_rows
 from eval.report.tables import KINDS, table
 from tests.eval.results import a_result, classified
@@ -136,3 +138,32 @@ def test_two_lists_of_names_are_two_rows():
 def test_two_figures_in_one_place():
     found = lines(IOU, a_result(), a_result(scores={"miou": 42.0}))
     assert "| sclip | measured | bundled | sclip, names sclip | 41.2; 42.0 |" in found
+
+
+def retrieved(**changes):
+    scores = {"i2t R@1": 5.0, "t2i R@1": 4.0}
+    return a_result(task="retrieval", method="phi", scores=scores, **changes)
+
+
+@pytest.mark.parametrize(("kind", "result"), [(ACCURACY, classified), (IOU, a_result), (RECALL, retrieved)])
+def test_other_data_of_ones_own_share_neither_row_nor_column(kind, result):
+    data = ("mine 11111111", "mine 22222222", "mine 11111111")
+    found = lines(kind, *(result(dataset="custom", protocol={"data": each}) for each in data))
+    rows = [line for line in found if " | measured | " in line or line == found[0]]
+    header, *cells = ([cell.strip() for cell in row.split("|")[-3:-1]] for row in rows)
+    assert header == ["custom mine 11111111", "custom mine 22222222"]
+    measured = [[cell != "-" for cell in row] for row in cells]
+    assert measured == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize("changed", [{"names_sha256": "2" * 16}, {"templates_sha256": "2" * 16}])
+def test_files_of_one_name_and_other_content_are_other_rows(changed):
+    files = {"names": "/p1/data/classes.txt", "templates": "/p1/data/t.txt"}
+    same = {**files, "names_sha256": "1" * 16, "templates_sha256": "1" * 16}
+
+    def rows(protocol):
+        found = lines(ACCURACY, classified(protocol=same), classified(protocol=protocol))
+        return sum(" | measured | " in line for line in found)
+
+    assert rows({**same, "names": "/p2/data/classes.txt"}) == 1
+    assert rows({**same, **changed}) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -140,6 +141,29 @@ def test_custom_uses_every_caption(flickr):
     table(flickr / "own.csv", ["0.jpg", "1.jpg"], captions=7)
     found = open_captions("custom", flickr / "own.csv")
     assert (found.split, found.annotations, found.full, len(found.captions[1])) == ("all", "own.csv", 2, 7)
+
+
+def test_equal_images_are_counted_by_their_content(flickr):
+    folder = flickr / "Images"
+    for i in range(6):
+        Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(folder / f"{i}.jpg")
+    assert open_captions("flickr8k", flickr, "all").equal_images() == 0
+    for name in ("1.jpg", "2.jpg"):
+        shutil.copy(folder / "0.jpg", folder / name)
+    assert open_captions("flickr8k", flickr, "all").equal_images() == 3
+
+
+@pytest.mark.parametrize("form", ["table", "karpathy"])
+def test_a_split_of_custom_is_not_used(form, flickr):
+    if form == "table":
+        path = flickr / "own.csv"
+        path.write_text("image,caption,split\n0.jpg,a cat,test\n1.jpg,a dog,train\n")
+    else:
+        path = flickr / "own.json"
+        karpathy(path, [{"filename": "0.jpg", "split": "test"}, {"filename": "1.jpg", "split": "train"}])
+    found = open_captions("custom", path)
+    assert len(found.source) == 2
+    assert any("split" in what for what in found.unused)
 
 
 def test_data_may_be_the_parent_folder(flickr, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,22 @@ def test_unknown_words_are_reported(photos, tiny_clip, monkeypatch, capsys):
     run(photos, tiny_clip)
     told = "eval.retrieval: warning: 1 word of the captions of custom not in this model's vocabulary: '8'\n"
     assert told in capsys.readouterr().err
+
+
+def test_equal_images_and_what_is_not_used_are_said(photos, tiny_clip, capsys):
+    run(photos, tiny_clip)
+    before = capsys.readouterr().err
+    shutil.copy(photos / "Images/0.png", photos / "Images/copy.png")
+    shutil.copy(photos / "Images/0.png", photos / "Images/again.png")
+    with (photos / "more.csv").open("w") as file:
+        names = [*(f"{i}.png" for i in range(PICTURES)), "copy.png", "again.png"]
+        file.write("image,caption,split\n" + "".join(f"{name},a thing {i},test\n" for i, name in enumerate(names)))
+    run(photos, tiny_clip, "--overwrite", data="more.csv")
+    told = capsys.readouterr().err
+    assert "note: more.csv: columns (split)" in told
+    assert "3 of 11 images" in told
+    assert "columns" not in before
+    assert "images are files" not in before
 
 
 def test_results_are_reproducible(photos, tiny_clip):

@@ -13,7 +13,7 @@ import torch
 from eval.speed.measure import Row
 from eval.speed.scale import Machine, Work, exchanged, line, main
 from pacl import distributed
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.training.loss import contrastive_loss
 
 MACHINE = Machine(per_machine=8, cores=10, read=1000.0, network=10.0, price=2.0)
@@ -91,6 +91,12 @@ def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([str(tmp_path / "speed.json"), "--price", "3"]) == 0
     table = [row for row in capsys.readouterr().out.splitlines() if row.startswith("|")]
     assert len(table) == 2 + 4 * 3 + 2 * 3
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    (tmp_path / "quick.json").write_text(json.dumps({**content, "made": {**MADE, "quick": True}}))
+    with pytest.raises(ArgumentError, match="json"):  # the same lines of another machine
+        main([str(tmp_path / "speed.json"), str(tmp_path / "other.json")])
+    with pytest.raises(ArgumentError, match="json"):
+        main([str(tmp_path / "quick.json")])
     for wrong in (["--model", "other"], ["--batch", "0"], ["--read", "0"], ["--price", "nan", "--read", "inf"]):
         with pytest.raises(UserError):
             main([str(tmp_path / "speed.json"), *wrong])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
-from eval.classification.image_sets import open_image_set
+from eval.classification.image_sets import open_image_set, trained_and_tested
 from pacl.errors import ArgumentError, UserError
 from tests.eval.classification.image_sets.files import save
 
@@ -76,3 +79,86 @@ def test_a_split_of_custom_is_the_name_of_a_folder(tmp_path):
     for split in ("../set/ok", str(tmp_path / "set/ok"), "", ".", "..", "ok/", "ok/a"):
         with pytest.raises(UserError, match=r"split '.*'"):
             open_image_set("custom", tmp_path / "set", split)
+
+
+@pytest.mark.parametrize("folder", ["{}", "{:02}", "{:03}"])
+@pytest.mark.parametrize("name", ["names.json", "coco.json", "names.yaml"])
+def test_ids_of_a_file_are_the_numbers_of_the_folders(tmp_path, folder, name):
+    for number in range(1, 12):
+        save(tmp_path / "data" / folder.format(number) / "1.png")
+    by_id = {number: f"word {number}" for number in reversed(range(1, 12))}
+    contents = {
+        "names.json": json.dumps({str(number): word for number, word in by_id.items()}),
+        "coco.json": json.dumps({"categories": [{"id": number, "name": word} for number, word in by_id.items()]}),
+        "names.yaml": "names:\n" + "".join(f"  {number}: {word}\n" for number, word in by_id.items()),
+    }
+    (tmp_path / name).write_text(contents[name])
+    images = open_image_set("custom", tmp_path / "data", names=tmp_path / name)
+    assert images.prompts == tuple((f"word {int(key)}",) for key in images.keys)
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (1, 3), (1, 2, 3)])
+@pytest.mark.parametrize("keys", [("1", "2"), ("a", "b"), ("1", "01")])
+def test_ids_that_are_other_than_the_folders_are_refused(tmp_path, ids, keys):
+    for key in keys:
+        save(tmp_path / "data" / key / "1.png")
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({str(number): f"word {number}" for number in ids}))
+    with pytest.raises(ArgumentError) as raised:
+        open_image_set("custom", tmp_path / "data", names=names)
+    assert raised.value.argument == "names"
+
+
+@pytest.mark.parametrize("form", ["{}", "class{}", "{}_x"])
+def test_lines_never_name_numbered_folders_in_the_order_of_their_text(tmp_path, form):
+    for number in range(1, 12):
+        save(tmp_path / "data" / form.format(number) / "1.png")
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"word {chr(64 + number)}\n" for number in range(1, 12)))
+    with pytest.raises(ArgumentError) as raised:
+        open_image_set("custom", tmp_path / "data", names=names)
+    assert raised.value.argument == "names"
+    names.write_text("".join(f"word {number}={form.format(number)}\n" for number in range(1, 12)))
+    images = open_image_set("custom", tmp_path / "data", names=names)
+    assert images.prompts == tuple((f"word {re.sub('[^0-9]', '', key)}",) for key in images.keys)
+
+
+@pytest.mark.parametrize("parts", [("Train", "Test"), ("train", "validation"), ("images", "masks")])
+def test_folders_that_are_splits_are_no_classes(tmp_path, parts):
+    for part in parts:
+        for key in ("cat", "dog"):
+            save(tmp_path / part / key / "1.png")
+    with pytest.raises(UserError):
+        open_image_set("custom", tmp_path)
+    with pytest.raises(UserError):
+        open_image_set("custom", tmp_path, "all")
+    assert open_image_set("custom", tmp_path, parts[1]).keys == ("cat", "dog")
+
+
+def test_all_splits_give_classes_whatever_they_are_called(tmp_path):
+    for name in ("training/owl/a.png", "Valid/cat/a.png", "Valid/dog/a.png", "notes/x/a.png"):
+        save(tmp_path / name)
+    assert open_image_set("custom", tmp_path, "Valid").keys == ("cat", "dog", "owl")
+
+
+def test_what_is_left_out_is_noted(tmp_path):
+    for name in ("set/cat/a.png", "set/dog/b.png", "set/loose.png", "apart/c.png"):
+        save(tmp_path / name)
+    (tmp_path / "set/dog/linked").symlink_to(tmp_path / "apart", target_is_directory=True)
+    assert open_image_set("custom", tmp_path / "set").labels.tolist() == [0, 1, 1]
+    (tmp_path / "set/owl").mkdir()
+    (tmp_path / "set/owl/d.heic").write_bytes(b"")
+    notes = open_image_set("custom", tmp_path / "set").notes
+    assert len(notes) == 3  # the class owl, loose.png, the HEIC
+    assert sum("owl" in note for note in notes) == sum("loose.png" in note for note in notes) == 1
+    assert sum(".heic 1" in note for note in notes) == 1
+
+
+def test_test_images_that_are_trained_on_are_counted(tmp_path):
+    for key in ("cat", "dog"):
+        for i, grey in enumerate((10, 20)):
+            save(tmp_path / "train" / key / f"{i}.png", grey)
+        save(tmp_path / "test" / key / "new.png", 10 if key == "cat" else 30)
+    train, test = (open_image_set("custom", tmp_path, split) for split in ("train", "test"))
+    assert trained_and_tested(train, test) == 1
+    assert trained_and_tested(test, train) == 2  # of a cat and of a dog

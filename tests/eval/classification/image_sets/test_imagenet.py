@@ -30,6 +30,20 @@ def test_imagenet_in_one_folder_of_files_named_by_synset(tmp_path, pattern):
     assert sorted(open_image_set("imagenet", tmp_path).labels.tolist()) == [0, 1]
 
 
+def test_what_has_no_synset_is_noted(tmp_path):
+    save(tmp_path / "flat" / "n01443537_goldfish.JPEG")
+    assert open_image_set("imagenet", tmp_path / "flat").notes == ()
+    save(tmp_path / "flat" / "mine.JPEG")
+    images = open_image_set("imagenet", tmp_path / "flat")
+    assert (len(images), len(images.notes)) == (1, 1)
+    assert "mine.JPEG" in images.notes[0]
+    save(tmp_path / "folders" / "n01443537" / "a.JPEG")
+    assert open_image_set("imagenet", tmp_path / "folders").notes == ()
+    save(tmp_path / "folders" / "goldfish" / "b.JPEG")
+    images = open_image_set("imagenet", tmp_path / "folders")
+    assert (len(images), len(images.notes)) == (1, 1)
+
+
 def test_unsorted_imagenet_is_refused(tmp_path):
     save(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(UserError, match="does not contain its class"):
