@@ -41,7 +41,10 @@ def module_of(name: str, precision: Precision) -> PACLModule:
 
 
 def ways(module: PACLModule, batch: int, precision: str) -> list[Way]:
-    """The bare tower, a step from images, and a step from kept tokens."""
+    """The bare tower, a step from images, a step from kept tokens, and where the time of that one goes.
+
+    What its forward pass and AdamW's step leave of it is the backward pass.
+    """
     clip, side = module.pacl.clip, module.image_size
     images = torch.rand(batch, 3, side, side, device=module.device)
     tokens = module.frozen_tokens(images)
@@ -54,15 +57,26 @@ def ways(module: PACLModule, batch: int, precision: str) -> list[Way]:
         with tower_autocast(precision, clip):
             clip.patch_tokens(normalised, module.pacl.config.dense)
 
-    def step(**inputs: Any) -> None:
+    def forward(**inputs: Any) -> torch.Tensor:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*self.log.*")  # there is no trainer that could log
             loss = module.training_step({"texts": texts, **inputs}, 0)
         assert loss is not None, "a batch of one image has no step"
-        loss.backward()
+        return loss
+
+    def update() -> None:
         optimizer.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)  # the next call needs gradients, too
+
+    def step(**inputs: Any) -> None:
+        forward(**inputs).backward()
+        update()
 
     limit = Way("tower", tower, precision, items=batch)
     whole = Way("step", lambda: step(images=images), precision, limit=limit, items=batch)
-    return [limit, whole, Way("step from kept tokens", lambda: step(tokens=tokens), precision, whole, items=batch)]
+    kept = Way("step from kept tokens", lambda: step(tokens=tokens), precision, whole, items=batch)
+    return [
+        *(limit, whole, kept),
+        Way("its forward pass", lambda: forward(tokens=tokens), precision, kept),
+        Way("its AdamW", update, precision, kept),
+    ]
