@@ -295,11 +295,13 @@ def own_images(out: Path) -> Iterator[Path]:
 
 
 def content_of(image: np.ndarray) -> str:
-    """Checksum of an image's pixels, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
+    """Checksum of an image, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
 
     Of a video it is `content_of_video`.
     """
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest()
+    height, width = image.shape[:2]
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()
 
 
 def content_of_video(path: Path) -> str:

@@ -270,7 +270,7 @@ class Segmentation:
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
-        about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
+        about = {} if path else {"pixels": hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()}
         place = None if path is None else path.name
         if name is None:
             name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))

@@ -383,3 +383,9 @@ def test_mistyped_labels_and_formats_name_what_was_meant(found: Segmentation, tm
             call()
         assert meant in error.value.reason
         assert ("did you mean" in error.value.reason) == (meant != "'blue'")
+
+
+def test_arrays_of_one_colour_and_other_proportions_are_two_images(tmp_path: Path) -> None:
+    for shape in ((32, 48, 3), (48, 32, 3), (32, 48, 3)):
+        run(np.zeros(shape, np.uint8), LABELS).save(tmp_path, formats="mask")
+    assert {path.stem for path in tmp_path.glob("*.json")} == {"image", "image-2"}
