@@ -389,3 +389,12 @@ def test_arrays_of_one_colour_and_other_proportions_are_two_images(tmp_path: Pat
     for shape in ((32, 48, 3), (48, 32, 3), (32, 48, 3)):
         run(np.zeros(shape, np.uint8), LABELS).save(tmp_path, formats="mask")
     assert {path.stem for path in tmp_path.glob("*.json")} == {"image", "image-2"}
+
+
+def test_a_name_of_a_video_is_refused(found: Segmentation, tmp_path: Path) -> None:
+    record = found.save(tmp_path / "other", "clip", formats="rle")
+    (tmp_path / "clip.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path, "clip", formats="mask")
+    assert error.value.argument == "name"
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.jsonl", "other"}
