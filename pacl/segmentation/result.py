@@ -21,7 +21,14 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, fir
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.earlier import check_free, names_of, of_other_labels, of_other_model, read_record
+from pacl.results.earlier import (
+    check_free,
+    check_replaceable,
+    names_of,
+    of_other_labels,
+    of_other_model,
+    read_record,
+)
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
@@ -262,6 +269,7 @@ class Segmentation:
         Raises:
             ArgumentError: ``folder`` cannot be written to, has results of other labels, or a data set of ``formats`` to
                 which other weights of the model, or another model, have added their results;
+                or a file in the place of one of the results that was not written here, or was changed since;
                 ``name`` leads out of it, is no name of a file or has results of a video; ``formats`` has an unknown
                 name, or ``image`` does not fit.
         """
@@ -275,6 +283,7 @@ class Segmentation:
         if name is None:
             name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
         check_free(out, [name], "folder")
+        check_replaceable(out, [name], chosen, self.labels, "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
         others_are = ""
         if others is not None:
