@@ -31,7 +31,14 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import Removed, check_free, names_of, of_other_labels, of_other_model
+from pacl.results.earlier import (
+    Removed,
+    check_free,
+    check_replaceable,
+    names_of,
+    of_other_labels,
+    of_other_model,
+)
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats, joined_datasets
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
@@ -152,13 +159,16 @@ def segment(args: argparse.Namespace) -> int:
     names = [label.name for label in labels]
     sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
     check_free(args.out, sources_of)
+    check_replaceable(args.out, [file.name for file in found.files], formats, names)
+    video_formats = DEFAULT_VIDEO_FORMATS if args.format is None else formats
+    check_replaceable(args.out, [file.name for file in found.videos], video_formats, names, videos=True)
     mixed = check_labels_of_out(args, names, found)
     later = [mixed] if mixed else []  # notes on results, of which there may be none
     if args.model != "auto":
         check_model_of_out(args, names, found, formats, {"name": args.model})  # before it is loaded
     writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
-    videos = video_run(args, found, DEFAULT_VIDEO_FORMATS if args.format is None else formats)
+    videos = video_run(args, found, video_formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)
     for hint in [*hints, *found.notes()]:

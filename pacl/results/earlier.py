@@ -23,17 +23,17 @@ from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
 from pacl.files import file_stamp, parse_json
-from pacl.images import SOFTWARE, open_image
+from pacl.images import SOFTWARE, is_written_here, open_image
 from pacl.printing import printable
-from pacl.results.labelme import FOLDER as LABELME
+from pacl.results.paths import paths_of
 
 LOOKED_AT = 100
 """Records that are read to find results of another kind: a folder may hold many thousands."""
 
 RECORD_KEYS = frozenset({"image", "model", "settings", "labels", "files"})
 
-OWN_ENDING = re.compile(r"\.(overlay\.png|mask\.png|heat-\d+-[^/]*\.png|npz)$")
-"""Of the files of one image beside its record."""
+OWN_ENDING = re.compile(r"\.(overlay|mask|heat-\d+-[^/]*)\.png$")
+"""Of the drawings and masks of one image."""
 
 
 VIDEO_ENDINGS = (".overlay.mp4", ".overlay.avi")
@@ -120,6 +120,62 @@ def check_free(out: Path, names: Iterable[str], argument: str = "out") -> None:
         if record and "name" in record and out in (folder := owner(path, record)).parents:
             reason = f"{path} belongs to {folder}, a folder of results of its own; choose another folder"
             raise ArgumentError(argument, out, reason)
+
+
+def check_replaceable(
+    out: Path,
+    names: Iterable[str],
+    formats: Collection[str],
+    labels: Sequence[str],
+    argument: str = "out",
+    *,
+    videos: bool = False,
+) -> None:
+    """Check that results replace no file that was not written here, or that was changed since.
+
+    Drawings, masks and files for labelme are known by a mark in them, other files by the record that names them.
+
+    Args:
+        out: the folder of results.
+        names: of the results.
+        formats: of the results.
+        labels: names of the labels.
+        argument: the caller's name for the folder, in the error.
+        videos: whether they are results of videos, or else of images.
+
+    Raises:
+        ArgumentError: they do.
+    """
+    for name in names:
+        for file in _of_others_at(out, name, formats, labels, videos):
+            what = f"has {file.relative_to(out)}, which was not written by pacl or was changed since"
+            raise ArgumentError(argument, out, f"{what}; choose another folder, leave that image out or move the file")
+
+
+def _of_others_at(
+    out: Path, name: str, formats: Collection[str], labels: Sequence[str], is_video: bool
+) -> Iterator[Path]:
+    """The files that are where results are to be written and were not written here, see `check_replaceable`."""
+    path = out / (f"{name}.jsonl" if is_video else f"{name}.json")
+    record = read_record(path)
+    if record is None and os.path.lexists(path):
+        yield path
+    if is_video:
+        target = path.with_suffix("")
+        yield from _overlays(target) if "overlay" in formats and record is None else []
+        yield from (mask for mask in _frame_masks(target) if "mask" in formats and not is_written_here(mask))
+        return
+    for kind in formats:
+        named = _names_of_files(record, kind)
+        for file, is_own in paths_of(out, name, kind, labels):
+            if os.path.lexists(file) and not (printable(file.name) in named if is_own is None else is_own(file)):
+                yield file
+
+
+def _names_of_files(record: Mapping[str, Any] | None, kind: str) -> set[str]:
+    """The names of the files that a record states of a format, without their folders."""
+    listed = None if record is None else record["files"].get(kind)
+    return {Path(str(file)).name for file in listed} if isinstance(listed, list) else set()
 
 
 def of_other_labels(
@@ -234,16 +290,18 @@ def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
     """The files of one image or video and its record itself; files of data sets belong to their `RunFile`.
 
-    They are looked for beside the record, because the paths in it depend on the folder that the command ran in.
+    They are looked for from the folder of results, because the paths in the record depend on the folder that the
+    command ran in. A file that was changed since is not among them, where that can be told.
     """
     if path.suffix == ".jsonl":
         return [*video_files(path.with_suffix("")), path]
-    stem = path.name.removesuffix(".json")
-    names = {Path(str(file)).name for kind in record["files"].values() if isinstance(kind, list) for file in kind}
-    endings = {name.removeprefix(printable(stem)) for name in names}
-    own = {f"{stem}{ending}" for ending in endings if OWN_ENDING.fullmatch(ending)}
-    labelme = [out / LABELME / path.relative_to(out)] if "labelme" in record["files"] else []
-    return [*(path.with_name(name) for name in sorted(own)), *labelme, path]
+    name, found = path.relative_to(out).as_posix().removesuffix(".json"), []
+    for kind in record["files"]:
+        names = _names_of_files(record, kind)
+        for file, is_own in paths_of(out, name, kind, names_of(record) or []):
+            if printable(file.name) in names and (is_own is None or is_own(file)):
+                found.append(file)
+    return [*found, path]
 
 
 def join(out: Path, path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,11 +335,21 @@ def _still_there(out: Path, path: Path, record: Mapping[str, Any], paths: Any) -
 
 
 def video_files(target: Path) -> list[Path]:
-    """The overlay and the masks of a video, whose results are ``TARGET.jsonl`` and so on; those that exist."""
-    overlays = [target.with_name(target.name + ending) for ending in VIDEO_ENDINGS]
+    """The overlay and the masks of a video, whose results are ``TARGET.jsonl`` and so on; those that exist.
+
+    A mask that was changed since it was written is not among them.
+    """
+    return [*_overlays(target), *filter(is_written_here, _frame_masks(target))]
+
+
+def _overlays(target: Path) -> list[Path]:
+    paths = [target.with_name(target.name + ending) for ending in VIDEO_ENDINGS]
+    return [path for path in paths if path.is_file()]
+
+
+def _frame_masks(target: Path) -> list[Path]:
     folder = target.with_name(target.name + MASKS)
-    masks = [path for path in folder.iterdir() if FRAME_MASK.fullmatch(path.name)] if folder.is_dir() else []
-    return [*(path for path in overlays if path.is_file()), *sorted(masks)]
+    return sorted(path for path in folder.iterdir() if FRAME_MASK.fullmatch(path.name)) if folder.is_dir() else []
 
 
 def own_images(out: Path) -> Iterator[Path]:
@@ -294,11 +362,13 @@ def own_images(out: Path) -> Iterator[Path]:
 
 
 def content_of(image: np.ndarray) -> str:
-    """Checksum of an image's pixels, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
+    """Checksum of an image, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
 
     Of a video it is `content_of_video`.
     """
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest()
+    height, width = image.shape[:2]
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()
 
 
 def content_of_video(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,6 +53,12 @@ class FolderDataset(RunFile[None]):
         """See `RunFile.key`."""
         return name
 
+    def left(self, run: Run, entries: Mapping[str, None]) -> set[str]:
+        """See `RunFile.left`; here also those that no record names, which were not written here."""
+        if run.overwrite:
+            return {name for name in entries if self._labels_of(name) not in run.earlier}
+        return super().left(run, entries)
+
     def entry(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """See `RunFile.entry`; here it is in files of its own."""
 
@@ -68,16 +74,9 @@ class FolderDataset(RunFile[None]):
         if is_first:
             self.save()
 
-    def files(self) -> list[Path]:
-        """See `RunFile.files`; here the labels and the copies of the images, too."""
-        return [*super().files(), *(path for name in self.replaced for path in self._files_of(name))]
-
-    def discard(self, name: str, place: str) -> bool:
-        """See `RunFile.discard`; here its files are deleted."""
-        was_there = super().discard(name, place)
-        if was_there:
-            remove(self._files_of(name), below=self.out)
-        return was_there
+    def discard(self, name: str, record: Mapping[str, Any]) -> bool:
+        """See `RunFile.discard`; here its files are deleted with the others that the record names."""
+        return self.name.partition("/")[0] in record["files"] and super().discard(name, record)
 
     def save_rest(self) -> None:
         """See `RunFile.save_rest`; the classes of what is left, also by other processes, are in the file."""
@@ -91,11 +90,6 @@ class FolderDataset(RunFile[None]):
             return cls.mark in (out / cls.name).read_bytes()
         except OSError:
             return False
-
-    def _files_of(self, name: str) -> list[Path]:
-        """The labels of an image, and the copy of it."""
-        copies = [self.out / self.images / f"{name}{suffix}" for suffix in COPY_SUFFIXES]
-        return [self._labels_of(name), *(path for path in copies if path.exists())]
 
     def _labels_of(self, name: str) -> Path:
         """The file with the labels of an image."""

@@ -6,14 +6,16 @@ https://github.com/wkentaro/labelme, whose ``labelme/_label_file.py`` reads it.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from pacl.files import save_json
+from pacl.files import parse_json, save_json
 from pacl.printing import printable
 from pacl.results.coco import label_polygons
 from pacl.results.result import ImageResult
@@ -21,6 +23,8 @@ from pacl.results.result import ImageResult
 FOLDER = "labelme"
 VERSION = "5.5.0"
 """Of labelme, whose fields these are; later versions read them too."""
+MARK = "pacl"
+"""Key of a checksum of the other fields, which labelme keeps: it tells a file that was changed since."""
 
 
 def write_labelme(item: ImageResult) -> list[Path]:
@@ -56,8 +60,21 @@ def write_labelme(item: ImageResult) -> list[Path]:
         "imageHeight": height,
         "imageWidth": width,
     }
-    save_json(path, value, rows=True)
+    save_json(path, {**value, MARK: _checksum(value)}, rows=True)
     return [path]
+
+
+def is_unchanged(path: Path) -> bool:
+    """Whether a file is as `write_labelme` wrote it; one of another program is not."""
+    try:
+        value = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and value.pop(MARK, None) == _checksum(value)
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _relative(file: Path, folder: Path) -> str:

@@ -89,9 +89,9 @@ class OtherDatasets:
                 found.append(kind(Run(self.out, None, {})))
         return found
 
-    def discard(self, name: str, place: str) -> list[Path]:
+    def discard(self, name: str, record: Mapping[str, Any]) -> list[Path]:
         """Remove an image from all of them, see `RunFile.discard`, and return the files that had it; see `save`."""
-        had = [dataset for dataset in self.found if dataset.discard(name, place)]
+        had = [dataset for dataset in self.found if dataset.discard(name, record)]
         self.changed += [dataset for dataset in had if dataset not in self.changed]
         return [dataset.path for dataset in had]
 

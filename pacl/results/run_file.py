@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pacl.errors import ArgumentError
 from pacl.files import file_stamp
 from pacl.printing import printable
-from pacl.results.earlier import remove
+from pacl.results.earlier import place_of, remove
 from pacl.results.result import ImageResult
 
 WRITER = "pacl"
@@ -30,6 +30,7 @@ class Run:
         images: name of the results of each image -> the image's path as it is to stand in files.
         background: whether a background rule may leave pixels without a label.
         overwrite: whether results of earlier runs are replaced, whatever they are of.
+        earlier: their files that are deleted then.
     """
 
     out: Path
@@ -37,6 +38,7 @@ class Run:
     images: Mapping[str, str]
     background: bool = False
     overwrite: bool = False
+    earlier: Collection[Path] = ()
 
 
 class RunFile(ABC, Generic[Entry]):
@@ -71,14 +73,13 @@ class RunFile(ABC, Generic[Entry]):
         if not self.path.exists():
             return
         classes, entries = self._read()
-        if run.overwrite:
-            self.replaced = set(entries)
-        elif run.labels is None or classes == self.classes:
+        left = self.left(run, entries)
+        if not run.overwrite and (run.labels is None or classes == self.classes):
             self.classes, self.entries = classes, entries
-        elif {self.key(name, place) for name, place in run.images.items()} >= set(entries):
-            self.replaced = set(entries)
+        elif left and classes != self.classes:
+            raise self.refusal(f"has a file {self.name} with other labels and other images ({min(left)})")
         else:
-            raise self.refusal(f"has a file {self.name} with other labels and other images")
+            self.replaced = set(entries) - left
 
     def _read(self) -> tuple[list[str], dict[str, Entry]]:
         """See `read`; what was not written here is a `refusal`."""
@@ -86,6 +87,10 @@ class RunFile(ABC, Generic[Entry]):
             return self.read(self.path.read_bytes())
         except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError):
             raise self.refusal(f"has a file {self.name} that was not written by this command") from None
+
+    def left(self, run: Run, entries: Mapping[str, Entry]) -> set[str]:
+        """Keys of the images in the file of an earlier run that this one does not replace."""
+        return set() if run.overwrite else entries.keys() - {self.key(*image) for image in run.images.items()}
 
     def merge(self) -> None:
         """Take in what other processes have written to the file since it was read; before `save`, under a lock.
@@ -140,14 +145,14 @@ class RunFile(ABC, Generic[Entry]):
         """The name of the results that an entry is of, see `text`; None: it is of a version that did not say."""
         return self.text(key)
 
-    def discard(self, name: str, place: str) -> bool:
+    def discard(self, name: str, record: Mapping[str, Any]) -> bool:
         """Remove the entry of an image, unless it is another's, and return whether there was one; see `save_rest`.
 
         Args:
             name: of the image's results.
-            place: see `add`.
+            record: their record.
         """
-        key = self.key(name, place)
+        key = self.key(name, place_of(record))
         if key not in self.entries or self.owner(key) not in (self.text(name), None):
             return False
         del self.entries[key]

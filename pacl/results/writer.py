@@ -41,6 +41,7 @@ from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
+from pacl.results.paths import heat_ending
 from pacl.results.places import OtherDatasets, choose_place
 from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
@@ -89,17 +90,16 @@ class Writer:
                 them.
         """
         places = {name: printable(Path(place)) for name, place in images.items()}
-        run = Run(self.out, labels, places, background, self.overwrite)
+        found = own_results(self.out) if self.overwrite else {}
+        self.earlier.extend(file for files in found.values() for file in files)
+        self.replaced.extend(found)
+        run = Run(self.out, labels, places, background, self.overwrite, frozenset(self.earlier))
         for key, each in FORMATS.items():
             if each.dataset and key in self.formats:
                 self.datasets[key] = each.dataset(run)
             elif each.dataset and self.overwrite:
-                with suppress(UserError):  # not written here: it stays
+                with suppress(UserError):  # not written here, or others' labels need it: it stays
                     self.earlier.extend(each.dataset(replace(run, labels=None, images={})).files())
-        if self.overwrite:
-            found = own_results(self.out)
-            self.earlier.extend(file for files in found.values() for file in files)
-            self.replaced.extend(found)
 
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
@@ -174,12 +174,12 @@ class Writer:
         kept = [Path(file) for files in record["files"].values() for file in files]
         self.remove_earlier(kept)
         if old is not None and not is_same_result(old, record):
-            self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
-            for path in self.others.discard(name, place_of(old)):  # of those that `remove_earlier` has left
+            for path in self.others.discard(name, old):  # of those that `remove_earlier` has left
                 self.removed.add(name, dataset=path)
+            self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
         for dataset in self.datasets.values():
             if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
-                dataset.discard(name, place_of(old))
+                dataset.discard(name, old)
             dataset.add(item, place, record)
         self.written.add(name)
         return record
@@ -282,9 +282,8 @@ def _write_heat_maps(item: ImageResult) -> list[Path]:
     """All labels have the same colour scale, so that a label that fits nowhere stays dark."""
     found = item.found
     limits, paths = score_limits(score_maps(found)), []
-    for i, (label, scores) in enumerate(zip(found.labels, score_maps(found), strict=True)):
-        name = re.sub(r"[^\w]+", "-", label).strip("-").encode()[:40].decode("utf-8", "ignore") or "label"
-        paths.append(item.path(f"heat-{i + 1}-{name}.png"))
+    for i, (label, scores) in enumerate(zip(found.labels, score_maps(found), strict=True), start=1):
+        paths.append(item.path(heat_ending(i, label)))
         save_image(paths[-1], heat_map(item.image, scores, label, limits=limits))
     return paths
 
@@ -323,7 +322,8 @@ class Format:
 
 
 # To add a format, write a function or a `RunFile` as described at `Format` and add an entry here: the command's
-# --format, its help and the record's "files" follow. Files are written with `pacl.files.atomic_write`; the order here
+# --format, its help and the record's "files" follow; the files of an image also have a line in
+# `pacl.results.paths.PATHS`. Files are written with `pacl.files.atomic_write`; the order here
 # is that of the record.
 FORMATS = {
     "overlay": Format("the image with its labels drawn on it and a legend, NAME.overlay.png", write=_write_overlay),

@@ -21,7 +21,14 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, fir
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.earlier import check_free, names_of, of_other_labels, of_other_model
+from pacl.results.earlier import (
+    check_free,
+    check_replaceable,
+    names_of,
+    of_other_labels,
+    of_other_model,
+    read_record,
+)
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.result import score_maps
@@ -262,19 +269,21 @@ class Segmentation:
         Raises:
             ArgumentError: ``folder`` cannot be written to, has results of other labels, or a data set of ``formats`` to
                 which other weights of the model, or another model, have added their results;
-                ``name`` leads out of it or is no name of a file; ``formats`` has an unknown name, or ``image`` does not
-                fit.
+                or a file in the place of one of the results that was not written here, or was changed since;
+                ``name`` leads out of it, is no name of a file or has results of a video; ``formats`` has an unknown
+                name, or ``image`` does not fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
         is_named, name = name is not None, None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
-        about = {} if path else {"pixels": hashlib.sha256(pixels.tobytes()).hexdigest()}
+        about = {} if path else {"pixels": hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()}
         place = None if path is None else path.name
         if name is None:
             name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
         check_free(out, [name], "folder")
+        check_replaceable(out, [name], chosen, self.labels, "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
         others_are = ""
         if others is not None:
@@ -286,6 +295,8 @@ class Segmentation:
                 others_are = f"{mixed[1]} ({mixed[0].relative_to(out)}), which {joined[0]} would mix with these"
         if others_are and not overwrite:
             raise ArgumentError("folder", folder, f"holds results of {others_are}; choose another, or set overwrite")
+        if is_named and not others_are and read_record(out / f"{name}.jsonl") is not None:
+            raise ArgumentError("name", name, f"has results of a video there ({name}.jsonl); choose another name")
         writer = Writer(out, chosen, self.model, overwrite=bool(others_are))
         path = path or Path(name)
         place = place or path.name

@@ -98,6 +98,26 @@ def test_a_later_run_replaces_all_results_of_an_earlier_one(run: Run) -> None:
     assert [record["frame"] for record in records()] == [0, 4, 8]
 
 
+@pytest.mark.parametrize("name", ["clip.jsonl", "clip.overlay.avi", "clip.masks/000004.mask.png"])
+def test_files_that_were_not_written_here_are_not_replaced(run: Run, here: Path, name: str) -> None:
+    path = here / "out" / name
+    path.parent.mkdir(parents=True)
+    Image.new("L", (64, 48)).save(path, format="PNG")
+    before = path.read_bytes()
+    words = ("clip.mp4", "a dog", "grass", "--format", "overlay,mask", "--step", "4")
+    for flags in ([], ["--overwrite"]):
+        code, _, err = run(*words, *flags)
+        assert (code, len(err.splitlines()), name in err) == (2, 1, True)
+        assert {each: each.read_bytes() for each in path.parent.iterdir()} == {path: before}
+    path.unlink()
+    assert run(*words)[0] == 0
+    mask = here / "out/clip.masks/000004.mask.png"
+    mask.write_bytes(before)  # it was drawn again by hand
+    assert run(*words)[0] == 2
+    assert run(*words[:3], "--format", "rle")[0] == 0
+    assert mask.read_bytes() == before
+
+
 def test_files_of_other_labels_do_not_stay_beside_new_records(run: Run) -> None:
     words = ("clip.mp4", "grass", "--step", "9", "--format")
     assert run(*words, "overlay,mask", "--prompt", "a dog")[0] == 0

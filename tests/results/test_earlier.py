@@ -266,3 +266,9 @@ def test_older_records_are_compared_by_content(twins: list[Path], tmp_path: Path
     older = {"image": "one/a.png", "content": content_of(IMAGE)}
     assert is_image_of(older, tmp_path / "out", twins[number]) == is_same
     assert not is_image_of({"image": "one/a.png"}, tmp_path / "out", twins[number])
+
+
+def test_images_of_one_colour_and_other_proportions_differ() -> None:
+    wide = np.zeros((4, 8, 3), np.uint8)
+    assert content_of(wide) == content_of(wide.copy())
+    assert content_of(wide) != content_of(wide.reshape(8, 4, 3))

@@ -258,3 +258,39 @@ def test_a_data_set_of_somebody_else_stays_as_it_is(twins: list[Path], tmp_path:
         path.write_text("{}")
     write(tmp_path / "out", "mask", "a", twins[0], prompt="puppy")
     assert all((tmp_path / "out" / each.name).read_text() == "{}" for each in RUNS.values())
+
+
+@pytest.mark.parametrize("name", ["yolo", "mmseg"])
+def test_overwrite_leaves_what_others_put_in_a_data_set(name: str, tmp_path: Path) -> None:
+    out, kind = tmp_path / "out", RUNS[name]
+    write_run(out, name, "a.jpg", "b.jpg")
+    images, labels = out / kind.images, out / kind.labels  # type: ignore[attr-defined]
+    others = {images / "mine.jpg", labels / f"mine{kind.label_suffix}", labels / "readme.md"}  # type: ignore[attr-defined]
+    for path in others:
+        path.write_bytes(b"mine")
+    found, pixels = result(), np.zeros((20, 30, 3), np.uint8)
+    for formats in ((name,), ("mask",)):
+        writer = Writer(out, formats, {"name": "tiny"}, overwrite=True)
+        writer.start(found.labels, {"c": "c.jpg"})
+        writer.write("c", tmp_path / "c.jpg", pixels, found)
+        writer.finish()
+        own = {path for folder in (images, labels) for path in folder.iterdir()} - others
+        assert {path.stem for path in own} == ({"c"} if name in formats else set())
+        assert all(path.read_bytes() == b"mine" for path in others)
+        assert (out / kind.name).exists()  # the others' labels are of its classes
+    before = content(out)
+    with pytest.raises(ArgumentError):
+        Writer(out, (name,), {"name": "tiny"}, overwrite=True).start(["x"], {"c": "c.jpg"})
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("name", ["yolo", "mmseg"])
+def test_an_image_that_is_segmented_anew_leaves_others_labels_of_its_name(
+    name: str, twins: list[Path], tmp_path: Path
+) -> None:
+    write(tmp_path / "out", name, "b", twins[1])
+    write(tmp_path / "out", "mask", "a", twins[0])
+    path = tmp_path / "out" / RUNS[name].labels / f"a{RUNS[name].label_suffix}"  # type: ignore[attr-defined]
+    path.write_bytes(b"mine")
+    write(tmp_path / "out", "mask", "a", twins[0], prompt="puppy")
+    assert path.read_bytes() == b"mine"

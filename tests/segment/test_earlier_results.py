@@ -64,7 +64,7 @@ def test_what_a_run_removes_of_an_earlier_one_is_said_once(run: Run, here: Path)
     code, _, err = run("photos", "a dog", "sky", "--format", "overlay")
     assert (code, len(err.splitlines())) == (0, 1)
     assert "3 earlier results" in err
-    assert "removed 6 files such as out/a.mask.png" in err  # masks, and labelme's
+    assert "removed 18 files such as out/a.mask.png" in err  # with copies of the images
     assert all(f"out/{name}" in err for name in ("annotations.json", "mmseg/metainfo.json", "yolo/data.yaml"))
     assert "--out" in err
     assert {path.name for path in (here / "out").rglob("*") if path.is_dir()} == {"garden"}
@@ -196,3 +196,46 @@ def test_images_whose_names_differ_in_case_keep_their_places(run: Run, here: Pat
         assert run(images, "a dog", "grass", "--format", "coco,cvat,rle", "--out", "results")[0] == 0
     places = ["X.png", "x.png", "Q/x.png"]
     assert listed("results")[1:] == (places, sorted(places))
+
+
+OTHERS = (
+    "photo.json", "photo.overlay.png", "photo.mask.png", "photo.heat-1-a-dog.png", "photo.npz", "labelme/photo.json",
+    "yolo/labels/photo.txt", "yolo/images/photo.jpg", "mmseg/ann_dir/photo.png", "mmseg/img_dir/photo.png",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]], ids=str)
+def test_files_that_were_not_written_here_are_not_replaced(run: Run, here: Path, name: str, flags: list[str]) -> None:
+    path = here / "out" / name
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".json":
+        path.write_text('{"version": "5.5.0", "shapes": []}')
+    else:
+        shutil.copy("photo.png", path)
+    before = path.read_bytes()
+    words = ("photo.png", "a dog", "grass", "--format", "overlay,mask,heat,npz,labelme,yolo,mmseg", *flags)
+    code, _, err = run(*words)
+    assert (code, len(err.splitlines()), name in err) == (2, 1, True)
+    assert {each: each.read_bytes() for each in path.parents[0].iterdir()} == {path: before}
+    path.unlink()
+    assert run(*words)[0] == 0
+    assert run(*words)[0] == 0  # its own files are replaced
+
+
+@pytest.mark.parametrize("name", ["photo.mask.png", "labelme/photo.json", "mmseg/ann_dir/photo.png"])
+def test_results_that_were_changed_since_are_neither_replaced_nor_deleted(run: Run, here: Path, name: str) -> None:
+    words = ["photo.png", "a dog", "grass", "--format"]
+    kinds = "mask,labelme,mmseg"
+    assert run(*words, kinds)[0] == 0
+    path = here / "out" / name
+    if path.suffix == ".json":
+        path.write_text(path.read_text().replace('"flags": {}', '"flags": {"checked": true}'))
+    else:
+        Image.open(path).convert("L").save(path)
+    before = path.read_bytes()
+    code, _, err = run(*words, kinds)
+    assert (code, len(err.splitlines()), name in err) == (2, 1, True)
+    assert run(*words, "rle", "--refine", "1")[0] == 0
+    assert run(*words, "rle", "--overwrite")[0] == 0
+    assert path.read_bytes() == before

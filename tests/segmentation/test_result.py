@@ -383,3 +383,26 @@ def test_mistyped_labels_and_formats_name_what_was_meant(found: Segmentation, tm
             call()
         assert meant in error.value.reason
         assert ("did you mean" in error.value.reason) == (meant != "'blue'")
+
+
+def test_save_replaces_no_file_that_it_did_not_write(found: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"shapes": []}')
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path, "a", formats="mask")
+    assert error.value.argument == "folder"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": '{"shapes": []}'}
+
+
+def test_arrays_of_one_colour_and_other_proportions_are_two_images(tmp_path: Path) -> None:
+    for shape in ((32, 48, 3), (48, 32, 3), (32, 48, 3)):
+        run(np.zeros(shape, np.uint8), LABELS).save(tmp_path, formats="mask")
+    assert {path.stem for path in tmp_path.glob("*.json")} == {"image", "image-2"}
+
+
+def test_a_name_of_a_video_is_refused(found: Segmentation, tmp_path: Path) -> None:
+    record = found.save(tmp_path / "other", "clip", formats="rle")
+    (tmp_path / "clip.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path, "clip", formats="mask")
+    assert error.value.argument == "name"
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.jsonl", "other"}

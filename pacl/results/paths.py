@@ -1,0 +1,48 @@
+"""Where the files of an image lie in the folder of results, and which of those that are there were written here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pacl.images import is_written_here
+from pacl.results.labelme import is_unchanged
+
+IsOwn = Callable[[Path], bool]
+"""Whether a file is as it was written here, by a mark in it."""
+
+PATHS: Mapping[str, Mapping[str, IsOwn | None]] = {
+    "overlay": {"{}.overlay.png": is_written_here},
+    "mask": {"{}.mask.png": is_written_here},
+    "npz": {"{}.npz": None},
+    "labelme": {"labelme/{}.json": is_unchanged},
+    "yolo": {"yolo/labels/{}.txt": None, "yolo/images/{}.jpg": None, "yolo/images/{}.png": None},
+    "mmseg": {"mmseg/ann_dir/{}.png": is_written_here, "mmseg/img_dir/{}.jpg": None, "mmseg/img_dir/{}.png": None},
+}
+"""By format: the paths of the files of an image of some name, and what tells that they were written here.
+
+None: the file has no mark; the record of the image says whether it was written here. Heat maps are in `paths_of`.
+"""
+
+
+def heat_ending(number: int, label: str) -> str:
+    """The ending of a heat map, ``heat-ID-LABEL.png``."""
+    name = re.sub(r"[^\w]+", "-", label).strip("-").encode()[:40].decode("utf-8", "ignore") or "label"
+    return f"heat-{number}-{name}.png"
+
+
+def paths_of(out: Path, name: str, kind: str, labels: Sequence[str]) -> Iterator[tuple[Path, IsOwn | None]]:
+    """The paths that the files of an image may have in one format, and what tells that they were written here.
+
+    Args:
+        out: the folder of results.
+        name: of the image's results.
+        kind: the format; those that write no file of an image have no paths.
+        labels: names of the labels.
+    """
+    if kind == "heat":
+        for number, label in enumerate(labels, start=1):
+            yield out / f"{name}.{heat_ending(number, label)}", is_written_here
+    for pattern, is_own in PATHS.get(kind, {}).items():
+        yield out / pattern.format(name), is_own
