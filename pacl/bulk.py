@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pacl.cli.inputs import find_images
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
+from pacl.data.shards import local_path, shards_below
 from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
+from pacl.image_folders import say_unread, search_folder
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
-from pacl.jobs.units import JobImage, Unit, find_units
+from pacl.jobs.units import JobImage, Unit, find_units, folder_units
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import FORMATS, describe
@@ -117,7 +120,7 @@ def bulk(args: argparse.Namespace) -> int:
     check_labels(labels)
     get_templates(settings.templates)
     process = Process.of()
-    units = find_units(args.source, args.lines, args.images)
+    units = units_of(args, process)
 
     from pacl.models.device import choose_device
     from pacl.segmentation.segmenter import Segmenter
@@ -147,6 +150,35 @@ def bulk(args: argparse.Namespace) -> int:
         left = sum(folder.done(unit) is None for unit in units)
         say(process, f"{left} of {counted(len(units), 'unit')} left to other processes, or to the same command again")
     return 0
+
+
+def units_of(args: argparse.Namespace, process: Process) -> list[Unit]:
+    """The units of the source; notes say what of a folder is left out, as those of `pacl segment` do.
+
+    Raises:
+        UserError: an error of `find_units` or `find_images`, or a folder holds shards and images.
+    """
+    folder = local_path(args.source)
+    notes: Iterable[str] = ()
+    if folder is None or args.images is not None or not folder.is_dir():
+        units = find_units(args.source, args.lines, args.images)
+    elif shards := shards_below(folder):
+        content = search_folder(folder, recursive=True)
+        if content.images:
+            raise UserError(
+                f"{folder}: holds images ({first_few(content.images)}) and shards ({first_few(shards)}); name one "
+                f"kind: the shards as {shards[0].parent}/*{shards[0].suffix}, or a list (.txt) of the images"
+            )
+        units = find_units(args.source)
+        notes = [say_unread(content.unread)] if content.unread else ()
+    else:
+        found = find_images([str(folder)], prompts=False)
+        units = folder_units(folder, [file.path for file in found.files], args.lines)
+        notes = found.notes()
+    if process.rank == 0:
+        for note in notes:
+            say(process, f"note: {note}")
+    return units
 
 
 def note_strays(process: Process, out: Path, manifest: dict[str, Any]) -> None:

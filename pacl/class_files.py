@@ -16,6 +16,8 @@ Lines = list[tuple[int, str]]
 
 _LABELMAP = re.compile(r"([^:]+):(\d+,\d+,\d+)?:[^:]*:[^:]*")
 """A line of CVAT's and Pascal VOC's label map: ``name:red,green,blue:parts:actions``."""
+_BEFORE, _AFTER = r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:](\d+)"
+"""Lines with a number before or after the name."""
 _ADVICE = "write one label per line"
 
 
@@ -98,18 +100,15 @@ def _all(lines: Lines, pattern: str) -> bool:
     return bool(lines) and all(re.fullmatch(pattern, line) for _, line in lines)
 
 
-def _counts(lines: Lines, pattern: str, gaps: bool = False) -> bool:
-    """Whether all lines are numbered, with the number where the pattern has it: consecutively, or with gaps.
+def _numbers(lines: Lines, pattern: str) -> list[int]:
+    """The numbers of several lines, where the pattern has them; none where a line has no number.
 
-    Names that differ by nothing else ("type 1", "type 2") are names.
+    Names that differ by nothing else ("2 door car", "4 door car") have none.
     """
-    if len({re.sub(r"\d+", "", line) for _, line in lines}) == 1:
-        return False
     found = [re.fullmatch(pattern, line) for _, line in lines]
-    numbers = [int(match[1]) for match in found if match]
-    if len(numbers) < len(lines):
-        return False
-    return len(set(numbers)) == len(lines) if gaps else numbers == list(range(numbers[0], numbers[0] + len(lines)))
+    if len({re.sub(r"\d+", "", line) for _, line in lines}) == 1 or not all(found):
+        return []
+    return [int(match[1]) for match in found if match]
 
 
 def _parse_yaml(text: str, path: str | Path) -> Any:
@@ -204,11 +203,15 @@ def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None
         raise UserError(f"{path}: is XML or HTML; {_ADVICE}")
     if any(line.endswith("{") for _, line in lines):
         raise UserError(f'{path}: has blocks such as "{first}", as a label map of TensorFlow has; {_ADVICE}')
-    for pattern, gaps in ((r"(\d+)[\s:.)]\s*\S.*", first_id is not None), (r"\S.*[\s:](\d+)", False)):
-        colours = pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+")
-        if len(lines) > 1 and (_counts(lines, pattern, gaps) or _all(lines, colours)):
-            every = "" if first_id is None else f", for every mask value from {first_id} on, used or not"
-            raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers{every}')
+    before, after = _numbers(lines, _BEFORE), _numbers(lines, _AFTER)
+    # Ids before names have gaps, as COCO's; where ids matter, in any order. Names end in numbers, as "airbus 320" does.
+    rising = sorted(set(before))
+    are_ids = bool(before) and (rising == before or (first_id is not None and len(rising) == len(before)))
+    are_ids |= bool(after) and after == list(range(after[0], after[0] + len(after)))
+    colours = [pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+") for pattern in (_BEFORE, _AFTER)]
+    if are_ids or (len(lines) > 1 and any(_all(lines, pattern) for pattern in colours)):
+        every = "" if first_id is None else f", for every mask value from {first_id} on, used or not"
+        raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers{every}')
     named = len(lines) > 1 and _all(lines, r"[^:]+:\s.*")
     if keys := [line for _, line in lines if named or line.endswith(":")]:
         raise UserError(f'{path}: has keys with a colon, as in "{keys[0]}", as YAML has; {_ADVICE}, without keys')

@@ -6,8 +6,8 @@ import difflib
 import functools
 import operator
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 
 class UserError(ValueError):
@@ -82,6 +82,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     torch = sys.modules.get("torch")  # its import needs memory itself
     return torch is not None and isinstance(error, getattr(torch, "OutOfMemoryError", ()))
+
+
+def are_several(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a value has elements in an order, which is that of results: no single text, no set, no dictionary."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, set, frozenset, Mapping))
 
 
 def check_count(argument: str, value: Any, least: int = 1) -> int:

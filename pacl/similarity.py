@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
-from pacl.files import atomic_write, begins_with, check_output_file, write_together
+from pacl.files import atomic_write, check_output_file, write_together
 from pacl.printing import decimals, escaped, printable
 from pacl.prompts import Label
 
@@ -129,10 +130,20 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether an earlier run wrote a file: a drawing of this program, or a table that begins like those of `run`."""
+    """Whether an earlier run wrote a file: a drawing of this program, or a table of `write_table`.
+
+    Tables of captions begin with a column ``image``, too, so that the first line after it must hold scores.
+    """
     from pacl.images import is_written_here
 
-    return begins_with(b"image,")(path) or is_written_here(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            header, first = next(rows), next(rows)
+    except (OSError, ValueError, StopIteration, csv.Error):
+        return is_written_here(path)
+    scores = [re.fullmatch(rf"-?\d\.\d{{{DIGITS}}}", cell) for cell in first[1:]]
+    return header[:1] == ["image"] and len(header) == len(first) > 1 and all(scores)
 
 
 def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:

@@ -116,6 +116,49 @@ def test_three_processes_share_the_shards_and_a_killed_one_loses_nothing(tmp_pat
     assert main(["--verify", "--out", str(tmp_path / "three")]) == 0
 
 
+def test_of_a_folder_every_photo_is_segmented_once_and_the_rest_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos/sub").mkdir(parents=True)
+    for i, name in enumerate(["a.png", "sub/b.PNG", "sub/c.mask.png", "sub/.hidden.png", "d.heic", "e"]):
+        Path("photos", name).write_bytes(png(i))
+    for name in ("a.mask.png", "a.overlay.png"):  # results of pacl segment, with their record
+        Path("photos", name).write_bytes(png(9))
+    Path("photos/a.json").write_text("{}")
+    Path("photos/z.png").symlink_to("a.png")
+    assert main(["photos", *WORDS, "--out", "out", *OPTIONS]) == 0
+    assert set(all_records(Path("out"))) == {"photos/a.png", "photos/sub/b.PNG", "photos/sub/c.mask.png"}
+    said = capsys.readouterr().err
+    assert "left out 2 results" in said
+    assert "left out 1 path" in said
+    assert "2 files cannot be read: d.heic, e;" in said
+    with pytest.raises(ArgumentError):
+        main(["photos", *WORDS, "--images", "photos", "--out", "out2", *OPTIONS])
+
+
+def test_a_folder_of_images_and_shards_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either would be left out."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos/sub").mkdir(parents=True)
+    Path("photos/a.png").write_bytes(png(0))
+    Path("photos/sub/backup.tar.gz").touch()
+    with pytest.raises(UserError, match=r"a\.png.*backup\.tar\.gz"):
+        main(["photos", *WORDS, "--out", "out", *OPTIONS])
+    assert not Path("out").exists()
+
+
+def test_a_folder_of_shards_says_which_images_beside_them_are_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("webdataset")
+    folder = write_shards(tmp_path / "data", 1, 1)
+    (folder / "a.heic").touch()
+    assert main([str(folder), *WORDS, "--out", str(tmp_path / "out"), *OPTIONS]) == 0
+    assert set(all_records(tmp_path / "out")) == {"000.tar/000"}
+    assert "1 file cannot be read: a.heic" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

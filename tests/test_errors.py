@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pacl.errors import ArgumentError, check_count, did_you_mean
+from pacl.errors import ArgumentError, are_several, check_count, did_you_mean
 
 
 def test_whole_numbers_of_any_type_are_counts() -> None:
@@ -21,6 +22,16 @@ def test_anything_else_is_an_error_of_its_argument(value: Any) -> None:
     with pytest.raises(ArgumentError) as refused:
         check_count("top", value)
     assert refused.value.argument == "top"
+
+
+@pytest.mark.parametrize("value", [[], ("a",), np.zeros(3), {"a": 1}.keys(), {"a": 1}.values(), iter("ab")], ids=repr)
+def test_what_has_an_order_are_several(value: object) -> None:
+    assert are_several(value)
+
+
+@pytest.mark.parametrize("value", ["ab", b"ab", {"a", "b"}, frozenset("ab"), {"a": 1}, Path("a"), 3, None], ids=repr)
+def test_a_text_and_what_has_no_order_are_not_several(value: object) -> None:
+    assert not are_several(value)
 
 
 def test_a_mistyped_name_is_asked_about_in_one_wording() -> None:

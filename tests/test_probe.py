@@ -231,7 +231,8 @@ def test_in_python(tiny_clip: str, features: str) -> None:
         train_probe(model, files, ["one"] * 24)
     with pytest.raises(ArgumentError):
         train_probe(model, files, ["one", "two"])
-    for text in ("ab" * 12, b"ab" * 12, 5):  # one text has a letter for each image, but is no list of names
+    # One text has a letter for each image, but is no list of names, and a set has no order.
+    for text in ("ab" * 12, b"ab" * 12, set(map(str, range(24))), 5):
         with pytest.raises(ArgumentError) as error:
             train_probe(model, files, text)  # type: ignore[arg-type]
         assert (error.value.argument, type(text).__name__ in error.value.value) == ("labels", True)

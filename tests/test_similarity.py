@@ -12,7 +12,7 @@ from PIL import Image
 from pacl import classify
 from pacl.classification.scorer import score_images
 from pacl.models.loading import load_model
-from pacl.similarity import MOST, build_parser, main
+from pacl.similarity import MOST, build_parser, is_own, main, write_table
 from tests.colours import noise
 from tests.commands import Run, runner
 
@@ -162,3 +162,20 @@ def test_a_score_that_the_model_has_not_is_refused(run: Run) -> None:
 def test_every_option_has_a_help() -> None:
     for action in build_parser()._actions:
         assert action.help, action.option_strings
+
+
+def test_a_table_of_captions_is_no_table_of_scores(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    with own.open("w", encoding="utf-8", newline="") as file:
+        write_table(file, ["a,b.jpg"], ['a "dog", and\na cat', "x"], np.array([[-0.25, 1]]))
+    assert is_own(own)
+    for text in (
+        "image,caption\n1.jpg,A dog runs.\n",
+        "image,score\n1.jpg,5\n",
+        "image,a dog\n",
+        "image\na\n",
+        "",
+        "\xff",
+    ):
+        (tmp_path / "other.csv").write_text(text, encoding="latin-1")
+        assert not is_own(tmp_path / "other.csv")

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from pacl.classification.scorer import as_images, plain_texts
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, are_several
 from pacl.results.matrix import CELL, similarity_matrix
 from pacl.results.overlay import fit
 from pacl.segmentation.encode import AnyImage, as_array
@@ -41,7 +41,13 @@ def draw_similarity(
         raise ArgumentError("scores", f"of shape {values.shape}", reason)
     if names is None and all(isinstance(image, (str, Path)) for image in found):
         names = [Path(image).name for image in found]  # type: ignore[arg-type]
-    if names is not None and len(names) != len(found):
-        raise ArgumentError("names", f"({len(names)})", f"must be as many as the images ({len(found)})")
+    if names is not None:
+        if not are_several(names):
+            raise ArgumentError(
+                "names", f"of type {type(names).__name__}", "must be a list with the name of each image"
+            )
+        names = list(names)
+        if len(names) != len(found):
+            raise ArgumentError("names", f"({len(names)})", f"must be as many as the images ({len(found)})")
     thumbnails = [fit(as_array(image, f"images[{i}]"), CELL) for i, image in enumerate(found)]
     return Image.fromarray(similarity_matrix(thumbnails, labels, values, names=names or ()))

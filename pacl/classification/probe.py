@@ -25,7 +25,7 @@ from pacl.classification.features import KINDS, Kind
 from pacl.classification.few_shot import accuracy_of, chance
 from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
 from pacl.classification.scorer import as_images
-from pacl.errors import ArgumentError, UserError, first_few
+from pacl.errors import ArgumentError, UserError, are_several, first_few
 from pacl.files import atomic_write, parse_json, save_json, write_together
 from pacl.models.config import PROBE
 from pacl.models.config import PROBE_WEIGHTS as WEIGHTS
@@ -283,8 +283,8 @@ def train_probe(
 
 
 def _as_names(labels: Iterable[str]) -> list[str]:
-    """The labels as a list; `ArgumentError` if they are one text, or one of them is none."""
-    if isinstance(labels, (str, bytes)) or not isinstance(labels, Iterable):
+    """The labels as a list; `ArgumentError` if they have no order, or one of them is no text."""
+    if not are_several(labels):
         reason = 'must be a list with a name for each image, such as ["cat", "dog"]'
         raise ArgumentError("labels", f"of type {type(labels).__name__}", reason)
     names = list(labels)

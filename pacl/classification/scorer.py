@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from pacl.classification.preprocessing import preprocessing
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, are_several
 from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision, tower_autocast
 from pacl.models.vocabulary import Vocabulary
@@ -338,9 +338,9 @@ def plain_texts(texts: Iterable[str]) -> list[Label]:
     """Texts as labels, each its own.
 
     Raises:
-        ArgumentError: they are not texts, or there are none.
+        ArgumentError: they are not texts, have no order, or there are none.
     """
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+    if not are_several(texts):
         raise ArgumentError("texts", f"of type {type(texts).__name__}", 'must be a list, such as ["a dog", "a cat"]')
     found = []
     for i, text in enumerate(texts):
@@ -358,10 +358,10 @@ def as_images(images: Iterable[AnyImage]) -> list[AnyImage]:
     """Several images as a list.
 
     Raises:
-        ArgumentError: it is a single one, or none.
+        ArgumentError: it is a single one, or none, or they have no order.
     """
     if isinstance(images, (str, Path)):
         raise ArgumentError("images", repr(str(images)), f'must be a list of images, such as ["{images}"]')
-    if isinstance(images, Image.Image) or not isinstance(images, Iterable):
+    if not are_several(images):
         raise ArgumentError("images", f"of type {type(images).__name__}", "must be a list of images")
     return list(images)

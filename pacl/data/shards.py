@@ -82,7 +82,7 @@ def _local_shards(url: str) -> list[str]:
     if path is None or path.is_file():
         return [url]
     if path.is_dir():
-        found = [str(file) for file in sorted(path.rglob("*")) if file.name.endswith(SHARD_SUFFIXES)]
+        found = list(map(str, shards_below(path)))
     elif glob.has_magic(str(path)):
         found = sorted(glob.glob(str(path), recursive=True))
     else:
@@ -90,6 +90,11 @@ def _local_shards(url: str) -> list[str]:
     if not found:
         raise UserError(f"{url}: no shard matches; an example is data/{{000..331}}.tar")
     return found
+
+
+def shards_below(folder: Path) -> list[Path]:
+    """The shards in a folder and its subfolders, by their names, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.name.endswith(SHARD_SUFFIXES) and path.is_file())
 
 
 def local_path(url: str) -> Path | None:

@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 
 from pacl.data.shards import SHARD_SUFFIXES, local_path, read_shard, shard_urls
 from pacl.errors import ArgumentError, UserError
-from pacl.image_folders import list_images
 from pacl.images import decode_image, open_image
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
@@ -186,25 +185,19 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
     """The units of a job.
 
     Args:
-        source: shards, see `pacl.data.shards.shard_urls`; a text file of image paths, one on each line; or a folder of
-            image files, with its subfolders.
-        lines: of a list, in each unit; or images of a folder.
+        source: shards, see `pacl.data.shards.shard_urls`, or a text file of image paths, one on each line.
+        lines: of a list, in each unit.
         folder: of relative paths in a list; None: the current one.
 
     Raises:
-        UserError: there are neither shards nor images, two shards have the same name, webdataset is missing, or the
-            list cannot be read, is empty or no text.
+        UserError: there are no shards, two have the same name, webdataset is missing, or the list cannot be read, is
+            empty or no text.
         ArgumentError: the folder does not exist, has no file of the list's first part, or is given with shards.
     """
     if source.lower().endswith(LIST_SUFFIXES):
         return list(_parts(Path(source), lines, folder))
     if folder is not None:
-        raise ArgumentError("images", folder, "is for the relative paths of a list; shards have none")
-    path = local_path(source)
-    if path is not None and path.is_dir() and not any(each.name.endswith(SHARD_SUFFIXES) for each in path.rglob("*")):
-        files = list_images(path, recursive=True)
-        parts = range(0, len(files), lines)
-        return [FolderPart(path, first + 1, tuple(files[first : first + lines])) for first in parts]
+        raise ArgumentError("images", folder, "is for the relative paths of a list; shards and folders have none")
     urls = list(dict.fromkeys(shard_urls(source)))
     for path in filter(None, map(local_path, urls)):
         if not TAR.search(path.name):
@@ -217,6 +210,12 @@ def find_units(source: str, lines: int = 1000, folder: Path | None = None) -> li
             raise UserError(f"{other}, {url}: {reason}; rename one, or do them apart, each with an --out of its own")
     units: list[Unit] = [Shard(url) for url in urls]
     return units
+
+
+def folder_units(folder: Path, files: Sequence[Path], lines: int = 1000) -> list[Unit]:
+    """The units of image files of a folder and its subfolders, in their order, ``lines`` in each."""
+    parts = range(0, len(files), lines)
+    return [FolderPart(folder, first + 1, tuple(files[first : first + lines])) for first in parts]
 
 
 def _digest(lines: list[bytes]) -> str:

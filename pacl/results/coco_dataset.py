@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pacl.files import parse_json, save_json
 from pacl.results.coco import categories, label_annotations
 from pacl.results.result import ImageResult
-from pacl.results.run_file import WRITER, RunFile
+from pacl.results.run_file import WRITER, RunFile, unique
 
 CocoImage = tuple[dict[str, Any], list[dict[str, Any]]]
 """COCO's image and its annotations, without ids."""
@@ -29,11 +29,17 @@ class CocoDataset(RunFile[CocoImage]):
         if old["info"]["contributor"] != WRITER:
             raise ValueError
         json.dumps(old, allow_nan=False)  # raises ValueError if a number is not finite
+        names = [each["name"] for each in old["categories"]]
+        ids = [each["id"] for each in old["categories"]]
+        if ids != list(range(1, len(names) + 1)):  # another program counted anew: its annotations mean other labels
+            raise ValueError
         entries: dict[int, CocoImage] = {image.pop("id"): (image, []) for image in old["images"]}
         for each in old["annotations"]:
             del each["id"]
+            if each["category_id"] not in ids:
+                raise ValueError
             entries[each.pop("image_id")][1].append(each)
-        return [each["name"] for each in old["categories"]], {each[0]["file_name"]: each for each in entries.values()}
+        return names, unique((image["file_name"], (image, its)) for image, its in entries.values())
 
     def owner(self, key: str) -> str | None:
         """See `RunFile.owner`."""

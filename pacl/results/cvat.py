@@ -15,7 +15,7 @@ from pacl.files import atomic_write
 from pacl.results.coco import label_polygons
 from pacl.results.palette import palette
 from pacl.results.result import ImageResult
-from pacl.results.run_file import WRITER, Run, RunFile
+from pacl.results.run_file import WRITER, Run, RunFile, unique
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -36,7 +36,7 @@ class CvatDataset(RunFile[Element]):
             raise ValueError
         ElementTree.indent(root)  # raises RecursionError now, not in `save`, if elements are nested without end
         classes = [label.findtext("name", "") for label in root.iterfind("meta/task/labels/label")]
-        return classes, {image.attrib["name"]: image for image in root.iterfind("image")}
+        return classes, unique((image.attrib["name"], image) for image in root.iterfind("image"))
 
     def classes_of(self, run: Run, labels: Sequence[str]) -> list[str]:
         """See `RunFile.classes_of`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -82,11 +82,12 @@ class RunFile(ABC, Generic[Entry]):
             self.replaced = set(entries) - left
 
     def _read(self) -> tuple[list[str], dict[str, Entry]]:
-        """See `read`; what was not written here is a `refusal`."""
+        """See `read`; what was not written here, or could not be written so, is a `refusal`."""
         try:
             return self.read(self.path.read_bytes())
         except (OSError, ValueError, LookupError, TypeError, AttributeError, SyntaxError, RecursionError):
-            raise self.refusal(f"has a file {self.name} that was not written by this command") from None
+            reason = f"has a file {self.name} that this command did not write, or another program has changed"
+            raise self.refusal(reason) from None
 
     def left(self, run: Run, entries: Mapping[str, Entry]) -> set[str]:
         """Keys of the images in the file of an earlier run that this one does not replace."""
@@ -187,7 +188,7 @@ class RunFile(ABC, Generic[Entry]):
         """Classes and entries of the file of an earlier run.
 
         Raises:
-            ValueError: it was not written here; also LookupError, TypeError, AttributeError, SyntaxError,
+            ValueError: it was not written here, or not so; also LookupError, TypeError, AttributeError, SyntaxError,
                 RecursionError.
         """
 
@@ -202,3 +203,16 @@ class RunFile(ABC, Generic[Entry]):
         Raises:
             UserError: it cannot be written.
         """
+
+
+def unique(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
+    """Entries by their keys.
+
+    Raises:
+        ValueError: two have the same key.
+    """
+    found: dict[str, Entry] = {}
+    for key, entry in entries:
+        if found.setdefault(key, entry) is not entry:
+            raise ValueError
+    return found

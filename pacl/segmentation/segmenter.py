@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
-from PIL import Image
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, are_several
 from pacl.files import file_stamp
 from pacl.images import MAX_PIXELS
 from pacl.models.loading import as_model
@@ -197,7 +196,7 @@ class Segmenter:
             ArgumentError: ``images`` is not several; ``images[i]`` is not an image; ``labels`` as for `predict`.
             UserError: as for `predict` and `set_image`.
         """
-        if isinstance(images, (str, Path, Image.Image)) or not isinstance(images, Iterable):
+        if not are_several(images):
             reason = "must be a list of images; set_image and predict are for a single one"
             raise ArgumentError("images", f"of type {type(images).__name__}", reason)
         query, images = self._prepare(labels), list(images)
@@ -387,7 +386,7 @@ def as_labels(labels: object) -> list[Label]:
         ArgumentError: ``labels`` are not texts or `Label`s, or there are none; a text is empty.
     """
     given = [labels] if isinstance(labels, (str, Label)) else labels
-    if not isinstance(given, Iterable) or isinstance(given, (bytes, Mapping, set)):
+    if not are_several(given):
         raise ArgumentError("labels", f"of type {type(labels).__name__}", 'must be texts, such as ["a dog", "grass"]')
     given = list(given)
     if not given:

@@ -32,6 +32,9 @@ def test_it_draws_images_of_any_form(photo: Path) -> None:
         (0, ["a", "b", "c"], {}, "scores"),
         (2, ["a", "b", "c"], {"names": ["one"]}, "names"),
         (2, "abc", {}, "texts"),
+        (2, {"a", "b", "c"}, {}, "texts"),
+        (2, ["a", "b", "c"], {"names": {"one", "two"}}, "names"),
+        (2, ["a", "b", "c"], {"names": "12"}, "names"),
     ],
 )
 def test_what_does_not_fit_is_named(photo: Path, images: int, texts: object, more: dict, argument: str) -> None:

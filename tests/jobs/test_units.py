@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pacl.errors import ArgumentError, UserError
-from pacl.jobs.units import JobImage, find_units
+from pacl.jobs.units import JobImage, find_units, folder_units
 from tests.jobs.tars import png, write_shards
 
 
@@ -75,18 +75,13 @@ def test_a_list_is_cut_into_units_of_lines(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_images_is_cut_into_units(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/1.PNG", "a.png", "note.md", ".hidden.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(png(0))
-    units = find_units(str(tmp_path), lines=2)
+    files = [tmp_path / name for name in ("a.png", "b/1.PNG", "b/2.png", "b/3.png")]
+    units = folder_units(tmp_path, files[:3], lines=2)
     names = [[image.name for image in unit.images([])] for unit in units]
     assert names == [[str(tmp_path / name) for name in part] for part in (["a.png", "b/1.PNG"], ["b/2.png"])]
     assert len({unit.name for unit in units}) == 2
-    before = units[0].name
-    (tmp_path / "b/3.png").write_bytes(png(1))
-    assert [unit.name == before for unit in find_units(str(tmp_path), lines=2)] == [True, False]
-    with pytest.raises(ArgumentError):
-        find_units(str(tmp_path), folder=tmp_path)
+    grown = folder_units(tmp_path, files, lines=2)
+    assert [one.name == other.name for one, other in zip(units, grown, strict=True)] == [True, False]
 
 
 def test_a_changed_part_of_a_list_is_another_unit(tmp_path: Path) -> None:
@@ -159,14 +154,15 @@ def test_a_folder_of_images_is_known_by_its_place(tmp_path: Path, monkeypatch: p
     units = []
     for start, source in (("one", "photos"), ("other", "photos"), ("other", "../one/photos")):
         monkeypatch.chdir(tmp_path / start)
-        (unit,) = find_units(source)
+        (unit,) = folder_units(Path(source), [Path(source, "a.png")])
         units.append((unit.name, unit.base))
         base = unit.base
         assert base is not None
         assert all((base / image.path).samefile(image.path) for image in unit.images([]))
     assert units[0][0] == units[2][0] != units[1][0]
     assert [base for _, base in units] == [(tmp_path / start).resolve() for start in ("one", "other", "other")]
-    (unit,) = find_units(str(tmp_path / "one" / "photos"))
+    folder = tmp_path / "one" / "photos"
+    (unit,) = folder_units(folder, [folder / "a.png"])
     assert (unit.name, unit.base) == (units[0][0], None)
 
 
@@ -205,7 +201,7 @@ def test_what_is_no_shard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as refused:
         find_units(str(shards), folder=tmp_path)
     assert refused.value.argument == "images"
-    assert len(find_units(str(tmp_path))) == 1  # shards in a subfolder, beside an image
+    assert len(find_units(str(tmp_path))) == 1  # shards in a subfolder
 
 
 def test_an_empty_or_missing_list_is_refused(tmp_path: Path) -> None:

@@ -150,7 +150,9 @@ def test_a_missing_file_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "images", ["image.png", Path("image.png"), Image.new("RGB", (8, 8)), None, 3], ids=lambda x: type(x).__name__
+    "images",
+    ["image.png", Path("image.png"), Image.new("RGB", (8, 8)), {"a.png", "b.png"}, {"a.png": 1}, None, 3],
+    ids=lambda x: type(x).__name__,
 )
 def test_a_batch_is_several_images(images: Any) -> None:
     with pytest.raises(ArgumentError) as error:

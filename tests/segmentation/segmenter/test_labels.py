@@ -29,6 +29,7 @@ from tests.segmentation.red_square import run
         (b"red", "labels"),
         ({"red": "blue"}, "labels"),
         pytest.param({"red", "blue"}, "labels", id="a set"),
+        pytest.param(frozenset({"red", "blue"}), "labels", id="a frozen set"),
     ],
     ids=str,
 )
