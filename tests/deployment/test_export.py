@@ -285,6 +285,13 @@ def test_an_export_is_not_replaced_unasked(tiny: PACL, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"image.pt", "model.json", "mine.txt"}
 
 
+def test_an_earlier_export_is_kept_and_the_flag_named(tiny: PACL, tmp_path: Path) -> None:
+    export_model(tiny, tmp_path, "torchscript")
+    with pytest.raises(ArgumentError, match="--overwrite") as error:
+        export_model(tiny, tmp_path, "torchscript")
+    assert error.value.argument == "out"
+
+
 def test_an_image_of_another_origin_is_kept(tiny: PACL, tmp_path: Path) -> None:
     (tmp_path / "image.jpg").write_bytes(b"mine")
     export_model(tiny, tmp_path, "torchscript", overwrite=True)
@@ -322,13 +329,14 @@ def test_a_rule_that_nobody_named_is_no_argument(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         export_model(load_model("photos", device="cpu"), tmp_path / "new", "torchscript", ["a cat"])
     assert not isinstance(error.value, ArgumentError)
+    assert "--background contrast" in str(error.value)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_text_tower_of_word_vectors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as error:
         export_model(load_model("photos", device="cpu"), tmp_path / "new", "torchscript", ["a cat", "a dog"], text=True)
-    assert error.value.argument == "text"
+    assert (error.value.argument, error.value.value) == ("text", True)
     assert not (tmp_path / "new").exists()
 
 
