@@ -130,7 +130,7 @@ def bulk(args: argparse.Namespace) -> int:
     query = segmenter.prepare(labels)
     folder = JobFolder(args.out, run_of(segmenter, labels, units))
     if (others := folder.count_done()) and not any(folder.done(unit) for unit in units):
-        advice = "its lines have changed, or files were moved; all is done again"
+        advice = "its name or its lines have changed, or files were moved; all is done again"
         say(
             process, f"note: none of the {counted(others, 'finished unit')} in {args.out} is of {args.source}: {advice}"
         )

@@ -73,17 +73,21 @@ def test_public_functions_are_typed_and_documented() -> None:
 def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    shutil.copy(shipped_folder("photos") / "demo.jpg", "cat.jpg")
+    photo = Path("pacl/photos/demo.jpg")
+    photo.parent.mkdir(parents=True)
+    shutil.copy(shipped_folder("photos") / "demo.jpg", photo)
     names: dict[str, Any] = {}
     assert len(SNIPPETS) > 8
     for snippet in SNIPPETS:
         exec(snippet, names)
-    assert names["found"].index.shape == open_image("cat.jpg").shape[:2]
-    written = {"cat.overlay.png", "cat.mask.png", "cat.json", "coco.json", "coco/annotations.json"}
-    written |= {"coco/image-0.json", "coco/image-1.json"}
-    assert {str(path.relative_to("out")) for path in Path("out").rglob("[!.]*.*")} == written
-    dataset = json.loads(Path("out/coco/annotations.json").read_text())
-    assert [image["file_name"] for image in dataset["images"]] == ["cat.jpg", "image-1"]
+    assert names["found"].index.shape == open_image(photo).shape[:2]
+    results = {"demo.overlay.png", "demo.mask.png", "demo.json", "coco.json", "demo.safetensors"}
+    results |= {"coco/annotations.json", "coco/image-0.json", "coco/image-1.json"}
+    results |= {"exported/image.pt", "exported/classes.npy", "exported/model.json"}
+    written = {path for path in Path().rglob("[!.]*.*") if path != photo}
+    assert written == {Path("out/python", name) for name in results}  # and not `out`, which may hold other labels
+    dataset = json.loads(Path("out/python/coco/annotations.json").read_text())
+    assert [image["file_name"] for image in dataset["images"]] == ["demo.jpg", "image-1"]
 
 
 def test_links_lead_somewhere() -> None:

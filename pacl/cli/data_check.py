@@ -25,7 +25,7 @@ from pacl.data.workers import cores
 from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
-from pacl.printing import escaped, printable, without_controls
+from pacl.printing import counted, escaped, printable, without_controls
 
 QUICK = 500  # images of each source that --quick decodes
 LISTED = 5  # bad images of each kind that are printed
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": fine, **doubts, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
     for record in bad:
-        share = f"{record['bad']:,} of {record['images']:,} images are bad"
+        share = f"{record['bad']:,} of {counted(record['images'], 'image')} {'is' if record['bad'] == 1 else 'are'} bad"
         console.print(
             f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False
         )

@@ -186,6 +186,11 @@ def _names_beside(path: Path) -> list[str]:
         return []
 
 
+def frames_command(video: str | Path) -> str:
+    """What writes the frames of a video as images; ffmpeg makes no folder."""
+    return f"mkdir -p frames && ffmpeg -i {video} frames/%05d.png"
+
+
 def _check_kind(word: str, prompts: bool) -> None:
     """Refuse files of other kinds, before the model is loaded.
 
@@ -194,7 +199,7 @@ def _check_kind(word: str, prompts: bool) -> None:
     """
     suffix = os.path.splitext(word)[1].lower()
     if suffix in VIDEO_SUFFIXES:
-        raise UserError(f"{word}: is a video; write its frames as images first, as in ffmpeg -i {word} frames/%05d.png")
+        raise UserError(f"{word}: is a video; write its frames as images first, as in {frames_command(word)}")
     if suffix == ".pdf":
         raise UserError(f"{word}: is a PDF; write its pages as images first, as in pdftoppm -png {word} page")
     if suffix in LIST_SUFFIXES:

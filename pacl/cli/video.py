@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pacl.cli.batches import memory_saving
 from pacl.cli.hints import say_swallowed
-from pacl.cli.inputs import FoundImages, ImageFile
+from pacl.cli.inputs import FoundImages, ImageFile, frames_command
 from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import memory_advice, printing, prints_utf8
 from pacl.cli.progress import ProgressMeter
@@ -82,7 +82,7 @@ def video_run(args: argparse.Namespace, found: FoundImages, formats: tuple[str, 
     if other := [name for name in formats if name not in VIDEO_FORMATS]:
         raise UserError(
             f"--format {','.join(other)}: not for a video such as {first}; choose from {', '.join(VIDEO_FORMATS)}, or "
-            f"write its frames as images first: ffmpeg -i {first} frames/%05d.png"
+            f"write its frames as images first: {frames_command(first)}"
         )
     step = check_step(1 if args.step is None else args.step)
     smooth = check_smooth(DEFAULT_SMOOTH if args.smooth is None else args.smooth)

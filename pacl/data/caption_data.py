@@ -25,6 +25,7 @@ from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import counted
 from pacl.progress import Tracked, untracked
 from pacl.prompts import get_templates
 
@@ -153,12 +154,25 @@ class CaptionData(LightningDataModule):
                 source.check_settings()
             return [], [read_validation(source, self.max_skipped) for source in self.val]
         pairs = [read_source(source) for source in self.train]
-        # A wrong `hold_out` is refused before the nouns are found, which takes long.
+        # A wrong `hold_out` and too few images are refused before the nouns are found, which takes long.
         splits = [split_source(*each, self.max_skipped) for each in zip(self.train, pairs, strict=True)]
+        self._check_enough([kept for kept, _ in splits], [part for _, part in splits])
         for each in pairs:
             self._find_nouns(each)
         held = [part for _, part in splits if len(part)]
         return [kept for kept, _ in splits], held + [read_validation(each, self.max_skipped) for each in self.val]
+
+    def _check_enough(self, kept: Sequence[PairSource], held: Sequence[PairSource]) -> None:
+        """Raise a `UserError` unless a batch, which needs two images, can be made of those that are not held out."""
+        images, beside = sum(map(len, kept)), sum(map(len, held))
+        if images >= 2:
+            return
+        beside = beside or any(source.hold_out for source in self.train)  # of one image none is held out, of more some
+        without = f" beside the {beside:d} that hold_out keeps for validation" if beside else ""
+        raise UserError(
+            f"{', '.join(str(source.pairs) for source in self.train)}: only {counted(images, 'image')} to train on; "
+            f"contrastive training needs at least 2{without}: {2 + beside} images are enough"
+        )
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""
@@ -282,8 +296,6 @@ class CaptionData(LightningDataModule):
         sizes = [len(source) for source in batches.sources]
         batch_size = self.batch_size
         if shuffle and sum(sizes) < batch_size:
-            if sum(sizes) < 2:
-                raise UserError(f"{sum(sizes)} training images; contrastive training needs at least 2")
             rank_zero_warn(
                 f"batch_size {batch_size}: there are only {sum(sizes)} images, so every step uses all of them"
             )

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pacl.data.caption_text import is_url
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.printing import counted
 
 if TYPE_CHECKING:
     from pacl.data.pairs import PairSource
@@ -60,7 +61,7 @@ def find_missing(table: str, root: Path, parts: Sequence[PairSource]) -> tuple[l
     missing = [name for name in names if not os.path.exists(name)]
     if missing and len(missing) == len(names):
         where, first = place_of(missing[0], root)
-        raise UserError(f"{where}: has none of the {images:,} images of {table} (first: {first})")
+        raise UserError(f"{where}: has none of the {counted(images, 'image')} of {table} (first: {first})")
     return missing, len(names)
 
 

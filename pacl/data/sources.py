@@ -23,6 +23,7 @@ from pacl.data.pairs import hold_out as hold_out_of
 from pacl.data.readers import read_json, read_list, read_table
 from pacl.data.shards import SHARD_SUFFIXES
 from pacl.errors import ArgumentError, UserError
+from pacl.printing import counted
 
 SHORT = ("images", "image_column", "caption_column", "hold_out")
 """Settings of `Source` that a data module also has itself, for its first training source."""
@@ -207,12 +208,12 @@ class Source:
             ArgumentError: it is no number or share that leaves images for training.
         """
         if 0 < self.hold_out < 1:
-            count = max(1, round(self.hold_out * images), min(FEWEST_HELD, images // 5))
+            count = max(min(1, images - 1), round(self.hold_out * images), min(FEWEST_HELD, images // 5))
         else:
             count = int(self.hold_out) if float(self.hold_out).is_integer() else -1
         if not 0 <= count < images:
-            reason = f"must be a share, such as 0.1, or a whole number less than the {images} images of {self.pairs}"
-            raise ArgumentError("hold_out", self.hold_out, reason)
+            most = f"less than the {counted(images, 'image')} of {self.pairs}"
+            raise ArgumentError("hold_out", self.hold_out, f"must be a share, such as 0.1, or a whole number {most}")
         return count
 
 

@@ -45,7 +45,7 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
     kept, held = source.split(pairs)
     check_files(source, pairs, (kept, held), max_skipped)
     total = len(kept) + len(held)
-    if len(held) > MANY_HELD * total:
+    if len(held) > MANY_HELD * total and len(kept) > 1:  # one alone is refused
         rank_zero_warn(
             f"hold_out {source.hold_out}: {len(held):,} of the {total:,} images of {source.pairs} are held out and "
             f"only {len(kept):,} train; 0.1 holds out a tenth"

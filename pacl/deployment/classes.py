@@ -67,11 +67,12 @@ def embed_classes(model: PACL, settings: SegmenterSettings, labels: Iterable[str
     encoded = Segmenter(model, settings).prepare(labels)
     query, texts = encoded.query, encoded.texts.float().cpu()
     if query.background.kind not in BY_TEXT:
-        reason = "cannot be exported as embeddings; use contrast or prompt:TEXT"
+        reason = "is not made of texts and cannot be exported; choose another, such as --background contrast"
         if settings.background == "auto":  # nobody named the rule
             label = query.labels[0].name
             raise UserError(
-                f"{label!r} is the only label: its background, {query.background}, {reason}, or name a second label"
+                f"{label!r} is the only label: its background rule, {query.background}, {reason}, or name a second "
+                "label"
             )
         raise ArgumentError("background", query.background, reason)
     subtract = torch.tensor([query.margin * (i == 0) for i in query.ids])

@@ -287,7 +287,8 @@ def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
     try:
         if (found := _results(place)) and not overwrite:
             names = ", ".join(path.name for path in found[:4])
-            raise ArgumentError("out", folder, f"holds an export already ({names}); choose another, or set overwrite")
+            advice = "choose another, or replace it with --overwrite (overwrite=True in Python)"
+            raise ArgumentError("out", folder, f"holds an export already ({names}); {advice}")
         yield place
     finally:
         lock.release()

@@ -89,9 +89,9 @@ class TextGraph(nn.Module):
         if not isinstance(inner, OpenClipText):
             raise ArgumentError(
                 "text",
-                "tower",
-                f"that of {model.clip.name} is no CLIP's and cannot be exported; name the labels instead, whose "
-                "embeddings are then written",
+                True,
+                f"the text tower of {model.clip.name} is not that of a CLIP and cannot be exported; name the labels "
+                "instead, whose embeddings are then written",
             )
         self.tower, self.length = tower.eval(), inner.context_length
         self.text_embedder = model.text_embedder.eval()

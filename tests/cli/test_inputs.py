@@ -128,7 +128,8 @@ def test_other_words_with_full_stops_are_prompts(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "advice"), [("a.mp4", "ffmpeg"), ("a.PDF", "pdftoppm"), ("names.txt", "--classes names.txt")]
+    ("name", "advice"),
+    [("a.mp4", "mkdir -p frames && ffmpeg"), ("a.PDF", "pdftoppm"), ("names.txt", "--classes names.txt")],
 )
 def test_files_of_other_kinds_are_named_with_what_would_work(name: str, advice: str) -> None:
     make(name)

@@ -238,6 +238,7 @@ def test_several_videos_and_images(run: Run) -> None:
         (["clip.mp4", "cat", "--smooth", "-1"], "--smooth -1"),
         (["clip.mp4", "cat", "--smooth", "nan"], "--smooth nan"),
         (["clip.mp4", "cat", "--format", "coco,overlay"], "--format coco:"),
+        (["clip.mp4", "cat", "--format", "coco"], "mkdir -p frames && ffmpeg"),
         (["clip.mp4", "cat", "--format", "nothing"], "--format nothing"),
         (["photo.png", "cat", "--step", "2"], "--step 2"),
         (["photo.png", "cat", "--smooth", "0"], "--smooth 0"),

@@ -194,11 +194,23 @@ def check_mask(segmenter: Segmenter, query: EncodedQuery, folder: Path, image: P
     assert (found == expected).mean() >= 0.999
 
 
-def test_the_program_of_the_page_segments_as_pacl_does(tiny: PACL, exported: Path, tmp_path: Path) -> None:
+def copy_with_phi(model: PACL, exported: Path, cosine: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy an export as it would be of the same model with ``cosine``, which the model then has."""
+    monkeypatch.setattr(model.config, "cosine", cosine)
+    shutil.copytree(exported, folder)
+    about = json.loads((folder / "model.json").read_text())
+    about["scores"]["phi_cosine"] = cosine
+    (folder / "model.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+def test_the_program_of_the_page_segments_as_pacl_does(
+    tiny: PACL, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cosine: bool
+) -> None:
     image, folder = tmp_path / "image.png", tmp_path / "exported"
+    copy_with_phi(tiny, exported, cosine, folder, monkeypatch)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((210, 130), Image.Resampling.BICUBIC).save(image)
-    shutil.copytree(exported, folder)
     segmenter = Segmenter(tiny, EVEN)
     segmenter.set_image(image)
     query = segmenter.prepare(LABELS)
@@ -218,11 +230,15 @@ def check_probabilities(model: PACL, folder: Path, image: Path, labels: list[str
     assert found == pytest.approx(classify_images(model, [image], labels, "phi")[0].tolist(), abs=2e-3)
 
 
-def test_the_program_of_the_page_classifies_as_pacl_does(tiny: PACL, exported: Path, tmp_path: Path) -> None:
-    image = tmp_path / "image.png"
+@pytest.mark.parametrize("cosine", [True, False])
+def test_the_program_of_the_page_classifies_as_pacl_does(
+    tiny: PACL, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cosine: bool
+) -> None:
+    image, folder = tmp_path / "image.png", tmp_path / "exported"
+    copy_with_phi(tiny, exported, cosine, folder, monkeypatch)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((210, 130), Image.Resampling.BICUBIC).save(image)
-    check_probabilities(tiny, exported, image, LABELS, tmp_path)
+    check_probabilities(tiny, folder, image, LABELS, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["segment_onnx.py", "classify_onnx.py"])
@@ -269,6 +285,13 @@ def test_an_export_is_not_replaced_unasked(tiny: PACL, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"image.pt", "model.json", "mine.txt"}
 
 
+def test_an_earlier_export_is_kept_and_the_flag_named(tiny: PACL, tmp_path: Path) -> None:
+    export_model(tiny, tmp_path, "torchscript")
+    with pytest.raises(ArgumentError, match="--overwrite") as error:
+        export_model(tiny, tmp_path, "torchscript")
+    assert error.value.argument == "out"
+
+
 def test_an_image_of_another_origin_is_kept(tiny: PACL, tmp_path: Path) -> None:
     (tmp_path / "image.jpg").write_bytes(b"mine")
     export_model(tiny, tmp_path, "torchscript", overwrite=True)
@@ -306,13 +329,14 @@ def test_a_rule_that_nobody_named_is_no_argument(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         export_model(load_model("photos", device="cpu"), tmp_path / "new", "torchscript", ["a cat"])
     assert not isinstance(error.value, ArgumentError)
+    assert "--background contrast" in str(error.value)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_text_tower_of_word_vectors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as error:
         export_model(load_model("photos", device="cpu"), tmp_path / "new", "torchscript", ["a cat", "a dog"], text=True)
-    assert error.value.argument == "text"
+    assert (error.value.argument, error.value.value) == ("text", True)
     assert not (tmp_path / "new").exists()
 
 

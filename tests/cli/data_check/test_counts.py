@@ -42,6 +42,11 @@ def test_every_defect_is_counted_and_named(check: Check) -> None:
     assert "4 of 8 images are bad" in out
 
 
+def test_one_bad_image_is_counted_in_the_singular(check: Check) -> None:
+    Path("one.csv").write_text("image,caption\na.jpg,a cat\ne.jpg,missing\n")
+    assert "1 of 2 images is bad" in check("one.csv")[1]
+
+
 def test_what_is_not_used_is_counted(check: Check) -> None:
     Path("spare.csv").write_text("index,image,caption\n0,a.jpg,a cat\n1,a.jpg,a cat\n2,b.jpg,a dog\n")
     Path("only.txt").write_text("a.jpg\na.jpeg\n")

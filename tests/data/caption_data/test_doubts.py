@@ -79,6 +79,24 @@ def test_a_wrong_hold_out_is_refused_before_nouns_are_found(here, monkeypatch):
         CaptionData("t.csv", nouns=True, hold_out=200).parts()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("images", "hold_out", "enough"), [(1, 0.1, 3), (2, 0.1, 3), (1, 0, 2), (5, 4, 6)])
+def test_too_few_images_are_refused_before_nouns_are_found(here, monkeypatch, images, hold_out, enough):
+    Path("few.csv").write_text("\n".join(["image,caption", *(f"{n}.png,x" for n in range(images))]))
+    monkeypatch.setattr("pacl.data.nouns.tag_all", lambda *_, **__: pytest.fail("nouns were found"))
+    before = sorted(here.rglob("*"))
+    with pytest.raises(UserError, match=rf"few\.csv.* {enough} images"):
+        CaptionData("few.csv", nouns=True, hold_out=hold_out, cache="tokens").parts()
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("ignore:hold_out")
+@pytest.mark.parametrize(("images", "hold_out"), [(3, 0.1), (2, 0), (6, 4)])
+def test_the_number_that_is_named_is_enough(here, images, hold_out):
+    Path("few.csv").write_text("\n".join(["image,caption", *(f"{n}.png,image {n}" for n in range(images))]))
+    stub(CaptionData("few.csv", hold_out=hold_out)).train_dataloader()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -88,7 +106,7 @@ def test_a_wrong_hold_out_is_refused_before_nouns_are_found(here, monkeypatch):
         ({"max_skipped": -0.1}, r"max_skipped -0\.1"),
         ({"cut": SquareCrop(flip=2.0)}, r"cut\.flip 2\.0"),
         ({"nouns": True, "templates": "no-such"}, "no-such"),
-        ({"hold_out": 13}, "1 training images"),
+        ({"hold_out": 13}, "15 images"),
         ({"hold_out": 14}, "hold_out 14"),
         ({"images": "nowhere"}, "nowhere"),
         ({"pairs": "nowhere.csv"}, r"nowhere\.csv"),
