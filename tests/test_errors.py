@@ -24,12 +24,20 @@ def test_anything_else_is_an_error_of_its_argument(value: Any) -> None:
     assert refused.value.argument == "top"
 
 
-@pytest.mark.parametrize("value", [[], ("a",), np.zeros(3), {"a": 1}.keys(), {"a": 1}.values(), iter("ab")], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [[], ("a",), np.zeros(3), {"a": 1}.keys(), {"a": 1}.values(), iter("ab")],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_has_an_order_are_several(value: object) -> None:
     assert are_several(value)
 
 
-@pytest.mark.parametrize("value", ["ab", b"ab", {"a", "b"}, frozenset("ab"), {"a": 1}, Path("a"), 3, None], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    ["ab", b"ab", {"a", "b"}, frozenset("ab"), {"a": 1}, Path("a"), 3, None],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_text_and_what_has_no_order_are_not_several(value: object) -> None:
     assert not are_several(value)
 
