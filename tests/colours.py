@@ -27,7 +27,7 @@ class ColourModel(nn.Module):
         self.logit_scale = torch.tensor(50.0)
         self.config = SimpleNamespace(
             size=size, scales=[1.0], dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0,
-            presence=0.0, vocabulary=[], backbone="colours", trained=False,
+            presence=0.0, vocabulary=[], backbone="colours", trained=False, acting=dict,
         )  # fmt: skip
         self.head_checksum = lambda: "0" * 64
         self.name, self.centre = None, None  # made here, not calibrated
