@@ -230,7 +230,9 @@ class Sessions:
                     notes += ineffective
                     shares = dict(zip(image.found.labels, image.found.shares, strict=True))
                     if what := swallowed(shares, choice.prior):
-                        notes.append(f"{what}: if all words are in the image, try a lower prior, such as -0.3")
+                        lower = "a prior of -0.3" if not choice.prior else "a prior of -1, or commoner words"
+                        advice = lower if choice.prior > -1 else "commoner words"
+                        notes.append(f"{what}: if all words are in the image, try {advice}")
                 self.store.put(key, image)
         notes += [str(each.message) for each in caught]
         return Answer(image.pixels, image.found, list(dict.fromkeys(notes)))

@@ -229,8 +229,10 @@ def test_a_label_that_took_nearly_all_is_said_unless_the_prior_asks_for_it(
     sessions: Sessions, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_doubts, "SWALLOWED", 0.0)
-    (note,) = sessions.answer("a", photo, "dog, cat", CHOICE).notes
-    assert " took " in note
+    for prior, tried in ((0.0, "-0.3"), (-0.3, "-1"), (-1.0, None)):
+        (note,) = sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=prior)).notes
+        assert " took " in note
+        assert tried in note if tried else "prior" not in note
     assert sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=0.5)).notes == []
 
 
