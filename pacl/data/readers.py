@@ -294,6 +294,10 @@ def _is_image(cell: str) -> bool:
 
 
 def _without_number(cell: str) -> str:
-    """a.jpg for a.jpg#3, the numbering of captions in Flickr's token files; img#3 may be the name of an image."""
+    """a.jpg for a.jpg#3, the numbering of captions in Flickr's token files; img#3 may be the name of an image.
+
+    Flickr8k's file has an a.jpg.1 as well.
+    """
     name, _, number = cell.strip().rpartition("#")
-    return name if number.isdecimal() and has_image_suffix(name) else cell.strip()
+    numbered = number.isdecimal() and (has_image_suffix(name) or has_image_suffix(name.removesuffix(".1")))
+    return name if numbered else cell.strip()

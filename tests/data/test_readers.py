@@ -80,7 +80,9 @@ TWO = {"a.jpg": ["a cat", "one, two"], "b.jpg": ["a dog"]}
         pytest.param("image,caption\nsub/c.png,a cat\n", {"sub/c.png": ["a cat"]}, id="a folder below"),
         pytest.param("image,caption\na.jpg,x\nC# 5.jpg,y\n", {"a.jpg": ["x"], "C# 5.jpg": ["y"]}, id="# in a name"),
         pytest.param(
-            "b.jpg#1\tx\nimg#1\ty\nimg#2\tz\n", {"b.jpg": ["x"], "img#1": ["y"], "img#2": ["z"]}, id="#1 in names"
+            "b.jpg#1\tx\nimg#1\ty\nimg#2\tz\na.jpg.1#0\tu\na.jpg.1#1\tv\n",
+            {"b.jpg": ["x"], "img#1": ["y"], "img#2": ["z"], "a.jpg.1": ["u", "v"]},
+            id="#1 in names",
         ),
         pytest.param("image,caption\nlost.jpg,x\na.jpg,y\n", {"lost.jpg": ["x"], "a.jpg": ["y"]}, id="the first lost"),
         pytest.param("x,image,caption\n1,a.jpg,Größe \n", {"a.jpg": ["Größe"]}, id="an index, umlauts"),
