@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 IMPLEMENTATIONS = ("auto", "reference", "chunked", "triton")
 
-MAX_PATCHES = 1024  # of the Triton kernel
+MAX_PATCHES = 256  # of the Triton kernel
 
 # Lower bound of a pooled vector's norm: opposite patches may cancel, and the cosine of a zero vector is undefined.
 MIN_NORM = 1e-6
@@ -60,7 +60,7 @@ def compatibility(
         impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
             ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass of large batches
             computes the similarities again, chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU
-            kernel with the same memory, for up to 1024 patches; it multiplies in the dtype of the inputs (see
+            kernel with the same memory, for up to 256 patches; it multiplies in the dtype of the inputs (see
             `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
             else ``"chunked"``.
 

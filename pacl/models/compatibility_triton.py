@@ -1,13 +1,13 @@
-"""phi on a GPU: the products, the softmax and the norm of many pairs in one Triton kernel.
+"""phi on a GPU: products, softmax and norms of many pairs in one Triton kernel, without tensors of B x T x P.
 
-The formulas are those of `pacl.models.compatibility`, whose reference is what this is tested against. A program of the
-grid takes one image and `BLOCK_T` texts. It holds their similarities with all patches on chip, so that nothing of size
-B x T x P is written in the forward pass, and recomputes them in the backward pass. There, the gradients are sums over
-all texts or over all images of the gradient ds of the similarities: chunks of ds are written to a workspace of bounded
-size, and the sums are plain matrix products.
+The formulas are those of `pacl.models.compatibility`, whose reference is what this is tested against; norms of pooled
+vectors come from the Gram matrices G of the patches, n^2 = a' G a. A program of the grid takes one image and `Tile.texts`
+texts, holds their similarities with all patches on chip, and writes three numbers a pair. The backward pass computes
+the similarities again. Its gradients are sums over all texts or all images of the gradient ds of the similarities:
+chunks of ds are written to a workspace of bounded size, and the sums are plain matrix products.
 
-Work in multiply-adds: 2 B T P D in the forward pass, for similarities and pooled vectors; B T P (5 D + P) in the
-backward pass, for both again, the pooled vectors' similarities with the patches, and the sums for texts and patches.
+Work in multiply-adds: B T P (D + P) in the forward pass; B T P (D + P) again in the backward pass, and B T P D for
+the texts and B T P (D + P) for the patches; B P^2 D twice for the Gram matrices.
 
 Shapes: B images, T texts, P patches, D embedding; b is the size of a chunk of images.
 """
@@ -18,29 +18,43 @@ Shapes: B images, T texts, P patches, D embedding; b is the size of a chunk of i
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+from triton.tools.tensor_descriptor import TensorDescriptor  # since Triton 3.4
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# With TRITON_INTERPRET=1 the kernels run on a CPU, for tests; Triton tells what it read of it since version 3.4 only.
+# With TRITON_INTERPRET=1 the kernels run on a CPU, for tests.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 MAX_GRID = 65535  # images of a launch: CUDA's limit of a grid's second dimension
 WORKSPACE_BYTES = 256 * 2**20  # per tensor of size T x b x P, of which the backward pass has up to three
+ALIGNMENT = 16  # bytes that the strides of a copied block are multiples of
 
-# Texts x patches of a program: float32 similarities, and as many gradients of the norm, share the registers.
-TILE = 64 * 256
+
+class Tile(NamedTuple):
+    """What a program takes at a time: texts, and numbers of the embedding; its warps and its pipeline's depth."""
+
+    texts: int
+    width: int
+    warps: int
+    stages: int
+
+
+FORWARD = {2: Tile(128, 64, 8, 3), 4: Tile(64, 32, 4, 2)}  # by the bytes of a number
+BACKWARD = {2: Tile(64, 64, 4, 2), 4: Tile(64, 32, 4, 2)}
+PRECISION = "tf32x3"  # of float32 products: three TF32 products, nearly as exact as float32
 
 
 def compatibility_triton(patches: Tensor, texts: Tensor, tau: Tensor, *, cosine: bool, min_norm: float) -> Tensor:
     """phi of every image with every text, differentiable once by patches, texts and temperature.
 
     Args:
-        patches: v, [B, P, D], float32, bfloat16 or float16, with P <= 1024. Matrix products multiply in this
+        patches: v, [B, P, D], float32, bfloat16 or float16, with P <= 256. Matrix products multiply in this
             dtype and sum in float32.
         texts: t, [T, D] of the same dtype, on the same GPU.
         tau: the temperature, a float32 scalar on that GPU.
@@ -50,6 +64,9 @@ def compatibility_triton(patches: Tensor, texts: Tensor, tau: Tensor, *, cosine:
     Returns:
         phi, float32 [B, T].
     """
+    more = -patches.shape[2] % (ALIGNMENT // patches.itemsize)
+    if more:
+        patches, texts = pad(patches, (0, more)), pad(texts, (0, more))  # zeros add nothing to a product
     phi: Tensor = _Fused.apply(patches.contiguous(), texts.contiguous(), tau, cosine, min_norm)
     return phi
 
@@ -58,15 +75,18 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, v: Tensor, t: Tensor, tau: Tensor, cosine: bool, min_norm: float) -> Tensor:
         inner = torch.empty(len(v), len(t), dtype=torch.float32, device=v.device)
-        norm = torch.ones_like(inner)
+        norm = torch.empty_like(inner) if cosine else None
+        normaliser = torch.empty_like(inner)
+        tile = FORWARD[v.itemsize]
         for images in _chunks(v, t):
             some = v[images]
-            _forward[_grid(some, t)](
-                some, t, tau, inner[images], norm[images], min_norm, *_sizes(some, t), **_constants(some, cosine)
-            )
-        ctx.save_for_backward(v, t, tau, inner, norm)
+            _forward[_grid(tile, some, t)](
+                *_inputs(tile, some, t, cosine), tau, inner[images], normaliser[images],
+                inner if norm is None else norm[images], min_norm, len(t), **_constants(tile, some, cosine),
+            )  # fmt: skip
+        ctx.save_for_backward(v, t, tau, inner, normaliser, norm)
         ctx.cosine, ctx.min_norm = cosine, min_norm
-        return inner / norm
+        return inner.clone() if norm is None else inner / norm
 
     @staticmethod
     @once_differentiable
@@ -76,36 +96,41 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        v, t, tau, inner, norm = ctx.saved_tensors
+        v, t, tau, inner, normaliser, norm = ctx.saved_tensors
         for_v, for_t, for_tau = ctx.needs_input_grad[:3]
-        # ds is written in the inputs' dtype: a common factor keeps it in the range of float16.
-        scale = grad.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
+        # ds is written in the inputs' dtype: a common factor keeps it in the range of float16, exact as a power of 2.
+        largest = grad.abs().amax().float().clamp_min(torch.finfo(torch.float32).tiny)
+        scale = torch.exp2(torch.floor(torch.log2(largest)))
         grad = (grad / scale).float().contiguous()
         d_v = torch.empty_like(v) if for_v else None
         d_t = torch.zeros_like(t, dtype=torch.float32) if for_t else None
-        d_tau = torch.empty_like(inner)
+        d_tau = torch.empty_like(inner) if for_tau else None
+        store_a = norm is not None and for_v  # for the norm's own gradient: -sum over texts of (c a) a', applied to v
+        tile = BACKWARD[v.itemsize]
         for images in _chunks(v, t):
             some = v[images]
             b, P, D = some.shape
-            ds = torch.empty(len(t), b, P, dtype=v.dtype, device=v.device)
-            # The norm's own gradient: -sum over texts of (c a) a', applied to v; c is a scalar for each pair.
-            a, ca = (torch.empty_like(ds), torch.empty_like(ds)) if ctx.cosine and for_v else (ds, ds)
-            _backward[_grid(some, t)](
-                some, t, tau, inner[images], norm[images], grad[images], ds, a, ca, d_tau[images], ctx.min_norm,
-                *_sizes(some, t), **_constants(some, ctx.cosine), STORE_A=ctx.cosine and for_v,
+            ds = torch.empty(len(t), b, _aligned(P, v), dtype=v.dtype, device=v.device)
+            a, ca = (torch.empty_like(ds), torch.empty_like(ds)) if store_a else (ds, ds)
+            outputs = [TensorDescriptor.from_tensor(x, [tile.texts, 1, _block_p(P) // 2]) for x in (ds, a, ca)]
+            _backward[_grid(tile, some, t)](
+                *_inputs(tile, some, t, ctx.cosine), tau, inner[images], normaliser[images],
+                inner if norm is None else norm[images], grad[images], *outputs,
+                inner if d_tau is None else d_tau[images], ctx.min_norm, len(t),
+                **_constants(tile, some, ctx.cosine), STORE_A=store_a, FOR_TAU=for_tau,
             )  # fmt: skip
-            rows = ds.view(len(t), b * P)
             if d_t is not None:
-                d_t += rows @ some.view(b * P, D)
+                d_t += torch.einsum("tbp,bpd->td", ds[..., :P], some)
             if d_v is not None:
-                d_some = (rows.T @ t).view(b, P, D).float()
-                if ctx.cosine:
-                    d_some -= torch.einsum("tbp,tbq->bpq", ca, a) @ some
-                d_v[images] = d_some * scale
+                d_some = (ds.flatten(1).T @ t).view(b, -1, D)[:, :P]
+                if store_a:
+                    gram = (ca.permute(1, 2, 0) @ a.transpose(0, 1))[:, :P, :P]
+                    d_some = torch.baddbmm(d_some, gram, some, alpha=-1)
+                torch.mul(d_some, scale, out=d_v[images])
         return (
             d_v,
             (d_t * scale).to(t.dtype) if d_t is not None else None,
-            d_tau.sum() * scale / -(tau**2) if for_tau else None,
+            d_tau.sum() * scale / -(tau**2) if d_tau is not None else None,
             None,
             None,
         )
@@ -113,141 +138,140 @@ class _Fused(torch.autograd.Function):
 
 def _chunks(v: Tensor, t: Tensor) -> list[slice]:
     """Chunks of images whose workspace is at most `WORKSPACE_BYTES`, at least one image each."""
-    size = max(1, min(MAX_GRID, WORKSPACE_BYTES // (len(t) * v.shape[1] * v.itemsize)))
+    P = _block_p(v.shape[1])
+    size = max(1, min(MAX_GRID, WORKSPACE_BYTES // (max(len(t), P) * P * v.itemsize)))
     return [slice(first, first + size) for first in range(0, len(v), size)]
 
 
-def _block_t(P: int) -> int:
-    return max(16, min(64, TILE // _block_p(P)))  # tensor cores need 16 rows
+def _aligned(P: int, v: Tensor) -> int:
+    """The least number of columns from P on whose rows are aligned."""
+    return P + -P % (ALIGNMENT // v.itemsize)
 
 
 def _block_p(P: int) -> int:
-    return max(16, triton.next_power_of_2(P))
+    return max(32, triton.next_power_of_2(P))  # (tensor cores need 16 columns, and a program takes two halves)
 
 
-def _grid(v: Tensor, t: Tensor) -> tuple[int, int]:
-    return triton.cdiv(len(t), _block_t(v.shape[1])), len(v)  # texts vary fastest: an image's patches stay in the cache
+def _grid(tile: Tile, v: Tensor, t: Tensor) -> tuple[int, int]:
+    return triton.cdiv(len(t), tile.texts), len(v)  # texts vary fastest: an image's patches stay in the cache
 
 
-def _sizes(v: Tensor, t: Tensor) -> tuple[int, int, int, int]:
-    return len(v), len(t), v.shape[1], v.shape[2]
-
-
-def _constants(v: Tensor, cosine: bool) -> dict[str, Any]:
+def _inputs(tile: Tile, v: Tensor, t: Tensor, cosine: bool) -> list[TensorDescriptor]:
+    """Patches, texts and Gram matrices, from which a kernel copies blocks that are 0 beyond P."""
     P = v.shape[1]
-    return {
-        "COSINE": cosine,
-        "BLOCK_T": _block_t(P),
-        "BLOCK_P": _block_p(P),
-        "BLOCK_D": 64,
-        "PRECISION": "ieee",  # float32 is not rounded to TF32; half precision is as it is
-        "num_warps": 8,
-    }
+    half = _block_p(P) // 2
+    gram = pad(v @ v.mT, (0, _aligned(P, v) - P)) if cosine else v
+    blocks = ((v, [1, half, tile.width]), (t, [tile.texts, tile.width]), (gram, [1, half, half]))
+    return [TensorDescriptor.from_tensor(x, shape) for x, shape in blocks]
+
+
+def _constants(tile: Tile, v: Tensor, cosine: bool) -> dict[str, Any]:
+    P, D = v.shape[1:]
+    precision = PRECISION if v.itemsize == 4 else "ieee"
+    sizes = {"P": P, "D": D, "HALF": _block_p(P) // 2, "BLOCK_T": tile.texts, "BLOCK_D": tile.width}
+    return sizes | {
+        "COSINE": cosine, "PRECISION": precision, "num_warps": tile.warps, "num_stages": tile.stages
+    }  # fmt: skip
+
+
+# Patches are taken in two halves. The registers hold all similarities, but only one half of G a at a time.
 
 
 @triton.jit
-def _dot(x, x_stride, rows, rows_end, y, y_stride, columns, columns_end, K, BLOCK_K: tl.constexpr,
-         PRECISION: tl.constexpr):  # fmt: skip
-    """Rows of x times rows of y, both K wide: float32 [rows, columns], 0 beyond their ends."""
-    total = tl.zeros((rows.shape[0], columns.shape[0]), dtype=tl.float32)
-    for first in range(0, K, BLOCK_K):
-        k = first + tl.arange(0, BLOCK_K)
-        left = tl.load(
-            x + rows[:, None] * x_stride + k[None, :], mask=(rows < rows_end)[:, None] & (k < K)[None, :], other=0.0
-        )
-        right = tl.load(
-            y + columns[None, :] * y_stride + k[:, None],
-            mask=(columns < columns_end)[None, :] & (k < K)[:, None],
-            other=0.0,
-        )
-        total = tl.dot(left, right, total, input_precision=PRECISION)
-    return total
+def _similarities(v, t, image, text, D: tl.constexpr, HALF: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+                  PRECISION: tl.constexpr):  # fmt: skip
+    """Similarities of BLOCK_T texts with each half of an image's patches, float32 [BLOCK_T, HALF]."""
+    s0 = tl.zeros((BLOCK_T, HALF), dtype=tl.float32)
+    s1 = tl.zeros((BLOCK_T, HALF), dtype=tl.float32)
+    for d in range(0, D, BLOCK_D):
+        some = t.load([text, d])
+        s0 = tl.dot(some, v.load([image, 0, d]).reshape(HALF, BLOCK_D).T, s0, input_precision=PRECISION)
+        s1 = tl.dot(some, v.load([image, HALF, d]).reshape(HALF, BLOCK_D).T, s1, input_precision=PRECISION)
+    return s0, s1
 
 
 @triton.jit
-def _normaliser(s, tau, patches, P):
-    """Logarithm of the softmax's denominator, float32 [texts]."""
-    z = tl.where((patches < P)[None, :], s / tau, float("-inf"))
-    top = tl.max(z, axis=1)
-    return top + tl.log(tl.sum(tl.exp(z - top[:, None]), axis=1))
+def _mixed(a0, a1, gram, image, column, HALF: tl.constexpr, PRECISION: tl.constexpr):
+    """One half of the columns of G a, float32 [BLOCK_T, HALF]."""
+    total = tl.dot(a0, gram.load([image, 0, column]).reshape(HALF, HALF), input_precision=PRECISION)
+    return tl.dot(a1, gram.load([image, HALF, column]).reshape(HALF, HALF), total, input_precision=PRECISION)
 
 
 @triton.jit
-def _weights(s, tau, normaliser, patches, P):
-    """Pooling weights, float32 [texts, patches]; 0 beyond the last patch."""
-    return tl.where((patches < P)[None, :], tl.exp(s / tau - normaliser[:, None]), 0.0)
-
-
-@triton.jit
-def _pool(a, v, patches, P, D, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr, SIMILARITIES: tl.constexpr):
-    """Squared norms of the pooled vectors a v, float32 [texts], and their similarities with the patches.
-
-    The pooled vectors are made BLOCK_D columns at a time and never whole.
-    """
-    squared = tl.zeros((a.shape[0],), dtype=tl.float32)
-    similarities = tl.zeros((a.shape[0], a.shape[1]), dtype=tl.float32)
-    for first in range(0, D, BLOCK_D):
-        d = first + tl.arange(0, BLOCK_D)
-        some = tl.load(v + patches[:, None] * D + d[None, :], mask=(patches < P)[:, None] & (d < D)[None, :], other=0.0)
-        pooled = tl.dot(a, some, input_precision=PRECISION)
-        squared += tl.sum(pooled * pooled, axis=1)
-        if SIMILARITIES:
-            similarities = tl.dot(pooled.to(some.dtype), tl.trans(some), similarities, input_precision=PRECISION)
-    return squared, similarities
-
-
-@triton.jit
-def _forward(v, t, tau_pointer, inner_out, norm_out, min_norm, B, T, P: tl.constexpr, D: tl.constexpr,
-             COSINE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr,
+def _forward(v, t, gram, tau_pointer, inner_out, normaliser_out, norm_out, min_norm, T, P: tl.constexpr,
+             D: tl.constexpr, HALF: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, COSINE: tl.constexpr,
              PRECISION: tl.constexpr):  # fmt: skip
-    """<pooled, t> and |pooled| of one image and BLOCK_T texts."""
+    """<pooled, t>, log2 of the softmax's denominator and |pooled| of one image and BLOCK_T texts."""
     image = tl.program_id(1)
-    texts = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
-    patches = tl.arange(0, BLOCK_P)
-    v += image.to(tl.int64) * P * D
-    tau = tl.load(tau_pointer)
-    s = _dot(t, D, texts, T, v, D, patches, P, D, BLOCK_D, PRECISION)
-    a = _weights(s, tau, _normaliser(s, tau, patches, P), patches, P)
+    text = tl.program_id(0) * BLOCK_T
+    real0 = (tl.arange(0, HALF) < P)[None, :]
+    real1 = (HALF + tl.arange(0, HALF) < P)[None, :]
+    scale = 1.4426950408889634 / tl.load(tau_pointer)  # exp(x) = 2^(x log2(e))
+    s0, s1 = _similarities(v, t, image, text, D, HALF, BLOCK_T, BLOCK_D, PRECISION)
+    top = tl.max(tl.where(real0, s0, float("-inf")), axis=1)
+    top = tl.maximum(top, tl.max(tl.where(real1, s1, float("-inf")), axis=1))
+    a0 = tl.where(real0, tl.exp2((s0 - top[:, None]) * scale), 0.0)  # not divided by their sum yet
+    a1 = tl.where(real1, tl.exp2((s1 - top[:, None]) * scale), 0.0)
+    total = tl.sum(a0, axis=1) + tl.sum(a1, axis=1)
+    texts = text + tl.arange(0, BLOCK_T)
     pair = image.to(tl.int64) * T + texts
-    tl.store(inner_out + pair, tl.sum(a * s, axis=1), mask=texts < T)
+    tl.store(inner_out + pair, (tl.sum(a0 * s0, axis=1) + tl.sum(a1 * s1, axis=1)) / total, mask=texts < T)
+    tl.store(normaliser_out + pair, top * scale + tl.log2(total), mask=texts < T)
     if COSINE:
-        squared, _ = _pool(a.to(v.dtype.element_ty), v, patches, P, D, BLOCK_D, PRECISION, False)
-        norm = tl.maximum(tl.sqrt(squared), min_norm)
-        tl.store(norm_out + pair, norm, mask=texts < T)
+        a0 = a0.to(t.dtype)
+        a1 = a1.to(t.dtype)
+        squared = tl.sum(_mixed(a0, a1, gram, image, 0, HALF, PRECISION) * a0.to(tl.float32), axis=1)
+        squared += tl.sum(_mixed(a0, a1, gram, image, HALF, HALF, PRECISION) * a1.to(tl.float32), axis=1)
+        norm = tl.sqrt(tl.maximum(squared, 0.0)) / total
+        tl.store(norm_out + pair, tl.maximum(norm, min_norm), mask=texts < T)
 
 
 @triton.jit
-def _backward(v, t, tau_pointer, inner_in, norm_in, grad_in, ds_out, a_out, ca_out, d_tau_out, min_norm, B, T,
-              P: tl.constexpr, D: tl.constexpr, COSINE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_P: tl.constexpr,
-              BLOCK_D: tl.constexpr, PRECISION: tl.constexpr, STORE_A: tl.constexpr):  # fmt: skip
+def _backward(v, t, gram, tau_pointer, inner_in, normaliser_in, norm_in, grad_in, ds_out, a_out, ca_out, d_tau_out,
+              min_norm, T, P: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK_T: tl.constexpr,
+              BLOCK_D: tl.constexpr, COSINE: tl.constexpr, PRECISION: tl.constexpr, STORE_A: tl.constexpr,
+              FOR_TAU: tl.constexpr):  # fmt: skip
     """ds [T, b, P] of one image and BLOCK_T texts, a and c a of the norm's gradient, and the temperature's terms."""
     image = tl.program_id(1)
-    texts = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
-    patches = tl.arange(0, BLOCK_P)
+    text = tl.program_id(0) * BLOCK_T
     tau = tl.load(tau_pointer)
-    v += image.to(tl.int64) * P * D
-    s = _dot(t, D, texts, T, v, D, patches, P, D, BLOCK_D, PRECISION)
-    normaliser = _normaliser(s, tau, patches, P)
-    if COSINE:
-        # Registers are scarce here: the float32 weights are computed again after this.
-        a = _weights(s, tau, normaliser, patches, P).to(v.dtype.element_ty)
-        _, pooled_similarities = _pool(a, v, patches, P, D, BLOCK_D, PRECISION, True)
-    a = _weights(s, tau, normaliser, patches, P)
+    scale = 1.4426950408889634 / tau
+    texts = text + tl.arange(0, BLOCK_T)
     pair = image.to(tl.int64) * T + texts
     inner = tl.load(inner_in + pair, mask=texts < T, other=0.0)
-    n = tl.load(norm_in + pair, mask=texts < T, other=1.0)
-    g = tl.load(grad_in + pair, mask=texts < T, other=0.0) / n
-    spread = s - inner[:, None]
-    centred = spread
-    out = image * P + texts[:, None] * (B * P) + patches[None, :]
-    inside = (texts < T)[:, None] & (patches < P)[None, :]
-    ga = g[:, None] * a
+    normaliser = tl.load(normaliser_in + pair, mask=texts < T, other=0.0)
+    g = tl.load(grad_in + pair, mask=texts < T, other=0.0)
+    bend = tl.zeros_like(g)
+    shift = -inner
     if COSINE:
+        n = tl.load(norm_in + pair, mask=texts < T, other=1.0)
+        g = g / n
         bend = tl.where(n > min_norm, inner / (n * n), 0.0)  # phi / n; a clamped norm is constant
-        centred = spread - bend[:, None] * (pooled_similarities - (n * n)[:, None])
-        if STORE_A:
-            tl.store(a_out + out, a, mask=inside)
-            tl.store(ca_out + out, ga * bend[:, None], mask=inside)
+        shift = bend * n * n - inner
+    s0, s1 = _similarities(v, t, image, text, D, HALF, BLOCK_T, BLOCK_D, PRECISION)
+    real0 = (tl.arange(0, HALF) < P)[None, :]
+    real1 = (HALF + tl.arange(0, HALF) < P)[None, :]
+    a0 = tl.where(real0, tl.exp2(s0 * scale - normaliser[:, None]), 0.0).to(t.dtype)
+    a1 = tl.where(real1, tl.exp2(s1 * scale - normaliser[:, None]), 0.0).to(t.dtype)
+    c0, c1 = s0 + shift[:, None], s1 + shift[:, None]
+    if COSINE:
+        c0 -= bend[:, None] * _mixed(a0, a1, gram, image, 0, HALF, PRECISION)
+    d_tau = _half(s0, a0, c0, g, bend, inner, tau, ds_out, a_out, ca_out, text, image, 0, BLOCK_T, HALF, STORE_A)
+    if COSINE:
+        c1 -= bend[:, None] * _mixed(a0, a1, gram, image, HALF, HALF, PRECISION)
+    d_tau += _half(s1, a1, c1, g, bend, inner, tau, ds_out, a_out, ca_out, text, image, HALF, BLOCK_T, HALF, STORE_A)
+    if FOR_TAU:
+        tl.store(d_tau_out + pair, d_tau, mask=texts < T)
+
+
+@triton.jit
+def _half(s, half, centred, g, bend, inner, tau, ds_out, a_out, ca_out, text, image, column, BLOCK_T: tl.constexpr,
+          HALF: tl.constexpr, STORE_A: tl.constexpr):  # fmt: skip
+    """Write one half's columns of ds, a and c a; the terms of the temperature, float32 [BLOCK_T]."""
+    ga = half.to(tl.float32) * g[:, None]
     dz = ga * centred
-    tl.store(d_tau_out + pair, tl.sum(tl.where(inside, dz * spread, 0.0), axis=1), mask=texts < T)
-    tl.store(ds_out + out, ga + dz / tau, mask=inside)
+    ds_out.store([text, image, column], (ga + dz / tau).to(half.dtype).reshape(BLOCK_T, 1, HALF))
+    if STORE_A:
+        a_out.store([text, image, column], half.reshape(BLOCK_T, 1, HALF))
+        ca_out.store([text, image, column], (ga * bend[:, None]).to(half.dtype).reshape(BLOCK_T, 1, HALF))
+    return tl.sum(dz * (s - inner[:, None]), axis=1)
