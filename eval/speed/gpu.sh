@@ -83,6 +83,8 @@ json.dump(found, open(sys.argv[2], "w"), indent=1)
 step tests-gpu "$PYTHON" -m pytest -m gpu $(grep -rl --include='*.py' 'mark\.gpu' tests)
 step tests-triton "$PYTHON" -m pytest tests/models/test_compatibility_triton.py
 
+[ ${#QUICK[@]} = 0 ] && BUILD=() || BUILD=(--build --used --dtype bf16)
+step tiles "$PYTHON" -m eval.speed.tiles ${BUILD[@]+"${BUILD[@]}"}
 speed phi phi
 speed segment segment
 speed train train --model photos bundled

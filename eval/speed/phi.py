@@ -16,8 +16,8 @@ from pacl.models.compatibility import (
     CPU_CHUNK_BYTES,
     GPU_CHUNK_BYTES,
     IMPLEMENTATIONS,
-    MAX_PATCHES,
     compatibility,
+    why_not_triton,
 )
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,7 +67,7 @@ def ways(B: int, T: int, P: int, D: int, precision: str, device: torch.device) -
     limit = Way("bare products", lambda: products(v, t), precision, sizes=sizes)
     reference = Way("reference", lambda: step("reference"), precision, limit=limit, sizes=sizes)
     others = [impl for impl in IMPLEMENTATIONS if impl not in ("auto", "reference")]
-    if device.type != "cuda" or P > MAX_PATCHES:
+    if device.type != "cuda" or why_not_triton(device, DTYPES[precision], P):
         others.remove("triton")
     return [limit, reference] + [
         Way(impl, lambda impl=impl: step(impl), precision, reference, limit, sizes=sizes)  # type: ignore[misc]

@@ -60,9 +60,9 @@ def compatibility(
         impl: ``"reference"`` computes the formula as written above, in O(B T (P + D)) memory.
             ``"chunked"`` gives the same values and gradients in O(B T) memory, since the backward pass of large batches
             computes the similarities again, chunk by chunk; second derivatives are not supported. ``"triton"`` is a GPU
-            kernel with the same memory, for up to 256 patches; it multiplies in the dtype of the inputs (see
-            `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for which it is as fast,
-            else ``"chunked"``.
+            kernel with the same memory, for up to 256 patches on a Hopper GPU (H100, H200); it multiplies in the dtype
+            of the inputs (see `pacl.models.compatibility_triton`). ``"auto"`` is the reference for small inputs, for
+            which it is as fast, else ``"chunked"``.
 
     Returns:
         phi, [B, T]; float64 if an input is float64, else float32. Except with ``"triton"``, half-precision inputs
@@ -158,20 +158,30 @@ def _reference(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Ten
     return inner / pooled.norm(dim=-1).clamp_min(MIN_NORM) if cosine else inner
 
 
-def _triton(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
+def why_not_triton(device: torch.device, dtype: torch.dtype, P: int) -> str | None:
+    """Why ``impl="triton"`` cannot compute phi of P patches in a dtype on a device; None where it can."""
     try:
         from pacl.models import compatibility_triton as kernel  # (Triton is there where torch has CUDA)
     except ImportError as error:
-        raise ValueError(f"impl 'triton' needs the package triton ({error})") from None
-    if patches.device.type != "cuda" and not kernel.INTERPRETED:
-        raise ValueError(f"impl 'triton' needs a GPU, the patches are on {patches.device}")
+        return f"needs the package triton 3.4 or later ({error})"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major != kernel.CAPABILITY:
+            return f"is for GPUs of compute capability {kernel.CAPABILITY} (H100, H200), {device} has {major}.{minor}"
+    elif not kernel.INTERPRETED:
+        return f"needs a GPU, the patches are on {device}"
+    if dtype not in kernel.DTYPES or P > MAX_PATCHES:
+        return f"takes up to {MAX_PATCHES} patches in float32, bfloat16 or float16; got {P} in {dtype}"
+    return None
+
+
+def _triton(patches: Tensor, texts: Tensor, tau: Tensor, cosine: bool) -> Tensor:
     dtype = torch.promote_types(patches.dtype, texts.dtype)
-    if dtype not in kernel.DTYPES or patches.shape[1] > MAX_PATCHES:
-        raise ValueError(
-            f"impl 'triton' takes up to {MAX_PATCHES} patches in float32, bfloat16 or float16; "
-            f"got {patches.shape[1]} in {dtype}"
-        )
-    return kernel.compatibility_triton(patches.to(dtype), texts.to(dtype), tau, cosine=cosine, min_norm=MIN_NORM)
+    if reason := why_not_triton(patches.device, dtype, patches.shape[1]):
+        raise ValueError(f"impl 'triton' {reason}")
+    from pacl.models.compatibility_triton import compatibility_triton
+
+    return compatibility_triton(patches.to(dtype), texts.to(dtype), tau, cosine=cosine, min_norm=MIN_NORM)
 
 
 def _mean_pooled(patches: Tensor, texts: Tensor, cosine: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """phi on a GPU: products, softmax and norms of many pairs in one Triton kernel, without tensors of B x T x P.
 
 The formulas are those of `pacl.models.compatibility`, whose reference is what this is tested against; norms of pooled
-vectors come from the Gram matrices G of the patches, n^2 = a' G a. A program of the grid takes one image and `Tile.texts`
+vectors come from the Gram matrices G of the patches, n^2 = a' G a. A program of the grid takes one image and a tile of
 texts, holds their similarities with all patches on chip, and writes three numbers a pair. The backward pass computes
 the similarities again. Its gradients are sums over all texts or all images of the gradient ds of the similarities:
 chunks of ds are written to a workspace of bounded size, and the sums are plain matrix products.
@@ -28,6 +28,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 from triton.tools.tensor_descriptor import TensorDescriptor  # since Triton 3.4
 
+CAPABILITY = 9  # Hopper, whose tensor cores, copies of blocks and shared memory the tiles are made for
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # With TRITON_INTERPRET=1 the kernels run on a CPU, for tests.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
@@ -45,7 +46,8 @@ class Tile(NamedTuple):
     stages: int
 
 
-FORWARD = {2: Tile(128, 64, 8, 3), 4: Tile(64, 32, 4, 2)}  # by the bytes of a number
+# By the bytes of a number; `python -m eval.speed.tiles` compares tiles.
+FORWARD = {2: Tile(128, 64, 8, 3), 4: Tile(64, 32, 4, 2)}
 BACKWARD = {2: Tile(64, 64, 4, 2), 4: Tile(64, 32, 4, 2)}
 PRECISION = "tf32x3"  # of float32 products: three TF32 products, nearly as exact as float32
 
