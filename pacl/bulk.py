@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", metavar="N", type=int, default=2, help="threads of each process that decode (default: %(default)s)"
     )
     work.add_argument("--verify", action="store_true", help="only read the results of a finished job and check them")
-    add_model(parser.add_argument_group("model"))
+    add_model(parser.add_argument_group("model"), many=True)
     add_settings(parser.add_argument_group("how"), parser.add_argument_group("rarely needed"))
     return parser
 

@@ -90,7 +90,7 @@ def build_parser() -> OneLineParser:
         help="text file with one label per line: name, a;synonym or prompt=name; or a list of names as JSON, YAML "
         "(YOLO's names) or a label map of CVAT",
     )
-    add_model(parser.add_argument_group("model"))
+    add_model(parser.add_argument_group("model"), many=True)
     how = parser.add_argument_group("how")
     results = parser.add_argument_group("results")
     results.add_argument(

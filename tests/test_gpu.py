@@ -68,6 +68,18 @@ def test_dense_features_are_those_of_the_cpu(dense: str) -> None:
     assert (found[0] == found[1]).mean() > 0.995
 
 
+def test_a_compiled_tower_has_the_labels_of_the_plain_one() -> None:
+    found = []
+    for compiled in (False, True):
+        model = load_model("bundled", device=DEVICE)
+        if compiled:
+            model.clip.compile_image_tower()
+        segmenter = Segmenter(model)
+        segmenter.set_image(DEMO)
+        found.append(segmenter.predict(["a red boat", "sand"]).index)
+    assert (found[0] == found[1]).mean() > 0.995
+
+
 def test_bf16_keeps_nearly_all_labels() -> None:
     rounded, exact = (labels_of(DEVICE, WORDS, precision=precision) for precision in ("bf16", "fp32"))
     assert np.mean([(a == b).mean() for a, b in zip(rounded, exact, strict=True)]) > 0.95

@@ -31,7 +31,7 @@ def new_parser(module: str, doc: str | None) -> argparse.ArgumentParser:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The flags of `pacl.cli.model.add_model`, and ``--precision``."""
     group = parser.add_argument_group("model")
-    cli_model.add_model(group)
+    cli_model.add_model(group, many=True)
     group.add_argument(
         "--precision", choices=PRECISIONS, default="auto",
         help="arithmetic of the image tower; auto is bf16 where that is faster (default: %(default)s)",

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 
-def add_model(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
-    """``--model``, ``--dense`` and, where the model computes much, ``--device``."""
+def add_model(group: argparse._ArgumentGroup, *, device: bool = True, many: bool = False) -> None:
+    """``--model``, ``--dense`` and, where the model computes much, ``--device``; for many images ``--compile``."""
     group.add_argument(
         "--model",
         default="auto",
@@ -39,6 +39,12 @@ def add_model(group: argparse._ArgumentGroup, *, device: bool = True) -> None:
         default="auto",
         help="auto (cuda if there is one, else mps, else cpu), cpu, cuda, cuda:N or mps (default: %(default)s)",
     )
+    if many:
+        group.add_argument(
+            "--compile", action="store_true",
+            help="compile the image tower (torch.compile): for many images; the first takes a minute or more, and the "
+            "first of another size as long again",
+        )  # fmt: skip
 
 
 def backbone_name(model: str) -> str:
@@ -70,4 +76,7 @@ def load(args: argparse.Namespace) -> PACL:
     if args.dense is not None and args.dense not in NAMES:
         raise ArgumentError("dense", args.dense, f"choose from {', '.join(NAMES)}")
     with shown_warnings(getattr(args, "prog", "pacl"), FallbackModel, OtherDenseVariant):
-        return load_model(args.model, dense=args.dense, device=device, fallback=True)
+        model = load_model(args.model, dense=args.dense, device=device, fallback=True)
+    if getattr(args, "compile", False):
+        model.clip.compile_image_tower()
+    return model

@@ -18,6 +18,8 @@ to add a kind of tower, are described in `pacl.models.towers.registry`.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pacl.errors import ArgumentError, ask_meant, did_you_mean
+from pacl.errors import ArgumentError, UserError, ask_meant, did_you_mean
 from pacl.files import parse_json
 from pacl.models.config import CONFIG
 from pacl.models.dual import find_dual, load_dual
@@ -197,6 +199,22 @@ class Backbone(nn.Module):
             self.check_dense(variant)
         self.image.check_stride(stride)
         return self.image(images, dense, stride)
+
+    def compile_image_tower(self) -> None:
+        """Run the image tower through `torch.compile` from now on; results differ by rounding only.
+
+        The first image then takes a minute or more, and so does the first of a second size, which is compiled for any
+        size.
+
+        Raises:
+            UserError: there is no C++ compiler, which torch calls.
+        """
+        compiler = os.environ.get("CXX", "g++")
+        if not (shutil.which(compiler) or shutil.which("clang++")):
+            raise UserError(
+                f"torch.compile needs a C++ compiler, and there is no {compiler}: install one, or do not compile"
+            )
+        self.image.compile()
 
     def check_dense(self, dense: str) -> None:
         """Raise an `ArgumentError` unless the image tower supports this dense variant."""
