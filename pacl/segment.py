@@ -31,15 +31,11 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import (
-    Removed,
-    check_free,
-    check_replaceable,
-    names_of,
-    of_other_labels,
-    of_other_model,
-)
 from pacl.results.labelme import FOLDER as LABELME
+from pacl.results.records import names_of
+from pacl.results.removing import Removed
+from pacl.results.replacing import check_free, check_replaceable
+from pacl.results.sharing import of_other_labels, of_other_model
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats, joined_datasets
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pacl.files import atomic_write
 from pacl.images import save_image
-from pacl.results.earlier import remove
+from pacl.results.removing import remove
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pacl.errors import ArgumentError
 from pacl.files import file_stamp
 from pacl.printing import printable
-from pacl.results.earlier import place_of, remove
+from pacl.results.records import place_of
+from pacl.results.removing import remove
 from pacl.results.result import ImageResult
 
 WRITER = "pacl"

@@ -22,20 +22,9 @@ from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
-from pacl.results.earlier import (
-    Removed,
-    check_name_is_free,
-    content_of,
-    files_of,
-    is_same_result,
-    join,
-    own_results,
-    place_of,
-    read_record,
-    remove,
-    source_from,
-)
 from pacl.results.folder_dataset import FolderDataset, belongs_to
+from pacl.results.identity import check_name_is_free, content_of, source_from
+from pacl.results.joining import is_same_result, join
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
@@ -43,6 +32,8 @@ from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
 from pacl.results.paths import heat_ending
 from pacl.results.places import OtherDatasets, choose_place
+from pacl.results.records import place_of, read_record
+from pacl.results.removing import Removed, files_of, own_results, remove
 from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
 from pacl.results.yolo import YoloDataset, write_yolo
@@ -134,8 +125,8 @@ class Writer:
         image: np.ndarray,
         found: Result,
         place: str | None = None,
-        about: Mapping[str, Any] | None = None,
         *,
+        pixels: str | None = None,
         replace: bool = False,
     ) -> dict[str, Any]:
         """Write the files of one image, all or none of them, and return its record.
@@ -150,8 +141,8 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            about: what the record says besides; JSON-serialisable. It has the checksum ``pixels`` of an image that was
-                given as an array, see `pacl.results.earlier.is_image_of`.
+            pixels: the checksum of an image without a file, see `pacl.results.identity.pixels_of`; its record has this
+                in place of a path.
             replace: whether those of another image that has the name are deleted, too, as with `overwrite`.
 
         Returns:
@@ -161,16 +152,14 @@ class Writer:
         Raises:
             UserError: a file cannot be written, or another image has the name.
         """
-        about = about or {}
-        item = ImageResult(self.out, name, path, image, found, is_array="pixels" in about)
+        item = ImageResult(self.out, name, path, image, found, pixels)
         record_path = item.path("json")
         old = read_record(record_path)
-        place = choose_place(item, place or path.name, self.datasets.values(), old, about.get("pixels"))
-        about = {**({} if place == path.name else {"place": place}), **about}
+        place = choose_place(item, place or path.name, self.datasets.values(), old)
         with write_together():
-            record = self._write(item, about, None if self.overwrite else old)
+            record = self._write(item, place, None if self.overwrite else old)
             if not (replace or self.overwrite):  # as late as can be, since other runs may write to the folder
-                check_name_is_free(self.out / name, self.out, path, about.get("pixels"))
+                check_name_is_free(self.out / name, self.out, path, pixels)
         kept = [Path(file) for files in record["files"].values() for file in files]
         self.remove_earlier(kept)
         if old is not None and not is_same_result(old, record):
@@ -195,7 +184,7 @@ class Writer:
         remove(self.earlier, kept, self.out)
         self.earlier.clear()
 
-    def _write(self, item: ImageResult, about: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _write(self, item: ImageResult, place: str, old: Mapping[str, Any] | None) -> dict[str, Any]:
         """See `write`; what there is of the same result, by the record ``old``, stays in its record."""
         found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
@@ -204,8 +193,13 @@ class Writer:
         record_path = item.path("json")  # in every format: it says whose labels the others have
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
-        source = {} if "pixels" in about else {"source": source_from(self.out, item.source)}
-        record = {"name": printable(item.name), **about, **source, "content": content_of(item.image), **described}
+        record = {
+            "name": printable(item.name),
+            **({} if place == item.source.name else {"place": place}),
+            **({"pixels": item.pixels} if item.pixels else {"source": source_from(self.out, item.source)}),
+            "content": content_of(item.image),
+            **described,
+        }
         if old is not None and is_same_result(old, record):
             record = join(self.out, record_path, old, record)
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 from collections.abc import Sequence
@@ -21,17 +20,13 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, fir
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.earlier import (
-    check_free,
-    check_replaceable,
-    names_of,
-    of_other_labels,
-    of_other_model,
-    read_record,
-)
+from pacl.results.identity import pixels_of
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
+from pacl.results.records import names_of, read_record
+from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.result import score_maps
+from pacl.results.sharing import of_other_labels, of_other_model
 from pacl.results.supervision import to_detections
 from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, joined_datasets
 from pacl.segmentation.encode import AnyImage, as_array
@@ -278,10 +273,10 @@ class Segmentation:
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         out = make_folder(folder, "folder")
-        about = {} if path else {"pixels": hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()}
+        checksum = None if path else pixels_of(pixels)
         place = None if path is None else path.name
         if name is None:
-            name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
+            name, place = Names(out).add(path or checksum or "", Path(place or "image"))
         check_free(out, [name], "folder")
         check_replaceable(out, [name], chosen, self.labels, "folder")
         others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
@@ -301,7 +296,7 @@ class Segmentation:
         path = path or Path(name)
         place = place or path.name
         writer.start(self.labels, {name: place}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self, place, about=about, replace=is_named)
+        record = writer.write(name, path, pixels, self, place, pixels=checksum, replace=is_named)
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record

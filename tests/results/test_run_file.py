@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pacl.errors import ArgumentError
-from pacl.results.earlier import read_record
+from pacl.results.records import read_record
 from pacl.results.run_file import Run
 from pacl.results.writer import FORMATS, LOCK, Writer, is_in_dataset
 from tests.results.drawn import result, write_run
