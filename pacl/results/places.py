@@ -13,7 +13,7 @@ from typing import Any
 from pacl.errors import UserError
 from pacl.printing import printable
 from pacl.results.identity import is_same_source
-from pacl.results.records import place_of, read_record
+from pacl.results.records import place_of
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 
@@ -55,7 +55,7 @@ def _is_free(place: str, item: ImageResult, dataset: RunFile[Any], own: Mapping[
     owner = dataset.owner(key)
     if owner == dataset.text(item.name):
         return True
-    record = own if owner is None else read_record(item.out / f"{owner}.json")
+    record = own if owner is None else dataset.record_of(key)
     return record is not None and place_of(record) == place and is_same_source(record, item.out, item.identity)
 
 

@@ -49,8 +49,9 @@ class Writer:
     Attributes:
         out: folder of the results.
         formats: keys of `FORMATS`.
-        model: description of the model for the records.
+        model: description of the model for the records; what is known only later, `set_model` adds.
         overwrite: delete the results of earlier runs in the folder as soon as the first result of this one is written.
+        argument: the caller's name for ``out``, in errors.
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
@@ -62,6 +63,7 @@ class Writer:
     formats: Collection[str]
     model: dict[str, Any]
     overwrite: bool = False
+    argument: str = "out"
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
@@ -77,20 +79,31 @@ class Writer:
             background: whether a background rule may leave pixels without a label.
 
         Raises:
-            UserError: such a file of an earlier run does not go with these labels and images, or a format cannot hold
-                them.
+            UserError: such a file of an earlier run does not go with these labels, images and model, or a format cannot
+                hold them.
         """
         places = {name: printable(Path(place)) for name, place in images.items()}
         found = own_results(self.out) if self.overwrite else {}
         self.earlier.extend(file for files in found.values() for file in files)
         self.replaced.extend(found)
-        run = Run(self.out, labels, places, background, self.overwrite, frozenset(self.earlier))
+        run = Run(self.out, labels, places, background, self.overwrite, frozenset(self.earlier), self.argument)
         for key, each in FORMATS.items():
             if each.dataset and key in self.formats:
                 self.datasets[key] = each.dataset(run)
             elif each.dataset and self.overwrite:
                 with suppress(UserError):  # not written here, or others' labels need it: it stays
                     self.earlier.extend(each.dataset(replace(run, labels=None, images={})).files())
+        self.set_model({})
+
+    def set_model(self, model: Mapping[str, Any]) -> None:
+        """Add to the description of the model, after `start` and before the first image.
+
+        Raises:
+            ArgumentError: a file of the whole run has images by another model, see `RunFile.check_model`.
+        """
+        self.model.update(model)
+        for each in self.datasets.values():
+            each.check_model(self.model)
 
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
@@ -115,7 +128,7 @@ class Writer:
                 reason = (
                     f"{each.name} lacks {first_few(each.left_out)}, where another run has put other images meanwhile"
                 )
-                raise ArgumentError("out", self.out, f"{reason}; run the command again")
+                raise ArgumentError(self.argument, self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}
 
     def write(
@@ -204,12 +217,6 @@ class Writer:
             record = join(self.out, record_path, old, record)
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
-
-
-def joined_datasets(out: Path, formats: Collection[str]) -> list[str]:
-    """The files of whole runs in a folder of results that a run in these formats would add its images to."""
-    names = [each.dataset.name for key, each in FORMATS.items() if key in formats and each.dataset]
-    return [name for name in names if (out / name).exists()]
 
 
 def describe(

@@ -248,18 +248,37 @@ def test_another_image_never_replaces_the_results_of_one_that_is_gone(
     assert Image.open(tmp_path / "out/a.mask.png").size == (64, 64)
 
 
-def test_weights_never_mix_in_a_data_set(tmp_path: Path) -> None:
-    for number in range(2):
-        model = ColourModel()
-        model.head_checksum = lambda number=number: str(number)
-        found = run(SQUARE, LABELS, model)
-        found.save(tmp_path, f"mask-{number}", formats="mask")
-        if number:
-            with pytest.raises(ArgumentError) as error:
-                found.save(tmp_path, "b", formats="coco")
-            assert error.value.argument == "folder"
-        else:
-            found.save(tmp_path, "a", formats="coco")
+def by_weights(number: int) -> Segmentation:
+    """A segmentation by a model of the same name and other weights."""
+    model = ColourModel()
+    model.head_checksum = lambda: str(number)
+    return run(SQUARE, LABELS, model)
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat", "yolo", "mmseg"])
+def test_weights_never_mix_in_a_data_set(name: str, tmp_path: Path) -> None:
+    first, second = by_weights(0), by_weights(1)
+    first.save(tmp_path, "a", formats=name)
+    first.save(tmp_path, "c", formats=name)
+    for number in range(12):  # in no data set
+        second.save(tmp_path, f"0-{number}", formats="mask")
+    for each in ("a", "b", "0-0"):
+        with pytest.raises(ArgumentError) as error:
+            second.save(tmp_path, each, formats=name)
+        assert error.value.argument == "folder"
+    first.save(tmp_path, "d", formats=name)  # the others are not in the data set
+    second.save(tmp_path, "b", formats=name, overwrite=True)
+    assert {path.stem for path in tmp_path.glob("*.json")} - {"annotations"} == {"b"}
+    first.save(tmp_path, "b", formats=name)  # replaced as a whole, nothing is mixed
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_data_set_of_somebody_else_is_never_replaced(overwrite: bool, found: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text("{}")
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path, "a", formats="coco", overwrite=overwrite)
+    assert error.value.argument == "folder"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"annotations.json": "{}"}
 
 
 def test_images_of_the_same_name_are_two_in_a_data_set(tmp_path: Path) -> None:
