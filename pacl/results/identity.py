@@ -23,6 +23,10 @@ Identity = Path | str
 """What tells an image or video from others: its path, or of an image without a file the checksum `pixels_of` it."""
 
 
+class NameTaken(UserError):
+    """Another run has given the name of results to another image since it was free."""
+
+
 def is_image_of(record: Mapping[str, Any], out: Path, image: Identity) -> bool:
     """Whether a record is of an image or video, also of one that was moved: then its content tells.
 
@@ -65,13 +69,13 @@ def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None
         pixels: of an image without a file, see `pixels_of`.
 
     Raises:
-        UserError: they would.
+        NameTaken: they would.
     """
     for ending in (".json", ".jsonl"):
         record = read_record(target.with_name(target.name + ending))
         if record is not None and not is_image_of(record, out, pixels or source):
             theirs = f"{target}{ending} is of {record['image']}, by another run meanwhile"
-            raise UserError(f"{source}: its results are not written, because {theirs}; run the command again")
+            raise NameTaken(f"{source}: its results are not written, because {theirs}; run the command again")
 
 
 def source_from(out: Path, source: Path) -> str:

@@ -163,7 +163,8 @@ class Writer:
             runs wrote of the same result in other formats.
 
         Raises:
-            UserError: a file cannot be written, or another image has the name.
+            NameTaken: another image has the name.
+            UserError: a file cannot be written.
         """
         item = ImageResult(self.out, name, path, image, found, pixels)
         record_path = item.path("json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
@@ -20,7 +21,7 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.identity import pixels_of
+from pacl.results.identity import NameTaken, pixels_of
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.records import read_record
@@ -269,21 +270,23 @@ class Segmentation:
                 name, or ``image`` does not fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
-        is_named, name = name is not None, None if name is None else check_name(name)
+        given_name = None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
         checksum = None if path else pixels_of(pixels)
         out = make_folder(folder, "folder")
-        place = None if path is None else path.name
-        if name is None:
-            name, place = Names(out).add(path or checksum or "", Path(place or "image"))
-        path = path or Path(name)
-        check_free(out, [name], "folder")
-        check_replaceable(out, [name], chosen, self.labels, "folder")
-        writer = self._writer(out, chosen, {name: place or path.name}, overwrite=overwrite)
-        if is_named and not writer.overwrite and read_record(out / f"{name}.jsonl") is not None:
-            raise ArgumentError("name", name, f"has results of a video there ({name}.jsonl); choose another name")
-        record = writer.write(name, path, pixels, self, place, pixels=checksum, replace=is_named)
+        names, record = Names(out), None
+        while record is None:
+            place = (path or Path(given_name or "image")).name
+            name, place = (given_name, place) if given_name else names.add(path or checksum or "", Path(place))
+            check_free(out, [name], "folder")
+            check_replaceable(out, [name], chosen, self.labels, "folder")
+            writer = self._writer(out, chosen, {name: place}, overwrite=overwrite)
+            if given_name and not writer.overwrite and read_record(out / f"{name}.jsonl") is not None:
+                raise ArgumentError("name", name, f"has results of a video there ({name}.jsonl); choose another name")
+            with suppress(NameTaken):  # by another process since: the next one
+                source = path or Path(name)
+                record = writer.write(name, source, pixels, self, place, pixels=checksum, replace=bool(given_name))
         for kind, file in writer.finish().items():
             record["files"].setdefault(kind, []).append(str(file))
         return record

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from pacl.errors import ArgumentError
 from pacl.images import save_image
-from pacl.results.writer import FORMATS
+from pacl.results.writer import FORMATS, Writer
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import ColourModel, noise
@@ -206,6 +206,26 @@ def test_images_without_a_name_do_not_replace_each_other(tmp_path: Path) -> None
         f"{name}{ending}" for name in names for ending in (".json", ".mask.png")
     }
     assert np.array_equal(Image.open(tmp_path / "image-2.mask.png"), second.index)
+
+
+def test_a_name_that_another_process_takes_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, (first, second) = Writer.start, (run(image, LABELS) for image in (SQUARE, SQUARE[:32]))
+
+    def late(writer: Writer, *words: Any, **rest: Any) -> None:
+        monkeypatch.setattr(Writer, "start", start)
+        second.save(tmp_path, formats="mask")  # as another process, after the name was chosen
+        start(writer, *words, **rest)
+
+    monkeypatch.setattr(Writer, "start", late)
+    record = first.save(tmp_path, formats="mask,coco")
+    assert record["name"] == "image-2"
+    sizes = {path.name: Image.open(path).size for path in tmp_path.glob("*.png")}
+    assert sizes == {"image.mask.png": (64, 32), "image-2.mask.png": (64, 64)}
+    assert [each["results"] for each in json.loads((tmp_path / "annotations.json").read_text())["images"]] == [
+        "image-2"
+    ]
 
 
 def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> None:
