@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from pacl.images import SOFTWARE
+from pacl.images import is_written_here
 from pacl.printing import printable
 from pacl.results.paths import MASKS, paths_of, video_files
 from pacl.results.records import names_of, names_of_files, records
@@ -36,12 +34,10 @@ def own_results(out: Path) -> dict[Path, list[Path]]:
 
 
 def own_images(out: Path) -> Iterator[Path]:
-    """Drawings and masks in a folder of results, by the name of this program in them; those without a record, too."""
+    """Drawings and masks in a folder of results that were written here; those without a record, too."""
     for path in out.rglob("*.png"):
-        if OWN_ENDING.search(path.name):
-            with suppress(OSError, ValueError, SyntaxError), Image.open(path) as image:
-                if image.info.get("Software") == SOFTWARE:
-                    yield path
+        if OWN_ENDING.search(path.name) and is_written_here(path):
+            yield path
 
 
 def files_of(out: Path, path: Path, record: Mapping[str, Any]) -> list[Path]:
