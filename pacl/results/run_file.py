@@ -79,14 +79,14 @@ class RunFile(ABC, Generic[Entry]):
         self._stamp = file_stamp(self.path)
         if not self.path.exists():
             return
-        classes, entries = self._read()
-        self.others = self.left(run, entries)
+        classes, self.entries = self._read()
+        self.others = self.left(run)
         if not run.overwrite and (run.labels is None or classes == self.classes):
-            self.classes, self.entries = classes, entries
+            self.classes = classes
         elif self.others and classes != self.classes:
             raise self._mixed(f"a file {self.name} with other labels and other images ({min(self.others)})")
         else:
-            self.replaced = set(entries) - self.others
+            self.replaced, self.entries = set(self.entries) - self.others, {}
 
     def _read(self) -> tuple[list[str], dict[str, Entry]]:
         """See `read`; what was not written here, or could not be written so, is a `refusal`."""
@@ -96,9 +96,12 @@ class RunFile(ABC, Generic[Entry]):
             reason = f"has a file {self.name} that this command did not write, or another program has changed"
             raise self.refusal(reason) from None
 
-    def left(self, run: Run, entries: Mapping[str, Entry]) -> set[str]:
-        """Keys of the images in the file of an earlier run that this one does not replace."""
-        return set() if run.overwrite else entries.keys() - {self.key(*image) for image in run.images.items()}
+    def left(self, run: Run) -> set[str]:
+        """Keys of the images in the file of an earlier run that this one does not replace; another may have a place."""
+        if run.overwrite:
+            return set()
+        own = {self.key(name, place): self.text(name) for name, place in run.images.items()}
+        return {key for key in self.entries if key not in own or self.owner(key) not in (own[key], None)}
 
     def check_model(self, model: Mapping[str, Any]) -> None:
         """Check that the images of earlier runs in the file are by the model of this one, or are replaced.

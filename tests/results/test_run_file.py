@@ -82,6 +82,20 @@ def test_a_run_by_another_model_replaces_its_images_and_never_mixes(name: str, t
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("label", "model"), [("a dog", "other"), ("a cat", "tiny")])
+def test_another_image_at_the_place_of_one_does_not_replace_it(
+    name: str, label: str, model: str, twins: list[Path], tmp_path: Path
+) -> None:
+    out, (first, second) = tmp_path / "out", twins
+    write(out, name, "a", first)
+    before = content(out)
+    writer = Writer(out, (name,), {"name": model})
+    with pytest.raises(ArgumentError):
+        writer.start([label], {"b": second.name})
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_results_of_another_model_that_are_in_no_data_set_do_not_count(name: str, tmp_path: Path) -> None:
     run_of(tmp_path, "mask", "1", *(f"a{number}" for number in range(12))).finish()
     run_of(tmp_path, name, "2", "b").finish()
