@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import file_stamp
 from pacl.images import open_image
 from pacl.printing import printable
@@ -25,6 +25,10 @@ Identity = Path | str
 
 class NameTaken(UserError):
     """Another run has given the name of results to another image since it was free."""
+
+
+class PlaceTaken(ArgumentError):
+    """Another run has put another image in the place of one in a file of the whole run since it was free."""
 
 
 def is_image_of(record: Mapping[str, Any], out: Path, image: Identity) -> bool:

@@ -23,7 +23,7 @@ from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
 from pacl.results.folder_dataset import FolderDataset, belongs_to
-from pacl.results.identity import check_name_is_free, content_of, source_from
+from pacl.results.identity import PlaceTaken, check_name_is_free, content_of, source_from
 from pacl.results.joining import is_same_result, join
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.labelme import write_labelme
@@ -111,8 +111,9 @@ class Writer:
         Images that other processes have added to these files stay in them.
 
         Raises:
-            UserError: a file cannot be written, or another process has written it with other labels, or with other
-                images in the places of some of this run: all others are in it.
+            PlaceTaken: another process has put other images in the places of some of this run: all others are in it.
+            UserError: a file cannot be written, or another process has written it with other labels or by another
+                model.
         """
         filled = {key: each for key, each in self.datasets.items() if each.entries}
         if filled or self.others.changed:
@@ -128,7 +129,7 @@ class Writer:
                 reason = (
                     f"{each.name} lacks {first_few(each.left_out)}, where another run has put other images meanwhile"
                 )
-                raise ArgumentError(self.argument, self.out, f"{reason}; run the command again")
+                raise PlaceTaken(self.argument, self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}
 
     def write(

@@ -21,7 +21,7 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.identity import NameTaken, pixels_of
+from pacl.results.identity import NameTaken, PlaceTaken, pixels_of
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.records import read_record
@@ -275,21 +275,20 @@ class Segmentation:
         path = Path(given) if isinstance(given, (str, Path)) else None
         checksum = None if path else pixels_of(pixels)
         out = make_folder(folder, "folder")
-        names, record = Names(out), None
-        while record is None:
+        while True:
             place = (path or Path(given_name or "image")).name
-            name, place = (given_name, place) if given_name else names.add(path or checksum or "", Path(place))
+            name, place = (given_name, place) if given_name else Names(out).add(path or checksum or "", Path(place))
             check_free(out, [name], "folder")
             check_replaceable(out, [name], chosen, self.labels, "folder")
             writer = self._writer(out, chosen, {name: place}, overwrite=overwrite)
             if given_name and not writer.overwrite and read_record(out / f"{name}.jsonl") is not None:
                 raise ArgumentError("name", name, f"has results of a video there ({name}.jsonl); choose another name")
-            with suppress(NameTaken):  # by another process since: the next one
+            with suppress(NameTaken, PlaceTaken):  # by another process since: then the next one is
                 source = path or Path(name)
                 record = writer.write(name, source, pixels, self, place, pixels=checksum, replace=bool(given_name))
-        for kind, file in writer.finish().items():
-            record["files"].setdefault(kind, []).append(str(file))
-        return record
+                for kind, file in writer.finish().items():
+                    record["files"].setdefault(kind, []).append(str(file))
+                return record
 
     def _writer(self, out: Path, formats: Sequence[str], images: dict[str, str], *, overwrite: bool) -> Writer:
         """A writer for these images that has started; if the folder is refused, one that replaces all that is there.

@@ -228,6 +228,25 @@ def test_a_name_that_another_process_takes_meanwhile_is_left_to_it(
     ]
 
 
+def test_a_place_in_a_data_set_that_another_process_takes_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "one/a.png", tmp_path / "two/a.png"]
+    for path in paths:
+        save_image(path, SQUARE)
+    finish, (first, second) = Writer.finish, Segmenter(ColourModel()).predict_batch(paths, LABELS)
+
+    def late(writer: Writer) -> dict[str, Path]:
+        monkeypatch.setattr(Writer, "finish", finish)
+        second.save(tmp_path / "out", formats="coco,cvat")  # as another process, before this one has added its image
+        return finish(writer)
+
+    monkeypatch.setattr(Writer, "finish", late)
+    assert first.save(tmp_path / "out", formats="coco,cvat")["name"] == "a"
+    images = json.loads((tmp_path / "out/annotations.json").read_text())["images"]
+    assert {each["results"]: each["file_name"] for each in images} == {"a_png": "a.png", "a": str(paths[0])}
+
+
 def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         save_image(tmp_path / folder / "a.png", SQUARE)
