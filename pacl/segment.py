@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pacl.cli.hints import say_swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
@@ -20,27 +20,20 @@ from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
 from pacl.errors import (
-    ArgumentError,
     ImageWarning,
     SameEmbedding,
     UnfamiliarWords,
     UnknownWords,
     UserError,
-    first_few,
 )
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
-from pacl.results.earlier import (
-    Removed,
-    check_free,
-    check_replaceable,
-    names_of,
-    of_other_labels,
-    of_other_model,
-)
 from pacl.results.labelme import FOLDER as LABELME
-from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats, joined_datasets
+from pacl.results.removing import Removed
+from pacl.results.replacing import check_free, check_replaceable
+from pacl.results.sharing import check_same_labels, check_same_model, of_other_labels
+from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
 from pacl.segmentation.settings import SegmenterSettings
@@ -162,11 +155,15 @@ def segment(args: argparse.Namespace) -> int:
     check_replaceable(args.out, [file.name for file in found.files], formats, names)
     video_formats = DEFAULT_VIDEO_FORMATS if args.format is None else formats
     check_replaceable(args.out, [file.name for file in found.videos], video_formats, names, videos=True)
-    mixed = check_labels_of_out(args, names, found)
-    later = [mixed] if mixed else []  # notes on results, of which there may be none
-    if args.model != "auto":
-        check_model_of_out(args, names, found, formats, {"name": args.model})  # before it is loaded
-    writer = Writer(make_folder(args.out), formats, {"name": args.model}, args.overwrite)
+    later: list[str] = []  # notes on results, of which there may be none
+    model = {} if args.model == "auto" else {"name": args.model}  # what is known before it is loaded
+    belongs = args.out != OUT and not args.overwrite  # to one list of labels and one model
+    if belongs:
+        check_same_labels(args.out, names)
+        check_same_model(args.out, model)
+    elif not args.overwrite and (note := other_results(args, names, found)):
+        later.append(note)
+    writer = Writer(make_folder(args.out), formats, model, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
     videos = video_run(args, found, video_formats)
     images = {file.name: file.relative for file in found.files}
@@ -184,8 +181,9 @@ def segment(args: argparse.Namespace) -> int:
 
     segmenter = load_segmenter(args, settings)
     query = segmenter.prepare(labels)
-    check_model_of_out(args, names, found, formats, segmenter.about_model)
-    writer.model.update(segmenter.about_model)
+    if belongs:
+        check_same_model(args.out, segmenter.about_model)
+    writer.set_model({"name": args.model, **segmenter.about_model})
     try:
         code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
         if videos is not None:
@@ -208,62 +206,15 @@ def say_removed(removed: Removed) -> str:
     )
 
 
-def check_labels_of_out(args: argparse.Namespace, labels: list[str], found: FoundImages) -> str | None:
-    """A note that the default folder holds results of other labels beside those of this run.
-
-    Raises:
-        ArgumentError: a folder that was named does so: its masks would have ids of several meanings.
-    """
-    shared = args.out == OUT
-    other = None if args.overwrite else of_other_labels(args.out, labels, own_records(args, found) if shared else ())
+def other_results(args: argparse.Namespace, labels: list[str], found: FoundImages) -> str | None:
+    """A note that the default folder holds results of other labels beside those of this run."""
+    own = {args.out / f"{file.name}.json" for file in found.files}
+    own |= {args.out / f"{file.name}.jsonl" for file in found.videos}
+    other = of_other_labels(args.out, labels, own)
     if other is None:
         return None
-    path, record = other
-    place, theirs = path.relative_to(args.out), names_of(record) or []
-    if shared:
-        results = f"results of other labels, such as {place}"
-        return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
-    raise mixed_folder(args, f"other labels ({place}: {first_few(theirs)})")
-
-
-def check_model_of_out(
-    args: argparse.Namespace,
-    labels: list[str],
-    found: FoundImages,
-    formats: Sequence[str],
-    model: dict[str, Any],
-) -> None:
-    """Refuse a named folder with results of another model, and any with a data set of these that this run would join.
-
-    Args:
-        args: parsed words and flags.
-        labels: names of the labels.
-        found: the images of this run.
-        formats: of its results.
-        model: what is known of the model, see `of_other_model`.
-
-    Raises:
-        ArgumentError: it does so.
-    """
-    shared = args.out == OUT
-    if args.overwrite or (shared and not joined_datasets(args.out, formats)):
-        return
-    if other := of_other_model(args.out, labels, model, own_records(args, found) if shared else ()):
-        path, theirs = other
-        raise mixed_folder(args, f"{theirs} ({path.relative_to(args.out)})")
-
-
-def own_records(args: argparse.Namespace, found: FoundImages) -> set[Path]:
-    """The records that a run writes."""
-    own = {args.out / f"{file.name}.json" for file in found.files}
-    return own | {args.out / f"{file.name}.jsonl" for file in found.videos}
-
-
-def mixed_folder(args: argparse.Namespace, what: str) -> ArgumentError:
-    """The error about a folder of results that this run would mix its own with."""
-    return ArgumentError(
-        "out", args.out, f"holds results of {what}; choose another folder, or replace with --overwrite"
-    )
+    results = f"results of other labels, such as {other[0].relative_to(args.out)}"
+    return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
 
 
 def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:

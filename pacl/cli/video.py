@@ -19,7 +19,7 @@ from pacl.cli.table import record_line
 from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
 from pacl.printing import counted, escaped
-from pacl.results.earlier import video_files
+from pacl.results.paths import video_files
 from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
 from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pacl.files import atomic_write
 from pacl.images import save_image
-from pacl.results.earlier import remove
+from pacl.results.removing import remove
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 
@@ -53,11 +53,11 @@ class FolderDataset(RunFile[None]):
         """See `RunFile.key`."""
         return name
 
-    def left(self, run: Run, entries: Mapping[str, None]) -> set[str]:
+    def left(self, run: Run) -> set[str]:
         """See `RunFile.left`; here also those that no record names, which were not written here."""
         if run.overwrite:
-            return {name for name in entries if self._labels_of(name) not in run.earlier}
-        return super().left(run, entries)
+            return {name for name in self.entries if self._labels_of(name) not in run.earlier}
+        return super().left(run)
 
     def entry(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """See `RunFile.entry`; here it is in files of its own."""

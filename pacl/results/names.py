@@ -11,7 +11,8 @@ from typing import Any
 
 from pacl.errors import ArgumentError
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from pacl.results.earlier import is_image_of, place_of, read_record
+from pacl.results.identity import Identity, is_image_of, is_same_source
+from pacl.results.records import place_of, read_record
 from pacl.results.writer import result_name
 
 
@@ -29,30 +30,27 @@ class Names:
         self.out = out
         self.taken: set[str] = set()
 
-    def add(
-        self, path: Path | None, relative: Path, *, is_shared: bool = False, pixels: str | None = None
-    ) -> tuple[str, str]:
+    def add(self, image: Identity, relative: Path, *, is_shared: bool = False) -> tuple[str, str]:
         """The name of an image's results and its path in files of the run, see `pacl.results.writer.Writer.write`.
 
         Args:
-            path: of the image; None: it has no file.
+            image: its path, or the checksum of the pixels of one without a file.
             relative: what both are made of: the path in the folder that was given, or the name of the file.
             is_shared: whether another image of the run has the same; both then have their path as given.
-            pixels: the checksum of an image without a file, which its record states, too.
         """
         for name in candidates(relative):
             if name.casefold() in self.taken:
                 continue
             records = self._records(name)
-            if all(is_image_of(each, self.out or Path(), path, pixels) for each in records):
+            if all(is_image_of(each, self.out or Path(), image) for each in records):
                 break
         self.taken.add(name.casefold())
-        if path is None:
+        if isinstance(image, str):
             return name, name
         for record in records:
-            if is_image_of(record, self.out or Path(), path, moved=False):
+            if is_same_source(record, self.out or Path(), image):
                 return name, place_of(record)
-        return name, (path if is_shared else relative).as_posix()
+        return name, (image if is_shared else relative).as_posix()
 
     def _records(self, name: str) -> list[dict[str, Any]]:
         if self.out is None:

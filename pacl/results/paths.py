@@ -25,6 +25,11 @@ PATHS: Mapping[str, Mapping[str, IsOwn | None]] = {
 None: the file has no mark; the record of the image says whether it was written here. Heat maps are in `paths_of`.
 """
 
+VIDEO_ENDINGS = (".overlay.mp4", ".overlay.avi")
+MASKS = ".masks"
+"""Ending of the folder with the masks of a video's frames."""
+FRAME_MASK = re.compile(r"\d{6,}\.mask\.png")
+
 
 def heat_ending(number: int, label: str) -> str:
     """The ending of a heat map, ``heat-ID-LABEL.png``."""
@@ -46,3 +51,23 @@ def paths_of(out: Path, name: str, kind: str, labels: Sequence[str]) -> Iterator
             yield out / f"{name}.{heat_ending(number, label)}", is_written_here
     for pattern, is_own in PATHS.get(kind, {}).items():
         yield out / pattern.format(name), is_own
+
+
+def video_files(target: Path) -> list[Path]:
+    """The overlay and the masks of a video, whose results are ``TARGET.jsonl`` and so on; those that exist.
+
+    A mask that was changed since it was written is not among them.
+    """
+    return [*overlays_of(target), *filter(is_written_here, frame_masks(target))]
+
+
+def overlays_of(target: Path) -> list[Path]:
+    """The overlay of a video, see `video_files`; or none."""
+    paths = [target.with_name(target.name + ending) for ending in VIDEO_ENDINGS]
+    return [path for path in paths if path.is_file()]
+
+
+def frame_masks(target: Path) -> list[Path]:
+    """The masks of the frames of a video, see `video_files`, also those that were changed since."""
+    folder = target.with_name(target.name + MASKS)
+    return sorted(path for path in folder.iterdir() if FRAME_MASK.fullmatch(path.name)) if folder.is_dir() else []

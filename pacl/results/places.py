@@ -12,7 +12,8 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.printing import printable
-from pacl.results.earlier import is_image_of, place_of, read_record
+from pacl.results.identity import is_same_source
+from pacl.results.records import place_of
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 
@@ -22,7 +23,6 @@ def choose_place(
     wanted: str,
     datasets: Collection[RunFile[Any]],
     old: Mapping[str, Any] | None = None,
-    pixels: str | None = None,
 ) -> str:
     """The first place of an image that no other image has in the files of the whole run.
 
@@ -34,20 +34,17 @@ def choose_place(
         wanted: the place that is wanted.
         datasets: the files of the whole run.
         old: the record under the name of its results; it may be of another image.
-        pixels: see `is_image_of`.
     """
-    own = old if old is not None and is_image_of(old, item.out, item.source, pixels, moved=False) else None
+    own = old if old is not None and is_same_source(old, item.out, item.identity) else None
     places = [] if own is None else [place_of(own)]
     places += [printable(Path(each)) for each in (wanted, item.source, os.path.abspath(item.source))]
     for place in places:
-        if all(_is_free(place, item, dataset, own, pixels) for dataset in datasets):
+        if all(_is_free(place, item, dataset, own) for dataset in datasets):
             return place
     return places[-1]
 
 
-def _is_free(
-    place: str, item: ImageResult, dataset: RunFile[Any], own: Mapping[str, Any] | None, pixels: str | None
-) -> bool:
+def _is_free(place: str, item: ImageResult, dataset: RunFile[Any], own: Mapping[str, Any] | None) -> bool:
     """Whether a file of the run has no other image at a place; the same image may be there under another name.
 
     ``own`` is the record of the image itself; the others are as for `choose_place`.
@@ -58,12 +55,8 @@ def _is_free(
     owner = dataset.owner(key)
     if owner == dataset.text(item.name):
         return True
-    record = own if owner is None else read_record(item.out / f"{owner}.json")
-    return (
-        record is not None
-        and place_of(record) == place
-        and is_image_of(record, item.out, item.source, pixels, moved=False)
-    )
+    record = own if owner is None else dataset.record_of(key)
+    return record is not None and place_of(record) == place and is_same_source(record, item.out, item.identity)
 
 
 @dataclass

@@ -59,7 +59,8 @@ class ImageResult:
         source: path of the image, or the name of one that was given as an array.
         image: RGB uint8 [H, W, 3].
         found: its segmentation.
-        is_array: whether it was given as an array: a file that happens to have its name is another image.
+        pixels: the checksum of one that was given as an array, see `pacl.results.identity.pixels_of`: a file that
+            happens to have its name is another image.
     """
 
     out: Path
@@ -67,12 +68,17 @@ class ImageResult:
     source: Path
     image: np.ndarray
     found: Result
-    is_array: bool = False
+    pixels: str | None = None
 
     @property
     def file(self) -> Path | None:
         """The file of the image; None for one that was given as an array."""
-        return self.source if not self.is_array and self.source.is_file() else None
+        return self.source if self.pixels is None and self.source.is_file() else None
+
+    @property
+    def identity(self) -> Path | str:
+        """What tells the image from others, see `pacl.results.identity.Identity`."""
+        return self.pixels or self.source
 
     def path(self, ending: str, folder: str = "") -> Path:
         """``OUT/FOLDER/NAME.ENDING``"""

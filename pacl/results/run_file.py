@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pacl.errors import ArgumentError
 from pacl.files import file_stamp
 from pacl.printing import printable
-from pacl.results.earlier import place_of, remove
+from pacl.results.records import place_of, read_record
+from pacl.results.removing import remove
 from pacl.results.result import ImageResult
+from pacl.results.sharing import difference, refusal
 
 WRITER = "pacl"
 """Stands in every file of a run, by which those of other programs are told apart."""
@@ -31,6 +33,7 @@ class Run:
         background: whether a background rule may leave pixels without a label.
         overwrite: whether results of earlier runs are replaced, whatever they are of.
         earlier: their files that are deleted then.
+        argument: the caller's name for ``out``, in errors.
     """
 
     out: Path
@@ -39,47 +42,51 @@ class Run:
     background: bool = False
     overwrite: bool = False
     earlier: Collection[Path] = ()
+    argument: str = "out"
 
 
 class RunFile(ABC, Generic[Entry]):
     """A file of the whole run, with an entry for each image.
 
-    Images in the file of an earlier run with the same labels stay in it, so that a run over the remaining images
-    completes it. With other labels the file is replaced, if all of its images are segmented again.
+    Images in the file of an earlier run with the same labels and model stay in it, so that a run over the remaining
+    images completes it. With others the file is replaced, if all of its images are segmented again.
 
     Attributes:
         path: of the file.
         classes: names of its classes; by default the labels.
         entries: of each image, in the order of the file.
-        replaced: keys of the images of an earlier run with other classes.
+        others: keys of the images of earlier runs that this one does not replace.
+        replaced: keys of the images of an earlier run with other classes or by another model.
         touched: keys of the images that this run added, or discarded.
 
     Raises:
         ArgumentError: ``out`` has such a file that this run would spoil: with other labels, and images that are not
-            among those of this run, or not written here.
+            among those of this run, or not written here. See also `check_model`.
     """
 
     name: ClassVar[str]
     """Of the file, relative to the folder of results."""
 
     def __init__(self, run: Run) -> None:
-        self.out, self.path = run.out, run.out / self.name
+        self.out, self.path, self.argument = run.out, run.out / self.name, run.argument
         self.classes = [] if run.labels is None else self.classes_of(run, run.labels)
         self.entries: dict[str, Entry] = {}
+        self.others: set[str] = set()
         self.replaced: set[str] = set()
         self.touched: set[str] = set()
         self.left_out: list[str] = []  # images of this run whose place another run has taken, see `merge`
+        self._model: Mapping[str, Any] = {}
         self._stamp = file_stamp(self.path)
         if not self.path.exists():
             return
-        classes, entries = self._read()
-        left = self.left(run, entries)
+        classes, self.entries = self._read()
+        self.others = self.left(run)
         if not run.overwrite and (run.labels is None or classes == self.classes):
-            self.classes, self.entries = classes, entries
-        elif left and classes != self.classes:
-            raise self.refusal(f"has a file {self.name} with other labels and other images ({min(left)})")
+            self.classes = classes
+        elif self.others and classes != self.classes:
+            raise self._mixed(f"a file {self.name} with other labels and other images ({min(self.others)})")
         else:
-            self.replaced = set(entries) - left
+            self.replaced, self.entries = set(self.entries) - self.others, {}
 
     def _read(self) -> tuple[list[str], dict[str, Entry]]:
         """See `read`; what was not written here, or could not be written so, is a `refusal`."""
@@ -89,9 +96,46 @@ class RunFile(ABC, Generic[Entry]):
             reason = f"has a file {self.name} that this command did not write, or another program has changed"
             raise self.refusal(reason) from None
 
-    def left(self, run: Run, entries: Mapping[str, Entry]) -> set[str]:
-        """Keys of the images in the file of an earlier run that this one does not replace."""
-        return set() if run.overwrite else entries.keys() - {self.key(*image) for image in run.images.items()}
+    def left(self, run: Run) -> set[str]:
+        """Keys of the images in the file of an earlier run that this one does not replace; another may have a place."""
+        if run.overwrite:
+            return set()
+        own = {self.key(name, place): self.text(name) for name, place in run.images.items()}
+        return {key for key in self.entries if key not in own or self.owner(key) not in (own[key], None)}
+
+    def check_model(self, model: Mapping[str, Any]) -> None:
+        """Check that the images of earlier runs in the file are by the model of this one, or are replaced.
+
+        Args:
+            model: what is known of it, see `pacl.results.sharing.difference`; again when more is.
+
+        Raises:
+            ArgumentError: they are by another one, and not all are among the images of this run.
+        """
+        self._model = model
+        if other := self._other_model(self.entries):
+            if self.others:
+                raise self._mixed(f"a file {self.name} by {other} with other images ({min(self.others)})")
+            self.replaced, self.entries = set(self.entries), {}
+
+    def _other_model(self, keys: Iterable[str]) -> str | None:
+        """What tells the model that made these entries from that of this run, in words.
+
+        The record of one tells it of all, since every run checks this before it adds an image. It is the last one: a
+        run that was killed before it wrote the file has not come to it.
+        """
+        records = (self.record_of(key) for key in reversed(list(keys)))
+        record = next((record for record in records if record is not None), None)
+        return None if record is None else difference(record, self._model)
+
+    def record_of(self, key: str) -> dict[str, Any] | None:
+        """The record of the image that an entry is of; None if it is not there, or the entry does not say."""
+        owner = self.owner(key)
+        return None if owner is None else read_record(self.out / f"{owner}.json")
+
+    def _mixed(self, reason: str) -> ArgumentError:
+        """See `pacl.results.sharing.refusal`."""
+        return refusal(self.argument, self.out, f"has {reason}")
 
     def merge(self) -> None:
         """Take in what other processes have written to the file since it was read; before `save`, under a lock.
@@ -99,7 +143,7 @@ class RunFile(ABC, Generic[Entry]):
         An image of this run is `left_out` where another run has put another one in its place.
 
         Raises:
-            ArgumentError: that has other labels, or was not written here.
+            ArgumentError: that has other labels, is by another model, or was not written here.
         """
         if file_stamp(self.path) == self._stamp:
             return
@@ -107,10 +151,12 @@ class RunFile(ABC, Generic[Entry]):
         if self.path.exists():
             classes, theirs = self._read()
             if classes != self.classes:
-                raise self.refusal(f"has a file {self.name} that another run wrote with other labels meanwhile")
+                raise self._mixed(f"a file {self.name} that another run wrote with other labels meanwhile")
         own = {key: entry for key, entry in self.entries.items() if key in self.touched}
         owners = {key: self.owner(key) for key in own}
         self.entries = theirs
+        if other := self._other_model([key for key in theirs if key not in self.touched | self.replaced]):
+            raise self._mixed(f"a file {self.name} to which another run added images by {other} meanwhile")
         taken = {key for key in own.keys() & theirs.keys() if self.owner(key) not in (owners[key], None)}
         self.left_out += sorted(taken)
         self.touched -= taken
@@ -120,7 +166,7 @@ class RunFile(ABC, Generic[Entry]):
 
     def refusal(self, reason: str) -> ArgumentError:
         """The error about a folder of results that this run would spoil."""
-        return ArgumentError("out", self.out, f"{reason}; choose another folder")
+        return ArgumentError(self.argument, self.out, f"{reason}; choose another folder")
 
     def files(self) -> list[Path]:
         """The files of the earlier run that this one replaces."""

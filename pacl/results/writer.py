@@ -22,20 +22,9 @@ from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
-from pacl.results.earlier import (
-    Removed,
-    check_name_is_free,
-    content_of,
-    files_of,
-    is_same_result,
-    join,
-    own_results,
-    place_of,
-    read_record,
-    remove,
-    source_from,
-)
 from pacl.results.folder_dataset import FolderDataset, belongs_to
+from pacl.results.identity import PlaceTaken, check_name_is_free, content_of, source_from
+from pacl.results.joining import is_same_result, join
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
@@ -43,6 +32,8 @@ from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
 from pacl.results.paths import heat_ending
 from pacl.results.places import OtherDatasets, choose_place
+from pacl.results.records import place_of, read_record
+from pacl.results.removing import Removed, files_of, own_results, remove
 from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
 from pacl.results.yolo import YoloDataset, write_yolo
@@ -58,8 +49,9 @@ class Writer:
     Attributes:
         out: folder of the results.
         formats: keys of `FORMATS`.
-        model: description of the model for the records.
+        model: description of the model for the records; what is known only later, `set_model` adds.
         overwrite: delete the results of earlier runs in the folder as soon as the first result of this one is written.
+        argument: the caller's name for ``out``, in errors.
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
@@ -71,6 +63,7 @@ class Writer:
     formats: Collection[str]
     model: dict[str, Any]
     overwrite: bool = False
+    argument: str = "out"
     earlier: list[Path] = field(default_factory=list, init=False, repr=False)
     replaced: list[Path] = field(default_factory=list, init=False, repr=False)
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
@@ -86,20 +79,31 @@ class Writer:
             background: whether a background rule may leave pixels without a label.
 
         Raises:
-            UserError: such a file of an earlier run does not go with these labels and images, or a format cannot hold
-                them.
+            UserError: such a file of an earlier run does not go with these labels, images and model, or a format cannot
+                hold them.
         """
         places = {name: printable(Path(place)) for name, place in images.items()}
         found = own_results(self.out) if self.overwrite else {}
         self.earlier.extend(file for files in found.values() for file in files)
         self.replaced.extend(found)
-        run = Run(self.out, labels, places, background, self.overwrite, frozenset(self.earlier))
+        run = Run(self.out, labels, places, background, self.overwrite, frozenset(self.earlier), self.argument)
         for key, each in FORMATS.items():
             if each.dataset and key in self.formats:
                 self.datasets[key] = each.dataset(run)
             elif each.dataset and self.overwrite:
                 with suppress(UserError):  # not written here, or others' labels need it: it stays
                     self.earlier.extend(each.dataset(replace(run, labels=None, images={})).files())
+        self.set_model({})
+
+    def set_model(self, model: Mapping[str, Any]) -> None:
+        """Add to the description of the model, after `start` and before the first image.
+
+        Raises:
+            ArgumentError: a file of the whole run has images by another model, see `RunFile.check_model`.
+        """
+        self.model.update(model)
+        for each in self.datasets.values():
+            each.check_model(self.model)
 
     def finish(self) -> dict[str, Path]:
         """Write the files of the whole run, with the images so far, and return the path of each format's.
@@ -107,8 +111,9 @@ class Writer:
         Images that other processes have added to these files stay in them.
 
         Raises:
-            UserError: a file cannot be written, or another process has written it with other labels, or with other
-                images in the places of some of this run: all others are in it.
+            PlaceTaken: another process has put other images in the places of some of this run: all others are in it.
+            UserError: a file cannot be written, or another process has written it with other labels or by another
+                model.
         """
         filled = {key: each for key, each in self.datasets.items() if each.entries}
         if filled or self.others.changed:
@@ -124,7 +129,7 @@ class Writer:
                 reason = (
                     f"{each.name} lacks {first_few(each.left_out)}, where another run has put other images meanwhile"
                 )
-                raise ArgumentError("out", self.out, f"{reason}; run the command again")
+                raise PlaceTaken(self.argument, self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}
 
     def write(
@@ -134,8 +139,8 @@ class Writer:
         image: np.ndarray,
         found: Result,
         place: str | None = None,
-        about: Mapping[str, Any] | None = None,
         *,
+        pixels: str | None = None,
         replace: bool = False,
     ) -> dict[str, Any]:
         """Write the files of one image, all or none of them, and return its record.
@@ -150,8 +155,8 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            about: what the record says besides; JSON-serialisable. It has the checksum ``pixels`` of an image that was
-                given as an array, see `pacl.results.earlier.is_image_of`.
+            pixels: the checksum of an image without a file, see `pacl.results.identity.pixels_of`; its record has this
+                in place of a path.
             replace: whether those of another image that has the name are deleted, too, as with `overwrite`.
 
         Returns:
@@ -159,18 +164,17 @@ class Writer:
             runs wrote of the same result in other formats.
 
         Raises:
-            UserError: a file cannot be written, or another image has the name.
+            NameTaken: another image has the name.
+            UserError: a file cannot be written.
         """
-        about = about or {}
-        item = ImageResult(self.out, name, path, image, found, is_array="pixels" in about)
+        item = ImageResult(self.out, name, path, image, found, pixels)
         record_path = item.path("json")
         old = read_record(record_path)
-        place = choose_place(item, place or path.name, self.datasets.values(), old, about.get("pixels"))
-        about = {**({} if place == path.name else {"place": place}), **about}
+        place = choose_place(item, place or path.name, self.datasets.values(), old)
         with write_together():
-            record = self._write(item, about, None if self.overwrite else old)
+            record = self._write(item, place, None if self.overwrite else old)
             if not (replace or self.overwrite):  # as late as can be, since other runs may write to the folder
-                check_name_is_free(self.out / name, self.out, path, about.get("pixels"))
+                check_name_is_free(self.out / name, self.out, path, pixels)
         kept = [Path(file) for files in record["files"].values() for file in files]
         self.remove_earlier(kept)
         if old is not None and not is_same_result(old, record):
@@ -195,7 +199,7 @@ class Writer:
         remove(self.earlier, kept, self.out)
         self.earlier.clear()
 
-    def _write(self, item: ImageResult, about: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _write(self, item: ImageResult, place: str, old: Mapping[str, Any] | None) -> dict[str, Any]:
         """See `write`; what there is of the same result, by the record ``old``, stays in its record."""
         found = item.found
         formats = {key: each for key, each in FORMATS.items() if key in self.formats}
@@ -204,18 +208,17 @@ class Writer:
         record_path = item.path("json")  # in every format: it says whose labels the others have
         files["json"] = [printable(record_path)]
         described = describe(printable(item.source), found, self.model, entries, files)
-        source = {} if "pixels" in about else {"source": source_from(self.out, item.source)}
-        record = {"name": printable(item.name), **about, **source, "content": content_of(item.image), **described}
+        record = {
+            "name": printable(item.name),
+            **({} if place == item.source.name else {"place": place}),
+            **({"pixels": item.pixels} if item.pixels else {"source": source_from(self.out, item.source)}),
+            "content": content_of(item.image),
+            **described,
+        }
         if old is not None and is_same_result(old, record):
             record = join(self.out, record_path, old, record)
         save_json(record_path, record, rows=True)  # last: once it exists, the other files are complete
         return record
-
-
-def joined_datasets(out: Path, formats: Collection[str]) -> list[str]:
-    """The files of whole runs in a folder of results that a run in these formats would add its images to."""
-    names = [each.dataset.name for key, each in FORMATS.items() if key in formats and each.dataset]
-    return [name for name in names if (out / name).exists()]
 
 
 def describe(

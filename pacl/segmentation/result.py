@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
@@ -17,23 +17,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, first_few
+from pacl.errors import ArgumentError, UserError, check_count, did_you_mean
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.earlier import (
-    check_free,
-    check_replaceable,
-    names_of,
-    of_other_labels,
-    of_other_model,
-    read_record,
-)
+from pacl.results.identity import NameTaken, PlaceTaken, pixels_of
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
+from pacl.results.records import read_record
+from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.result import score_maps
+from pacl.results.sharing import check_same_labels
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats, joined_datasets
+from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -267,44 +263,52 @@ class Segmentation:
             paths of its files, also those that were written before in other formats.
 
         Raises:
-            ArgumentError: ``folder`` cannot be written to, has results of other labels, or a data set of ``formats`` to
-                which other weights of the model, or another model, have added their results;
-                or a file in the place of one of the results that was not written here, or was changed since;
+            ArgumentError: ``folder`` cannot be written to, has results of other labels, a data set of ``formats`` with
+                other images by another model or other weights of it, or a file in the place of one of the results that
+                was not written here, or was changed since;
                 ``name`` leads out of it, is no name of a file or has results of a video; ``formats`` has an unknown
                 name, or ``image`` does not fit.
         """
         chosen, pixels = check_formats(formats), self._pixels(image)
-        is_named, name = name is not None, None if name is None else check_name(name)
+        given_name = None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
+        checksum = None if path else pixels_of(pixels)
         out = make_folder(folder, "folder")
-        about = {} if path else {"pixels": hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()}
-        place = None if path is None else path.name
-        if name is None:
-            name, place = Names(out).add(path, Path(place or "image"), pixels=about.get("pixels"))
-        check_free(out, [name], "folder")
-        check_replaceable(out, [name], chosen, self.labels, "folder")
-        others = of_other_labels(out, self.labels, looked_at=LOOKED_AT)
-        others_are = ""
-        if others is not None:
-            other, record = others
-            others_are = f"other labels ({other.relative_to(out)}: {first_few(names_of(record) or [])})"
-        elif joined := joined_datasets(out, chosen):
-            mixed = of_other_model(out, self.labels, self.model, {out / f"{name}.json"}, LOOKED_AT)
-            if mixed is not None:
-                others_are = f"{mixed[1]} ({mixed[0].relative_to(out)}), which {joined[0]} would mix with these"
-        if others_are and not overwrite:
-            raise ArgumentError("folder", folder, f"holds results of {others_are}; choose another, or set overwrite")
-        if is_named and not others_are and read_record(out / f"{name}.jsonl") is not None:
-            raise ArgumentError("name", name, f"has results of a video there ({name}.jsonl); choose another name")
-        writer = Writer(out, chosen, self.model, overwrite=bool(others_are))
-        path = path or Path(name)
-        place = place or path.name
-        writer.start(self.labels, {name: place}, background=self.background != "none")
-        record = writer.write(name, path, pixels, self, place, about=about, replace=is_named)
-        for kind, file in writer.finish().items():
-            record["files"].setdefault(kind, []).append(str(file))
-        return record
+        while True:
+            place = (path or Path(given_name or "image")).name
+            name, place = (given_name, place) if given_name else Names(out).add(path or checksum or "", Path(place))
+            check_free(out, [name], "folder")
+            check_replaceable(out, [name], chosen, self.labels, "folder")
+            writer = self._writer(out, chosen, {name: place}, overwrite=overwrite)
+            if given_name and not writer.overwrite and read_record(out / f"{name}.jsonl") is not None:
+                raise ArgumentError("name", name, f"has results of a video there ({name}.jsonl); choose another name")
+            with suppress(NameTaken, PlaceTaken):  # by another process since: then the next one is
+                source = path or Path(name)
+                record = writer.write(name, source, pixels, self, place, pixels=checksum, replace=bool(given_name))
+                for kind, file in writer.finish().items():
+                    record["files"].setdefault(kind, []).append(str(file))
+                return record
+
+    def _writer(self, out: Path, formats: Sequence[str], images: dict[str, str], *, overwrite: bool) -> Writer:
+        """A writer for these images that has started; if the folder is refused, one that replaces all that is there.
+
+        Raises:
+            ArgumentError: the folder is refused, and ``overwrite`` is not set or does not help.
+        """
+
+        def started(*, overwrite: bool) -> Writer:
+            writer = Writer(out, formats, dict(self.model), overwrite, "folder")
+            writer.start(self.labels, images, background=self.background != "none")
+            return writer
+
+        try:
+            check_same_labels(out, self.labels, "folder", LOOKED_AT)
+            return started(overwrite=False)
+        except ArgumentError:
+            if not overwrite:
+                raise
+            return started(overwrite=True)
 
     def to_coco(
         self, file_name: str | None = None, *, image_id: int = 1, first_id: int = 1, masks: coco.Masks = "rle"

@@ -11,6 +11,7 @@ import numpy as np
 
 from pacl.errors import ArgumentError
 from pacl.files import make_folder, save_json
+from pacl.results.identity import pixels_of
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
 from pacl.results.writer import Writer, result_name
@@ -121,10 +122,10 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     writer = Writer(make_folder(folder, "folder"), ("overlay", "mask", "rle", "coco"), {"name": model, **found.model})
     stem = result_name(Path(name).stem or "image")
     writer.start(found.labels, {stem: name}, background=found.background != "none")
-    record = writer.write(stem, Path(name), as_array(found.source), found)
+    pixels = as_array(found.source)
+    record = writer.write(stem, Path(name), pixels, found, pixels=pixels_of(pixels))  # folders are nobody's business
     coco = writer.finish()["coco"]
     names = {kind: [Path(file).name for file in files] for kind, files in record["files"].items()}
-    del record["source"]  # folders are nobody's business
     save_json(folder / f"{stem}.json", {**record, "files": names}, rows=True)
     return {
         "mask": folder / f"{stem}.mask.png",

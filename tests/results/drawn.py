@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pacl.results.writer import Writer
+from pacl.results.writer import LOCK, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
 LABELS = ("a dog", "grass", "a cat")
+IMAGE = np.zeros((20, 30, 3), np.uint8)
 
 
 def two_labels() -> np.ndarray:
@@ -55,3 +56,27 @@ def write_run(
         pixels = np.asarray(Image.open(path).convert("RGB"))
         writer.write(name, path, pixels, result(labels=labels, background=background), image, replace=True)
     return writer.finish().get(format, out)
+
+
+def write_one(
+    out: Path,
+    formats: tuple[str, ...],
+    *labels: str,
+    name: str = "a",
+    overwrite: bool = False,
+    image: np.ndarray = IMAGE,
+) -> None:
+    """Write the results of one image of 20 x 30 pixels, as a run of its own."""
+    writer = Writer(out, formats, {"name": "tiny"}, overwrite)
+    writer.start(labels, {name: f"{name}.png"})
+    index = np.zeros((20, 30), np.uint8)
+    index[5:15, 5:15] = 1
+    found = result(index, labels)
+    found.score_map = lambda label: np.zeros((20, 30), np.float32)
+    writer.write(name, Path(f"{name}.png"), image, found, replace=True)
+    writer.finish()
+
+
+def files(folder: Path) -> set[str]:
+    """Paths of the files in a folder of results, without that of the lock."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != LOCK}

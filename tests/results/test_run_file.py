@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pacl.errors import ArgumentError
-from pacl.results.earlier import read_record
+from pacl.results.records import read_record
 from pacl.results.run_file import Run
 from pacl.results.writer import FORMATS, LOCK, Writer, is_in_dataset
 from tests.results.drawn import result, write_run
@@ -45,6 +45,85 @@ def test_a_run_with_other_labels_replaces_its_images_and_never_mixes(name: str, 
         write_run(tmp_path / "out", name, "b.jpg")
     assert (error.value.argument, error.value.value) == ("out", tmp_path / "out")
     assert content(tmp_path / "out") == before
+
+
+def run_of(out: Path, formats: str, model: str, *names: str, done: int = 99, **rest: Any) -> Writer:
+    """A run of a model of some weights over images, the first ``done`` of them, which has not finished yet."""
+    writer = Writer(out, formats.split(","), {"name": "tiny"}, **rest)
+    writer.start(["a dog", "grass", "a cat"], {name: f"{name}.png" for name in names})
+    writer.set_model({"weights": model})  # known when it is loaded
+    for number, name in enumerate(names[:done]):
+        writer.write(name, out / f"{name}.png", np.full((20, 30, 3), number, np.uint8), result())
+    return writer
+
+
+def images_in(name: str, out: Path) -> set[str]:
+    return {Path(key).stem for key in RUNS[name](Run(out, None, {})).entries}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_by_another_model_replaces_its_images_and_never_mixes(name: str, tmp_path: Path) -> None:
+    run_of(tmp_path, name, "1", "a", "b").finish()
+    before = content(tmp_path)
+    for argument in ("out", "folder"):
+        with pytest.raises(ArgumentError) as error:
+            run_of(tmp_path, name, "2", "a", "c", argument=argument)
+        assert error.value.argument == argument
+        assert content(tmp_path) == before
+    run_of(tmp_path, name, "1", "c").finish()
+    assert images_in(name, tmp_path) == {"a", "b", "c"}
+    run_of(tmp_path, name, "2", "a", "b", "c", done=2).finish()  # interrupted: c is of the old model
+    assert images_in(name, tmp_path) == {"a", "b"}
+    run_of(tmp_path, name, "2", "d").finish()
+    with pytest.raises(ArgumentError):
+        run_of(tmp_path, name, "1", "c")
+    run_of(tmp_path, name, "1", "c", overwrite=True).finish()
+    assert images_in(name, tmp_path) == {"c"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(("label", "model"), [("a dog", "other"), ("a cat", "tiny")])
+def test_another_image_at_the_place_of_one_does_not_replace_it(
+    name: str, label: str, model: str, twins: list[Path], tmp_path: Path
+) -> None:
+    out, (first, second) = tmp_path / "out", twins
+    write(out, name, "a", first)
+    before = content(out)
+    writer = Writer(out, (name,), {"name": model})
+    with pytest.raises(ArgumentError):
+        writer.start([label], {"b": second.name})
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_results_of_another_model_that_are_in_no_data_set_do_not_count(name: str, tmp_path: Path) -> None:
+    run_of(tmp_path, "mask", "1", *(f"a{number}" for number in range(12))).finish()
+    run_of(tmp_path, name, "2", "b").finish()
+    run_of(tmp_path, f"{name},mask", "2", "c").finish()
+    run_of(tmp_path, "mask", "1", "d").finish()
+    assert images_in(name, tmp_path) == {"b", "c"}
+    with pytest.raises(ArgumentError):
+        run_of(tmp_path, name, "1", "d")
+    run_of(tmp_path, "mask", "1", "c").finish()  # leaves the data set
+    assert images_in(name, tmp_path) == {"b"}
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat"])
+def test_images_that_another_run_added_by_another_model_meanwhile_are_not_merged(name: str, tmp_path: Path) -> None:
+    writer = run_of(tmp_path, name, "1", "a")
+    run_of(tmp_path, name, "2", "b").finish()
+    before = content(tmp_path)
+    with pytest.raises(ArgumentError):
+        writer.finish()
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat"])
+def test_a_run_by_another_model_that_was_killed_does_not_hide_what_the_file_holds(name: str, tmp_path: Path) -> None:
+    run_of(tmp_path, name, "1", "a", "b", "c").finish()
+    run_of(tmp_path, name, "2", "a", "b", "c", done=2)
+    with pytest.raises(ArgumentError):
+        run_of(tmp_path, name, "2", "d")
 
 
 @pytest.mark.parametrize("name", RUNS)

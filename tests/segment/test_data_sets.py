@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pacl.results.earlier import read_record
+from pacl.results.records import read_record
 from pacl.results.writer import Writer
 from tests.commands import Run
 

@@ -163,6 +163,22 @@ def test_a_model_of_other_weights_is_another_model(run: Run, here: Path) -> None
     assert "mask" not in json.loads(Path("out/photo.json").read_text())["files"]
 
 
+def test_in_the_default_folder_only_the_images_of_a_data_set_tell_its_model(run: Run, here: Path) -> None:
+    for name in ("other.png", "third.png"):
+        shutil.copy("photo.png", name)
+    words, model = ("a dog", "grass", "--format"), save_tiny_clip(here / "model")
+    assert run("photo.png", *words, "mask", model=model)[0] == 0
+    save_tiny_clip(here / "model", seed=1)
+    assert run("other.png", *words, "coco,yolo", model=model)[0] == 0  # photo is in no data set
+    save_tiny_clip(here / "model", seed=2)
+    code, _, err = run("third.png", *words, "yolo", model=model)
+    assert (code, "weights" in err, "--overwrite" in err) == (2, True, True)
+    assert run("other.png", "third.png", *words, "coco,yolo", model=model)[0] == 0  # replaced as a whole
+    images = json.loads((here / "out/annotations.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["other.png", "third.png"]
+    assert {path.stem for path in (here / "out/yolo/labels").iterdir()} == {"other", "third"}
+
+
 def test_a_file_of_templates_that_has_changed_is_another_setting(run: Run, here: Path) -> None:
     templates = Path("t.txt")
     for text, kept in (("a {}.", False), ("a {}.\n", True), ("the {}.", False)):

@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 
 from pacl.errors import ArgumentError
 from pacl.images import save_image
-from pacl.results.writer import FORMATS
+from pacl.results.writer import FORMATS, Writer
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import ColourModel, noise
@@ -208,6 +208,45 @@ def test_images_without_a_name_do_not_replace_each_other(tmp_path: Path) -> None
     assert np.array_equal(Image.open(tmp_path / "image-2.mask.png"), second.index)
 
 
+def test_a_name_that_another_process_takes_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, (first, second) = Writer.start, (run(image, LABELS) for image in (SQUARE, SQUARE[:32]))
+
+    def late(writer: Writer, *words: Any, **rest: Any) -> None:
+        monkeypatch.setattr(Writer, "start", start)
+        second.save(tmp_path, formats="mask")  # as another process, after the name was chosen
+        start(writer, *words, **rest)
+
+    monkeypatch.setattr(Writer, "start", late)
+    record = first.save(tmp_path, formats="mask,coco")
+    assert record["name"] == "image-2"
+    sizes = {path.name: Image.open(path).size for path in tmp_path.glob("*.png")}
+    assert sizes == {"image.mask.png": (64, 32), "image-2.mask.png": (64, 64)}
+    assert [each["results"] for each in json.loads((tmp_path / "annotations.json").read_text())["images"]] == [
+        "image-2"
+    ]
+
+
+def test_a_place_in_a_data_set_that_another_process_takes_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "one/a.png", tmp_path / "two/a.png"]
+    for path in paths:
+        save_image(path, SQUARE)
+    finish, (first, second) = Writer.finish, Segmenter(ColourModel()).predict_batch(paths, LABELS)
+
+    def late(writer: Writer) -> dict[str, Path]:
+        monkeypatch.setattr(Writer, "finish", finish)
+        second.save(tmp_path / "out", formats="coco,cvat")  # as another process, before this one has added its image
+        return finish(writer)
+
+    monkeypatch.setattr(Writer, "finish", late)
+    assert first.save(tmp_path / "out", formats="coco,cvat")["name"] == "a"
+    images = json.loads((tmp_path / "out/annotations.json").read_text())["images"]
+    assert {each["results"]: each["file_name"] for each in images} == {"a_png": "a.png", "a": str(paths[0])}
+
+
 def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         save_image(tmp_path / folder / "a.png", SQUARE)
@@ -248,18 +287,37 @@ def test_another_image_never_replaces_the_results_of_one_that_is_gone(
     assert Image.open(tmp_path / "out/a.mask.png").size == (64, 64)
 
 
-def test_weights_never_mix_in_a_data_set(tmp_path: Path) -> None:
-    for number in range(2):
-        model = ColourModel()
-        model.head_checksum = lambda number=number: str(number)
-        found = run(SQUARE, LABELS, model)
-        found.save(tmp_path, f"mask-{number}", formats="mask")
-        if number:
-            with pytest.raises(ArgumentError) as error:
-                found.save(tmp_path, "b", formats="coco")
-            assert error.value.argument == "folder"
-        else:
-            found.save(tmp_path, "a", formats="coco")
+def by_weights(number: int) -> Segmentation:
+    """A segmentation by a model of the same name and other weights."""
+    model = ColourModel()
+    model.head_checksum = lambda: str(number)
+    return run(SQUARE, LABELS, model)
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat", "yolo", "mmseg"])
+def test_weights_never_mix_in_a_data_set(name: str, tmp_path: Path) -> None:
+    first, second = by_weights(0), by_weights(1)
+    first.save(tmp_path, "a", formats=name)
+    first.save(tmp_path, "c", formats=name)
+    for number in range(12):  # in no data set
+        second.save(tmp_path, f"0-{number}", formats="mask")
+    for each in ("a", "b", "0-0"):
+        with pytest.raises(ArgumentError) as error:
+            second.save(tmp_path, each, formats=name)
+        assert error.value.argument == "folder"
+    first.save(tmp_path, "d", formats=name)  # the others are not in the data set
+    second.save(tmp_path, "b", formats=name, overwrite=True)
+    assert {path.stem for path in tmp_path.glob("*.json")} - {"annotations"} == {"b"}
+    first.save(tmp_path, "b", formats=name)  # replaced as a whole, nothing is mixed
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_data_set_of_somebody_else_is_never_replaced(overwrite: bool, found: Segmentation, tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text("{}")
+    with pytest.raises(ArgumentError) as error:
+        found.save(tmp_path, "a", formats="coco", overwrite=overwrite)
+    assert error.value.argument == "folder"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"annotations.json": "{}"}
 
 
 def test_images_of_the_same_name_are_two_in_a_data_set(tmp_path: Path) -> None:

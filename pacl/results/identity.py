@@ -1,0 +1,127 @@
+"""Which image a record is of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pacl.errors import ArgumentError, UserError
+from pacl.files import file_stamp
+from pacl.images import open_image
+from pacl.printing import printable
+from pacl.results.records import read_record
+
+Identity = Path | str
+"""What tells an image or video from others: its path, or of an image without a file the checksum `pixels_of` it."""
+
+
+class NameTaken(UserError):
+    """Another run has given the name of results to another image since it was free."""
+
+
+class PlaceTaken(ArgumentError):
+    """Another run has put another image in the place of one in a file of the whole run since it was free."""
+
+
+def is_image_of(record: Mapping[str, Any], out: Path, image: Identity) -> bool:
+    """Whether a record is of an image or video, also of one that was moved: then its content tells.
+
+    Args:
+        record: see `read_record`. Older ones, which do not state the path from their folder, are compared by content.
+        out: the folder of results that the record is in.
+        image: the image or video.
+    """
+    known = _by_source(record, out, image)
+    if known is None and isinstance(image, Path):
+        return "content" in record and record["content"] == _content_at(image, record)
+    return bool(known)
+
+
+def is_same_source(record: Mapping[str, Any], out: Path, image: Identity) -> bool:
+    """Whether a record is of an image or video of that very path or those pixels; arguments as for `is_image_of`."""
+    return bool(_by_source(record, out, image))
+
+
+def _by_source(record: Mapping[str, Any], out: Path, image: Identity) -> bool | None:
+    """See `is_same_source`; None: no file is at the path that the record states any more, or it states none."""
+    if isinstance(image, str) or "pixels" in record:
+        return record.get("pixels") == image
+    stated = record.get("source")
+    if isinstance(stated, str):
+        if stated == source_from(out, image):
+            return True
+        with suppress(OSError, ValueError):
+            return os.path.samefile(out / stated, image)
+    return None
+
+
+def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None = None) -> None:
+    """Refuse results that would replace those of another image, which got the same name from another run meanwhile.
+
+    Args:
+        target: path of the results without an ending, such as ``OUT/NAME``.
+        out: the folder of results.
+        source: path of the image or video.
+        pixels: of an image without a file, see `pixels_of`.
+
+    Raises:
+        NameTaken: they would.
+    """
+    for ending in (".json", ".jsonl"):
+        record = read_record(target.with_name(target.name + ending))
+        if record is not None and not is_image_of(record, out, pixels or source):
+            theirs = f"{target}{ending} is of {record['image']}, by another run meanwhile"
+            raise NameTaken(f"{source}: its results are not written, because {theirs}; run the command again")
+
+
+def source_from(out: Path, source: Path) -> str:
+    """The path of an image or video as seen from the folder of results, `source` in its record.
+
+    It is the same whatever folder a command is started in, and stays right where both are moved together. Both paths
+    are real ones. On Windows it is absolute for a file on another drive.
+    """
+    real = os.path.realpath(source)
+    with suppress(ValueError):  # another drive
+        real = os.path.relpath(real, os.path.realpath(out))
+    return printable(Path(real).as_posix())
+
+
+def pixels_of(image: np.ndarray) -> str:
+    """Checksum of an image without a file, uint8 [H, W, 3]: `pixels` in its record, in place of `source`."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def content_of(image: np.ndarray) -> str:
+    """Checksum of an image, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
+
+    Of a video it is `content_of_video`.
+    """
+    height, width = image.shape[:2]
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()
+
+
+def content_of_video(path: Path) -> str:
+    """The size and the time of the last change of its file."""
+    return "-".join(map(str, file_stamp(path) or ()))
+
+
+def _content_at(path: Path, record: Mapping[str, Any]) -> str | None:
+    """`content` of an image file or a video; None if it cannot be read, or cannot be that of a record by its size."""
+    if "video" in record:
+        return content_of_video(path)
+    with suppress(UserError, OSError, ValueError, Image.DecompressionBombError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is read again to be segmented
+        with Image.open(path) as image:
+            if "width" in record and set(image.size) != {record["width"], record["height"]}:  # it may be turned
+                return None
+        return content_of(open_image(path))
+    return None
