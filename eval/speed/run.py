@@ -7,7 +7,8 @@
     python -m eval.speed data --source captions.csv --images photos
 
 phi        phi and its gradient by every implementation, beside the bare matrix products
-segment    one image, batches, windows and a very large image, beside the bare image tower; labels in fp32 and bf16
+segment    one image, batches, a folder of files, windows and a very large image, beside the bare image tower; labels in
+           fp32 and bf16
 train      a training step from images and from kept tokens, beside the bare image tower
 data       decoding and cropping, in CPU time of one core
 retrieval  ranking 5,000 images and 25,000 captions by phi of all pairs, and of candidates; an index of 100,000 images

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -13,11 +15,15 @@ from PIL import Image
 import pacl
 from eval.segmentation.registry import BENCHMARKS
 from eval.speed.measure import Options, Row, Way, compare, free
+from pacl.cli.batches import segment_files
+from pacl.cli.inputs import ImageFile
+from pacl.errors import UserError
 from pacl.images import open_image
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.precision import Precision, tower_autocast
 from pacl.prompts import Label, read_classes
+from pacl.results.writer import DEFAULT_FORMATS, Writer
 from pacl.segmentation.query import EncodedQuery
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
@@ -32,11 +38,12 @@ LARGE_CLASSES = 150
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """All models: one image, a batch, windows, both precisions' labels; with the first model, a very large image."""
+    """All models: one image, a batch, a folder, windows, both precisions' labels; with the first, a large image."""
     for i, name in enumerate(options.models):
         model = load_model(name, device=options.device)
         yield from one_image(model, name, options)
         yield from batch(model, name, options)
+        yield from folder(model, name, options)
         yield from windows(model, name, options)
         if "bf16" in options.precisions and "fp32" in options.precisions:
             yield agreement(model, name, options)
@@ -84,6 +91,34 @@ def batch(model: PACL, name: str, options: Options) -> list[Row]:
         one = Way("one after another", singly, precision, limit=tower, items=count)
         ways += [tower, one, Way("predict_batch", together, precision, one, tower, count)]
     return compare("segment", f"{name}, {count} images, {side} px, 20 classes", ways, options)
+
+
+def folder(model: PACL, name: str, options: Options) -> list[Row]:
+    """From image files to files of results, as ``pacl segment`` does it, in the last of the precisions."""
+    count, side = (4, 64) if options.quick else (512 if options.device.type == "cuda" else 16, 448)
+    precision = options.precisions[-1]
+    segmenter = segmenter_of(model, precision, size=side)
+    encoded = query(segmenter, 20)
+    tower = Way("tower", tower_of(segmenter, count, side), precision, items=count)
+    with TemporaryDirectory() as place:
+        files = [ImageFile(Path(place, f"{i}.jpg"), str(i)) for i in range(count)]
+        for file in files:
+            Image.fromarray(photo(side, side)).save(file.path, quality=90)
+
+        def run(formats: Sequence[str]) -> None:
+            with TemporaryDirectory() as out:
+                writer = Writer(Path(out), formats, segmenter.about_model)
+                writer.start([label.name for label in encoded.query.labels], {file.name: "" for file in files})
+                for _, outcome in segment_files(files, encoded, segmenter, writer):
+                    if isinstance(outcome, UserError):
+                        raise outcome
+                writer.finish()
+
+        ways = [
+            Way(f"files: {', '.join(formats)}", partial(run, formats), precision, limit=tower, items=count)
+            for formats in (("mask",), DEFAULT_FORMATS)
+        ]
+        return compare("segment", f"{name}, a folder of {count} images, {side} px, 20 classes", [tower, *ways], options)
 
 
 def windows(model: PACL, name: str, options: Options) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from pacl.cli.inputs import ImageFile
 from pacl.cli.messages import memory_advice
+from pacl.data.workers import usable
 from pacl.errors import UserError
 from pacl.image_batches import Item, each_or_error, read, read_batches
 from pacl.results.writer import Writer
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 Outcome = tuple[Item, "dict[str, Any] | UserError"]
 """An image and the record of its results, or what is wrong with it."""
+
+READERS, WRITERS = 4, 8
+"""Threads at most. A GPU takes a few milliseconds for an image; reading its file and writing its results take more."""
 
 Write = Callable[[Item, "np.ndarray", "Segmentation"], "dict[str, Any]"]
 """Writes the results of one image and returns their record; it may raise a `UserError`."""
@@ -34,7 +39,9 @@ def segment_files(
     def save(file: ImageFile, image: np.ndarray, found: Segmentation) -> dict[str, Any]:
         return writer.write(file.name, file.path, image, found, file.relative or None)
 
-    return segment_all(files, query, segmenter, read, save)
+    # Data sets have the images in the order of writing, and what an earlier run left goes after the first image.
+    writers = 1 if writer.datasets or writer.earlier else usable(WRITERS)
+    return segment_all(files, query, segmenter, read, save, usable(READERS), writers)
 
 
 def segment_all(
@@ -44,6 +51,7 @@ def segment_all(
     load: Callable[[Item], np.ndarray | UserError],
     save: Write[Item],
     workers: int = 1,
+    writers: int = 1,
 ) -> Generator[Outcome[Item], None, None]:
     """Segment images from anywhere.
 
@@ -52,21 +60,23 @@ def segment_all(
         query: what to look for, see `Segmenter.prepare`.
         segmenter: at most its ``window_batch`` images go through the tower at once.
         load: decodes an image, RGB uint8 [H, W, 3]; called in other threads.
-        save: writes the results of an image; called in another thread, for one image after another.
+        save: writes the results of an image; called in other threads.
         workers: threads that decode.
+        writers: threads that write; a single one writes one image after another.
 
     Yields:
-        The outcome of each image, in the order of ``items``, as soon as it is written. Where the caller stops,
-        ``close`` waits for the image that is being written; those after it are dropped.
+        The outcome of each image, in the order of ``items``, once it is written and the next batch has been segmented.
+        Where the caller stops, ``close`` waits for images that are being written; those after them are dropped.
     """
     advice = memory_saving(segmenter.settings)
-    with ThreadPoolExecutor(1) as scribe:
+    with ThreadPoolExecutor(writers) as scribe:
         try:
-            written: list[Future[Outcome[Item]]] = []
+            written: deque[Future[Outcome[Item]]] = deque()
             for batch in read_batches(items, segmenter.settings.window_batch, load, workers):
                 found = each_or_error(batch, lambda _, images: segmenter.predict_batch(images, query), advice)
-                yield from (outcome.result() for outcome in written)  # those of the batch before
-                written = [scribe.submit(write, save, advice, item, image, each) for item, image, each in found]
+                while written and (len(written) >= writers or written[0].done()):  # the others keep the threads busy
+                    yield written.popleft().result()
+                written += [scribe.submit(write, save, advice, item, image, each) for item, image, each in found]
             yield from (outcome.result() for outcome in written)
         finally:
             scribe.shutdown(cancel_futures=True)

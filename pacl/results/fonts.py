@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -24,19 +25,31 @@ def typeface(texts: Iterable[str]) -> Typeface:
     other = ("DejaVuSans.ttf", "arial.ttf")
     for name in (*(cjk if highest > 0x2E7F else ()), *(other if highest > 0xFF else ())):
         try:
-            ImageFont.truetype(name, 10)
+            _font(name, 10)
         except OSError:
             continue
-        return lambda size: ImageFont.truetype(name, round(0.93 * size))
-    return lambda size: ImageFont.load_default(round(size))  # type: ignore[return-value]
+        return lambda size: _font(name, round(0.93 * size))
+    return lambda size: _font(None, round(size))
+
+
+@lru_cache(32)
+def _font(name: str | None, size: int) -> ImageFont.FreeTypeFont:
+    """A font by its file, or Pillow's own; one that is kept for the next image of a folder."""
+    return ImageFont.load_default(size) if name is None else ImageFont.truetype(name, size)  # type: ignore[return-value]
+
+
+@lru_cache(4096)
+def _length(text: str, font: ImageFont.FreeTypeFont) -> float:
+    """Width of a line in pixels. All images of a folder have the same labels, and measuring one takes 0.1 ms."""
+    return font.getlength(text)
 
 
 def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
     """The text as one line, ending in "..." if it is wider than ``width`` pixels."""
     text = without_controls(text)[:MOST_LETTERS]
-    if font.getlength(text) <= width:
+    if _length(text, font) <= width:
         return text
-    return text[: largest(len(text), lambda n: font.getlength(text[:n] + "...") <= width)].rstrip() + "..."
+    return text[: largest(len(text), lambda n: _length(text[:n] + "...", font) <= width)].rstrip() + "..."
 
 
 def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
@@ -45,7 +58,7 @@ def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     words = without_controls(text)[:MOST_LETTERS].split()
     for word in (part for whole in words for part in _parts(whole, width, font)):
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
+        if lines[-1] and _length(longer, font) > width:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -54,9 +67,11 @@ def wrap(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
 
 def _parts(word: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """A word in parts of at most ``width`` pixels, or of one letter."""
+    if _length(word, font) <= width:
+        return [word]
     parts = [""]
     for letter in word:
-        if parts[-1] and font.getlength(parts[-1] + letter) > width:
+        if parts[-1] and _length(parts[-1] + letter, font) > width:
             parts.append("")
         parts[-1] += letter
     return parts

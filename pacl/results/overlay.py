@@ -97,22 +97,28 @@ def paint_labels(image: np.ndarray, index: np.ndarray, *, opacity: float = 0.5, 
         index = cv2.resize(index.astype(np.uint16), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     colours = palette(int(index.max(initial=0))).astype(np.float32)
     line = max(2.2, max(image.shape) / 400)  # pixels
-    grey = image.mean(axis=2, keepdims=True, dtype=np.float32)
-    canvas = image.astype(np.float32)
-    unlabelled = np.clip(_depth(index == 0, softness) + 0.5, 0, 1)[..., None]
-    canvas += unlabelled * (0.45 * (grey - canvas))
+    planes = list(np.moveaxis(image, 2, 0).astype(np.float32, order="C"))  # [H, W] each: faster than [H, W, 3]
+    unlabelled = np.clip(_depth(index == 0, softness) + 0.5, 0, 1)
+    _blend(planes, 0.45 * unlabelled, [sum(planes) / 3] * 3)
     halo_width = min(1.5, 1.2 * softness)
     margin = math.ceil(4 * softness)
-    for label in np.unique(index[index > 0]):
-        x, y, w, h = cv2.boundingRect((index == label).astype(np.uint8))
+    for label in np.flatnonzero(np.bincount(index.ravel())[1:]) + 1:
+        x, y, w, h = cv2.boundingRect((index == label).view(np.uint8))
         window = slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
-        depth = _depth(index[window] == label, softness)[..., None]
+        depth = _depth(index[window] == label, softness)
         fill = np.clip(depth + 0.5, 0, 1)
         edge = fill * np.clip(line + 0.5 - depth, 0, 1)
         halo = np.clip(halo_width + depth, 0, 1) * (1 - fill) * unlabelled[window]
-        canvas[window] += 0.55 * halo * (255 - canvas[window])  # a light rim outside the outline
-        canvas[window] += np.maximum(opacity * fill, 0.95 * edge) * (colours[label] - canvas[window])
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+        part = [plane[window] for plane in planes]
+        _blend(part, 0.55 * halo, [255.0] * 3)  # a light rim outside the outline
+        _blend(part, np.maximum(opacity * fill, 0.95 * edge), colours[label])
+    return cv2.merge([cv2.convertScaleAbs(plane) for plane in planes])  # rounded
+
+
+def _blend(planes: Sequence[np.ndarray], opacity: np.ndarray, colour: Sequence[np.ndarray | float]) -> None:
+    """Draw a colour over an image in place: float32 [H, W] for each channel, and the opacity."""
+    for plane, value in zip(planes, colour, strict=True):
+        plane += opacity * (value - plane)
 
 
 def _depth(mask: np.ndarray, sigma: float) -> np.ndarray:
@@ -122,12 +128,13 @@ def _depth(mask: np.ndarray, sigma: float) -> np.ndarray:
     the blurred value, which has no pixel steps; further inside it is the exact distance; far outside it stays at
     about -1.25 sigma.
     """
-    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    near = (soft - 0.5) * (sigma * math.sqrt(2 * math.pi))
     if mask.all():  # no edge
-        return np.full_like(near, 1e6)
-    deep = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
-    return np.where(deep <= sigma + 0.5, near, deep - 0.5)
+        return np.full(mask.shape, 1e6, np.float32)
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    soft -= 0.5
+    soft *= sigma * math.sqrt(2 * math.pi)
+    deep = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3)
+    return np.where(deep <= sigma + 0.5, soft, deep - 0.5)
 
 
 # --- Heat map ---------------------------------------------------------------------------------------

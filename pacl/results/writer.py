@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +70,7 @@ class Writer:
     datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
     written: set[str] = field(default_factory=set, init=False, repr=False)
     removed: Removed = field(default_factory=Removed, init=False, repr=False)
+    _turn: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -146,7 +148,8 @@ class Writer:
         """Write the files of one image, all or none of them, and return its record.
 
         Files of an earlier result, with other labels, settings or another model, are deleted, and its entries in data
-        sets of earlier runs.
+        sets of earlier runs. Several threads may write images at once where there are neither `datasets`, which have
+        them in the order of these calls, nor `earlier` files.
 
         Args:
             name: of its files, without a suffix.
@@ -171,22 +174,24 @@ class Writer:
         record_path = item.path("json")
         old = read_record(record_path)
         place = choose_place(item, place or path.name, self.datasets.values(), old)
-        with write_together():
-            record = self._write(item, place, None if self.overwrite else old)
-            if not (replace or self.overwrite):  # as late as can be, since other runs may write to the folder
-                check_name_is_free(self.out / name, self.out, path, pixels)
-        kept = [Path(file) for files in record["files"].values() for file in files]
-        self.remove_earlier(kept)
-        if old is not None and not is_same_result(old, record):
-            for path in self.others.discard(name, old):  # of those that `remove_earlier` has left
-                self.removed.add(name, dataset=path)
-            self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
-        for dataset in self.datasets.values():
-            if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
-                dataset.discard(name, old)
-            dataset.add(item, place, record)
-        self.written.add(name)
-        return record
+        with ExitStack() as turn:
+            with write_together():
+                record = self._write(item, place, None if self.overwrite else old)
+                turn.enter_context(self._turn)  # what follows concerns other images, too
+                if not (replace or self.overwrite):  # as late as can be, since other runs may write to the folder
+                    check_name_is_free(self.out / name, self.out, path, pixels)
+            kept = [Path(file) for files in record["files"].values() for file in files]
+            self.remove_earlier(kept)
+            if old is not None and not is_same_result(old, record):
+                for path in self.others.discard(name, old):  # of those that `remove_earlier` has left
+                    self.removed.add(name, dataset=path)
+                self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
+            for dataset in self.datasets.values():
+                if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):
+                    dataset.discard(name, old)
+                dataset.add(item, place, record)
+            self.written.add(name)
+            return record
 
     @cached_property
     def others(self) -> OtherDatasets:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 
-MANY = 32
+MANY = 16
 """Channels from which on tiles are faster than bands of rows on a CPU."""
 
 

@@ -201,7 +201,9 @@ class Segmenter:
             raise ArgumentError("images", f"of type {type(images).__name__}", reason)
         query, images = self._prepare(labels), list(images)
         encoded = self.encode(images, [f"images[{i}]" for i in range(len(images))])
-        return [self.segment(image, query) for image in encoded]
+        settings, about = self.resolved_settings(), self.about_model  # once: checksums of weights take milliseconds
+        with torch.inference_mode():
+            return [self._label(Evidence.of(each, query, self.model, settings), each, about) for each in encoded]
 
     def prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
         """Check and embed labels once, for many calls of `predict` or `predict_batch`; see `predict`.
@@ -301,6 +303,9 @@ class Segmenter:
             evidence: see `evidence`; it may be an average over the frames of a video.
             image: the encoded image.
         """
+        return self._label(evidence, image, self.about_model)
+
+    def _label(self, evidence: Evidence, image: EncodedImage, about_model: dict[str, Any]) -> Segmentation:
         query = evidence.query
         probabilities = evidence.probabilities()
         sharper = None
@@ -317,7 +322,7 @@ class Segmenter:
             background=str(query.background),
             settings=replace(evidence.settings, background=str(query.background)),
             contents=dict(self.contents),
-            model=dict(self.about_model),
+            model=dict(about_model),
             evidence=evidence,
             source=image.source,
             stamp=image.stamp,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pacl.cli.batches import memory_saving, segment_files
+from pacl.cli.batches import memory_saving, segment_all, segment_files
 from pacl.cli.inputs import ImageFile
 from pacl.errors import UserError
+from pacl.image_batches import read
 from pacl.results.writer import Writer
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import ColourModel, noise
@@ -98,6 +102,47 @@ def test_a_file_that_cannot_be_written_is_an_outcome(
     (tmp_path / "out" / "2.mask.png").mkdir(parents=True)
     records = outcomes(files, segmenter, tmp_path / "out")
     assert [isinstance(record, UserError) for record in records] == [False, False, True, False, False]
+
+
+def test_several_threads_write_images_at_once_and_outcomes_keep_their_order(
+    files: list[ImageFile], segmenter: Segmenter
+) -> None:
+    together = threading.Barrier(2)
+
+    def save(file: ImageFile, *_: Any) -> dict[str, Any]:
+        together.wait(timeout=30)
+        return {"name": file.name}
+
+    query = segmenter.prepare(["red", "green", "blue"])
+    found = list(segment_all(files[:4], query, segmenter, read, save, writers=2))
+    assert [record for _, record in found] == [{"name": str(i)} for i in range(4)]
+
+
+@pytest.mark.parametrize("formats", [("mask", "rle"), ("mask", "coco")])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_order_matters_to_data_sets_and_to_what_is_replaced(
+    files: list[ImageFile], segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    formats: tuple[str, ...], overwrite: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("pacl.cli.batches.usable", lambda most: most)
+    query, out = segmenter.prepare(["red", "green", "blue"]), tmp_path / "out"
+    outcomes(files, segmenter, out)
+    writer, threads = Writer(out, formats, {}, overwrite), set()
+    write = Writer.write
+
+    def watched(*args: Any, **more: Any) -> dict[str, Any]:
+        threads.add(threading.get_ident())
+        time.sleep(0.05)  # a thread that is free again would take the next image, too
+        return write(*args, **more)
+
+    monkeypatch.setattr(Writer, "write", watched)
+    files = [replace(file, relative=file.path.name) for file in files]
+    writer.start(["red", "green", "blue"], {file.name: file.relative for file in files})
+    records = [record for _, record in segment_files(files, query, segmenter, writer)]
+    assert all(isinstance(record, dict) for record in records)
+    assert (len(threads) == 1) == (overwrite or "coco" in formats)
+    assert writer.written == {file.name for file in files}
+    assert sorted(path.name for path in out.glob("*.mask.png")) == [f"{i}.mask.png" for i in range(len(files))]
 
 
 def test_other_errors_are_not_hidden(

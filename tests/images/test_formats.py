@@ -140,3 +140,14 @@ def test_images_are_saved_in_the_format_of_the_suffix(tmp_path: Path, suffix: st
     with Image.open(tmp_path / f"new/folder/x.{suffix}") as image:
         assert image.format == kind
         assert np.abs(np.asarray(image).astype(int) - 77).max() < 4
+
+
+def test_a_png_has_the_exact_pixels_and_says_who_wrote_it(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 50, 3), np.uint8)
+    for i, view in enumerate((pixels, pixels[::-1], pixels[:1, :1])):
+        save_image(tmp_path / f"{i}.png", view)
+        with Image.open(tmp_path / f"{i}.png") as image:
+            assert image.info["Software"] == "pacl"
+            assert np.array_equal(image, view)
+        with Image.open(tmp_path / f"{i}.png") as image:
+            image.verify()  # checksums of all chunks

@@ -54,3 +54,13 @@ def test_the_note_counts_the_labels_that_do_not_fit() -> None:
 def test_descenders_are_not_cut_off() -> None:
     legend = Legend([Entry("dog", 0.5, (40, 80, 200)), Entry("gjpqy", 0.5, (200, 80, 40))])
     assert (np.asarray(legend.draw(200, 10))[-1] == BACKGROUND).all()
+
+
+def test_texts_of_all_images_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    face, measured = typeface(["a dog"]), []
+    assert face(20) is typeface(["a dog"])(20)
+    length = type(face(20)).getlength
+    monkeypatch.setattr(type(face(20)), "getlength", lambda *args: measured.append(args[1]) or length(*args))
+    lines = [wrap("words that are measured here only", 150, face(20)) for _ in range(3)]
+    assert lines[0] == lines[1] == lines[2]
+    assert len(measured) == len(set(measured)) > 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.results.overlay import fit, heat_map, overlay, paint_labels, paint_scores, score_limits
+from pacl.results.overlay import _depth, fit, heat_map, overlay, paint_labels, paint_scores, score_limits
 from pacl.results.palette import palette
 from tests.paths import SHARED
 
@@ -42,6 +43,35 @@ def test_opacity() -> None:
     solid = overlay(image, index, ["a", "b", "c"], opacity=1)[margin + 200, margin + 450]
     assert clear.tolist() == [128] * 3
     assert solid.tolist() == palette(1)[1].tolist()
+
+
+@pytest.mark.parametrize(("height", "width", "count", "blob"), [(375, 500, 5, 40), (281, 900, 150, 3), (20, 30, 3, 4)])
+@pytest.mark.parametrize("opacity", [0.0, 0.4, 1.0])
+def test_labels_are_blended_one_after_another(height: int, width: int, count: int, blob: int, opacity: float) -> None:
+    """The formulas of a desaturated ground, a rim, a fill and an outline, on all pixels in [H, W, 3] at once."""
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (height, width, 3), np.uint8)
+    coarse = random.integers(0, count + 1, (height // blob + 1, width // blob + 1)).astype(np.uint8)
+    index = coarse.repeat(blob, 0).repeat(blob, 1)[:height, :width]
+    painted = paint_labels(image, index, opacity=opacity)
+    view = image[::-1].copy()[::-1]  # with a negative stride
+    assert np.array_equal(paint_labels(view, index, opacity=opacity), painted)
+
+    image = fit(image)
+    size = image.shape[1::-1]
+    softness, line = max(0.9, 0.42 * max(size) / width), max(2.2, max(size) / 400)
+    index = cv2.resize(index, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    canvas = image.astype(np.float32)
+    ground = np.clip(_depth(index == 0, softness) + 0.5, 0, 1)[..., None]
+    canvas += 0.45 * ground * (canvas.mean(axis=2, keepdims=True) - canvas)
+    for label in np.unique(index[index > 0]):
+        depth = _depth(index == label, softness)[..., None]
+        fill = np.clip(depth + 0.5, 0, 1)
+        rim = np.clip(min(1.5, 1.2 * softness) + depth, 0, 1) * (1 - fill) * ground
+        edge = fill * np.clip(line + 0.5 - depth, 0, 1)
+        canvas += 0.55 * rim * (255 - canvas)
+        canvas += np.maximum(opacity * fill, 0.95 * edge) * (palette(count)[label] - canvas)
+    assert np.abs(painted - np.rint(canvas)).max() <= 1
 
 
 def test_edges_are_anti_aliased() -> None:

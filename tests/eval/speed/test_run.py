@@ -15,7 +15,15 @@ from pacl.errors import ArgumentError, UserError
 
 METHODS = {
     "phi": {"bare products", "reference", "chunked"},
-    "segment": {"tower", "set_image", "one after another", "predict_batch", "one window after another"},
+    "segment": {
+        "tower",
+        "set_image",
+        "one after another",
+        "predict_batch",
+        "files: mask",
+        "files: overlay, mask, rle",
+        "one window after another",
+    },
     "train": {"tower", "step", "step from kept tokens", "its forward pass", "its AdamW"},
     "data": {"decode in full", "decode reduced", "random crop, reduced"},
     "retrieval": {"bare products of all pairs", "phi", "pooled then phi"},

@@ -48,6 +48,18 @@ def test_a_batch_equals_one_by_one(settings: dict) -> None:
         np.testing.assert_allclose(result.score_map("red"), alone.score_map("red"), atol=1e-6)
 
 
+def test_checksums_of_the_weights_are_computed_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ColourModel()
+    segmenter, counts = Segmenter(model), []
+    for images in ([noise(8, 8)], [noise(8, 8)] * 5):
+        computed: list[int] = []
+        monkeypatch.setattr(model, "head_checksum", lambda own=computed: own.append(1) or "0" * 64)
+        found = segmenter.predict_batch(images, ["red", "blue"])
+        assert all(each.model == segmenter.about_model for each in found)
+        counts.append(len(computed) - len(found))  # (the line above computes one for each)
+    assert counts[0] == counts[1]
+
+
 def test_tensors_and_arrays_are_the_same_picture() -> None:
     image = noise(70, 90)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
