@@ -48,10 +48,14 @@ class RunFolder(Callback):
         self.logs: Path | None = None
         atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
 
-    def remove_unused(self) -> None:
-        """Delete the logs of a run that did not train, and the folder if this run made it."""
+    def remove_logs(self) -> None:
+        """Delete the logs of a run that did not train: they have settings and no figures."""
         if self.logs is not None and not self.started and is_first_process():
             shutil.rmtree(self.logs, ignore_errors=True)
+
+    def remove_unused(self) -> None:
+        """`remove_logs`, and delete the folder if this run made it for nothing."""
+        self.remove_logs()
         if self.made and not self.started and not self.found():
             shutil.rmtree(self.path, ignore_errors=True)
 
