@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -52,6 +52,8 @@ class RunFolder(Callback):
         """Delete the logs of a run that did not train: they have settings and no figures."""
         if self.logs is not None and not self.started and is_first_process():
             shutil.rmtree(self.logs, ignore_errors=True)
+            with suppress(OSError):  # logs of other runs are in it
+                self.logs.parent.rmdir()
 
     def remove_unused(self) -> None:
         """`remove_logs`, and delete the folder if this run made it for nothing."""
