@@ -2,6 +2,7 @@
 #
 #   make demo   create an environment, install pacl, and segment a photo
 #   make test   the same with the development tools, then run the tests
+#   make help   print these lines
 #
 #   make demo PYTHON=python3.12                        use another Python (3.10 or newer)
 #   make demo PIP_INSTALL_ARGS="--index-url URL"       further arguments for `pip install`, such as a mirror
@@ -24,7 +25,7 @@ RUN = $(VENV)/bin/python
 INSTALLED = $(VENV)/.installed
 INSTALLED_DEV = $(VENV)/.installed-dev
 
-.PHONY: demo test images clean prerequisites
+.PHONY: demo test help images clean prerequisites
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED)
@@ -32,6 +33,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED_DEV)
 	$(RUN) -m pytest $(PYTEST_ARGS)
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
 
 # Make the images of the README: the demo photo with its labels, and a procedural scene with those of the bundled model;
 # docs/settings.jpg: the demo photo with four settings, in two rows.

@@ -212,7 +212,7 @@ def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None
     if are_ids or (len(lines) > 1 and any(_all(lines, pattern) for pattern in colours)):
         every = "" if first_id is None else f", for every mask value from {first_id} on, used or not"
         raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers{every}')
-    named = len(lines) > 1 and _all(lines, r"[^:]+:\s.*")
+    named = _all(lines, r"[^:]+:\s.*")
     if keys := [line for _, line in lines if named or line.endswith(":")]:
         raise UserError(f'{path}: has keys with a colon, as in "{keys[0]}", as YAML has; {_ADVICE}, without keys')
     if _all(lines, r"""(["']).*\1"""):

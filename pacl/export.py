@@ -50,8 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", action="store_true", help="also export the text tower, of a CLIP")
     parser.add_argument("--overwrite", action="store_true", help="replace an export that is in --out")
     add_model(parser.add_argument_group("model"), device=False)
-    fields = {field.name for field in dataclasses.fields(SegmenterSettings)}
-    add_settings(parser.add_argument_group("constants in model.json"), skip=fields - set(SETTINGS))
+    others = {field.name for field in dataclasses.fields(SegmenterSettings)} - set(SETTINGS)
+    add_settings(parser.add_argument_group("constants in model.json"), skip=others)
+    own = ", ".join(f"--{name}" for name in SETTINGS)
+    parser.never = {f"--{name}": f"is not in the files of an export; these options are: {own}" for name in others}
     return parser
 
 

@@ -143,16 +143,16 @@ def check_labels(
         raise UserError('no prompts: give at least one, such as "a dog"')
     if len(labels) > MAX_LABELS:
         raise UserError(f"{len(labels)} labels: at most {MAX_LABELS} fit a 16-bit mask; split the list")
-    names: set[str] = set()
+    names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for label in labels:
         if any("\ud800" <= letter <= "\udfff" for text in (label.name, *label.prompts) for letter in text):
             raise UserError(f"prompt {label.name!a} has bytes that are not UTF-8 text")
-        if label.name.casefold() in names:
-            raise UserError(
-                f"label {quoted(label.name)} is given twice: join synonyms as {quoted('one;other=' + label.name)}"
-            )
-        names.add(label.name.casefold())
+        former = names.get(label.name.casefold())
+        if former is not None:
+            alike = "is given twice" if former == label.name else f"is {quoted(former)} in other letters"
+            raise UserError(f"label {quoted(label.name)} {alike}: join synonyms as {quoted('one;other=' + former)}")
+        names[label.name.casefold()] = label.name
         for prompt in dict.fromkeys(p.casefold() for p in label.prompts):
             if prompt in owners and not shared_prompts:
                 two = f"{quoted(owners[prompt])} and {quoted(label.name)}"

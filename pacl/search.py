@@ -217,7 +217,7 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
     text = scorer.encode([query]) if isinstance(query, Label) else None  # before hours of encoding images
     with memory_advice(str(folder), "a smaller model"):
         if content is not None:
-            update(index, content)
+            update(index, content, folder)
         if text is not None:
             hits = index.search(text, args.top, rerank=args.rerank or RERANK)
         else:
@@ -232,8 +232,8 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
     return 1 if index.unread else 0
 
 
-def update(index: Index, content: FolderContent) -> None:
-    """Bring the index up to date, and say what is new and what is left out."""
+def update(index: Index, content: FolderContent, folder: Path) -> None:
+    """Bring the index of a folder up to date, and say what is new and what is left out."""
     is_new = not index.path.is_file()
     from pacl.index.indexing import IndexInUse
 
@@ -245,7 +245,9 @@ def update(index: Index, content: FolderContent) -> None:
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
         beside = f", beside {others} of other models or scores" if others else ""
-        say(f"note: new index of {counted(len(index), 'image')}: {index.path}{beside}")
+        inside = index.path.is_relative_to(index.folder)
+        path = folder / index.path.relative_to(index.folder) if inside else index.path  # as it was named
+        say(f"note: new index of {counted(len(index), 'image')}: {path}{beside}")
     if index.own:
         say(f"note: left out {counted(len(index.own), 'image')} that pacl wrote ({first_few(index.own)})")
     if content.unread:

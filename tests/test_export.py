@@ -52,6 +52,11 @@ def test_mistakes_are_found_before_the_model_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+def test_settings_that_no_export_has_are_refused_with_those_that_it_has() -> None:
+    with pytest.raises(UserError, match=r"^--refine: .*--prior"):
+        main(["a dog", "--out", "out", "--refine", "10", "--prior", "-0.3"])
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(ArgumentError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -87,6 +88,13 @@ def test_it_pretrains_outside_the_clone(site: Path, tmp_path: Path) -> None:
 def test_the_console_script_is_installed(site: Path, tmp_path: Path) -> None:
     version = python(site / "bin" / "pacl", "--version", cwd=tmp_path, site=site)
     assert re.fullmatch(r"pacl \d+\.\d+\.\d+\n", version)
+
+
+def test_make_help_names_what_there_is_to_make() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not here")
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(f"make {name} " in done.stdout for name in ("demo", "test", "help"))
 
 
 def demo_prompts() -> list[str]:

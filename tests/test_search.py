@@ -50,6 +50,12 @@ def test_an_odd_name_stays_in_its_line(run: Run, here: Path) -> None:
     assert "photos/a\\x1b[2J\\nb.png" in out
 
 
+def test_the_new_index_is_named_by_the_folder_as_it_was_typed(run: Run, here: Path) -> None:
+    folder = Path("..", here.name, "photos")
+    _, _, err = run(str(folder), "a dog")
+    assert f" {folder / FOLDER}/" in err
+
+
 def test_a_table_by_default_and_an_index_beside_the_images(run: Run, here: Path) -> None:
     code, out, _ = run("photos", "a dog")
     assert code == 0

@@ -303,7 +303,7 @@ def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> Pair
     if not partial:
         raise UserError(
             f"{annotations}: {len(missing)} of the {len(pairs)} images are missing, such as {first}; "
-            "set partial to skip them"
+            "--partial skips them"
         )
     return Subset(pairs, [i for i in range(len(pairs)) if i not in missing])
 

@@ -101,10 +101,10 @@ def find_benchmark(name: str, args: argparse.Namespace) -> Benchmark:
                 raise ArgumentError(flag, path, f"is not a {kind}" if os.path.exists(path) else "does not exist")
         check_data(args, names)
         return custom(
-            Path(args.images).absolute(),
-            Path(args.masks).absolute(),
+            Path(args.images).resolve(),  # not relative to --data
+            Path(args.masks).resolve(),
             args.classes,
-            only=args.only and Path(args.only).absolute(),
+            only=args.only and Path(args.only).resolve(),
             ignore=tuple(args.ignore),
             offset=args.offset,
             background=args.has_background,

@@ -123,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.device = ranks.device(args.device)
         with ranks.together():
             if ranks.rank == 0:
-                note_own_protocol(args.model, selections[0].protocols[0].name)
+                if any(selection.benchmark.name != CUSTOM for selection in selections):
+                    note_own_protocol(args.model, selections[0].protocols[0].name)
                 for selection in selections:
                     own = selection.benchmark.name == CUSTOM
                     inspect(PROG, selection.name, selection.folders[0], own=own, workers=args.workers)

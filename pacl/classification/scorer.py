@@ -245,7 +245,8 @@ def check_score(model: PACL, score: str | None) -> Score:
     if score not in SCORES:
         raise ArgumentError("score", score, f"choose from {', '.join(SCORES)}")
     if score != "phi" and not model.clip.shared:
-        reason = f"the image tower of {model.clip.name} has no pooled embedding in the space of its texts; use phi"
+        name = model.clip.name
+        reason = f"the towers of {name} were trained apart and have no space of images and texts in common; use phi"
         raise ArgumentError("score", score, reason)
     return score  # type: ignore[return-value]
 

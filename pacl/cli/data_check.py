@@ -20,7 +20,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
 from pacl.data.copies import count_copies, count_twice, describe_alike, describe_copies, describe_twice, split_all
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
-from pacl.data.sources import Source
+from pacl.data.sources import FEWEST, Source, describe_few
 from pacl.data.workers import cores
 from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file, save_json
@@ -47,8 +47,8 @@ Paths in a configuration are relative to the current folder, as in training.
 
 exit codes: 0 fine, or only what training warns of: held-out images that are also in training or there twice, captions
 or images that are all the same (then "fine" is false in the report); 1 the share of images of a source that are
-missing, unreadable or without a caption is above --max_bad (by default, if there is one: training skips it); 2 nothing
-was checked because of an error, printed in one line
+missing, unreadable or without a caption is above --max_bad (by default, if there is one: training skips it), or there
+are too few images to train on; 2 nothing was checked because of an error, printed in one line
 """
 
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the captions of every source, then its images; print figures, write the report and the contact sheet.
 
     Returns:
-        0, or 1 if the share of bad images of a source is above ``--max_bad``.
+        0, or 1 if the share of bad images of a source is above ``--max_bad``, or there are too few to train on.
 
     Raises:
         UserError: an error in the arguments, the configuration or its tables.
@@ -185,7 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
     save_image(args.sheet, source_sheet(shown, args.seed))
     alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
-    fine = not (bad or copies or twice or alike)
+    training = [(e.source, r) for e, r in zip(entries, records, strict=True) if not e.role.startswith("val")]
+    few = _few(training, sum(map(len, kept)))
+    fine = not (bad or few or copies or twice or alike)
     doubts = {"held_in_training": copies, "held_twice": twice, "alike": alike}
     save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": fine, **doubts, "sources": records})
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
@@ -194,6 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(
             f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False
         )
+    if few:
+        console.print(escaped(few), style="red", markup=False)
     if copies:
         console.print(describe_copies(copies, sum(map(len, held))), style="red", markup=False)
     if twice:
@@ -203,7 +207,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(describe_alike(alike, sample=sample), style="red", markup=False)
     if fine:
         console.print(", apart from ".join(["fine", *filter(None, [" and ".join(_spots(records))])]), style="green")
-    return 1 if bad else 0
+        if sum(record["total"] or FEWEST for _, record in training) < FEWEST:
+            needs = f"a training that holds some out needs 3, and shows something from {FEWEST} on"
+            console.print(f"few images: {needs}", markup=False)
+    return 1 if bad or few else 0
+
+
+def _few(training: Sequence[tuple[Source, dict[str, Any]]], kept: int) -> str | None:
+    """`describe_few` of what trains, without bad images; ``kept``: images that are not held out, 0 if unknown."""
+    if any(source.kind == "shards" for source, _ in training):  # they are not counted
+        return None
+    total, bad = (sum(record[name] for _, record in training) for name in ("total", "bad"))
+    kept = kept or total
+    return describe_few([source for source, _ in training], kept - bad, total - kept)
 
 
 def _spots(records: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -167,7 +167,8 @@ def find_images(
                     f"{word}: no such image or folder; write it without quotes, so that the shell expands it"
                 )
             hint = f"; if it is a prompt, write --prompt {word!r}" if prompts else ""
-            meant = did_you_mean(path.name, _names_beside(path))
+            alike = [name for name in _names_beside(path) if did_you_mean(path.stem, [Path(name).stem])]
+            meant = did_you_mean(path.name, alike)  # (endings alone are alike in most names)
             raise UserError(f"{word}: no such image or folder{meant and f'; {meant}'}{hint}")
     _name(images, Names(joined), found)
     if videos:

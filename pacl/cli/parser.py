@@ -25,6 +25,8 @@ class OneLineParser(argparse.ArgumentParser):
         """Flags -> what their values may be, for those that are given none."""
         self.instead: dict[str, str] = {}
         """Flags that there are not -> what is meant, with their value after it."""
+        self.never: dict[str, str] = {}
+        """Flags that there are not -> why."""
         self.words_hint: str | None = None
         """Where words that no flag takes belong."""
 
@@ -45,6 +47,8 @@ class OneLineParser(argparse.ArgumentParser):
             if flag in self.instead:
                 value = value.partition(" ")[0] or "X"
                 raise UserError(f"{flag}: no such option; {ask_meant([self.instead[flag] + value])}")
+            if flag in self.never:
+                raise UserError(f"{flag}: {self.never[flag]}")
             message = f"{flag}: no such option; {did_you_mean(flag, known, cutoff=0.7) or 'see --help'}"
         elif message.startswith("the following arguments are required: "):
             texts = [str(action.help) for action in self._actions if action.metavar == message.partition(": ")[2]]

@@ -235,17 +235,19 @@ def train(cli: TrainCLI, prog: str) -> int:
     except Interrupted as stop:
         say(prog, f"stopped by {stop}; {cli.kept() or 'nothing is kept: it had not trained yet'}")
         return 128 + stop.signum
-    trained, cli.folder.started = cli.folder.started, True
     if cli.trainer.global_step == 0:
         raise ArgumentError("trainer.max_steps", 0, "nothing was trained and no head is written; train at least 1 step")
     if cli.trainer.global_step == steps:
-        if (folder / CONFIG).is_file():
+        best = cli.best.best_model_path if cli.config.head == "best" else None
+        if (folder / CONFIG).is_file() and not best:
             advice = "raise --trainer.max_steps or --trainer.max_epochs"
+            advice += ", or save its best weights with --head best" if cli.best.best_model_path else ""
             raise ArgumentError("ckpt_path", cli.config.ckpt_path, f"all {steps} steps of that run are done; {advice}")
-        used = (cli.config.head == "best" and cli.best.best_model_path) or checkpoint
-        say(prog, f"all {steps} steps are done: the head is that of {used}")
+        say(prog, f"all {steps} steps are done: the head is that of {best or checkpoint}")
     cli.datamodule.check_skipped("see the warnings", at_the_end=True)
-    if not trained:  # Lightning begins no training without a step: replace the other run's files all the same
+    if not cli.folder.started:  # Lightning begins no training without a step
+        cli.folder.remove_logs()
+        # The other run's files are replaced all the same.
         for callback in (cli.folder, *([cli.best] if cli.datamodule.validates else [])):
             callback.on_train_start(cli.trainer, cli.model)
     if cli.trainer.is_global_zero:
@@ -257,13 +259,14 @@ def train(cli: TrainCLI, prog: str) -> int:
         except UserError as error:  # such as a full disk
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         if cli.config.head == "last" and (better := better_before(cli)):
-            say(prog, f"note: {better}; --head best saves those weights")
+            say(prog, f"note: {better}; the same command with --ckpt_path last --head best saves those weights")
         at = cli.model.measured_at
         if cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
             last = f"the last validation was after step {at:,}" if at else "no validation was after the first step"
             advice = "a --trainer.val_check_interval that divides the steps measures the last one, too"
             say(prog, f"note: {last}; {advice}")
-        logs = "".join(f"; logs: {logger.log_dir}" for logger in cli.trainer.loggers[:1])
+        loggers = cli.trainer.loggers[:1] if cli.trainer.global_step > steps else []
+        logs = "".join(f"; logs: {logger.log_dir}" for logger in loggers)
         with printing():
             print(escaped(f"The head is in {folder}: python -m pacl.segment --model {folder} IMAGE PROMPT...{logs}"))
     return 0

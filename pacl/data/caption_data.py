@@ -18,14 +18,13 @@ from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.resuming import PLACE, check_resumed, source_digests
 from pacl.data.sampling import EpochLoader, StepSampler
 from pacl.data.shard_loader import ShardLoader
-from pacl.data.sources import Source, check_short, sources_of
+from pacl.data.sources import Source, check_short, describe_few, sources_of
 from pacl.data.splits import count_images, read_source, read_validation, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
-from pacl.printing import counted
 from pacl.progress import Tracked, untracked
 from pacl.prompts import get_templates
 
@@ -164,15 +163,8 @@ class CaptionData(LightningDataModule):
 
     def _check_enough(self, kept: Sequence[PairSource], held: Sequence[PairSource]) -> None:
         """Raise a `UserError` unless a batch, which needs two images, can be made of those that are not held out."""
-        images, beside = sum(map(len, kept)), sum(map(len, held))
-        if images >= 2:
-            return
-        beside = beside or any(source.hold_out for source in self.train)  # of one image none is held out, of more some
-        without = f" beside the {beside:d} that hold_out keeps for validation" if beside else ""
-        raise UserError(
-            f"{', '.join(str(source.pairs) for source in self.train)}: only {counted(images, 'image')} to train on; "
-            f"contrastive training needs at least 2{without}: {2 + beside} images are enough"
-        )
+        if few := describe_few(self.train, sum(map(len, kept)), sum(map(len, held))):
+            raise UserError(few)
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""

@@ -145,7 +145,7 @@ class MaskFolder:
             raise UserError(
                 f"{self.masks} lacks {_count(list(lost.values()), 'mask')} of images in {self.images}"
                 + (f" ({why})" if why else "")
-                + ("; to use only the others, set partial" if some else "")
+                + ("; to use only the others, set partial (--partial)" if some else "")
             )
         return files
 

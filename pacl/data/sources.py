@@ -10,7 +10,7 @@ check and the training commands then read it. A table in another type of file is
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,9 @@ SHORT = ("images", "image_column", "caption_column", "hold_out")
 
 FEWEST_HELD = 20
 """Images below which the recall of a validation says little: by chance it is above a quarter."""
+
+FEWEST = 100
+"""Images that are enough to try a training, `FEWEST_HELD` of them held out."""
 
 _COLUMNS = ("image_column", "caption_column")
 _SPLIT = ("only", "hold_out")
@@ -58,6 +61,24 @@ def check_short(pairs: str | None, short: Mapping[str, Any]) -> None:
     for name, value in short.items():
         if not pairs and value not in (None, 0):
             raise ArgumentError(name, value, "acts on pairs alone, which is not set; each entry of train has its own")
+
+
+def describe_few(train: Sequence[Source], images: int, held: int) -> str | None:
+    """Why the images of training sources are too few for a batch, which needs two, in a line; None if they are not.
+
+    Args:
+        train: the sources.
+        images: number of their images that train.
+        held: number of their images that ``hold_out`` keeps for validation.
+    """
+    if images >= 2:
+        return None
+    beside = held or any(source.hold_out for source in train)  # of one image none is held out, of more some
+    without = f" beside the {beside:d} that hold_out keeps for validation" if beside else ""
+    return (
+        f"{', '.join(str(source.pairs) for source in train)}: only {counted(images, 'image')} to train on; "
+        f"contrastive training needs at least 2{without}: {2 + beside} images are enough"
+    )
 
 
 @dataclass

@@ -148,8 +148,8 @@ def _check_finished(path: Path, spec: str) -> None:
     """
     for run in (path, path.parent, path.parent.parent):
         folder = run / "checkpoints"
-        checkpoint = folder / "last.ckpt"
-        if path not in (run, folder, *folder.glob("*.ckpt")) or not checkpoint.is_file():
+        found = [each for name in ("last", "best") if (each := folder / f"{name}.ckpt").is_file()]
+        if path not in (run, folder, *folder.glob("*.ckpt")) or not found:
             continue
         if run == path and any(run.glob("*.safetensors")):
             continue  # a CLIP beside a folder of this name
@@ -158,8 +158,8 @@ def _check_finished(path: Path, spec: str) -> None:
         raise ArgumentError(
             "model",
             spec,
-            f"{run} is a training that has not ended and has no head yet (its checkpoint: {checkpoint}); resume it "
-            "with the same settings and ckpt_path last; with trainer.max_steps 1, too, it writes the head as it is",
+            f"{run} is a training that has not ended and has no head yet; if it was stopped, resume it with the same "
+            f"settings and ckpt_path {found[0]}; with trainer.max_steps 1, too, it writes the head as it is",
         )
     if path.is_file():
         kind = "a checkpoint, not a model" if path.suffix == ".ckpt" else "a file"

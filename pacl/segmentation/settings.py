@@ -144,6 +144,8 @@ class SegmenterSettings:
         if self.refine_steps < 0 or (isinstance(self.refine, str) and not self.sam):
             shown = self.refine if self.refine_steps else repr(self.refine)
             reason = "must be 0 (off), a number of iterations such as 10, or sam:NAME with the folder or name of a SAM"
+            if isinstance(self.refine, str) and self.refine.strip().isdecimal():
+                reason = f"is a text; must be the number {int(self.refine)}"
             raise ArgumentError("refine", shown, reason)
         if self.sam and self.refine_on != "probabilities":
             reason = f"has no effect with refine {self.refine}, which goes by the probabilities; set it to these"

@@ -100,6 +100,7 @@ class PACLModule(LightningModule):
         self.pacl = PACL.untrained(self.load_backbone(backbone, layers), settings)
         self.pacl.config.checksum = self.pacl.clip.checksum()  # a resumed run must have the same weights
         self._last_step = 0.0
+        self._resumed: tuple[int, int] | None = None  # step and warmup of the checkpoint
         self.start_recall: float | None = None
         """Validation recall before the first step of the run, also of a resumed one."""
         self.last_figures: dict[str, float] = {}
@@ -259,7 +260,9 @@ class PACLModule(LightningModule):
         ]
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = min(hp["warmup"], max(1, steps // 4))  # else a short run ends in its warm-up
-        if warmup < hp["warmup"]:
+        if self._resumed is not None and self._resumed[0] >= steps:  # all steps are done
+            warmup = self._resumed[1]
+        elif warmup < hp["warmup"]:
             rank_zero_warn(f"warmup {hp['warmup']}: shortened to {warmup}, a quarter of the {steps} steps of this run")
         self.warmup = warmup  # as it was used
         configured = adamw(groups, warmup, steps, tuple(hp["betas"]), hp["eps"])
@@ -313,6 +316,7 @@ class PACLModule(LightningModule):
         self.start_recall = checkpoint.get("start_recall")
         self.last_figures, self.chance = checkpoint.get("last_figures", {}), checkpoint.get("chance", {})
         self.measured_at = checkpoint.get("measured_at", checkpoint["global_step"])
+        self._resumed = checkpoint["global_step"], checkpoint.get("warmup", self.hparams["warmup"])
 
     def _objective(self) -> dict[str, Any]:
         return {name: getattr(self.pacl.config, name) for name in OBJECTIVE}
@@ -326,7 +330,7 @@ class PACLModule(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["objective"] = self._objective()
         checkpoint |= {"start_recall": self.start_recall, "last_figures": self.last_figures, "chance": self.chance}
-        checkpoint["measured_at"] = self.measured_at
+        checkpoint |= {"measured_at": self.measured_at, "warmup": self.warmup}
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -48,10 +48,16 @@ class RunFolder(Callback):
         self.logs: Path | None = None
         atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
 
-    def remove_unused(self) -> None:
-        """Delete the logs of a run that did not train, and the folder if this run made it."""
+    def remove_logs(self) -> None:
+        """Delete the logs of a run that did not train: they have settings and no figures."""
         if self.logs is not None and not self.started and is_first_process():
             shutil.rmtree(self.logs, ignore_errors=True)
+            with suppress(OSError):  # logs of other runs are in it
+                self.logs.parent.rmdir()
+
+    def remove_unused(self) -> None:
+        """`remove_logs`, and delete the folder if this run made it for nothing."""
+        self.remove_logs()
         if self.made and not self.started and not self.found():
             shutil.rmtree(self.path, ignore_errors=True)
 

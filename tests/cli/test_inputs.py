@@ -109,6 +109,13 @@ def test_a_missing_image_comes_with_the_one_that_was_meant(here: Path, there: st
         names(word)
 
 
+def test_images_that_are_alike_in_their_ending_only_were_not_meant(here: Path) -> None:
+    make("dogchair.jpg")
+    with pytest.raises(UserError) as error:
+        names("nosuch.jpg")
+    assert "dogchair" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     "word",
     [

@@ -52,17 +52,18 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(
     assert error.value.argument == "device"
 
 
-def test_a_training_that_has_not_ended_is_named(clip: Backbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_training_that_has_not_ended_is_named(clip: Backbone, tmp_path: Path, name: str) -> None:
+    """There is a best checkpoint before there is a last one."""
     run = tmp_path / "run"
-    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint = run / "checkpoints" / f"{name}.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"x")
     for spec in (run, checkpoint, checkpoint.parent):
         with pytest.raises(ArgumentError) as error:
             load_model(spec)
         assert (error.value.argument, error.value.value) == ("model", str(spec))
-        assert str(checkpoint) in error.value.reason
-        assert "ckpt_path last" in error.value.reason
+        assert f"ckpt_path {checkpoint}" in error.value.reason
     trained_head(clip).save_pretrained(run)
     assert load_model(run).config.trained
     with pytest.raises(ArgumentError) as error:

@@ -96,6 +96,12 @@ def test_ranges_and_names_are_checked_before_there_is_a_model(settings: dict) ->
     assert error.value.argument == next(iter(settings))
 
 
+def test_a_number_of_iterations_in_quotes_is_named_as_a_text() -> None:
+    with pytest.raises(ArgumentError, match=r"'10': is a text; .* 10$") as error:
+        SegmenterSettings(refine="10")
+    assert error.value.argument == "refine"
+
+
 def test_distances_beside_sam_are_not_blamed_on_a_missing_refine() -> None:
     with pytest.raises(ArgumentError) as error:
         SegmenterSettings(refine="sam:tiny", dilations=(1, 2))

@@ -254,7 +254,7 @@ def test_a_refused_run_leaves_no_logs(words, tmp_path):
     run = [*words, f"--out={tmp_path}", "--trainer.logger=true"]
     assert train.main([*run, "--trainer.max_steps=2"]) == 0
     before = sorted(tmp_path.rglob("*"))
-    for change in ("model.lr=0.1", "data.batch_size=5", "seed_everything=5"):
+    for change in ("model.lr=0.1", "data.batch_size=5", "seed_everything=5", "trainer.max_steps=2"):
         with pytest.raises(ArgumentError):
             train.main([*run, "--ckpt_path=last", f"--{change}"])
     assert sorted(tmp_path.rglob("*")) == before

@@ -100,9 +100,13 @@ def test_of_two_runs_at_once_the_second_stops(tiny_clip, tmp_path):
 
 def test_the_head_of_a_stopped_run_can_be_written_without_more_steps(tiny_clip, tmp_path, capsys):
     stop = ["--trainer.callbacks=tests.killer.Killer", "--trainer.callbacks.step=2", "--trainer.callbacks.moment=after"]
-    arguments = [*SMALL, *QUIET, f"--model.backbone={tiny_clip}", f"--out={tmp_path}", "--trainer.max_steps=5"]
+    arguments = [*SMALL, *QUIET, f"--model.backbone={tiny_clip}", f"--out={tmp_path}", "--trainer.max_steps=20"]
+    arguments.append("--model.warmup=4")
     assert train.main([*arguments, *stop, "--trainer.callbacks.number=15"]) == 128 + 15
     assert not (tmp_path / "config.json").exists()
-    run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--ckpt_path=last")
+    capsys.readouterr()
+    run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--model.warmup=4", "--ckpt_path=last")
+    assert "warmup" not in capsys.readouterr().err
+    assert "warmup 4," in (tmp_path / "README.md").read_text()  # as it was used, not a quarter of 1 step
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(load_model(str(tmp_path)).embedder.skip.weight, state["pacl.embedder.skip.weight"])

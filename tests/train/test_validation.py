@@ -121,6 +121,34 @@ def test_a_head_of_steps_that_are_done_replaces_the_files_of_the_run_before(tiny
     assert last.is_file()
 
 
+def test_the_best_weights_of_a_finished_run_are_saved_without_more_steps(tiny_clip, tmp_path, capsys):
+    settings = [*captioned(tmp_path, 20), "--data.batch_size=4", "--trainer.val_check_interval=2", "--model.lr=0.1"]
+    settings += ["--trainer.max_steps=4", "--trainer.logger=true"]
+    out = run(tiny_clip, tmp_path / "out", *settings, "--model.warmup=1")
+    best = out / "checkpoints" / "best.ckpt"
+    state = torch.load(best, weights_only=True)
+    state["state_dict"]["pacl.embedder.skip.weight"] += 1
+    state["last_figures"]["val_recall"] = 1.5
+    torch.save(state, best)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ArgumentError, match=r"--head best"):
+        run(tiny_clip, out, *settings, "--ckpt_path=last")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    capsys.readouterr()
+    run(tiny_clip, out, *settings, "--ckpt_path=last", "--head=best")
+    assert "logs:" not in capsys.readouterr().out
+    assert {path for path in out.rglob("*") if path.is_file()} == set(before)
+    changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+    assert changed == {"README.md", "model.safetensors"}
+    weight = state["state_dict"]["pacl.embedder.skip.weight"]
+    assert torch.equal(load_model(str(out)).embedder.skip.weight, weight)
+    assert "| val_recall | 1.5 |" in (out / "README.md").read_text()
+    best.unlink()
+    with pytest.raises(ArgumentError) as error:
+        run(tiny_clip, out, *settings, "--ckpt_path=last", "--head=best")
+    assert error.value.argument == "ckpt_path"
+
+
 def test_the_best_weights_of_a_killed_run_may_be_later_than_its_last(tiny_clip, tmp_path, capsys):
     """Killed between a validation and the next save. Step and score are those of the weights that are used."""
     out, checkpoints = tmp_path / "out", tmp_path / "out" / "checkpoints"
@@ -155,6 +183,7 @@ def test_a_better_validation_before_the_end_is_said(tiny_clip, tmp_path, capsys)
     run(tiny_clip, out, *settings, "--trainer.max_steps=4", "--ckpt_path=last")
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "--head best" in line)
     assert "1.500 after step 2" in line
+    assert "--ckpt_path last" in line
 
 
 def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_path, capsys):

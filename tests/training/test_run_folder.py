@@ -48,6 +48,18 @@ def test_a_folder_that_was_made_for_nothing_is_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "new").is_dir()
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_logs_of_a_run_that_did_not_train_are_deleted(tmp_path: Path, others: bool) -> None:
+    run = folder(tmp_path, resume=True)
+    run.logs = tmp_path / "logs" / "version_1"
+    run.logs.mkdir(parents=True)
+    if others:
+        (tmp_path / "logs" / "version_0").mkdir()
+    run.remove_logs()
+    assert not run.logs.exists()
+    assert (tmp_path / "logs").exists() is others
+
+
 def test_of_two_runs_the_second_stops(tmp_path: Path) -> None:
     with folder(tmp_path).claim(), pytest.raises(ArgumentError) as error, folder(tmp_path, overwrite=True).claim():
         pass

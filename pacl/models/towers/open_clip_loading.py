@@ -82,7 +82,10 @@ def load_clip(name: str, quick_gelu: bool | None = None) -> LoadedClip:
 def _load_folder(folder: Path, name: str, quick_gelu: bool | None) -> LoadedClip:
     config = folder / "open_clip_config.json"
     if not config.is_file():
-        what = "holds no model: no config.json of a head, no open_clip_config.json of a CLIP"
+        what = (
+            "holds no model: no config.json of a head (no training has finished there), no open_clip_config.json of a "
+            "CLIP"
+        )
         raise ArgumentError("model", name, f"{folder} {what if folder.is_dir() else 'does not exist: no such folder'}")
     try:
         extra = parse_json(config.read_text(encoding="utf-8"))

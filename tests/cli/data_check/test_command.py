@@ -24,6 +24,21 @@ def test_exit_code_follows_max_bad(check: Check) -> None:
     assert check("pairs.csv", "--max_bad", "0.49")[0] == 1
 
 
+@pytest.mark.parametrize(
+    ("images", "hold_out", "enough"), [("a", 0, False), ("ab", 0, True), ("ab", 0.1, False), ("abf", 0.1, True)]
+)
+def test_too_few_images_to_train_on_are_not_fine(check: Check, images: str, hold_out: float, enough: bool) -> None:
+    """As training refuses them: those that are held out do not train."""
+    rows = [f"{name}.jpg,a picture of {name}" for name in images]
+    Path("few.csv").write_text("\n".join(["image,caption", *rows]) + "\n")
+    Path("few.yaml").write_text(f"data: {{pairs: few.csv, hold_out: {hold_out}}}")
+    what = "few.yaml" if hold_out else "few.csv"
+    code, out, report = check(what)
+    assert (code, report["fine"]) == ((0, True) if enough else (1, False))
+    assert ("only 1 image to train on" in out) is not enough
+    assert ("few images" in out) is enough
+
+
 def test_limit_takes_images_from_all_over(check: Check) -> None:
     record = check("pairs.csv", "--limit", "4")[2]["sources"][0]  # a, c, e and g
     assert (record["images"], record["total"], record["missing"], record["unreadable"]) == (4, 8, 1, 1)
@@ -144,10 +159,11 @@ def test_names_with_control_characters_are_printed_with_escapes(here: Path, chec
 def test_pairs_that_are_all_alike_are_said(check: Check, rows: list[str], alike: str | None) -> None:
     Path("own.csv").write_text("\n".join(["image,caption", *rows]))
     code, out, report = check("own.csv")
-    assert (code, report["alike"]) == (0, alike)
+    too_few = len(rows) == 1
+    assert (code, report["alike"]) == (int(too_few), alike)
     assert (f"all {alike} that train are the same" in out) == (alike is not None)
-    assert report["fine"] == (alike is None)
-    assert any(line.startswith("fine") for line in out.splitlines()) == (alike is None)
+    assert report["fine"] == (alike is None and not too_few)
+    assert any(line.startswith("fine") for line in out.splitlines()) == report["fine"]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,25 @@ def test_a_benchmark_of_ones_own(tmp_path, tiny_clip):
         run(tmp_path, tiny_clip, *common[:-1], "0", out="other")
 
 
+def test_what_is_wrong_with_ones_own_data_is_said_of_the_folders_as_they_are(tmp_path, tiny_clip, monkeypatch, capsys):
+    """Without steps back in their paths; the figures of published benchmarks have no bearing on them."""
+    for folder in ("images", "masks", "here"):
+        (tmp_path / folder).mkdir()
+    for name in "ab":
+        Image.new("RGB", (50, 40)).save(tmp_path / "images" / f"{name}.png")
+    Image.new("L", (50, 40)).save(tmp_path / "masks" / "a.png")
+    (tmp_path / "names.txt").write_text("sky\ngrass\n")
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["custom", "--images", "../images", "--masks", "../masks", "--classes", "../names.txt"]
+    with pytest.raises(UserError, match=r"--partial") as error:
+        run(tmp_path, tiny_clip, *words)
+    assert ".." not in str(error.value)
+    noted = []
+    monkeypatch.setattr(segmentation, "note_own_protocol", lambda *each: noted.append(each))
+    run(tmp_path, tiny_clip, *words, "--partial", out="partial")
+    assert not noted
+
+
 def test_each_benchmark_has_its_own_peak(tmp_path, tiny_clip):
     draw("voc20", tmp_path / "data", 1)
     root = str(tmp_path / "data")
