@@ -188,12 +188,15 @@ def _shards(source: Source, step: int, unused: dict[str, int]) -> Iterator[Item]
 
     failed: list[str] = []
     found = Unused()
+    number = -1
     for number, sample in enumerate(samples(source.pairs, failed, found)):
         yield from _errors(source, failed)
         unused.update(found.kinds())
         described = list(zip(sample.captions, sample.nouns or [()] * len(sample.captions), strict=True))
         yield Item(sample.name, described, sample.image, decode=number % step == 0)
     unused.update(found.kinds())
+    if number < 0 and not failed:
+        failed.append(f"{source.pairs}: no image in any shard")
     yield from _errors(source, failed)
 
 

@@ -166,6 +166,11 @@ def test_shards(check: Check) -> None:
     assert list(unused.values()) == [1, 2, 1]
     assert all(f"{count} {kind}" in out for kind, count in unused.items())
     assert all(name in out for name in ("a.png", "2024.05.01.jpg", "b.heic"))
+    with tarfile.open("none.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("2024.05.01.jpg"))
+    code, out, _ = check("none.tar")
+    assert code == 1
+    assert "no image in any shard" in out
     whole = Path("1.tar").read_bytes()
     Path("1.tar").write_bytes(whole[: len(whole) // 2])
     record = check("{0..1}.tar")[2]["sources"][0]
