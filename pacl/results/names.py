@@ -11,7 +11,7 @@ from typing import Any
 
 from pacl.errors import ArgumentError
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from pacl.results.earlier import is_image_of, place_of, read_record
+from pacl.results.earlier import VIDEO_FRAME, is_image_of, place_of, read_record
 from pacl.results.writer import result_name
 
 
@@ -41,7 +41,7 @@ class Names:
             pixels: the checksum of an image without a file, which its record states, too.
         """
         for name in candidates(relative):
-            if name.casefold() in self.taken:
+            if name.casefold() in self.taken or VIDEO_FRAME.search(name):
                 continue
             records = self._records(name)
             if all(is_image_of(each, self.out or Path(), path, pixels) for each in records):
