@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pacl.class_files import say_renumbered
 from pacl.cli.inputs import find_images
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import Once, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.data.shards import local_path, shards_below
 from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
@@ -60,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="shards (a pattern, or a folder of them), a .txt file of image paths, or a folder of images",
     )
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to look for")
-    parser.add_argument("--classes", metavar="FILE", help="file with one label per line, as for pacl segment")
+    parser.add_argument(
+        "--classes", metavar="FILE", action=Once, help="file with one label per line, as for pacl segment"
+    )
     work = parser.add_argument_group("work")
     work.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, for all processes")
     work.add_argument(
@@ -120,6 +123,8 @@ def bulk(args: argparse.Namespace) -> int:
     check_labels(labels)
     get_templates(settings.templates)
     process = Process.of()
+    if args.classes and process.rank == 0 and (note := say_renumbered(args.classes, len(args.prompts))):
+        say(process, f"note: {note}")
     units = units_of(args, process)
 
     from pacl.models.device import choose_device

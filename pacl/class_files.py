@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pacl.errors import UserError
+from pacl.errors import UserError, first_few
 from pacl.files import parse_json
 from pacl.printing import counted, quoted
 
@@ -54,6 +54,19 @@ def label_ids(path: str | Path) -> list[int] | None:
         UserError: an error of `label_lines`.
     """
     return _read(path, None)[1]
+
+
+def say_renumbered(path: str | Path, before: int = 0) -> str | None:
+    """A note that results number the labels of a class file in another way than its ids do.
+
+    Args:
+        path: the file, which `label_lines` can read.
+        before: number of labels that come before those of the file.
+    """
+    ids = label_ids(path) if Path(path).is_file() else None  # a pipe can be read only once
+    if ids is None or (not before and ids in (list(range(len(ids))), list(range(1, len(ids) + 1)))):
+        return None
+    return f"the ids in {path} ({first_few(ids)}) are not kept: results number the labels without gaps, in this order"
 
 
 def _read(path: str | Path, first_id: int | None) -> tuple[Lines, list[int] | None]:

@@ -18,7 +18,7 @@ from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
-from pacl.cli.parser import check_unused, new_parser
+from pacl.cli.parser import Once, check_unused, new_parser
 from pacl.cli.table import shorten
 from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
 from pacl.models.device import choose_device
@@ -60,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     words = parser.add_argument_group("labels")
     words.add_argument("--prompt", action="append", default=[], help="a label, whatever it looks like; repeatable")
     words.add_argument(
-        "--classes", metavar="FILE", help="text file with one label per line, or another list, as for pacl segment"
+        "--classes",
+        metavar="FILE",
+        action=Once,
+        help="text file with one label per line, or another list, as for pacl segment",
     )
     results = parser.add_argument_group("results")
     results.add_argument(

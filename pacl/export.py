@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pacl.class_files import say_renumbered
 from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.model import add_model, load
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import Once, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.deployment import SETTINGS
 from pacl.deployment.formats import FORMATS
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = new_parser(PROG, "Export a model for other programs.", usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("labels", nargs="*", metavar="LABEL", help="labels whose embeddings are written")
-    parser.add_argument("--classes", metavar="FILE", help="labels from a file, as for pacl segment")
+    parser.add_argument("--classes", metavar="FILE", action=Once, help="labels from a file, as for pacl segment")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the files")
     parser.add_argument(
         "--to",
@@ -74,6 +75,8 @@ def export(args: argparse.Namespace) -> int:
     labels += read_classes(args.classes) if args.classes else []
     if labels:
         check_labels(labels)
+    if args.classes and (note := say_renumbered(args.classes, len(args.labels))):
+        say(PROG, f"note: {note}")
     FORMATS[args.to].check_installed()
     if args.out.exists() and not args.out.is_dir():
         raise ArgumentError("out", args.out, "is a file; choose a folder")

@@ -92,7 +92,7 @@ def _search(folder: Path, recursive: bool, look_inside: bool, found: FolderConte
             found.images.append(path)
         elif suffix in VIDEO_SUFFIXES:
             found.videos.append(path)
-        elif suffix in UNREAD_SUFFIXES or (look_inside and _starts_like_an_image(path)):
+        elif suffix in UNREAD_SUFFIXES or (look_inside and _holds_an_image(path)):
             found.unread.append(path)
 
 
@@ -104,15 +104,19 @@ def _leads_nowhere(path: Path) -> bool:
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 
 
-def _starts_like_an_image(path: Path) -> bool:
-    """Whether a file of an unknown suffix starts as JPEG, PNG, GIF, WebP, AVIF and HEIC files do."""
+def starts_like_an_image(start: bytes) -> bool:
+    """Whether bytes start as JPEG, PNG, GIF, WebP, AVIF and HEIC files do; twelve are enough."""
+    in_box = start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"heic", b"heix", b"mif1")
+    return start.startswith(_SIGNATURES) or (start[:4], start[8:12]) == (b"RIFF", b"WEBP") or in_box
+
+
+def _holds_an_image(path: Path) -> bool:
+    """Whether a file of an unknown suffix is an image by its first bytes."""
     try:
         with path.open("rb") as file:
-            start = file.read(12)
+            return starts_like_an_image(file.read(12))
     except OSError:
         return False
-    in_box = start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"heic", b"heix", b"mif1")
-    return start.startswith(_SIGNATURES) or (start[:4], start[8:]) == (b"RIFF", b"WEBP") or in_box
 
 
 def list_images(folder: str | Path, recursive: bool = False) -> list[Path]:

@@ -10,12 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pacl.class_files import say_renumbered
 from pacl.cli.hints import say_swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
-from pacl.cli.parser import OneLineParser, new_parser
+from pacl.cli.parser import Once, OneLineParser, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
@@ -80,6 +81,7 @@ def build_parser() -> OneLineParser:
     words.add_argument(
         "--classes",
         metavar="FILE",
+        action=Once,
         help="text file with one label per line: name, a;synonym or prompt=name; or a list of names as JSON, YAML "
         "(YOLO's names) or a label map of CVAT",
     )
@@ -99,6 +101,7 @@ def build_parser() -> OneLineParser:
     results.add_argument(
         "--format",
         metavar="NAME[,NAME]",
+        action=Once,
         help=f"what is written for each image (default: {','.join(DEFAULT_FORMATS)}). "
         + "; ".join(f"{name}: {each.help}" for name, each in FORMATS.items())
         + f". Of a video (default: {','.join(DEFAULT_VIDEO_FORMATS)}): "
@@ -137,10 +140,13 @@ def segment(args: argparse.Namespace) -> int:
     formats = DEFAULT_FORMATS if args.format is None else check_formats(args.format, "format")
     sources, prompts, doubtful = images_and_prompts(args.words)
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
-    labels += read_classes(args.classes) if args.classes else []
     hints = [
         f'"{word}" exists here and is taken for an image; --prompt "{word}" makes it a prompt' for word in doubtful
     ]
+    if args.classes:
+        own = read_classes(args.classes)
+        hints += filter(None, [say_renumbered(args.classes, len(labels))])
+        labels += own
     if not sources:
         raise UserError('no image: name one or a folder of them, as in pacl segment image.jpg "a dog"')
     found = find_images(sources, args.out, joined=None if args.overwrite else args.out, videos=True)

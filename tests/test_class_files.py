@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacl.class_files import label_ids, label_lines, say_lists, several_names
+from pacl.class_files import label_ids, label_lines, say_lists, say_renumbered, several_names
 from pacl.errors import UserError
 from pacl.prompts import Label, parse_prompt, read_classes
 
@@ -202,3 +202,19 @@ def test_ids_are_in_the_order_of_the_labels(tmp_path: Path, name: str, text: str
     (tmp_path / name).write_text(text)
     assert label_ids(tmp_path / name) == ids
     assert [label for _, label in label_lines(tmp_path / name)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "kept"),
+    [
+        ('{"categories": [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}]}', 0, False),
+        ('{"categories": [{"id": 2, "name": "cat"}, {"id": 1, "name": "car"}]}', 0, True),
+        ('{"names": {"5": "cat", "9": "dog"}}', 0, False),
+        ('{"names": {"0": "cat", "1": "dog"}}', 0, True),
+        ('{"names": {"0": "cat", "1": "dog"}}', 1, False),  # another label is the first
+        ('["cat", "dog"]', 1, True),  # without ids
+    ],
+)
+def test_ids_that_results_do_not_have_are_said(tmp_path: Path, text: str, before: int, kept: bool) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert (say_renumbered(tmp_path / "a.json", before) is None) == kept

@@ -58,6 +58,18 @@ class OneLineParser(argparse.ArgumentParser):
         raise UserError(message.removeprefix("argument "))
 
 
+class Once(argparse.Action):
+    """Stores the value of a flag that may be one of several; a second one, which would replace it, is refused."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        if before != self.default:
+            raise UserError(f"{option_string}: is given twice ({before}, {values}); give all in one")
+        setattr(namespace, self.dest, values)
+
+
 def new_parser(prog: str, description: str | None, **more: object) -> OneLineParser:
     """A parser whose mistakes are one line and whose help shows the description as it is written.
 

@@ -40,7 +40,6 @@ SAMPLE = 10_000  # captions whose tokens and nouns are counted
 SHOWN = 24  # images on the contact sheet
 CONTEXT = 77  # maximum number of tokens of CLIP, including start and end
 WORDS = 100  # number of most frequent words and nouns in the figures
-SPARE = "images beside another of the same key"  # of shards, not used
 PROBLEMS = ("missing", "unreadable", "no caption", "broken shard")
 
 T = TypeVar("T")
@@ -148,8 +147,8 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
         shard_urls(source.pairs)  # raises an error if shards are missing
         known = limit if source.size is None else min(source.size, limit or source.size)
         step = 1 if decoded is None else 20 if known is None else max(1, known // decoded)
-        spare: dict[str, int] = {}
-        return Items(islice(_shards(source, step, spare), limit), source.size, spare)
+        unused: dict[str, int] = {}
+        return Items(islice(_shards(source, step, unused), limit), source.size, unused)
     pairs = source.read()
     parts = source.split(pairs)
     find_missing(source.pairs, pairs.root, parts)
@@ -185,15 +184,19 @@ def count_unnamed(pairs: FilePairs) -> int:
 
 def _shards(source: Source, step: int, unused: dict[str, int]) -> Iterator[Item]:
     """The samples of shards, and the errors of damaged shards as items of their own; what is not used is counted."""
-    from pacl.data.shards import samples
+    from pacl.data.shards import Unused, samples
 
     failed: list[str] = []
-    for number, sample in enumerate(samples(source.pairs, failed)):
+    found = Unused()
+    number = -1
+    for number, sample in enumerate(samples(source.pairs, failed, found)):
         yield from _errors(source, failed)
-        if sample.spare:
-            unused[SPARE] = unused.get(SPARE, 0) + sample.spare
+        unused.update(found.kinds())
         described = list(zip(sample.captions, sample.nouns or [()] * len(sample.captions), strict=True))
         yield Item(sample.name, described, sample.image, decode=number % step == 0)
+    unused.update(found.kinds())
+    if number < 0 and not failed:
+        failed.append(f"{source.pairs}: no image in any shard")
     yield from _errors(source, failed)
 
 

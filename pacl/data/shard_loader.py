@@ -24,12 +24,15 @@ from pacl.data.batches import Batch, Batches
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import Description
 from pacl.data.sampling import StepIndices, as_is, epoch_counts
-from pacl.data.shards import Sample, count_pairs, read_shard, shard_urls, webdataset
+from pacl.data.shards import Sample, Unused, count_pairs, read_shard, shard_urls, webdataset
 from pacl.data.sources import Source
 from pacl.distributed import rank_count
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image
 from pacl.printing import counted
+
+UNUSED_SHOWN = 3
+"""Number of shards of which a loader says what it does not use; `python -m pacl.data check` counts that of all."""
 
 State = list[dict[str, Any]]
 """Position of a stream in each source; see `ShardStream.state`."""
@@ -66,6 +69,7 @@ class ShardStream:
         order: random generator for the order of the shards; with the same seed in all streams.
         buffer: random generator for the shuffle buffer.
         failed: a message is appended for each damaged shard.
+        unused: a message is appended for each shard with files that no sample uses.
         state: where to continue; None starts at the beginning.
     """
 
@@ -78,11 +82,13 @@ class ShardStream:
         order: Random,
         buffer: Random,
         failed: list[str],
+        unused: list[str],
         state: dict[str, Any] | None = None,
     ) -> None:
         shuffled = order.sample(range(len(urls)), len(urls))
         self.range = [(shuffled[place], parts) for place, parts in shard_range(len(urls), stream, streams)]
-        self.urls, self.streams, self.shuffle, self.buffer, self.failed = urls, streams, shuffle, buffer, failed
+        self.urls, self.streams, self.shuffle, self.buffer = urls, streams, shuffle, buffer
+        self.failed, self.unused = failed, unused
         state = state or {"taken": 0, "shard": 0, "out": []}
         self.taken, self.reading = state["taken"], state["shard"]
         self.yielded = {
@@ -110,13 +116,16 @@ class ShardStream:
         start, found = self.reading % len(self.range), False
         for number, parts in self.range[start:]:
             # Errors of a shared shard are reported by the stream that reads its first part.
-            for sample in read_shard(self.urls[number], number, self.failed if 0 in parts else []):
+            url, unused = self.urls[number], Unused()
+            for sample in read_shard(url, number, self.failed if 0 in parts else [], unused):
                 if sample.index % self.streams not in parts:
                     continue
                 found = True
                 if not self.yielded.get(self.reading, 0) >> sample.index & 1:
                     self.waiting[self.reading] += 1
                     yield self.reading, sample
+            if unused.counts and 0 in parts:
+                self.unused.append(unused.describe(url))
             self.reading += 1
             self.waiting = +self.waiting  # drops zeros
             first = min([self.reading, *self.waiting])
@@ -125,7 +134,8 @@ class ShardStream:
             return
         whole = [(number, range(self.streams)) for number in range(len(self.urls))]
         if self.range == whole:
-            raise UserError(f"{self.urls[0]}: no image in any shard ({(self.failed or ['all are empty'])[0]})")
+            reason = (self.failed + self.unused or ["all are empty"])[0]
+            raise UserError(f"{self.urls[0]}: no image in any shard ({reason})")
         self.range = whole  # its own range has no images: read all shards
 
 
@@ -174,6 +184,7 @@ class StreamBatches(Dataset[Batch]):
     shuffle: int
     make: partial[Batches]
     failed: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
     def __getitem__(self, request: Request) -> Batch:
         try:
@@ -189,14 +200,17 @@ class StreamBatches(Dataset[Batch]):
         step = StepIndices(request.epoch, request.step, names, np.zeros(self.share, np.int64), np.arange(self.share))
         batch = self.make([source])[step]
         batch["skipped"] += self.failed
+        batch["unused"] = self.unused[:]
         self.failed.clear()
+        self.unused.clear()
         return {**batch, "state": [reader.state() for reader in self.readers]}
 
     def _open(self, k: int, request: Request) -> ShardStream:
         seed = f"{self.seed}/{request.epoch}/{k}"
         order, buffer = Random(seed), Random(f"{seed}/{request.stream}/{request.step}")
+        found = self.failed, self.unused
         state = request.state[k] if request.state else None
-        return ShardStream(self.urls[k], request.stream, self.streams, self.shuffle, order, buffer, self.failed, state)
+        return ShardStream(self.urls[k], request.stream, self.streams, self.shuffle, order, buffer, *found, state)
 
     def _mixed(self, request: Request) -> Iterator[Sample]:
         """Samples of all sources at random, in the proportions of `counts` over this stream's part of the epoch."""
@@ -340,6 +354,7 @@ class ShardLoader:
         )
         self.epoch = self.done = 0
         self.states: dict[int, State] = {}
+        self.told: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.order)
@@ -350,8 +365,16 @@ class ShardLoader:
             if "error" in batch:
                 raise UserError(batch["error"])
             self.states[self.order.stream(self.done)] = batch.pop("state")
+            self._tell(batch.pop("unused"))
             self.done += 1
             yield batch
+
+    def _tell(self, unused: list[str]) -> None:
+        """Warn of the first shards with files that no sample uses."""
+        for line in unused:
+            if line not in self.told and len(self.told) < UNUSED_SHOWN:
+                self.told.add(line)
+                rank_zero_warn(line)
 
     def state(self) -> dict[str, Any]:
         """The epoch, the number of its steps that are done, the state of all streams. All processes must call it."""

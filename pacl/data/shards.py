@@ -1,30 +1,43 @@
 """Reading image-caption pairs from WebDataset shards: tar files in which files of the same name make one sample.
 
-webdataset opens the shards, reads the tars and groups their files.
+webdataset opens the shards; their files are grouped as it groups them: what comes after the first dot of a file's name
+is its suffix, and neighbours of the same path before it are one sample.
 """
 
 from __future__ import annotations
 
 import glob
+import re
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, decode_text, json_object, whole_text
 from pacl.errors import UserError
-from pacl.image_folders import IMAGE_SUFFIXES
-from pacl.printing import counted
+from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, starts_like_an_image
+from pacl.printing import counted, printable
 
 IMAGES = tuple(dict.fromkeys(("jpg", "png", "jpeg", "webp", *sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))))
 """Suffixes of images: first those that img2dataset writes, in the order in which open_clip tries them."""
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+NO_FILES = re.compile(r"(__[^/]*__|__MACOSX)(/|$)|(.*/)?\.[^/]*$")
+"""Paths in tars that stand for no files of a data set: WebDataset's own (``__name__``), the Mac's, and hidden files."""
+
+REPEATED = "images of a key that has one already"
+DOTTED = "images with further dots in their names"
+UNREAD = "images in formats that are not read"
+LINKS = "links"
+OTHERS = "files that are no images"
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,6 @@ class Sample:
         nouns: the noun phrases of each caption, if the shard has them.
         shard: index of its shard in the pattern.
         index: index of the image in its shard.
-        spare: number of other images of that key, which are not used.
     """
 
     name: str
@@ -47,7 +59,43 @@ class Sample:
     nouns: tuple[tuple[str, ...], ...] | None
     shard: int
     index: int
-    spare: int = 0
+
+
+@dataclass
+class Unused:
+    """What lies in shards and is in no sample.
+
+    Attributes:
+        counts: number of files of each kind: `REPEATED`, `DOTTED`, `UNREAD`, `LINKS` or `OTHERS`.
+        first: path of the first file of each kind.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, kind: str, path: str) -> None:
+        """Count a file."""
+        self.counts[kind] += 1
+        self.first.setdefault(kind, path)
+
+    def kinds(self) -> dict[str, int]:
+        """The number of files of each kind, with its first file."""
+        return {f"{kind} (first: {printable(self.first[kind])})": count for kind, count in self.counts.items()}
+
+    def describe(self, url: str) -> str:
+        """What is not used of a shard, in one line."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds().items())
+        advice = "; an image needs a name of its own with one dot, such as 000.jpg"
+        return f"{url}: not used: {kinds}{advice if self.counts.keys() - {OTHERS} else ''}"
+
+
+class _File(NamedTuple):
+    """A file in a tar: its path, divided into a key and a suffix in lower case, and its content."""
+
+    path: str
+    key: str
+    suffix: str
+    content: bytes
 
 
 def shard_urls(pairs: str) -> list[str]:
@@ -105,45 +153,50 @@ def local_path(url: str) -> Path | None:
     return None if parts.scheme else Path(url)
 
 
-def samples(pairs: str, failed: list[str] | None = None) -> Iterator[Sample]:
+def samples(pairs: str, failed: list[str] | None = None, unused: Unused | None = None) -> Iterator[Sample]:
     """All samples of some shards, in order.
 
-    The caption is read from ``key.txt`` (or ``.caption``), else from a field such as "caption" of ``key.json``;
-    img2dataset writes both. The field "nouns" may have the noun phrases, as one list for a single caption or as one
-    list per caption.
+    The image is the file ``key.jpg`` (or another suffix of `IMAGES`) of the first files of that key. The caption is
+    read from ``key.txt`` (or ``.caption``), else from a field such as "caption" of ``key.json``; img2dataset writes
+    both. The field "nouns" may have the noun phrases, as one list for a single caption or as one list per caption.
 
     Args:
         pairs: see `shard_urls`.
         failed: a message is appended for each shard that cannot be opened or is truncated, and for each caption
             without an image.
+        unused: all other files that are in no sample are added.
     """
+    failed, unused = [] if failed is None else failed, Unused() if unused is None else unused
     for number, url in enumerate(shard_urls(pairs)):
-        yield from read_shard(url, number, [] if failed is None else failed)
+        yield from read_shard(url, number, failed, unused)
 
 
-def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
+def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iterator[Sample]:
     """The samples of one shard; if it is damaged, the samples before the damage. Arguments: see `samples`."""
-    tars, errors, index = webdataset().tariterators, list[Exception](), 0
+    errors, keys = list[Exception](), set[str]()
 
     def stop(error: Exception) -> bool:  # webdataset's handlers return whether to continue
         errors.append(error)
         return False
 
-    def go_on(error: Exception) -> bool:
-        failed.append(f"{url}: {_reason(error)}")
-        return True
-
-    for shard in tars.url_opener([{"url": url}], handler=stop):
-        shard["stream"] = stream = _EndOfTar(shard["stream"])
-        files = tars.tar_file_expander([shard], handler=stop)
-        for found in tars.group_by_keys(files, handler=go_on):
-            name = f"{url.rpartition('/')[2]}/{found['__key__']}"
-            images = [found[suffix] for suffix in IMAGES if suffix in found]
-            if images:
-                yield Sample(name, images[0], *_captions(found), number, index, len(images) - 1)
-                index += 1
-            elif _texts(found):
+    for shard in webdataset().tariterators.url_opener([{"url": url}], handler=stop):
+        stream = _EndOfTar(shard["stream"])
+        for key, group in groupby(_files(stream, unused, stop), lambda file: file.key):
+            files, found = list(group), dict[str, _File]()
+            for file in files:
+                found.setdefault(file.suffix, file)
+            image = next((found[suffix] for suffix in IMAGES if suffix in found), None)
+            texts = [file for file in found.values() if _is_text(file.suffix)]
+            name = f"{url.rpartition('/')[2]}/{key}"
+            if image is not None and key not in keys:
+                yield Sample(name, image.content, *_captions(key, texts), number, len(keys))
+                keys.add(key)
+                texts.append(image)
+            elif image is None and texts:
                 failed.append(f"{name} has no image")
+            for file in files:
+                if not any(file is used for used in texts):
+                    unused.add(_kind(file), file.path)
         if stream.is_truncated:
             stop(tarfile.ReadError("truncated tar file"))
         try:
@@ -151,13 +204,49 @@ def read_shard(url: str, number: int, failed: list[str]) -> Iterator[Sample]:
         except OSError as error:
             stop(error)
     if errors:
-        failed.append(f"{url} ends after {counted(index, 'image')} ({_reason(errors[0])})")
+        failed.append(f"{url} ends after {counted(len(keys), 'image')} ({_reason(errors[0])})")
+
+
+def _files(stream: _EndOfTar, unused: Unused, stop: Callable[[Exception], bool]) -> Iterator[_File]:
+    """The files of a tar up to its end or a damage."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*") as tar:  # type: ignore[call-overload]  # it only reads
+            for entry in tar:
+                tar.members = []  # which keeps all otherwise
+                if NO_FILES.match(entry.name):
+                    continue
+                if entry.issym() or entry.islnk():
+                    unused.add(LINKS, entry.name)
+                elif entry.isreg():
+                    yield _File(entry.name, *_divided(entry.name), tar.extractfile(entry).read())
+    except Exception as error:  # of the network, a decompressor ...
+        stop(error)
+
+
+def _divided(path: str) -> tuple[str, str]:
+    """Key and suffix, in lower case, of a path in a tar."""
+    folder, slash, name = path.rpartition("/")
+    key, _, suffix = name.partition(".")
+    return folder + slash + key, suffix.lower()
+
+
+def _is_text(suffix: str) -> bool:
+    """Whether a file may hold captions, by the last part of its suffix: key.caption.txt is text, too."""
+    return suffix.rpartition(".")[2] in TEXT_SUFFIXES
+
+
+def _kind(file: _File) -> str:
+    """Of a file that is not used."""
+    last = file.suffix.rpartition(".")[2]
+    if last in IMAGES:
+        return REPEATED if file.suffix == last else DOTTED
+    return UNREAD if f".{last}" in UNREAD_SUFFIXES or starts_like_an_image(file.content) else OTHERS
 
 
 def _reason(error: Exception) -> str:
-    """An error's message in one line, without the objects that webdataset appends."""
+    """An error's message in one line."""
     reason = getattr(error, "strerror", None) or str(error.args[0] if error.args else type(error).__name__)
-    return " ".join(reason.partition(" @ <")[0].partition(" dict_keys(")[0].split())
+    return " ".join(reason.split())
 
 
 class _EndOfTar:
@@ -180,15 +269,10 @@ class _EndOfTar:
         return self.head[257:262] == b"ustar" and any(self.tail)
 
 
-def _texts(found: dict[str, Any]) -> dict[str, bytes]:
-    """The files of a sample that may hold captions, by the last part of their suffix: key.caption.txt is text, too."""
-    return {suffix.rpartition(".")[2]: found[suffix] for suffix in found if suffix.rpartition(".")[2] in TEXT_SUFFIXES}
-
-
-def _captions(found: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...] | None]:
-    """Captions of a sample's files, and their noun phrases if there are any."""
-    texts = _texts(found)
-    captions = tuple(captions_of_files(texts, found["__key__"]))
+def _captions(key: str, files: list[_File]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...] | None]:
+    """Captions in a sample's text files, and their noun phrases if there are any."""
+    texts = {file.suffix.rpartition(".")[2]: file.content for file in files}
+    captions = tuple(captions_of_files(texts, key))
     fields = json_object(decode_text(texts.get("json", b"")))
     nouns = fields.get("nouns")
     if isinstance(nouns, list) and all(isinstance(phrase, str) for phrase in nouns):
@@ -213,10 +297,9 @@ def count_pairs(pairs: str) -> int:
         try:
             with tarfile.open(path) as tar:
                 for entry in tar:
-                    folder, slash, name = entry.name.rpartition("/")
-                    key, _, suffix = name.partition(".")
-                    if entry.isreg() and suffix.lower() in IMAGES:
-                        keys.add(folder + slash + key)
+                    key, suffix = _divided(entry.name)
+                    if entry.isreg() and suffix in IMAGES and not NO_FILES.match(entry.name):
+                        keys.add(key)
         except (tarfile.TarError, OSError, EOFError):
             pass  # counted up to the damage, which is reported when the shard is read
         total += len(keys)

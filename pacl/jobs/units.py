@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pacl.data.shards import SHARD_SUFFIXES, local_path, read_shard, shard_urls
+from pacl.data.shards import OTHERS, SHARD_SUFFIXES, Unused, local_path, read_shard, shard_urls
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image, open_image
 
@@ -89,8 +89,12 @@ class Shard:
         return None if path is None or path.is_absolute() else Path.cwd()
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
-        for sample in read_shard(self.url, 0, problems):
+        unused = Unused()
+        for sample in read_shard(self.url, 0, problems, unused):
             yield JobImage(sample.name, sample.image)
+        del unused.counts[OTHERS]  # as in folders: captions and the like are no images that are missing
+        if unused.counts:
+            problems.append(unused.describe(self.url))
 
 
 @dataclass(frozen=True)

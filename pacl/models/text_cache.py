@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ class TextCache:
 
     The embedding of a text must not depend on the other texts in its batch, but the rounding of matrix products depends
     on the batch size. So batches are padded, by repeating a text, to sizes for which rounding is the same.
+
+    Several threads may use it at once; one of them encodes at a time.
 
     Args:
         encode: computes the embeddings: n texts -> [n, D] float32, on any device.
@@ -35,9 +39,22 @@ class TextCache:
         self.encode, self.batch, self.multiple, self.limit, self.kind = encode, batch, multiple, limit, kind
         self._rows: dict[str, int] = {}
         self._kept = torch.empty(0, 0)  # [capacity, D]
+        self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, which can be neither copied nor pickled."""
+        with self._lock:
+            return {**self.__dict__, "_rows": dict(self._rows), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of one text or more, float32 [T, D], in host memory."""
+        with self._lock:
+            return self._embed(texts)
+
+    def _embed(self, texts: Sequence[str]) -> Tensor:
         missing = [text for text in dict.fromkeys(texts) if text not in self._rows]
         room = self.limit // (4 * self._kept.shape[1]) if self._kept.shape[1] else len(missing)
         if len(self._rows) + len(missing) > room:

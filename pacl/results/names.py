@@ -12,6 +12,7 @@ from typing import Any
 from pacl.errors import ArgumentError
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from pacl.results.identity import Identity, is_image_of, is_same_source
+from pacl.results.paths import VIDEO_FRAME
 from pacl.results.records import place_of, read_record
 from pacl.results.writer import result_name
 
@@ -39,7 +40,7 @@ class Names:
             is_shared: whether another image of the run has the same; both then have their path as given.
         """
         for name in candidates(relative):
-            if name.casefold() in self.taken:
+            if name.casefold() in self.taken or VIDEO_FRAME.search(name):
                 continue
             records = self._records(name)
             if all(is_image_of(each, self.out or Path(), image) for each in records):

@@ -29,6 +29,8 @@ VIDEO_ENDINGS = (".overlay.mp4", ".overlay.avi")
 MASKS = ".masks"
 """Ending of the folder with the masks of a video's frames."""
 FRAME_MASK = re.compile(r"\d{6,}\.mask\.png")
+VIDEO_FRAME = re.compile(rf"{re.escape(MASKS)}/\d{{6,}}$", re.IGNORECASE)
+"""Names that results of images do not have: their masks could be those of a video's frames."""
 
 
 def heat_ending(number: int, label: str) -> str:

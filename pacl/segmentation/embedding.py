@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +70,7 @@ class ImageEmbedding:
         Raises:
             UserError: the file cannot be written.
         """
-        patches, given = self.encoded.patches, self.encoded.source
-        source = os.path.abspath(given) if isinstance(given, (str, Path)) else None
+        patches, source = self.encoded.patches, self.encoded.path
         tensors = {"patches": patches.values}
         if self.encoded.guide is not None:
             tensors["guide"] = self.encoded.guide
@@ -113,7 +111,8 @@ class ImageEmbedding:
             patches = PatchMaps(tensors["patches"], PatchGrid(**about["grid"]), WindowLayout(**layout))
             sam = tuple(tensors[name] for name in sorted(tensors) if name.startswith("sam."))
             stamp = tuple(about["stamp"]) if about.get("stamp") else None
-            encoded = EncodedImage(patches, tensors.get("guide"), about["source"], sam or None, stamp)
+            source = about["source"]
+            encoded = EncodedImage(patches, tensors.get("guide"), source, sam or None, stamp, path=source)
             return cls(encoded, about["made_by"])
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged, or of another version of this package ({error!r})") from None

@@ -61,6 +61,8 @@ class EncodedImage:
     """Of the file of a path when it was read, see `pacl.files.file_stamp`."""
     made_by: Mapping[str, Any] | None = None
     """The model and the settings of the segmenter that encoded it; None: they are not compared."""
+    path: str | None = None
+    """Absolute path of the file that was read."""
 
     def __repr__(self) -> str:
         height, width = self.patches.layout.size

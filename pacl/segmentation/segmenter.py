@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -223,12 +224,15 @@ class Segmenter:
         Returns:
             The images for `segment` and `evidence` of segmenters with the same model and settings; others refuse them.
         """
-        stamps = [file_stamp(image) if isinstance(image, (str, Path)) else None for image in images]
+        paths = [os.path.abspath(image) if isinstance(image, (str, Path)) else None for image in images]
+        stamps = [file_stamp(path) if path else None for path in paths]
         pixels = [as_tensor(image, name) for image, name in zip(images, names, strict=True)]
         encoded = encode_images([self.model], pixels, self.settings, self.sam)[0]
-        sources = zip(encoded, images, stamps, strict=True)
+        sources = zip(encoded, images, paths, stamps, strict=True)
         by = self._made_by()
-        return [replace(found, source=image, stamp=stamp, made_by=by) for found, image, stamp in sources]
+        return [
+            replace(found, source=image, path=path, stamp=stamp, made_by=by) for found, image, path, stamp in sources
+        ]
 
     def _made_by(self) -> dict[str, Any]:
         """What images depend on, as `embedding.made_by`, but names in place of checksums of large files."""

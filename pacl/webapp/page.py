@@ -265,9 +265,8 @@ class Page(gr.Blocks):
         return [image, choices, table, message(answer.notes), *off]
 
     def write(self, path: str | None, request: gr.Request) -> list[Any]:
-        """The files of the session's last answer, for the buttons."""
-        key = str(request.session_hash)
-        found = self.sessions.last(key)
+        """The files of the session's last answer, for the buttons; none where the next image is there already."""
+        found = self.sessions.last(str(request.session_hash), path) if path else None
         if found is None or not path:
             return [gr.skip()] * (len(FILES) + 1)
         folder = Path(self.GRADIO_CACHE) / f"files-{secrets.token_hex(16)}"

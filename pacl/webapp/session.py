@@ -237,10 +237,10 @@ class Sessions:
         notes += [str(each.message) for each in caught]
         return Answer(image.pixels, image.found, list(dict.fromkeys(notes)))
 
-    def last(self, key: str) -> Segmentation | None:
-        """The session's last answer; None if there is none, or it was forgotten."""
+    def last(self, key: str, path: str | Path | None = None) -> Segmentation | None:
+        """The session's last answer; None if there is none, it was forgotten, or it is not about the file of a path."""
         image = self.store.get(key)
-        return image.found if image else None
+        return image.found if image and path in (None, str(image.path), image.path) else None
 
     def close(self, key: str) -> None:
         """Forget a session."""

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from eval.segmentation import run as segmentation
-from pacl import segment, similarity
-from pacl.cli.parser import check_unused, new_parser
+from pacl import bulk, classify, export, segment, similarity
+from pacl.cli.parser import Once, check_unused, new_parser
 from pacl.errors import ArgumentError, UserError
 
 
@@ -72,3 +72,22 @@ def test_results_of_files_do_not_go_to_standard_output() -> None:
         assert parse(["--out", "./-/a"]).out == Path("-/a")
         with pytest.raises(ArgumentError):
             parse(["word", "--out", "-"])
+
+
+def test_a_flag_of_several_values_is_given_once() -> None:
+    parser = new_parser("test", None)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--format", action=Once)
+    for _ in range(2):
+        assert parser.parse_intermixed_args(["a", "--format", "coco", "b"]).format == "coco"
+    for twice in (["--format", "coco", "--format", "yolo"], ["--format=coco", "a", "--format=coco,yolo"]):
+        with pytest.raises(UserError):
+            parser.parse_intermixed_args(twice)
+
+
+@pytest.mark.parametrize("command", [segment, classify, bulk, export])
+def test_a_second_file_of_classes_is_refused(command: Any) -> None:
+    out = [] if command is classify else ["--out", "o"]
+    command.build_parser().parse_intermixed_args(["a", *out, "--classes", "a"])
+    with pytest.raises(UserError):
+        command.build_parser().parse_intermixed_args(["a", *out, "--classes", "a", "--classes", "b"])

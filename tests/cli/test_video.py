@@ -430,3 +430,13 @@ def test_other_labels_in_the_default_folder_are_noted_after_the_first_result_onl
     run("other.png", "a dog", "grass")
     assert "also holds" not in run(source, "grass", "sky", model="no/such/model")[2]
     assert run(source, "grass", "sky")[2].count("also holds") == 1
+
+
+def test_masks_of_an_image_have_no_path_of_a_frames_mask(run: Run) -> None:
+    Path("photos/clip.masks").mkdir(parents=True)
+    Image.new("RGB", (20, 30)).save("photos/clip.masks/000000.png")
+    assert run("clip.mp4", "photos", "a dog", "grass", "--format", "mask", "--out", "both")[0] == 0
+    sizes = {Image.open(path).size: path for path in Path("both").rglob("*.mask.png")}
+    assert len(list(Path("both").rglob("*.mask.png"))) == 11
+    assert sizes.keys() == {(64, 48), (20, 30)}
+    assert (sizes[(20, 30)].parent.name, sizes[(20, 30)].name) == ("clip.masks", "000000_png.mask.png")

@@ -12,7 +12,7 @@ from PIL import Image
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 from pacl.data.crop import SquareCrop
-from pacl.data.shard_loader import ShardLoader, shard_range
+from pacl.data.shard_loader import UNUSED_SHOWN, ShardLoader, shard_range
 from pacl.data.shards import read_shard
 from pacl.data.sources import Source
 from pacl.errors import UserError
@@ -267,6 +267,19 @@ def test_a_resumed_run_opens_no_shard_that_is_done(folder, monkeypatch):
     )
     list(resumed)
     assert 3 <= len(opened) <= 4 + 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_of_the_first_shards_is_not_used_is_a_warning_and_no_skipped_sample(tmp_path, workers):
+    for shard in range(6):
+        write_shard(tmp_path / f"{shard}.tar", range(4), **{"2024.05.01.png": image(9), "0000.cls": b"1"})
+    loader = load(f"{tmp_path}/{{0..5}}.tar", batch=4, workers=workers)
+    with pytest.warns(UserWarning, match="not used") as told:
+        batches = list(loader) + list(loader)
+    lines = [str(each.message) for each in told if "not used" in str(each.message)]
+    assert len(set(lines)) == len(lines) == UNUSED_SHOWN
+    assert all("2024.05.01.png" in line and "0000.cls" in line for line in lines)
+    assert not any(batch["skipped"] or "unused" in batch for batch in batches)
 
 
 def test_a_mixture_resumes_with_its_shares(folder):

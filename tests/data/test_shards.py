@@ -6,13 +6,14 @@ import tarfile
 import pytest
 
 from pacl.data import shards
-from pacl.data.shards import count_pairs, samples, shard_urls
+from pacl.data.shards import DOTTED, LINKS, OTHERS, REPEATED, UNREAD, Unused, count_pairs, samples, shard_urls
 from pacl.errors import UserError
 
 
 def write(path, files):
+    """A tar of a mapping of names to contents, or of such pairs."""
     with tarfile.open(path, "w") as tar:
-        for name, content in files.items():
+        for name, content in files.items() if isinstance(files, dict) else files:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -79,7 +80,6 @@ def test_what_is_no_caption_is_left_out_of_samples(tmp_path):
     path = write(tmp_path / "0.tar", files | {"3.png": b"", "4.jpg": b"", "4.json": b'{"caption": "NaN"}'})
     assert [sample.captions for sample in samples(path)] == [(), (), ("a cat",), ()]
     assert count_pairs(path) == 4  # 3 has two images
-    assert [sample.spare for sample in samples(path)] == [0, 0, 1, 0]
 
 
 def test_missing_shards_are_one_line(tmp_path):
@@ -159,8 +159,61 @@ def test_odd_samples_do_not_end_a_shard(tmp_path):
     with tarfile.open(path, "w") as tar:
         for name in ("1.txt", "2.jpg", "2.jpg", "2.txt", "README", "3.jpg", "3.txt"):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
-    failed = []
-    assert [sample.name for sample in samples(str(path), failed)] == ["0.tar/2", "0.tar/3"]
-    assert failed[0] == "0.tar/1 has no image"
-    assert "duplicate" in failed[1]
-    assert "dict_keys" not in failed[1]
+    failed, unused = [], Unused()
+    assert [sample.name for sample in samples(str(path), failed, unused)] == ["0.tar/2", "0.tar/3"]
+    assert failed == ["0.tar/1 has no image"]
+    assert unused.first == {REPEATED: "2.jpg", OTHERS: "README"}
+
+
+def used_and_not(path):
+    """Names of the samples, and how many files of each kind are in none; `count_pairs` must agree."""
+    failed, unused = [], Unused()
+    names = [sample.name.partition("/")[2] for sample in samples(path, failed, unused)]
+    assert failed == []
+    assert count_pairs(path) == len(names) == len(set(names))
+    return names, dict(unused.counts)
+
+
+JPEG = b"\xff\xd8\xff" + bytes(20)
+
+
+@pytest.mark.parametrize(
+    ("names", "used", "unused"),
+    [
+        (["0.jpg", "2024.05.01.jpg", "v1.5.PNG", "3.jpg"], ["0", "3"], {DOTTED: 2}),
+        (["0.jpg", "0.seg.png", "1.seg.png", "1.png"], ["0", "1"], {DOTTED: 2}),
+        (["a.b/0.jpg", "a.b/c.d/0.jpg", "./0.jpg"], ["a.b/0", "a.b/c.d/0", "./0"], {}),
+        (["0.jpg", "0.png", "0.JPG", "1.jpg", "0.webp"], ["0", "1"], {REPEATED: 3}),
+        (["0.jpg", "0.heic", "1.HEIC", "2.dng", "x/y", ".jpeg"], ["0"], {UNREAD: 4}),
+        (["0.jpg", ".0.jpg", "._0.jpg", "x/._0.jpg", "__MACOSX/0.jpg", "__meta__"], ["0"], {}),
+    ],
+)
+def test_every_image_that_is_in_no_sample_is_counted(tmp_path, names, used, unused):
+    assert used_and_not(write(tmp_path / "0.tar", [(name, JPEG) for name in names])) == (used, unused)
+
+
+def test_other_fields_of_samples_and_other_files_are_counted(tmp_path):
+    names = ["0.cls", "0.jpg", "0.npy", "1.jpg", "README", "stats.csv"]
+    assert used_and_not(write(tmp_path / "0.tar", [(name, b"no image") for name in names])) == (["0", "1"], {OTHERS: 4})
+
+
+def test_links_are_counted(tmp_path):
+    """tar stores the second name of a file as a link to the first."""
+    path = tmp_path / "0.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, kind in (("0.jpg", tarfile.REGTYPE), ("1.jpg", tarfile.LNKTYPE), ("2.jpg", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "" if kind == tarfile.REGTYPE else "0.jpg"
+            tar.addfile(info)
+    assert used_and_not(str(path)) == (["0"], {LINKS: 2})
+
+
+def test_the_first_file_of_a_kind_is_named_with_its_shard(tmp_path):
+    path = write(tmp_path / "0.tar", {"0.jpg": b"", "2024.05.01.jpg": b"", "2024.05.02.jpg": b"", "0.cls": b""})
+    unused = Unused()
+    list(samples(path, None, unused))
+    assert unused.kinds() == {f"{DOTTED} (first: 2024.05.01.jpg)": 2, f"{OTHERS} (first: 0.cls)": 1}
+    line = unused.describe(path)
+    assert line.startswith(f"{path}: ")
+    assert f"2 {DOTTED} (first: 2024.05.01.jpg)" in line
+    assert "\n" not in line

@@ -173,7 +173,7 @@ def test_the_settings_of_a_segmenter_can_be_exported(tiny: PACL, tmp_path: Path)
 def program(tmp_path: Path, name: str = "segment_onnx.py") -> Path:
     """A program of docs/deploying.md, behind lines that forbid torch and pacl."""
     (code,) = re.findall(rf"```py\n(# {name}.*?)```", (ROOT / "docs/deploying.md").read_text(), re.S)
-    assert len(code.splitlines()) <= 45
+    assert len(code.splitlines()) <= 46
     path = tmp_path / name
     path.write_text(f"import sys\nsys.modules['torch'] = sys.modules['pacl'] = None\n{code}")
     return path
@@ -219,6 +219,22 @@ def test_the_program_of_the_page_segments_as_pacl_does(
     texts = F.normalize(vectors - vectors.mean(0), dim=-1)[:: len(vectors) // len(query.texts)][: len(query.texts)]
     np.save(folder / "classes.npy", texts.numpy())
     check_mask(segmenter, replace(query, texts=texts, wording=None), folder, image, tmp_path)
+
+
+def test_the_program_of_the_page_writes_many_labels_in_16_bits(tiny: PACL, exported: Path, tmp_path: Path) -> None:
+    image, folder, mask = tmp_path / "image.png", tmp_path / "exported", tmp_path / "mask.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(image)
+    shutil.copytree(exported, folder)
+    about = json.loads((folder / "model.json").read_text())
+    about["classes"]["ids"] = [id + 300 for id in about["classes"]["ids"]]
+    about["classes"]["colours"] = palette(300 + len(LABELS)).tolist()
+    (folder / "model.json").write_text(json.dumps(about))
+    command = [sys.executable, str(program(tmp_path)), str(folder), str(image), str(mask)]
+    subprocess.run(command, check=True, timeout=600, cwd=tmp_path)
+    segmenter = Segmenter(tiny, EVEN)
+    segmenter.set_image(image)
+    found = np.asarray(Image.open(mask))
+    assert (found == segmenter.predict(LABELS).index.astype(int) + 300).mean() >= 0.99
 
 
 def check_probabilities(model: PACL, folder: Path, image: Path, labels: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,19 @@ def test_shards_of_the_same_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train/000\.tar, .*val/000\.tar"):
         find_units(str(tmp_path))
     assert len(find_units(str(tmp_path / "val"))) == 1
+
+
+def test_images_of_a_shard_that_are_not_used_are_a_problem(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    shard = write_shards(tmp_path / "data", 1, 2) / "000.tar"
+    with tarfile.open(shard, "a") as tar:
+        for name in ("000.jpg", "2024.05.01.jpg", "x.heic", "001.cls", "README"):
+            tar.addfile(tarfile.TarInfo(name))
+    problems: list[str] = []
+    assert [image.name for image in find_units(str(shard))[0].images(problems)] == ["000.tar/000", "000.tar/001"]
+    (line,) = problems
+    assert all(name in line for name in (str(shard), "000.jpg", "2024.05.01.jpg", "x.heic"))
+    assert not any(name in line for name in ("001.cls", "README"))  # no image is missing there
 
 
 def test_a_truncated_shard_is_a_problem_and_keeps_what_comes_before(tmp_path: Path) -> None:

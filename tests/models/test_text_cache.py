@@ -1,3 +1,9 @@
+import copy
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -64,3 +70,33 @@ def test_only_texts_of_one_kind_are_computed_together():
     assert batches == [["a", "c"], ["d", "d"], ["bbb", "eee"]]
     assert cache(["eee", "d"]).flatten().tolist() == [3, 1]
     assert len(batches) == 3
+
+
+def test_threads_that_share_a_cache_get_the_embeddings_of_their_texts() -> None:
+    encoder, running = Encoder(), []
+
+    def encode(texts: list[str]) -> Tensor:
+        running.append(1)
+        time.sleep(0.001)  # lets other threads in
+        assert len(running) == 1
+        running.pop()
+        return encoder(texts)
+
+    cache = TextCache(encode, batch=2)
+    texts = [chr(ord("a") + i) * (i + j) for i in range(8) for j in range(1, 9)]
+    with ThreadPoolExecutor(8) as threads:
+        parts = list(threads.map(lambda k: cache([*texts[k::8], "x"]), range(8)))
+    for k, part in enumerate(parts):
+        assert torch.equal(part, Encoder()([*texts[k::8], "x"]))
+    assert torch.equal(cache(texts), Encoder()(texts))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_a_cache_is_copied_and_pickled_with_its_texts(copied) -> None:
+    cache = TextCache(Encoder(), batch=2)
+    cache(["dog", "cat"])
+    other = copied(cache)
+    other(["sky"])
+    assert torch.equal(other(["cat", "sky"]), Encoder()(["cat", "sky"]))
+    assert [sorted(set(call)) for call in other.encode.calls] == [["cat", "dog"], ["sky"]]
+    assert torch.equal(cache(["dog", "sea"]), Encoder()(["dog", "sea"]))

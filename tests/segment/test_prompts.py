@@ -36,6 +36,14 @@ def test_classes_file_with_synonyms(run: Run) -> None:
     ]
 
 
+def test_ids_of_classes_with_gaps_are_said_not_to_be_kept(run: Run) -> None:
+    Path("coco.json").write_text('{"categories": [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}]}')
+    code, out, err = run("photo.png", "--classes", "coco.json", "--json")
+    assert code == 0
+    assert [(label["label"], label["id"]) for label in json.loads(out)["labels"]] == [("car", 1), ("cat", 2)]
+    assert "note: the ids in coco.json (3, 17)" in err
+
+
 def test_one_prompt_competes_with_the_words_of_the_model(run: Run) -> None:
     assert record(run, "a dog")["background"]["rule"] == "contrast"
 

@@ -215,6 +215,25 @@ def test_the_repr_holds_no_tensor(clip: Backbone) -> None:
     assert "tensor" not in repr(embedding)
 
 
+def test_the_path_in_a_file_is_that_of_the_file_that_was_read(
+    clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    save_image(tmp_path / "image.png", noise(40, 56))
+    monkeypatch.chdir(tmp_path)
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image("image.png")
+    monkeypatch.chdir(tmp_path / "other")
+    segmenter.get_image_embedding().save("image.safetensors")
+    segmenter.set_image_embedding("image.safetensors")
+    segmenter.get_image_embedding().save("again.safetensors")
+    for name in ("image", "again"):
+        segmenter.set_image_embedding(f"{name}.safetensors")
+        found = segmenter.predict(LABELS)
+        assert found.source == str(tmp_path / "image.png")
+        assert found.overlay().size
+
+
 def test_another_file_is_not_drawn_on(clip: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = PACL.untrained(clip)
     for folder in ("one", "two"):

@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,15 @@ def ask(served: Served, path: str | None, **changes: Any) -> dict[str, Any]:
             if line.startswith(b"data:") and (event := json.loads(line[5:])).get("msg") == "process_completed":
                 return event
     raise AssertionError("no answer")
+
+
+def test_no_files_have_the_name_of_the_next_image(served: Served, tmp_path: Path) -> None:
+    """It may be uploaded between an answer and the writing of its files."""
+    visitor, sessions = SimpleNamespace(session_hash="visitor"), served.page.sessions
+    sessions.answer("visitor", PHOTO, WORDS, sessions.first_choice())
+    written = served.page.write(str(PHOTO), visitor)
+    assert Path(written[0]["value"]).name.startswith("demo.")
+    assert not any("value" in each for each in served.page.write(str(tmp_path / "next.png"), visitor))
 
 
 def test_a_file_that_nobody_uploaded_is_not_segmented(served: Served) -> None:

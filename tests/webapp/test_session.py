@@ -156,6 +156,13 @@ def test_sessions_do_not_share_images(sessions: Sessions, photo: Path) -> None:
     assert sessions.last("a") is None
 
 
+def test_the_last_answer_is_none_for_another_image(sessions: Sessions, photo: Path) -> None:
+    found = sessions.answer("a", photo, "sky", sessions.first_choice()).found
+    assert found is not None
+    assert sessions.last("a") is sessions.last("a", photo) is sessions.last("a", str(photo)) is found
+    assert sessions.last("a", photo.with_name("next.png")) is None
+
+
 def test_a_forgotten_image_is_encoded_again(sessions: Sessions, photo: Path, encodings: list[int]) -> None:
     first = sessions.answer("a", photo, "dog, cat", CHOICE).found
     sessions.store.drop("a")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ from pacl.models.towers.timm_tower import accept_any_size
 
 POSITIONS_BYTES = 64 * 2**20  # of interpolated position embeddings that are kept; a grid of 28 x 28 has 2.4 MB
 TEXT_STEP = 8  # tokens; lengths of texts are rounded up to a multiple of it
+
+_published: ContextVar[ViTTower | None] = ContextVar("_published", default=None)
+"""The tower whose positions are sampled as published, see `ImageTower.sampled_positions`; each thread has its own."""
 
 
 def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | FeatureTower:
@@ -77,17 +81,16 @@ class ViTTower(ImageTower):
         self.layers = layer_indices(layers, len(blocks), f"the ViT's {len(blocks)} blocks", usable=len(blocks) - 1)
         self.width = int(visual.conv1.out_channels) * (1 + len(self.layers))
         self.variants = dense.VARIANTS if dense.supports_variants(blocks[-1]) else ("clip",)
-        self.margin = 0.0  # see `sampled_positions`
         self._positions = TensorCache(POSITIONS_BYTES)
 
     @contextmanager
     def sampled_positions(self, how: str) -> Iterator[None]:
         """As in `ImageTower`; grids of the native size keep the native embedding in either way."""
-        before, self.margin = self.margin, PUBLISHED_MARGIN if how == "published" else 0.0
+        before = _published.set(self if how == "published" else None)
         try:
             yield
         finally:
-            self.margin = before
+            _published.reset(before)
 
     @property
     def projection(self) -> Tensor | None:
@@ -177,16 +180,17 @@ class ViTTower(ImageTower):
         """
         native: Tensor = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
+        margin = PUBLISHED_MARGIN if _published.get() is self else 0.0
         if is_exporting():
-            return torch.cat([native[:1], resample_positions(native[1:], (rows, columns), grid, self.margin)])
+            return torch.cat([native[:1], resample_positions(native[1:], (rows, columns), grid, margin)])
         if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
             return native
 
         def sample() -> Tensor:
-            sampled = resample_positions(native[1:].detach(), (rows, columns), grid, self.margin)
+            sampled = resample_positions(native[1:].detach(), (rows, columns), grid, margin)
             return torch.cat([native[:1].detach(), sampled])
 
-        return self._positions.get((grid, self.margin, native.device, native.dtype), sample)
+        return self._positions.get((grid, margin, native.device, native.dtype), sample)
 
 
 class FeatureTower(ImageTower):

@@ -159,9 +159,18 @@ def test_shards(check: Check) -> None:
     assert record["unused"] == {}
     assert check("{0..1}.tar", "--limit", "1")[0] == 0
     with tarfile.open("two.tar", "w") as tar:
-        for name in ("a.jpg", "a.png", "a.txt"):
+        for name in ("a.jpg", "a.png", "2024.05.01.jpg", "2024.05.02.jpg", "b.heic"):
             tar.addfile(entry := tarfile.TarInfo(name), io.BytesIO())
-    assert list(check("two.tar")[2]["sources"][0]["unused"].values()) == [1]
+    _, out, report = check("two.tar")
+    unused = report["sources"][0]["unused"]
+    assert list(unused.values()) == [1, 2, 1]
+    assert all(f"{count} {kind}" in out for kind, count in unused.items())
+    assert all(name in out for name in ("a.png", "2024.05.01.jpg", "b.heic"))
+    with tarfile.open("none.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("2024.05.01.jpg"))
+    code, out, _ = check("none.tar")
+    assert code == 1
+    assert "no image in any shard" in out
     whole = Path("1.tar").read_bytes()
     Path("1.tar").write_bytes(whole[: len(whole) // 2])
     record = check("{0..1}.tar")[2]["sources"][0]
