@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "backbone": "open_clip:ViT-B-16/openai",
     "weights": "0",
     "quick_gelu": True,
+    "tower": "other",
     "mean": (0.5, 0.5, 0.4),
     "std": (0.25, 0.25, 0.2),
     "dense": "clip",
