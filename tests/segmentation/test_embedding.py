@@ -316,7 +316,7 @@ def test_a_setting_of_the_head_that_changes_makes_another_model(clip: Backbone) 
         if not acts:  # it acts in `predict`
             assert segmenter.predict(LABELS).labels == LABELS
             continue
-        with pytest.raises(ArgumentError, match="smoothing by default, not 0.3"):
+        with pytest.raises(ArgumentError, match=r"smoothing by default, not 0\.3"):
             segmenter.predict(LABELS)
 
 
