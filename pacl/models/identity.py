@@ -103,7 +103,7 @@ def patches(model: PACL, *, smoothed: bool = True, quick: bool = False) -> dict[
         "backbone": clip.fingerprint if quick else clip.checksum(),
         **tower_settings(clip.image),
         **of_texts,
-        "head": model.head_checksum("embedder."),
+        "head": model.part_checksum("embedder."),
         **_acting(config, without),
     }
 
@@ -113,7 +113,7 @@ def texts(model: PACL) -> dict[str, Any]:
     return {
         "backbone": model.clip.fingerprint,
         **tower_settings(model.clip.text),
-        "head": model.head_checksum("text_embedder."),
+        "head": model.part_checksum("text_embedder."),
         **{name: getattr(model.config, name) for name in sorted(ON_TEXTS)},
     }
 

@@ -165,15 +165,16 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         """The tensors of the head: all except those of the frozen backbone."""
         return {key: value for key, value in self.state_dict().items() if not key.startswith("clip.")}
 
-    def head_checksum(self, part: str = "") -> str:
+    def head_checksum(self) -> str:
         """Checksum of what the head computes, so that a model without a trained head has the same on every machine.
 
         Left out is what decides nothing or follows from the backbone: before training, the random first layer of the
         ``clip`` start, whose branch is multiplied by zero, and the text embeddings of the ``conse`` start.
-
-        Args:
-            part: only tensors whose names begin with this, such as ``embedder.``.
         """
+        return self.part_checksum("")
+
+    def part_checksum(self, part: str) -> str:
+        """`head_checksum` of the tensors whose names begin with ``part``, such as ``embedder.``."""
         state = {key: value for key, value in self.head_state().items() if key.startswith(part)}
         for name, module in self.named_modules():
             if isinstance(module, PatchEmbedder) and not any(each.any() for each in module.main[-1].parameters()):
