@@ -200,15 +200,12 @@ def run_of(segmenter: Segmenter, labels: Sequence[Label], units: Sequence[Unit])
     """What decides the results: equal in all processes of a job."""
     import dataclasses
 
+    from pacl.models import identity
+
     model = segmenter.model
     return {
         "labels": [[label.name, list(label.prompts)] for label in labels],
-        "model": {
-            "clip": model.config.backbone,
-            "dense": model.config.dense,
-            "weights": model.clip.checksum(),
-            "head": model.head_checksum(),
-        },
+        "model": {"clip": model.config.backbone, **identity.whole(model)},
         "settings": {**dataclasses.asdict(segmenter.resolved_settings()), **segmenter.contents},
         BASE: next((str(unit.base) for unit in units if unit.base is not None), None),
     }

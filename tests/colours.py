@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pacl.models.compatibility import compatibility
+from pacl.models.head import HeadConfig
 from pacl.models.towers.base import ImageTower
 from pacl.models.towers.grid import PatchGrid
 
@@ -25,21 +26,23 @@ class ColourModel(nn.Module):
         super().__init__()
         self.device = torch.device("cpu")
         self.logit_scale = torch.tensor(50.0)
-        self.config = SimpleNamespace(
-            size=size, scales=[1.0], dense="clip", contrast=["grey", "green"], contrast_margin=0.0, prior=0.0,
-            presence=0.0, vocabulary=[], backbone="colours", trained=False, acting=dict,
+        self.config = HeadConfig(
+            backbone="colours", dense="clip", contrast=["grey", "green"], size=size, mean=[0.0] * 3, std=[1.0] * 3,
+            quick_gelu=False, width=3, dim=3, hidden=3, logit_scale=50.0,
         )  # fmt: skip
-        self.head_checksum = lambda: "0" * 64
         self.name, self.centre = None, None  # made here, not calibrated
         tower = SimpleNamespace(patch=patch, fixed_stride=False)
+        own = {"quick_gelu": False, "architecture": "colours"}
+        preprocessing = {"mean": self.config.mean, "std": self.config.std}
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
-            device=self.device, image=SimpleNamespace(
-                bf16_on_cpu=False, sampled_positions=nullcontext,
+            device=self.device, preprocessing=preprocessing, logit_scale=50.0, image=SimpleNamespace(
+                **own, layers=(), preprocessing=preprocessing, bf16_on_cpu=False, sampled_positions=nullcontext,
                 check_stride=lambda stride: ImageTower.check_stride(tower, stride),
             ),
             patch_tokens_of=self.patch_tokens_of,
-            text=SimpleNamespace(familiar=None), vocabulary=None, checksum=lambda: "0" * 64, fingerprint="0" * 16,
+            text=SimpleNamespace(**own, familiar=None, context_length=5), vocabulary=None,
+            checksum=lambda: "0" * 64, fingerprint="0" * 16,
         )  # fmt: skip
         self.batches: list[tuple[int, ...]] = []
 
@@ -65,6 +68,9 @@ class ColourModel(nn.Module):
         return compatibility(patches, texts, temperature=0.1)
 
     def head_checksum(self) -> str:
+        return "colours"
+
+    def part_checksum(self, part: str) -> str:
         return "colours"
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = ("{}",)) -> Tensor:

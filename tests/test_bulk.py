@@ -15,11 +15,14 @@ from pycocotools import mask as coco_mask
 from pacl.bulk import main
 from pacl.errors import ArgumentError, UserError
 from pacl.jobs.folder import read_results
+from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
+from pacl.models.model import PACL
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.jobs.tars import png, write_shards
 from tests.paths import ROOT
+from tests.tiny import configure_clip, save_tiny_clip
 
 WORDS = ["a blue fish", "a red boat", "sand"]
 OPTIONS = ["--model", "bundled", "--device", "cpu", "--size", "64"]
@@ -199,5 +202,30 @@ def test_a_file_of_templates_that_has_changed_is_refused(tmp_path: Path, monkeyp
     assert main(words) == 0
     Path("t.txt").write_text("the {}.")
     with pytest.raises(ArgumentError) as refused:
+        main(words)
+    assert refused.value.argument == "out"
+
+
+@pytest.mark.parametrize("change", ["smoothing", "temperature", "contrast_margin", "quick_gelu"])
+def test_a_model_with_other_settings_does_not_go_on(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    Path("a.png").write_bytes(png(0))
+    name = save_tiny_clip(tmp_path / "clip")
+    model = name
+    if change != "quick_gelu":
+        PACL.untrained(load_backbone(name)).save_pretrained("head")
+        model = "head"
+    words = ["list.txt", "sky", "sand", "--out", "x", "--model", model, "--device", "cpu", "--size", "64"]
+    assert main(words) == 0
+    assert main(words) == 0
+    if change == "quick_gelu":
+        configure_clip(name, quick_gelu=True)
+    else:
+        config = json.loads(Path("head/config.json").read_text())
+        Path("head/config.json").write_text(json.dumps({**config, change: 0.5}))
+    with pytest.raises(ArgumentError, match=rf"model\..*{change}") as refused:
         main(words)
     assert refused.value.argument == "out"

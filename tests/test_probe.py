@@ -21,7 +21,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from pacl.models.precision import resolve_precision
 from pacl.probe import main, parse_seeds, parse_shots
-from tests.tiny import save_tiny_clip
+from tests.tiny import configure_clip, save_tiny_clip
 
 pytest.importorskip("sklearn")
 
@@ -204,6 +204,18 @@ def test_other_weights_and_damaged_files_are_refused(run: Run, tmp_path: Path) -
     Path("mine/probe.json").write_text(json.dumps({**about, "model": "local-dir:/nowhere"}))
     code, _, err = run("train/red/0.png", command=classify, model="mine")
     assert (code, len(err.splitlines()), '"model"' in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("features", ["pooled", "patches"])
+@pytest.mark.parametrize("changes", [{"quick_gelu": True}, {"preprocess": {"resize_mode": "squash"}}], ids=str)
+def test_a_clip_with_other_settings_is_refused(features: str, changes: dict, run: Run, tmp_path: Path) -> None:
+    name = save_tiny_clip(tmp_path / "clip")
+    files = sorted(Path("train").rglob("*.png"))
+    train_probe(name, files, [file.parent.name for file in files], features=features).save("mine")
+    assert Probe.load("mine").features == features
+    configure_clip(name, **changes)
+    with pytest.raises(UserError, match="settings"):
+        Probe.load("mine")
 
 
 @pytest.mark.parametrize("features", ["pooled", "patches"])

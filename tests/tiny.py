@@ -40,6 +40,16 @@ def save_tiny_clip(folder: Path, *, quick_gelu: bool = False, seed: int = 0, **v
     return f"local-dir:{folder}"
 
 
+def configure_clip(name: str, *, preprocess: dict[str, Any] | None = None, **settings: Any) -> str:
+    """Change settings in the configuration of a CLIP that `save_tiny_clip` wrote, but no weights; returns its name."""
+    path = Path(name.removeprefix("local-dir:"), "open_clip_config.json")
+    config = json.loads(path.read_text())
+    vision = {**config["model_cfg"]["vision_cfg"], **settings.pop("vision", {})}
+    model = {**config["model_cfg"], "vision_cfg": vision, **settings}
+    path.write_text(json.dumps({"model_cfg": model, "preprocess_cfg": preprocess or config["preprocess_cfg"]}))
+    return name
+
+
 def phi(model: PACL, images: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
     """phi of normalised images ``[B, 3, H, W]`` with every text: ``[B, T]``."""
     return model.phi(model.encode_patches(images)[0], model.encode_text(texts))

@@ -24,13 +24,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eval.classification.image_sets import ImageSet
-from pacl.classification.features import KINDS, features
+from pacl.classification.features import KINDS, features, made_by
 from pacl.classification.preprocessing import preprocessing
 from pacl.cli.progress import tracked
 from pacl.data.workers import usable
 from pacl.errors import UserError
 from pacl.files import atomic_write
+from pacl.models import identity
 from pacl.models.model import PACL
+from pacl.models.precision import resolve_precision
 from pacl.prompts import fill
 
 CONTENT = "features_sha256"  # in the metadata of a file of the cache
@@ -160,7 +162,7 @@ def cached_features(
         model: the model.
         images: the images.
         folder: folder of the cache. The name of a file contains a digest of everything that its content depends on:
-            the weights of CLIP and head, the dense variant, the precision, the images and their order.
+            the model (see `pacl.models.identity`), the precision, the images and their order.
         loading: how images are read and encoded.
         title: title of the progress bar.
 
@@ -171,10 +173,8 @@ def cached_features(
         UserError: an image cannot be read.
     """
     stamp = {
-        "clip": model.clip.checksum(),
-        "head": model.head_checksum(),
-        "dense": model.config.dense,
-        "precision": loading.precision,
+        "model": identity.digest({"pooled": made_by(model, "pooled"), "patches": made_by(model, "patches")}),
+        "precision": resolve_precision(loading.precision, model.clip),
         "dataset": images.benchmark.name,
         "split": images.split,
         "images": str(len(images)),

@@ -63,17 +63,23 @@ class Result:
 
 
 def describe_model(model: PACL, name: str) -> dict[str, Any]:
-    """The model as results state it; ``name`` is how the user named it."""
-    from pacl.models.towers.base import weights_checksum
+    """The model as results state it; ``name`` is how the user named it.
 
-    config = model.config
+    ``tower`` tells weights and settings of the backbone apart, ``settings`` those of the whole model, so that figures
+    of different models are never taken for those of one (see `pacl.models.identity`).
+    """
+    from pacl.models import identity
+
+    config, clip = model.config, model.clip
     return {
         "name": name,
         "clip": config.backbone,
-        "checksum": model.clip.checksum()[:16],
+        "checksum": clip.checksum()[:16],
+        "tower": identity.digest(identity.both_towers(clip)),
         "dense": config.dense,
         "trained": config.trained,
-        "head": weights_checksum(model.head_state())[:16] if config.trained else None,
+        "head": model.head_checksum()[:16] if config.trained else None,
+        "settings": identity.digest(identity.whole(model)),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ NONE = "-"
 DATASETS = (*BENCHMARKS, *IMAGE_BENCHMARKS, *LAYOUTS)
 NOT_LISTED = ("name", "names", "changed", "source", "main", "annotations", "template_texts")
 """Settings that `settings` describes in words or leaves out; it lists all others as they are."""
+
+CHANGEABLE = re.compile(r"hf-hub:|[:/]/")
+"""In names of models whose content may change: of repositories, and of absolute paths."""
 
 
 class Notes:
@@ -47,15 +51,22 @@ def named(result: Result, key: str) -> str:
 
 
 def identity(result: Result) -> tuple[Any, ...]:
-    """What the results of one row share: method, tower, protocol, names unless the protocol's own, one's own data."""
+    """What one row's results share: method, tower, weights, protocol, names unless the protocol's own, own data."""
     names = "" if names_of(result) == own_names(result) else str(names_of(result))
-    return result.method, tower(result), protocol_parts(result), names, str(result.protocol.get("data", ""))
+    weights, data = str(result.model.get("checksum")), str(result.protocol.get("data", ""))
+    return result.method, tower(result), weights, protocol_parts(result), names, data
 
 
 def tower(result: Result) -> str:
-    """The CLIP and, for methods that use patches, the dense variant and the head."""
+    """The CLIP and, for methods that use patches, the dense variant and the head.
+
+    The name of a folder or a file, or of a repository, does not tell what is in it; a digest does (``tower`` of
+    `describe_model`; older results have none, but the checksum of the weights).
+    """
     model = result.model
-    found = [tail(str(model.get("clip") or model.get("name")))]
+    name = str(model.get("clip") or model.get("name"))
+    content = str(model.get("tower") or model.get("checksum") or "")[:8] if CHANGEABLE.search(name) else ""
+    found = [f"{tail(name)} {content}".strip()]
     if result.method in ("pacl", "phi", "mean", "pooled then phi") or result.method.startswith("probe patches"):
         found.append(str(model.get("dense")))
         if model.get("trained"):

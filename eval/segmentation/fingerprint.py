@@ -41,7 +41,7 @@ def fingerprint(bench: Bench, folder: MaskFolder, **more: Any) -> dict[str, Any]
         "rows": [
             {
                 "method": row.method,
-                "model": describe_model(row.model, ""),
+                "model": {**describe_model(row.model, ""), "settings": None},  # the next line has those that act here
                 "config": {key: value for key, value in vars(row.model.config).items() if key not in UNREAD},
                 "protocol": row.protocol.described(),
                 "templates": list(get_templates(row.protocol.settings.templates)),

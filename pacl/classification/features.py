@@ -7,12 +7,13 @@ Shapes: B images in a batch, P patches, D embedding, W token width, S side of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pacl.models import identity
 from pacl.models.precision import tower_autocast
 from pacl.models.towers.open_clip_towers import ViTTower
 
@@ -38,6 +39,14 @@ def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor,
     with tower_autocast(precision, model.clip):
         pooled, tokens = model.clip.encode_image_and_tokens(images, model.config.dense)
     return F.normalize(pooled.float(), dim=-1), model.embed_tokens(tokens.float())
+
+
+def made_by(model: PACL, kind: Kind) -> dict[str, Any]:
+    """What `features` of a kind depend on, JSON-serialisable. The precision changes their last digits only."""
+    pooled = identity.pooled(model.clip)
+    if kind == "patches":
+        return {**pooled, **identity.patches(model, smoothed=False)}
+    return pooled if model.clip.shared else {**pooled, "dense": model.config.dense}
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """Linear probes: a linear classifier on a frozen model, trained on labelled images, saved and loaded.
 
-A probe keeps the checksum of the weights that its features come from, so it is never used with others.
+A probe keeps what its features depend on (see `pacl.models.identity`), so it is never used with another model.
 
 Shapes: I images, C classes, F features.
 """
@@ -21,24 +21,24 @@ from torch import Tensor
 
 from pacl.classification.class_folders import hold_out
 from pacl.classification.encoded_folders import BATCH, ImageEncoder
-from pacl.classification.features import KINDS, Kind
+from pacl.classification.features import KINDS, Kind, made_by
 from pacl.classification.few_shot import accuracy_of, chance
 from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
 from pacl.classification.scorer import as_images
 from pacl.errors import ArgumentError, UserError, are_several, first_few
 from pacl.files import atomic_write, parse_json, save_json, write_together
+from pacl.models import identity
 from pacl.models.config import PROBE
 from pacl.models.config import PROBE_WEIGHTS as WEIGHTS
 from pacl.models.loading import as_model, load_model
 from pacl.models.precision import PRECISIONS, resolve_precision
-from pacl.models.towers.base import weights_checksum
 from pacl.printing import counted
 from pacl.segmentation.encode import AnyImage, as_array
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
 
-FORMAT, VERSION = "pacl-probe", 1
+FORMAT, VERSION = "pacl-probe", 2
 
 
 @dataclass(eq=False)
@@ -122,7 +122,7 @@ class Probe:
             "version": VERSION,
             "model": self.model_name,
             "dense": self.model.config.dense,
-            "checksum": features_checksum(self.model, self.features),
+            "checksum": identity.digest(made_by(self.model, self.features)),
             "features": self.features,
             "precision": self.precision,
             "classes": list(self.classes),
@@ -142,7 +142,7 @@ class Probe:
 
         Raises:
             UserError: there is no probe, its files are damaged, its model cannot be loaded, or the model has other
-                weights than the one it was trained on.
+                weights or settings than the one it was trained on.
         """
         folder = Path(folder)
         about = read_description(folder)
@@ -158,15 +158,15 @@ class Probe:
             raise UserError(f"{folder / WEIGHTS}: has values that are not finite; train the probe again")
         if model is None:
             try:
-                model = load_model(about["model"], dense=dense if kind == "patches" else None, device=device)
+                model = load_model(about["model"], dense=dense, device=device)
             except UserError as error:
                 advice = f'set "model" in {folder / PROBE} to where it is now'
                 raise UserError(f"{folder}: its model {about['model']} cannot be loaded ({error}); {advice}") from None
         model = as_model(model)
-        if features_checksum(model, kind) != about["checksum"]:
+        if identity.digest(made_by(model, kind)) != about["checksum"]:
             raise UserError(
-                f"{folder}: this probe was trained on other weights than those of {model.clip.name}; it needs "
-                f"{about['model']} as it was then (checksum {str(about['checksum'])[:12]})"
+                f"{folder}: this probe was trained on other weights or settings than those of {model.clip.name}; it "
+                f"needs {about['model']} as it was then (checksum {about['checksum']})"
             )
         return cls(model, about["model"], classes, weight, bias, kind, about["training"], about["precision"])
 
@@ -197,17 +197,6 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not known or not all(isinstance(name, str) for name in about["classes"]):
         raise UserError(f"{path}: has features, a precision or classes that there are not; train the probe again")
     return about
-
-
-def features_checksum(model: PACL, kind: Kind) -> str:
-    """Checksum of the weights that features come from: the image tower's, for ``patches`` those of towers and head."""
-    if kind == "pooled":
-        return model.clip.image_checksum()
-    head = f"untrained {model.config.start}"  # it follows from the towers; some of its weights are random and unused
-    if model.config.trained:
-        state = model.head_state()
-        head = weights_checksum({key: value for key, value in state.items() if key.startswith("embedder.")})
-    return f"{model.clip.checksum()} {model.config.dense} {head}"
 
 
 def train_probe(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pacl.classification.preprocessing import preprocessing
 from pacl.errors import ArgumentError, are_several
+from pacl.models import identity
 from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision, tower_autocast
 from pacl.models.vocabulary import Vocabulary
@@ -54,12 +55,14 @@ class EncodedLabels:
         owners: index of the label of each text, int64 [N]; all of a label's texts are neighbours.
         clip: text embeddings of the CLIP, float32 [N, D], unit length.
         head: text embeddings of PACL's head, float32 [N, D], unit length.
+        made_by: digest of the model and the templates that made them, see `Scorer.encode`; None is not compared.
     """
 
     names: tuple[str, ...]
     owners: Tensor
     clip: Tensor
     head: Tensor
+    made_by: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +150,20 @@ class Scorer:
         pooled = rearrange(clip.encode_text(filled), "(n k) d -> n k d", k=len(self.templates)).mean(dim=1)
         owners = torch.tensor(encoded.query.ids, device=model.device) - 1
         names = tuple(label.name for label in labels)
-        return EncodedLabels(names, owners, F.normalize(pooled.float(), dim=-1), encoded.texts)
+        return EncodedLabels(names, owners, F.normalize(pooled.float(), dim=-1), encoded.texts, self._made_by())
+
+    def _made_by(self) -> str:
+        return identity.digest({**identity.texts(self.model), "templates": list(self.templates)})
+
+    def check(self, labels: EncodedLabels) -> None:
+        """Refuse labels that a scorer with another model or other templates encoded.
+
+        Raises:
+            ArgumentError: ``labels``.
+        """
+        if labels.made_by not in (None, self._made_by()):
+            reason = "were encoded with another model or other templates; encode them again"
+            raise ArgumentError("labels", "of another scorer", reason)
 
     @torch.inference_mode()
     def scores(self, images: Sequence[AnyImage], labels: EncodedLabels, names: Sequence[str] = ()) -> Tensor:
@@ -163,8 +179,9 @@ class Scorer:
 
         Raises:
             UserError: a file cannot be read.
-            ArgumentError: an image is none, or of a wrong shape, dtype or range.
+            ArgumentError: an image is none, or of a wrong shape, dtype or range; ``labels``: see `check`.
         """
+        self.check(labels)
         names = names or [f"images[{i}]" for i in range(len(images))]
         parts = [torch.empty(0, len(labels.names))]
         for start in range(0, len(images), BATCH):

@@ -15,12 +15,13 @@ import torch
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
 from pacl.errors import ArgumentError, UserError
+from pacl.models import identity
 from pacl.models.towers.grid import PatchGrid
 
 if TYPE_CHECKING:
     from pacl.models.backbone import Backbone
 
-VERSION = 1
+VERSION = 2
 """Version of the file format and of the decoding of images; stores of other versions are refused."""
 
 SHARD_BYTES = 256 * 2**20
@@ -47,6 +48,8 @@ class Stamp:
         std: per colour, the image is divided by it.
         dense: dense variant of the last block.
         layers: earlier layers whose features are part of a token.
+        tower: digest of all that tokens depend on in the tower, `pacl.models.identity.tokens`: of more than the fields
+            above, which are for readers.
         size: side of the square images in pixels.
         cut: how images were cropped, a `SquareCrop.mode`.
         dtype: type of the stored tokens, "bfloat16" or "float16".
@@ -65,6 +68,7 @@ class Stamp:
     std: tuple[float, ...]
     dense: str
     layers: tuple[int, ...] = ()
+    tower: str = ""
     size: int
     cut: str
     dtype: str
@@ -106,6 +110,7 @@ class Stamp:
             std=clip.std,
             dense=dense,
             layers=clip.layers,
+            tower=identity.digest(identity.tokens(clip)),
             size=size,
             cut=crop.mode,
             dtype=dtype,

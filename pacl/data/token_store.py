@@ -252,7 +252,6 @@ def _unfinished(folder: Path, stamp: Stamp) -> list[int]:
     if not (folder / STAMP).exists():
         return list(shards)
     found, wanted = _read_json(folder / STAMP), stamp.to_json()
-    found.setdefault("layers", [])  # older stores lack this field
     for field in fields(stamp):
         if found.get(field.name) != wanted[field.name]:
             raise _unusable(folder, _difference(folder.name, field.name, found, wanted), "or delete all of this one")

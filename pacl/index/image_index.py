@@ -214,7 +214,8 @@ class Index:
             At most ``top`` images, the best first; those whose scores are equal are sorted by path.
 
         Raises:
-            ArgumentError: ``top`` or ``rerank`` is no whole number from 1, or ``query`` is no text.
+            ArgumentError: ``top`` or ``rerank`` is no whole number from 1; ``query`` is no text, or of several labels;
+                another model encoded it.
             UserError: the text makes no sense to the model, or the folder has no index.
 
         Warns:
@@ -225,6 +226,11 @@ class Index:
         if not isinstance(query, (str, Label, EncodedLabels)):
             raise ArgumentError("query", f"of type {type(query).__name__}", "must be a text; similar takes images")
         labels = query if isinstance(query, EncodedLabels) else self.scorer.encode(as_labels(query))
+        self.scorer.check(labels)
+        if len(labels.names) != 1:
+            raise ArgumentError(
+                "query", f"of {len(labels.names)} labels", "must be one, which may have several prompts"
+            )
         scores = self.vectors.scores(labels.head if self.scorer.score == "phi" else labels.clip)
         if self.scorer.score == "clip":
             return self._hits(scores, np.arange(len(scores)), top)

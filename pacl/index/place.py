@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.index.file import SUFFIX
+from pacl.models import identity
 
 if TYPE_CHECKING:
     from pacl.classification.scorer import Scorer
 
-VERSION = 1
+VERSION = 2
 """Of the format of the file and of how images are encoded."""
 FOLDER = ".pacl_index"
 NAME_LENGTH = 40  # characters of a model's name in the name of a file
@@ -24,12 +25,10 @@ NAME_LENGTH = 40  # characters of a model's name in the name of a file
 
 def made_by(scorer: Scorer) -> dict[str, Any]:
     """What the embeddings of images depend on, JSON-serialisable. The precision changes their last digits only."""
-    model, config = scorer.model, scorer.model.config
-    about: dict[str, Any] = {"version": VERSION, "score": scorer.score, "backbone": model.clip.checksum()}
-    if scorer.score == "clip":
-        return {**about, "preprocessing": {key: str(value) for key, value in model.clip.preprocessing.items()}}
-    depends = ("dense", "size", "scales", "smoothing", "mean", "std", "layers", "quick_gelu")
-    return {**about, "head": model.head_checksum(), **{name: getattr(config, name) for name in depends}}
+    model = scorer.model
+    pooled = identity.pooled(model.clip) if scorer.score != "phi" else {}
+    patches = {**identity.patches(model), "size": model.config.size} if scorer.score != "clip" else {}
+    return {"version": VERSION, "score": scorer.score, **pooled, **patches}
 
 
 def file_name(scorer: Scorer, outside: Path | None = None) -> str:

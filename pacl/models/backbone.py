@@ -21,7 +21,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,15 @@ from pacl.models.dual import find_dual, load_dual
 from pacl.models.head import SHIPPED, is_head, shipped_folder
 from pacl.models.precision import check_conversion
 from pacl.models.text_cache import TextCache
-from pacl.models.towers.base import Classifier, ImageTower, TextTower, local_path, weights_checksum, weights_fingerprint
+from pacl.models.towers.base import (
+    Classifier,
+    ImageTower,
+    TextTower,
+    local_path,
+    tensor_state,
+    weights_checksum,
+    weights_fingerprint,
+)
 from pacl.models.towers.dense import PROXY
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.open_clip_loading import pretrained_names
@@ -71,6 +78,9 @@ DEFAULT_LOGIT_SCALE = 1 / 0.07  # CLIP's at the start of its training (Radford e
 
 class Backbone(nn.Module):
     """A frozen image tower and text tower: no gradients, always in eval mode.
+
+    Embedded texts and checksums are kept. They are dropped when other weights are loaded into a tower, but weights must
+    not be written to by ``parameter.data``, which PyTorch does not count as a change.
 
     Args:
         image: the image tower.
@@ -132,12 +142,27 @@ class Backbone(nn.Module):
         self.logit_scale = DEFAULT_LOGIT_SCALE if logit_scale is None else logit_scale
         self.context_length = text.context_length
         self.dim = text.dim
-        self._texts = TextCache(self._encode, kind=text.bucket)
-        self._checksum: str | None = None
+        self._forget()
 
     def __repr__(self) -> str:
         towers = "" if self.shared else "towers that were trained apart, "
         return f"<Backbone {self.name}: {towers}patches of {self.patch} pixels, embeddings of {self.dim} numbers>"
+
+    def _forget(self) -> None:
+        """Drop all that was computed from the weights."""
+        self._texts = TextCache(self._encode, kind=self.text.bucket)
+        self._checksum: str | None = None
+        self._fingerprint: str | None = None
+        self._tower_checksums: tuple[str, str] | None = None
+        self._state = self._weights_state()
+
+    def _weights_state(self) -> list[tuple[int, int]]:
+        return [tensor_state(parameter) for parameter in self.parameters()]
+
+    def _follow_weights(self) -> None:
+        """`_forget`, if weights were replaced since, or moved."""
+        if self._state != self._weights_state():
+            self._forget()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
         check_conversion(fn)
@@ -256,6 +281,7 @@ class Backbone(nn.Module):
             raise TypeError("texts must be a sequence of strings, not a string")
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
+        self._follow_weights()
         on_cpu = self.device.type == "cpu"
         self._texts.batch, self._texts.multiple = (TEXT_BATCH, CPU_TEXT_MULTIPLE) if on_cpu else (GPU_TEXT_BATCH, None)
         return self._texts(texts).to(self.device)
@@ -277,7 +303,7 @@ class Backbone(nn.Module):
 
     def image_checksum(self) -> str:
         """Checksum of the image tower's weights; for a CLIP or a dual encoder, `checksum`."""
-        return self.checksum() if self.shared else self._tower_checksums[0]
+        return self.checksum() if self.shared else self._checksums_of_towers()[0]
 
     def checksum(self) -> str:
         """Checksum of all weights.
@@ -285,22 +311,29 @@ class Backbone(nn.Module):
         For a CLIP or a dual encoder it is the `weights_checksum` of all weights, for two separately trained towers the
         SHA-256 of both towers' checksums.
         """
+        self._follow_weights()
         if self._checksum is None:
             if self.shared:
                 self._checksum = weights_checksum({**self.image.weights(), **self.text.weights()})
             else:
-                self._checksum = hashlib.sha256("+".join(self._tower_checksums).encode()).hexdigest()
+                self._checksum = hashlib.sha256("+".join(self._checksums_of_towers()).encode()).hexdigest()
         return self._checksum
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """The `weights_fingerprint` of all weights, at the first use."""
-        return "".join(weights_fingerprint(weights) for weights in (self.image.weights(), self.text.weights()))
+        """The `weights_fingerprint` of all weights."""
+        self._follow_weights()
+        if self._fingerprint is None:
+            both = (self.image.weights(), self.text.weights())
+            self._fingerprint = "".join(weights_fingerprint(weights) for weights in both)
+        return self._fingerprint
 
-    @cached_property
-    def _tower_checksums(self) -> tuple[str, str]:
+    def _checksums_of_towers(self) -> tuple[str, str]:
         """Checksums of the image tower and of the text tower."""
-        return weights_checksum(self.image.weights()), weights_checksum(self.text.weights())
+        self._follow_weights()
+        if self._tower_checksums is None:
+            self._tower_checksums = weights_checksum(self.image.weights()), weights_checksum(self.text.weights())
+        return self._tower_checksums
 
 
 def load_backbone(name: str, *, quick_gelu: bool | None = None, layers: Sequence[int] | None = None) -> Backbone:

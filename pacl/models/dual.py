@@ -81,7 +81,7 @@ class ProjectedImageTower(ImageTower):
         super().__init__()
         self.tower, self.head, self.size = tower, head, size
         self.width, self.patch, self.variants, self.layers = tower.width, tower.patch, tower.variants, tower.layers
-        self.quick_gelu, self.classifier = tower.quick_gelu, tower.classifier
+        self.quick_gelu, self.architecture, self.classifier = tower.quick_gelu, tower.architecture, tower.classifier
         self.preprocessing = {**tower.preprocessing, "size": size}
 
     @property
@@ -125,6 +125,7 @@ class ProjectedTextTower(TextTower):
         super().__init__()
         self.tower, self.head, self.dim = tower, head, dim
         self.context_length, self.quick_gelu = tower.context_length, tower.quick_gelu
+        self.architecture = tower.architecture
         self.vocabulary, self.contrast = tower.vocabulary, tower.contrast
 
     def encode(self, texts: Sequence[str]) -> Tensor:

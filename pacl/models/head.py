@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -111,12 +111,6 @@ class HeadConfig(HeadSettings, SavedConfig):
     def vector_width(self) -> int:
         """Width of patch and text vectors."""
         return self.dim + (self.space if self.start == "conse" and self.conse_share < 1 else 0)
-
-    def acting(self) -> dict[str, Any]:
-        """The settings that results may depend on, but for those at their defaults: a later field changes nothing."""
-        acting = [each for each in fields(self) if each.name not in ("checksum", "vocabulary")]
-        own = {each.name: (getattr(self, each.name), each.default) for each in acting}
-        return {name: value for name, (value, default) in own.items() if value not in (default, [])}
 
     def check(self) -> None:
         """Raise an `ArgumentError` for a setting out of range."""

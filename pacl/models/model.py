@@ -166,15 +166,21 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         return {key: value for key, value in self.state_dict().items() if not key.startswith("clip.")}
 
     def head_checksum(self) -> str:
-        """Checksum of what the head computes.
+        """Checksum of what the head computes, so that a model without a trained head has the same on every machine.
 
-        Before training, the main branch of the ``clip`` start is multiplied by zero; its random first layer is left
-        out, so that a CLIP without a head has the same checksum whenever it is loaded.
+        Left out is what decides nothing or follows from the backbone: before training, the random first layer of the
+        ``clip`` start, whose branch is multiplied by zero, and the text embeddings of the ``conse`` start.
         """
-        state = self.head_state()
+        return self.part_checksum("")
+
+    def part_checksum(self, part: str) -> str:
+        """`head_checksum` of the tensors whose names begin with ``part``, such as ``embedder.``."""
+        state = {key: value for key, value in self.head_state().items() if key.startswith(part)}
         for name, module in self.named_modules():
             if isinstance(module, PatchEmbedder) and not any(each.any() for each in module.main[-1].parameters()):
                 state = {key: value for key, value in state.items() if not key.startswith(f"{name}.main.0.")}
+            if isinstance(module, ConSE) and not self.config.trained:
+                state.pop(f"{name}.embeddings", None)
         return weights_checksum(state)
 
     def load_head_state(self, state: dict[str, Tensor], source: str) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, parse_json
-from pacl.models.backbone import weights_checksum
+from pacl.models import identity
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.printing import printable
 from pacl.segmentation.encode import EncodedImage
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pacl.models.sam import Sam
     from pacl.segmentation.settings import SegmenterSettings
 
-FORMAT = "pacl-image-embedding"
+FORMAT, VERSION = "pacl-image-embedding", 2
 PREDICT_SETTINGS = frozenset(
     ("background", "min_area", "logit_scale", "prior", "templates", "refine", "refine_on", "dilations")
 )
@@ -78,6 +79,7 @@ class ImageEmbedding:
             tensors[f"sam.{level}"] = features
         about = {
             "format": FORMAT,
+            "version": VERSION,
             "grid": vars(patches.grid),
             "layout": vars(patches.layout),
             "source": source if source and source == printable(source) else None,
@@ -104,7 +106,7 @@ class ImageEmbedding:
             raise UserError(f"{path} cannot be read as an image embedding ({error})") from None
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise UserError(f"{path} is not an image embedding that ImageEmbedding.save wrote")
-        if about.pop("checksum", None) != _checksum(about, tensors):
+        if about.pop("checksum", None) != _checksum(about, tensors) or about.get("version") != VERSION:
             raise UserError(f"{path} is damaged, or of another version of this package; encode the image again")
         try:
             layout: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["layout"].items()}
@@ -135,8 +137,8 @@ def check_made_by(argument: str, found: Mapping[str, Any], expected: Mapping[str
     Raises:
         ArgumentError: ``argument``: it differs, and in what.
     """
-    for key, value in expected.items():
-        own = found.get(key)
+    for key in dict.fromkeys([*expected, *found]):
+        own, value = found.get(key), expected.get(key)
         if own == value or (key in ("guide", "sam") and value is None):  # what is not needed does no harm
             continue
         raise ArgumentError(argument, "that is encoded", f"was made {_difference(key, own, value)}")
@@ -147,9 +149,15 @@ def _difference(key: str, own: Any, value: Any) -> str:
     if key in ("guide", "sam") and own is None:
         needed = "refine" if key == "guide" else "refine='sam:NAME'"
         return f"without {needed}, which keeps more of the image; encode the image again with it"
-    if isinstance(value, str) and len(value) == 64:  # a checksum
+    if key in ("backbone", "head"):  # checksums
         return f"with other weights of the {key}; encode the image again"
-    return f"with {'refine_on' if key == 'guide' else key} {own}, not {value}; encode the image again"
+    shown = [_shown(each) for each in (own, value)]
+    return f"with {'refine_on' if key == 'guide' else key} {shown[0]}, not {shown[1]}; encode the image again"
+
+
+def _shown(value: Any) -> str:
+    """A setting; the fields of a head's configuration are not stated where they are at their defaults."""
+    return "by default" if value is None else str(value)
 
 
 def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
@@ -157,20 +165,19 @@ def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(f"{json.dumps(about, sort_keys=True)}{weights_checksum(tensors)}".encode()).hexdigest()
 
 
-def made_by(model: PACL, settings: SegmenterSettings, sam: Sam | None = None) -> dict[str, Any]:
-    """What patch vectors depend on, JSON-serialisable.
+def made_by(model: PACL, settings: SegmenterSettings, sam: Sam | None = None, *, quick: bool = False) -> dict[str, Any]:
+    """What an encoded image depends on, JSON-serialisable.
 
     Args:
-        model: checksums of its backbone and its head are taken.
+        model: see `pacl.models.identity.patches`.
         settings: with those that were left to the model resolved, see `Segmenter.resolved_settings`.
         sam: the SAM that encoded the image, too; its checksum is taken.
+        quick: take the backbone's fingerprint and the SAM's name in place of checksums of large files.
     """
     return {
-        "backbone": model.clip.checksum(),
-        "head": model.head_checksum(),
-        "dense": model.config.dense,
+        **identity.patches(model, quick=quick),
         **encode_settings(settings, model.clip.patch),
-        "sam": None if sam is None else sam.checksum(),
+        "sam": None if sam is None else settings.sam if quick else sam.checksum(),
     }
 
 

@@ -7,8 +7,6 @@ predict     labels -> prompts -> text vectors [N,D]                         pacl
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import warnings
@@ -24,6 +22,7 @@ import torch
 from pacl.errors import ArgumentError, UserError, are_several
 from pacl.files import file_stamp
 from pacl.images import MAX_PIXELS
+from pacl.models import identity
 from pacl.models.loading import as_model
 from pacl.models.precision import resolve_precision
 from pacl.models.sam import load_sam
@@ -31,7 +30,7 @@ from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import TEMPLATE_NAMES, Label, check_labels, get_templates, parse_prompt
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.doubts import doubts
-from pacl.segmentation.embedding import ImageEmbedding, check_made_by, encode_settings, made_by
+from pacl.segmentation.embedding import ImageEmbedding, check_made_by, made_by
 from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images, resolved_scales
 from pacl.segmentation.query import EncodedQuery, Wording, encode_query, make_query
 from pacl.segmentation.result import Segmentation
@@ -235,10 +234,8 @@ class Segmenter:
         ]
 
     def _made_by(self) -> dict[str, Any]:
-        """What images depend on, as `embedding.made_by`, but names in place of checksums of large files."""
-        model, settings = self.model, self.resolved_settings()
-        of_model = {"model": model.config.backbone, "head": model.head_checksum(), "dense": model.config.dense}
-        return {**of_model, **encode_settings(settings, model.clip.patch), "sam": settings.sam}
+        """What images that are encoded now depend on, for a comparison within the process."""
+        return made_by(self.model, self.resolved_settings(), self.sam, quick=True)
 
     @torch.inference_mode()
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
@@ -336,11 +333,10 @@ class Segmenter:
     def about_model(self) -> dict[str, Any]:
         """What describes the model in records, see `Segmentation.model`, as it is now."""
         model, config = self.model, self.model.config
-        made_of = json.dumps([model.clip.fingerprint, model.head_checksum(), config.acting()], sort_keys=True)
         return {
             **({"name": model.name} if model.name else {}),
             **{"clip": config.backbone, "dense": config.dense, "trained": config.trained},
-            "weights": hashlib.sha256(made_of.encode()).hexdigest()[:16],
+            "weights": identity.digest(identity.whole(model, quick=True)),
         }
 
     @cached_property

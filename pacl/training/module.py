@@ -22,7 +22,8 @@ from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
 from pacl.data.token_stamp import Stamp
 from pacl.distributed import gather_texts, rank_count, sum_over_ranks
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few
+from pacl.models import identity
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.compatibility import pooling_entropy
 from pacl.models.head import HeadSettings
@@ -34,14 +35,10 @@ from pacl.training.validation import RetrievalValidator
 
 LOWER_LR = "train again with a lower lr"
 
-OBJECTIVE = (
-    *("backbone", "checksum", "dense", "layers", "start", "conse_share", "space", "hidden", "text"),
-    *("temperature", "learn_temperature", "cosine", "logit_scale"),
-)
-"""Fields of `HeadConfig` that define the trained parameters and the loss: a resumed run must have the same."""
-
 OPTIMISER = ("patches", "precision", "lr", "scale_lr", "weight_decay", "betas", "eps", "warmup")
-"""Arguments of `PACLModule` that a resumed run must have, too: the model card states one value for the whole run."""
+"""Arguments of `PACLModule` that a resumed run must have, besides what `pacl.models.identity.objective` states: the
+model card states one value for the whole run."""
+
 
 DIAGNOSED = 16
 """Images of a step that the pooling entropy is averaged over."""
@@ -302,13 +299,18 @@ class PACLModule(LightningModule):
         """Take what the run knows, and refuse the checkpoint of a run with other settings.
 
         Raises:
-            ArgumentError: one of `OBJECTIVE` or `OPTIMISER` differs.
+            ArgumentError: the objective or one of `OPTIMISER` differs.
             UserError: its weights are not those of this head.
         """
         saved = {**checkpoint.get("hyper_parameters", {}), **checkpoint["objective"]}
-        for name, now in self._must_stay().items():
-            before = saved.get(name, None if name in OBJECTIVE else now)
-            if _plain(before) != _plain(now):
+        objective, optimiser = identity.objective(self.pacl), {name: self.hparams[name] for name in OPTIMISER}
+        if unknown := first_few(sorted(objective.keys() - checkpoint["objective"].keys())):
+            raise UserError(
+                f"the checkpoint does not state {unknown} of its run, as it is of another version of pacl; start from "
+                "the beginning"
+            )
+        for name, now in {**objective, **optimiser}.items():
+            if _plain(before := saved.get(name, now)) != _plain(now):
                 raise ArgumentError(name, now, f"the run of the checkpoint has {before}; resume it with the same")
         own = {name: parameter.shape for name, parameter in self.named_parameters() if parameter.requires_grad}
         if {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()} != own:
@@ -318,17 +320,11 @@ class PACLModule(LightningModule):
         self.measured_at = checkpoint.get("measured_at", checkpoint["global_step"])
         self._resumed = checkpoint["global_step"], checkpoint.get("warmup", self.hparams["warmup"])
 
-    def _objective(self) -> dict[str, Any]:
-        return {name: getattr(self.pacl.config, name) for name in OBJECTIVE}
-
-    def _must_stay(self) -> dict[str, Any]:
-        return self._objective() | {name: self.hparams[name] for name in OPTIMISER}
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the frozen towers, which the hyper-parameters name, and add what a resumed run must know."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
-        checkpoint["objective"] = self._objective()
+        checkpoint["objective"] = identity.objective(self.pacl)
         checkpoint |= {"start_recall": self.start_recall, "last_figures": self.last_figures, "chance": self.chance}
         checkpoint |= {"measured_at": self.measured_at, "warmup": self.warmup}
 

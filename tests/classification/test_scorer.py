@@ -217,3 +217,11 @@ def test_the_photo_model_starts_without_open_clip() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_labels_of_another_scorer_are_refused(model: PACL, photos: list[Path]) -> None:
+    labels = Scorer(model, templates="photo").encode([Label("dog", ("dog",))])
+    assert Scorer(model, templates="photo").scores(photos, labels).shape == (len(photos), 1)
+    with pytest.raises(ArgumentError) as error:
+        Scorer(model).scores(photos, labels)
+    assert error.value.argument == "labels"

@@ -19,11 +19,11 @@ from pacl.images import save_image
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from pacl.segmentation.embedding import ImageEmbedding
+from pacl.segmentation.embedding import ImageEmbedding, _checksum
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import noise
 from tests.sams import tiny_sam, tiny_sam2
-from tests.tiny import save_tiny_clip, trained_head
+from tests.tiny import configure_clip, save_tiny_clip, trained_head
 
 LABELS = ["a dog", "grass", "sky"]
 
@@ -300,3 +300,71 @@ def test_records_know_the_weights_that_are_now_and_nothing_else(tmp_path: Path) 
     with pytest.raises(ArgumentError) as error:
         segmenter.predict(["sky"])
     assert error.value.argument == "image"
+
+
+@pytest.mark.parametrize("change", ["smoothing", "quick_gelu", "mean", "layers", "heads"])
+def test_what_acts_on_patch_vectors_counts(change: str, tmp_path: Path) -> None:
+    """Models of the same weights that compute other vectors refuse each other's images, also from a file."""
+    name = save_tiny_clip(tmp_path / "clip")
+    segmenter = Segmenter(PACL.untrained(load_backbone(name)))
+    (image,) = segmenter.encode([noise(40, 56)], ["image"])
+    segmenter.set_image(noise(40, 56))
+    segmenter.get_image_embedding().save(tmp_path / "image.safetensors")
+    if change == "mean":
+        configure_clip(name, preprocess={"mean": [0.1, 0.2, 0.3]})
+    if change == "heads":
+        configure_clip(name, vision={"head_width": 32})
+    loading = {"quick_gelu": {"quick_gelu": True}, "layers": {"layers": [0]}}.get(change, {})
+    model = PACL.untrained(load_backbone(name, **loading), smoothing=0.2 if change == "smoothing" else 0.0)
+    other = Segmenter(model)
+    with pytest.raises(ArgumentError) as error:
+        other.set_image_embedding(tmp_path / "image.safetensors")
+    assert error.value.argument == "embedding"
+    with pytest.raises(ArgumentError) as error:
+        other.segment(image, other.prepare(LABELS))
+    assert error.value.argument == "image"
+    assert segmenter.about_model["weights"] != other.about_model["weights"]
+
+
+def test_a_setting_of_the_head_that_changes_makes_another_model(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model)
+    segmenter.set_image(noise(40, 56))
+    for name, acts in (("prior", False), ("smoothing", True)):
+        setattr(model.config, name, 0.3)
+        if not acts:  # it acts in `predict`
+            assert segmenter.predict(LABELS).labels == LABELS
+            continue
+        with pytest.raises(ArgumentError, match=r"smoothing by default, not 0\.3"):
+            segmenter.predict(LABELS)
+
+
+def test_a_file_of_an_earlier_version_is_refused(clip: Backbone, tmp_path: Path) -> None:
+    path = tmp_path / "image.safetensors"
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(40, 56))
+    segmenter.get_image_embedding().save(path)
+    with safe_open(path, "pt") as file:
+        about, patches = json.loads(file.metadata()["pacl"]), file.get_tensor("patches")
+    del about["version"], about["checksum"]
+    about["checksum"] = _checksum(about, {"patches": patches})
+    save_file({"patches": patches}, path, metadata={"pacl": json.dumps(about)})
+    with pytest.raises(UserError, match="another version"):
+        segmenter.set_image_embedding(path)
+
+
+def test_weights_that_are_loaded_into_a_model_count(clip: Backbone, tmp_path: Path) -> None:
+    first, second = (load_model(save_tiny_clip(tmp_path / str(seed), seed=seed), device="cpu") for seed in (1, 2))
+    segmenter = Segmenter(first)
+    segmenter.set_image(noise(40, 56))
+    before = segmenter.predict(LABELS).model
+    first.clip.load_state_dict(second.clip.state_dict())
+    first.load_head_state(second.head_state(), "second")
+    with pytest.raises(ArgumentError):
+        segmenter.predict(LABELS)
+    expected = Segmenter(second)
+    for each in (segmenter, expected):
+        each.set_image(noise(40, 56))
+    found = segmenter.predict(LABELS)
+    assert np.array_equal(found.score_map("sky"), expected.predict(LABELS).score_map("sky"))
+    assert found.model["weights"] == expected.about_model["weights"] != before["weights"]

@@ -11,9 +11,11 @@ import torch
 
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs
+from pacl.errors import ArgumentError, UserError
 from pacl.models.compatibility import compatibility
 from pacl.training.loss import contrastive_loss
 from pacl.training.module import MAX_LOGIT_SCALE, PACLModule, some_patches
+from tests.tiny import configure_clip, save_tiny_clip
 
 
 def logged(module: PACLModule) -> dict[str, float]:
@@ -164,3 +166,26 @@ def test_a_short_run_leaves_its_warm_up(tiny_clip):
     assert module.warmup == 5
     assert schedule.lr_lambdas[0](4) == 1
     assert schedule.lr_lambdas[0](19) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument"),
+    [
+        ({"quick_gelu": True}, "quick_gelu"),
+        ({"preprocess": {"mean": [0.1, 0.2, 0.3]}}, "mean"),
+        ({"vision": {"head_width": 32}}, "towers"),
+    ],
+)
+def test_a_run_does_not_go_on_with_a_clip_of_other_settings(changes, argument, tmp_path):
+    name = save_tiny_clip(tmp_path / "clip")
+    module = PACLModule(name)
+    state = {key: value for key, value in module.named_parameters() if value.requires_grad}
+    checkpoint = {"state_dict": state, "global_step": 1}
+    module.on_save_checkpoint(checkpoint)
+    PACLModule(name).on_load_checkpoint(checkpoint)
+    with pytest.raises(ArgumentError) as error:
+        PACLModule(configure_clip(name, **changes)).on_load_checkpoint(checkpoint)
+    assert error.value.argument == argument
+    del checkpoint["objective"]["towers"]
+    with pytest.raises(UserError, match="version"):
+        PACLModule(name).on_load_checkpoint(checkpoint)

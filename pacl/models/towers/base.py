@@ -6,6 +6,7 @@ How to add a kind of tower is described in `pacl.models.towers.registry`.
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class ImageTower(nn.Module, ABC):
         variants: dense variants that it supports, see `pacl.models.towers.dense`.
         layers: indices of the earlier layers whose features come before the final ones in a token.
         quick_gelu: whether its activation is QuickGELU.
+        architecture: what makes tokens of its weights: its library's configuration, by `architecture_of`.
         classifier: the linear classifier on its final features, if it has one.
     """
 
@@ -63,6 +65,7 @@ class ImageTower(nn.Module, ABC):
     variants: tuple[str, ...] = ("clip",)
     layers: tuple[int, ...] = ()
     quick_gelu: bool = False
+    architecture: str = ""
     classifier: Classifier | None = None
 
     @contextmanager
@@ -150,6 +153,7 @@ class TextTower(nn.Module, ABC):
         dim: embedding width D.
         context_length: tokens that a text may have, start and end included; longer texts are truncated.
         quick_gelu: whether its activation is QuickGELU.
+        architecture: what makes embeddings of its weights: its library's configuration, by `architecture_of`.
         vocabulary: the words that it was trained on; ``None`` means any.
         contrast: prompts that compete with a single prompt; ``None`` means that there are no such prompts.
         familiar: the smallest cosine with the nearest word of a vocabulary at which a word counts as known, see
@@ -159,6 +163,7 @@ class TextTower(nn.Module, ABC):
     dim: int
     context_length: int
     quick_gelu: bool = False
+    architecture: str = ""
     vocabulary: frozenset[str] | None = None
     contrast: tuple[str, ...] | None = None
     familiar: float | None = None
@@ -185,6 +190,20 @@ class TextTower(nn.Module, ABC):
     @abstractmethod
     def weights(self) -> Mapping[str, Tensor]:
         """The weights that determine its embeddings, by their names in the library that it comes from."""
+
+
+def architecture_of(configuration: Any) -> str:
+    """12 hexadecimal digits that tell a library's configuration of a tower, JSON-serialisable, from others.
+
+    Settings that are off are left out, so that one that a library adds later changes nothing.
+    """
+
+    def without_off(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: without_off(each) for key, each in value.items() if each not in (None, False, {}, [])}
+        return value
+
+    return hashlib.sha256(json.dumps(without_off(configuration), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def local_path(path: str, name: str) -> Path:
@@ -249,6 +268,11 @@ def size_errors(images: Tensor, size: int) -> Iterator[None]:
         raise UserError(
             f"this image tower does not support {given} pixels ({first_line(error)}); use its own size, {size}"
         ) from error
+
+
+def tensor_state(tensor: Tensor) -> tuple[int, int]:
+    """Two numbers of which one changes when a tensor is replaced or written to (but not through its ``data``)."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> str:

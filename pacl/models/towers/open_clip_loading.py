@@ -38,6 +38,7 @@ class LoadedClip:
         clip: the model.
         tokenizer: its tokenizer.
         quick_gelu: whether its activation is QuickGELU.
+        settings: open_clip's configuration of the model, without ``quick_gelu``; with ``token_ids``, where it has them.
         vocabulary: the words that it was trained on; ``None`` means any.
         contrast: prompts that compete with a single prompt; ``None`` means that there are no such prompts.
     """
@@ -46,6 +47,7 @@ class LoadedClip:
     clip: Any
     tokenizer: Any
     quick_gelu: bool
+    settings: dict[str, Any]
     vocabulary: list[str] | None = None
     contrast: list[str] | None = None
 
@@ -123,7 +125,8 @@ def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bo
             tokenizer = CompactTokenizer(extra["token_ids"], tokenizer.context_length)
         except (ValueError, TypeError) as error:
             raise ArgumentError("model", name, f"token_ids in its configuration are invalid ({error})") from error
-    return LoadedClip(name, clip, tokenizer, quick_gelu, extra.get("vocabulary"), extra.get("contrast"))
+    settings = _without_activation({**extra["model_cfg"], "token_ids": extra.get("token_ids")})
+    return LoadedClip(name, clip, tokenizer, quick_gelu, settings, extra.get("vocabulary"), extra.get("contrast"))
 
 
 def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | None) -> LoadedClip:
@@ -154,7 +157,12 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
             clip = _create(name, architecture, load_weights=False, quick_gelu=flag)
     else:
         clip = _create(name, architecture, pretrained=tag, quick_gelu=flag)
-    return LoadedClip(name, clip, _tokenizer(name, architecture), flag)
+    return LoadedClip(name, clip, _tokenizer(name, architecture), flag, _without_activation(config))
+
+
+def _without_activation(settings: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of open_clip without its ``quick_gelu``, which tags replace."""
+    return {key: value for key, value in settings.items() if key != "quick_gelu"}
 
 
 def pretrained_names(architecture: str) -> list[str]:

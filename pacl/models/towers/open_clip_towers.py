@@ -19,7 +19,15 @@ from torch import Tensor
 
 from pacl.errors import ArgumentError
 from pacl.models.towers import dense
-from pacl.models.towers.base import ImageTower, TextTower, layer_indices, pad_to, size_errors
+from pacl.models.towers.base import (
+    ImageTower,
+    TextTower,
+    architecture_of,
+    layer_indices,
+    pad_to,
+    size_errors,
+    tensor_state,
+)
 from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, is_exporting, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
 from pacl.models.towers.tensor_cache import TensorCache
@@ -55,6 +63,7 @@ def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | Fe
     else:
         raise ArgumentError("model", name, f"its image tower {type(visual).__name__} has no patch features")
     tower.quick_gelu = loaded.quick_gelu
+    tower.architecture = architecture_of({key: loaded.settings.get(key) for key in ("embed_dim", "vision_cfg")})
     return tower
 
 
@@ -190,7 +199,8 @@ class ViTTower(ImageTower):
             sampled = resample_positions(native[1:].detach(), (rows, columns), grid, margin)
             return torch.cat([native[:1].detach(), sampled])
 
-        return self._positions.get((grid, margin, native.device, native.dtype), sample)
+        state = tensor_state(native)  # other weights may be loaded into the tower
+        return self._positions.get((grid, margin, native.device, native.dtype, state), sample)
 
 
 class FeatureTower(ImageTower):
@@ -253,6 +263,7 @@ class OpenClipText(TextTower):
         self.clip = clip = loaded.clip
         self.tokenizer = tokenizer = loaded.tokenizer
         self.quick_gelu = loaded.quick_gelu
+        self.architecture = architecture_of({**loaded.settings, "vision_cfg": None})
         self.vocabulary = None if loaded.vocabulary is None else frozenset(loaded.vocabulary)
         self.contrast = None if loaded.contrast is None else tuple(loaded.contrast)
         clip.visual = None

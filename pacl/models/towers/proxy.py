@@ -55,7 +55,7 @@ class ProxyTower(ImageTower):
         self.size = clip.size
         self.preprocessing = clip.preprocessing
         self.layers = clip.layers
-        self.quick_gelu = clip.quick_gelu
+        self.quick_gelu, self.architecture = clip.quick_gelu, clip.architecture
         mean, std = _mean_and_std(clip)
         own_mean, own_std = _mean_and_std(proxy)
         self.register_buffer("scale", std / own_std, persistent=False)  # CLIP's normalisation -> the proxy's

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.towers.base import TextTower, local_path
+from pacl.models.towers.base import TextTower, architecture_of, local_path
 from pacl.models.towers.hub import fail_fast, first_line, no_progress_bars
 from pacl.models.towers.packaged import advice, packaged_folder
 
@@ -30,6 +30,8 @@ class SentenceTower(TextTower):
         # Versions before 6 have the older names.
         dimension = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
         self.dim = int(dimension())
+        pooling = [getattr(module, "get_pooling_mode_str", str)() for module in model]
+        self.architecture = architecture_of([[type(module).__name__ for module in model], pooling])
         self._preprocess = getattr(model, "preprocess", None) or model.tokenize
 
     def encode(self, texts: Sequence[str]) -> Tensor:

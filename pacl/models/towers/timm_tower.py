@@ -12,7 +12,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.towers.base import Classifier, ImageTower, layer_indices, local_path, pad_to, size_errors
+from pacl.models.towers.base import (
+    Classifier,
+    ImageTower,
+    architecture_of,
+    layer_indices,
+    local_path,
+    pad_to,
+    size_errors,
+)
 from pacl.models.towers.efficientnet_lite import LITE2, EfficientNetLite, imagenet_classes, load_lite2
 from pacl.models.towers.grid import PatchGrid, is_exporting, resample_positions
 from pacl.models.towers.hub import fail_fast, first_line
@@ -50,6 +58,7 @@ class TimmTower(ImageTower):
             # Up to twice as fast on a CPU, mainly for large batches.
             model.to(memory_format=torch.channels_last)
         config = model.pretrained_cfg
+        self.architecture = architecture_of(config.get("architecture", type(model).__name__))
         self.size = int(config["input_size"][-1])
         self.preprocessing = {
             "size": self.size,

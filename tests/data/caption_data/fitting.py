@@ -22,8 +22,11 @@ class Module(LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
+        tower = SimpleNamespace(
+            quick_gelu=False, architecture="", layers=(), preprocessing={"mean": [0.5], "std": [0.5]}
+        )
         clip = {"image_name": "none", "image_checksum": lambda: "0" * 16, "layers": ()}
-        clip |= {"patch": 4, "width": 3, "image": SimpleNamespace(quick_gelu=False)}
+        clip |= {"patch": 4, "width": 3, "image": tower}
         self.pacl = SimpleNamespace(clip=SimpleNamespace(**clip, mean=(0.5,) * 3, std=(0.5,) * 3))
         self.encoded = 0
         self.seen, self.validated = [], []

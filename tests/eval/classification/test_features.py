@@ -25,7 +25,7 @@ from pacl.errors import UserError
 from pacl.models.backbone import load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
-from tests.tiny import trained_head
+from tests.tiny import configure_clip, save_tiny_clip, trained_head
 
 LOADING = Loading(batch=4, workers=0)
 
@@ -137,3 +137,24 @@ def test_features_that_are_not_finite_are_refused(photos, model, tmp_path, monke
     with pytest.raises(UserError, match="finite"):
         cached_features(model, open_image_set("custom", photos), tmp_path / "kept", Loading(6, 0))
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_clip_with_other_settings_has_features_of_its_own(photos, tmp_path):
+    images, kept = open_image_set("custom", photos), tmp_path / "kept"
+    name = save_tiny_clip(tmp_path / "clip")
+    before = cached_features(load_model(name), images, kept, LOADING)
+    for changes in ({"quick_gelu": True}, {"preprocess": {"mean": [0.1, 0.2, 0.3]}}):
+        model = load_model(configure_clip(name, **changes))
+        found = cached_features(model, images, kept, LOADING)
+        expected = cached_features(model, images, tmp_path / "fresh" / str(len(changes)), LOADING)
+        for kind in before:
+            assert not torch.equal(found[kind], before[kind])
+            assert torch.equal(found[kind], expected[kind])
+        before = found
+
+
+def test_auto_shares_the_features_of_the_precision_that_it_stands_for(photos, model, tmp_path):
+    images = open_image_set("custom", photos)
+    for precision in ("fp32", "auto"):
+        cached_features(model, images, tmp_path / "kept", Loading(4, 0, precision))
+    assert len(list((tmp_path / "kept").iterdir())) == 1

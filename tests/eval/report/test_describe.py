@@ -45,3 +45,14 @@ def test_notes_are_numbered_once():
 
 def test_data_sets_in_their_order_and_others_by_name():
     assert sorted(["zoo", "ade150", "art", "voc20"], key=order(DATASETS)) == ["voc20", "ade150", "art", "zoo"]
+
+
+def test_what_a_changeable_name_stands_for_is_told_by_a_digest():
+    for name in ("local-dir:/x/a/clip", "hf-hub:org/clip", "timm:vit/random+st:/x/a"):
+        one, two = (a_result(model={"clip": name, "checksum": f"{n}" * 16, "tower": f"{n}f" * 8}) for n in "12")
+        assert tower(one).endswith(" 1f1f1f1f")
+        assert tower(one) != tower(two)
+        assert tower(a_result(model={"clip": name, "checksum": "3" * 16})).endswith(" 33333333")  # older results
+    fixed = [a_result(model={"clip": "open_clip:ViT-B-16/openai", "checksum": n * 16, "tower": n * 16}) for n in "12"]
+    assert {tower(each) for each in fixed} == {"open_clip:ViT-B-16/openai"}
+    assert identity(fixed[0]) != identity(fixed[1])

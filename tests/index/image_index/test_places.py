@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pacl.classification.scorer import score_images
 from pacl.errors import UserError
 from pacl.index.image_index import Index
 from pacl.index.place import FOLDER
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from tests.index.image_index.photos import names, save
+from tests.tiny import configure_clip, save_tiny_clip
 
 
 def test_a_moved_folder_keeps_its_index(model: PACL, folder: Path, encoded: list[str]) -> None:
@@ -40,8 +43,6 @@ def test_an_index_stays_where_it_is_when_the_current_folder_changes(
 
 
 def test_models_and_scores_have_indexes_of_their_own(model: PACL, folder: Path, tmp_path: Path) -> None:
-    from tests.tiny import save_tiny_clip
-
     other = load_model(save_tiny_clip(tmp_path / "other", seed=1))
     built = [Index.build(folder, each, score) for each in (model, other) for score in ("clip", "phi")]  # type: ignore[arg-type]
     assert len({index.path for index in built}) == 4
@@ -73,3 +74,26 @@ def test_where_the_folder_cannot_be_written_the_index_is_in_the_cache(
     index = Index.build(folder, model)
     assert index.path.parent == tmp_path / "cache" / "pacl" / "index"
     assert len(Index.open(folder, model)) == 5
+
+
+@pytest.mark.parametrize(
+    ("score", "changes"),
+    [
+        ("both", {"preprocess": {"resize_mode": "squash"}}),
+        ("clip", {"quick_gelu": True}),
+        ("clip", {"vision": {"head_width": 32}}),
+    ],
+    ids=str,
+)
+def test_a_clip_with_other_settings_has_an_index_of_its_own(
+    score: Any, changes: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    name = save_tiny_clip(tmp_path / "clip")
+    before = Index.build(folder, load_model(name), score)
+    model = load_model(configure_clip(name, **changes))
+    after = Index.build(folder, model, score)
+    assert before.path != after.path
+    images = sorted(folder.rglob("*.png"))
+    expected = score_images(model, images, ["a cat"], score)[:, 0]
+    found = {hit.path: hit.score for hit in after.search("a cat")}
+    assert [found[image] for image in images] == pytest.approx(expected.tolist(), abs=1e-4)

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from pacl.classification.scorer import Scorer
 from pacl.errors import ArgumentError, UserError
 from pacl.index.image_index import Index
 from pacl.index.indexing import Indexing
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
+from pacl.prompts import Label
 from tests.index.image_index.photos import save
+from tests.tiny import save_tiny_clip
 
 DAMAGE = {
     "short": "UPDATE embeddings SET vector = x'00'",
@@ -108,3 +112,18 @@ def test_a_folder_that_there_is_not_is_refused_before_a_model_is_loaded(tmp_path
     for folder in (tmp_path / "nope", tmp_path):
         with pytest.raises(UserError, match=str(folder)):
             Index.build(folder, "no/such/model")
+
+
+def test_labels_of_another_model_or_several_are_refused(model: PACL, folder: Path, tmp_path: Path) -> None:
+    index = Index.build(folder, model, "phi")
+    other = Scorer(load_model(save_tiny_clip(tmp_path / "other", seed=1)), "phi")
+    own = [Scorer(model, "phi", templates=templates) for templates in ("none", "photo")]
+    assert index.search(own[0].encode([Label("a dog", ("a dog",))])) == index.search("a dog")
+    for scorer, labels, argument in (
+        (other, ["a dog"], "labels"),
+        (own[1], ["a dog"], "labels"),
+        (own[0], ["a dog", "a cat"], "query"),
+    ):
+        with pytest.raises(ArgumentError) as refused:
+            index.search(scorer.encode([Label(text, (text,)) for text in labels]))
+        assert refused.value.argument == argument

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.text_cache import TextCache
+from tests.tiny import save_tiny_clip
 
 
 def test_texts_are_chunked_and_normalised(clip: Backbone) -> None:
@@ -44,6 +47,22 @@ def test_texts_are_encoded_once(clip: Backbone, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(clip.text, "encode", lambda *_: pytest.fail("encoded again"))
     assert torch.equal(clip.encode_text(["a cat"])[0], first[1])
     assert clip.encode_text([]).shape == (0, 16)
+
+
+def test_other_weights_drop_what_was_kept(tmp_path: Path) -> None:
+    """Texts, checksums and sampled positions are those of the weights that are in the towers now."""
+    first, second = (load_backbone(save_tiny_clip(tmp_path / str(seed), seed=seed)) for seed in (1, 2))
+    images = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    before = [first.encode_text(["a dog"]), first.patch_tokens(images)[0]]
+    names = {first.checksum(), first.fingerprint}
+    first.load_state_dict(second.state_dict())
+    assert not names & {first.checksum(), first.fingerprint}
+    assert (first.checksum(), first.fingerprint) == (second.checksum(), second.fingerprint)
+    for model, old in ((first, before), (second, before)):
+        found = [model.encode_text(["a dog"]), model.patch_tokens(images)[0]]
+        assert not any(torch.equal(a, b) for a, b in zip(found, old, strict=True))
+    assert torch.equal(first.encode_text(["a dog"]), second.encode_text(["a dog"]))
+    assert torch.equal(first.patch_tokens(images)[0], second.patch_tokens(images)[0])
 
 
 def test_a_text_gets_the_same_bits_whatever_comes_with_it(clip: Backbone) -> None:
