@@ -16,7 +16,7 @@ from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.resuming import PLACE, check_resumed, source_digests
-from pacl.data.sampling import EpochLoader, StepSampler
+from pacl.data.sampling import EpochLoader, StepSampler, check_weights
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, check_short, sources_of
 from pacl.data.splits import count_images, read_source, read_validation, split_source, warn_of_copies
@@ -149,6 +149,7 @@ class CaptionData(LightningDataModule):
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
         check_short(self.pairs, self.short)
+        check_weights([source.weight for source in self.train])
         if self.streams:
             for source in self.train:
                 source.check_settings()
@@ -176,12 +177,14 @@ class CaptionData(LightningDataModule):
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""
+        weights = ["" if source.weight is None else f", weight {source.weight:g}" for source in self.train]
         if self.streams:
-            return [f"{source.pairs} ({source.size or 'all'} pairs)" for source in self.train]
+            pairs = [f"{source.pairs} ({source.size or 'all'} pairs" for source in self.train]
+            return [f"{each}{weight})" for each, weight in zip(pairs, weights, strict=True)]
         kept, held = self.parts()
         lines = [
-            f"{source.pairs} ({len(part):,} images" + (f", weight {source.weight:g})" if source.weight else ")")
-            for source, part in zip(self.train, kept, strict=True)
+            f"{source.pairs} ({len(part):,} images{weight})"
+            for source, part, weight in zip(self.train, kept, weights, strict=True)
         ]
         return [*lines, f"validation on {count_images(held):,} images"] if held else lines
 
@@ -234,7 +237,7 @@ class CaptionData(LightningDataModule):
         known = getattr(clip, "vocabulary", None)
         if known is None or self.streams:
             return
-        share, often = unknown_words(self.parts()[0][0], known)
+        share, often = unknown_words(self.parts()[0], known)
         if share > 0.05:
             rank_zero_warn(
                 f"this CLIP knows {len(known)} words, and {share:.0%} of the words in the captions are not among them "
