@@ -60,7 +60,8 @@ class CaptionData(LightningDataModule):
             cases); null computes them every time. Not for random crops.
         cache_dtype: of the cached tokens; bfloat16 has the larger range, float16 the higher precision.
         workers: processes that read images, at most one a core but for shards; 0 reads them in the training process.
-        max_skipped: share of the images that may be unreadable or without caption before the run stops.
+        max_skipped: share of the images that train, and of those that validate, that may be unreadable or without
+            caption before the run stops.
         shuffle_buffer: for shards, number of samples in the shuffle buffer of each worker.
     """
 
@@ -104,6 +105,8 @@ class CaptionData(LightningDataModule):
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
         self.seed: int | None = None  # of orders, crops, captions and templates: the seed of the run
         self.seen = self.skipped = self.shown = 0
+        self.unmeasured = 0  # held-out images that no validation can use
+        self._unmeasured: set[str] = set()  # why, for each of those of this process
         self.cache_dtype = cache_dtype
         self.stores: dict[str, list[TokenStore]] = {}
         self.loader: EpochLoader | ShardLoader | None = None  # of the training data
@@ -357,9 +360,12 @@ class CaptionData(LightningDataModule):
         for reason in bad[: max(0, SKIPPED_SHOWN - self.shown)]:
             rank_zero_warn(f"skipped: {reason}")
         self.shown += len(bad)
-        if not self.trainer.training:
-            return batch
         device = self.trainer.strategy.root_device
+        if not self.trainer.training:
+            self._unmeasured.update(bad)  # each validation has the same ones
+            self.unmeasured = int(sum_over_ranks(torch.tensor(len(self._unmeasured), device=device)))
+            self.check_validation(bad[-1] if bad else "on another process")
+            return batch
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
         batch["skipped"] = self.skipped
@@ -379,10 +385,21 @@ class CaptionData(LightningDataModule):
                 "python -m pacl.data check lists all",
             )
 
+    def check_validation(self, last: str) -> None:
+        """Raise an `ArgumentError` if too many held-out images could not be used: the figures are of the others."""
+        held = count_images(self.parts()[1])
+        if self.unmeasured > self.max_skipped * held:
+            raise ArgumentError(
+                "max_skipped",
+                self.max_skipped,
+                f"{self.unmeasured} of {held} held-out images could not be used; the last: {last}; "
+                "python -m pacl.data check lists all",
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The seed, the position in the epoch, and the counts of images. All processes must call it."""
         place = self.loader.state() if self.loader else self._place
-        counts = {"seen": self.seen, "skipped": self.skipped}
+        counts = {"seen": self.seen, "skipped": self.skipped, "unmeasured": self.unmeasured}
         return {"seed": self.seed, **counts, "place": place, "settings": self.settings()}
 
     def settings(self) -> dict[str, Any]:
@@ -412,3 +429,4 @@ class CaptionData(LightningDataModule):
         """
         check_resumed(state_dict, self.settings(), self)
         self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)
+        self.unmeasured = state_dict.get("unmeasured", 0)  # older versions did not count them
