@@ -131,7 +131,7 @@ class CaptionSet:
 
     def equal_images(self) -> int:
         """How many images have the bytes of another one, so that no model can tell whose captions they are."""
-        return count_equal(self.source.name(i) for i in range(len(self.source)))
+        return count_equal([self.source.name(i) for i in range(len(self.source))])
 
 
 def open_captions(
