@@ -58,7 +58,7 @@ class SameEmbedding(UserWarning):
 
 
 class ImageWarning(UserWarning):
-    """A part of an image file is not used or not visible, see `pacl.images.open_image`."""
+    """An image is left out, or a part of its file is not used or not visible, see `pacl.images.open_image`."""
 
 
 class VideoWarning(UserWarning):

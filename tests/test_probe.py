@@ -17,7 +17,7 @@ from PIL import Image
 from pacl.classification.probe import Probe, train_probe
 from pacl.classify import main as classify
 from pacl.cli.messages import run_verb
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.models.loading import load_model
 from pacl.models.precision import resolve_precision
 from pacl.probe import main, parse_seeds, parse_shots
@@ -95,6 +95,8 @@ def test_the_same_command_gives_the_same_probe(run: Run) -> None:
 def test_what_does_not_count_is_said(run: Run) -> None:
     Path("train/red/bad.png").write_bytes(b"not an image")
     shutil.copy("train/red/0.png", "train/red/copy.png")
+    with Image.open("train/red/0.png") as image:
+        image.save("train/red/pixels.tif")  # other bytes, the same pixels
     shutil.copy("train/red/1.png", "train/blue/same.png")
     Path("train/empty").mkdir()
     draw(Path("test"), 2, seed=1)
@@ -102,7 +104,7 @@ def test_what_does_not_count_is_said(run: Run) -> None:
     shutil.rmtree("test/blue")
     code, _, err = run("train", "--test", "test", "--out", "mine", "--shots", "all")
     assert code == 1
-    for part in ("bad.png", "empty", "several classes", "1 copy", "trained on", "no test images of blue"):
+    for part in ("bad.png", "empty", "several classes", "2 copies", "trained on", "no test images of blue"):
         assert part in err
     training = json.loads(Path("mine/probe.json").read_text())["training"]
     assert (training["images"], training["test_images"]) == (8 + 8 + 7, 4)
@@ -251,6 +253,26 @@ def test_in_python(tiny_clip: str, features: str) -> None:
     with pytest.raises(ArgumentError) as error:
         train_probe(model, files, [*labels[:-1], 1])  # type: ignore[list-item]
     assert (error.value.argument, "int" in error.value.value) == ("labels[23]", True)
+
+
+def test_in_python_an_image_counts_once(tiny_clip: str) -> None:
+    model = load_model(tiny_clip, device="cpu")
+    files = sorted(Path("train").rglob("*.png"))
+    labels = [file.parent.name for file in files]
+    once = train_probe(model, files, labels, holdout=0.25)
+    shuffled = np.random.default_rng(0).permutation(labels).tolist()
+    right = train_probe(model, files, shuffled, holdout=0.25).training["results"][1]["top1"]
+    copies = [np.asarray(Image.open(file)) for file in files]  # in another form
+    for given, repeated, same in ((files, labels, once.training["results"][1]["top1"]), (files, shuffled, right)):
+        with pytest.warns(ImageWarning, match="24 copies"):
+            probe = train_probe(model, [*given, *copies], repeated * 2, holdout=0.25)
+        training = probe.training
+        assert (training["images"], training["test_images"], training["results"][1]["top1"]) == (18, 6, same)
+    with pytest.warns(ImageWarning, match=r"images\[0\] = images\[24\]"):
+        probe = train_probe(model, [*files, files[0]], [*labels, "red"])  # it is in two classes: it counts in none
+    assert probe.training["images"] == 23
+    with pytest.warns(ImageWarning), pytest.raises(UserError, match="green"):
+        train_probe(model, [*files[:3], files[0]], ["red", "red", "blue", "green"])
 
 
 def test_a_probe_keeps_its_precision(run: Run, tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:

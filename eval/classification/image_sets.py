@@ -21,7 +21,7 @@ import numpy as np
 from eval.classification import layouts
 from eval.classification.layouts import Found, ImageBenchmark, Images
 from eval.classification.names import Prompts, class_keys, class_prompts
-from eval.common.folders import files_digest
+from eval.common.folders import files_digest, find_equal
 from pacl.data.copies import count_copies
 from pacl.data.pairs import FilePairs
 from pacl.errors import ArgumentError, UserError
@@ -97,6 +97,18 @@ class ImageSet:
         else:
             digest.update(files_digest(self.images).encode("ascii"))
         return digest.hexdigest()
+
+
+def equal_images(images: ImageSet) -> tuple[int, int]:
+    """How many images are files with the bytes of another one, and how many of these are in several classes.
+
+    Images in arrays are not compared.
+    """
+    if isinstance(images.images, np.ndarray):
+        return 0, 0
+    groups = find_equal(images.images)
+    several = [group for group in groups if len(set(images.labels[group].tolist())) > 1]
+    return sum(map(len, groups)), sum(map(len, several))
 
 
 def trained_and_tested(train: ImageSet, test: ImageSet) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from eval.common.class_names import find_misplaced, same_word
 from pacl.class_files import label_ids, label_lines
 from pacl.errors import ArgumentError, ask_meant, did_you_mean, first_few
 from pacl.printing import counted
@@ -77,11 +78,9 @@ def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
             reason = f'folders have two orders: is the name in place {differs + 1} of "{keys[differs]}" or of'
             reason += f' "{ordered[differs]}"? write one line "words=folder" per class'
             raise ArgumentError("names", file, reason)
-        for label, key in zip(labels, keys, strict=True):
-            meant = _same_word(label.name, keys)
-            if meant not in (None, key):
-                reason = f'"{label.name}" stands in the place of the class "{key}"; write "{label.name}={meant}"'
-                raise ArgumentError("names", file, f"{reason} and so on, or the names in the order of the classes")
+        if found := find_misplaced([label.name for label in labels], keys):
+            reason = f'{found}; write "{found.name}={found.meant}" and so on, or the names in the order of the classes'
+            raise ArgumentError("names", file, reason)
         return tuple(label.prompts for label in labels)
     missing = next(key for key in keys if key not in by_key)
     names, classes = counted(len(labels), "name"), counted(len(keys), "class", "classes")
@@ -108,15 +107,9 @@ def _as_numbers(key: str) -> list[str | int]:
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", key))]
 
 
-def _same_word(name: str, keys: Sequence[str]) -> str | None:
-    """The key that is a name in another case or with underscores for spaces."""
-    plain = name.casefold().replace("_", " ")
-    return next((key for key in keys if key.casefold().replace("_", " ") == plain), None)
-
-
 def _meant(name: str, keys: Sequence[str]) -> str:
     """What would work in place of a key that no class has."""
-    same = _same_word(name, keys)
+    same = same_word(name, keys)
     return (ask_meant([same]) if same else did_you_mean(name, keys)) or f"its classes are {first_few(keys)}"
 
 

@@ -210,6 +210,8 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
         return images
 
     images = opened(args.split, args.limit)
+    if name == "custom":  # official splits are what they are
+        warn_of_equal(images)
     if not args.probe:
         say_notes(said)
         return Data(images, None)
@@ -229,6 +231,19 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
         if args.train_limit is None:
             raise
         raise UserError(f"{one_line(error)} (--train_limit {args.train_limit})") from None
+
+
+def warn_of_equal(images: ImageSet) -> None:
+    """Warn of images that are there several times: the figures count each."""
+    from eval.classification.image_sets import equal_images
+
+    equal, several = equal_images(images)
+    if several:
+        message = f"{several} of {counted(len(images), 'image')} are the same file in several classes: "
+        warn(MODULE, f"{message}no classifier is right about all of them")
+    if equal > several:
+        message = f"{equal - several} of {counted(len(images), 'image')} are files equal to another one of their class"
+        warn(MODULE, f"{message}: each of them counts")
 
 
 def say_notes(notes: Iterable[str]) -> None:

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -401,18 +400,25 @@ def own_data(name: str, digest: str) -> str:
     return f"{os.fsencode(name).decode('utf-8', 'replace')} {digest[:8]}"
 
 
-def count_equal(files: Iterable[str | Path]) -> int:
-    """How many files have the bytes of another one. Only files of the same size are read; missing ones do not count."""
-    by_size: dict[int, list[Path]] = {}
-    for path in map(Path, files):
+def find_equal(files: Sequence[str | Path]) -> list[list[int]]:
+    """Groups of files that have the same bytes, by their indices.
+
+    Only files of the same size are read; missing ones are in no group.
+    """
+    by_size: dict[int, list[int]] = {}
+    for index, path in enumerate(map(Path, files)):
         if path.is_file():
-            by_size.setdefault(path.stat().st_size, []).append(path)
-    count = 0
+            by_size.setdefault(path.stat().st_size, []).append(index)
+    groups: dict[str, list[int]] = {}
     for alike in by_size.values():
-        if len(alike) > 1:
-            digests = Counter(map(_content, alike))
-            count += sum(times for times in digests.values() if times > 1)
-    return count
+        for index in alike if len(alike) > 1 else ():
+            groups.setdefault(_content(Path(files[index])), []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def count_equal(files: Sequence[str | Path]) -> int:
+    """How many files have the bytes of another one, see `find_equal`."""
+    return sum(map(len, find_equal(files)))
 
 
 def _content(path: Path) -> str:

@@ -131,7 +131,7 @@ class CaptionSet:
 
     def equal_images(self) -> int:
         """How many images have the bytes of another one, so that no model can tell whose captions they are."""
-        return count_equal(self.source.name(i) for i in range(len(self.source)))
+        return count_equal([self.source.name(i) for i in range(len(self.source))])
 
 
 def open_captions(
@@ -151,7 +151,7 @@ def open_captions(
         split: ``test`` (as in the literature), ``val2017`` (COCO only) or ``all``; None takes the first of these for
             which there are files.
         limit: take only this many images, the ones that `pacl.data.pairs.hold_out` selects, which are always the same.
-        partial: skip missing images instead of raising an error.
+        partial: skip missing images of these instead of raising an error.
         images: folder of the images; None is the official one.
 
     Raises:
@@ -175,11 +175,12 @@ def open_captions(
     else:
         raise UserError(f"{name}: choose from {', '.join(LAYOUTS)} or custom")
     full = LAYOUTS[name].full.get(split, len(pairs)) if name in LAYOUTS else len(pairs)
-    source = _present(pairs, partial, f"{data}" if name == "custom" else f"{Path(data) / annotations}")
+    source: FilePairs | Subset = pairs
     if limit is not None:
         if limit < 1:
             raise ArgumentError("limit", limit, "must be at least 1")
-        source = hold_out(source, min(limit, len(source)))[1]
+        source = hold_out(pairs, min(limit, len(pairs)))[1]  # before any is looked for, as training does
+    source = _present(source, partial, f"{data}" if name == "custom" else f"{Path(data) / annotations}")
     most = None if name == "custom" else CAPTIONS
     captions = [[text for text, _ in source.descriptions(i)][:most] for i in range(len(source))]
     if not any(captions):
@@ -292,7 +293,7 @@ def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) ->
     return found
 
 
-def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> PairSource:
+def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> FilePairs | Subset:
     """The images that exist. A `UserError` if none does, or if some are missing and ``partial`` is False."""
     missing = {i for i in range(len(pairs)) if not Path(pairs.name(i)).is_file()}
     if not missing:

@@ -7,8 +7,7 @@ that no mask shows, many pixels that are not scored, and signs that the masks ar
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.common.command import warn
+from eval.common.folders import find_equal
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError, first_few
@@ -249,15 +249,9 @@ def warnings(folder: MaskFolder, findings: Sequence[Finding], *, own: bool) -> l
 
 
 def _same(folder: MaskFolder) -> Iterator[list[str]]:
-    """Names of images whose files are equal; only files of one size are read."""
-    by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for name, path, _ in folder.files:
-        by_size[path.stat().st_size].append((name, path))
-    for files in by_size.values():
-        by_content: dict[bytes, list[str]] = defaultdict(list)
-        for name, path in files if len(files) > 1 else ():
-            by_content[hashlib.sha256(path.read_bytes()).digest()].append(name)
-        yield from (names for names in by_content.values() if len(names) > 1)
+    """Names of images whose files are equal."""
+    for group in find_equal([path for _, path, _ in folder.files]):
+        yield [folder.files[i][0] for i in group]
 
 
 def _unnamed(folder: MaskFolder, shares: dict[int, float]) -> dict[str, float]:

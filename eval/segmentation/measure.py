@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,6 +77,20 @@ class Row:
         return Ready(self, segmenter, segmenter.encode_query(named, background))
 
 
+class Found(NamedTuple):
+    """What a row finds in an image.
+
+    Attributes:
+        cosines: of its patches with the N prompts that compete.
+        classes: the class, 0..C-1, of each of these prompts.
+        labels: of its pixels, int32 [H, W], classes 0..C-1.
+    """
+
+    cosines: PatchMaps
+    classes: list[int]
+    labels: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Ready:
     """A row with its segmenter and its class names as text vectors."""
@@ -85,31 +99,25 @@ class Ready:
     segmenter: Segmenter
     query: EncodedQuery
 
-    @property
-    def classes(self) -> list[int]:
-        """The class, 0..C-1, of each prompt."""
-        return [self.class_of(i) for i in self.query.query.ids]
+    def classes_of(self, query: EncodedQuery) -> list[int]:
+        """The class, 0..C-1, of each prompt of `query` or of a part of it."""
+        return [i if self.row.background else i - 1 for i in query.query.ids]
 
-    def class_of(self, i: int) -> int:
-        """The class, 0..C-1, of an id of the query."""
-        return i if self.row.background else i - 1
-
-    def segment(self, image: EncodedImage, target: np.ndarray | None = None) -> tuple[PatchMaps, np.ndarray]:
+    def segment(self, image: EncodedImage, target: np.ndarray | None = None) -> Found:
         """Label an encoded image, as `Segmenter.predict` does.
 
         Args:
             image: the image.
             target: true labels int32 [H, W]; under a protocol with ``present`` they decide which classes compete.
-
-        Returns:
-            The cosines of its patches with all prompts, and the labels of its pixels int32 [H, W], classes 0..C-1.
         """
         query = self.query
         if self.row.protocol.present and target is not None and (shown := present(target)):
-            query = query.only([i for i in query.query.ids if self.class_of(i) in shown])
+            ids = zip(query.query.ids, self.classes_of(query), strict=True)
+            query = query.only([i for i, c in ids if c in shown])
+        if target is not None and not query.query.ids:  # only class 0 is shown, which has no prompt of its own
+            return Found(image.patches.similarity(query.texts), [], np.zeros_like(target))
         found = self.segmenter.segment(image, query)
-        cosines = found.cosines if query is self.query else image.patches.similarity(self.query.texts)
-        return cosines, found.index.astype(np.int32) - (not self.row.background)
+        return Found(found.cosines, self.classes_of(query), found.index.astype(np.int32) - (not self.row.background))
 
 
 def present(target: np.ndarray) -> set[int]:
@@ -153,7 +161,7 @@ class Bench:
 
     def predict(
         self, images: Sequence[np.ndarray], targets: Sequence[np.ndarray] | None = None
-    ) -> Iterator[list[tuple[PatchMaps, np.ndarray]]]:
+    ) -> Iterator[list[Found]]:
         """For each image [H, W, 3], and each row: see `Ready.segment`. All rows share one pass of the image tower."""
         with torch.inference_mode():
             encoded = encode_images(list(self.models.values()), images, self.settings, self.sam)
@@ -168,16 +176,15 @@ class Bench:
         areas, boundary, patches, bound = [], [], [], []
         confusion = np.zeros((len(self.rows), self.classes, self.classes), np.int64)
         for target, found in zip(targets, self.predict(images, targets), strict=True):
-            each = [confusion_matrix(labels, target, self.classes) for _, labels in found]
-            confusion += each
-            areas.append([areas_of_confusion(matrix) for matrix in each])
+            matrices = [confusion_matrix(each.labels, target, self.classes) for each in found]
+            confusion += matrices
+            areas.append([areas_of_confusion(matrix) for matrix in matrices])
             if self.extras.boundary:
-                boundary.append([boundary_areas(labels, target, self.classes) for _, labels in found])
+                boundary.append([boundary_areas(each.labels, target, self.classes) for each in found])
             if self.extras.patches:
-                maps = found[0][0]  # all rows have the same windows
+                maps = found[0].cosines  # all rows have the same windows
                 true = majorities(maps, target)  # [T, h, w]
-                ready = zip(self.rows, found, strict=True)
-                patches.append([patch_counts(cosines, row.classes, true) for row, (cosines, _) in ready])
+                patches.append([patch_counts(each.cosines, each.classes, true) for each in found])
                 bound.append(upper_bound(target, maps.layout, maps.grid.patch, self.classes))
         peak = peak_memory(self.device)
         return Counts(

@@ -62,7 +62,7 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.nd
     Patches of all windows are counted, so where windows overlap, a part of the image is counted several times.
 
     Args:
-        maps: similarities of patches with prompts, values [T, N, h, w].
+        maps: similarities of patches with prompts, values [T, N, h, w]; without prompts no patch is correct.
         ids: class of each prompt, N numbers in 0..C-1.
         true: result of `majorities`, int32 [T, h, w].
 
@@ -74,8 +74,10 @@ def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.nd
     """
     if maps.values.shape[1] != len(ids):
         raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids")
-    named = np.asarray(ids)[maps.values.argmax(dim=1).cpu().numpy()]  # [T, h, w]
     counted = true != IGNORED
+    if not ids:
+        return np.array([0, counted.sum()], np.int64)
+    named = np.asarray(ids)[maps.values.argmax(dim=1).cpu().numpy()]  # [T, h, w]
     return np.array([(counted & (named == true)).sum(), counted.sum()], np.int64)
 
 

@@ -164,7 +164,7 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
         item = selection.folders[0][i]
         image = item.image()
         (found,) = bench.predict([image], [item.mask])  # as `Bench.count` does
-        labelled = {title: labels for title, (_, labels) in zip(titles, found, strict=True)}
+        labelled = {title: each.labels for title, each in zip(titles, found, strict=True)}
         samples.append(Sample(caption.format(item.name), image, item.mask, labelled))
     if samples:
         prediction_sheet(out / "sheet.jpg", samples, classes, f"{where}; chosen by {titles[best]}")

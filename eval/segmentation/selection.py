@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from eval.common.class_names import find_misplaced
 from eval.segmentation.arguments import find_benchmark
 from eval.segmentation.benchmark import LISTS, Benchmark
 from eval.segmentation.drawn_data import was_drawn
@@ -52,7 +52,7 @@ class Selection:
         """Number of images of the whole split; None where unknown."""
         folder = self.folders[0]
         if self.own:
-            return None if folder.partial else len(dataclasses.replace(folder, limit=None))
+            return None if folder.partial else len(replace(folder, limit=None))
         return self.benchmark.full.get(self.split)
 
     @property
@@ -87,7 +87,25 @@ def select(name: str, args: argparse.Namespace) -> Selection:
     for folder, own in zip(folders, protocols, strict=True):
         if len(folder.labels) != len(folders[0].labels):
             raise ArgumentError("names", own.names, f"{len(folder.labels)} classes, not {len(folders[0].labels)}")
+        check_order(benchmark, folder, folders[0])
     if not len(folders[0]):
         raise UserError(f"{name}: no images")
     drawn = name != CUSTOM and was_drawn(benchmark.layout, folders[0].images, args.split or benchmark.split)
     return Selection(benchmark, args.split or benchmark.split, folders, protocols, drawn)
+
+
+def check_order(benchmark: Benchmark, folder: MaskFolder, first: MaskFolder) -> None:
+    """Refuse class names in another order than the classes: each would be compared with the masks of another class.
+
+    Args:
+        benchmark: the benchmark.
+        folder: images and masks with a list of names.
+        first: the same with the first list, by whose names a palette numbers the classes.
+
+    Raises:
+        ArgumentError: ``names``: a name is in the place of a class and is the own name of another one.
+    """
+    own = first if benchmark.palette else replace(folder, names=str(benchmark.names_file(None)))
+    if found := find_misplaced([label.name for label in folder.labels], [label.name for label in own.labels]):
+        advice = f'write the names in the order of {own.names}, or "{found.name}={found.place}" if that is meant'
+        raise ArgumentError("names", folder.names, f"{found}; {advice}")

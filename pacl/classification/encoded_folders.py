@@ -1,13 +1,13 @@
-"""The images of class folders with their features, each image once.
+"""Labelled images, such as those of class folders, with their features, each image once.
 
-An image that is there twice counts once: the same file in one class is left out, and one in several classes is left out
-of all of them, since no classifier could be right about it.
+An image that is there again, with the same pixels, counts once in its class, and one in several classes is left out of
+all of them, since no classifier could be right about it. So no image is both trained and tested on.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from pacl.classification.features import Kind, features
 from pacl.classification.logistic import Examples
 from pacl.classification.preprocessing import preprocessing
 from pacl.errors import UserError
-from pacl.images import decode_image, open_image
+from pacl.images import open_image
 from pacl.printing import counted
 
 if TYPE_CHECKING:
@@ -32,6 +32,39 @@ BATCH = 16
 
 
 @dataclass
+class EncodedOnce:
+    """Labelled images that count, encoded, and what is left out.
+
+    Attributes:
+        indices: of the N images that count, int64 [N].
+        examples: their features [N, F] and classes.
+        digests: SHA-256 of the pixels of each.
+        several: for each image that is in several classes, an index of it in each of them.
+        copies: number of images that are there again in their class.
+        known: number of images whose digests were given as known.
+    """
+
+    indices: np.ndarray
+    examples: Examples
+    digests: list[bytes]
+    several: list[list[int]]
+    copies: int
+    known: int
+
+    def notes(self, names: Sequence[object]) -> list[str]:
+        """What is left out, a line for each kind; ``names`` are those of all images."""
+        notes = []
+        if self.several:
+            example = " = ".join(str(names[i]) for i in self.several[0])
+            notes.append(f"{counted(len(self.several), 'image')} in several classes left out ({example})")
+        if self.copies:
+            notes.append(f"{counted(self.copies, 'copy', 'copies')} of images left out")
+        if self.known:
+            notes.append(f"{counted(self.known, 'image')} that are trained on left out")
+        return notes
+
+
+@dataclass
 class EncodedFolders:
     """The images of `ClassFolders` that count, encoded.
 
@@ -39,7 +72,7 @@ class EncodedFolders:
         classes: names of the C classes.
         files: N images.
         examples: their features [N, F] and classes.
-        digests: SHA-256 of each file.
+        digests: SHA-256 of the pixels of each.
         broken: what is wrong with each file that cannot be read.
         notes: what else is left out, a line for each kind.
     """
@@ -72,6 +105,54 @@ class ImageEncoder:
         return found.float().cpu().numpy()
 
 
+def encode_once(
+    encoder: ImageEncoder, images: Iterable[tuple[int, np.ndarray]], labels: np.ndarray, known: Collection[bytes] = ()
+) -> EncodedOnce:
+    """Encode labelled images, each once.
+
+    Args:
+        encoder: encodes the images.
+        images: index and RGB pixels, uint8 [H, W, 3], of each; read one by one.
+        labels: class of each index, int64 [I].
+        known: digests of images that do not count, such as those trained on.
+    """
+    parts: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
+    places: dict[bytes, dict[int, int]] = {}  # of each image, by its digest: the first index in each class
+    copies = seen = 0
+
+    def flush() -> None:
+        if waiting:
+            parts.append(encoder.encode(waiting))
+            waiting.clear()
+
+    for index, image in images:
+        digest = hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()
+        label = int(labels[index])
+        if digest in known:
+            seen += 1
+        elif digest in places:
+            copies += label in places[digest]
+            places[digest].setdefault(label, index)
+        else:
+            places[digest] = {label: index}
+            waiting.append(image)
+            if len(waiting) == BATCH:
+                flush()
+    flush()
+    stays = np.array([len(classes) == 1 for classes in places.values()], dtype=bool)
+    indices = np.array([min(classes.values()) for classes in places.values()], dtype=np.int64)[stays]
+    vectors = np.concatenate(parts)[stays] if parts else np.empty((0, 0), np.float32)
+    return EncodedOnce(
+        indices,
+        Examples(vectors, labels[indices]),
+        [digest for digest, classes in places.items() if len(classes) == 1],
+        [list(classes.values()) for classes in places.values() if len(classes) > 1],
+        copies,
+        seen,
+    )
+
+
 def encode_folders(
     folders: ClassFolders, encoder: ImageEncoder, paths: Iterable[Path], known: Collection[bytes] = ()
 ) -> EncodedFolders:
@@ -81,61 +162,25 @@ def encode_folders(
         folders: the folders.
         encoder: encodes the images.
         paths: ``folders.files``, perhaps with a progress bar around them.
-        known: digests of files that do not count, such as those trained on.
+        known: digests of images that do not count, such as those trained on.
     """
-    parts: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
-    kept: dict[bytes, int] = {}
-    classes_of: dict[bytes, dict[int, Path]] = {}
     broken: list[UserError] = []
-    again = seen = 0
 
-    def flush() -> None:
-        if waiting:
-            parts.append(encoder.encode(waiting))
-            waiting.clear()
+    def readable() -> Iterator[tuple[int, np.ndarray]]:
+        for index, path in enumerate(paths):
+            try:
+                image = open_image(path)
+            except UserError as error:
+                broken.append(error)
+            else:
+                yield index, image
 
-    for index, path in enumerate(paths):
-        try:
-            content = path.read_bytes() if path.is_file() else b""
-            digest = hashlib.sha256(content).digest()
-            if content and digest in known:
-                seen += 1
-                continue
-            if content and digest in classes_of:
-                again += 1
-                classes_of[digest].setdefault(int(folders.labels[index]), path)
-                continue
-            image = decode_image(content, str(path)) if content else open_image(path)
-        except UserError as error:
-            broken.append(error)
-            continue
-        except OSError as error:
-            broken.append(UserError(f"{path} cannot be read: {error.strerror or error}"))
-            continue
-        classes_of[digest] = {int(folders.labels[index]): path}
-        kept[digest] = index
-        waiting.append(image)
-        if len(waiting) == BATCH:
-            flush()
-    flush()
-    several = [owners for owners in classes_of.values() if len(owners) > 1]
-    stays = np.array([len(classes_of[digest]) == 1 for digest in kept], dtype=bool)
-    indices = np.array(list(kept.values()), dtype=int)[stays]
-    vectors = np.concatenate(parts)[stays] if parts else np.empty((0, 0), np.float32)
-    notes = []
-    if several:
-        example = " = ".join(map(str, several[0].values()))
-        notes.append(f"{folders.root}: {counted(len(several), 'image')} in several classes left out ({example})")
-    if repeated := again - sum(len(owners) - 1 for owners in several):
-        notes.append(f"{folders.root}: {counted(repeated, 'copy', 'copies')} of images left out")
-    if seen:
-        notes.append(f"{folders.root}: {counted(seen, 'image')} that are trained on left out")
+    found = encode_once(encoder, readable(), folders.labels, known)
     return EncodedFolders(
         folders.classes,
-        [folders.files[i] for i in indices],
-        Examples(vectors, folders.labels[indices]),
-        [digest for digest, stay in zip(kept, stays, strict=True) if stay],
+        [folders.files[i] for i in found.indices],
+        found.examples,
+        found.digests,
         broken,
-        notes,
+        [f"{folders.root}: {note}" for note in found.notes(folders.files)],
     )

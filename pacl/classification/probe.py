@@ -8,6 +8,7 @@ Shapes: I images, C classes, F features.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pacl.classification.class_folders import hold_out
-from pacl.classification.encoded_folders import BATCH, ImageEncoder
+from pacl.classification.encoded_folders import BATCH, ImageEncoder, encode_once
 from pacl.classification.features import KINDS, Kind, made_by
 from pacl.classification.few_shot import accuracy_of, chance
-from pacl.classification.logistic import ALL, Examples, Trained, check_installed, split_examples, train_classifier
+from pacl.classification.logistic import ALL, Trained, check_installed, split_examples, train_classifier
 from pacl.classification.scorer import as_images
-from pacl.errors import ArgumentError, UserError, are_several, first_few
+from pacl.errors import ArgumentError, ImageWarning, UserError, are_several, first_few
 from pacl.files import atomic_write, parse_json, save_json, write_together
 from pacl.models import identity
 from pacl.models.config import PROBE
@@ -215,6 +216,8 @@ def train_probe(
     temperature of its probabilities are chosen on a fifth of each class, then it is trained on all images. The same
     images give the same probe.
 
+    An image that is there again, with the same pixels, counts once in its class; one in several classes counts in none.
+
     Args:
         model: the frozen model, or its name for `pacl.load_model`.
         images: in any form that `pacl.Segmenter.set_image` takes, two or more of at least one class.
@@ -232,7 +235,10 @@ def train_probe(
     Raises:
         ArgumentError: there is no such kind of features, the labels do not fit the images or are of one class, or
             ``holdout`` is out of range or leaves too little.
-        UserError: an image cannot be read, or scikit-learn is not installed.
+        UserError: an image cannot be read, scikit-learn is not installed, or too few images are left of a class.
+
+    Warns:
+        ImageWarning: images are left out, since they are there again or in several classes.
 
     Example:
         >>> probe = train_probe(load_model("photos"), ["a.jpg", "b.jpg", "c.jpg"], ["cat", "cat", "dog"])
@@ -250,25 +256,36 @@ def train_probe(
         raise ArgumentError("holdout", holdout, "must be between 0 and 1, such as 0.2 for a fifth")
     holdout = None if holdout is None else float(holdout)  # one of NumPy's could not be saved
     numbers = np.array([classes.index(name) for name in names], dtype=np.int64)
-    kept, tested = (np.arange(len(numbers)), None) if holdout is None else hold_out(numbers, holdout)
-    if tested is not None and not len(tested):
-        raise ArgumentError("holdout", holdout, "leaves no image to test on; classes need two or more")
-    fit, validation = split_examples(numbers[kept], ALL, 0, classes)
+    _split(numbers, holdout, classes)  # its errors come before any image is read
     model = as_model(model)
     model_name = model_name or model.name or model.clip.name
     precision = resolve_precision(precision, model.clip)
-    encoder = ImageEncoder(model, features, precision)
-    vectors = list(_encode(encoder, images, [f"images[{i}]" for i in range(len(images))]))
-    examples = Examples(np.concatenate(vectors), numbers)
-    own = examples[kept]
-    trained = train_classifier(own[fit], own[validation], len(classes), refit=True)
+    places = [f"images[{i}]" for i in range(len(images))]
+    arrays = ((i, as_array(image, places[i])) for i, image in enumerate(images))
+    found = encode_once(ImageEncoder(model, features, precision), arrays, numbers)
+    for note in found.notes(places):
+        warnings.warn(note, ImageWarning, stacklevel=2)
+    fit, validation, tested = _split(found.examples.labels, holdout, classes)
+    trained = train_classifier(found.examples[fit], found.examples[validation], len(classes), refit=True)
     more: dict[str, Any] = {}
-    if tested is not None:
-        test = examples[tested]
+    if holdout is not None:
+        test = found.examples[tested]
         right = trained.classifier(test.features).argmax(axis=1) == test.labels
         rows = [chance(len(classes)), accuracy_of(str(ALL), right[None], test.labels)]
         more = {"holdout": holdout, "test_images": len(tested), "results": [row.to_json() for row in rows]}
     return make_probe(model, model_name, classes, features, trained, precision, **more)
+
+
+def _split(
+    labels: np.ndarray, holdout: float | None, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices, int64, of the examples to train on, to choose the penalty on, and to test on; see `train_probe`."""
+    nobody = np.empty(0, np.int64)
+    kept, tested = (np.arange(len(labels)), nobody) if holdout is None else hold_out(labels, holdout)
+    if holdout is not None and not len(tested):
+        raise ArgumentError("holdout", holdout, "leaves no image to test on; classes need two or more")
+    fit, validation = split_examples(labels[kept], ALL, 0, classes)
+    return kept[fit], kept[validation], tested
 
 
 def _as_names(labels: Iterable[str]) -> list[str]:

@@ -30,7 +30,7 @@ from pacl.models.config import CONFIG
 from pacl.models.head import HeadConfig, is_head
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
-from pacl.printing import escaped
+from pacl.printing import counted, escaped
 from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
@@ -260,6 +260,10 @@ def train(cli: TrainCLI, prog: str) -> int:
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         if cli.config.head == "last" and (better := better_before(cli)):
             say(prog, f"note: {better}; the same command with --ckpt_path last --head best saves those weights")
+        if unmeasured := cli.datamodule.unmeasured:
+            held = counted(unmeasured, "held-out image")
+            advice = "the figures are of the others; pacl data check lists the reasons"
+            say(prog, f"note: {held} could not be used: {advice}")
         at = cli.model.measured_at
         if cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
             last = f"the last validation was after step {at:,}" if at else "no validation was after the first step"
@@ -344,7 +348,11 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     device = cli.model.device
     validated = cli.model.last_figures if cli.model.measured_at else {}  # before the first step it is no trained head
     figures = validated | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
-    held = {"are also in training": cli.datamodule.copies, "are copies of others of them": cli.datamodule.twice}
+    held = {
+        "are also in training": cli.datamodule.copies,
+        "are copies of others of them": cli.datamodule.twice,
+        "could not be used, the figures are of the others": cli.datamodule.unmeasured,
+    }
     return TrainingRun(
         data=[*cli.datamodule.summary(), *(f"{count:,} of these {what}" for what, count in held.items() if count)],
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed

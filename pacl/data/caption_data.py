@@ -16,7 +16,7 @@ from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.resuming import PLACE, check_resumed, source_digests
-from pacl.data.sampling import EpochLoader, StepSampler
+from pacl.data.sampling import EpochLoader, StepSampler, check_weights
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, check_short, describe_few, sources_of
 from pacl.data.splits import count_images, read_source, read_validation, split_source, warn_of_copies
@@ -59,7 +59,8 @@ class CaptionData(LightningDataModule):
             cases); null computes them every time. Not for random crops.
         cache_dtype: of the cached tokens; bfloat16 has the larger range, float16 the higher precision.
         workers: processes that read images, at most one a core but for shards; 0 reads them in the training process.
-        max_skipped: share of the images that may be unreadable or without caption before the run stops.
+        max_skipped: share of the images that train, and of those that validate, that may be unreadable or without
+            caption before the run stops.
         shuffle_buffer: for shards, number of samples in the shuffle buffer of each worker.
     """
 
@@ -103,6 +104,8 @@ class CaptionData(LightningDataModule):
         self.workers, self.max_skipped, self.shuffle_buffer = workers, max_skipped, shuffle_buffer
         self.seed: int | None = None  # of orders, crops, captions and templates: the seed of the run
         self.seen = self.skipped = self.shown = 0
+        self.unmeasured = 0  # held-out images that no validation can use
+        self._unmeasured: set[str] = set()  # why, for each of those of this process
         self.cache_dtype = cache_dtype
         self.stores: dict[str, list[TokenStore]] = {}
         self.loader: EpochLoader | ShardLoader | None = None  # of the training data
@@ -148,6 +151,7 @@ class CaptionData(LightningDataModule):
         if not self.train:
             raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
         check_short(self.pairs, self.short)
+        check_weights([source.weight for source in self.train])
         if self.streams:
             for source in self.train:
                 source.check_settings()
@@ -168,12 +172,14 @@ class CaptionData(LightningDataModule):
 
     def summary(self) -> list[str]:
         """The training data, one line per source."""
+        weights = ["" if source.weight is None else f", weight {source.weight:g}" for source in self.train]
         if self.streams:
-            return [f"{source.pairs} ({source.size or 'all'} pairs)" for source in self.train]
+            pairs = [f"{source.pairs} ({source.size or 'all'} pairs" for source in self.train]
+            return [f"{each}{weight})" for each, weight in zip(pairs, weights, strict=True)]
         kept, held = self.parts()
         lines = [
-            f"{source.pairs} ({len(part):,} images" + (f", weight {source.weight:g})" if source.weight else ")")
-            for source, part in zip(self.train, kept, strict=True)
+            f"{source.pairs} ({len(part):,} images{weight})"
+            for source, part, weight in zip(self.train, kept, weights, strict=True)
         ]
         return [*lines, f"validation on {count_images(held):,} images"] if held else lines
 
@@ -226,7 +232,7 @@ class CaptionData(LightningDataModule):
         known = getattr(clip, "vocabulary", None)
         if known is None or self.streams:
             return
-        share, often = unknown_words(self.parts()[0][0], known)
+        share, often = unknown_words(self.parts()[0], known)
         if share > 0.05:
             rank_zero_warn(
                 f"this CLIP knows {len(known)} words, and {share:.0%} of the words in the captions are not among them "
@@ -346,9 +352,12 @@ class CaptionData(LightningDataModule):
         for reason in bad[: max(0, SKIPPED_SHOWN - self.shown)]:
             rank_zero_warn(f"skipped: {reason}")
         self.shown += len(bad)
-        if not self.trainer.training:
-            return batch
         device = self.trainer.strategy.root_device
+        if not self.trainer.training:
+            self._unmeasured.update(bad)  # each validation has the same ones
+            self.unmeasured = int(sum_over_ranks(torch.tensor(len(self._unmeasured), device=device)))
+            self.check_validation(bad[-1] if bad else "on another process")
+            return batch
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
         batch["skipped"] = self.skipped
@@ -368,10 +377,21 @@ class CaptionData(LightningDataModule):
                 "python -m pacl.data check lists all",
             )
 
+    def check_validation(self, last: str) -> None:
+        """Raise an `ArgumentError` if too many held-out images could not be used: the figures are of the others."""
+        held = count_images(self.parts()[1])
+        if self.unmeasured > self.max_skipped * held:
+            raise ArgumentError(
+                "max_skipped",
+                self.max_skipped,
+                f"{self.unmeasured} of {held} held-out images could not be used; the last: {last}; "
+                "python -m pacl.data check lists all",
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """The seed, the position in the epoch, and the counts of images. All processes must call it."""
         place = self.loader.state() if self.loader else self._place
-        counts = {"seen": self.seen, "skipped": self.skipped}
+        counts = {"seen": self.seen, "skipped": self.skipped, "unmeasured": self.unmeasured}
         return {"seed": self.seed, **counts, "place": place, "settings": self.settings()}
 
     def settings(self) -> dict[str, Any]:
@@ -401,3 +421,4 @@ class CaptionData(LightningDataModule):
         """
         check_resumed(state_dict, self.settings(), self)
         self.seed, self.seen, self.skipped, self._place = (state_dict[key] for key in PLACE)
+        self.unmeasured = state_dict.get("unmeasured", 0)  # older versions did not count them

@@ -36,15 +36,16 @@ def count_nouns(sources: Sequence[PairSource]) -> Counter[str]:
     )
 
 
-def unknown_words(source: PairSource, known: Collection[str], images: int = 1000) -> tuple[float, list[str]]:
+def unknown_words(sources: Sequence[PairSource], known: Collection[str], images: int = 1000) -> tuple[float, list[str]]:
     """The share of the words in captions that are not among the known ones, and those that occur most.
 
     Args:
-        source: of the captions.
+        sources: of the captions.
         known: the words that a model has.
-        images: about so many, spread over the source, are looked at.
+        images: about so many, spread over the sources, are looked at.
     """
-    some = range(0, len(source), max(1, len(source) // images))
-    words = [word for i in some for text, _ in source.descriptions(i) for word in split_words(text)]
+    step = max(1, sum(map(len, sources)) // images)
+    some = ((source, i) for source in sources for i in range(0, len(source), step))
+    words = [word for source, i in some for text, _ in source.descriptions(i) for word in split_words(text)]
     unknown = Counter(word for word in words if word not in known)
     return unknown.total() / max(1, len(words)), [word for word, _ in unknown.most_common(5)]

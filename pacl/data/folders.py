@@ -254,10 +254,15 @@ def read_metadata(path: str | Path, image_column: str | None = None, caption_col
         caption_column: name of the column with the captions; None detects it.
 
     Raises:
-        UserError: an error of `pacl.data.readers.read_table`.
+        UserError: a folder has several such tables, or an error of `pacl.data.readers.read_table`.
     """
     path = Path(path)
     contents = Contents.of(path)
+    first: dict[PurePosixPath, str] = {}
+    for own in map(PurePosixPath, contents.tables):
+        if (other := first.setdefault(own.parent, own.name)) != own.name:
+            both = f"{path / own.parent}: has {other} and {own.name}"
+            raise UserError(f"{both}, whose captions may differ; keep one of them")
     captions: dict[str, list[str]] = {}
     unused: Counter[str] = Counter()
     for table in contents.tables:

@@ -137,7 +137,7 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
             None: all.
 
     Raises:
-        UserError: an error of `Source.check_settings`, `Source.read` or `Source.split`, or no image is there; at once,
+        UserError: an error of `Source.check_settings`, `Source.read` or `Source.chosen`, or no image is there; at once,
             not while iterating.
     """
     if source.kind == "shards":
@@ -150,17 +150,16 @@ def read_items(source: Source, limit: int | None = None, decoded: int | None = N
         unused: dict[str, int] = {}
         return Items(islice(_shards(source, step, unused), limit), source.size, unused)
     pairs = source.read()
-    parts = source.split(pairs)
-    find_missing(source.pairs, pairs.root, parts)
-    total = sum(map(len, parts))
+    chosen = source.chosen(pairs)
+    find_missing(source.pairs, pairs.root, [chosen])
+    total = len(chosen)
     count = min(limit or total, total)
     step = 1 if decoded is None else max(1, count // decoded)
 
     def items() -> Iterator[Item]:
         for number in range(count):
             index = number * total // count
-            part, index = (parts[0], index) if index < len(parts[0]) else (parts[1], index - len(parts[0]))
-            yield Item(part.name(index), part.descriptions(index), decode=number % step == 0)
+            yield Item(chosen.name(index), chosen.descriptions(index), decode=number % step == 0)
 
     unused = pairs.unused | {f"images that {source.only} does not list": len(pairs) - total}
     if source.kind in ("table", "json"):

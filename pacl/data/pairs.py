@@ -7,6 +7,8 @@ part-of-speech tagger finds them (`pacl.data.nouns`).
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -160,12 +162,25 @@ def hold_out(source: PairSource, count: int) -> tuple[Subset, Subset]:
     """Split into a training set and ``count`` held-out images, independently of the order of the source.
 
     The images whose file names have the smallest SHA-256 are held out, so that every run on every machine has the same
-    split. Only the last part of a path is hashed, so that the folder may move; the full path breaks ties.
+    split, wherever the folder lies. A file name that several images have tells too little: all "front.jpg" would be
+    held out. Of these images the path below the folder that all images have in common is hashed.
     """
+    names = [source.name(index) for index in range(len(source))]
+    often = Counter(PurePosixPath(name).name for name in names)
+    common = _common_folder(names)
 
     def rank(index: int) -> tuple[bytes, str]:
-        name = source.name(index)
-        return hashlib.sha256(PurePosixPath(name).name.encode("utf-8", "surrogatepass")).digest(), name
+        last = PurePosixPath(names[index]).name
+        part = last if often[last] == 1 else names[index][len(common) :].lstrip("/")
+        return hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest(), names[index]
 
     order = sorted(range(len(source)), key=rank)
     return Subset(source, sorted(order[count:])), Subset(source, sorted(order[:count]))
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder that all these paths have in common; empty if there is none."""
+    try:
+        return os.path.commonpath([min(names), max(names)])  # what these two begin with, all between them do
+    except ValueError:  # no names, or absolute ones beside relative ones
+        return ""

@@ -40,6 +40,20 @@ class StepIndices:
         return len(self.slots)
 
 
+def check_weights(weights: Sequence[float | None]) -> np.ndarray:
+    """The weights of sources as numbers (None counts as 1), float64 [K].
+
+    Raises:
+        UserError: a weight is negative or not finite, or all are 0.
+    """
+    shares = np.array([1.0 if weight is None else weight for weight in weights])
+    if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.any():
+        raise UserError(
+            f"weight {', '.join(map(str, weights))}: must be at least 0, and above 0 for one of the sources"
+        )
+    return shares
+
+
 def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[int]:
     """How many images of each source an epoch takes.
 
@@ -47,15 +61,11 @@ def epoch_counts(sizes: Sequence[int], weights: Sequence[float | None]) -> list[
     proportion to the weights (None counts as 1).
 
     Raises:
-        UserError: a weight is negative or not finite, or all are 0.
+        UserError: an error of `check_weights`.
     """
     if all(weight is None for weight in weights):
         return list(sizes)
-    shares = np.array([1.0 if weight is None else weight for weight in weights])
-    if not (np.isfinite(shares) & (shares >= 0)).all() or not shares.any():
-        raise UserError(
-            f"weight {', '.join(map(str, weights))}: must be at least 0, and above 0 for one of the sources"
-        )
+    shares = check_weights(weights)
     ends = np.rint(np.cumsum(shares / shares.sum()) * sum(sizes)).astype(int)
     return np.diff(ends, prepend=0).tolist()
 

@@ -410,6 +410,9 @@ class ShardLoader:
 
 
 def _size(source: Source) -> int:
+    """The number of pairs that are trained on once each where there are no other sources."""
+    if source.weight == 0:
+        return 0
     if source.size is not None:
         return source.size
     size = count_pairs(source.pairs)

@@ -103,7 +103,7 @@ class Source:
             as 0.1; the same ones in every run. A share holds out at least `FEWEST_HELD` images, if these are not above
             a fifth of all. Not for shards.
         weight: of a training source, share of the images per epoch, relative to other sources; null for all sources:
-            every image once.
+            every image once; 0: none of them trains, those of ``hold_out`` still validate.
         size: of shards, the number of pairs, which is the length of an epoch; null counts them.
     """
 
@@ -191,12 +191,15 @@ class Source:
     def split(self, pairs: FilePairs) -> tuple[PairSource, PairSource]:
         """Split the pairs of a training source into training and validation pairs, by ``only`` and ``hold_out``.
 
+        With ``weight`` 0 there are no training pairs.
+
         Raises:
             UserError: ``only`` lists none of the images.
             ArgumentError: ``hold_out`` is no number or share that leaves images for training.
         """
-        chosen = self._chosen(pairs)
-        return hold_out_of(chosen, self._held(len(chosen)))
+        chosen = self.chosen(pairs)
+        kept, held = hold_out_of(chosen, self._held(len(chosen)))
+        return (Subset(kept, []) if self.weight == 0 else kept), held
 
     def validation(self, pairs: FilePairs) -> PairSource:
         """The pairs of a validation source: those that ``only`` lists.
@@ -207,9 +210,9 @@ class Source:
         for name, value in (("hold_out", self.hold_out), ("weight", self.weight)):
             if value:
                 raise UserError(f"val: {self.pairs} has {name} {value}, which only training sources have")
-        return self._chosen(pairs)
+        return self.chosen(pairs)
 
-    def _chosen(self, pairs: FilePairs) -> PairSource:
+    def chosen(self, pairs: FilePairs) -> PairSource:
         """The pairs that ``only`` lists; all without it.
 
         Raises:

@@ -161,6 +161,14 @@ def test_metadata_of_one_image_in_two_tables(tmp_path, draw, write):
     assert pairs.unused == {}
 
 
+def test_two_tables_of_one_folder_are_refused(tmp_path, draw, write):
+    draw("train/1.jpg")
+    rows = {"csv": "file_name,text\n1.jpg,a cat\n", "jsonl": '{"file_name": "1.jpg", "text": "a dog"}\n'}
+    write({f"train/metadata.{suffix}": text for suffix, text in rows.items()})
+    with pytest.raises(UserError, match=r"train: has metadata\.csv and metadata\.jsonl"):
+        read_metadata(tmp_path)
+
+
 def test_metadata_in_folders_below(tmp_path, draw, write):
     draw("train/1.jpg", "train/x/2.jpg", "train/3.jpg", "test/1.jpg")
     write(

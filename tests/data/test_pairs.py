@@ -1,5 +1,6 @@
 import pickle
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -74,6 +75,19 @@ def test_hold_out_of_equal_names_in_several_folders():
         chosen.append(set(names_of(hold_out(FilePairs(Path("root"), {path: ["x"] for path in paths}), 7)[1])))
     assert chosen[0] == chosen[1] == chosen[2]
     assert len(chosen[0]) == 7
+
+
+def test_images_of_equal_names_are_held_out_from_everywhere():
+    """Not all the fronts of the first folders; wherever the folder lies, and however much of its path is the root's."""
+    paths = [f"all/item{k:03}/{view}.jpg" for k in range(100) for view in ("front", "side", "top")]
+    held = names_of(hold_out(FilePairs(Path("root"), {path: ["x"] for path in [*paths, "all/one.jpg"]}), 30)[1])
+    views = Counter(path.stem for path in held)
+    assert min(views["front"], views["side"], views["top"]) > 3
+    assert 5 < sum(path.parent.name < "item050" for path in held) < 25
+    elsewhere = FilePairs(Path("other/all"), {path.removeprefix("all/"): ["x"] for path in [*paths, "all/one.jpg"]})
+    assert {Path("all") / path.relative_to("all") for path in names_of(hold_out(elsewhere, 30)[1])} == set(held)
+    for one in ("a.jpg", "/absolute/a.jpg"):  # nothing in common
+        assert len(hold_out(FilePairs(Path(), {"x/a.jpg": [], one: []}), 1)[1]) == 1
 
 
 # --- Strings -----------------------------------------------------------------------------------------------------

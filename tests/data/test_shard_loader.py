@@ -158,6 +158,9 @@ def test_mixtures_follow_their_weights(folder):
     assert sum(mix(None, None)) == 72
     assert sum(mix(1, 1)) == 48
     assert sum(mix(1, 3)) == 24
+    off = mix(0, 1)
+    assert not any(off)
+    assert 20 < len(off) <= 24  # an epoch is as long as what trains
     halves = mix(1, 1)
     assert 12 <= sum(halves[:48]) <= 36  # sample by sample, not one after the other
     assert mix(1, 3) == mix(1, 3)

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from pacl import load_model, train
+from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from tests.train.command import QUIET, captioned, run
 
@@ -212,6 +213,22 @@ def test_a_card_says_that_held_out_images_also_train(tiny_clip, tmp_path):
         assert f"validation on {6 if said else 4} images" in row
         assert ("of these are also in training" in row) is said
         assert ("copies of others" in row) is said  # one of the two is held out of the table, too
+
+
+def test_a_run_and_its_card_say_how_many_held_out_images_the_figures_lack(tiny_clip, tmp_path, capsys):
+    data = captioned(tmp_path, 20)
+    (held,) = CaptionData(str(tmp_path / "t.csv"), hold_out=8).parts()[1]
+    for i in range(3):
+        Path(held.name(i)).write_bytes(b"no image %d" % i)
+    settings = [*data, "--data.batch_size=4", "--trainer.max_steps=1", "--trainer.val_check_interval=1"]
+    out = run(tiny_clip, tmp_path / "out", *settings, "--data.max_skipped=0.5")
+    (row,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("| data |"))
+    assert "validation on 8 images; 3 of these could not be used" in row
+    assert "note: 3 held-out images could not be used" in capsys.readouterr().err
+    run(tiny_clip, out, *settings, "--data.max_skipped=0.5", "--ckpt_path=last", "--trainer.max_steps=2")
+    assert "validation on 8 images; 3 of these could not be used" in (out / "README.md").read_text()
+    with pytest.raises(ArgumentError, match="3 of 8 held-out images"):
+        run(tiny_clip, tmp_path / "other", *settings)
 
 
 def test_a_card_says_that_held_out_images_are_there_twice(tiny_clip, tmp_path):

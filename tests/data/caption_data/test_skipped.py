@@ -61,6 +61,28 @@ def test_too_many_bad_ones_stop_the_run(here, cache):
     assert len(fit(spared).seen) == 2
 
 
+@pytest.mark.parametrize("cache", [None, "memory"])
+def test_bad_ones_that_are_held_out_are_counted_once_and_may_stop_the_run(here, cache):
+    """No validation can use them, and each tries again."""
+    held = CaptionData("t.csv", hold_out=5).parts()[1][0]
+    names = [Path(held.name(i)).name for i in range(5)]
+    Path(names[0]).write_bytes(b"no image")
+    Path("t.csv").write_text("".join(f"{line}\n" for line in _lines() if not line.startswith(names[1])))
+    Path("t.csv").write_text(Path("t.csv").read_text() + f"{names[1]},\n")  # without a caption
+    settings = {"hold_out": 5, "batch_size": 4, "cache": cache}
+    data = CaptionData("t.csv", max_skipped=0.4, **settings)
+    module = fit(data, epochs=3)
+    assert sum(len(numbers(batch)) for batch in module.validated) == (1 + 3) * 3  # before and after each epoch
+    assert (data.unmeasured, data.skipped) == (2, 0)
+    with pytest.raises(ArgumentError, match=r"2 of 5 held-out images .*png") as error:
+        fit(CaptionData("t.csv", max_skipped=0.3, **settings))
+    assert (error.value.argument, error.value.value) == ("max_skipped", 0.3)
+
+
+def _lines() -> list[str]:
+    return Path("t.csv").read_text().splitlines()
+
+
 def test_images_are_looked_for_before_any_is_read(here):
     for n in range(4):
         Path(f"{n}.png").unlink()

@@ -52,6 +52,39 @@ def test_validation_has_the_images_that_its_list_names(here):
         CaptionData("t.csv", val=[Source("t.csv", hold_out=2)]).parts()
 
 
+def test_a_source_of_weight_0_does_not_train(here):
+    """Nor does it count in anything that is said of the training data."""
+    rows = "".join(f"{n}.png,a zebra\n" for n in range(COUNT))
+    Path("off.csv").write_text(f"image,caption\n{rows}")
+    sources = [Source("off.csv", weight=0.0, hold_out=4), Source("t.csv", weight=1.0, hold_out=2)]
+    for train in (sources, sources[::-1]):
+        data = CaptionData(train=train, batch_size=4, nouns=True)
+        assert data.extent() == f"training on {COUNT - 2} images, holding out 6"
+        assert any("(0 images, weight 0)" in line for line in data.summary())
+        assert "zebra" not in {*data.count_nouns(), *(data.vocabulary or ())}
+        assert (data.copies, data.twice) == (2, 2)  # not those that only the source that is off would train on
+        for cache in (None, "memory"):
+            trained = fit(CaptionData(train=train, batch_size=4, cache=cache))
+            assert len(trained.seen) == (COUNT - 2) // 4
+            assert not any("zebra" in text for batch in trained.seen for text in batch["texts"])
+            assert sum(len(numbers(batch)) for batch in trained.validated) == 2 * 6  # before and after the epoch
+
+
+@pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (float("nan"), None)])
+def test_weights_are_checked_before_anything_is_read(here, weights):
+    with pytest.raises(UserError, match="weight"):
+        CaptionData(train=[Source("missing.csv", weight=weight) for weight in weights]).parts()
+
+
+def test_words_that_a_model_lacks_are_looked_for_in_all_sources(here):
+    """The first of them may be small, or of weight 0."""
+    Path("few.csv").write_text("image,caption\n0.png,one\n1.png,two\n")
+    data = stub(CaptionData(train=[Source("few.csv"), Source("t.csv")], batch_size=4))
+    data.trainer.lightning_module.pacl.clip.vocabulary = frozenset(["one", "two"])
+    with pytest.warns(UserWarning, match="knows 2 words"):
+        data.warn_of_unknown_words()
+
+
 def test_names_that_a_source_lacks_are_a_warning(here):
     Path("only.txt").write_text("1.png\n2.png\n3.jpg\n")
     with pytest.warns(UserWarning, match=r"1 names in only\.txt .*3\.jpg"):

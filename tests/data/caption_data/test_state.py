@@ -30,11 +30,14 @@ def test_a_state_brings_the_seed_the_place_and_the_counts(here):
     expected = captions(stub(CaptionData("t.csv", batch_size=7), seed=1).train_dataloader())[7:]
     data = stub(CaptionData("t.csv", batch_size=7), seed=1)
     next(iter(data.train_dataloader()))
-    data.seen, data.skipped = 70, 2
+    data.seen, data.skipped, data.unmeasured = 70, 2, 3
     resumed = stub(CaptionData("t.csv", batch_size=7), seed=2)
     resumed.load_state_dict(data.state_dict())
     assert captions(resumed.train_dataloader()) == expected
-    assert (resumed.seen, resumed.skipped) == (70, 2)
+    assert (resumed.seen, resumed.skipped, resumed.unmeasured) == (70, 2, 3)
+    older = {key: value for key, value in data.state_dict().items() if key != "unmeasured"}
+    resumed.load_state_dict(older)
+    assert resumed.unmeasured == 0
 
 
 def test_a_state_fits_the_same_table_by_another_path(here):

@@ -78,6 +78,16 @@ def test_what_is_left_out_and_trained_on_is_said_once(colour_photos, tiny_clip, 
     assert "1 of 13 test images" in told
 
 
+def test_images_that_are_there_several_times_are_warned_of(colour_photos, tiny_clip, tmp_path, capsys):
+    for copy in ("test/red/copy.png", "test/blue/copy.png"):
+        shutil.copy(colour_photos / "test/green/0.png", colour_photos / copy)
+    shutil.copy(colour_photos / "test/red/1.png", colour_photos / "test/red/again.png")
+    run(colour_photos, tmp_path / "out", tiny_clip)
+    told = capsys.readouterr().err
+    assert "3 of 15 images are the same file in several classes" in told
+    assert "2 of 15 images are files equal to another one of their class" in told
+
+
 def test_pets_are_scored_by_class(tiny_clip, tmp_path):
     root = tmp_path / "oxford-iiit-pet"
     (root / "annotations").mkdir(parents=True)

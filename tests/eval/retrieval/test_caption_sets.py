@@ -184,6 +184,18 @@ def test_a_limit_takes_the_images_that_training_holds_out(flickr):
     assert len(open_captions("flickr8k", flickr, "all", limit=99).source) == 6
 
 
+def test_a_limit_takes_no_trained_image_in_the_place_of_a_missing_one(flickr):
+    whole = open_captions("flickr8k", flickr, "all")
+    kept, held = hold_out(whole.source, 3)
+    Path(held.name(0)).unlink()
+    with pytest.raises(UserError, match="1 of the 3 images"):
+        open_captions("flickr8k", flickr, "all", limit=3)
+    some = open_captions("flickr8k", flickr, "all", limit=3, partial=True)
+    assert [some.source.name(i) for i in range(len(some.source))] == [held.name(1), held.name(2)]
+    Path(kept.name(0)).unlink()  # it is not asked for
+    assert len(open_captions("flickr8k", flickr, "all", limit=3, partial=True).source) == 2
+
+
 def test_missing_files_are_reported(flickr, tmp_path):
     with pytest.raises(UserError, match=r"data .*Flickr_8k\.testImages\.txt or dataset_flickr8k\.json \(https"):
         open_captions("flickr8k", flickr)

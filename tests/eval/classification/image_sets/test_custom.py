@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from eval.classification.image_sets import open_image_set, trained_and_tested
+from eval.classification.image_sets import equal_images, open_image_set, trained_and_tested
 from pacl.errors import ArgumentError, UserError
 from tests.eval.classification.image_sets.files import save
 
@@ -152,6 +154,15 @@ def test_what_is_left_out_is_noted(tmp_path):
     assert len(notes) == 3  # the class owl, loose.png, the HEIC
     assert sum("owl" in note for note in notes) == sum("loose.png" in note for note in notes) == 1
     assert sum(".heic 1" in note for note in notes) == 1
+
+
+def test_images_that_are_there_several_times_are_counted(tmp_path):
+    for name, grey in (("cat/a", 10), ("cat/b", 10), ("cat/c", 20), ("dog/a", 30), ("dog/b", 40), ("cat/d", 40)):
+        save(tmp_path / f"{name}.png", grey)
+    images = open_image_set("custom", tmp_path)
+    assert equal_images(images) == (4, 2)  # cat/a twice in a class, dog/b in two
+    assert equal_images(images.subset(np.array([0, 2, 4]))) == (0, 0)
+    assert equal_images(replace(images, images=np.zeros((6, 4, 4, 3), np.uint8))) == (0, 0)
 
 
 def test_test_images_that_are_trained_on_are_counted(tmp_path):

@@ -20,7 +20,7 @@ def test_a_class_0_that_is_none_of_these(tmp_path):
     for rule, text in (("none", True), ("threshold:0.9", False)):
         protocol = a_protocol(size=64, background=rule, background_text=text, logit_scale=1)
         row = Row("pacl", ColourModel(), protocol, labels, True)
-        ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
+        ((*_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
         assert found[:28].tolist() == [[1] * 64] * 28 if text else found.max() == 0  # at scale 1 nothing is sure
         assert found[36:].max() == 0
 
@@ -46,7 +46,8 @@ def test_what_competes_and_in_which_order():
 
 def test_the_class_of_each_prompt():
     def classes(labels: list[Label], background: bool) -> list[int]:
-        return Row("pacl", ColourModel(), PLAIN, labels, background).prepare({}).classes  # type: ignore[arg-type]
+        row = Row("pacl", ColourModel(), PLAIN, labels, background).prepare({})  # type: ignore[arg-type]
+        return row.classes_of(row.query)
 
     assert classes([Label("red", ("red", "teal")), GREEN], False) == [0, 0, 1]
     assert classes([Label("none", ("grey",)), RED, GREEN], True) == [0, 1, 2]
@@ -56,7 +57,7 @@ def test_a_name_of_two_classes_goes_to_the_first(tmp_path):
     """As the first of equal maxima does in the published code."""
     labels = [Label("background", ("grey", "red")), RED]
     row = Row("pacl", ColourModel(), PLAIN, labels, True)  # type: ignore[arg-type]
-    ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([picture(64, 64, (0, 64, 0, 64))]))
+    ((*_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([picture(64, 64, (0, 64, 0, 64))]))
     assert found.max() == 0
 
 

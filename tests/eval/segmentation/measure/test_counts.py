@@ -44,7 +44,7 @@ def test_refined_cosines_follow_the_pictures_edges(tmp_path):
     def wrong(refine: int) -> int:
         protocol = a_protocol(size=64, refine=refine, dilations=(1, 2) if refine else None)
         row = Row("pacl", ColourModel(), protocol, [RED, GREY], False)  # type: ignore[arg-type]
-        ((_, found),) = next(Bench(folder, [row], Extras()).predict([image]))
+        ((*_, found),) = next(Bench(folder, [row], Extras()).predict([image]))
         return int((found[:, :28] != 0).sum() + (found[:, 28:] != 1).sum())
 
     assert wrong(10) < wrong(0)

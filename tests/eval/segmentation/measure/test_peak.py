@@ -27,7 +27,7 @@ def test_under_peak_class_0_is_what_scores_too_little(tmp_path):
     image = picture(64, 64, (0, 32, 0, 64))  # red above, grey below
     row = Row("pacl", calibrated(), PEAK, [GREY, RED, BLUE], True)  # type: ignore[arg-type]
     nothing = Row("pacl", calibrated(), PEAK, [GREY, BLUE, GREEN], True)  # type: ignore[arg-type]
-    ((_, found),), ((_, none),) = (
+    ((*_, found),), ((*_, none),) = (
         next(Bench(folder_of(tmp_path), [each], Extras()).predict([image])) for each in (row, nothing)
     )
     assert found[:28].tolist() == [[1] * 64] * 28
@@ -46,7 +46,8 @@ def test_the_level_of_peak_is_no_prompt_and_does_not_count_in_patches(tmp_path):
     labels, counted = [GREY, Label("red", ("red", "teal")), GREEN], []
     for protocol in (PEAK, a_protocol(size=64, background="threshold:0.5", background_text=False)):
         row = Row("pacl", calibrated(), protocol, labels, True)  # type: ignore[arg-type]
-        assert row.prepare({}).classes == [1, 1, 2]
+        ready = row.prepare({})
+        assert ready.classes_of(ready.query) == [1, 1, 2]
         bench = Bench(folder, [row], Extras(patches=True))
         measure(bench, tmp_path / protocol.settings.background)
         counted.append(gather(bench, tmp_path / protocol.settings.background).patches)

@@ -29,7 +29,7 @@ def test_the_published_protocol_step_by_step(tmp_path, tiny_clip, size):
     )  # fmt: skip
     image = noise(*size)
     row = Row("naclip", model, protocol, labels, True)
-    ((_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
+    ((*_, found),) = next(Bench(folder_of(tmp_path), [row], Extras()).predict([image]))
 
     texts = model.encode_prompts(words)
     factor = 48 / min(size)

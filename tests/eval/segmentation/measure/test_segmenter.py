@@ -43,7 +43,7 @@ def labels_of_both(
     labels = [Label(name, prompts) for name, prompts in names.items()]
     image = noise(60, 90)
     row = Row("pacl", model, protocol, [Label("none", ("none",)), *labels] if background else labels, background)
-    ((_, measured),) = next(Bench(folder_of(tmp_path), [row], Extras(), window_batch=3).predict([image]))
+    ((*_, measured),) = next(Bench(folder_of(tmp_path), [row], Extras(), window_batch=3).predict([image]))
     segmenter = Segmenter(model, replace(protocol.settings, window_batch=3))
     segmenter.set_image(image)
     found = segmenter.predict(labels).index

@@ -70,7 +70,7 @@ def test_the_scores_are_those_of_the_predicted_maps(tmp_path, tiny_clip, voc):
     hits, union = dict.fromkeys(range(20), 0), dict.fromkeys(range(20), 0)
     right = total = 0
     for i in range(len(folder)):
-        ((_, labels),) = next(bench.predict([folder[i].image()]))
+        ((*_, labels),) = next(bench.predict([folder[i].image()]))
         for true, found in zip(folder[i].mask.ravel().tolist(), labels.ravel().tolist(), strict=True):
             if true < 0:
                 continue
