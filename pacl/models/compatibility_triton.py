@@ -34,7 +34,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 MAX_GRID = 65535  # images of a launch: CUDA's limit of a grid's second dimension
 WORKSPACE_BYTES = 256 * 2**20  # per tensor of size T x b x P, of which the backward pass has up to three
-ALIGNMENT = 16  # bytes that the strides of a copied block are multiples of
+ALIGNMENT = 16  # bytes that the address and the strides of a tensor are multiples of, for its blocks to be copied
 
 
 class Tile(NamedTuple):
@@ -69,7 +69,9 @@ def compatibility_triton(patches: Tensor, texts: Tensor, tau: Tensor, *, cosine:
     more = -patches.shape[2] % (ALIGNMENT // patches.itemsize)
     if more:
         patches, texts = pad(patches, (0, more)), pad(texts, (0, more))  # zeros add nothing to a product
-    phi: Tensor = _Fused.apply(patches.contiguous(), texts.contiguous(), tau, cosine, min_norm)
+    v, t = (x.contiguous() for x in (patches, texts))
+    v, t = (x.clone() if x.data_ptr() % ALIGNMENT else x for x in (v, t))
+    phi: Tensor = _Fused.apply(v, t, tau, cosine, min_norm)
     return phi
 
 
