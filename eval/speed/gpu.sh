@@ -81,9 +81,12 @@ json.dump(found, open(sys.argv[2], "w"), indent=1)
 
 # Exit code 5 of pytest: nothing is marked, which would hide a mistake here, so it counts as a failure.
 step tests-gpu "$PYTHON" -m pytest -m gpu $(grep -rl --include='*.py' 'mark\.gpu' tests)
-step tests-triton "$PYTHON" -m pytest tests/models/test_compatibility_triton.py
+# Most of their time Triton compiles, which several processes do side by side where pytest-xdist is there.
+BESIDE=()
+[ ${#QUICK[@]} = 0 ] && "$PYTHON" -c 'import xdist' 2>/dev/null && BESIDE=(-n 8)
+step tests-triton "$PYTHON" -m pytest ${BESIDE[@]+"${BESIDE[@]}"} tests/models/test_compatibility_triton.py
 
-[ ${#QUICK[@]} = 0 ] && BUILD=() || BUILD=(--build --used --dtype bf16)
+[ ${#QUICK[@]} = 0 ] && BUILD=() || BUILD=(--build --used)
 step tiles "$PYTHON" -m eval.speed.tiles ${BUILD[@]+"${BUILD[@]}"}
 speed phi phi
 speed segment segment
