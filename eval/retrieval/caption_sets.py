@@ -209,7 +209,7 @@ def _open(
         if splits == ["all"] and not limited:
             lists = " or ".join([*layout.list[:1], layout.karpathy])
             reason = f"contains no {lists} ({KARPATHY}), which lists {layout.title}'s test images"
-            raise ArgumentError("data", root, f"{reason}; or choose the split all, or set a limit")
+            raise ArgumentError("data", root, f"{reason}; or set split to all, or set limit", "split", "limit")
         split = splits[0]
     if split not in splits:
         where = f"; test needs {layout.karpathy} ({KARPATHY})" if split == "test" else ""
@@ -303,7 +303,8 @@ def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> Pair
     if not partial:
         raise UserError(
             f"{annotations}: {len(missing)} of the {len(pairs)} images are missing, such as {first}; "
-            "set partial to skip them"
+            "set partial to skip them",
+            "partial",
         )
     return Subset(pairs, [i for i in range(len(pairs)) if i not in missing])
 

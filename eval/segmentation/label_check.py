@@ -162,16 +162,16 @@ def _advice(folder: MaskFolder, findings: Sequence[Finding], outside: set[int]) 
     classes = _pixels(findings, len(folder.labels))[:-1]
     beyond = folder.offset + len(folder.labels)
     if outside == {0} and folder.offset:
-        return "0 usually marks pixels without a label; add it to ignore"
+        return "0 usually marks pixels without a label; add it to --ignore"
     if outside <= {255, 65535}:
         return (
-            "it usually marks pixels without a label; add it to ignore, or name the colours of black and white masks "
+            "it usually marks pixels without a label; add it to --ignore, or name the colours of black and white masks "
             "in a palette file"
         )
     if outside == {beyond} and folder.offset == 0:
         if not classes[0]:
-            return "no mask has a 0, so they seem to count from 1; set offset to 1"
-        return "they seem to count from 1, with 0 for pixels without a label; set offset to 1, and add 0 to ignore"
+            return "no mask has a 0, so they seem to count from 1; try --offset 1"
+        return "they seem to count from 1, with 0 for pixels without a label; try --offset 1, and add 0 to --ignore"
     if max(outside) < MOST_CLASSES and _is_consecutive(outside - {0}, beyond):
         count = counted(len(folder.labels), "line")
         return (
@@ -183,7 +183,7 @@ def _advice(folder: MaskFolder, findings: Sequence[Finding], outside: set[int]) 
             "these look like colours, which need a palette file, or like masks that were saved as JPEG or resized with "
             "interpolation"
         )
-    return "add them to the names or to ignore, change offset, or give a palette file where they stand for colours"
+    return "add them to the names or to --ignore, change --offset, or give a palette file where they stand for colours"
 
 
 def _is_consecutive(values: set[int], first: int) -> bool:

@@ -109,10 +109,10 @@ def test_classes_that_a_sample_does_not_show_are_no_wrong_offset(folder, tmp_pat
 @pytest.mark.parametrize(
     ("mask", "changes", "advice"),
     [
-        ([1, 2], {}, "set offset to 1"),
-        ([0, 1, 2], {}, "add 0 to ignore"),
-        ([0, 1, 2], {"offset": 1}, "add it to ignore"),  # ADE20K's 0
-        ([0, 1, 255], {"ignore": ()}, "add it to ignore"),
+        ([1, 2], {}, "--offset 1"),
+        ([0, 1, 2], {}, "add 0 to --ignore"),
+        ([0, 1, 2], {"offset": 1}, "add it to --ignore"),  # ADE20K's 0
+        ([0, 1, 255], {"ignore": ()}, "add it to --ignore"),
         ([0, 7], {}, "add them to the names"),
         ([*range(0, 250, 5)], {}, "JPEG"),
         ([*range(23)], {}, "names.txt has 2 lines, masks have values up to 22"),
