@@ -71,7 +71,15 @@ class UnknownWords(UserWarning):
 
 
 class SameEmbedding(UserWarning):
-    """Prompts of different labels have the same embedding, or differ in case, article or plural only."""
+    """Prompts of different labels have the same embedding."""
+
+
+class SimilarLabels(UserWarning):
+    """Labels differ in case, article or plural only."""
+
+
+WORD_WARNINGS = (UnknownWords, UnfamiliarWords, SameEmbedding, SimilarLabels)
+"""What a command says of the words of a user each time."""
 
 
 class ImageWarning(UserWarning):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import UserError
-from pacl.files import parse_json
+from pacl.files import parse_json, use_python_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -98,16 +97,3 @@ def _has_type(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     return isinstance(value, (int, float) if hint is float else hint)
-
-
-def use_python_numbers(config: Any) -> None:
-    """Replace NumPy's numbers in the fields of a dataclass, also in lists and tuples, by Python's, for JSON."""
-    for name, value in vars(config).items():
-        object.__setattr__(config, name, _to_python(value))  # it may be frozen
-
-
-def _to_python(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_to_python, value))
-    numpy = sys.modules.get("numpy")  # without its import, which takes long, there are none
-    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
