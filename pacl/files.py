@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -266,19 +265,6 @@ def _in_rows(value: dict[str, Any]) -> str:
         return line(part)
 
     return "{\n" + ",\n".join(f" {line(str(key))}: {entry(part)}" for key, part in value.items()) + "\n}"
-
-
-def use_python_numbers(config: Any) -> None:
-    """Replace NumPy's numbers in the fields of a dataclass, also in lists and tuples, by Python's, for JSON."""
-    for name, value in vars(config).items():
-        object.__setattr__(config, name, _to_python(value))  # it may be frozen
-
-
-def _to_python(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_to_python, value))
-    numpy = sys.modules.get("numpy")  # without its import, which takes long, there are none
-    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
 
 
 def file_stamp(path: str | Path) -> tuple[int, int] | None:

@@ -48,6 +48,7 @@ from pacl.segmentation.segmenter import Segmenter
 from tests.colours import noise
 from tests.fuzz_commands import command_examples
 from tests.fuzz_own import own_examples
+from tests.fuzz_values import other_values
 
 SECONDS = 20
 """Of the process's own time, which other programs on a busy machine leave alone."""
@@ -96,7 +97,12 @@ Reader = Callable[[Path], Any]
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
-    """A content with one to four changes: bits, bytes, pieces moved or gone, or a token that parsers stumble over."""
+    """A content with one to four changes: bits, bytes, pieces moved or gone, or a token that parsers stumble over.
+
+    Half of the files that have values, such as JSON, get other values instead.
+    """
+    if chance.random() < 0.5 and (changed := other_values(content, chance)) is not None:
+        return changed
     data = bytearray(content)
     for _ in range(chance.randint(1, 4)):
         place = chance.randrange(len(data) + 1)

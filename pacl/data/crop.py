@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pacl.errors import ArgumentError
-from pacl.files import use_python_numbers
 from pacl.images import resize
+from pacl.json_values import use_python_numbers
 
 CropMode = Literal["random", "centre", "pad", "squash"]
 

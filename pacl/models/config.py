@@ -6,10 +6,11 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from pacl.errors import UserError
-from pacl.files import parse_json, use_python_numbers
+from pacl.files import parse_json
+from pacl.json_values import has_type, use_python_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,7 +63,7 @@ class SavedConfig:
             for name in values.keys() & hints.keys():
                 if values[name] == "inf":
                     values[name] = math.inf
-                if not _has_type(values[name], hints[name]):
+                if not has_type(values[name], hints[name]):
                     raise ValueError(f"{name} is {values[name]!r}")
                 if hints[name] is float:
                     values[name] = float(values[name])
@@ -88,12 +89,3 @@ class SavedConfig:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); save or download it again") from error
         return cls.from_json(text, str(path))
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON has the type of a field: str, bool, int, float, a ``Literal`` or a list."""
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_has_type(each, get_args(hint)[0]) for each in value)
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    return isinstance(value, (int, float) if hint is float else hint)

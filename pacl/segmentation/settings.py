@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import ArgumentError, names_meant
-from pacl.files import use_python_numbers
+from pacl.json_values import use_python_numbers
 from pacl.models.precision import Precision
 from pacl.prompts import check_templates
 from pacl.segmentation.background import parse_background
