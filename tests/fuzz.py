@@ -7,6 +7,7 @@ error, more than `SECONDS` of computing or `WALL_SECONDS` in all, or more than `
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import gzip
 import io
 import json
@@ -326,6 +327,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    faulthandler.enable()  # where a library ends the process, the file is the newest in the folder
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     read_files, finds = fuzz(folder, args.minutes, args.seed, args.kinds)
     print(*finds, sep="\n")
