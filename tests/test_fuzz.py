@@ -14,6 +14,7 @@ from tests import fuzz as fuzzing
 from tests.fuzz import damaged, fuzz, read
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_are_errors_of_the_user(tmp_path: Path) -> None:
     count, finds = fuzz(tmp_path, 0.05, seed=1)
