@@ -7,6 +7,7 @@ import random
 import sqlite3
 import struct
 from contextlib import closing
+from copy import deepcopy
 from typing import Any
 
 OTHERS: tuple[Any, ...] = (
@@ -40,20 +41,20 @@ def _changed(value: Any, chance: random.Random) -> Any:
     for _ in range(chance.randint(1, 3)):
         places = list(_places(value))
         if not places:
-            return chance.choice(OTHERS)
+            return deepcopy(chance.choice(OTHERS))
         owner, key = chance.choice(places)
         match chance.randrange(6):
             case 0:
                 del owner[key]
             case 1:
                 _, other = chance.choice(places)
-                owner[key] = other if isinstance(other, str) else chance.choice(OTHERS)
+                owner[key] = other if isinstance(other, str) else deepcopy(chance.choice(OTHERS))
             case 2:
-                owner[key] = [owner[key], owner[key]]
+                owner[key] = [owner[key], deepcopy(owner[key])]
             case 3 if isinstance(owner[key], (int, float)):
                 owner[key] = -owner[key] if chance.random() < 0.5 else owner[key] + 1
             case _:
-                owner[key] = chance.choice(OTHERS)
+                owner[key] = deepcopy(chance.choice(OTHERS))  # (it may be changed next)
     return value
 
 

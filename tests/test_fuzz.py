@@ -12,6 +12,7 @@ import pytest
 from pacl.errors import UserError
 from tests import fuzz as fuzzing
 from tests.fuzz import damaged, fuzz, read
+from tests.fuzz_values import other_values
 
 
 @pytest.mark.slow
@@ -29,6 +30,14 @@ def test_other_errors_are_found() -> None:
     assert "KeyError" in read(Path("x"), lambda _: fail(KeyError("x")))
     assert read(Path("x"), lambda _: fail(UserError("x"))) == ""
     assert damaged(b"0123456789", random.Random(0)) != b"0123456789"
+
+
+def test_values_of_files_are_changed_the_same_way_again() -> None:
+    content = b'{"a": [1, {"b": "c"}], "d": 2.5}'
+    found = [other_values(content, random.Random(seed)) for seed in range(500)]
+    assert found == [other_values(content, random.Random(seed)) for seed in range(500)]
+    assert len(set(found)) > 100
+    assert other_values(b"\x89PNG", random.Random(0)) is None
 
 
 def spin(_: Path) -> None:
