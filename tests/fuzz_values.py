@@ -6,8 +6,10 @@ import json
 import random
 import sqlite3
 import struct
-from contextlib import closing
+import tempfile
+from contextlib import closing, suppress
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 OTHERS: tuple[Any, ...] = (
@@ -67,17 +69,15 @@ def _places(value: Any) -> Any:
 
 def _other_cells(content: bytes, chance: random.Random) -> bytes:
     """An SQLite file with other values in some cells."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
-        database.deserialize(content)
+    with tempfile.NamedTemporaryFile() as file, closing(sqlite3.connect(file.name, isolation_level=None)) as database:
+        Path(file.name).write_bytes(content)
         names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for _ in range(chance.randint(1, 3)):
             table = chance.choice(names)
             columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
             value = chance.choice([None, 0, -1, 3, 2**62, 0.5, "", "a", b"", b"\0", b"\xff" * 6, b"\0" * 4096])
-            row = "rowid = (SELECT rowid FROM {0} ORDER BY random() LIMIT 1)"
-            where = chance.choice(["1", row.format(table)])
-            try:
+            rows = [row for (row,) in database.execute(f"SELECT rowid FROM {table}")]
+            where = chance.choice(["1", *(f"rowid = {row}" for row in rows)])
+            with suppress(sqlite3.Error):  # a column that refuses it
                 database.execute(f"UPDATE {table} SET {chance.choice(columns)} = ? WHERE {where}", [value])
-            except sqlite3.Error:  # a column that refuses it
-                continue
-        return database.serialize()
+        return Path(file.name).read_bytes()
