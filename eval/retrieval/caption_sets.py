@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -280,7 +281,7 @@ def _places(entry: dict[str, object]) -> list[str]:
 
 def _at(folder: Path, places: Iterable[str]) -> str | None:
     """The first of these paths that exists in the folder."""
-    return next((place for place in places if (folder / place).is_file()), None)
+    return next((place for place in places if os.path.isfile(folder / place)), None)  # False for names too long
 
 
 def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) -> Path:
