@@ -16,7 +16,7 @@ from pacl.cli.model import add_model, load
 from pacl.cli.parser import Once, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.data.shards import local_path, shards_below
-from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
+from pacl.errors import WORD_WARNINGS, ArgumentError, UserError, first_few
 from pacl.image_folders import say_unread, search_folder
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             units = counted(len(manifest["units"]), "unit")
             print(f"{escaped(args.out)}: {units}, {said(manifest)}: all there and unchanged")
         return 0
-    with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, *WORD_WARNINGS):
         return bulk(args)
 
 

@@ -192,7 +192,8 @@ def _in_order(ids: Sequence[int], names: Sequence[Any], path: str | Path, first_
         if got != wanted:
             raise UserError(
                 f'{path}: gives "{by_id[got]}" the id {got}, where {wanted} would follow; set offset to the first id, '
-                "and write a line for every id, used or not"
+                "and write a line for every id, used or not",
+                "offset",
             )
     return [by_id[i] for i in found]
 

@@ -20,7 +20,7 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import Once, check_unused, new_parser
 from pacl.cli.table import shorten
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError
 from pacl.models.device import choose_device
 from pacl.printing import counted, decimals, escaped, printable, rounded
 from pacl.prompts import check_labels, parse_prompt, read_classes
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: whatever is wrong with the words, the flags, the model, or the only image.
     """
-    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         parser = build_parser()
         return classify(parser.parse_intermixed_args(argv), parser)
 

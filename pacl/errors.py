@@ -15,7 +15,23 @@ class UserError(ValueError):
 
     The message is one line that says what is wrong, where (the argument or the file, with the value got) and
     what would work. Programming errors are never wrapped in it: they keep their traceback.
+
+    Args:
+        message: the line.
+        *advised: arguments that the message advises to set, by their names in Python, as they stand at its end.
     """
+
+    def __init__(self, message: object = "", *advised: str) -> None:
+        super().__init__(message)
+        self.advised = advised
+
+    def with_flags(self, flag: str = "--") -> str:
+        """The message as a command line says it: ``flag`` before the arguments that it advises to set."""
+        text = str(self)
+        for name in self.advised:
+            before, found, after = text.rpartition(name)
+            text = f"{before}{flag}{found}{after}" if found else text
+        return text
 
 
 class ArgumentError(UserError):
@@ -25,10 +41,11 @@ class ArgumentError(UserError):
         argument: its name in Python; a command line turns it into its flag.
         value: what was given.
         reason: why it does not work, and what would.
+        *advised: arguments that the reason advises to set, see `UserError`.
     """
 
-    def __init__(self, argument: str, value: object, reason: str) -> None:
-        super().__init__(f"{argument} {value}: {reason}")
+    def __init__(self, argument: str, value: object, reason: str, *advised: str) -> None:
+        super().__init__(f"{argument} {value}: {reason}", *advised)
         self.argument = argument
         self.value = value
         self.reason = reason
@@ -54,7 +71,15 @@ class UnknownWords(UserWarning):
 
 
 class SameEmbedding(UserWarning):
-    """Prompts of different labels have the same embedding, or differ in case, article or plural only."""
+    """Prompts of different labels have the same embedding."""
+
+
+class SimilarLabels(UserWarning):
+    """Labels differ in case, article or plural only."""
+
+
+WORD_WARNINGS = (UnknownWords, UnfamiliarWords, SameEmbedding, SimilarLabels)
+"""What a command says of the words of a user each time."""
 
 
 class ImageWarning(UserWarning):

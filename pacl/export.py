@@ -13,7 +13,7 @@ from pacl.cli.parser import Once, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.deployment import SETTINGS
 from pacl.deployment.formats import FORMATS
-from pacl.errors import ArgumentError, SameEmbedding, UnfamiliarWords, UnknownWords
+from pacl.errors import WORD_WARNINGS, ArgumentError
 from pacl.prompts import check_labels, parse_prompt, read_classes
 from pacl.results.writer import printable
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: whatever is wrong with the words, the flags or the model; then nothing is written.
     """
-    with shown_warnings(PROG, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, *WORD_WARNINGS):
         return export(build_parser().parse_intermixed_args(argv))
 
 

@@ -109,7 +109,8 @@ def check_output_file(
     replaceable = path.is_file() and (not path.stat().st_size or is_own(path))  # also an empty one, of mktemp
     if os.path.lexists(path) and not overwrite and not replaceable:
         advice = "delete it" if overwrite is None else "set overwrite"
-        raise ArgumentError(argument, path, f"was not written by this command; choose another name, or {advice}")
+        reason = f"was not written by this command; choose another name, or {advice}"
+        raise ArgumentError(argument, path, reason, *(() if overwrite is None else ("overwrite",)))
     make_folder(path.parent, argument)
 
 

@@ -13,7 +13,7 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError
 from pacl.files import check_folder
 from pacl.models.precision import PRECISIONS
 from pacl.printing import counted
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: whatever is wrong with the flags, the folders or the model; then nothing is written.
     """
-    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         return probe(build_parser().parse_args(argv))
 
 

@@ -19,7 +19,7 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import ProgressMeter
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError, first_few
+from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError, first_few
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_unread, search_folder
 from pacl.images import open_image, save_image
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: whatever is wrong with the words, the flags, the model or the index.
     """
-    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         return search(build_parser().parse_intermixed_args(argv))
 
 

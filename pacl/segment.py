@@ -21,10 +21,8 @@ from pacl.cli.settings import add_settings, settings_of
 from pacl.cli.table import record_line, record_table
 from pacl.cli.video import add_video, segment_videos, video_run
 from pacl.errors import (
+    WORD_WARNINGS,
     ImageWarning,
-    SameEmbedding,
-    UnfamiliarWords,
-    UnknownWords,
     UserError,
 )
 from pacl.files import is_out_of_space, make_folder
@@ -128,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: whatever is wrong with the words, the flags, the model, or the only image.
     """
-    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         return segment(build_parser().parse_intermixed_args(argv))
 
 

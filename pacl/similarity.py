@@ -17,7 +17,7 @@ from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
-from pacl.errors import ArgumentError, ImageWarning, SameEmbedding, UnfamiliarWords, UnknownWords, UserError
+from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError
 from pacl.files import atomic_write, check_output_file, write_together
 from pacl.printing import decimals, escaped, printable
 from pacl.prompts import Label
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: whatever is wrong with the flags, the model or an image; then nothing is written.
     """
-    with shown_warnings(PROG, ImageWarning, UnknownWords, UnfamiliarWords, SameEmbedding):
+    with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         return similarity(build_parser().parse_args(argv))
 
 

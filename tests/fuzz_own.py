@@ -124,7 +124,7 @@ def evaluations(folder: Path) -> Files:
 
     row = Row("phi", "B", "PACL", "fp32", {"B": 64.0}, [1.5, 1.7], 3.0)
     write_tables(folder, [row], {"date": "2030-01-02", "device": "cpu", "runs": 2, "quick": False})
-    (folder / "metrics.csv").write_text("step,train_loss,val_recall\n0,,0.5\n1,2.5,\n2,2.25,\n")
+    (folder / "metrics.csv").write_text("step,loss,val_recall,val_recall_chance\n0,,0.5,0.25\n1,2.5,,\n2,2.25,,\n")
     return {
         "results": [(folder / "results.json", report)],
         "run": [(folder / "run/run.json", run)],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pacl.errors import ArgumentError, are_several, check_count, did_you_mean
+from pacl.errors import ArgumentError, UserError, are_several, check_count, did_you_mean
 
 
 def test_whole_numbers_of_any_type_are_counts() -> None:
@@ -48,3 +49,14 @@ def test_a_mistyped_name_is_asked_about_in_one_wording() -> None:
     assert did_you_mean("--widow", ["--window", "--out"]) == "did you mean --window?"
     assert did_you_mean("zebra", ["voc20"]) == ""
     assert did_you_mean("vocal", ["voc20"], cutoff=0.9) == ""
+
+
+def test_advice_names_arguments_or_flags() -> None:
+    error = UserError("images/a.csv: set images, or image_column and caption_column", "image_column", "images")
+    assert str(error) == "images/a.csv: set images, or image_column and caption_column"
+    assert error.with_flags() == "images/a.csv: set --images, or --image_column and caption_column"
+    assert error.with_flags("--data.").count("--data.") == 2
+    copy = pickle.loads(pickle.dumps(error))  # as from another process
+    assert (str(copy), copy.advised) == (str(error), error.advised)
+    assert UserError("x", "y").with_flags() == "x"
+    assert ArgumentError("out", "a", "set overwrite", "overwrite").with_flags() == "out a: set --overwrite"

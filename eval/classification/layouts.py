@@ -79,7 +79,8 @@ class ImageBenchmark:
     def missing(self, root: Path, what: str) -> UserError:
         """An error that says that ``what`` is missing in ``root`` and how to get it."""
         hint = f", or set download (torchvision's {self.torchvision})" if self.torchvision else ""
-        return UserError(f"{self.name}: {root} contains no {what}; expected {self.layout} ({self.source}){hint}")
+        message = f"{self.name}: {root} contains no {what}; expected {self.layout} ({self.source}){hint}"
+        return UserError(message, *(("download",) if hint else ()))
 
 
 def _first_folder(root: Path, candidates: Sequence[str]) -> Path | None:

@@ -46,7 +46,11 @@ class Curve(NamedTuple):
 
 
 def class_bars(
-    path: str | Path, classes: Sequence[str], methods: Mapping[str, Sequence[float | None]], title: str
+    path: str | Path,
+    classes: Sequence[str],
+    methods: Mapping[str, Sequence[float | None]],
+    title: str,
+    labelled: Sequence[bool] | None = None,
 ) -> None:
     """Draw the IoU of every class: bars for the best method, which also sorts the classes, and markers for the others.
 
@@ -56,6 +60,8 @@ def class_bars(
         methods: by method, IoU in percent of the C classes; NaN or None where a class has none. The best method has
             the highest mean.
         title: what was measured.
+        labelled: of the C classes, whether an image shows them. The others have an IoU of 0 where they are predicted,
+            and a star, since no method could find them. None: all are.
 
     Raises:
         UserError: matplotlib is missing, or the file cannot be written.
@@ -70,7 +76,9 @@ def class_bars(
     columns = 4 if max(map(len, legend.values())) <= 24 else 2
 
     height = 1.1 + 0.2 * len(rows)
-    figure, axes = _figure(9.6, height, title, _left_out(len(classes) - len(rows)), -(-len(iou) // columns))
+    starred = {int(i) for i in rows if labelled is not None and not labelled[i]}
+    remarks = [_left_out(len(classes) - len(rows)), "*: in no image, but predicted" if starred else ""]
+    figure, axes = _figure(9.6, height, title, "; ".join(filter(None, remarks)), -(-len(iou) // columns))
     colours = palette(len(iou))[1:]
     pale = 0.55 * colours[0] + 0.45 * np.array(BACKGROUND)  # so that markers on a bar stand out
     axes.barh(at, np.nan_to_num(iou[best][rows]), height=0.74, color=_hex(pale), label=legend[best])
@@ -89,7 +97,7 @@ def class_bars(
         )
     highest = max((float(np.nanmax(iou[name])) for name in means), default=0)
     axes.set(xlim=(0, min(100, max(10, 1.04 * highest))), ylim=(max(1, len(rows)) - 0.4, -0.6), yticks=at)
-    axes.set_yticklabels([_short(classes[int(i)]) for i in rows], fontsize=9)
+    axes.set_yticklabels([_short(classes[int(i)]) + " *" * (int(i) in starred) for i in rows], fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labeltop=True, length=0, labelsize=9)
     values = axes.secondary_yaxis("right")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ def _open(
         if splits == ["all"] and not limited:
             lists = " or ".join([*layout.list[:1], layout.karpathy])
             reason = f"contains no {lists} ({KARPATHY}), which lists {layout.title}'s test images"
-            raise ArgumentError("data", root, f"{reason}; or choose the split all, or set a limit")
+            raise ArgumentError("data", root, f"{reason}; or set split to all, or set limit", "split", "limit")
         split = splits[0]
     if split not in splits:
         where = f"; test needs {layout.karpathy} ({KARPATHY})" if split == "test" else ""
@@ -281,7 +282,7 @@ def _places(entry: dict[str, object]) -> list[str]:
 
 def _at(folder: Path, places: Iterable[str]) -> str | None:
     """The first of these paths that exists in the folder."""
-    return next((place for place in places if (folder / place).is_file()), None)
+    return next((place for place in places if os.path.isfile(folder / place)), None)  # False for names too long
 
 
 def _folder(layout: CaptionLayout, root: Path, folders: Iterable[str | Path]) -> Path:
@@ -304,7 +305,8 @@ def _present(pairs: FilePairs | Subset, partial: bool, annotations: str) -> File
     if not partial:
         raise UserError(
             f"{annotations}: {len(missing)} of the {len(pairs)} images are missing, such as {first}; "
-            "--partial skips them"
+            "set partial to skip them",
+            "partial",
         )
     return Subset(pairs, [i for i in range(len(pairs)) if i not in missing])
 

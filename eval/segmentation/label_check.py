@@ -183,7 +183,7 @@ def _advice(folder: MaskFolder, findings: Sequence[Finding], outside: set[int]) 
             "these look like colours, which need a palette file, or like masks that were saved as JPEG or resized with "
             "interpolation"
         )
-    return "add them to the names or to ignore, change offset, or give a palette file where they stand for colours"
+    return "add them to the names or to --ignore, change --offset, or give a palette file where they stand for colours"
 
 
 def _is_consecutive(values: set[int], first: int) -> bool:

@@ -12,6 +12,7 @@ scripts, so that either may be used:
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,10 @@ CITYSCAPES_IDS = {
 CITYSCAPES_VALUES = 34
 
 # Class name -> id in Pascal Context's labels.txt (459 labels), in the order of the benchmark's classes 1 to 59.
+MATRIX, COMPRESSED = 14, 15
+ELEMENTS = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, MATRIX, COMPRESSED, 16, 17, 18))
+"""Types of elements in a MATLAB 5 file."""
+
 CONTEXT_IDS = {
     name: int(number)
     for number, name in re.findall(
@@ -133,6 +138,7 @@ def read_context(path: str | Path) -> np.ndarray:
     except ImportError:
         raise UserError('reading MATLAB files needs SciPy: pip install "pacl[eval]"') from None
     try:
+        _check_elements(Path(path).read_bytes())
         labels = loadmat(str(path), variable_names=["LabelMap"], appendmat=False)["LabelMap"]
     except KeyError:
         raise UserError(f"{path} has no LabelMap: it is not a label file of Pascal Context") from None
@@ -143,6 +149,30 @@ def read_context(path: str | Path) -> np.ndarray:
     if labels.ndim != 2 or labels.dtype.kind not in "iu":
         raise UserError(f"{path}: its LabelMap is not an image of label ids")
     return labels.astype(np.int32)
+
+
+def _check_elements(content: bytes) -> None:
+    """Refuse a MATLAB 5 file whose elements have types that there are not.
+
+    SciPy looks them up unchecked, and a damaged file would end the process. Compressed elements have a checksum.
+
+    Raises:
+        ValueError: there is such an element.
+    """
+    if (order := {b"IM": "<", b"MI": ">"}.get(content[126:128])) is None:
+        return
+    inner = [(128, len(content))]
+    while inner:
+        at, end = inner.pop()
+        while at + 8 <= min(end, len(content)):
+            kind, size = struct.unpack(f"{order}II", content[at : at + 8])
+            if kind >> 16:  # a small element: its size, its type, and its content in four bytes
+                kind, size = kind & 0xFFFF, 0
+            if kind not in ELEMENTS:
+                raise ValueError(f"no element has the type {kind}")
+            if kind == MATRIX:
+                inner.append((at + 8, at + 8 + size))
+            at += 8 + size + (-size % 8 if kind != COMPRESSED else 0)
 
 
 def check_context_names(labels: str | Path) -> None:

@@ -149,6 +149,7 @@ def draw(selection: Selection, out: Path, bench: Bench, counts: Counts, results:
             classes,
             {t: r.details["iou"] for t, r in zip(titles, results, strict=True)},
             where,
+            [value is not None and value == value for value in results[0].details["accuracy"]],
         )
     except UserError as error:  # without the library that draws, the figures are still there
         print(f"eval.segmentation: note: no figures: {error}", file=sys.stderr)

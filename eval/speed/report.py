@@ -14,6 +14,7 @@ from eval.common.tables import markdown_table
 from eval.speed.measure import Row
 from pacl.errors import UserError
 from pacl.files import atomic_write, parse_json
+from pacl.json_values import from_values
 
 if TYPE_CHECKING:
     from eval.common.charts import Curve
@@ -90,12 +91,20 @@ def read(path: Path) -> tuple[list[Row], dict[str, Any]]:
         content = parse_json(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT or content["version"] != 1:
             raise ValueError("of another format or a newer version")
-        rows, made = [Row(**row) for row in content["rows"]], content["made"]
-        if lacking := [name for name in MADE if name not in made]:
+        rows, made = [from_values(Row, row) for row in content["rows"]], content["made"]
+        if lacking := [name for name in MADE if not isinstance(made, dict) or name not in made]:
             raise ValueError(f"it lacks {', '.join(lacking)}")
+        if wrong := [row.method for row in rows if not _is_whole(row)]:
+            raise ValueError(f"the row of {wrong[0]} lacks figures")
         return rows, made
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not a file of python -m eval.speed ({error})") from None
+
+
+def _is_whole(row: Row) -> bool:
+    """Whether a row has what a table and a drawing of it need."""
+    times = all(ms > 0 for ms in row.ms) and (row.part != "growth" or not row.ms or row.case in row.sizes)
+    return times and ("equal_labels" not in row.figures or "equal_labels_of_the_worst" in row.figures)
 
 
 def markdown(rows: Sequence[Row], made: Mapping[str, Any]) -> str:
@@ -158,8 +167,8 @@ def growth(rows: Sequence[Row]) -> dict[str, list[Curve]]:
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """The least-squares slope of log y by log x; None where y is not positive or there are fewer than two points."""
-    if len(x) < 2 or min(y) <= 0:
+    """The least-squares slope of log y by log x; None where y is not positive or there are fewer than two sizes."""
+    if len(set(x)) < 2 or min(*x, *y) <= 0:
         return None
     logs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True)]
     mean_x, mean_y = (sum(values) / len(logs) for values in zip(*logs, strict=True))

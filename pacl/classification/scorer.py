@@ -297,7 +297,7 @@ def score_images(
         UserError: a file cannot be read, or a text makes no sense to the model.
 
     Warns:
-        UnknownWords, UnfamiliarWords, SameEmbedding: as `pacl.Segmenter.predict` does.
+        UnknownWords, UnfamiliarWords, SameEmbedding, SimilarLabels: as `pacl.Segmenter.predict` does.
 
     Example:
         >>> score_images(load_model("photos"), ["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # float32 [2, 2]
@@ -334,7 +334,7 @@ def classify_images(
         UserError: as for `score_images`.
 
     Warns:
-        UnknownWords, UnfamiliarWords, SameEmbedding: as `pacl.Segmenter.predict` does.
+        UnknownWords, UnfamiliarWords, SameEmbedding, SimilarLabels: as `pacl.Segmenter.predict` does.
     """
     images, asked = as_images(images), check_competing(check_labels(as_labels(labels)))
     scorer = Scorer(model, score, weight=weight, templates=templates)

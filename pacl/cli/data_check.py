@@ -22,7 +22,7 @@ from pacl.data.copies import count_copies, count_twice, describe_alike, describe
 from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
 from pacl.data.sources import FEWEST, Source, describe_few
 from pacl.data.workers import cores
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
 from pacl.printing import counted, escaped, printable, without_controls
@@ -106,11 +106,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def is_configuration(what: str) -> bool:
+    """Whether WHAT is a configuration, or else a source."""
+    return what.endswith((".yaml", ".yml"))
+
+
 def find_entries(args: argparse.Namespace) -> list[Entry]:
     """The sources given by WHAT and the options."""
     own = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Source)}
     given = {name: value for name, value in own.items() if value is not None}
-    if args.what.endswith((".yaml", ".yml")):
+    if is_configuration(args.what):
         if given:
             name, value = next(iter(given.items()))
             raise ArgumentError(name, value, f"{args.what} has this setting for each of its sources")
@@ -131,6 +136,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: an error in the arguments, the configuration or its tables.
     """
     args = build_parser().parse_args(argv)
+    try:
+        return check(args)
+    except UserError as error:
+        if is_configuration(args.what):
+            error.advised = ()  # its settings are keys there, and no flags
+        raise
+
+
+def check(args: argparse.Namespace) -> int:
+    """`main` for parsed words and flags."""
     workers = cores() if args.workers is None else args.workers
     if workers < 0:
         raise ArgumentError("workers", workers, "must be at least 0")

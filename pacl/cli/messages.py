@@ -27,8 +27,9 @@ def say(prog: str, message: object) -> None:
 
 
 def one_line(message: object) -> str:
-    """A message, or an error with its argument as a flag, in one line; a very long one without its middle."""
-    text = " ".join((f"--{message}" if isinstance(message, ArgumentError) else str(message)).split())
+    """A message, or an error with its arguments as flags, in one line; a very long one without its middle."""
+    said = message.with_flags() if isinstance(message, UserError) else str(message)
+    text = " ".join((f"--{said}" if isinstance(message, ArgumentError) else said).split())
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
     return escaped(text)

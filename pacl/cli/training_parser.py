@@ -121,7 +121,10 @@ class SettingsCLI(LightningCLI):
 
     @contextmanager
     def errors_name_flags(self) -> Iterator[None]:
-        """Turn the argument of an `ArgumentError` into its flag: "batch_size" into "data.batch_size"."""
+        """Turn the argument of an `ArgumentError` into its flag: "batch_size" into "data.batch_size".
+
+        So are arguments that an error about ``data.pairs`` advises to set; sources of a list have them as keys.
+        """
         try:
             yield
         except ArgumentError as error:
@@ -143,6 +146,13 @@ class SettingsCLI(LightningCLI):
                     owners.append(group)
             if len(owners) == 1:  # the value was changed before it was refused, as an empty name to None
                 raise ArgumentError(f"{owners[0]}.{error.argument}", error.value, error.reason) from None
+            raise
+        except UserError as error:
+            data = self.config.get("data") or {}
+            data = data.get("init_args", data)
+            if error.advised and data.get("pairs") and not data.get("train") and set(error.advised) <= set(data.keys()):
+                raise UserError(error.with_flags("--data.")) from error
+            error.advised = ()
             raise
 
 

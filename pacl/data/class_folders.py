@@ -39,13 +39,14 @@ def by_class(images: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
     return members, loose
 
 
-def check_classes(path: Path, members: Mapping[str, Sequence[str]], advice: str = "") -> None:
+def check_classes(path: Path, members: Mapping[str, Sequence[str]], advice: str = "", *advised: str) -> None:
     """Refuse folders that look like another layout than one folder per class.
 
     Args:
         path: the folder that holds them.
         members: folders and their images, see `by_class`.
         advice: what else would work.
+        *advised: arguments that it names, see `UserError`.
 
     Raises:
         UserError: the names of the folders say nothing about what is in them.
@@ -55,14 +56,15 @@ def check_classes(path: Path, members: Mapping[str, Sequence[str]], advice: str 
     if lower & NO_CLASSES or (lower and lower <= SPLITS):
         inner = f"name one of them, such as {path / next(iter(members))}" if lower <= SPLITS else ""
         options = ", or ".join(filter(None, (inner, advice)))
-        raise UserError(f"{path}: its folders ({listed}) are no classes{'; ' * bool(options)}{options}")
+        raise UserError(f"{path}: its folders ({listed}) are no classes{'; ' * bool(options)}{options}", *advised)
     for folder, images in members.items():
         inside = dict.fromkeys(PurePosixPath(image).parts[1] for image in images)
         if len(inside) > 1 and not any(len(PurePosixPath(image).parts) == 2 for image in images):
             options = ", or ".join(filter(None, (f"name {path / folder}", advice)))
             raise UserError(
                 f"{path}: {folder} has no images of its own but several folders of them "
-                f"({', '.join(list(inside)[:3])}); {options}"
+                f"({', '.join(list(inside)[:3])}); {options}",
+                *advised,
             )
 
 

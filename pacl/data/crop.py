@@ -12,7 +12,7 @@ import numpy as np
 
 from pacl.errors import ArgumentError
 from pacl.images import resize
-from pacl.models.config import use_python_numbers
+from pacl.json_values import use_python_numbers
 
 CropMode = Literal["random", "centre", "pad", "squash"]
 

@@ -166,11 +166,14 @@ def folder_format(path: str | Path) -> FolderFormat:
     if texts:
         name = next(file for suffix, file in texts[0].items() if suffix != "json")
         raise UserError(
-            f"{path}: the text files of its images, such as {name}, hold no captions; format folders reads the folders "
-            "as classes"
+            f"{path}: the text files of its images, such as {name}, hold no captions; to read its folders as "
+            "classes, set format to folders",
+            "format",
         )
     if table := _table(path, contents):
-        raise UserError(f"{path}: {table} has captions of its images; name that, with images set to their folder")
+        raise UserError(
+            f"{path}: {table} has captions of its images; name that, and set images to their folder", "images"
+        )
     return "folders"
 
 
@@ -229,18 +232,25 @@ def _only_ones(path: Path, claims: dict[str, list[dict[str, str]]]) -> dict[str,
     """The only caption files that each image may have, see `Contents.in_parallel`.
 
     Raises:
-        UserError: an image may have others, or another folder has an image of that name.
+        UserError: an image may have others, as of tags/ beside captions/, or another folder has an image of that name.
     """
     owners: dict[str, str] = {}
+    several: tuple[str, str, str] | None = None
     for image, own in claims.items():
         names = [next(iter(files.values())) for files in own]
         owner = owners.setdefault(names[0], image)
-        if len(names) == 1 and PurePosixPath(owner).parent == PurePosixPath(image).parent:
-            continue
-        doubt = f"{names[0]} and {names[1]}" if len(names) > 1 else f"{names[0]}, also of {owner},"
+        if PurePosixPath(owner).parent != PurePosixPath(image).parent:
+            raise UserError(
+                f"{path}: {names[0]} may be captions of {owner} and of {image}; put caption files beside their images, "
+                "or name the same folders in both, as captions/train/0.txt and images/train/0.jpg"
+            )
+        if len(names) > 1 and several is None:
+            several = names[0], names[1], image
+    if several is not None:
+        one, other, image = several
         raise UserError(
-            f"{path}: {doubt} may be captions of {image}; put caption files beside their images, or name the same "
-            "folders in both, as captions/train/0.txt and images/train/0.jpg"
+            f"{path}: {one} and {other} may both be captions of {image}; keep one of these folders there, and move the "
+            "other elsewhere"
         )
     return {image: own[0] for image, own in claims.items()}
 
@@ -305,11 +315,11 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
     members, loose = by_class(contents.images)
     if known is None:
         example = next(iter(members), "dog")
-        advice = f"to read its folders as classes, give their names (names: a file with lines {example}: name)"
-        check_classes(path, members, advice)
+        advice = f"to read its folders as classes, set names to a file with lines {example}: name"
+        check_classes(path, members, advice, "names")
         if members and all(map(is_code, members)):
             listed = ", ".join(list(members)[:3])
-            raise UserError(f"{path}: its folders ({listed}) have numbers for names; {advice}")
+            raise UserError(f"{path}: its folders ({listed}) have numbers for names; {advice}", "names")
         known = {folder: [name] for folder, name in class_names(members).items()}
     captions: dict[str, list[str]] = {}
     nouns: dict[str, Sequence[str]] = {}

@@ -109,7 +109,7 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
     advice = f"there is {similar}" if similar else f"{examples[0]} is not in the same folder"
     download = "; nothing is downloaded: fetch the URLs first" if is_url(examples[0]) else ""
-    raise UserError(f"{path}: its images were not found ({advice}); set images to their folder{download}")
+    raise UserError(f"{path}: its images were not found ({advice}); set images to their folder{download}", "images")
 
 
 def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple[Path, Rename] | None:

@@ -45,7 +45,7 @@ def read_palette(path: str | Path) -> dict[Colour, str]:
         match = _NAME_LAST.fullmatch(line) or _NAME_FIRST.fullmatch(line)
         if match is None and number == 0 and not re.search(r"\d", line):
             continue  # the header of a table
-        colour = tuple(int(x) for x in match.groups() if x.isdecimal())[-3:] if match else ()
+        colour = tuple(int(x) for x in match.groups() if x.isdecimal() and len(x) < 10)[-3:] if match else ()
         if match is None or len(colour) != 3 or max(colour) > 255:
             raise ArgumentError("palette", path, f'"{line}" is no name with a colour, such as "road:128,64,128"')
         r, g, b = colour

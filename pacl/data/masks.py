@@ -145,7 +145,8 @@ class MaskFolder:
             raise UserError(
                 f"{self.masks} lacks {_count(list(lost.values()), 'mask')} of images in {self.images}"
                 + (f" ({why})" if why else "")
-                + ("; to use only the others, set partial (--partial)" if some else "")
+                + ("; to use only the others, set partial" if some else ""),
+                *(("partial",) if some else ()),
             )
         return files
 
@@ -179,7 +180,9 @@ class MaskFolder:
             last = self.offset + len(self.labels) - 1
             raise UserError(
                 f"{file} has the value {values[outside][0]}, but {self.names} has classes {self.offset} to {last}: "
-                "add it to the names or to ignore, or change offset"
+                "add it to the names or to ignore, or change offset",
+                "ignore",
+                "offset",
             )
         return MaskedImage(name, path, mask)
 
@@ -228,7 +231,9 @@ class MaskFolder:
             if path.name.endswith(ending):
                 name = path.relative_to(self.images).as_posix()[: -len(ending)]
                 if name in found:
-                    raise UserError(f"{found[name]} and {path} would have the same mask: set image_ending")
+                    raise UserError(
+                        f"{found[name]} and {path} would have the same mask: set image_ending", "image_ending"
+                    )
                 found[name] = path
         if not found:
             raise UserError(f'{self.images} has no images that end in "{self.image_ending}"')

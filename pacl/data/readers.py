@@ -103,7 +103,9 @@ def _from_rows(
     found = [caption for own in captions.values() for caption in own]
     if sum(map(has_words, found)) < len(found) / 2:
         shown = ", ".join(names[i] for i in texts)
-        raise UserError(f"{path}: column {shown} holds numbers, such as {found[0]}; set caption_column")
+        raise UserError(
+            f"{path}: column {shown} holds numbers, such as {found[0]}; set caption_column", "caption_column"
+        )
     spare = [name or "without a name" for i, name in enumerate(names) if i not in (image, *texts, status)]
     folder, captions = locate(path, images, captions)
     unused = {f"columns ({', '.join(spare)[:80]})": len(spare), "rows of failed downloads": failed}
@@ -268,7 +270,8 @@ def _columns(path: Path, rows: list[list[Any]], image: str | None, caption: str 
             base = _COUNT.sub("", header[texts[0]])
             texts = [i for i, name in enumerate(header) if _COUNT.sub("", name) == base]
         return places[0], texts, 1
-    advice = "add a header such as image,caption, or set image_column and caption_column"
+    columns = ("image_column", "caption_column")
+    advice = f"add a header such as image,caption, or set {' and '.join(columns)}"
     if image is None and caption is None and not places and not texts:
         found = [i for i, cell in enumerate(rows[0]) if _is_image(str(cell))]
         if found:
@@ -276,8 +279,12 @@ def _columns(path: Path, rows: list[list[Any]], image: str | None, caption: str 
             if len(texts) == 1:
                 return next((i for i in found if not is_url(str(rows[0][i]))), found[0]), texts, 0
             if texts:
-                raise UserError(f"{path}: has no header, and {len(texts)} columns may be captions ({shown}); {advice}")
-    raise UserError(f"{path}: cannot find the image and caption columns in its first line ({shown}); {advice}")
+                raise UserError(
+                    f"{path}: has no header, and {len(texts)} columns may be captions ({shown}); {advice}", *columns
+                )
+    raise UserError(
+        f"{path}: cannot find the image and caption columns in its first line ({shown}); {advice}", *columns
+    )
 
 
 def _text_columns(rows: list[list[Any]], candidates: list[int]) -> list[int]:

@@ -82,13 +82,13 @@ class IndexFile:
     def files(self) -> dict[bytes, tuple[int, int]]:
         """Size in bytes, and a number that changes with the file, of each image, by its path."""
         found = self._all("SELECT path, size, changed FROM images")
-        self._check_paths(path for path, *_ in found)
+        self._check_bytes(path for path, *_ in found)
         return {path: (size, changed) for path, size, changed in found}
 
     def owners(self) -> tuple[list[bytes], np.ndarray]:
         """The paths of all images, sorted, and the id of the embedding of each, int64 [I]."""
         found = self._all("SELECT path, embedding FROM images ORDER BY path")
-        self._check_paths(path for path, _ in found)
+        self._check_bytes(path for path, _ in found)
         if self._all("SELECT 1 FROM images WHERE embedding NOT IN (SELECT id FROM embeddings) LIMIT 1"):
             raise self._damaged("an image has no embedding")
         return [path for path, _ in found], np.array([embedding for _, embedding in found], dtype=np.int64)
@@ -105,6 +105,7 @@ class IndexFile:
         start = 0
         while some := rows.fetchmany(ROWS):
             part = slice(start, start + len(some))
+            self._check_bytes(vector for _, vector in some)
             ids[part] = [embedding for embedding, _ in some]
             vectors[part] = np.frombuffer(b"".join(vector for _, vector in some), np.float32).reshape(len(some), -1)
             start += len(some)
@@ -118,6 +119,7 @@ class IndexFile:
         found = self._all("SELECT vectors FROM patches WHERE id = ?", [embedding])
         if not found:
             return None
+        self._check_bytes(found[0])
         content = bytearray(found[0][0])
         if not content or len(content) % (2 * dim):
             raise self._damaged("the patch vectors of an image are cut off")
@@ -167,9 +169,10 @@ class IndexFile:
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._database.execute(statement, values).fetchall()
 
-    def _check_paths(self, paths: Iterable[Any]) -> None:
-        if not all(isinstance(path, bytes) for path in paths):
-            raise self._damaged("a path is none")
+    def _check_bytes(self, values: Iterable[Any]) -> None:
+        """Refuse values of other types, which SQLite allows in any column."""
+        if not all(isinstance(value, bytes) for value in values):
+            raise self._damaged("a path or a vector is none")
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(f"{self.path}: is damaged ({reason}); delete it to compute the index again")

@@ -23,6 +23,7 @@ from typing import Any
 from pacl.errors import ArgumentError, UserError
 from pacl.files import file_sha256, make_folder, parse_json, save_json
 from pacl.jobs.units import Unit
+from pacl.json_values import from_values
 from pacl.locks import lock
 from pacl.printing import counted
 
@@ -108,9 +109,11 @@ class JobFolder:
         """
         path = self.path / DONE / f"{unit.name}.json"
         try:
-            done = Done(**_read(path)) if path.exists() else None
-            if done is None:
+            if not path.exists():
                 return None
+            done = from_values(Done, _read(path))
+            if done.name != unit.name:
+                raise ValueError
             results = self.results(unit.name)
             status = results.stat()
             if status.st_size != done.bytes:
@@ -122,7 +125,9 @@ class JobFolder:
             return None
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
-        except TypeError:
+        except UserError:
+            raise
+        except ValueError:
             raise UserError(f"{path}: is no result of this command; delete it to do the unit again") from None
 
     def count_done(self) -> int:
@@ -188,10 +193,7 @@ class JobFolder:
         manifest = {
             "format": FORMAT,
             "version": VERSION,
-            "images": sum(each.images for each in every),
-            "failed": sum(each.failed for each in every),
-            "bytes": sum(each.bytes for each in every),
-            "problems": sum(len(each.problems) for each in every),
+            **_sums(every),
             "units": [asdict(each) for each in every],
         }
         save_json(self.path / MANIFEST, manifest)
@@ -199,6 +201,16 @@ class JobFolder:
 
     def _lock(self, name: str, wait: float = 0) -> AbstractContextManager[bool]:
         return lock(self.path / LOCKS / f"{name}.lock", "two processes may do the same unit", wait=wait)
+
+
+def _sums(units: Sequence[Done]) -> dict[str, int]:
+    """What a manifest says of all units."""
+    return {
+        "images": sum(each.images for each in units),
+        "failed": sum(each.failed for each in units),
+        "bytes": sum(each.bytes for each in units),
+        "problems": sum(len(each.problems) for each in units),
+    }
 
 
 def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
@@ -225,19 +237,22 @@ def verify(folder: str | Path) -> dict[str, Any]:
         raise ArgumentError("out", folder, f"has no {MANIFEST}; the job is not finished")
     manifest, advice = _read(folder / MANIFEST), f"delete {MANIFEST} and run the command again"
     try:
-        for unit in manifest["units"]:
-            path = folder / RESULTS / f"{unit['name']}.jsonl.gz"
-            if _digest(path) != unit["sha256"]:
+        units = [from_values(Done, unit) for unit in manifest["units"]]
+        for unit in units:
+            path = folder / RESULTS / f"{unit.name}.jsonl.gz"
+            if _digest(path) != unit.sha256:
                 raise UserError(f"{path}: has changed since it was written; delete it and run the command again")
             records = list(read_results(path))
-            if (len(records), sum("error" in each for each in records)) != (unit["images"], unit["failed"]):
+            if (len(records), sum("error" in each for each in records)) != (unit.images, unit.failed):
                 raise UserError(
-                    f"{path}: has {counted(len(records), 'image')}, the manifest says {unit['images']}; {advice}"
+                    f"{path}: has {counted(len(records), 'image')}, the manifest says {unit.images}; {advice}"
                 )
-        for name in ("images", "failed", "bytes"):
-            if manifest[name] != sum(unit[name] for unit in manifest["units"]):
+        for name, total in _sums(units).items():
+            if manifest[name] != total:
                 raise UserError(f"{folder / MANIFEST}: {name} is not the sum of the units; {advice}")
-    except (KeyError, TypeError):
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError):  # ValueError: a name with NUL is no path, too
         raise UserError(f"{folder / MANIFEST}: is no manifest of this command; {advice}") from None
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: is missing; run the command again") from None

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from pacl.errors import ArgumentError, UserError, ask_meant, did_you_mean
 from pacl.files import parse_json
+from pacl.json_values import has_type
 from pacl.models.config import CONFIG
 from pacl.models.dual import find_dual, load_dual
 from pacl.models.head import SHIPPED, is_head, shipped_folder
@@ -130,7 +131,8 @@ class Backbone(nn.Module):
         self.contrast = text.contrast
         self.mean: tuple[float, ...] = tuple(image.preprocessing["mean"])
         self.std: tuple[float, ...] = tuple(image.preprocessing["std"])
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(value > 0 for value in self.std):
+        are_numbers = has_type([*self.mean, *self.std], list[float])
+        if len(self.mean) != 3 or len(self.std) != 3 or not are_numbers or not all(value > 0 for value in self.std):
             values = f"mean {self.mean} and std {self.std}"
             raise ArgumentError("model", name, f"{values} must have three values each, std above 0")
         self.size = image.size

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 from pacl.errors import UserError
 from pacl.files import parse_json
+from pacl.json_values import has_type, use_python_numbers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,7 +63,7 @@ class SavedConfig:
             for name in values.keys() & hints.keys():
                 if values[name] == "inf":
                     values[name] = math.inf
-                if not _has_type(values[name], hints[name]):
+                if not has_type(values[name], hints[name]):
                     raise ValueError(f"{name} is {values[name]!r}")
                 if hints[name] is float:
                     values[name] = float(values[name])
@@ -89,25 +89,3 @@ class SavedConfig:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read ({error}); save or download it again") from error
         return cls.from_json(text, str(path))
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON has the type of a field: str, bool, int, float, a ``Literal`` or a list."""
-    if get_origin(hint) is list:
-        return isinstance(value, list) and all(_has_type(each, get_args(hint)[0]) for each in value)
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def use_python_numbers(config: Any) -> None:
-    """Replace NumPy's numbers in the fields of a dataclass, also in lists and tuples, by Python's, for JSON."""
-    for name, value in vars(config).items():
-        object.__setattr__(config, name, _to_python(value))  # it may be frozen
-
-
-def _to_python(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_to_python, value))
-    numpy = sys.modules.get("numpy")  # without its import, which takes long, there are none
-    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value

@@ -277,6 +277,8 @@ def load_dual(
                 f"{config_path}: its heads were trained on other weights of {tower_name} "
                 f"(checksum {expected[:12]}, got {found[:12]}); use those"
             )
+    if any(not 0 < size < 2**16 for size in (config.width, config.text_width, config.dim)):
+        raise UserError(f"{config_path}: has sizes that no tower has; the file is damaged, download it again")
     image = ProjectedImageTower(image_tower, projection_head(config.projection, config.width, config.dim), config.size)
     image.preprocessing |= {"mean": config.mean, "std": config.std}
     text = ProjectedTextTower(text_tower, projection_head(config.projection, config.text_width, config.dim), config.dim)

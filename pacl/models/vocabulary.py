@@ -212,18 +212,23 @@ def say_in_pieces(found: Mapping[str, Sequence[str]], meant: Mapping[str, Sequen
     return f"{words} {are} that this model knows: {they} read in pieces, and what that finds may mean little"
 
 
-def say_alike(group: Sequence[str]) -> str:
-    """A warning of one line on prompts that mean nearly the same."""
-    names = " and ".join([*(quoted(prompt) for prompt in group[:NAMED]), *_rest(len(group))])
-    return f"{names} mean nearly the same and share its pixels; one label is {quoted('; '.join(group[:NAMED]))}"
+def say_alike(groups: Sequence[Sequence[str]]) -> str:
+    """A warning of one line that lists groups of labels that mean nearly the same."""
+    labels = [quoted("; ".join(group[:NAMED])) for group in groups[:NAMED]]
+    return f"{_groups(groups)} mean nearly the same and share its pixels; one label is {' or '.join(labels)}"
 
 
 def say_same(groups: Sequence[Sequence[str]]) -> str:
     """A warning of one line that lists groups of prompts with the same embedding."""
+    return f"{_groups(groups)}: the same to this model, so only one of them can win"
+
+
+def _groups(groups: Sequence[Sequence[str]]) -> str:
+    """The first prompts of the first groups."""
     parts = [
         " and ".join([*(quoted(prompt) for prompt in group[:NAMED]), *_rest(len(group))]) for group in groups[:NAMED]
     ]
-    return f"{'; '.join([*parts, *_rest(len(groups))])}: the same to this model, so only one of them can win"
+    return "; ".join([*parts, *_rest(len(groups))])
 
 
 def _rest(count: int) -> list[str]:

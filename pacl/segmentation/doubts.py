@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pacl.class_files import say_lists
-from pacl.errors import SameEmbedding, UnfamiliarWords, UnknownWords
+from pacl.errors import SameEmbedding, SimilarLabels, UnfamiliarWords, UnknownWords
 from pacl.models.vocabulary import Vocabulary, say_alike, say_in_pieces, say_same, say_unfamiliar, say_unknown
 from pacl.prompts import fill, split_words, unknown_words
 from pacl.segmentation.query import EncodedQuery, alike_prompts, equal_prompts
@@ -49,6 +49,8 @@ def doubts(
         found.append((UnfamiliarWords, lists))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
-    elif names_of_labels and (alike := alike_prompts(encoded.query, prompts)):
-        found.append((SameEmbedding, say_alike(alike[0])))
+    if names_of_labels:
+        alike = alike_prompts(encoded.query, prompts)
+        if alike := [group for group in alike if not any(set(group) <= set(other) for other in same)]:
+            found.append((SimilarLabels, say_alike(alike)))
     return found

@@ -171,7 +171,8 @@ class Segmenter:
         Warns:
             UnknownWords: prompts have words that a model with a closed vocabulary was never taught.
             UnfamiliarWords: prompts are far from all words that the head was trained on.
-            SameEmbedding: prompts of different labels are the same to the model, or differ in form only.
+            SameEmbedding: prompts of different labels are the same to the model.
+            SimilarLabels: labels differ in case, article or plural only.
         """
         if self.image is None:
             raise RuntimeError("call set_image before predict")

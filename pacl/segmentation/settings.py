@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from pacl.errors import ArgumentError, names_meant
-from pacl.models.config import use_python_numbers
+from pacl.json_values import use_python_numbers
 from pacl.models.precision import Precision
 from pacl.prompts import check_templates
 from pacl.segmentation.background import parse_background
@@ -136,9 +136,12 @@ class SegmenterSettings:
                 "scales",
                 listed(self.scales),
                 "several are averaged on one patch grid; set accumulate to patch",
+                "accumulate",
             )
         if self.remainder == "cut" and self.accumulate != "pixel":
-            raise ArgumentError("remainder", self.remainder, "needs accumulate pixel; patch rounds to whole patches")
+            raise ArgumentError(
+                "remainder", self.remainder, "patch rounds to whole patches; set accumulate to pixel", "accumulate"
+            )
         if not 0 <= self.min_area < 1:
             raise ArgumentError("min_area", self.min_area, "must be a share, at least 0 and below 1")
         if self.refine_steps < 0 or (isinstance(self.refine, str) and not self.sam):
@@ -148,14 +151,15 @@ class SegmenterSettings:
                 reason = f"is a text; must be the number {int(self.refine)}"
             raise ArgumentError("refine", shown, reason)
         if self.sam and self.refine_on != "probabilities":
-            reason = f"has no effect with refine {self.refine}, which goes by the probabilities; set it to these"
-            raise ArgumentError("refine_on", self.refine_on, reason)
+            reason = f"{self.sam} goes by the probabilities; leave it out, or set refine to a number"
+            raise ArgumentError("refine_on", self.refine_on, reason, "refine")
         if self.dilations is not None and not _are_distances(self.dilations):
             reason = f"must be one or more distances of 1 to {FARTHEST} pixels"
             raise ArgumentError("dilations", listed(self.dilations), reason)
         if self.dilations is not None and not self.refine_steps:
-            when = f"with refine {self.refine}, only with a number" if self.sam else "without refine"
-            raise ArgumentError("dilations", listed(self.dilations), f"has no effect {when}, such as refine 10")
+            when = f"beside {self.refine}" if self.sam else "alone"
+            reason = f"has no effect {when}; set refine to a number, such as 10"
+            raise ArgumentError("dilations", listed(self.dilations), reason, "refine")
         if self.logit_scale is not None and not 1e-30 <= self.logit_scale <= 1e30:  # else scores leave float32's range
             raise ArgumentError("logit_scale", self.logit_scale, "must be from 1e-30 to 1e30, such as 100")
         if self.prior is not None and not abs(self.prior) <= 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pacl import pretrain
+from pacl import pretrain, train
 from pacl.errors import UserError
 
 
@@ -49,3 +49,21 @@ def test_flags_win_over_configs_wherever_they_stand(
     with pytest.raises(SystemExit):
         pretrain.main(["--export.folder", "mine", "--config", "first.yaml", "--print_config"])
     assert yaml.safe_load(capsys.readouterr().out)["export"]["folder"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--data.pairs", "odd.csv"], "set --data.image_column and --data.caption_column"),
+        (["--data.hold_out", "0", "--data.train", "[{pairs: odd.csv}]"], "set image_column and caption_column"),
+    ],
+)
+def test_advice_of_readers_names_flags_of_pairs_and_keys_of_a_list(
+    words: list[str], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
+    settings = ["--config", "configs/own_photos.yaml", "--trainer.accelerator", "cpu", "--out", "run"]
+    with pytest.raises(UserError) as error:
+        train.main([*settings, *words])
+    assert advice in error.value.with_flags()

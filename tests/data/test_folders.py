@@ -104,6 +104,14 @@ def test_captions_apart_that_may_be_of_other_images_are_refused(tmp_path, draw, 
     assert "\n" not in str(error.value)
 
 
+def test_two_folders_of_texts_of_the_same_images_are_both_named(tmp_path, draw, write):
+    draw("images/0.jpg", "images/1.jpg")
+    write({f"{folder}/{i}.txt": "a dog" for folder in ("captions", "tags") for i in range(2)})
+    with pytest.raises(UserError, match=r"captions/0.txt and tags/0.txt .*move") as error:
+        read_caption_files(tmp_path)
+    assert "same folders" not in str(error.value)
+
+
 def test_two_formats_of_one_image_share_captions_apart(tmp_path, draw, write):
     draw("images/0.jpg", "images/0.png")
     write({"captions/0.txt": "a dog"})

@@ -9,8 +9,9 @@ import pytest
 from jsonargparse import ArgumentParser
 from PIL import Image
 
+from pacl.data.mask_palette import read_palette
 from pacl.data.masks import IGNORED, MaskFolder, read_colours, read_mask
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.image_folders import spread
 from pacl.metrics.segmentation import count_areas, scores
 from tests.paths import SHARED
@@ -308,3 +309,10 @@ def test_ade20k():
     item = next(item for item in ade if item.name == "ADE_val_00000002")
     names = {ade.labels[i].name for i in np.unique(item.mask) if i >= 0}
     assert names == {"wall", "building", "sky", "tree", "earth", "plant"}
+
+
+def test_a_number_of_thousands_of_digits_is_no_colour(tmp_path):
+    path = tmp_path / "palette.txt"
+    path.write_text(f"road:{'9' * 5000},64,128\n")
+    with pytest.raises(ArgumentError):
+        read_palette(path)

@@ -139,7 +139,7 @@ def test_results_without_their_run_are_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["results"]  # nothing is left in a folder of other things
 
 
-@pytest.mark.parametrize("change", ["results", "count", "sum", "missing", "no manifest"])
+@pytest.mark.parametrize("change", ["results", "count", "sum", "problems", "type", "NUL", "missing", "no manifest"])
 def test_verification_finds_what_does_not_add_up(tmp_path: Path, change: str) -> None:
     folder = JobFolder(tmp_path, RUN)
     for unit in UNITS:
@@ -156,7 +156,11 @@ def test_verification_finds_what_does_not_add_up(tmp_path: Path, change: str) ->
     else:
         if change == "count":
             manifest["units"][0]["images"] += 1
-        manifest["images"] += 1
+        if change == "type":
+            manifest["units"][0]["problems"] = 3
+        if change == "NUL":
+            manifest["units"][0]["name"] = "\0"
+        manifest["problems" if change == "problems" else "images"] += 1
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError):
         verify(tmp_path)
@@ -166,7 +170,9 @@ def test_a_damaged_note_of_a_unit_is_one_line(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path, RUN)
     with folder.claim(UNITS[0]):
         folder.write(UNITS[0], records(UNITS[0]), [])
-    for content in ("", "[]", '{"name": "a"}', "[" * 50_000):
+    whole = json.loads((tmp_path / "done" / "a.json").read_text())
+    wrong = [{"images": "3"}, {"failed": None}, {"problems": 3}, {"name": "b"}, {"sha256": 1.5}, {"bytes": True}]
+    for content in ("", "[]", '{"name": "a"}', "[" * 50_000, *(json.dumps(whole | each) for each in wrong)):
         (tmp_path / "done" / "a.json").write_text(content)
         with pytest.raises(UserError):
             folder.done(UNITS[0])

@@ -319,3 +319,14 @@ def test_a_configuration_comes_back_as_it_was() -> None:
     config = DualConfig("i", "t", "0", "1", "mlp", 4, 5, 6, 32, [0.5] * 3, [0.5] * 3, 14.3, text_tuned=True)
     assert DualConfig.from_json(config.to_json(), "x") == config
     assert dataclasses.replace(config, dim=7) != config
+
+
+@pytest.mark.parametrize("change", [{"width": 2**31}, {"dim": 2**31}, {"mean": ["a", 0.5, 0.5]}], ids=str)
+def test_sizes_and_means_that_no_tower_has_are_refused(
+    names: tuple[str, str], tmp_path: Path, change: dict[str, object]
+) -> None:
+    save_random(tmp_path, names, "linear")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(config | change))
+    with pytest.raises(UserError):
+        load_backbone(f"local-dir:{tmp_path}")

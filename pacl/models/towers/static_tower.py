@@ -125,8 +125,10 @@ def load_static_tower(name: str) -> tuple[StaticTower, str]:
     tokenizer, unknown = _read_tokenizer(folder / TOKENIZER, name)
     embeddings = _read_embeddings(folder / WEIGHTS, name)
     tokens = tokenizer.get_vocab_size()
-    if len(embeddings) != tokens:
-        raise ArgumentError("model", name, f"{folder} has {tokens} tokens, but vectors for {len(embeddings)}")
+    if len(embeddings) != tokens or max(tokenizer.get_vocab().values(), default=0) >= tokens:
+        raise ArgumentError(
+            "model", name, f"{folder} has {tokens} tokens, but vectors for other ones ({len(embeddings)})"
+        )
     return StaticTower(tokenizer, embeddings, unknown), name
 
 
@@ -138,6 +140,7 @@ def _read_tokenizer(path: Path, name: str) -> tuple[Tokenizer, int | None]:
     try:
         text = path.read_text(encoding="utf-8")
         tokenizer = Tokenizer.from_str(text)
+        tokenizer.encode("\U0010ffff")  # of no vocabulary: the token for such letters may be missing, too
     except Exception as error:  # (the library raises plain exceptions)
         raise ArgumentError("model", name, f"{path} is not a tokenizer ({first_line(error)})") from error
     if isinstance(tokenizer.model, Unigram):  # has the id, in the file alone; other models have the token

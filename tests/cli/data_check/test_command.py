@@ -186,3 +186,12 @@ def test_sources_with_one_caption_each_are_compared_with_each_other(check: Check
     assert check("own.yaml")[2]["alike"] is None
     Path("own.yaml").write_text("data: {train: [{pairs: first.csv}], val: [{pairs: second.csv}]}")
     assert check("own.yaml")[2]["alike"] == "captions"
+
+
+def test_advice_names_flags_for_a_source_and_keys_for_a_configuration(check: Check) -> None:
+    Path("odd.csv").write_text("a,b\n1,2\n")
+    Path("odd.yaml").write_text("data: {pairs: odd.csv}\n")
+    for what, advice in (("odd.csv", "set --image_column and --caption_column"), ("odd.yaml", "set image_column and")):
+        code, err, _ = check(what)
+        assert code == 2
+        assert advice in err

@@ -47,6 +47,14 @@ def test_bars_are_sorted_by_the_best_method(tmp_path, drawn):
     assert top == ["70.0", "60.0", "50.0", ""]
 
 
+def test_classes_that_no_image_shows_are_told_from_those_that_were_missed(tmp_path, drawn):
+    methods = {"clip": [10, 0, 0, NAN]}
+    class_bars(tmp_path / "bars.png", ["cat", "dog", "cow", "elk"], methods, "voc", [True, True, False, False])
+    (figure,) = drawn
+    assert labels(figure.axes[0].yaxis) == ["cat", "dog", "cow *"]
+    assert words(figure)[1].endswith("; *: in no image, but predicted")
+
+
 def test_bars_grow_with_the_classes(tmp_path):
     sizes = []
     for count in (19, 171):

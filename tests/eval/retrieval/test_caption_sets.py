@@ -260,3 +260,11 @@ def test_samples_of_the_real_data_sets():
     assert (len(flickr.source), len(flickr.texts()[0])) == (1000, 5000)
     coco = open_captions("coco", SAMPLES / "coco", partial=True)
     assert (len(coco.source), coco.full, len(coco.texts()[0])) == (25, 5000, 125)
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_image(tmp_path):
+    entry = {"filename": "a" * 300 + ".jpg", "split": "test", "sentences": [{"raw": "a cat"}]}
+    (tmp_path / "images").mkdir()
+    (tmp_path / "dataset_flickr8k.json").write_text(json.dumps({"images": [entry]}))
+    with pytest.raises(UserError):
+        open_captions("flickr8k", tmp_path, "test")

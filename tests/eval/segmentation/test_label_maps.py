@@ -134,6 +134,20 @@ def test_context_label_files_that_cannot_be_read(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_context_file_with_an_unknown_type_is_refused_before_scipy_reads_it(tmp_path, compressed):
+    path = tmp_path / "a.mat"
+    savemat(path, {"LabelMap": np.eye(4, dtype=np.uint16), "x": {"a": 1, "b": ["c", 3]}}, do_compression=compressed)
+    whole = path.read_bytes()
+    label_maps._check_elements(whole)
+    tag = whole.find(b"LabelMap") + 8 if not compressed else 128
+    path.write_bytes(whole[:tag] + b"\x12\x02\0\0" + whole[tag + 4 :])
+    with pytest.raises(ValueError, match="type"):
+        label_maps._check_elements(path.read_bytes())
+    with pytest.raises(UserError, match=r"a\.mat"):
+        label_maps.read_context(path)
+
+
 def test_without_scipy(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(UserError, match=r"pacl\[eval\]"):

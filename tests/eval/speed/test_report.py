@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -47,6 +48,23 @@ def test_the_json_has_all_fields_and_is_read_back(tmp_path: Path) -> None:
 )
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "speed.json").write_text(text)
+    with pytest.raises(UserError, match=r"speed\.json"):
+        read(tmp_path / "speed.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": 3}, {"ms": 2.0}, {"ms": [0.0]}, {"ms": ["1"]}, {"figures": []}, {"ratio": "1"}, {"peak_mb": 10**400},
+        {"part": "growth", "sizes": {}}, {"figures": {"equal_labels": 0.5}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_row_with_other_values_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_tables(tmp_path, ROWS[:1], MADE)
+    content = json.loads((tmp_path / "speed.json").read_text())
+    content["rows"][0] |= change
+    (tmp_path / "speed.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"speed\.json"):
         read(tmp_path / "speed.json")
 

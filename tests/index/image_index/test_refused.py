@@ -29,6 +29,9 @@ DAMAGE = {
     "path": "UPDATE images SET path = 'text' WHERE embedding = 1",
     "patches": "UPDATE patches SET vectors = x'00'",
     "patches of zeros": "UPDATE patches SET vectors = zeroblob(length(vectors))",
+    "a text for a vector": "UPDATE embeddings SET vector = replace(hex(zeroblob(length(vector) / 2)), '00', '0000')",
+    "a number for patches": "UPDATE patches SET vectors = 4611686018427387904",
+    "a text for patches": "UPDATE patches SET vectors = 'text'",
     "no patches": "UPDATE patches SET vectors = x''",
 }
 

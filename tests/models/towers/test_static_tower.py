@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
 
 from pacl.errors import ArgumentError
@@ -189,3 +191,13 @@ def test_a_unigram_model_names_its_unknown_by_id(tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     tower = load_static_tower(name)[0]
     assert [tower.count_tokens(text) for text in ("dog", "zz", "dog dog")] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "unknown"), [({"a": 0, "dog": 1}, "[UNK]"), ({"[UNK]": 0, "dog": 7}, "[UNK]")], ids=str
+)
+def test_a_vocabulary_that_no_text_fits_is_refused(tmp_path: Path, vocabulary: dict[str, int], unknown: str) -> None:
+    name = save_tower(tmp_path / "tower", [unknown, "dog"])
+    Tokenizer(WordLevel(vocabulary, unk_token=unknown)).save(str(tmp_path / "tower/tokenizer.json"))
+    with pytest.raises(ArgumentError):
+        load_static_tower(name)
