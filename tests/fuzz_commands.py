@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pacl.results.earlier import check_replaceable, of_other_labels, of_other_model
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -32,7 +33,6 @@ from pacl.jobs.units import JobImage, find_units
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers.static_tower import load_static_tower
-from pacl.results.earlier import check_replaceable, of_other_labels, of_other_model
 from pacl.results.writer import Writer
 from pacl.similarity import is_own
 from pacl.video.reading import open_video, read_frames
