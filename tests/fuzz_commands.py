@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pacl.results.earlier import check_replaceable, of_other_labels, of_other_model
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -33,6 +32,8 @@ from pacl.jobs.units import JobImage, find_units
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.towers.static_tower import load_static_tower
+from pacl.results.replacing import check_replaceable
+from pacl.results.sharing import check_same_model, of_other_labels
 from pacl.results.writer import Writer
 from pacl.similarity import is_own
 from pacl.video.reading import open_video, read_frames
@@ -78,7 +79,7 @@ def records(out: Path) -> Files:
     def rerun(folder: Path) -> None:
         check_replaceable(folder, ["a"], ["overlay"], LABELS)
         of_other_labels(folder, LABELS)
-        of_other_model(folder, LABELS, {"name": "tiny"})
+        check_same_model(folder, {"name": "tiny"})
         for overwrite in (False, True):
             writer = Writer(folder, ("rle",), {"name": "tiny"}, overwrite)
             writer.start(LABELS, {"a": "a.png"})

@@ -123,7 +123,7 @@ def test_coco_without_karpathys_split_is_val2017(tmp_path):
             }
         )
     )
-    with pytest.raises(UserError, match=r"1 of the 3 images .*3\.jpg; --partial"):
+    with pytest.raises(UserError, match=r"1 of the 3 images .*3\.jpg; set partial"):
         open_captions("coco", tmp_path)
     found = open_captions("coco", tmp_path, partial=True)
     assert (found.split, found.annotations, len(found.source), found.full) == (
