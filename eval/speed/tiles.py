@@ -5,8 +5,8 @@
 
 A tile is what a program of a kernel takes at a time: texts, and numbers of the embedding; with its warps and the depth
 of its pipeline. `FORWARD` and `BACKWARD` of pacl.models.compatibility_triton hold those in use, marked "*". Registers
-that are spilled go to memory. An H100 has 227 KB (of 1,024 bytes) of shared memory for the programs on one of its
-multiprocessors.
+that are spilled lie on the stack, in memory. A multiprocessor of an H100 has 227 KB (of 1,024 bytes) of shared memory
+for its programs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eval.common.command import new_parser
 from eval.common.tables import markdown_table
 from eval.speed.phi import DTYPES
 from pacl.cli.messages import printing, run_verb, say
-from pacl.errors import ArgumentError
+from pacl.errors import UserError
 
 if TYPE_CHECKING:
     from pacl.models.compatibility_triton import Tile
@@ -37,7 +37,7 @@ TILES = {
              (128, 64, 8, 4), (128, 128, 8, 2)),
     "fp32": ((64, 32, 4, 2), (64, 32, 8, 2), (128, 32, 8, 2)),
 }  # fmt: skip
-HEADER = ("kernel", "dtype", "texts", "width", "warps", "stages", "registers", "spilled", "shared KB", "ms")
+HEADER = ("kernel", "dtype", "texts", "width", "warps", "stages", "registers", "stack bytes", "shared KB", "ms")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     if not args.build and not torch.cuda.is_available():
-        raise ArgumentError("build", False, "there is no GPU to time tiles on; with --build they are only built")
+        raise UserError("there is no GPU to time tiles on; --build only builds them")
     lines = []
     for dtype in args.dtype:
         for name, tile, used in tiles(dtype, only_used=args.used):
@@ -82,7 +82,7 @@ def tiles(dtype: str, only_used: bool) -> Iterator[tuple[str, Tile, bool]]:
 
 
 def resources(name: str, tile: Tile, dtype: str) -> tuple[str, str, str]:
-    """Registers of a thread, bytes that it spills, and KB (1,024 bytes) of shared memory of a program."""
+    """Registers of a thread, bytes of its stack, and KB (1,024 bytes) of shared memory of a program."""
     import torch
     import triton
     from triton.backends.compiler import GPUTarget
@@ -90,9 +90,9 @@ def resources(name: str, tile: Tile, dtype: str) -> tuple[str, str, str]:
 
     from pacl.models import compatibility_triton as kernels
 
-    kernel = {"forward": kernels._forward, "backward": kernels._backward}[name]
+    kernel = {"forward": kernels.forward_kernel, "backward": kernels.backward_kernel}[name]
     patches = torch.empty(B, P, D, dtype=DTYPES[dtype], device="meta")
-    constants = kernels._constants(tile, patches, True) | {"STORE_A": True, "FOR_TAU": True}
+    constants = kernels.constants(tile, patches, True) | {"STORE_A": True, "FOR_TAU": True}
     options = {key: constants.pop(key) for key in ("num_warps", "num_stages")}
     half = constants["HALF"]
     blocks = {"v": [1, half, tile.width], "t": [tile.texts, tile.width], "gram": [1, half, half]}

@@ -18,8 +18,6 @@ to add a kind of tower, are described in `pacl.models.towers.registry`.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,11 +234,12 @@ class Backbone(nn.Module):
         Raises:
             UserError: there is no C++ compiler, which torch calls.
         """
-        compiler = os.environ.get("CXX", "g++")
-        if not (shutil.which(compiler) or shutil.which("clang++")):
-            raise UserError(
-                f"torch.compile needs a C++ compiler, and there is no {compiler}: install one, or do not compile"
-            )
+        from torch._inductor import cpp_builder, exc
+
+        try:
+            cpp_builder.get_cpp_compiler()
+        except exc.InvalidCxxCompiler:
+            raise UserError("torch.compile needs a C++ compiler: install g++, or name one in CXX") from None
         self.image.compile()
 
     def check_dense(self, dense: str) -> None:

@@ -33,7 +33,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # With TRITON_INTERPRET=1 the kernels run on a CPU, for tests.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 MAX_GRID = 65535  # images of a launch: CUDA's limit of a grid's second dimension
-WORKSPACE_BYTES = 256 * 2**20  # per tensor of size T x b x P, of which the backward pass has up to three
+WORKSPACE_BYTES = 128 * 2**20  # per tensor of size T x b x P, of which the backward pass has up to three
 ALIGNMENT = 16  # bytes that the address and the strides of a tensor are multiples of, for its blocks to be copied
 
 
@@ -57,7 +57,8 @@ def compatibility_triton(patches: Tensor, texts: Tensor, tau: Tensor, *, cosine:
 
     Args:
         patches: v, [B, P, D], float32, bfloat16 or float16, with P <= 256. Matrix products multiply in this
-            dtype and sum in float32.
+            dtype and sum in float32. The products of an image's patches are kept in this dtype, too, so that norms of
+            patches must be below 256 in float16, and the norms of pooled vectors lose digits where patches cancel.
         texts: t, [T, D] of the same dtype, on the same GPU.
         tau: the temperature, a float32 scalar on that GPU.
         cosine: divide by the norm of the pooled vector.
@@ -84,9 +85,9 @@ class _Fused(torch.autograd.Function):
         tile = FORWARD[v.itemsize]
         for images in _chunks(v, t):
             some = v[images]
-            _forward[_grid(tile, some, t)](
+            forward_kernel[_grid(tile, some, t)](
                 *_inputs(tile, some, t, cosine), tau, inner[images], normaliser[images],
-                inner if norm is None else norm[images], min_norm, len(t), **_constants(tile, some, cosine),
+                inner if norm is None else norm[images], min_norm, len(t), **constants(tile, some, cosine),
             )  # fmt: skip
         ctx.save_for_backward(v, t, tau, inner, normaliser, norm)
         ctx.cosine, ctx.min_norm = cosine, min_norm
@@ -117,14 +118,14 @@ class _Fused(torch.autograd.Function):
             ds = torch.empty(len(t), b, _aligned(P, v), dtype=v.dtype, device=v.device)
             a, ca = (torch.empty_like(ds), torch.empty_like(ds)) if store_a else (ds, ds)
             outputs = [TensorDescriptor.from_tensor(x, [tile.texts, 1, _block_p(P) // 2]) for x in (ds, a, ca)]
-            _backward[_grid(tile, some, t)](
+            backward_kernel[_grid(tile, some, t)](
                 *_inputs(tile, some, t, ctx.cosine), tau, inner[images], normaliser[images],
                 inner if norm is None else norm[images], grad[images], *outputs,
                 inner if d_tau is None else d_tau[images], ctx.min_norm, len(t),
-                **_constants(tile, some, ctx.cosine), STORE_A=store_a, FOR_TAU=for_tau,
+                **constants(tile, some, ctx.cosine), STORE_A=store_a, FOR_TAU=for_tau,
             )  # fmt: skip
             if d_t is not None:
-                d_t += torch.einsum("tbp,bpd->td", ds[..., :P], some)
+                d_t += ds.flatten(1) @ pad(some, (0, 0, 0, ds.shape[2] - P)).flatten(0, 1)
             if d_v is not None:
                 d_some = (ds.flatten(1).T @ t).view(b, -1, D)[:, :P]
                 if store_a:
@@ -169,7 +170,7 @@ def _inputs(tile: Tile, v: Tensor, t: Tensor, cosine: bool) -> list[TensorDescri
     return [TensorDescriptor.from_tensor(x, shape) for x, shape in blocks]
 
 
-def _constants(tile: Tile, v: Tensor, cosine: bool) -> dict[str, Any]:
+def constants(tile: Tile, v: Tensor, cosine: bool) -> dict[str, Any]:
     P, D = v.shape[1:]
     precision = PRECISION if v.itemsize == 4 else "ieee"
     sizes = {"P": P, "D": D, "HALF": _block_p(P) // 2, "BLOCK_T": tile.texts, "BLOCK_D": tile.width}
@@ -202,9 +203,9 @@ def _mixed(a0, a1, gram, image, column, HALF: tl.constexpr, PRECISION: tl.conste
 
 
 @triton.jit
-def _forward(v, t, gram, tau_pointer, inner_out, normaliser_out, norm_out, min_norm, T, P: tl.constexpr,
-             D: tl.constexpr, HALF: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, COSINE: tl.constexpr,
-             PRECISION: tl.constexpr):  # fmt: skip
+def forward_kernel(v, t, gram, tau_pointer, inner_out, normaliser_out, norm_out, min_norm, T, P: tl.constexpr,
+                   D: tl.constexpr, HALF: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+                   COSINE: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """<pooled, t>, log2 of the softmax's denominator and |pooled| of one image and BLOCK_T texts."""
     image = tl.program_id(1)
     text = tl.program_id(0) * BLOCK_T
@@ -231,10 +232,10 @@ def _forward(v, t, gram, tau_pointer, inner_out, normaliser_out, norm_out, min_n
 
 
 @triton.jit
-def _backward(v, t, gram, tau_pointer, inner_in, normaliser_in, norm_in, grad_in, ds_out, a_out, ca_out, d_tau_out,
-              min_norm, T, P: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, BLOCK_T: tl.constexpr,
-              BLOCK_D: tl.constexpr, COSINE: tl.constexpr, PRECISION: tl.constexpr, STORE_A: tl.constexpr,
-              FOR_TAU: tl.constexpr):  # fmt: skip
+def backward_kernel(v, t, gram, tau_pointer, inner_in, normaliser_in, norm_in, grad_in, ds_out, a_out, ca_out,
+                    d_tau_out, min_norm, T, P: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr,
+                    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr, COSINE: tl.constexpr, PRECISION: tl.constexpr,
+                    STORE_A: tl.constexpr, FOR_TAU: tl.constexpr):  # fmt: skip
     """ds [T, b, P] of one image and BLOCK_T texts, a and c a of the norm's gradient, and the temperature's terms."""
     image = tl.program_id(1)
     text = tl.program_id(0) * BLOCK_T
@@ -251,7 +252,7 @@ def _backward(v, t, gram, tau_pointer, inner_in, normaliser_in, norm_in, grad_in
         n = tl.load(norm_in + pair, mask=texts < T, other=1.0)
         g = g / n
         bend = tl.where(n > min_norm, inner / (n * n), 0.0)  # phi / n; a clamped norm is constant
-        shift = bend * n * n - inner
+        shift = tl.where(n > min_norm, 0.0, -inner)  # bend n^2 - inner
     s0, s1 = _similarities(v, t, image, text, D, HALF, BLOCK_T, BLOCK_D, PRECISION)
     real0 = (tl.arange(0, HALF) < P)[None, :]
     real1 = (HALF + tl.arange(0, HALF) < P)[None, :]

@@ -28,6 +28,8 @@ CASES = [
     (4, 3, 1, 1, 1.0, False),
     (2, 70, 40, 100, 0.1, True),
     (2, 70, 40, 100, 1.0, False),
+    (1, 140, 40, 20, 0.1, True),
+    (1, 3, 256, 16, 0.1, True),
     (1, 5, 200, 8, 0.1, True),
     (3, 5, 7, 8, math.inf, True),
 ]
@@ -124,6 +126,27 @@ def test_opposite_patches_have_a_finite_gradient() -> None:
     expected = phi_and_gradients(v, t, 1.0, True, "reference")
     for got, truth in zip(result, expected, strict=True):
         torch.testing.assert_close(got, truth)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a CUDA device")
+def test_a_large_batch_is_right_in_less_than_a_gigabyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the workspace has its own size
+    patches, texts = inputs(4096, 4096, 196, 512, torch.bfloat16)
+    leaf = patches.requires_grad_()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    phi = compatibility(leaf, texts, temperature=0.1, impl="triton")
+    phi.sum().backward()
+    assert leaf.grad is not None
+    outputs = phi.nbytes + leaf.grad.nbytes
+    assert torch.cuda.max_memory_allocated() - before - outputs < 1e9
+    some = patches[:8].detach().float().requires_grad_()
+    expected = compatibility(some, texts.float(), temperature=0.1, impl="reference")
+    expected.sum().backward()
+    assert some.grad is not None
+    for got, exact in ((phi[:8], expected), (leaf.grad[:8], some.grad)):
+        assert rms(got.float() - exact) < 1e-2 * rms(exact)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._inductor import cpp_builder, exc
 
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
@@ -20,6 +21,10 @@ def test_tokens_are_those_of_the_tower(tiny_clip: str, dense: str) -> None:
         (expected, grid), (tokens, own) = (each.patch_tokens(images, dense, 4) for each in (plain, compiled))
         assert own == grid
         torch.testing.assert_close(tokens, expected)
+    weights = {key: value + 0.1 for key, value in plain.image.state_dict().items()}
+    for each in (plain, compiled):
+        each.image.load_state_dict(weights)
+    torch.testing.assert_close(compiled.patch_tokens(images, dense, 4)[0], plain.patch_tokens(images, dense, 4)[0])
 
 
 def test_the_flag_compiles(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +38,9 @@ def test_the_flag_compiles(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_without_a_compiler_it_is_refused(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
+    def find() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", find)
     with pytest.raises(UserError, match=r"C\+\+"):
         load_backbone(tiny_clip).compile_image_tower()
