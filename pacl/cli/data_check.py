@@ -229,12 +229,16 @@ def check(args: argparse.Namespace) -> int:
 
 
 def _few(training: Sequence[tuple[Source, dict[str, Any]]], kept: int) -> str | None:
-    """`describe_few` of what trains, without bad images; ``kept``: images that are not held out, 0 if unknown."""
+    """`describe_few` of what trains, without bad images; ``kept``: images that are not held out, 0 if unknown.
+
+    As many of the bad ones as can be are taken to be held out, so that only what is certain is refused.
+    """
     if any(source.kind == "shards" for source, _ in training):  # they are not counted
         return None
     total, bad = (sum(record[name] for _, record in training) for name in ("total", "bad"))
     kept = kept or total
-    return describe_few([source for source, _ in training], kept - bad, total - kept)
+    held = total - kept
+    return describe_few([source for source, _ in training], kept - max(0, bad - held), held)
 
 
 def _spots(records: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -98,6 +98,7 @@ class PACLModule(LightningModule):
         self.pacl.config.checksum = self.pacl.clip.checksum()  # a resumed run must have the same weights
         self._last_step = 0.0
         self._resumed: tuple[int, int] | None = None  # step and warmup of the checkpoint
+        self.warmup: int = self.hparams["warmup"]  # as it is used, see `configure_optimizers`
         self.start_recall: float | None = None
         """Validation recall before the first step of the run, also of a resumed one."""
         self.last_figures: dict[str, float] = {}
@@ -261,7 +262,7 @@ class PACLModule(LightningModule):
             warmup = self._resumed[1]
         elif warmup < hp["warmup"]:
             rank_zero_warn(f"warmup {hp['warmup']}: shortened to {warmup}, a quarter of the {steps} steps of this run")
-        self.warmup = warmup  # as it was used
+        self.warmup = warmup
         configured = adamw(groups, warmup, steps, tuple(hp["betas"]), hp["eps"])
         self._groups = [{**group, "params": None} for group in configured["optimizer"].param_groups]
         return configured

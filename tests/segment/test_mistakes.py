@@ -30,7 +30,7 @@ def test_the_folder_of_a_model_is_named_as_it_was_typed(run: Run, here: Path) ->
         (["photo.png", ""], "empty prompt"),
         (["photo.png", "=dog"], "empty prompt"),
         (["photo.png", "a dog="], "no label"),
-        (["photo.png", "a dog", "A dog"], "given twice"),
+        (["photo.png", "a dog", "A dog"], "in other letters"),
         (["photo.png", "a dog", "one;a dog=two"], "belongs to two labels"),
         (["photo.png", "word " * 50, "grass"], "is too long"),
         (["photo.png", "--classes", "missing.txt"], "missing.txt does not exist"),
