@@ -25,7 +25,7 @@ from pacl.models.config import CARD, CONFIG, WEIGHTS
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.head import HeadConfig, HeadSettings, find_head
 from pacl.models.precision import check_conversion
-from pacl.models.towers.base import weights_checksum
+from pacl.models.towers.base import tensor_state, weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.prompts import GENERIC_CONTRAST, fill
 
@@ -66,6 +66,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         centre = torch.zeros(config.vector_width) if config.presence else None
         self.register_buffer("centre", centre)
         self.log_logit_scale = nn.Parameter(torch.tensor(min(config.logit_scale, MAX_LOGIT_SCALE)).log())
+        self._checksums: dict[str, tuple[object, str]] = {}  # of parts, with the state of the tensors then
 
     @classmethod
     def untrained(cls, clip: Backbone, settings: HeadSettings | None = None, **changes: Any) -> PACL:
@@ -176,6 +177,12 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
     def part_checksum(self, part: str) -> str:
         """`head_checksum` of the tensors whose names begin with ``part``, such as ``embedder.``."""
         state = {key: value for key, value in self.head_state().items() if key.startswith(part)}
+        now = (self.config.trained, [(key, tensor_state(value)) for key, value in state.items()])
+        if part not in self._checksums or self._checksums[part][0] != now:
+            self._checksums[part] = now, self._part_checksum(state)
+        return self._checksums[part][1]
+
+    def _part_checksum(self, state: dict[str, Tensor]) -> str:
         for name, module in self.named_modules():
             if isinstance(module, PatchEmbedder) and not any(each.any() for each in module.main[-1].parameters()):
                 state = {key: value for key, value in state.items() if not key.startswith(f"{name}.main.0.")}

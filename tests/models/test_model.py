@@ -296,3 +296,18 @@ def test_a_notebook_shows_models_in_a_line(tiny_clip: str) -> None:
         assert f"patches of {model.clip.patch} pixels" in shown
     assert f"dense variant {model.config.dense}" in repr(model)
     assert "untrained head (clip)" in repr(model)
+
+
+def test_the_checksum_of_a_head_follows_its_weights(tiny_clip: str) -> None:
+    model = PACL.untrained(load_backbone(tiny_clip))
+    first = model.head_checksum()
+    assert model.head_checksum() == first
+    with torch.no_grad():
+        model.log_logit_scale.add_(1)
+    second = model.head_checksum()
+    assert second != first
+    optimizer = torch.optim.AdamW(model.embedder.parameters(), lr=0.1)
+    for parameter in model.embedder.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert model.head_checksum() not in (first, second)
