@@ -48,7 +48,7 @@ from pacl.training.callbacks import SegmentationValidator
 CONFIG = "configs/flickr8k.yaml"
 CLASS_NAMES = NAMES / "everyday" / "voc20.txt"
 
-# The trained methods, each with the settings in which it differs from the configuration.
+# The trained methods, each with the settings that its name states; all others are those of the configuration.
 METHODS: dict[str, dict[str, Any]] = {
     "mean pooling": {"temperature": float("inf")},
     "PACL on clip tokens, temperature 1, random start (the paper's)": {
@@ -57,10 +57,10 @@ METHODS: dict[str, dict[str, Any]] = {
         "start": "paper",
     },
     "PACL, temperature 1": {"temperature": 1.0},
-    "PACL, temperature 0.1": {},
-    "PACL, temperature 0.1, random start": {"start": "paper"},
-    "PACL, temperature 0.1, naclip tokens": {"dense": "naclip"},
-    "PACL, temperature 0.1, captions only": {"nouns": False},
+    "PACL, temperature 0.1": {"temperature": 0.1},
+    "PACL, temperature 0.1, random start": {"temperature": 0.1, "start": "paper"},
+    "PACL, temperature 0.1, naclip tokens": {"temperature": 0.1, "dense": "naclip"},
+    "PACL, temperature 0.1, captions only": {"temperature": 0.1, "nouns": False},
 }
 
 
@@ -169,11 +169,15 @@ def model_settings(words: Sequence[str]) -> dict[str, Any]:
     """Parse the values of ``--set``: ["NAME=VALUE", ...] -> {NAME: VALUE}, with values read as YAML.
 
     Raises:
-        ArgumentError: one has no "=".
+        ArgumentError: one has no "=", or is a setting in which the methods differ.
     """
+    own = sorted(set().union(*METHODS.values()))
     for word in words:
-        if "=" not in word:
+        name, equals, _ = word.partition("=")
+        if not equals:
             raise ArgumentError("set", word, "must be NAME=VALUE, such as lr=0.001")
+        if name in own:
+            raise ArgumentError("set", word, f"the methods differ in {', '.join(own)}: choose one of them with --only")
     return {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words)}
 
 
@@ -221,8 +225,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", default="", metavar="PATTERN", help="only methods that match this regular expression")
     parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings for all trained methods"
-    )
+        "--set", nargs="*", default=[], metavar="NAME=VALUE",
+        help="model settings for all trained methods, but for those in which they differ",
+    )  # fmt: skip
     parser.add_argument(
         "--out",
         type=Path,
@@ -284,9 +289,11 @@ def experiment(
         if name in chosen:
             rows[name] = [measure(seed) for seed in args.seeds] if name in METHODS else [measure()]
             print(f"{name}: {rows[name]}", file=sys.stderr, flush=True)
+    photos = "held-out photos, others to tune on" if args.tune else "held-out photos"
     facts = {
-        "clip": clip.name, "held-out photos": len(evaluator.images), "VOC photos": len(voc), "epochs": epochs,
-        "seeds": args.seeds, "minutes": round((time.perf_counter() - started) / 60, 1),
+        "clip": clip.name, "pairs": data["pairs"], photos: len(evaluator.images), "VOC photos": len(voc),
+        "VOC size": args.size or "native", "epochs": epochs, "seeds": args.seeds,
+        **({"set": " ".join(args.set)} if args.set else {}), "minutes": round((time.perf_counter() - started) / 60, 1),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     page = f"# Heads trained on Flickr8k\n\n{', '.join(f'{k} {v}' for k, v in facts.items())}\n\n{table(rows)}\n"

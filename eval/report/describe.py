@@ -58,19 +58,23 @@ def identity(result: Result) -> tuple[Any, ...]:
 
 
 def tower(result: Result) -> str:
-    """The CLIP and, for methods that use patches, the dense variant and the head.
+    """The CLIP and, for methods that use patches, the dense variant, the head, and a digest of the model's settings.
 
     The name of a folder or a file, or of a repository, does not tell what is in it; a digest does (``tower`` of
-    `describe_model`; older results have none, but the checksum of the weights).
+    `describe_model`; older results have none, but the checksum of the weights). Heads of the same weights may have
+    other settings, such as the smoothing (``settings`` there; older results have none).
     """
     model = result.model
     name = str(model.get("clip") or model.get("name"))
     content = str(model.get("tower") or model.get("checksum") or "")[:8] if CHANGEABLE.search(name) else ""
     found = [f"{tail(name)} {content}".strip()]
-    if result.method in ("pacl", "phi", "mean", "pooled then phi") or result.method.startswith("probe patches"):
+    of_head = result.method in ("pacl", "phi", "mean", "pooled then phi") or result.method.startswith("probe patches")
+    if of_head:
         found.append(str(model.get("dense")))
         if model.get("trained"):
             found.append(f"trained head {str(model.get('head') or '')[:8]}".strip())
+    if (of_head or result.task == "segmentation") and model.get("settings"):
+        found.append(f"settings {str(model['settings'])[:8]}")
     return ", ".join(found)
 
 
@@ -82,6 +86,8 @@ def protocol_parts(result: Result) -> tuple[str, ...]:
         words.append(f"templates {named(result, 'templates')}")
     if "data" in protocol and "train_sha256" in protocol:
         words.append(f"trained on {str(protocol['train_sha256'])[:8]}")
+    if "first_stage" in protocol:
+        words.append(f"{protocol['first_stage']} candidates")
     words += changed(result)
     if _usual_split(result) not in (None, result.split):
         words.append(f"split {result.split}")
@@ -120,6 +126,15 @@ def changed(result: Result) -> list[str]:
         for key in result.protocol.get("changed") or ()
         if key != "names"
     ]
+
+
+def trained_on(result: Result) -> str:
+    """The seeds of a probe, and how many images its training examples were chosen from; "" for other results."""
+    protocol = result.protocol
+    if "train_images" not in protocol:
+        return ""
+    images = f"chosen from {protocol['train_images']} of {protocol.get('train_full') or '?'} training images"
+    return f"seeds {_text(protocol.get('seeds'))}, {images}"
 
 
 def settings(result: Result) -> str:

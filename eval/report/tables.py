@@ -28,6 +28,7 @@ from eval.report.describe import (
     protocol_parts,
     tail,
     tower,
+    trained_on,
 )
 from eval.report.published import Published, compare, published, published_rows
 from eval.segmentation.protocol import PROTOCOLS, read_protocol
@@ -192,6 +193,9 @@ def _remarks(result: Result) -> list[str]:
     other = own_names(result) not in (None, names_of(result))
     if changes := [*([f"names {names_of(result)}"] if other else []), *changed(result)]:
         notes.append(f"not {tail(str(protocol.get('name')))} as it is; changed: {', '.join(changes)}")
+    notes.append(trained_on(result))
+    if protocol.get("precision", "fp32") != "fp32":
+        notes.append(f"precision {protocol['precision']}")
     if result.task == "segmentation":
         unknown = {row.source: row.assumed for row in published_rows("segmentation") if row.family == UNDOCUMENTED}
         notes.append(unknown.get(str(protocol.get("name")), ""))

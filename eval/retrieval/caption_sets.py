@@ -130,6 +130,11 @@ class CaptionSet:
         images = Counter(text for own in self.captions for text in set(own))
         return sum(images[text] > 1 for own in self.captions for text in own)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the split is all that its file has, of which training with ``hold_out`` takes its images."""
+        return self.split != "test"
+
     def equal_images(self) -> int:
         """How many images have the bytes of another one, so that no model can tell whose captions they are."""
         return count_equal([self.source.name(i) for i in range(len(self.source))])
@@ -151,7 +156,8 @@ def open_captions(
         data: the folder of the data set or the folder that contains it; for ``custom`` a table of captions or JSON.
         split: ``test`` (as in the literature), ``val2017`` (COCO only) or ``all``; None takes the first of these for
             which there are files.
-        limit: take only this many images, the ones that `pacl.data.pairs.hold_out` selects, which are always the same.
+        limit: take only this many images, the ones of the split that `pacl.data.pairs.hold_out` selects, which are
+            always the same.
         partial: skip missing images of these instead of raising an error.
         images: folder of the images; None is the official one.
 

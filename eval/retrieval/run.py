@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--split",
         help="test (as in the literature), val2017 (COCO only) or all (default: the first for which there are files)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="use only N images, always the same ones")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only N images of the split, always the same ones")
     parser.add_argument("--partial", action="store_true", help="skip missing images")
     parser.add_argument(
         "--method", nargs="+", choices=METHODS, default=list(METHODS), help="methods to evaluate (default: both)"
@@ -94,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if ambiguous := captions.ambiguous():
         of = f"{ambiguous:,} of {len(captions.texts()[0]):,} captions are equal to one of another image"
         say(MODULE, f"note: {of}; of equal scores the wrong item ranks first, which lowers the recalls")
+    if args.limit is not None and not captions.whole:
+        apart = "others than training with hold_out keeps apart, which may have trained on them"
+        say(MODULE, f"note: {counted(len(captions.source), 'image')} of the split {captions.split}, {apart}")
     model = load_pooled(args)
 
     from rich.console import Console

@@ -86,27 +86,30 @@ def measure_photos(
     Args:
         model: the model.
         folder: the benchmark; pixels without a class are left out.
-        names: the classes, as indices of the folder's labels; the first prompt of each class is used.
+        names: the classes, as indices of the folder's labels; the first prompt of each class is used. Classes that
+            share it are one object.
         settings: they differ in the background rule alone.
     """
     segmenters = [Segmenter(model, each) for each in settings]
-    asked = {c: folder.labels[c].prompts[0] for c in names}
-    found = {(c, s): Found(asked[c], str(segmenters[s].background)) for s in range(len(settings)) for c in names}
+    asked: dict[str, list[int]] = {}  # prompt -> its classes
+    for c in names:
+        asked.setdefault(folder.labels[c].prompts[0], []).append(c)
+    found = {(name, s): Found(name, str(segmenters[s].background)) for s in range(len(settings)) for name in asked}
     for i in tracked(range(len(folder)), "photos"):
         item = folder[i]
         segmenters[0].set_image(item.image())
         known = item.mask != IGNORED
         for s, segmenter in enumerate(segmenters):
             segmenter.image = segmenters[0].image
-            for c in names:
-                truth = item.mask == c
-                result = segmenter.predict([asked[c]])
-                mask, found[c, s].background = result.mask(1), result.background
+            for name, classes in asked.items():
+                truth = np.isin(item.mask, classes)
+                result = segmenter.predict([name])
+                mask, found[name, s].background = result.mask(1), result.background
                 if truth.mean() >= SHOWN:
                     union = (mask | truth) & known
-                    found[c, s].ious.append(float((mask & truth).sum() / union.sum()))
+                    found[name, s].ious.append(float((mask & truth).sum() / union.sum()))
                 elif not truth.any():
-                    found[c, s].shares.append(float(mask.mean()))
+                    found[name, s].shares.append(float(mask.mean()))
     return list(found.values())
 
 
@@ -140,7 +143,7 @@ def print_photos(found: Sequence[Found]) -> None:
     for rule in dict.fromkeys(each.background for each in found):
         rows = [each for each in found if each.background == rule and each.ious]
         for each in rows:
-            kept_out = f"{each.kept_out:.0%}"
+            kept_out = f"{each.kept_out:.0%}" if each.shares else "-"
             figures = (f"{len(each.ious)}", f"{each.reached:.0%}", f"{np.mean(each.ious):.2f}", f"{len(each.shares)}")
             table.append((rule, each.name, *figures, kept_out))
         if rows:
@@ -166,11 +169,10 @@ def on_photos(args: argparse.Namespace) -> None:
     folder = benchmark.open(args.data, args.split, names=benchmark.lists()[0], limit=args.limit, partial=args.partial)
     # The background, where it is the first class, is not asked for.
     prompts = ["" if benchmark.background and not c else label.prompts[0] for c, label in enumerate(folder.labels)]
-    if unknown := [name for name in args.names or [] if name not in prompts]:
-        raise ArgumentError(
-            "names", unknown[0], f"no class of {args.benchmark}; choose from {', '.join(filter(None, prompts))}"
-        )
-    names = [prompts.index(name) for name in args.names or filter(None, prompts)]
+    able = list(dict.fromkeys(filter(None, prompts)))
+    if unknown := [name for name in args.names or [] if name not in able]:
+        raise ArgumentError("names", unknown[0], f"no class of {args.benchmark}; choose from {', '.join(able)}")
+    names = [c for c, prompt in enumerate(prompts) if prompt in (args.names or able)]
     if not len(folder):
         raise UserError(f"{args.benchmark}: no photos")
     settings = [SegmenterSettings(background=rule) for rule in dict.fromkeys(args.backgrounds)]

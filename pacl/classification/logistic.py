@@ -309,6 +309,8 @@ def fit_logistic(train: Examples, C: float, classes: int) -> LinearClassifier:
     model = LogisticRegression(C=C, max_iter=MAX_ITERATIONS)  # L-BFGS and an L2 penalty are its defaults
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # expected with weak penalties, as in the paper
+        # Few shots have nearly as many classes as examples.
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
         model.fit(train.features, train.labels)
 
     weight = np.zeros((classes, train.features.shape[1]), np.float32)

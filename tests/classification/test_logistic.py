@@ -216,6 +216,14 @@ def test_probabilities_equal_those_of_scikit_learn():
     )
 
 
+def test_one_shot_is_no_warning(recwarn):
+    """scikit-learn takes labels that are nearly all different for a regression."""
+    rng = np.random.default_rng(0)
+    examples = Examples(rng.normal(size=(40, 8)).astype(np.float32), np.arange(40))
+    fit_logistic(examples, 1.0, 40)
+    assert not recwarn.list
+
+
 def test_a_missing_scikit_learn_is_reported(monkeypatch):
     monkeypatch.setattr(logistic.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):

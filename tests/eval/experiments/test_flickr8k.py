@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,8 @@ def test_scores_of_all_rows(words, tmp_path, capsys):
     ("more", "argument", "value"),
     [
         (["--set", "lr"], "set", "lr"),
+        (["--set", "temperature=0.9"], "set", "temperature=0.9"),
+        (["--set", "lr=0.1", "start=paper"], "set", "start=paper"),
         (["--only", "nothing"], "only", "nothing"),
         (["--only", "("], "only", "("),
         (["--seeds", "-1"], "seeds", -1),
@@ -91,4 +94,24 @@ def test_wrong_arguments(words, more, argument, value):
 
 
 def test_model_settings():
-    assert flickr8k.model_settings(["lr=0.5", "start=paper", "a=b=c"]) == {"lr": 0.5, "start": "paper", "a": "b=c"}
+    assert flickr8k.model_settings(["lr=0.5", "text=x", "a=b=c"]) == {"lr": 0.5, "text": "x", "a": "b=c"}
+
+
+def test_methods_have_the_temperature_that_their_names_state():
+    """Whatever the configuration has."""
+    for name, settings in flickr8k.METHODS.items():
+        stated = re.search(r"temperature ([\d.]+)", name)
+        assert settings["temperature"] == (float(stated[1]) if stated else float("inf"))
+
+
+def test_the_page_states_what_was_changed(words, tmp_path):
+    words += ["--only", "^random$"]
+    assert flickr8k.main(words) == 0
+    usual = json.loads((tmp_path / "out" / "flickr8k.json").read_text())["facts"]
+    assert flickr8k.main([*words, "--set", "lr=0.02", "--tune", "--size", "48", "--overwrite"]) == 0
+    changed = json.loads((tmp_path / "out" / "flickr8k.json").read_text())["facts"]
+    page = (tmp_path / "out" / "flickr8k.md").read_text()
+    new = {key: value for key, value in changed.items() if usual.get(key) != value}
+    assert {"lr=0.02", 48} <= set(new.values())
+    assert any("tune" in key for key in new)
+    assert all(f"{key} {value}" in page for key, value in new.items())

@@ -23,6 +23,29 @@ def test_the_head_counts_where_patches_do():
     assert identity(heads[0]) != identity(heads[1])
 
 
+def test_heads_of_the_same_weights_with_other_settings_are_told_apart():
+    """The smoothing is no weight, and a figure depends on it; CLIP's pooled embedding does not."""
+    heads = [{"trained": True, "dense": "value", "head": "01", "settings": f"{n}" * 16} for n in "ab"]
+    for each in (
+        *({"method": method} for method in ("pacl", "value")),
+        *({"task": "classification", "method": method} for method in ("phi", "mean", "probe patches 4")),
+        *({"task": "retrieval", "method": method} for method in ("phi", "pooled then phi")),
+    ):
+        one, two = (a_result(**each, model=head) for head in heads)
+        assert tower(one).endswith("settings aaaaaaaa")
+        assert identity(one) != identity(two)
+    for method in ("pooled", "probe pooled 4"):
+        assert len({tower(classified(method=method, model=head)) for head in heads}) == 1
+
+
+def test_candidates_of_reranking_are_part_of_the_protocol():
+    found = [
+        a_result(task="retrieval", dataset="coco", split="test", method="pooled then phi", protocol={"first_stage": k})
+        for k in (8, 128)
+    ]
+    assert identity(found[0]) != identity(found[1])
+
+
 def test_another_split_is_named():
     assert protocol_parts(a_result()) == ("sclip",)
     assert protocol_parts(a_result(split="train")) == ("sclip", "split train")

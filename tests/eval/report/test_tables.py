@@ -107,6 +107,25 @@ def test_accuracy_is_the_one_that_the_literature_gives():
     assert any("| open_clip | ViT-B/16 | zero-shot, names clip, templates imagenet | 68.3 | - |" in x for x in found)
 
 
+def test_probes_of_other_seeds_or_training_images_are_told_apart():
+    few = {"name": "few-shot", "names": None, "templates": None, "train_images": 1000, "train_full": 3030, "seeds": [0]}
+    changes = ({}, {"train_images": 3030}, {"seeds": [0, 1]}, {})
+    probes = [classified(method="probe pooled 1", split="val", protocol={**few, **each}) for each in changes]
+    found = lines(ACCURACY, *probes)
+    (row,) = (line for line in found if line.startswith("| probe"))
+    assert row.endswith("| 2.0 [1]; 2.0 [2]; 2.0 [3]; 2.0 [1] |")
+    notes = {line.partition("] ")[0]: line for line in found if line.startswith("- [")}
+    assert all(number in notes["- [1"] for number in ("1000", "3030"))
+    assert "1000" not in notes["- [2"]
+    assert "0/1" in notes["- [3"]
+
+
+def test_another_precision_is_a_note():
+    found = lines(IOU, a_result(), a_result(protocol={"precision": "bf16"}), a_result(protocol={"precision": "fp32"}))
+    assert any(line.endswith("| 41.2; 41.2 [1]; 41.2 |") for line in found)
+    assert any(line.startswith("- [1]") and "bf16" in line for line in found)
+
+
 def test_no_official_split_is_a_note():
     said = "all; there is no official split, CLIP's paper measured 5,000 pictures"
     found = lines(ACCURACY, classified(dataset="eurosat", split="all", protocol={"pictures": said}))

@@ -191,6 +191,15 @@ def test_different_settings_have_different_folders(photos, tiny_clip, monkeypatc
     assert run(photos, tiny_clip, "--overwrite")["phi"]["images"] == 9
 
 
+def test_a_limit_of_a_test_split_is_not_what_training_holds_out(photos, tiny_clip, capsys):
+    """Images of a list of test images are others than those of the whole file."""
+    (photos / "Flickr_8k.testImages.txt").write_text("".join(f"{i}.png\n" for i in range(PICTURES - 1)))
+    words = ["flickr8k", "--data", str(photos), "--model", tiny_clip, "--workers", "0", "--method", "pooled"]
+    for more, told in ((["--limit", "2"], True), ([], False), (["--limit", "2", "--split", "all"], False)):
+        assert retrieval.main([*words, *more, "--out", str(photos / "out"), "--overwrite"]) == 0
+        assert ("hold_out" in capsys.readouterr().err) == told
+
+
 def test_unknown_words_are_reported(photos, tiny_clip, monkeypatch, capsys):
     model = load_model(tiny_clip)
     model.clip.vocabulary = frozenset(["a", "picture", "thing", "seen", "times", *map(str, range(8))])

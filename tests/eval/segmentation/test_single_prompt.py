@@ -113,6 +113,16 @@ def test_each_name_is_asked_of_each_photo_under_each_rule(tmp_path: Path) -> Non
     assert red_alone.kept_out == 0
 
 
+def test_classes_with_one_prompt_are_one_object(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (tmp_path / "names.txt").write_text("grey\nred=left\nred=right\n")
+    model: Any = ColourModel()
+    (found,) = single_prompt.measure_photos(model, folder, [1, 2], [SegmenterSettings(background="none")])
+    assert found.name == "red"
+    assert found.ious == [0.5, 1]  # both photos, each once: the left class is in one, the right class in the other
+    assert not found.shares
+
+
 def test_the_command_on_photos(tmp_path: Path, tiny_clip: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder_of(tmp_path)
     words = ["custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"), "--has_background"]
@@ -123,6 +133,10 @@ def test_the_command_on_photos(tmp_path: Path, tiny_clip: str, capsys: pytest.Ca
     assert [(each["name"], each["background"]) for each in found] == [
         (name, rule) for rule in ("none", "prompt:green") for name in ("red", "blue")
     ]
+    twice = [*words[:-2], "--backgrounds", "none", "--names", "red", "red", "--out", str(tmp_path / "red.json")]
+    assert single_prompt.main(twice) == 0
+    (red,) = json.loads((tmp_path / "red.json").read_text())["rows"]
+    assert len(red["ious"]) == len(red["shares"]) == 1
     with pytest.raises(UserError, match="names grey"):
         single_prompt.main([*words, "--names", "grey"])
     with pytest.raises(UserError, match="backgrounds"):
