@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +219,20 @@ def test_a_clip_with_other_settings_is_refused(features: str, changes: dict, run
     configure_clip(name, **changes)
     with pytest.raises(UserError, match="settings"):
         Probe.load("mine")
+
+
+@pytest.mark.parametrize("features", ["pooled", "patches"])
+def test_a_model_that_was_trained_on_needs_another_probe(features: Any, tmp_path: Path) -> None:
+    first, second = (load_model(save_tiny_clip(tmp_path / str(seed), seed=seed)) for seed in (0, 1))
+    files = sorted(Path("train").glob("*/*.png"))
+    probe = train_probe(first, files, [file.parent.name for file in files], features=features)
+    first.load_state_dict(second.state_dict())
+    with pytest.raises(UserError):
+        probe.classify(files)
+    probe.save("probe")
+    with pytest.raises(UserError):
+        Probe.load("probe", second)
+    Probe.load("probe", load_model(str(first.name))).classify(files)
 
 
 @pytest.mark.parametrize("features", ["pooled", "patches"])

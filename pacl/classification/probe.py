@@ -1,6 +1,7 @@
 """Linear probes: a linear classifier on a frozen model, trained on labelled images, saved and loaded.
 
-A probe keeps what its features depend on (see `pacl.models.identity`), so it is never used with another model.
+A probe keeps what its features depend on (see `pacl.models.identity`), so it is never used with another model, nor with
+its own after that was trained on.
 
 Shapes: I images, C classes, F features.
 """
@@ -56,6 +57,7 @@ class Probe:
         training: how it was trained, as JSON values.
         precision: precision of the image tower: ``fp32``, ``bf16`` or ``auto``; that which it was trained with, unless
             it is set to another.
+        checksum: of what the features depend on.
     """
 
     model: PACL = field(repr=False)
@@ -66,6 +68,12 @@ class Probe:
     features: Kind = "pooled"
     training: dict[str, Any] = field(default_factory=dict, repr=False)
     precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        self.checksum = self._checksum_of_features()
+
+    def _checksum_of_features(self) -> str:
+        return identity.digest(made_by(self.model, self.features))
 
     def __repr__(self) -> str:
         classes = counted(len(self.classes), "class", "classes")
@@ -83,10 +91,15 @@ class Probe:
             float32 [I, C] on the CPU.
 
         Raises:
-            UserError: a file cannot be read.
+            UserError: a file cannot be read, or the model has other weights or settings since.
             ArgumentError: an image is none, or of a wrong shape, dtype or range.
         """
         images = as_images(images)
+        if self._checksum_of_features() != self.checksum:
+            raise UserError(
+                f"this probe was trained on other weights or settings than those that {self.model.clip.name} has now; "
+                "train it again"
+            )
         names = names or [f"images[{i}]" for i in range(len(images))]
         encoder = ImageEncoder(self.model, self.features, resolve_precision(self.precision, self.model.clip))
         batches = _encode(encoder, images, names)
@@ -123,7 +136,7 @@ class Probe:
             "version": VERSION,
             "model": self.model_name,
             "dense": self.model.config.dense,
-            "checksum": identity.digest(made_by(self.model, self.features)),
+            "checksum": self.checksum,
             "features": self.features,
             "precision": self.precision,
             "classes": list(self.classes),

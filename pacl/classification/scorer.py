@@ -10,9 +10,8 @@ Shapes: I images, N texts, C labels of one or more texts, P patches, D embedding
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -113,11 +112,7 @@ class Scorer:
         self.precision = resolve_precision(precision, model.clip)
         self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
 
-    @cached_property
-    def _preprocess(self) -> Callable[[Image.Image], Tensor]:
-        return preprocessing(self.model)  # when it is first needed: it imports open_clip
-
-    @cached_property
+    @property
     def logit_scale(self) -> float:
         """Factor on the scores in the softmax over labels: CLIP's own, the head's, or their weighted mean."""
         return (1 - self.weight) * self.model.clip.logit_scale + self.weight * float(self.model.logit_scale.detach())
@@ -201,7 +196,8 @@ class Scorer:
 
     def _pooled(self, images: Sequence[np.ndarray]) -> Tensor:
         """Pooled embeddings, float32 [B, D], of images as the CLIP was trained on them: a square from the centre."""
-        squares = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])  # [B, 3, S, S]
+        preprocess = preprocessing(self.model)
+        squares = torch.stack([preprocess(Image.fromarray(image)) for image in images])  # [B, 3, S, S]
         with tower_autocast(self.precision, self.model.clip):
             return self.model.clip.encode_image(squares.to(self.model.device)).float()
 

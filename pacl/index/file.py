@@ -75,7 +75,9 @@ class IndexFile:
         """
         found = self._all("SELECT made_by FROM about")
         if found != [(_text(made_by),)]:
-            raise UserError(f"{self.path}: is the index of another model; choose another folder for the index")
+            raise UserError(
+                f"{self.path}: is the index of another model; delete it, or choose another folder for the index"
+            )
 
     # --- reading ---
 

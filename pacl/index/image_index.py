@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ class Hit:
 class Index:
     """The images of a folder by their embeddings, which are kept on disk: computed once, searched often.
 
-    `build` makes an index or brings it up to date; `open` takes the one that is there.
+    `build` makes an index or brings it up to date; `open` takes the one that is there. Where the model gets other
+    weights or settings later, the index is that of the model as it is then, which `update` makes.
 
     Args:
         scorer: the model and the score.
@@ -84,9 +85,7 @@ class Index:
         self.unread: list[UserError] = []
         self.own: list[Path] = []
         self._index = None if index is None else Path(index).absolute()
-        self._made_by = made_by(scorer)
-        self._path: Path | None = None
-        self._read: Vectors | None = None
+        self._read: tuple[dict[str, Any], Vectors] | None = None
 
     @classmethod
     def build(
@@ -160,15 +159,16 @@ class Index:
     @property
     def path(self) -> Path:
         """The file of the index, whether there is one or not."""
-        return self._path or place(self.folder, self._index, self.scorer, write=False)
+        return place(self.folder, self._index, self.scorer, write=False)
 
     @property
     def vectors(self) -> Vectors:
         """The vectors of all images, read into memory when they are first used: 4 D bytes for an image."""
-        if self._read is None:
-            with open_file(self.path, self._made_by) as file:
-                self._read = Vectors.read(file)
-        return self._read
+        by = made_by(self.scorer)
+        if self._read is None or self._read[0] != by:  # (the model may have changed)
+            with open_file(self.path, by) as file:
+                self._read = by, Vectors.read(file)
+        return self._read[1]
 
     def __len__(self) -> int:
         """The number of images in the index."""
@@ -191,8 +191,8 @@ class Index:
         if not content.images:
             raise no_images(self.folder, content.unread)
         self._read = None
-        self._path = place(self.folder, self._index, self.scorer, write=True)
-        with alone(self._path), open_file(self._path, self._made_by, write=True) as file:
+        path = place(self.folder, self._index, self.scorer, write=True)
+        with alone(path), open_file(path, made_by(self.scorer), write=True) as file:
             indexing = Indexing(file, self.folder, self.scorer, self.keep_patches, progress or (lambda *_: None))
             indexing.run(content.images)
         self.unread, self.own = indexing.unread, indexing.own
@@ -216,7 +216,7 @@ class Index:
         Raises:
             ArgumentError: ``top`` or ``rerank`` is no whole number from 1; ``query`` is no text, or of several labels;
                 another model encoded it.
-            UserError: the text makes no sense to the model, or the folder has no index.
+            UserError: the text makes no sense to the model, or the folder has no index of the model as it is now.
 
         Warns:
             UnknownWords, UnfamiliarWords: as `pacl.Segmenter.predict` does.
@@ -231,11 +231,13 @@ class Index:
             raise ArgumentError(
                 "query", f"of {len(labels.names)} labels", "must be one, which may have several prompts"
             )
-        scores = self.vectors.scores(labels.head if self.scorer.score == "phi" else labels.clip)
+        vectors = self.vectors
+        scores = vectors.scores(labels.head if self.scorer.score == "phi" else labels.clip)
         if self.scorer.score == "clip":
-            return self._hits(scores, np.arange(len(scores)), top)
+            return self._hits(scores, vectors.paths, top)
         candidates = np.sort(best(scores, max(top, rerank)))
-        return self._hits(self._exact(candidates, labels), candidates, top)
+        paths = [vectors.paths[image] for image in candidates]
+        return self._hits(self._exact(vectors, candidates, labels), paths, top)
 
     def similar(self, image: AnyImage, top: int = TOP) -> list[Hit]:
         """The images that are most similar to an image, by the cosine of their vectors.
@@ -246,39 +248,40 @@ class Index:
 
         Raises:
             ArgumentError: ``top`` is no whole number from 1, or ``image`` is no image.
-            UserError: it cannot be read, or the folder has no index.
+            UserError: it cannot be read, or the folder has no index of the model as it is now.
         """
         top = check_count("top", top)
-        scores = self.vectors.scores(image_vectors(self.scorer.embed([image], ["image"])))
-        return self._hits(scores, np.arange(len(scores)), top)
+        vectors = self.vectors
+        scores = vectors.scores(image_vectors(self.scorer.embed([image], ["image"])))
+        return self._hits(scores, vectors.paths, top)
 
-    def _hits(self, scores: np.ndarray, images: np.ndarray, top: int) -> list[Hit]:
-        """The best of some images by their scores [C]; ``images`` are their indices, ascending."""
+    def _hits(self, scores: np.ndarray, paths: Sequence[bytes], top: int) -> list[Hit]:
+        """The best of some images by their scores [C]; ``paths`` are theirs, ascending."""
         ranked = best(scores, top)
         return [
-            Hit(rank, rounded(float(scores[n]), DIGITS), self._path_of(images[n]))
+            Hit(rank, rounded(float(scores[n]), DIGITS), self._path_of(paths[n]))
             for rank, n in enumerate(ranked.tolist(), start=1)
             if np.isfinite(scores[n])
         ]
 
     @torch.inference_mode()
-    def _exact(self, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:
+    def _exact(self, vectors: Vectors, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:
         """The scores of some images with a text, float32 [C]; -inf for those that cannot be read any more."""
         scores = np.full(len(images), -np.inf, dtype=np.float32)
-        rows, device = self.vectors.rows[images], self.scorer.model.device
-        for n, patches in self._patches(images):
-            pooled = torch.from_numpy(self.vectors.vectors[rows[n]])[None].to(device)
+        rows, device = vectors.rows[images], self.scorer.model.device
+        for n, patches in self._patches(vectors, images):
+            pooled = torch.from_numpy(vectors.vectors[rows[n]])[None].to(device)
             scores[n] = float(self.scorer.compare(EmbeddedImages(pooled, [patches.to(device)]), labels)[0, 0])
         return scores
 
-    def _patches(self, images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    def _patches(self, vectors: Vectors, images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         """The patch vectors of some images, float32 [P, D], each with its place among them: kept ones, then others."""
-        ids, missing = self.vectors.ids[images], []
-        with open_file(self.path, self._made_by) as file:
+        ids, missing = vectors.ids[images], []
+        with open_file(self.path, made_by(self.scorer)) as file:
             for n, embedding in enumerate(ids.tolist()):
-                kept = file.patches(embedding, self.vectors.vectors.shape[1])
+                kept = file.patches(embedding, vectors.vectors.shape[1])
                 if kept is None:
-                    missing.append(_Candidate(n, self._path_of(images[n])))
+                    missing.append(_Candidate(n, self._path_of(vectors.paths[images[n]])))
                 else:
                     yield n, kept
         for batch in read_batches(missing, BATCH):
@@ -292,8 +295,8 @@ class Index:
         """The patch vectors of some images, float32 [P, D] each."""
         return self.scorer.embed(images, [str(each.path) for each in candidates]).patches or []
 
-    def _path_of(self, image: int) -> Path:
-        return self.folder / os.fsdecode(self.vectors.paths[image])
+    def _path_of(self, key: bytes) -> Path:
+        return self.folder / os.fsdecode(key)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def place(folder: Path, index: Path | None, scorer: Scorer, *, write: bool) -> P
     if index is not None:
         return (make_folder(index, "index") if write else index) / outside
     cached = cache_folder() / outside
-    if not write:
-        return cached if cached.is_file() and not inside.is_file() else inside
+    if not write and not (inside.is_file() and cached.is_file()):  # of two, it is the one that an update writes
+        return cached if cached.is_file() else inside
     try:
         make_folder(inside.parent, "index")
     except ArgumentError:

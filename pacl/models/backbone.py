@@ -79,7 +79,7 @@ class Backbone(nn.Module):
     """A frozen image tower and text tower: no gradients, always in eval mode.
 
     Embedded texts and checksums are kept. They are dropped when other weights are loaded into a tower, but weights must
-    not be written to by ``parameter.data``, which PyTorch does not count as a change.
+    not be written to by ``tensor.data``, which PyTorch does not count as a change.
 
     Args:
         image: the image tower.
@@ -157,7 +157,8 @@ class Backbone(nn.Module):
         self._state = self._weights_state()
 
     def _weights_state(self) -> list[tuple[int, int]]:
-        return [tensor_state(parameter) for parameter in self.parameters()]
+        # (Buffers such as running means, too, but only those that are in checksums: others may change in a forward.)
+        return [tensor_state(tensor) for tensor in self.state_dict(keep_vars=True).values()]
 
     def _follow_weights(self) -> None:
         """`_forget`, if weights were replaced since, or moved."""

@@ -125,9 +125,11 @@ class Segmenter:
 
         Raises:
             RuntimeError: no image was set.
+            ArgumentError: ``image``: the model has other weights or settings since.
         """
         if self.image is None:
             raise RuntimeError("call set_image before get_image_embedding")
+        self._check_image(self.image)
         return ImageEmbedding(self.image, made_by(self.model, self.resolved_settings(), self.sam))
 
     def set_image_embedding(self, embedding: ImageEmbedding | str | Path) -> None:
@@ -293,9 +295,12 @@ class Segmenter:
     def evidence(self, image: EncodedImage, encoded: EncodedQuery) -> Evidence:
         """What an encoded image says about the labels: the first half of `segment`, before anything is decided."""
         self._check_query(encoded)
+        self._check_image(image)
+        return Evidence.of(image, encoded, self.model, self.resolved_settings())
+
+    def _check_image(self, image: EncodedImage) -> None:
         if image.made_by is not None:
             check_made_by("image", image.made_by, self._made_by())
-        return Evidence.of(image, encoded, self.model, self.resolved_settings())
 
     @torch.inference_mode()
     def label(self, evidence: Evidence, image: EncodedImage) -> Segmentation:

@@ -219,6 +219,15 @@ def test_the_photo_model_starts_without_open_clip() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
+def test_a_scorer_follows_its_model(model: PACL, photos: list[Path]) -> None:
+    scorer, labels = Scorer(model, "both"), [Label(text, (text,)) for text in TEXTS]
+    scorer.probabilities(scorer.scores(photos, scorer.encode(labels)))
+    model.clip.logit_scale *= 2
+    model.clip.preprocessing["resize_mode"] = "squash"
+    found = scorer.probabilities(scorer.scores(photos, scorer.encode(labels)))
+    assert torch.equal(found, classify_images(model, photos, TEXTS, "both"))
+
+
 def test_labels_of_another_scorer_are_refused(model: PACL, photos: list[Path]) -> None:
     labels = Scorer(model, templates="photo").encode([Label("dog", ("dog",))])
     assert Scorer(model, templates="photo").scores(photos, labels).shape == (len(photos), 1)

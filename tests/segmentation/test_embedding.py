@@ -339,6 +339,19 @@ def test_a_setting_of_the_head_that_changes_makes_another_model(clip: Backbone) 
             segmenter.predict(LABELS)
 
 
+def test_an_embedding_is_of_the_model_that_encoded_the_image(clip: Backbone) -> None:
+    model = PACL.untrained(clip)
+    segmenter = Segmenter(model)
+    segmenter.set_image(noise(40, 56))
+    before = segmenter.get_image_embedding()
+    model.config.smoothing = 0.5
+    with pytest.raises(ArgumentError) as refused:
+        segmenter.get_image_embedding()
+    assert refused.value.argument == "image"
+    segmenter.set_image(noise(40, 56))
+    assert segmenter.get_image_embedding().made_by != before.made_by
+
+
 def test_a_file_of_an_earlier_version_is_refused(clip: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "image.safetensors"
     segmenter = Segmenter(PACL.untrained(clip))
@@ -360,8 +373,10 @@ def test_weights_that_are_loaded_into_a_model_count(clip: Backbone, tmp_path: Pa
     before = segmenter.predict(LABELS).model
     first.clip.load_state_dict(second.clip.state_dict())
     first.load_head_state(second.head_state(), "second")
-    with pytest.raises(ArgumentError):
-        segmenter.predict(LABELS)
+    for use in (lambda: segmenter.predict(LABELS), segmenter.get_image_embedding):
+        with pytest.raises(ArgumentError) as refused:
+            use()
+        assert refused.value.argument == "image"
     expected = Segmenter(second)
     for each in (segmenter, expected):
         each.set_image(noise(40, 56))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,32 @@ def test_where_the_folder_cannot_be_written_the_index_is_in_the_cache(
     index = Index.build(folder, model)
     assert index.path.parent == tmp_path / "cache" / "pacl" / "index"
     assert len(Index.open(folder, model)) == 5
+
+
+def test_what_is_searched_is_what_an_update_writes(
+    model: PACL, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with an index that cannot be written any more has a later one in the cache, and back."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    inside = Index.build(folder, model).path
+    touch = Path.touch
+
+    def read_only(path: Path, *args: Any, **more: Any) -> None:
+        if path.is_relative_to(folder):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        touch(path, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "touch", read_only)
+        assert Index.open(folder, model).path == inside
+        save(folder / "new.png", 11)
+        updated = Index.build(folder, model)
+        opened = Index.open(folder, model)
+        assert opened.path == updated.path != inside
+        assert len(opened) == len(updated) == 6
+    save(folder / "newer.png", 12)
+    assert Index.build(folder, model).path == inside
+    assert len(Index.open(folder, model)) == 7
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from pacl.classification.scorer import score_images
 from pacl.errors import ImageWarning
 from pacl.index.image_index import Index
+from pacl.index.ranking import Vectors
 from pacl.models.model import PACL
 from tests.index.image_index.photos import save
 
@@ -56,9 +57,9 @@ def test_rerank_bounds_what_is_ranked_exactly(model: PACL, folder: Path, monkeyp
     ranked: list[int] = []
     exact = Index._exact
 
-    def counted(self: Index, images: np.ndarray, labels: Any) -> np.ndarray:
+    def counted(self: Index, vectors: Vectors, images: np.ndarray, labels: Any) -> np.ndarray:
         ranked.append(len(images))
-        return exact(self, images, labels)
+        return exact(self, vectors, images, labels)
 
     monkeypatch.setattr(Index, "_exact", counted)
     assert len(index.search("a dog", top=1, rerank=2)) == 1

@@ -14,14 +14,16 @@ import pytest
 import torch
 
 from pacl.classification.scorer import Scorer
-from pacl.errors import ImageWarning
+from pacl.errors import ImageWarning, UserError
 from pacl.images import save_image
 from pacl.index.image_index import Index
 from pacl.index.indexing import IndexInUse
 from pacl.locks import lock
+from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from tests.colours import noise
 from tests.index.image_index.photos import names, save
+from tests.tiny import save_tiny_clip
 
 
 def test_only_what_is_new_is_encoded(model: PACL, folder: Path, encoded: list[str]) -> None:
@@ -83,6 +85,32 @@ def test_images_that_cannot_be_read_are_left_out_and_named(model: PACL, folder: 
     (folder / "a.png").write_bytes(b"damaged since")
     index.update()
     assert (len(index.unread), len(index)) == (3, 4)
+
+
+@pytest.mark.parametrize("score", ["clip", "phi", "both"])
+@pytest.mark.parametrize("kind", ["weights", "settings"])
+def test_an_index_is_of_the_model_as_it_is_now(folder: Path, tmp_path: Path, score: Any, kind: str) -> None:
+    """Vectors of the model as it was are not searched; they stay for whoever has that model."""
+    names = [save_tiny_clip(tmp_path / str(seed), seed=seed) for seed in (1, 2)]
+    model, before, after = (load_model(name) for name in (names[0], *names))
+
+    def change(other: PACL) -> None:
+        if kind == "weights":
+            other.load_state_dict(after.state_dict())
+        else:
+            other.config.smoothing, other.clip.preprocessing["resize_mode"] = 0.5, "squash"
+
+    index = Index.build(folder, model, score)
+    found = index.search("a dog")
+    change(model)
+    for use in (lambda: index.search("a dog"), lambda: index.similar(folder / "a.png"), lambda: len(index)):
+        with pytest.raises(UserError):
+            use()
+    index.update()
+    assert index.search("a dog") == Index.build(folder, model, score, index=tmp_path / "new").search("a dog") != found
+    assert index.similar(folder / "a.png")[0].path == folder / "a.png"
+    assert Index.open(folder, before, score).search("a dog") == found
+    assert Index.build(folder, before, score).search("a dog") == found
 
 
 def test_results_of_this_package_are_left_out(model: PACL, folder: Path) -> None:

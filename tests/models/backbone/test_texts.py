@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.loading import load_model
 from pacl.models.text_cache import TextCache
 from tests.tiny import save_tiny_clip
 
@@ -63,6 +64,18 @@ def test_other_weights_drop_what_was_kept(tmp_path: Path) -> None:
         assert not any(torch.equal(a, b) for a, b in zip(found, old, strict=True))
     assert torch.equal(first.encode_text(["a dog"]), second.encode_text(["a dog"]))
     assert torch.equal(first.patch_tokens(images)[0], second.patch_tokens(images)[0])
+
+
+def test_running_means_are_weights_too() -> None:
+    """They are buffers, not parameters, and adapting a convolutional network to other photos may change them alone."""
+    clip = load_model("photos").clip
+    name, buffer = next((name, buffer) for name, buffer in clip.named_buffers() if name.endswith("running_mean"))
+    first = [clip.checksum(), clip.fingerprint]
+    buffer.add_(0.3)
+    second = [clip.checksum(), clip.fingerprint]
+    clip.load_state_dict({name: buffer + 1}, strict=False)
+    third = [clip.checksum(), clip.fingerprint]
+    assert len({*first, *second, *third}) == 6
 
 
 def test_a_text_gets_the_same_bits_whatever_comes_with_it(clip: Backbone) -> None:
