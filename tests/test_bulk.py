@@ -183,6 +183,36 @@ def test_mistakes_are_named(words: list[str], tmp_path: Path, monkeypatch: pytes
     assert not Path("x").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["0.tar", "1.tar", "cat"],
+        ["list.txt", "l2.lst", "cat"],
+        ["0.tar", "cat", "x.jpg", "photos/y.jpg"],
+        ["list.txt", "here", "cat"],
+    ],
+    ids=" ".join,
+)
+def test_a_second_source_is_no_label(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell makes many words of a pattern without quotes."""
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    Path("a.png").write_bytes(png(0))
+    Path("here").mkdir()
+    with pytest.raises(UserError, match=r"--prompt"):
+        main([*words, "--out", "x", *OPTIONS])
+    assert not Path("x").exists()
+
+
+def test_any_word_may_be_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    Path("a.png").write_bytes(png(0))
+    Path("here").mkdir()
+    assert main(["list.txt", "sand", "--prompt", "here", "--prompt", "0.tar", "--out", "x", *OPTIONS]) == 0
+    assert [name for name, _ in json.loads(Path("x/run.json").read_text())["labels"]] == ["sand", "here", "0.tar"]
+
+
 def test_a_source_without_an_image_that_can_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_text("broken.png\nempty.png\n")
