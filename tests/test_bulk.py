@@ -81,13 +81,35 @@ def test_the_same_list_in_another_folder_is_never_finished_already(
         main(words)
     assert refused.value.argument == "out"
     capsys.readouterr()
-    assert main([*words, "--images", "../one"]) == 0  # the same images
+    monkeypatch.chdir(tmp_path / "one")
+    assert main(words) == 0
     assert "none of" not in capsys.readouterr().err
     assert all_records(tmp_path / "out") == before
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/other/a.png\n")
+    (tmp_path / "list.txt").write_text(f"a.png\n{tmp_path}/other/a.png\n")
     assert main(words) == 0
     assert "none of the 1 finished unit" in capsys.readouterr().err
     assert len(all_records(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("source", ["list.txt", "photos"])
+@pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
+def test_all_results_of_a_job_name_images_in_one_way(
+    source: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for i in range(2):
+        Path(f"photos/{i}.png").write_bytes(png(i))
+    Path("list.txt").write_text("photos/0.png\nphotos/1.png\n")
+    absolute = [str(tmp_path / source)] if source == "photos" else [source, "--images", "."]
+    first, then = ([source], absolute) if relative else (absolute, [source])
+    rest = [*WORDS, "--lines", "1", "--out", "out", *OPTIONS]
+    assert main([*first, *rest]) == 0
+    os.remove(next(Path("out/done").iterdir()))  # the others were stopped
+    with pytest.raises(ArgumentError) as refused:
+        main([*then, *rest])
+    assert refused.value.argument == "out"
+    assert main([*first, *rest]) == 0
 
 
 @pytest.mark.slow
