@@ -86,8 +86,8 @@ class JobFolder:
         one, other = before.get(BASE), self.run.get(BASE)
         if one != other:
             was, now = (f"relative to {each}" if each else "absolute" for each in (one, other))
-            advice = "start the command there, and name no folder with --images" if one else "name absolute paths"
-            reason = f"its paths of images are {was}, now they would be {now}; {advice}, or choose another folder"
+            advice = "start it there, with relative paths and without --images" if one else "name absolute paths"
+            reason = f"the paths of its images are {was}, now they would be {now}; {advice}, or choose another folder"
             raise ArgumentError("out", self.path, reason)
         if different := [key for key in _different(before, self.run) if key != BASE]:
             reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"
