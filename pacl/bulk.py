@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacl.class_files import say_renumbered
-from pacl.cli.inputs import find_images
+from pacl.cli.inputs import find_images, images_and_prompts
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
@@ -43,6 +43,9 @@ examples:
   srun --ntasks 64 --gpus-per-task 1 python -m pacl.bulk data/ --classes classes.txt --out /shared/labels
   pacl bulk --verify --out labels                                                check a finished job
 
+The first word is the source, all others are prompts. One that looks like the name of a file, contains a path separator
+or names something that exists here is refused: --prompt makes any word a prompt.
+
 Each process takes units, a shard or --lines of a list, that no other one has taken. Killed or stopped, the same command
 goes on with the units that are not finished, with any number of processes.
 
@@ -61,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="shards (a pattern, or a folder of them), a .txt file of image paths, or a folder of images",
     )
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to look for")
+    parser.add_argument("--prompt", action="append", default=[], help="a prompt, whatever it looks like; repeatable")
     parser.add_argument(
         "--classes", metavar="FILE", action=Once, help="file with one label per line, as for pacl segment"
     )
@@ -116,14 +120,19 @@ def bulk(args: argparse.Namespace) -> int:
     if not args.source:
         raise UserError('no source: name shards or a list, as in pacl bulk data/ "a dog" "grass" --out labels')
     settings = settings_of(args)
-    labels = [parse_prompt(prompt) for prompt in args.prompts]
+    sources, prompts, _ = images_and_prompts(args.prompts)
+    if sources:  # a pattern without quotes, of which the shell has made many words
+        advice = f"name one, a pattern in quotes; if it is a prompt, write --prompt {sources[0]!r}"
+        raise UserError(f"{sources[0]}: is a second source beside {args.source}; {advice}")
+    labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     labels += read_classes(args.classes) if args.classes else []
     if not labels:
         raise UserError(f'no prompt: say what to look for, as in pacl bulk {args.source} "a dog" --out {args.out}')
     check_labels(labels)
     get_templates(settings.templates)
     process = Process.of()
-    if args.classes and process.rank == 0 and (note := say_renumbered(args.classes, len(args.prompts))):
+    before = len(prompts) + len(args.prompt)
+    if args.classes and process.rank == 0 and (note := say_renumbered(args.classes, before)):
         say(process, f"note: {note}")
     units = units_of(args, process)
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pacl.class_files import say_renumbered
+from pacl.cli.inputs import looks_like_a_file
 from pacl.cli.messages import printing, run_verb, say, shown_warnings
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import Once, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.deployment import SETTINGS
 from pacl.deployment.formats import FORMATS
-from pacl.errors import WORD_WARNINGS, ArgumentError
+from pacl.errors import WORD_WARNINGS, ArgumentError, UserError
 from pacl.prompts import check_labels, parse_prompt, read_classes
 from pacl.results.writer import printable
 
@@ -71,6 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     settings = settings_of(args)
+    if file := next(filter(looks_like_a_file, args.labels), None):
+        raise UserError(
+            f"{file}: is no label but the name of a file; --classes FILE takes labels of any form, one a line"
+        )
     labels = [parse_prompt(text) for text in args.labels]
     labels += read_classes(args.classes) if args.classes else []
     if labels:

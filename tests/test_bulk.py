@@ -81,13 +81,35 @@ def test_the_same_list_in_another_folder_is_never_finished_already(
         main(words)
     assert refused.value.argument == "out"
     capsys.readouterr()
-    assert main([*words, "--images", "../one"]) == 0  # the same images
+    monkeypatch.chdir(tmp_path / "one")
+    assert main(words) == 0
     assert "none of" not in capsys.readouterr().err
     assert all_records(tmp_path / "out") == before
-    (tmp_path / "list.txt").write_text(f"{tmp_path}/other/a.png\n")
+    (tmp_path / "list.txt").write_text(f"a.png\n{tmp_path}/other/a.png\n")
     assert main(words) == 0
     assert "none of the 1 finished unit" in capsys.readouterr().err
     assert len(all_records(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("source", ["list.txt", "photos"])
+@pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
+def test_all_results_of_a_job_name_images_in_one_way(
+    source: str, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for i in range(2):
+        Path(f"photos/{i}.png").write_bytes(png(i))
+    Path("list.txt").write_text("photos/0.png\nphotos/1.png\n")
+    absolute = [str(tmp_path / source)] if source == "photos" else [source, "--images", "."]
+    first, then = ([source], absolute) if relative else (absolute, [source])
+    rest = [*WORDS, "--lines", "1", "--out", "out", *OPTIONS]
+    assert main([*first, *rest]) == 0
+    os.remove(next(Path("out/done").iterdir()))  # the others were stopped
+    with pytest.raises(ArgumentError) as refused:
+        main([*then, *rest])
+    assert refused.value.argument == "out"
+    assert main([*first, *rest]) == 0
 
 
 @pytest.mark.slow
@@ -181,6 +203,36 @@ def test_mistakes_are_named(words: list[str], tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError):
         main(words)
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["0.tar", "1.tar", "cat"],
+        ["list.txt", "l2.lst", "cat"],
+        ["0.tar", "cat", "x.jpg", "photos/y.jpg"],
+        ["list.txt", "here", "cat"],
+    ],
+    ids=" ".join,
+)
+def test_a_second_source_is_no_label(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell makes many words of a pattern without quotes."""
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    Path("a.png").write_bytes(png(0))
+    Path("here").mkdir()
+    with pytest.raises(UserError, match=r"--prompt"):
+        main([*words, "--out", "x", *OPTIONS])
+    assert not Path("x").exists()
+
+
+def test_any_word_may_be_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n")
+    Path("a.png").write_bytes(png(0))
+    Path("here").mkdir()
+    assert main(["list.txt", "sand", "--prompt", "here", "--prompt", "0.tar", "--out", "x", *OPTIONS]) == 0
+    assert [name for name, _ in json.loads(Path("x/run.json").read_text())["labels"]] == ["sand", "here", "0.tar"]
 
 
 def test_a_source_without_an_image_that_can_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,18 @@ def test_one_label_has_the_words_that_compete_with_it(tiny_clip: str, tmp_path: 
     assert (classes["ids"][0], classes["ids"][-1]) == (0, 1)
 
 
-@pytest.mark.parametrize("words", [["a dog", "A dog"], [" "], ["--size", "0"], ["--classes", "none.txt"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["a dog", "A dog"],
+        [" "],
+        ["--size", "0"],
+        ["--classes", "none.txt"],
+        ["cat.jpg", "dog"],
+        ["classes.txt"],
+        ["photos/"],
+    ],
+)
 def test_mistakes_are_found_before_the_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:

@@ -28,7 +28,7 @@ def draw_similarity(
         names: of the images; None takes those of the files, where all images are paths.
 
     Raises:
-        ArgumentError: ``images``, ``texts``, ``scores`` and ``names`` do not fit each other.
+        ArgumentError: ``images``, ``texts``, ``scores`` and ``names`` do not fit each other, or a score is not finite.
         UserError: a file cannot be read.
 
     Example:
@@ -39,6 +39,8 @@ def draw_similarity(
     if values.shape != (len(found), len(labels)) or not found:
         reason = f"must have a row for each of the {len(found)} images and a column for each of the {len(labels)} texts"
         raise ArgumentError("scores", f"of shape {values.shape}", reason)
+    if not np.isfinite(values).all():
+        raise ArgumentError("scores", f"of shape {values.shape}", "must be finite; some are NaN or infinite")
     if names is None and all(isinstance(image, (str, Path)) for image in found):
         names = [Path(image).name for image in found]  # type: ignore[arg-type]
     if names is not None:

@@ -77,6 +77,13 @@ class FoundImages:
             yield f"left out {counted(len(self.left_out), 'video')} in folders ({some}); videos must be named"
 
 
+def looks_like_a_file(word: str) -> bool:
+    """Whether a word of a command line has a path separator, or the form of a file's name."""
+    is_path = any(mark in word for mark in (os.sep, os.altsep) if mark)
+    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES | LIST_SUFFIXES | {".pdf"}
+    return is_path or os.path.splitext(word)[1].lower() in known or _FILE_NAME.fullmatch(word) is not None
+
+
 def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Sort the words of a command line into images (or folders of them) and prompts.
 
@@ -93,10 +100,8 @@ def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list
     images: list[str] = []
     prompts: list[str] = []
     doubtful: list[str] = []
-    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES | LIST_SUFFIXES | {".pdf"}
     for word in words:
-        is_path = any(mark in word for mark in (os.sep, os.altsep) if mark)
-        if is_path or os.path.splitext(word)[1].lower() in known or _FILE_NAME.fullmatch(word):
+        if looks_like_a_file(word):
             images.append(word)
         elif os.path.exists(word):
             doubtful += [word] if images else []

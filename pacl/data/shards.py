@@ -33,6 +33,9 @@ SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 NO_FILES = re.compile(r"(__[^/]*__|__MACOSX)(/|$)|(.*/)?\.[^/]*$")
 """Paths in tars that stand for no files of a data set: WebDataset's own (``__name__``), the Mac's, and hidden files."""
 
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "lzma"}
+"""The modules that decompress, imported late since some Pythons lack one, by the first bytes of a file."""
+
 REPEATED = "images of a key that has one already"
 DOTTED = "images with further dots in their names"
 UNREAD = "images in formats that are not read"
@@ -180,7 +183,7 @@ def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iter
         return False
 
     for shard in webdataset().tariterators.url_opener([{"url": url}], handler=stop):
-        stream = _EndOfTar(shard["stream"])
+        stream = shard["stream"]
         for key, group in groupby(_files(stream, unused, stop), lambda file: file.key):
             files, found = list(group), dict[str, _File]()
             for file in files:
@@ -197,8 +200,6 @@ def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iter
             for file in files:
                 if not any(file is used for used in texts):
                     unused.add(_kind(file), file.path)
-        if stream.is_truncated:
-            stop(tarfile.ReadError("truncated tar file"))
         try:
             stream.close()  # a pipe reports here whether its command failed
         except OSError as error:
@@ -207,9 +208,10 @@ def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iter
         failed.append(f"{url} ends after {counted(len(keys), 'image')} ({_reason(errors[0])})")
 
 
-def _files(stream: _EndOfTar, unused: Unused, stop: Callable[[Exception], bool]) -> Iterator[_File]:
+def _files(source: Any, unused: Unused, stop: Callable[[Exception], bool]) -> Iterator[_File]:
     """The files of a tar up to its end or a damage."""
     try:
+        stream = _EndOfTar(source)
         with tarfile.open(fileobj=stream, mode="r|*") as tar:  # type: ignore[call-overload]  # it only reads
             for entry in tar:
                 tar.members = []  # which keeps all otherwise
@@ -219,6 +221,11 @@ def _files(stream: _EndOfTar, unused: Unused, stop: Callable[[Exception], bool])
                     unused.add(LINKS, entry.name)
                 elif entry.isreg():
                     yield _File(entry.name, *_divided(entry.name), tar.extractfile(entry).read())
+            while rest := tar.fileobj.read(tarfile.RECORDSIZE):
+                if any(rest):  # tars that were joined with cat
+                    raise tarfile.ReadError("more follows after its end; of joined tars only the first is read")
+        if stream.is_truncated:
+            raise tarfile.ReadError("truncated tar file")
     except Exception as error:  # of the network, a decompressor ...
         stop(error)
 
@@ -250,23 +257,38 @@ def _reason(error: Exception) -> str:
 
 
 class _EndOfTar:
-    """Wraps a stream to detect truncated tars, which `tarfile` reads as if they were complete."""
+    """Wraps a stream to detect truncated tars, which `tarfile` reads as if they were complete.
+
+    Files are decompressed here: where several are joined, `tarfile` reads the first and is silent about the others.
+    """
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.head, self.tail = stream, b"", b""
+        start = stream.read(512)
+        source = _Begun(start, stream)
+        module = next((name for mark, name in COMPRESSED.items() if start.startswith(mark)), None)
+        self._read = import_module(module).open(source).read1 if module else source.read
+        self.head, self.tail = b"", b""
 
-    def read(self, *size: int) -> bytes:
-        data: bytes = self.stream.read(*size)
-        self.head, self.tail = self.head or data[:512], data[-512:] or self.tail
+    def read(self, size: int) -> bytes:
+        data: bytes = self._read(size)
+        self.head, self.tail = self.head or data[:512], (self.tail + data)[-512:]
         return data
-
-    def close(self) -> None:
-        self.stream.close()
 
     @property
     def is_truncated(self) -> bool:
-        """Whether an uncompressed tar does not end with a block of zeros."""
+        """Whether a tar does not end with a block of zeros."""
         return self.head[257:262] == b"ustar" and any(self.tail)
+
+
+class _Begun:
+    """A stream whose first bytes have been read already."""
+
+    def __init__(self, start: bytes, stream: Any) -> None:
+        self.start, self.stream = start, stream
+
+    def read(self, size: int) -> bytes:
+        start, self.start = self.start[:size], self.start[size:]
+        return start or self.stream.read(size)
 
 
 def _captions(key: str, files: list[_File]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...] | None]:

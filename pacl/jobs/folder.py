@@ -30,7 +30,7 @@ from pacl.printing import counted
 RUN, MANIFEST, RESULTS, DONE, LOCKS = "run.json", "manifest.json", "results", "done", "locks"
 FORMAT, VERSION = "pacl-job", 1
 BASE = "relative_to"
-"""The key in `RUN` of the folder of relative paths; None where all are absolute, and no relative ones come later."""
+"""The key in `RUN` of the folder of relative paths; None where all are absolute. Results name images by them."""
 RUN_WAIT = 60.0
 """Seconds that a process waits for another one that starts at the same time."""
 
@@ -84,12 +84,10 @@ class JobFolder:
                 return
         before = _read(self.path / RUN)
         one, other = before.get(BASE), self.run.get(BASE)
-        if other and one != other:
-            before_was = f"are relative to {one}" if one else "have absolute paths"
-            advice = "name absolute paths, or choose another folder"
-            if one:
-                advice = f"start the command there, {advice}"
-            reason = f"its images {before_was}, now they would be relative to {other}; {advice}"
+        if one != other:
+            was, now = (f"relative to {each}" if each else "absolute" for each in (one, other))
+            advice = "start it there, with relative paths and without --images" if one else "name absolute paths"
+            reason = f"the paths of its images are {was}, now they would be {now}; {advice}, or choose another folder"
             raise ArgumentError("out", self.path, reason)
         if different := [key for key in _different(before, self.run) if key != BASE]:
             reason = f"holds results of another run, with other {', '.join(different)}; choose another folder"

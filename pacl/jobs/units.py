@@ -60,7 +60,7 @@ class Unit(Protocol):
 
     @property
     def base(self) -> Path | None:
-        """The folder of its relative paths, links followed; None where it has none."""
+        """The folder of the relative paths in its images' names or its source; None where there are none."""
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         """Its images, in order; a message is appended for what cannot be read of it."""
@@ -122,7 +122,7 @@ class ListPart:
     @property
     def name(self) -> str:
         """The list's own name, the first line's number, and a digest of the lines and the folder."""
-        place = b"" if self.base is None else bytes(self.base)
+        place = os.fsencode(os.path.abspath(self.folder)) if self.is_relative else b""
         return unit_name(f"{self.file.stem}-{self.first:09d}", self.digest.encode() + place)
 
     @property
@@ -131,7 +131,7 @@ class ListPart:
 
     @property
     def base(self) -> Path | None:
-        return Path(os.path.realpath(self.folder)) if self.is_relative else None
+        return Path.cwd() if self.is_relative and not self.folder.is_absolute() else None
 
     def images(self, problems: list[str]) -> Iterator[JobImage]:
         try:
@@ -163,7 +163,7 @@ class FolderPart:
     @property
     def name(self) -> str:
         """The folder's own name, the first file's number, and a digest of the folder and the paths in it."""
-        place = Path(os.path.realpath(self.folder))
+        place = Path(os.path.abspath(self.folder))  # links are not followed: they are in the names of its images
         files = (bytes(path.relative_to(self.folder)) for path in self.paths)
         return unit_name(f"{place.name}-{self.first:09d}", b"\0".join((bytes(place), *files)))
 

@@ -7,7 +7,7 @@ A folder of results may have another one below it, such as ``out`` and ``out/min
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,22 @@ def owner(path: Path, record: Mapping[str, Any]) -> Path:
     return path.parents[min(levels, len(path.parents) - 1)]
 
 
-def records(out: Path, others: set[Path] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+def records(
+    out: Path, others: set[Path] | None = None, skipped: Collection[Path] = ()
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The records of images and videos in a folder of results, with their paths.
 
     Args:
         out: the folder; its subfolders are searched, too.
         others: the folders of results of their own below it are added to this set; their records are left out.
+        skipped: paths of records that are not read.
     """
     others = set() if others is None else others
     for ending in ("*.jsonl", "*.json"):  # there are fewer videos
         for path in out.rglob(ending):
-            if others.isdisjoint(path.parents) and (record := read_record(path)):
+            if path in skipped or not others.isdisjoint(path.parents):
+                continue
+            if record := read_record(path):
                 if out in (folder := owner(path, record)).parents:
                     others.add(folder)
                 else:

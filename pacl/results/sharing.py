@@ -20,10 +20,10 @@ def of_other_labels(
         out: the folder.
         labels: names of the labels.
         replaced: paths of records that do not count.
-        looked_at: so many records are read.
+        looked_at: so many of the others are read.
     """
-    for path, record in islice(records(out), looked_at):
-        if path not in replaced and names_of(record) != list(labels):
+    for path, record in islice(records(out, skipped=replaced), looked_at):
+        if names_of(record) != list(labels):
             return path, record
     return None
 

@@ -164,6 +164,7 @@ class SegmenterSettings:
             raise ArgumentError("logit_scale", self.logit_scale, "must be from 1e-30 to 1e30, such as 100")
         if self.prior is not None and not abs(self.prior) <= 1:
             raise ArgumentError("prior", self.prior, "must be from -1 to 1, such as 0.5, 0 (off) or -0.3")
+        object.__setattr__(self, "templates", str(self.templates))  # of a path, which JSON cannot hold
         check_templates(self.templates)
         for name, allowed in choices().items():
             if getattr(self, name) not in allowed:

@@ -41,3 +41,12 @@ def test_what_does_not_fit_is_named(photo: Path, images: int, texts: object, mor
     with pytest.raises(ArgumentError) as error:
         draw_similarity([photo] * images, texts, SCORES, **more)  # type: ignore[arg-type]
     assert error.value.argument == argument
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(photo: Path, value: float) -> None:
+    scores = SCORES.clone()
+    scores[1, 2] = value
+    with pytest.raises(ArgumentError) as error:
+        draw_similarity([photo] * 2, ["a", "b", "c"], scores)
+    assert error.value.argument == "scores"

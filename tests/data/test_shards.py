@@ -1,8 +1,11 @@
+import gzip
 import io
 import json
 import sys
 import tarfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pacl.data import shards
@@ -136,6 +139,42 @@ def test_a_whole_shard_of_any_kind_breaks_nowhere(tmp_path):
     failed = []
     assert len(list(samples("::".join(paths), failed))) == 4 + 4 + 1
     assert not failed
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_of_joined_tars_the_first_is_read_and_the_rest_is_said(tmp_path, suffix):
+    joined = tmp_path / f"joined.{suffix}"
+    with joined.open("wb") as file:
+        for i in range(2):
+            with tarfile.open(tmp_path / "one", f"w:{suffix.partition('.')[2]}") as tar:
+                tar.addfile(tarfile.TarInfo(f"{i}.jpg"), io.BytesIO())
+            file.write((tmp_path / "one").read_bytes())
+    failed = []
+    assert [sample.name for sample in samples(str(joined), failed)] == [f"joined.{suffix}/0"]
+    assert len(failed) == 1
+    assert failed[0].startswith(f"{joined} ends after 1 image (")
+    assert "truncated" not in failed[0]
+    assert count_pairs(str(joined)) == 1
+
+
+def test_a_tar_in_several_parts_of_gzip_is_read_as_a_whole(tmp_path):
+    content = Path(write(tmp_path / "0.tar", PADDED)).read_bytes()
+    parts = [gzip.compress(content[start : start + 5000]) for start in range(0, len(content), 5000)]
+    (tmp_path / "1.tar.gz").write_bytes(b"".join(parts))
+    failed = []
+    for url in (f"{tmp_path}/1.tar.gz", f"pipe:cat {tmp_path}/1.tar.gz"):
+        assert [sample.image for sample in samples(url, failed)] == [PADDED[f"{i}.jpg"] for i in range(1, 5)]
+    assert not failed
+
+
+def test_of_a_truncated_gzip_all_whole_samples_are_read(tmp_path):
+    random = np.random.default_rng(0)
+    names = {f"{i}.jpg": random.bytes(3000) for i in range(5)}
+    content = gzip.compress(Path(write(tmp_path / "0.tar", names)).read_bytes())
+    (tmp_path / "1.tar.gz").write_bytes(content[:10_000])  # three images and a part of the fourth
+    failed = []
+    assert len(list(samples(f"{tmp_path}/1.tar.gz", failed))) == 3
+    assert len(failed) == 1
 
 
 def test_what_cannot_be_opened_is_listed(tmp_path, capfd):

@@ -152,7 +152,7 @@ def test_a_unit_is_known_by_the_files_that_its_relative_paths_mean(
     assert units[0] == units[2] != units[1]
     assert [base for _, base in units] == [(tmp_path / folder).resolve() for folder in ("one", "other", "one")]
     images = [find_units("../list.txt", folder=folder)[0] for folder in (Path("../one"), tmp_path / "one")]
-    assert {(unit.name, unit.base) for unit in images} == {units[0]}
+    assert {(unit.name, unit.base) for unit in images} == {(units[0][0], None)}  # their names are absolute
     assert next(images[0].images([])).path == tmp_path / "one" / "a.png"  # whatever folder it is read from later
     (tmp_path / "list.txt").write_text(f"{tmp_path}/one/a.png\n")
     absolute = found()
@@ -178,6 +178,19 @@ def test_a_folder_of_images_is_known_by_its_place(tmp_path: Path, monkeypatch: p
     folder = tmp_path / "one" / "photos"
     (unit,) = folder_units(folder, [folder / "a.png"])
     assert (unit.name, unit.base) == (units[0][0], None)
+
+
+def test_images_under_other_names_are_other_units(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    (tmp_path / "link").symlink_to("photos")
+    (tmp_path / "list.txt").write_text("a.png\n")
+    names = []
+    for folder in (tmp_path / "photos", tmp_path / "link"):
+        units = [*find_units(str(tmp_path / "list.txt"), folder=folder), *folder_units(folder, [folder / "a.png"])]
+        assert [image.name for unit in units for image in unit.images([])] == [str(folder / "a.png")] * 2
+        names += [unit.name for unit in units]
+    assert len(set(names)) == 4
 
 
 def test_a_shard_is_known_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,17 @@ def test_results_of_other_labels_are_found(tmp_path: Path, labels: str, found: b
     assert not of_other_labels(tmp_path, labels, {tmp_path / "a.json"})
 
 
+def test_records_that_are_replaced_do_not_hide_others(tmp_path: Path) -> None:
+    names = [f"{i}" for i in range(4)]
+    for name in names:
+        write_one(tmp_path, ("rle",), "a", "b", name=name)
+    for kept in names:  # whatever the order in which the folder is read
+        replaced = {tmp_path / f"{name}.json" for name in names if name != kept}
+        other = of_other_labels(tmp_path, "ac", replaced, looked_at=1)
+        assert other is not None
+        assert other[0].stem == kept
+
+
 def test_a_folder_of_other_labels_is_refused_by_the_callers_name_for_it(tmp_path: Path) -> None:
     write_one(tmp_path, ("rle",), "a", "b")
     check_same_labels(tmp_path, "ab", "folder")

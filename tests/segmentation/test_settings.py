@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -220,3 +221,11 @@ def test_settings_of_a_wrong_type_show_what_to_write(settings: dict, example: st
     with pytest.raises(ArgumentError) as error:
         SegmenterSettings(**settings)
     assert example in error.value.reason
+
+
+def test_a_path_of_templates_is_a_text(tmp_path: Path) -> None:
+    """Settings are written to JSON, and compared."""
+    (tmp_path / "t.txt").write_text("a {}.")
+    settings = SegmenterSettings(templates=tmp_path / "t.txt")  # type: ignore[arg-type]
+    assert settings == SegmenterSettings(templates=str(tmp_path / "t.txt"))
+    json.dumps(dataclasses.asdict(settings))
