@@ -11,9 +11,9 @@ from typing import Any
 
 from pacl.errors import ArgumentError
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from pacl.results.identity import Identity, is_image_of, is_same_source
 from pacl.results.paths import VIDEO_FRAME
 from pacl.results.records import place_of, read_record
+from pacl.results.same_image import Identity, is_image_of, is_same_source
 from pacl.results.writer import result_name
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.printing import printable
-from pacl.results.identity import is_same_source
 from pacl.results.records import place_of
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
+from pacl.results.same_image import is_same_source
 
 
 def choose_place(

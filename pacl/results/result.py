@@ -59,7 +59,7 @@ class ImageResult:
         source: path of the image, or the name of one that was given as an array.
         image: RGB uint8 [H, W, 3].
         found: its segmentation.
-        pixels: the checksum of one that was given as an array, see `pacl.results.identity.pixels_of`: a file that
+        pixels: the checksum of one that was given as an array, see `pacl.results.same_image.pixels_of`: a file that
             happens to have its name is another image.
     """
 
@@ -77,7 +77,7 @@ class ImageResult:
 
     @property
     def identity(self) -> Path | str:
-        """What tells the image from others, see `pacl.results.identity.Identity`."""
+        """What tells the image from others, see `pacl.results.same_image.Identity`."""
         return self.pixels or self.source
 
     def path(self, ending: str, folder: str = "") -> Path:

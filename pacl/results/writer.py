@@ -24,7 +24,6 @@ from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
 from pacl.results.cvat import CvatDataset
 from pacl.results.folder_dataset import FolderDataset, belongs_to
-from pacl.results.identity import PlaceTaken, check_name_is_free, content_of, source_from
 from pacl.results.joining import is_same_result, join
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.labelme import write_labelme
@@ -37,6 +36,7 @@ from pacl.results.records import place_of, read_record
 from pacl.results.removing import Removed, files_of, own_results, remove
 from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
+from pacl.results.same_image import PlaceTaken, check_name_is_free, content_of, source_from
 from pacl.results.yolo import YoloDataset, write_yolo
 
 LOCK = ".lock"
@@ -158,7 +158,7 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            pixels: the checksum of an image without a file, see `pacl.results.identity.pixels_of`; its record has this
+            pixels: the checksum of an image without a file, see `pacl.results.same_image.pixels_of`; its record has this
                 in place of a path.
             replace: whether those of another image that has the name are deleted, too, as with `overwrite`.
 

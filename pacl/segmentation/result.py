@@ -21,12 +21,12 @@ from pacl.errors import ArgumentError, UserError, check_count, did_you_mean
 from pacl.files import file_stamp, make_folder
 from pacl.printing import printable
 from pacl.results import coco
-from pacl.results.identity import NameTaken, PlaceTaken, pixels_of
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.records import read_record
 from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.result import score_maps
+from pacl.results.same_image import NameTaken, PlaceTaken, pixels_of
 from pacl.results.sharing import check_same_labels
 from pacl.results.supervision import to_detections
 from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats

@@ -11,9 +11,9 @@ import numpy as np
 
 from pacl.errors import ArgumentError
 from pacl.files import make_folder, save_json
-from pacl.results.identity import pixels_of
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
+from pacl.results.same_image import pixels_of
 from pacl.results.writer import Writer, result_name
 from pacl.segmentation.encode import as_array
 from pacl.segmentation.result import Segmentation

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pacl import Segmentation, Segmenter, SegmenterSettings, load_model, open_image
 from pacl.errors import ArgumentError, UserError
-from pacl.results.identity import pixels_of
+from pacl.results.same_image import pixels_of
 from pacl.segment import main
 from pacl.webapp.results import FILES, draw, error_text, label_at, message, plain, share_table, write_files
 

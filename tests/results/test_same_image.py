@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pacl.images import save_image
-from pacl.results.identity import content_of, is_image_of, is_same_source, source_from
+from pacl.results.same_image import content_of, is_image_of, is_same_source, source_from
 from tests.results.drawn import IMAGE
 
 
