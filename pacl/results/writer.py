@@ -158,8 +158,8 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            pixels: the checksum of an image without a file, see `pacl.results.same_image.pixels_of`; its record has this
-                in place of a path.
+            pixels: the checksum of an image without a file, see `pacl.results.same_image.pixels_of`; its record
+                has this in place of a path.
             replace: whether those of another image that has the name are deleted, too, as with `overwrite`.
 
         Returns:
