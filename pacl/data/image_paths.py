@@ -168,7 +168,8 @@ def _without_first(name: str, dropped: int) -> str:
 def _with_suffix(name: str, by_stem: dict[str, list[str]], table: Path) -> str:
     files = by_stem.get(_slashes(name), [name])
     if len(files) > 1:
-        raise UserError(f"{table}: {name} may be {files[0]} or {files[1]}; write folders and suffixes, too")
+        one, other, *_ = sorted(files)
+        raise UserError(f"{table}: {name} may be {one} or {other}; write folders and suffixes, too")
     return files[0]
 
 
