@@ -34,6 +34,7 @@ from pacl.printing import counted, escaped
 from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
+from pacl.training.progress import steps_of_figures
 from pacl.training.run_files import CHECKPOINTS, check_card, is_first_process, resumes
 from pacl.training.run_folder import RunFolder
 
@@ -344,7 +345,7 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
         run = dataclasses.replace(
             run,
             figures={cli.best.monitors: float(cli.best.best_model_score or 0)},
-            measured_at=None,
+            measured_at={},
             weights=f"those of the best validation, after step {best['global_step']:,}",
             steps=max(run.steps, best["global_step"]),
             images=max(run.images, place.get("seen", 0)),
@@ -376,7 +377,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
-        measured_at=cli.model.measured_at if cli.model.measured_at < cli.trainer.global_step else None,
+        measured_at=dict.fromkeys(cli.model.last_figures, cli.model.measured_at) | steps_of_figures(cli.trainer),
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,
         seconds=seconds,
