@@ -34,6 +34,7 @@ from pacl.printing import counted, escaped
 from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
+from pacl.training.progress import steps_of_figures
 from pacl.training.run_files import CHECKPOINTS, check_card, is_first_process, resumes
 from pacl.training.run_folder import RunFolder
 
@@ -202,9 +203,9 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
     """
     with training_warnings(prog):
         cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
-        check_settings(cli)
         with cli.folder.claim():
             try:
+                check_settings(cli)
                 return train(cli, prog)
             except BaseException:
                 cli.folder.remove_unused()
@@ -305,6 +306,7 @@ def check_settings(cli: TrainCLI) -> None:
         )
     if str(trainer.precision).endswith("-true") and trainer.precision != "32-true":
         raise ArgumentError("trainer.precision", trainer.precision, "use 32-true, bf16-mixed or 16-mixed")
+    check_whole_validation(cli)
     for callback in vars(trainer)["callbacks"]:
         monitor = str(getattr(callback, "monitor", None))
         if monitor.startswith("val_") and not cli.datamodule.validates:
@@ -312,6 +314,23 @@ def check_settings(cli: TrainCLI) -> None:
             raise ArgumentError(f"trainer.callbacks.{type(callback).__name__}.monitor", monitor, advice)
     if cli.config.head == "best" and not cli.datamodule.validates:
         raise ArgumentError("head", "best", "needs validation: set --data.hold_out or --data.val, or use --head last")
+
+
+def check_whole_validation(cli: TrainCLI) -> None:
+    """Refuse settings of the trainer that measure fewer images than are held out, as run and card state these.
+
+    Raises:
+        ArgumentError: one of them is set.
+    """
+    settings, fewer = cli.config_init.trainer, "hold out as many images as are to be measured: --data.hold_out"
+    if settings.fast_dev_run:
+        advice = "it writes no logs and measures a part of the held-out images; use --trainer.max_steps 1"
+        raise ArgumentError("trainer.fast_dev_run", settings.fast_dev_run, advice)
+    if cli.datamodule.validates and settings.overfit_batches:
+        raise ArgumentError("trainer.overfit_batches", settings.overfit_batches, fewer)
+    limit = settings.limit_val_batches
+    if cli.datamodule.validates and limit is not None and (type(limit) is int or limit != 1):  # 1 is a batch, 1.0 all
+        raise ArgumentError("trainer.limit_val_batches", limit, fewer)
 
 
 def save_head(cli: TrainCLI, seconds: float) -> None:
@@ -326,7 +345,7 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
         run = dataclasses.replace(
             run,
             figures={cli.best.monitors: float(cli.best.best_model_score or 0)},
-            measured_at=None,
+            measured_at={},
             weights=f"those of the best validation, after step {best['global_step']:,}",
             steps=max(run.steps, best["global_step"]),
             images=max(run.images, place.get("seen", 0)),
@@ -358,7 +377,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
-        measured_at=cli.model.measured_at if cli.model.measured_at < cli.trainer.global_step else None,
+        measured_at=dict.fromkeys(cli.model.last_figures, cli.model.measured_at) | steps_of_figures(cli.trainer),
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,
         seconds=seconds,

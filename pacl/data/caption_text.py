@@ -17,14 +17,16 @@ IMAGE_COLUMNS = (
     *("image_file", "image_filename", "img", "img_path", "img_name", "image_id", "photo", "picture", "url"),
     *("image_url", "img_url", "photo_url", "bild", "datei", "imagen", "imagem", "immagine", "图片", "图像", "画像"),
 )
-"""Names of the column (or JSON field) with the images, in lower case; the first that is there is used."""
+"""Names of the column (or JSON field) with the images, in lower case.
+
+The first that has names of image files is used, else the first that is there."""
 
 CAPTION_COLUMNS = (
     *("caption", "captions", "text", "texts", "title", "description", "comment", "sentence", "sentences", "raw"),
     *("alt", "alt_text", "prompt", "beschreibung", "bildunterschrift", "légende", "legende", "descripción"),
     *("descripcion", "leyenda", "descrição", "legenda", "didascalia", "descrizione", "标题", "描述", "キャプション"),
 )
-"""Names of the column (or JSON field) with the captions, as above."""
+"""Names of the column (or JSON field) with the captions, in lower case; the first that is there is used."""
 
 TEXT_SUFFIXES = ("txt", "caption", "text", "json")
 """Suffixes of the files that hold an image's captions; the first that has one is used."""

@@ -160,7 +160,7 @@ def folder_format(path: str | Path) -> FolderFormat:
     beside = [(image, files) for image in contents.images if (files := contents.beside(image))]
     beside = beside or [(image, files) for image, own in contents.in_parallel().items() for files in own]
     for image, files in beside:
-        if _captions(path, image, files):
+        if _captions(path, image, files)[0]:
             return "caption_files"
     texts = [files for _, files in beside if set(files) - {"json"}]
     if texts:
@@ -192,17 +192,25 @@ def _table(path: Path, contents: Contents) -> Path | None:
     return None
 
 
-def _captions(path: Path, image: str, files: dict[str, str]) -> list[str]:
-    """The captions in the files of an image; a text file has one in each line.
+def _captions(path: Path, image: str, files: dict[str, str]) -> tuple[list[str], list[str]]:
+    """The captions in the first of an image's files that has some, and the names of the files that were read.
+
+    A text file has a caption in each line.
 
     Raises:
         UserError: a file cannot be read.
     """
-    try:
-        contents = {suffix: (path / name).read_bytes() for suffix, name in files.items()}
-    except OSError as error:
-        raise unreadable(error.filename, error) from None
-    return captions_of_files(contents, image, by_line=True)
+    read: list[str] = []
+    for suffix in TEXT_SUFFIXES:
+        if suffix in files:
+            read.append(files[suffix])
+            try:
+                content = (path / files[suffix]).read_bytes()
+            except OSError as error:
+                raise unreadable(error.filename, error) from None
+            if found := captions_of_files({suffix: content}, image, by_line=True):
+                return found, read
+    return [], read
 
 
 def read_caption_files(path: str | Path) -> FilePairs:
@@ -210,7 +218,8 @@ def read_caption_files(path: str | Path) -> FilePairs:
 
     The files lie beside the images, or in a folder of their own with the same folders in it (``captions/x/a.txt`` for
     ``images/x/a.jpg``). Each line of a text file is a caption; a JSON has captions in a field such as "caption".
-    Images without a caption file are kept, without a caption.
+    Images without a caption file are kept, without a caption. Of several files of an image the first that has a caption
+    is used, in the order of `pacl.data.caption_text.TEXT_SUFFIXES`; the others are counted.
 
     Raises:
         UserError: the folder does not exist, has no images, a file cannot be read, or files in folders of their own
@@ -223,9 +232,9 @@ def read_caption_files(path: str | Path) -> FilePairs:
         raise UserError(f"{path}: has no images")
     apart = {} if any(map(contents.beside, contents.images)) else _only_ones(path, contents.in_parallel())
     files = {image: contents.beside(image) or apart.get(image, {}) for image in contents.images}
-    captions = {image: _captions(path, image, own) for image, own in files.items()}
-    used = {name for own in files.values() for name in own.values()}
-    return FilePairs(path, captions, unused=contents.unused(used))
+    found = {image: _captions(path, image, own) for image, own in files.items()}
+    used = {name for _, read in found.values() for name in read}
+    return FilePairs(path, {image: own for image, (own, _) in found.items()}, unused=contents.unused(used))
 
 
 def _only_ones(path: Path, claims: dict[str, list[dict[str, str]]]) -> dict[str, dict[str, str]]:

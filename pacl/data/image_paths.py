@@ -113,14 +113,25 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
 
 
 def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple[Path, Rename] | None:
-    """The folder and change of names that find most of the examples, the first of those; None if none finds any."""
-    most, best = 0, None
+    """The folder and change of names that find most of the examples, the first of those; None if none finds any.
+
+    Raises:
+        UserError: none finds any, but a name may be one of several files.
+    """
+    most, best, doubt = 0, None, None
     for folder, rename in ways:
-        found = sum(os.path.isfile(folder / rename(name)) for name in examples)  # a `Path` raises for a long name
+        found = 0
+        for name in examples:
+            try:
+                found += os.path.isfile(folder / rename(name))  # a `Path` raises for a long name
+            except UserError as error:  # in another folder it may be one file only
+                doubt = doubt or error
         if found > most:
             most, best = found, (folder, rename)
         if most == len(examples):
             break
+    if best is None and doubt is not None:
+        raise doubt
     return best
 
 
@@ -157,7 +168,8 @@ def _without_first(name: str, dropped: int) -> str:
 def _with_suffix(name: str, by_stem: dict[str, list[str]], table: Path) -> str:
     files = by_stem.get(_slashes(name), [name])
     if len(files) > 1:
-        raise UserError(f"{table}: {name} may be {files[0]} or {files[1]}; write the suffixes, too")
+        one, other, *_ = sorted(files)
+        raise UserError(f"{table}: {name} may be {one} or {other}; write folders and suffixes, too")
     return files[0]
 
 
@@ -176,7 +188,7 @@ def _renames(examples: Sequence[str]) -> Iterable[Rename]:
 
 
 def _by_stem(folder: Path) -> dict[str, list[str]]:
-    """The image files below a folder: those of each path without suffix, and of each stem that a single file has."""
+    """The image files below a folder: those of each path without suffix, and of each stem that is no such path."""
     paths: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
     for place, _, names in os.walk(folder):
@@ -184,7 +196,7 @@ def _by_stem(folder: Path) -> dict[str, list[str]]:
             file = PurePosixPath(os.path.relpath(os.path.join(place, name), folder))
             paths.setdefault(str(file.with_suffix("")), []).append(str(file))
             stems.setdefault(file.stem, []).append(str(file))
-    return {stem: files for stem, files in stems.items() if len(files) == 1} | paths
+    return stems | paths
 
 
 def normal_path(root: str | Path, name: str) -> str:

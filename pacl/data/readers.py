@@ -56,11 +56,12 @@ def read_table(
 ) -> FilePairs:
     """Read a table of images and captions; several rows with the same image are several captions of it.
 
-    The first line may be a header. Columns whose names differ only in a number at the end (``caption_1``,
-    ``caption_2``) are all read as captions. Without a header, the column that looks like image files (or URLs) has the
-    images, and the only other column with words has the captions. ``name.jpg#3``, the numbering of captions in
-    Flickr's token files, means ``name.jpg``. A URL means a local file of the same name: nothing is downloaded. What
-    counts as a caption: `pacl.data.caption_text.captions_in`. Where images are searched for:
+    The first line may be a header. The column with the images is the first of `pacl.data.caption_text.IMAGE_COLUMNS`
+    that has names of image files, else the first that is there. Columns whose names differ only in a number at the end
+    (``caption_1``, ``caption_2``) are all read as captions. Without a header, the column that looks like image files
+    (or URLs) has the images, and the only other column with words has the captions. ``name.jpg#3``, the numbering of
+    captions in Flickr's token files, means ``name.jpg``. A URL means a local file of the same name: nothing is
+    downloaded. What counts as a caption: `pacl.data.caption_text.captions_in`. Where images are searched for:
     `pacl.data.image_paths.locate`.
 
     Args:
@@ -118,8 +119,11 @@ def _image_name(path: Path, cell: Any, row: str) -> str:
     Raises:
         UserError: the cell is empty or holds something else than a name.
     """
-    if isinstance(cell, (bytes, Mapping)):
+    if isinstance(cell, bytes) or (isinstance(cell, Mapping) and "bytes" in cell):
         raise UserError(f"{path}: holds images themselves, not their names; write them to files or to shards")
+    if isinstance(cell, (Mapping, list)):
+        advice = "write one object a row, as pandas does with orient='records'"
+        raise UserError(f"{path}: {str(cell)[:80]} is not the name of an image; {advice}")
     name = _without_number(str(cell))
     if not name:
         raise UserError(f"{path}: a row without an image: {row[:80]!r}")
@@ -263,6 +267,9 @@ def _columns(path: Path, rows: list[list[Any]], image: str | None, caption: str 
         return next(([i for i, base in enumerate(bases) if base == name] for name in names if name in bases), [])
 
     places, texts = named(image, IMAGE_COLUMNS), named(caption, CAPTION_COLUMNS)
+    if image is None:  # a column "image" may number the rows, beside a column "path"
+        known = [header.index(name) for name in IMAGE_COLUMNS if name in header]
+        places = [i for i in known if _holds_files(rows[1:], i)] or places
     if places and texts:
         if len(rows) == 1:
             raise UserError(f"{path}: has a header and no rows")
@@ -293,6 +300,13 @@ def _text_columns(rows: list[list[Any]], candidates: list[int]) -> list[int]:
     texts = [i for i in candidates if any(captions_in(row[i]) for row in some)]
     longer = [i for i in texts if any(" " in text for row in some for text in captions_in(row[i]))]
     return longer or texts
+
+
+def _holds_files(rows: list[list[Any]], column: int) -> bool:
+    """Whether most cells of a column, in the first rows, are names of image files."""
+    some = rows[:100]
+    names = [_without_number(row[column]) for row in some if isinstance(row[column], str)]
+    return 2 * sum(has_image_suffix(name) and not is_url(name) for name in names) > len(some)
 
 
 def _is_image(cell: str) -> bool:

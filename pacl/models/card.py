@@ -35,8 +35,7 @@ class TrainingRun:
         settings: name -> value of the main settings.
         figures: name -> last logged value.
         chance: name -> what a random order would give, for the figures of which it is known.
-        measured_at: step of the last validation, if it is not the last step; the figures that begin with ``val`` are
-            of the weights after it.
+        measured_at: name -> step after which the figure was measured; without an entry it is of the last step.
         start_recall: validation recall before the first step, if it was measured.
         steps: optimizer steps.
         images: images seen, with repetitions.
@@ -57,7 +56,7 @@ class TrainingRun:
     seconds: float
     device: str
     resumed: bool = False
-    measured_at: int | None = None
+    measured_at: Mapping[str, int] = field(default_factory=dict)
     start_recall: float | None = None
     chance: Mapping[str, float] = field(default_factory=dict)
     weights: str = "the last"
@@ -65,8 +64,8 @@ class TrainingRun:
 
     def step_of(self, figure: str) -> str:
         """``" after step 10"``, where the figure is not of the last step; else empty."""
-        late = self.measured_at is not None and figure.startswith("val")
-        return f" after step {self.measured_at:,}" if late else ""
+        step = self.measured_at.get(figure, self.steps)
+        return f" after step {step:,}" if step < self.steps else ""
 
 
 def hub_fields(config: HeadConfig, run: TrainingRun | None = None) -> ModelCardData:

@@ -47,20 +47,24 @@ class SegmentationValidator(Callback):
 
     Every pixel gets its best class; a "background" line in the names file is a class like any other. The metric is
     `pacl.metrics.segmentation_metric.SegmentationScores` (``miou``, ``pixel_accuracy`` ...), at the size of the masks.
-    `ModelCheckpoint` and `EarlyStopping` can monitor ``miou``; in epochs without a measurement it keeps its last value.
-    The scores before the first step, the baseline of the training, go to the loggers only.
+    `ModelCheckpoint` and `EarlyStopping` can monitor ``miou``; in epochs without a measurement it keeps its last value,
+    of the step in `measured_at`. The scores before the first step, the baseline of training, go to the loggers only.
 
     Args:
         data: the images and masks.
         templates: sentence templates averaged around each class name: none, photo, paper, imagenet, or a file.
         size: short side in pixels to which images are resized; null is the model's own.
         every_n_epochs: epochs between measurements; the first epoch is measured.
+
+    Attributes:
+        measured_at: the step after which each score was last measured.
     """
 
     def __init__(
         self, data: MaskFolder, templates: str = "none", size: int | None = None, every_n_epochs: int = 1
     ) -> None:
         self.data, self.templates, self.size, self.every_n_epochs = data, templates, size, every_n_epochs
+        self.measured_at: dict[str, int] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Raise errors in the settings before the training data are read."""
@@ -85,6 +89,7 @@ class SegmentationValidator(Callback):
         # decisions about checkpoints and stopping.
         scores = self.score(_model(module)) if trainer.is_global_zero else dict.fromkeys(SCORES, 0.0)
         module.log_dict(scores, prog_bar=True, sync_dist=True, reduce_fx="sum")
+        self.measured_at = dict.fromkeys(scores, trainer.global_step)
 
     def score(self, model: PACL) -> dict[str, float]:
         """The scores over the whole folder."""

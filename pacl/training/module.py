@@ -149,12 +149,17 @@ class PACLModule(LightningModule):
         return torch.cat([some_patches(tokens, patches, rng) for tokens in self.in_parts(batch["images"])])
 
     def in_parts(self, images: Tensor) -> Iterator[Tensor]:
-        """Frozen tokens of ``images_at_once`` images at a time; one empty part if there are no images."""
+        """Frozen tokens of ``images_at_once`` images at a time, in the dtype that the head runs in.
+
+        There is one empty part if there are no images.
+        """
         if not len(images):
             yield torch.empty(0, 1, self.pacl.clip.width, device=images.device)
             return
+        kind = images.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         for part in images.split(self.hparams["images_at_once"] or len(images)):
-            yield self.frozen_tokens(part)
+            yield self.frozen_tokens(part).to(dtype)
 
     def texts_of(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Embeddings [T, D] of the texts of all processes, and the positives among them, bool [B, T]."""
@@ -195,12 +200,14 @@ class PACLModule(LightningModule):
 
     @torch.no_grad()
     def frozen_tokens(self, images: Tensor) -> Tensor:
-        """Patch tokens [B, P, W] of images [B, 3, H, W] from the frozen tower, in the dtype that the head runs in."""
+        """Patch tokens, float32 [B, P, W], of images [B, 3, H, W] from the frozen tower.
+
+        Apart from `tower_precision` they do not depend on the trainer: runs of other precisions share cached ones.
+        """
         clip, precision = self.pacl.clip, self.tower_precision
         with nullcontext() if precision == "fp16" else tower_autocast(precision, clip):
             tokens, _ = clip.patch_tokens(clip.normalize(images), self.pacl.config.dense)
-        kind = images.device.type
-        return tokens.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
+        return tokens.float()
 
     @property
     def tower_precision(self) -> str:

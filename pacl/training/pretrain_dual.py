@@ -172,6 +172,12 @@ class DualEncoderModule(ContrastiveModule):
         """Mean patch tokens [B, 1, W], to be cached."""
         return self._means(images).unsqueeze(1)
 
+    @property
+    def tower_precision(self) -> str:
+        """Precision of the towers, which is that of the trainer: "fp32", "bf16" or "fp16"."""
+        precision = "32" if self._trainer is None else str(self._trainer.precision).partition("-")[0]
+        return precision if precision == "bf16" else f"fp{precision}"
+
     def token_stamp(self, size: int, crop: SquareCrop, source: PairSource, dtype: str) -> Stamp:
         """Everything that `frozen_tokens` of a source depend on.
 
@@ -181,7 +187,7 @@ class DualEncoderModule(ContrastiveModule):
         if self.config.image_tuned:
             rate = self.rates["image"]
             raise ArgumentError("image_lr", rate, "tokens of a tower that trains cannot be cached; set cache: null")
-        stamp = Stamp.of(self.towers, self.towers.dense_variants[0], size, crop, source, dtype)
+        stamp = Stamp.of(self.towers, self.towers.dense_variants[0], size, crop, source, dtype, self.tower_precision)
         return dataclasses.replace(stamp, dense=f"mean of {stamp.dense}", patches=1)
 
     # ------------------------------------------------------------ training

@@ -19,6 +19,12 @@ LINE_EVERY = 60.0
 """Seconds after which a log file gets a line, if no validation has written one."""
 
 
+def steps_of_figures(trainer: Trainer) -> dict[str, int]:
+    """The step after which callbacks measured their figures, by name; Lightning keeps these until the next ones."""
+    callbacks = getattr(trainer, "callbacks", ())
+    return {name: step for each in callbacks for name, step in getattr(each, "measured_at", {}).items()}
+
+
 class TrainingProgress(ProgressBar):
     """Shows step, loss and validation on standard error; every recall stands beside that of chance."""
 
@@ -40,6 +46,12 @@ class TrainingProgress(ProgressBar):
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         super().setup(trainer, module, stage)
         self.enabled = self.enabled and trainer.is_global_zero
+
+    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        """Lightning's figures, without those of earlier steps."""
+        steps, now = steps_of_figures(trainer), trainer.global_step
+        metrics = super().get_metrics(trainer, module)
+        return {name: value for name, value in metrics.items() if steps.get(name, now) == now}
 
     def on_sanity_check_end(self, trainer: Trainer, module: LightningModule) -> None:
         recall = getattr(module, "last_recall", None)

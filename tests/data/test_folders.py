@@ -74,7 +74,17 @@ def test_caption_files(tmp_path, draw, write):
         "x/c.jpg": ["a cow"],
         "x/d.jpg": ["a hen", "one hen"],
     }
-    assert pairs.unused == {"files that are no images (.txt 1, .csv 1)": 2}
+    assert pairs.unused == {"files that are no images (.json 1, .txt 1, .csv 1)": 3}
+
+
+def test_files_that_an_image_has_beside_its_captions_are_counted(tmp_path, draw, write):
+    """As of tags beside sentences: only one of them trains."""
+    draw("a.jpg", "b.jpg", "c.jpg")
+    write({"a.txt": "a cat", "a.caption": "cat, mat", "b.txt": "a dog", "b.caption": "dog", "c.txt": "nan"})
+    write({"c.caption": "a cow"})
+    pairs = read_caption_files(tmp_path)
+    assert captions(pairs) == {"a.jpg": ["a cat"], "b.jpg": ["a dog"], "c.jpg": ["a cow"]}
+    assert pairs.unused == {"files that are no images (.caption 2)": 2}
 
 
 def test_caption_files_in_folders_of_their_own(tmp_path, draw, write):

@@ -61,7 +61,16 @@ def test_a_name_without_suffix_that_fits_two_files_is_refused(tmp_path, draw):
     draw("a.jpg", "a.png", "b.jpg", "x/c.jpg", "y/c.jpg")
     with pytest.raises(UserError, match=r"t\.csv: a may be a\.jpg or a\.png"):
         locate(tmp_path / "t.csv", None, {"b": ["x"], "a": ["y"]})
-    assert locate(tmp_path / "t.csv", None, {"b": ["x"], "c": ["y"]})[1] == {"b.jpg": ["x"], "c": ["y"]}
+    for names in (["b", "c"], ["c"]):
+        with pytest.raises(UserError, match=r"t\.csv: c may be x/c\.jpg or y/c\.jpg"):
+            locate(tmp_path / "t.csv", None, {name: ["x"] for name in names})
+    assert locate(tmp_path / "t.csv", None, {"b": ["x"], "x/c": ["y"]})[1] == {"b.jpg": ["x"], "x/c.jpg": ["y"]}
+
+
+def test_names_without_suffix_that_one_folder_has_once_are_found_there(tmp_path, draw):
+    draw("images/a.jpg", "images/b.jpg", "small/a.jpg")
+    folder, captions = locate(tmp_path / "t.csv", None, {"a": ["x"], "b": ["y"]})
+    assert (folder, captions) == (tmp_path / "images", {"a.jpg": ["x"], "b.jpg": ["y"]})
 
 
 def test_another_suffix_or_case_is_named(tmp_path, draw):

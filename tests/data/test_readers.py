@@ -108,6 +108,13 @@ def test_columns_by_name(folder):
         ("0,a.jpg,a cat,0.31\n1,b.jpg,a dog,0.2\n", {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}, {"columns (1, 4)": 2}),
         ("a.jpg,train,a cat\nb.jpg,test,a dog\n", {"a.jpg": ["a cat"], "b.jpg": ["a dog"]}, {"columns (2)": 1}),
         ("image,caption_1,caption_2\na.jpg,a cat,nan\nb.jpg,a,b\n", {"a.jpg": ["a cat"], "b.jpg": ["a", "b"]}, {}),
+        (
+            "image,path,caption\n1,a.jpg,a cat\n2,b.jpg,a dog\n",
+            {"a.jpg": ["a cat"], "b.jpg": ["a dog"]},
+            {"columns (image)": 1},
+        ),
+        ("image,path,caption\nhttps://x.org/1,a.jpg,a cat\n", {"a.jpg": ["a cat"]}, {"columns (image)": 1}),
+        ("image,path,caption\na.jpg,b.jpg,a cat\n", {"a.jpg": ["a cat"]}, {"columns (path)": 1}),
         ("image,title,description\na.jpg,a cat,a dog\n", {"a.jpg": ["a cat"]}, {"columns (description)": 1}),
         ("image,caption\na.jpg,\"['a cat', 'a dog']\"\n", {"a.jpg": ["a cat", "a dog"]}, {}),
         ("image,caption\na.jpg,nan\nb.jpg,b.jpg\n", {"a.jpg": [], "b.jpg": []}, {}),
@@ -171,6 +178,7 @@ def test_images_elsewhere(folder):
         (b'[{"image": "a.jpg", "caption": "a cat", "caption": "a dog"}]', '"caption" is there twice'),
         (b'{"image": "a.jpg", "caption": "a cat", "caption": "a dog"}', "line 1: .*twice"),
         (b'[{"image": {"bytes": ""}, "caption": "a cat"}]', "images themselves"),
+        (b'[{"image": ["a.jpg", "b.jpg"], "caption": "a cat"}]', "records"),
     ],
 )
 def test_tables_that_are_none(folder, content, message):
@@ -302,7 +310,6 @@ def test_json_lines_in_a_file_named_json(folder):
         [],
         3,
         [{"image": "a.jpg", "conversations": [{"value": "hi"}]}],
-        {"image": {"0": "a.jpg"}, "caption": {"0": "a cat"}},  # pandas
         {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]},
     ],
 )
@@ -312,6 +319,14 @@ def test_json_without_captions_is_one_line(folder, content):
         read_json(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("column", [list, lambda cells: {str(i): cell for i, cell in enumerate(cells)}])
+def test_json_by_columns_is_told_from_images(folder, column):
+    """As pandas writes it without ``orient``."""
+    content = {"image": column(["a.jpg", "b.jpg"]), "caption": column(["a cat", "a dog"])}
+    with pytest.raises(UserError, match="orient='records'"):
+        read_json(write(folder / "c.json", json.dumps(content)))
 
 
 # --- Folders by class ---------------------------------------------------------------------------------------------

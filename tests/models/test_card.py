@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def test_the_figures_of_a_training_are_a_model_index(clip: Backbone) -> None:
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.task_type) == ("recall", 0.25, TASK)
     assert data.to_dict()["model-index"][0]["name"] == data.model_name
+
+
+def test_figures_of_an_earlier_step_state_it(clip: Backbone) -> None:
+    run = replace(training(val_recall=0.25, miou=0.5, loss=1.5), measured_at={"val_recall": 3, "miou": 2})
+    assert [run.step_of(name) for name in run.figures] == ["", " after step 2", ""]
+    assert "| miou after step 2 | 0.5 |" in write_card(PACL.untrained(clip).config, run)
 
 
 def test_a_head_for_a_clip_of_the_hub_names_it(clip: Backbone) -> None:

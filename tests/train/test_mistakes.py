@@ -6,7 +6,7 @@ import pytest
 
 from pacl import train
 from pacl.errors import ArgumentError, UserError
-from tests.train.command import run
+from tests.train.command import captioned, run
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,25 @@ def test_values_that_do_not_work_are_named(tiny_clip, tmp_path, argument):
     with pytest.raises(ArgumentError) as error:
         run(tiny_clip, tmp_path, "--trainer.max_steps=2", f"--{argument}")
     assert f"{error.value.argument}={error.value.value}" == argument
+
+
+@pytest.mark.parametrize(
+    "setting", ["fast_dev_run=True", "overfit_batches=2", "limit_val_batches=1", "limit_val_batches=0"]
+)
+def test_figures_of_a_part_of_the_held_out_images_are_refused(tiny_clip, tmp_path, setting):
+    """The card would state all of them, and recall among fewer images is higher."""
+    data = captioned(tmp_path, 20)
+    with pytest.raises(ArgumentError) as error:
+        run(tiny_clip, tmp_path / "out", *data, "--trainer.max_steps=1", f"--trainer.{setting}")
+    assert f"{error.value.argument}={error.value.value}" == f"trainer.{setting}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_limits_of_validation_are_no_matter_where_all_or_none_validate(tiny_clip, tmp_path):
+    data = captioned(tmp_path, 20)
+    settings = ["--data.batch_size=4", "--trainer.max_steps=1"]
+    run(tiny_clip, tmp_path / "all", *data, *settings, "--trainer.limit_val_batches=1.0")
+    run(tiny_clip, tmp_path / "none", *data[:-1], *settings, "--trainer.limit_val_batches=0")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -201,6 +202,32 @@ def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_
     card = ModelCard.load(out / "README.md")
     assert card.data.eval_results is None  # the recall of an untrained head is no figure of this one
     assert "| val_recall before the first step |" in card.text
+
+
+def test_a_score_that_was_not_measured_after_the_last_step_states_its_own(tiny_clip, tmp_path):
+    """Of two steps an epoch; every other epoch is measured."""
+    data = captioned(tmp_path, 12)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        Image.new("L", (32, 32), 1).save(tmp_path / kind / "a.png")
+    (tmp_path / "names.txt").write_text("a dog\na cat\n")
+    masks = {"images": "images", "masks": "masks", "names": "names.txt"}
+    score = {
+        "class_path": "pacl.training.callbacks.SegmentationValidator",
+        "init_args": {
+            "every_n_epochs": 2,
+            "data": {name: str(tmp_path / file) for name, file in masks.items()},
+        },
+    }
+    settings = [*data, "--data.hold_out=4", "--data.batch_size=4", "--trainer.val_check_interval=1"]
+    settings += [f"--trainer.callbacks={json.dumps([score])}"]
+    for steps, late in ((4, True), (6, False)):
+        length = [f"--trainer.max_steps={steps}", "--trainer.max_epochs=9"]
+        out = run(tiny_clip, tmp_path / str(steps), *settings, *length)
+        card = (out / "README.md").read_text()
+        assert ("| miou after step 2 |" in card) is late
+        assert ("| miou |" in card) is not late
+        assert "| val_recall |" in card
 
 
 def test_a_card_says_that_held_out_images_also_train(tiny_clip, tmp_path):

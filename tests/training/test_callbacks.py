@@ -144,6 +144,10 @@ def test_every_other_epoch(tiny_clip, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(score, "score", lambda model: calls.append(1) or {"miou": 0.5, "pixel_accuracy": 0.5})
     fit(Module(tiny_clip), [score], tmp_path)
     assert len(calls) == 1 + 2  # at the start; after epochs 0 and 2
+    assert score.measured_at == {"miou": 9, "pixel_accuracy": 9}
+    trainer = fit(Module(tiny_clip), [score], tmp_path, max_epochs=2)
+    assert score.measured_at == {"miou": 3, "pixel_accuracy": 3}
+    assert trainer.global_step == 6
 
 
 def test_other_ranks_wait_without_working(folder, monkeypatch):

@@ -82,8 +82,9 @@ def test_the_frozen_tower_has_a_precision_of_its_own(tiny_clip, monkeypatch):
     tokens = exact.frozen_tokens(images)
     assert tokens.dtype == rounded.frozen_tokens(images).dtype == torch.float32
     assert 0 < (rounded.frozen_tokens(images) - tokens).abs().max() < 0.2
-    with torch.autocast("cpu", torch.bfloat16):  # a trainer of bf16-mixed: the head's tokens, not the tower
-        assert torch.equal(exact.frozen_tokens(images), tokens.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):  # a trainer of bf16-mixed: the head's tokens, not those of a cache
+        assert torch.equal(exact.frozen_tokens(images), tokens)
+        assert torch.equal(exact.tokens_of({"images": images}), tokens.bfloat16())
     assert torch.equal(auto.frozen_tokens(images), tokens)
     monkeypatch.setattr("pacl.models.precision.has_bf16", lambda kind: True)
     assert torch.equal(auto.frozen_tokens(images), rounded.frozen_tokens(images))

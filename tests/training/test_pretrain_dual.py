@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as L
@@ -157,6 +158,17 @@ def test_the_stamp_is_of_one_vector_an_image(text: str) -> None:
     with pytest.raises(ArgumentError) as error:
         make_module(text, image_lr=1e-4).token_stamp(SIDE, SquareCrop(), Source(), "float16")
     assert (error.value.argument, error.value.value) == ("image_lr", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("precision", "stamped"), [("32-true", "fp32"), ("bf16-mixed", "bf16"), ("16-mixed", "fp16"), ("bf16-true", "bf16")]
+)
+def test_the_stamp_has_the_precision_of_the_trainer_in_which_the_tower_runs(
+    text: str, precision: str, stamped: str
+) -> None:
+    module = make_module(text)
+    module._trainer = SimpleNamespace(precision=precision)
+    assert module.token_stamp(SIDE, SquareCrop(), Source(), "float16").precision == stamped
 
 
 def test_only_towers_that_train_are_in_training_mode(text: str) -> None:

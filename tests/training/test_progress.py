@@ -56,6 +56,15 @@ def test_without_validation_a_log_gets_a_line_a_minute(
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
+def test_figures_that_a_callback_measured_at_an_earlier_step_are_not_shown_again() -> None:
+    _, trainer, module = make({}, callbacks=[SimpleNamespace(measured_at={"miou": 10}), SimpleNamespace()])
+    trainer.progress_bar_metrics = {"loss": 4.0, "miou": 0.5}
+    trainer.loggers = []
+    for step, shown in ((10, {"loss", "miou"}), (20, {"loss"})):
+        trainer.global_step = step
+        assert TrainingProgress().get_metrics(trainer, module).keys() == shown
+
+
 def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     progress, trainer, module = make(METRICS)
     trainer.is_global_zero = False
