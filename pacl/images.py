@@ -134,6 +134,11 @@ def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_sid
     if deep is not None and pixels.any() and np.percentile(pixels, 99) < _NEARLY_BLACK:
         message = f"{path} has a few bright pixels and is nearly black elsewhere: stretch its values first"
         warnings.warn(message, ImageWarning, stacklevel=4)
+    elif deep is not None and _is_squeezed(deep):
+        message = (
+            f"{path} has extreme values, perhaps for no data, that leave the others little contrast: replace them first"
+        )
+        warnings.warn(message, ImageWarning, stacklevel=4)
     return pixels
 
 
@@ -247,6 +252,7 @@ def resize(image: ArrayOrTensor, size: tuple[int, int], interpolation: str = "bi
 
 
 _NEARLY_BLACK = 8  # of 255
+_LITTLE_CONTRAST = 0.25  # of the range of all values
 
 
 def _frames(image: Image.Image) -> int:
@@ -366,6 +372,20 @@ def _to_8_bits(values: np.ndarray, real: bool) -> np.ndarray:
     top = float(values.max())
     full = next((full for full in ((1.0,) if real else ()) + _FULL if top <= full), top)
     return np.clip(np.rint(values * (255 / full)), 0, 255).astype(np.uint8)
+
+
+def _is_squeezed(values: np.ndarray) -> bool:
+    """Whether `_to_8_bits` scales by an extreme value, such as -9999, which leaves the others little contrast."""
+    finite = values[..., :3][np.isfinite(values[..., :3])] if values.ndim == 3 else values[np.isfinite(values)]
+    low, high = float(finite.min()), float(finite.max())
+    if low >= 0 and high <= _FULL[-1]:
+        return False
+    for extreme in (low, high):
+        rest = finite[finite != extreme]
+        some = rest[:: max(1, rest.size // 1_000_000)]
+        if some.size and 0 < np.ptp(np.percentile(some, (1, 99))) < _LITTLE_CONTRAST * (high - low):
+            return True
+    return False
 
 
 _pillow_limit = threading.Lock()

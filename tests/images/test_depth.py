@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -226,3 +227,35 @@ def test_a_file_without_any_finite_value_is_refused(tmp_path: Path) -> None:
     values[:, 4:] = 0.5
     Image.fromarray(values).save(tmp_path / "some.tif")
     assert open_image(tmp_path / "some.tif").max() == 128
+
+
+@pytest.mark.parametrize(
+    ("values", "squeezed"),
+    [
+        ([-9999.0], True),
+        ([-9999.0] * 200, True),
+        ([1e20] * 200, True),
+        ([-1.0], False),  # as wide as the others
+        ([np.nan], False),
+        ([], False),
+    ],
+)
+def test_values_for_no_data_that_leave_no_contrast_are_warned_of(
+    tmp_path: Path, values: list[float], squeezed: bool
+) -> None:
+    pixels = np.linspace(0, 1, 40 * 50, dtype=np.float32).reshape(40, 50)
+    pixels.flat[100 : 100 + len(values)] = values
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_image(tmp_path / "a.tif")
+    assert [each.category for each in caught] == [ImageWarning] * squeezed
+
+
+def test_black_and_white_is_no_lost_contrast(tmp_path: Path) -> None:
+    pixels = np.full((40, 50), -1, np.float32)
+    pixels[:5] = 1
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_image(tmp_path / "a.tif")
