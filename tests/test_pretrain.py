@@ -49,9 +49,8 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "t.csv"
 
 
-def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> None:
-    """Two steps of configs/scenes_clip.yaml, made small."""
-    config = CONFIGS / "scenes_clip.yaml"
+def small_clip(tmp_path: Path) -> list[str]:
+    """Flags: two steps of configs/scenes_clip.yaml, made small."""
     small = {
         "data.n_train": 16,
         "data.n_val": 8,
@@ -72,8 +71,21 @@ def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> No
         "export.folder": tmp_path / "clip",
         "threads": 0,
     }
-    arguments = [f"--{key}={value}" for key, value in small.items()]
-    assert pretrain.main([f"--config={config}", *arguments]) == 0
+    return [f"--config={CONFIGS / 'scenes_clip.yaml'}", *flags(small)]
+
+
+@pytest.mark.parametrize(
+    "setting", ["fast_dev_run=True", "overfit_batches=2", "limit_val_batches=1", "accumulate_grad_batches=2"]
+)
+def test_settings_that_measure_or_train_on_parts_of_what_was_asked_are_refused(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as error:
+        pretrain.main([*small_clip(tmp_path), f"--trainer.{setting}"])
+    assert error.value.argument == f"trainer.{setting.partition('=')[0]}"
+    assert not (tmp_path / "clip" / WEIGHTS).exists()
+
+
+def test_the_command_trains_from_the_shipped_configuration(tmp_path: Path) -> None:
+    assert pretrain.main(small_clip(tmp_path)) == 0
     assert (tmp_path / "clip" / WEIGHTS).exists()
     config = json.loads((tmp_path / "clip" / CONFIG).read_text())
     assert "red" in config["vocabulary"]

@@ -69,5 +69,6 @@ def run(argv: Sequence[str], doc: str | None) -> int:
         if cli.config.threads:
             torch.set_num_threads(cli.config.threads)
         with cli.folder.claim():
+            cli.check_whole_batches("a larger --data.batch_size")
             cli.fit(cli.kept)
     return 0

@@ -96,6 +96,29 @@ class SettingsCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
             raise trainer_error(settings, error) from error
 
+    def check_whole_batches(self, instead: str) -> None:
+        """Refuse settings of the trainer that divide a batch, or measure fewer images than are held out.
+
+        Args:
+            instead: what to use for large batches, in words for an error.
+
+        Raises:
+            ArgumentError: one of them is set.
+        """
+        settings, fewer = self.config_init.trainer, "hold out as many images as are to be measured: --data.hold_out"
+        validates = getattr(self.datamodule, "validates", True)
+        if settings.accumulate_grad_batches != 1:
+            reason = f"the mean loss of small batches is not the loss of a large one; use {instead}"
+            raise ArgumentError("trainer.accumulate_grad_batches", settings.accumulate_grad_batches, reason)
+        if settings.fast_dev_run:
+            advice = "it writes no logs and measures a part of the held-out images; use --trainer.max_steps 1"
+            raise ArgumentError("trainer.fast_dev_run", settings.fast_dev_run, advice)
+        if validates and settings.overfit_batches:
+            raise ArgumentError("trainer.overfit_batches", settings.overfit_batches, fewer)
+        limit = settings.limit_val_batches
+        if validates and limit is not None and (type(limit) is int or limit != 1):  # 1 is a batch, 1.0 all
+            raise ArgumentError("trainer.limit_val_batches", limit, fewer)
+
     def fit(self, kept: Callable[[], str], **arguments: Any) -> None:
         """Train. What ends the training is one line, with what is kept of it.
 

@@ -297,16 +297,9 @@ def better_before(cli: TrainCLI) -> str | None:
 def check_settings(cli: TrainCLI) -> None:
     """Raise an `ArgumentError` for settings that do not work together."""
     trainer = cli.trainer
-    if trainer.accumulate_grad_batches != 1:
-        advice = "use --model.images_at_once with a large --data.batch_size"
-        raise ArgumentError(
-            "trainer.accumulate_grad_batches",
-            trainer.accumulate_grad_batches,
-            f"the mean loss of small batches is not the loss of a large one; {advice}",
-        )
     if str(trainer.precision).endswith("-true") and trainer.precision != "32-true":
         raise ArgumentError("trainer.precision", trainer.precision, "use 32-true, bf16-mixed or 16-mixed")
-    check_whole_validation(cli)
+    cli.check_whole_batches("--model.images_at_once with a large --data.batch_size")
     for callback in vars(trainer)["callbacks"]:
         monitor = str(getattr(callback, "monitor", None))
         if monitor.startswith("val_") and not cli.datamodule.validates:
@@ -314,23 +307,6 @@ def check_settings(cli: TrainCLI) -> None:
             raise ArgumentError(f"trainer.callbacks.{type(callback).__name__}.monitor", monitor, advice)
     if cli.config.head == "best" and not cli.datamodule.validates:
         raise ArgumentError("head", "best", "needs validation: set --data.hold_out or --data.val, or use --head last")
-
-
-def check_whole_validation(cli: TrainCLI) -> None:
-    """Refuse settings of the trainer that measure fewer images than are held out, as run and card state these.
-
-    Raises:
-        ArgumentError: one of them is set.
-    """
-    settings, fewer = cli.config_init.trainer, "hold out as many images as are to be measured: --data.hold_out"
-    if settings.fast_dev_run:
-        advice = "it writes no logs and measures a part of the held-out images; use --trainer.max_steps 1"
-        raise ArgumentError("trainer.fast_dev_run", settings.fast_dev_run, advice)
-    if cli.datamodule.validates and settings.overfit_batches:
-        raise ArgumentError("trainer.overfit_batches", settings.overfit_batches, fewer)
-    limit = settings.limit_val_batches
-    if cli.datamodule.validates and limit is not None and (type(limit) is int or limit != 1):  # 1 is a batch, 1.0 all
-        raise ArgumentError("trainer.limit_val_batches", limit, fewer)
 
 
 def save_head(cli: TrainCLI, seconds: float) -> None:
@@ -352,7 +328,6 @@ def save_head(cli: TrainCLI, seconds: float) -> None:
             skipped=max(run.skipped, place.get("skipped", 0)),
         )
     model.config.trained = True
-    model.config.size = cli.datamodule.image_size()
     if model.clip.text.familiar is not None:
         model.config.vocabulary = trained_words(cli.datamodule.count_nouns(), model.clip, model.config.start)
     model.save_pretrained(cli.folder.path, card=model.write_card(run))

@@ -117,6 +117,12 @@ class PACLModule(LightningModule):
         """Side in pixels of the images that the data module must yield."""
         return self.pacl.clip.size
 
+    def setup(self, stage: str) -> None:
+        """Take the size that images have in training for those that are segmented meanwhile, and for the saved head."""
+        side = getattr(self.trainer.datamodule, "image_size", None)  # type: ignore[attr-defined]
+        if callable(side):
+            self.pacl.config.size = side()
+
     @property
     def last_recall(self) -> float | None:
         """Validation recall of the last validation."""

@@ -17,8 +17,8 @@ CURVE = "training.png"
 
 CHECKPOINTS = "checkpoints"
 
-RUN_FILES = (CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt")
-"""Files in the folder of a head's training that are not of the head itself."""
+RUN_FILES = (CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt", "grids/grid-*.png")
+"""Files in the folder of a head's training that are not of the head itself, as patterns."""
 
 DUAL_ENCODER_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "dual_config.json", "dual.safetensors")
 """Files of a pretrained model: it has those of a CLIP or of two towers."""

@@ -190,3 +190,12 @@ def test_a_run_does_not_go_on_with_a_clip_of_other_settings(changes, argument, t
     del checkpoint["objective"]["towers"]
     with pytest.raises(UserError, match="version"):
         PACLModule(name).on_load_checkpoint(checkpoint)
+
+
+def test_images_are_segmented_in_training_as_by_the_saved_head(tiny_clip: str) -> None:
+    """`data.size` is another than the tower's own."""
+    module = PACLModule(tiny_clip)
+    own = module.pacl.config.size
+    module._trainer = SimpleNamespace(datamodule=SimpleNamespace(image_size=lambda: own + 8))  # type: ignore[assignment]
+    module.setup("fit")
+    assert module.pacl.config.size == own + 8

@@ -89,7 +89,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["config.json", "checkpoints/best.ckpt"])
+@pytest.mark.parametrize("name", ["config.json", "checkpoints/best.ckpt", "grids/grid-3.png"])
 def test_results_of_another_run_are_refused_resumed_or_replaced(tmp_path: Path, name: str) -> None:
     file, other = tmp_path / name, tmp_path / "notes.txt"
     file.parent.mkdir(exist_ok=True)
