@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.class_files import say_renumbered
-from pacl.cli.hints import say_swallowed
+from pacl.cli.hints import rules_of, say_swallowed
 from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -304,7 +304,7 @@ def run(
             say(f"{len(writer.written)} of {counted(len(files), 'image')} done; results in {writer.out}")
         raise
     if whole:
-        say(f"note: {say_swallowed(whole, done, prior=prior, calibrated=segmenter.model.centre is not None)}")
+        say(f"note: {say_swallowed(whole, done, **rules_of(segmenter))}")
     run_files = writer.finish()
     with printing():
         for path in run_files.values():

@@ -75,7 +75,7 @@ def small_clip(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "setting", ["fast_dev_run=True", "overfit_batches=2", "limit_val_batches=1", "accumulate_grad_batches=2"]
+    "setting", ["fast_dev_run=True", "overfit_batches=2", "limit_val_batches=0.5", "accumulate_grad_batches=2"]
 )
 def test_settings_that_measure_or_train_on_parts_of_what_was_asked_are_refused(setting: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as error:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pacl.segmentation.segmenter import Segmenter
 
 
-def say_swallowed(found: Mapping[str, str], images: int, *, prior: float | None, calibrated: bool) -> str:
+def say_swallowed(
+    found: Mapping[str, str], images: int, *, prior: float | None, calibrated: bool, background: bool = False
+) -> str:
     """A note on images where one label took nearly all pixels, and what to try.
 
     Args:
@@ -13,6 +19,7 @@ def say_swallowed(found: Mapping[str, str], images: int, *, prior: float | None,
         images: how many there are altogether.
         prior: the prior that holds, as for `swallowed`.
         calibrated: whether the model is, and the background rule ``peak`` is possible.
+        background: whether there is a background rule, so that labels may be missing.
     """
     image, what = next(iter(found.items()))
     if images > 1:
@@ -23,6 +30,15 @@ def say_swallowed(found: Mapping[str, str], images: int, *, prior: float | None,
     if not prior:
         shared = "--prior -0.3"
     else:
-        shared = "a stronger --prior such as -1, or commoner words" if prior > -1 else "commoner words"
+        shared = "a stronger --prior such as -0.6, or commoner words" if prior > -0.6 else "commoner words"
     missing = "where some may be missing, --background peak" if calibrated else "if others are missing, name them, too"
-    return f"{happened}: if all words are in {which}, try {shared}; {missing}"
+    return f"{happened}: if all words are in {which}, try {shared}" + ("" if background else f"; {missing}")
+
+
+def rules_of(segmenter: Segmenter) -> dict[str, Any]:
+    """What `say_swallowed` asks about the segmenter, for several labels."""
+    return {
+        "prior": segmenter.resolved_settings().prior,
+        "calibrated": segmenter.model.centre is not None,
+        "background": segmenter.background.kind not in ("auto", "none"),
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacl.cli.batches import memory_saving
-from pacl.cli.hints import say_swallowed
+from pacl.cli.hints import rules_of, say_swallowed
 from pacl.cli.inputs import FoundImages, ImageFile, frames_command
 from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import memory_advice, printing, prints_utf8
@@ -230,8 +230,7 @@ def _segment_video(
                 console.print(f"  {escaped(path)}", markup=False)
     prior = segmenter.resolved_settings().prior
     if what := swallowed(mean, prior):
-        calibrated = segmenter.model.centre is not None
-        say(f"note: {say_swallowed({str(file.path): what}, 1, prior=prior, calibrated=calibrated)}")
+        say(f"note: {say_swallowed({str(file.path): what}, 1, **rules_of(segmenter))}")
     if video.is_cut_off(seen):
         say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
         return 1

@@ -16,7 +16,7 @@ def test_one_image_is_named_and_several_are_counted() -> None:
     assert "c.jpg" not in many
 
 
-@pytest.mark.parametrize(("prior", "tried"), [(None, "prior -0.3"), (0.0, "prior -0.3"), (-0.3, "-1"), (-1.0, None)])
+@pytest.mark.parametrize(("prior", "tried"), [(None, "prior -0.3"), (0.0, "prior -0.3"), (-0.3, "-0.6"), (-1.0, None)])
 @pytest.mark.parametrize("calibrated", [True, False])
 def test_a_stronger_prior_and_where_possible_the_peak_rule_are_suggested(
     prior: float | None, tried: str | None, calibrated: bool
@@ -24,3 +24,8 @@ def test_a_stronger_prior_and_where_possible_the_peak_rule_are_suggested(
     said = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, prior=prior, calibrated=calibrated)
     assert tried in said if tried else "--prior" not in said
     assert ("--background peak" in said) is calibrated
+
+
+def test_a_background_rule_that_is_on_is_not_suggested() -> None:
+    said = say_swallowed({"a.jpg": '"cat" took 99%'}, 1, prior=None, calibrated=True, background=True)
+    assert "--background" not in said

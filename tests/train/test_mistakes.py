@@ -65,14 +65,14 @@ def test_values_that_do_not_work_are_named(tiny_clip, tmp_path, argument):
 
 
 @pytest.mark.parametrize(
-    "setting", ["fast_dev_run=True", "overfit_batches=2", "limit_val_batches=1", "limit_val_batches=0"]
+    "setting", ["fast_dev_run=True", "overfit_batches=2", "limit_val_batches=0.5", "limit_val_batches=0"]
 )
 def test_figures_of_a_part_of_the_held_out_images_are_refused(tiny_clip, tmp_path, setting):
     """The card would state all of them, and recall among fewer images is higher."""
     data = captioned(tmp_path, 20)
     with pytest.raises(ArgumentError) as error:
         run(tiny_clip, tmp_path / "out", *data, "--trainer.max_steps=1", f"--trainer.{setting}")
-    assert f"{error.value.argument}={error.value.value}" == f"trainer.{setting}"
+    assert error.value.argument == f"trainer.{setting.partition('=')[0]}"
     assert not (tmp_path / "out").exists()
 
 
