@@ -81,7 +81,7 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for snippet in SNIPPETS:
         exec(snippet, names)
     assert names["found"].index.shape == open_image(photo).shape[:2]
-    results = {"demo.overlay.png", "demo.mask.png", "demo.json", "coco.json", "demo.safetensors"}
+    results = {"files/demo.overlay.png", "files/demo.mask.png", "files/demo.json", "coco.json", "demo.safetensors"}
     results |= {"coco/annotations.json", "coco/image-0.json", "coco/image-1.json"}
     results |= {"exported/image.pt", "exported/classes.npy", "exported/model.json"}
     written = {path for path in Path().rglob("[!.]*.*") if path != photo}
