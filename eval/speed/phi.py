@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from eval.speed.floors import by_gram, by_pooled, multiply_adds
 from eval.speed.measure import Options, Row, Way, compare, free
 from pacl.models.compatibility import (
     CPU_CHUNK_BYTES,
@@ -75,19 +76,6 @@ def ways(B: int, T: int, P: int, D: int, precision: str, device: torch.device) -
     ]
 
 
-def multiply_adds(B: int, T: int, P: int, D: int, backward: bool = True) -> int:
-    """Multiply-adds of `products`."""
-    return min(_by_gram(B, T, P, D, backward), _by_pooled(B, T, P, D, backward))
-
-
-def _by_gram(B: int, T: int, P: int, D: int, backward: bool) -> int:
-    return B * T * P * (D + P) * (1 + backward) + B * P * P * D * (1 + backward)
-
-
-def _by_pooled(B: int, T: int, P: int, D: int, backward: bool) -> int:
-    return B * T * P * D * (5 if backward else 2)
-
-
 def products(v: Tensor, t: Tensor, backward: bool = True) -> None:
     """Only the matrix products of phi: no softmax, no norms, and without ``backward`` no gradient.
 
@@ -101,7 +89,7 @@ def products(v: Tensor, t: Tensor, backward: bool = True) -> None:
         backward: with those of the gradient by the patches.
     """
     (B, P, D), T = v.shape, len(t)
-    gram = _by_gram(B, T, P, D, backward) < _by_pooled(B, T, P, D, backward)
+    gram = by_gram(B, T, P, D, backward) < by_pooled(B, T, P, D, backward)
     budget = CPU_CHUNK_BYTES if v.device.type == "cpu" else GPU_CHUNK_BYTES
     for some in v.split(max(1, budget // (v.itemsize * T * (3 * P + D)))):
         a = (some.flatten(0, 1) @ t.T).view(len(some), P, T)  # in the place of the similarities, a and ds alike

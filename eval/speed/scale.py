@@ -17,6 +17,7 @@ from pathlib import Path
 
 from eval.common.command import check_least, new_parser
 from eval.common.tables import markdown_table
+from eval.speed.floors import HEAD_PARAMETERS, exchanged
 from eval.speed.measure import Row
 from eval.speed.report import read
 from pacl.cli.messages import need_output, printing, run_verb
@@ -82,27 +83,6 @@ class Work:
     parameters: int
 
 
-def exchanged(processes: int, texts: int, dim: int, parameters: int) -> int:
-    """Bytes that each process gives to collective operations in one training step.
-
-    No image, patch or similarity leaves its process: see `pacl.distributed` and `pacl.training.loss`.
-
-    Args:
-        processes: their number.
-        texts: of each process, all different, with gradients.
-        dim: width of their embeddings.
-        parameters: trained ones, whose gradients are averaged.
-    """
-    if processes == 1:
-        return 0
-    every = processes * texts
-    gathered = texts * (8 + 4 * dim) + 8  # digests of the texts, embeddings, and their count
-    returned = 4 * every * dim  # gradients of all embeddings
-    # For each text the maximum; then its positives, their logits, its share; and two numbers for all images.
-    loss = every * 4 + every * 3 * 4 + 2 * 4
-    return gathered + returned + loss + 4 * parameters
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command's flags."""
     parser = new_parser("eval.speed.scale", __doc__)
@@ -115,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("cores", 12, "CPU cores for each device"),
         ("batch", 256, "images of a process in a training step"),
         ("dim", 512, "width of the text embeddings"),
-        ("parameters", 1_050_112, "trained parameters (default: those of a head for ViT-B/16)"),
+        ("parameters", HEAD_PARAMETERS, "trained parameters (default: those of a head for ViT-B/16)"),
     ):
         parser.add_argument(f"--{name}", type=int, metavar="N", default=default, help=f"{text} (default: {default:,})")
     for name, size, text in (

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from eval.speed.phi import multiply_adds, products
+from eval.speed.floors import multiply_adds
+from eval.speed.phi import products
 from pacl.models import compatibility as compatibility_module
 from pacl.models.compatibility import compatibility
 from pacl.models.loading import load_model

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from eval.speed.floors import exchanged
 from eval.speed.measure import Row
-from eval.speed.scale import Machine, Work, exchanged, line, main
+from eval.speed.scale import Machine, Work, line, main
 from pacl import distributed
 from pacl.errors import ArgumentError, UserError
 from pacl.training.loss import contrastive_loss
