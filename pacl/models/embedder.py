@@ -15,11 +15,15 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from pacl.models.towers.base import Classifier
 
 Start = Literal["clip", "paper", "conse"]
 STARTS: tuple[str, ...] = get_args(Start)
+
+ROWS = 512  # of patches that `smooth` takes at a time on a CPU
+LEAST = 1 / 64  # its least temperature there: below, the weights of a token that equals the mean could all vanish
 
 
 class PatchEmbedder(nn.Module):
@@ -144,5 +148,22 @@ def smooth(vectors: Tensor, tokens: Tensor, temperature: float) -> Tensor:
         ``[B, P, D]``, float32. Averages of unit vectors have a norm below 1.
     """
     tokens = tokens.float()
-    features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)[:, None]  # one head: ONNX needs the axis
+    features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)
+    if tokens.device.type == "cpu" and temperature >= LEAST and not torch.jit.is_tracing() and not is_compiling():
+        return _smooth_by_rows(vectors.float(), features, temperature)
+    features = features[:, None]  # one head: ONNX needs the axis
     return F.scaled_dot_product_attention(features, features, vectors.float()[:, None], scale=1 / temperature)[:, 0]
+
+
+def _smooth_by_rows(vectors: Tensor, features: Tensor, temperature: float) -> Tensor:
+    """`smooth` with half of the products of features, as cosines are symmetric, and without a tensor of P x P."""
+    vectors = torch.cat([vectors, vectors.new_ones(*vectors.shape[:2], 1)], dim=-1)  # the last column: sums of weights
+    total = torch.zeros_like(vectors)
+    for start in range(0, features.shape[1], ROWS):
+        end = start + ROWS
+        # exp((cos - 1) / temperature), in [0, 1]: of these rows, from the diagonal on
+        shift = features.new_full((), -1 / temperature)
+        weights = torch.baddbmm(shift, features[:, start:end], features[:, start:].mT, alpha=1 / temperature).exp_()
+        total[:, start:end] += weights @ vectors[:, start:]
+        total[:, end:] += weights[:, :, ROWS:].mT @ vectors[:, start:end]
+    return total[..., :-1] / total[..., -1:]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pacl.models import compatibility as module
 from pacl.models.compatibility import compatibility, pooling_entropy
 from pacl.training.loss import contrastive_loss
+from tests.tensors import Largest
 
 IMPLEMENTATIONS = ("reference", "chunked", "auto")
 
@@ -235,19 +235,6 @@ def test_own_caption_pooling_is_not_equivariant() -> None:
     assert (pooled_with_own_caption(patches, texts[order]) - leaky[:, order]).abs().max() > 1e-3
 
 
-class LargestTensor(TorchDispatchMode):
-    """Records the most elements that any operation's result has, in forward and backward."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for x in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(x, Tensor):
-                self.largest = max(self.largest, x.untyped_storage().nbytes() // x.itemsize)
-        return result
-
-
 @pytest.mark.parametrize(("P", "D"), [(10, 64), (64, 16)])  # by Gram matrices, by pooled vectors
 def test_chunked_holds_neither_all_similarities_nor_all_pooled_vectors(
     monkeypatch: pytest.MonkeyPatch, P: int, D: int
@@ -263,11 +250,11 @@ def test_chunked_holds_neither_all_similarities_nor_all_pooled_vectors(
             held.append(x.numel())
             return x
 
-        with LargestTensor() as mode:
+        with Largest() as mode:
             with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
                 phi = compatibility(patches, texts, temperature=0.1, impl=impl)
             phi.sum().backward()
-        largest[impl], saved[impl] = mode.largest, sum(held)
+        largest[impl], saved[impl] = mode.elements, sum(held)
     inputs, pairs = B * P * D + T * D, B * T
     assert largest["reference"] >= B * T * max(P, D)  # the instrument sees what it should see
     assert largest["chunked"] <= max(inputs, pairs) < B * T * min(P, D)

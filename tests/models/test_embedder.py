@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
+from pacl.models.embedder import LEAST, ROWS, ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.towers.base import Classifier
+from tests.tensors import Largest
 
 
 def classifier(classes: int = 5, features: int = 4) -> Classifier:
@@ -89,6 +90,29 @@ def test_smoothing_averages_over_patches_that_look_alike() -> None:
     cosines = torch.stack([F.cosine_similarity(centred[2], other, dim=0) for other in centred])
     expected = ((cosines / 0.2).softmax(0)[:, None] * vectors[1]).sum(0)
     torch.testing.assert_close(found[1, 2], expected)
+
+
+@pytest.mark.parametrize("temperature", [LEAST / 2, LEAST, 0.2, 3.0])
+@pytest.mark.parametrize("patches", [1, ROWS, 2 * ROWS + 3])
+def test_smoothing_by_rows_is_attention(patches: int, temperature: float) -> None:
+    torch.manual_seed(0)
+    tokens, vectors = torch.randn(2, patches, 8), torch.randn(2, patches, 5)
+    tokens[1, 0] = tokens[1].mean(dim=0)  # like no other
+    features = F.normalize(tokens - tokens.mean(dim=1, keepdim=True), dim=-1)
+    expected = (features @ features.mT / temperature).softmax(dim=-1) @ vectors
+    torch.testing.assert_close(smooth(vectors, tokens, temperature), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_tokens_without_differences_give_the_mean() -> None:
+    vectors = torch.randn(1, 6, 3)
+    found = smooth(vectors, torch.ones(1, 6, 4), LEAST)
+    torch.testing.assert_close(found, vectors.mean(dim=1, keepdim=True).expand(1, 6, 3))
+
+
+def test_smoothing_keeps_no_weight_of_every_pair() -> None:
+    with Largest() as found:
+        smooth(torch.randn(1, 8 * ROWS, 4), torch.randn(1, 8 * ROWS, 4), 0.2)
+    assert found.elements <= 8 * ROWS * ROWS
 
 
 def test_smoothing_leaves_alone_what_is_alike_already() -> None:

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from eval.speed.floors import multiply_adds
@@ -23,18 +21,7 @@ from pacl.prompts import Label
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        found = [x.untyped_storage().nbytes() // x.itemsize for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
-        self.elements = max(self.elements, *found, 0)
-        return result
+from tests.tensors import Largest
 
 
 def of_batch(_: torch.Size, left: torch.Size, right: torch.Size, **kwargs: object) -> int:
