@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ import torch
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
 from pacl.errors import ArgumentError, ImageWarning, UserError, check_count
 from pacl.image_batches import each_or_error, read_batches
-from pacl.image_folders import FolderContent, no_images, search_folder
+from pacl.image_folders import FolderContent, are_first, no_images, search_folder
 from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
 from pacl.index.place import made_by, place
@@ -75,6 +76,7 @@ class Index:
         folder: of images, absolute: the current folder may change.
         unread: what is wrong with each image that the last `update` could not read.
         own: images that the last `update` left out because this package wrote them, such as overlays.
+        repeated: further paths of images, by symbolic links, that the last `update` left out: each image is found once.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Index:
         self.keep_patches = keep_patches
         self.unread: list[UserError] = []
         self.own: list[Path] = []
+        self.repeated: list[Path] = []
         self._index = None if index is None else Path(index).absolute()
         self._read: tuple[dict[str, Any], Vectors] | None = None
 
@@ -191,11 +194,13 @@ class Index:
         if not content.images:
             raise no_images(self.folder, content.unread)
         self._read = None
+        first = are_first(content.images)
         path = place(self.folder, self._index, self.scorer, write=True)
         with alone(path), open_file(path, made_by(self.scorer), write=True) as file:
             indexing = Indexing(file, self.folder, self.scorer, self.keep_patches, progress or (lambda *_: None))
-            indexing.run(content.images)
+            indexing.run(list(compress(content.images, first)))
         self.unread, self.own = indexing.unread, indexing.own
+        self.repeated = [image for image, is_first in zip(content.images, first, strict=True) if not is_first]
         if not len(self):
             reason = self.unread[0] if self.unread else "all are results of this package"
             raise UserError(f"{self.folder}: has no image to search for ({reason})")
