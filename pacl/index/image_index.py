@@ -22,14 +22,14 @@ import numpy as np
 import torch
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
-from pacl.errors import ArgumentError, ImageWarning, UserError, check_count
+from pacl.errors import ArgumentError, ImageWarning, UserError, check_count, first_few
 from pacl.image_batches import each_or_error, read_batches
 from pacl.image_folders import FolderContent, are_first, no_images, search_folder
 from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
-from pacl.printing import rounded
+from pacl.printing import counted, rounded
 from pacl.prompts import Label
 from pacl.segmentation.encode import AnyImage
 from pacl.segmentation.segmenter import as_labels
@@ -152,6 +152,8 @@ class Index:
     ) -> Index:
         """The index of a folder as it is, which may be older than the folder; see `build`.
 
+        Images that are gone since are left out of answers; those that have changed since have the scores they had.
+
         Raises:
             UserError: the folder has no index of this model and score, or it cannot be read.
         """
@@ -221,11 +223,13 @@ class Index:
         Raises:
             ArgumentError: ``top`` or ``rerank`` is no whole number from 1; ``query`` is no text, or of several labels;
                 another model encoded it.
-            UserError: the text makes no sense to the model, or the folder has no index of the model as it is now.
+            UserError: the text makes no sense to the model, the folder has no index of the model as it is now, or all
+                images are gone.
 
         Warns:
             UnknownWords, UnfamiliarWords: as `pacl.Segmenter.predict` does.
-            ImageWarning: the patches of an image are not kept, and it cannot be read any more; it is left out.
+            ImageWarning: an image of the index is not there any more, or its patches are not kept and it cannot be read
+                any more; it is left out.
         """
         top, rerank = check_count("top", top), check_count("rerank", rerank)
         if not isinstance(query, (str, Label, EncodedLabels)):
@@ -253,7 +257,10 @@ class Index:
 
         Raises:
             ArgumentError: ``top`` is no whole number from 1, or ``image`` is no image.
-            UserError: it cannot be read, or the folder has no index of the model as it is now.
+            UserError: it cannot be read, the folder has no index of the model as it is now, or all images are gone.
+
+        Warns:
+            ImageWarning: an image of the index is not there any more; it is left out.
         """
         top = check_count("top", top)
         vectors = self.vectors
@@ -261,13 +268,27 @@ class Index:
         return self._hits(scores, vectors.paths, top)
 
     def _hits(self, scores: np.ndarray, paths: Sequence[bytes], top: int) -> list[Hit]:
-        """The best of some images by their scores [C]; ``paths`` are theirs, ascending."""
-        ranked = best(scores, top)
-        return [
-            Hit(rank, rounded(float(scores[n]), DIGITS), self._path_of(paths[n]))
-            for rank, n in enumerate(ranked.tolist(), start=1)
-            if np.isfinite(scores[n])
-        ]
+        """The best of some images by their scores [C]; ``paths`` are theirs, ascending. Those that are gone are left out.
+
+        Raises:
+            UserError: all are gone.
+        """
+        hits: list[Hit] = []
+        gone: list[Path] = []
+        for n in best(scores, len(scores)).tolist():
+            if len(hits) == top or not np.isfinite(scores[n]):
+                break
+            path = self._path_of(paths[n])
+            if path.exists():
+                hits.append(Hit(len(hits) + 1, rounded(float(scores[n]), DIGITS), path))
+            else:
+                gone.append(path)
+        if not hits:
+            raise UserError(f"{self.folder}: the images of its index cannot be found any more; bring it up to date")
+        if gone:
+            some = f"{counted(len(gone), 'image')} of the index that cannot be found any more ({first_few(gone)})"
+            warnings.warn(f"left out {some}; bring it up to date", ImageWarning, stacklevel=3)
+        return hits
 
     @torch.inference_mode()
     def _exact(self, vectors: Vectors, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:
