@@ -268,7 +268,7 @@ class Index:
         return self._hits(scores, vectors.paths, top)
 
     def _hits(self, scores: np.ndarray, paths: Sequence[bytes], top: int) -> list[Hit]:
-        """The best of some images by their scores [C]; ``paths`` are theirs, ascending. Those that are gone are left out.
+        """The best of some images by their scores [C]; ``paths`` are theirs, ascending. Those that are gone are none.
 
         Raises:
             UserError: all are gone.
