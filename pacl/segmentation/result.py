@@ -58,7 +58,7 @@ class Segmentation:
     prompts: list[tuple[str, ...]]
     """The prompts of each label."""
     index: np.ndarray = field(repr=False)
-    """[H, W], uint8 (uint16 above 255 labels): 0 is background, i + 1 is `labels[i]`."""
+    """[H, W], uint8 (uint16 above 255 labels), read-only: 0 is background, i + 1 is `labels[i]`."""
     shares: list[float]
     """Share of the image's pixels that each label won, in [0, 1]; the rest is background."""
     scores: list[float]
@@ -79,6 +79,11 @@ class Segmentation:
     `sam_weights`."""
     stamp: tuple[int, int] | None = field(default=None, repr=False)
     """Of the file of a path, see `pacl.files.file_stamp`: one that has changed since is not drawn on."""
+
+    def __post_init__(self) -> None:
+        index = self.index.view()  # what masks, boxes and files are made from, later, too
+        index.flags.writeable = False
+        object.__setattr__(self, "index", index)
 
     @property
     def cosines(self) -> PatchMaps:
