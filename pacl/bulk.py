@@ -20,7 +20,7 @@ from pacl.errors import WORD_WARNINGS, ArgumentError, UserError, first_few
 from pacl.image_folders import say_unread, search_folder
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
 from pacl.jobs.processes import Process
-from pacl.jobs.units import JobImage, Unit, find_units, folder_units
+from pacl.jobs.units import JobImage, ListPart, Unit, count_repeated, find_units, folder_units
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.writer import FORMATS, describe
@@ -167,7 +167,7 @@ def bulk(args: argparse.Namespace) -> int:
 
 
 def units_of(args: argparse.Namespace, process: Process) -> list[Unit]:
-    """The units of the source; notes say what of a folder is left out, as those of `pacl segment` do.
+    """The units of the source; notes say what of a folder is left out, as those of `pacl segment` do, or is done twice.
 
     Raises:
         UserError: an error of `find_units` or `find_images`, or a folder holds shards and images.
@@ -176,6 +176,9 @@ def units_of(args: argparse.Namespace, process: Process) -> list[Unit]:
     notes: Iterable[str] = ()
     if folder is None or args.images is not None or not folder.is_dir():
         units = find_units(args.source, args.lines, args.images)
+        if process.rank == 0 and isinstance(units[0], ListPart) and (count := count_repeated(units[0].file)):
+            lines = f"{counted(count, 'line')} of {args.source} with an image of an earlier line"
+            notes = [f"{lines}: done again, so that the results have a line for each"]
     elif shards := shards_below(folder):
         content = search_folder(folder, recursive=True)
         if content.images:

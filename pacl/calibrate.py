@@ -8,7 +8,6 @@ single prompt needs no competing words: its mask is where its score is high, and
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.files import make_folder
 from pacl.image_folders import spread
-from pacl.images import open_image
+from pacl.images import open_image, pixel_checksum
 from pacl.models.device import choose_device
 from pacl.printing import counted, escaped
 
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not is_head(out / CONFIG):  # else it is the card of that head
         check_card(out, "out")
     broken: list[UserError] = []
-    distinct: set[bytes] = set()
+    distinct: set[str] = set()
     try:
         with shown_warnings(PROG, ImageWarning):
             calibrate(model, decoded(photos, broken, distinct))
@@ -118,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def decoded(photos: Sequence[Path], broken: list[UserError], distinct: set[bytes]) -> Iterator[np.ndarray]:
+def decoded(photos: Sequence[Path], broken: list[UserError], distinct: set[str]) -> Iterator[np.ndarray]:
     """The photos one at a time, with a progress bar; those that cannot be read are skipped and added to ``broken``.
 
     The checksums of the pixels of the others are added to ``distinct``.
@@ -129,7 +128,7 @@ def decoded(photos: Sequence[Path], broken: list[UserError], distinct: set[bytes
         except UserError as error:
             broken.append(error)
         else:
-            distinct.add(hashlib.sha256(image.tobytes() + repr(image.shape).encode()).digest())
+            distinct.add(pixel_checksum(image))
             yield image
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -142,6 +142,16 @@ def spread(files: Sequence[File], limit: int | None) -> Sequence[File]:
     return [files[i * len(files) // limit] for i in range(limit)]
 
 
+def are_first(paths: Iterable[Path]) -> list[bool]:
+    """Whether each path is the first one to its file: further spellings and symbolic links lead to the same image."""
+    files: set[str] = set()
+    first = []
+    for file in map(os.path.realpath, paths):
+        first.append(file not in files)
+        files.add(file)
+    return first
+
+
 def no_images(folder: str | Path, unread: list[Path]) -> UserError:
     """The error for a folder that has none that can be read."""
     if unread:
@@ -153,3 +163,8 @@ def say_unread(unread: list[Path]) -> str:
     """How many files look like images and are not read, the names of some, and what would work."""
     names = first_few([path.name for path in unread], 5)
     return f"{counted(len(unread), 'file')} cannot be read: {names}; save as JPEG or PNG, named .jpg or .png"
+
+
+def say_repeated(repeated: list[Path]) -> str:
+    """How many paths to images that there are already are left out, see `are_first`, and some of them."""
+    return f"left out {counted(len(repeated), 'path')} to an image that is there already ({first_few(repeated)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import threading
@@ -157,6 +158,13 @@ def upright_size(path: str | Path) -> tuple[int, int]:
         if image.format == "TIFF":  # some versions of Pillow have turned its size by then, others have not
             width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
         return (width, height) if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8) else (height, width)
+
+
+def pixel_checksum(image: np.ndarray) -> str:
+    """What tells an image, uint8 [H, W, 3], from all with other pixels or another size: 64 bits as hex digits."""
+    height, width = image.shape[:2]
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.progress import ProgressMeter
 from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError, first_few
 from pacl.files import check_output_file
-from pacl.image_folders import no_images, say_unread, search_folder
+from pacl.image_folders import no_images, say_repeated, say_unread, search_folder
 from pacl.images import open_image, save_image
 from pacl.printing import counted, decimals, escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
@@ -250,6 +250,8 @@ def update(index: Index, content: FolderContent, folder: Path) -> None:
         say(f"note: new index of {counted(len(index), 'image')}: {path}{beside}")
     if index.own:
         say(f"note: left out {counted(len(index.own), 'image')} that pacl wrote ({first_few(index.own)})")
+    if index.repeated:
+        say(f"note: {say_repeated(index.repeated)}")
     if content.unread:
         say(f"note: {say_unread(content.unread)}")
     for error in index.unread[:SHOWN]:

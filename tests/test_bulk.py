@@ -162,6 +162,23 @@ def test_of_a_folder_every_photo_is_segmented_once_and_the_rest_is_said(
         main(["photos", *WORDS, "--images", "photos", "--out", "out2", *OPTIONS])
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"), [("a.png\nb.png\na.png", 1), ("a.png\r\na.png\r\na.png", 2), ("a.png\nb.png", 0)]
+)
+def test_an_image_that_is_listed_again_is_said(
+    lines: str, said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("a.png", "b.png")):
+        Path(name).write_bytes(png(i))
+    Path("list.txt").write_text(lines)
+    assert main(["list.txt", *WORDS, "--out", "out", *OPTIONS]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert len(notes) == (said > 0)
+    assert all(f" {said} line" in note for note in notes)
+    assert json.loads(Path("out/manifest.json").read_text())["images"] == len(lines.split())
+
+
 def test_a_folder_of_images_and_shards_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either would be left out."""
     monkeypatch.chdir(tmp_path)

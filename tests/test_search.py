@@ -120,6 +120,22 @@ def test_no_update_searches_what_is_there(run: Run) -> None:
     assert len(rows(run("photos", "a dog", "--csv", "--index", "kept", "--no_update")[1])) == 2
     assert len(rows(run("photos", "a dog", "--csv", "--index", "kept")[1])) == 3
     assert not (Path("photos") / FOLDER).exists()
+    Path("photos/new.png").unlink()
+    code, out, err = run("photos", "a dog", "--csv", "--index", "kept", "--no_update")
+    assert (code, len(rows(out)), len(err.splitlines())) == (0, 2, 1)
+    shutil.rmtree("photos/b")
+    Path("photos/photo.png").unlink()
+    code, out, err = run("photos", "a dog", "--index", "kept", "--no_update", "--out", "sheet.png")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert not Path("sheet.png").exists()
+
+
+def test_links_to_an_image_are_one_image(run: Run) -> None:
+    Path("photos/z.png").symlink_to("photo.png")
+    Path("photos/z").symlink_to("b")
+    _, out, err = run("photos", "a dog", "--csv")
+    assert sorted(row["image"] for row in rows(out)) == ["photos/b/wide.png", "photos/photo.png"]
+    assert len([line for line in err.splitlines() if "left out 2 paths" in line]) == 1
 
 
 def test_a_second_process_is_told_of_the_flag_that_helps(run: Run) -> None:

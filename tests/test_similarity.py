@@ -154,6 +154,11 @@ def test_a_bad_image_among_several_writes_nothing(run: Run, here: Path) -> None:
     assert not Path("similarity.png").exists()
 
 
+def test_an_image_that_is_named_twice_is_one_row_and_said(run: Run) -> None:
+    code, out, err = run("--images", "photo.png", "photo.png", "./photo.png", "--texts", "a dog", "--csv")
+    assert (code, len(out.splitlines()), len(err.splitlines())) == (0, 2, 1)
+
+
 def test_a_score_that_the_model_has_not_is_refused(run: Run) -> None:
     code, _, err = run(*WORDS, "--score", "clip", model="photos")
     assert (code, len(err.splitlines())) == (2, 1)

@@ -6,7 +6,6 @@ all of them, since no classifier could be right about it. So no image is both tr
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pacl.classification.features import Kind, features
 from pacl.classification.logistic import Examples
 from pacl.classification.preprocessing import preprocessing
 from pacl.errors import UserError
-from pacl.images import open_image
+from pacl.images import open_image, pixel_checksum
 from pacl.printing import counted
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class EncodedOnce:
     Attributes:
         indices: of the N images that count, int64 [N].
         examples: their features [N, F] and classes.
-        digests: SHA-256 of the pixels of each.
+        digests: the `pixel_checksum` of each.
         several: for each image that is in several classes, an index of it in each of them.
         copies: number of images that are there again in their class.
         known: number of images whose digests were given as known.
@@ -46,7 +45,7 @@ class EncodedOnce:
 
     indices: np.ndarray
     examples: Examples
-    digests: list[bytes]
+    digests: list[str]
     several: list[list[int]]
     copies: int
     known: int
@@ -72,7 +71,7 @@ class EncodedFolders:
         classes: names of the C classes.
         files: N images.
         examples: their features [N, F] and classes.
-        digests: SHA-256 of the pixels of each.
+        digests: the `pixel_checksum` of each.
         broken: what is wrong with each file that cannot be read.
         notes: what else is left out, a line for each kind.
     """
@@ -80,7 +79,7 @@ class EncodedFolders:
     classes: tuple[str, ...]
     files: list[Path]
     examples: Examples
-    digests: list[bytes]
+    digests: list[str]
     broken: list[UserError]
     notes: list[str]
 
@@ -106,7 +105,7 @@ class ImageEncoder:
 
 
 def encode_once(
-    encoder: ImageEncoder, images: Iterable[tuple[int, np.ndarray]], labels: np.ndarray, known: Collection[bytes] = ()
+    encoder: ImageEncoder, images: Iterable[tuple[int, np.ndarray]], labels: np.ndarray, known: Collection[str] = ()
 ) -> EncodedOnce:
     """Encode labelled images, each once.
 
@@ -118,7 +117,7 @@ def encode_once(
     """
     parts: list[np.ndarray] = []
     waiting: list[np.ndarray] = []
-    places: dict[bytes, dict[int, int]] = {}  # of each image, by its digest: the first index in each class
+    places: dict[str, dict[int, int]] = {}  # of each image, by its digest: the first index in each class
     copies = seen = 0
 
     def flush() -> None:
@@ -127,7 +126,7 @@ def encode_once(
             waiting.clear()
 
     for index, image in images:
-        digest = hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest()
+        digest = pixel_checksum(image)
         label = int(labels[index])
         if digest in known:
             seen += 1
@@ -154,7 +153,7 @@ def encode_once(
 
 
 def encode_folders(
-    folders: ClassFolders, encoder: ImageEncoder, paths: Iterable[Path], known: Collection[bytes] = ()
+    folders: ClassFolders, encoder: ImageEncoder, paths: Iterable[Path], known: Collection[str] = ()
 ) -> EncodedFolders:
     """Read and encode the images of class folders.
 

@@ -8,11 +8,20 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 
 from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
-from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, no_images, say_unread, search_folder
+from pacl.image_folders import (
+    IMAGE_SUFFIXES,
+    UNREAD_SUFFIXES,
+    VIDEO_SUFFIXES,
+    are_first,
+    no_images,
+    say_repeated,
+    say_unread,
+    search_folder,
+)
 from pacl.printing import counted
 from pacl.results.names import Names
 from pacl.results.own import is_result
@@ -53,7 +62,7 @@ class FoundImages:
         left_out: videos in folders.
         unread: image files in formats that are not read, and folders that cannot be opened.
         results: images that an earlier run wrote.
-        repeated: further paths of images that are in ``files``.
+        repeated: further paths of images that are in ``files``, also the same path given again.
     """
 
     files: list[ImageFile] = field(default_factory=list)
@@ -68,8 +77,7 @@ class FoundImages:
         if self.results:
             yield f"left out {counted(len(self.results), 'result')} of earlier runs ({first_few(self.results)})"
         if self.repeated:
-            paths = f"{counted(len(self.repeated), 'path')} to an image that is there already"
-            yield f"left out {paths} ({first_few(self.repeated)})"
+            yield say_repeated(self.repeated)
         if self.unread:
             yield say_unread(self.unread)
         if self.left_out:
@@ -220,12 +228,10 @@ def _lies_in(path: Path, folder: str | None) -> bool:
 
 def _name(images: Sequence[tuple[Path, Path]], names: Names, found: FoundImages) -> None:
     """Keep each image once and name its results after it."""
-    once: dict[str, tuple[Path, Path]] = {}
-    for path, relative in images:
-        first, _ = once.setdefault(os.path.realpath(path), (path, relative))
-        if os.path.abspath(first) != os.path.abspath(path):
-            found.repeated.append(path)
-    places = Counter(relative for _, relative in once.values())
-    for path, relative in once.values():
+    first = are_first(path for path, _ in images)
+    found.repeated += [path for (path, _), is_first in zip(images, first, strict=True) if not is_first]
+    once = list(compress(images, first))
+    places = Counter(relative for _, relative in once)
+    for path, relative in once:
         name, place = names.add(path, relative, is_shared=places[relative] > 1)
         found.files.append(ImageFile(path, name, place))

@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,14 @@ import numpy as np
 import torch
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
-from pacl.errors import ArgumentError, ImageWarning, UserError, check_count
+from pacl.errors import ArgumentError, ImageWarning, UserError, check_count, first_few
 from pacl.image_batches import each_or_error, read_batches
-from pacl.image_folders import FolderContent, no_images, search_folder
+from pacl.image_folders import FolderContent, are_first, no_images, search_folder
 from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
-from pacl.printing import rounded
+from pacl.printing import counted, rounded
 from pacl.prompts import Label
 from pacl.segmentation.encode import AnyImage
 from pacl.segmentation.segmenter import as_labels
@@ -75,6 +76,7 @@ class Index:
         folder: of images, absolute: the current folder may change.
         unread: what is wrong with each image that the last `update` could not read.
         own: images that the last `update` left out because this package wrote them, such as overlays.
+        repeated: further paths of images, by symbolic links, that the last `update` left out: each image is found once.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Index:
         self.keep_patches = keep_patches
         self.unread: list[UserError] = []
         self.own: list[Path] = []
+        self.repeated: list[Path] = []
         self._index = None if index is None else Path(index).absolute()
         self._read: tuple[dict[str, Any], Vectors] | None = None
 
@@ -149,6 +152,8 @@ class Index:
     ) -> Index:
         """The index of a folder as it is, which may be older than the folder; see `build`.
 
+        Images that are gone since are left out of answers; those that have changed since have the scores they had.
+
         Raises:
             UserError: the folder has no index of this model and score, or it cannot be read.
         """
@@ -191,11 +196,13 @@ class Index:
         if not content.images:
             raise no_images(self.folder, content.unread)
         self._read = None
+        first = are_first(content.images)
         path = place(self.folder, self._index, self.scorer, write=True)
         with alone(path), open_file(path, made_by(self.scorer), write=True) as file:
             indexing = Indexing(file, self.folder, self.scorer, self.keep_patches, progress or (lambda *_: None))
-            indexing.run(content.images)
+            indexing.run(list(compress(content.images, first)))
         self.unread, self.own = indexing.unread, indexing.own
+        self.repeated = [image for image, is_first in zip(content.images, first, strict=True) if not is_first]
         if not len(self):
             reason = self.unread[0] if self.unread else "all are results of this package"
             raise UserError(f"{self.folder}: has no image to search for ({reason})")
@@ -216,11 +223,13 @@ class Index:
         Raises:
             ArgumentError: ``top`` or ``rerank`` is no whole number from 1; ``query`` is no text, or of several labels;
                 another model encoded it.
-            UserError: the text makes no sense to the model, or the folder has no index of the model as it is now.
+            UserError: the text makes no sense to the model, the folder has no index of the model as it is now, or all
+                images are gone.
 
         Warns:
             UnknownWords, UnfamiliarWords: as `pacl.Segmenter.predict` does.
-            ImageWarning: the patches of an image are not kept, and it cannot be read any more; it is left out.
+            ImageWarning: an image of the index is not there any more, or its patches are not kept and it cannot be read
+                any more; it is left out.
         """
         top, rerank = check_count("top", top), check_count("rerank", rerank)
         if not isinstance(query, (str, Label, EncodedLabels)):
@@ -248,7 +257,10 @@ class Index:
 
         Raises:
             ArgumentError: ``top`` is no whole number from 1, or ``image`` is no image.
-            UserError: it cannot be read, or the folder has no index of the model as it is now.
+            UserError: it cannot be read, the folder has no index of the model as it is now, or all images are gone.
+
+        Warns:
+            ImageWarning: an image of the index is not there any more; it is left out.
         """
         top = check_count("top", top)
         vectors = self.vectors
@@ -256,13 +268,27 @@ class Index:
         return self._hits(scores, vectors.paths, top)
 
     def _hits(self, scores: np.ndarray, paths: Sequence[bytes], top: int) -> list[Hit]:
-        """The best of some images by their scores [C]; ``paths`` are theirs, ascending."""
-        ranked = best(scores, top)
-        return [
-            Hit(rank, rounded(float(scores[n]), DIGITS), self._path_of(paths[n]))
-            for rank, n in enumerate(ranked.tolist(), start=1)
-            if np.isfinite(scores[n])
-        ]
+        """The best of some images by their scores [C]; ``paths`` are theirs, ascending. Those that are gone are none.
+
+        Raises:
+            UserError: all are gone.
+        """
+        hits: list[Hit] = []
+        gone: list[Path] = []
+        for n in best(scores, len(scores)).tolist():
+            if len(hits) == top or not np.isfinite(scores[n]):
+                break
+            path = self._path_of(paths[n])
+            if path.exists():
+                hits.append(Hit(len(hits) + 1, rounded(float(scores[n]), DIGITS), path))
+            else:
+                gone.append(path)
+        if not hits:
+            raise UserError(f"{self.folder}: the images of its index cannot be found any more; bring it up to date")
+        if gone:
+            some = f"{counted(len(gone), 'image')} of the index that cannot be found any more ({first_few(gone)})"
+            warnings.warn(f"left out {some}; bring it up to date", ImageWarning, stacklevel=3)
+        return hits
 
     @torch.inference_mode()
     def _exact(self, vectors: Vectors, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:

@@ -6,7 +6,8 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -222,11 +223,25 @@ def folder_units(folder: Path, files: Sequence[Path], lines: int = 1000) -> list
     return [FolderPart(folder, first + 1, tuple(files[first : first + lines])) for first in parts]
 
 
+def count_repeated(file: Path) -> int:
+    """The number of lines of a list that name an image which an earlier line names.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as lines:
+            hashes = array("q", map(hash, _paths(lines, 0)))  # 8 bytes for each of millions
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    return len(hashes) - len(np.unique(hashes))
+
+
 def _digest(lines: list[bytes]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
-def _paths(lines: list[bytes], offset: int) -> Iterator[str]:
+def _paths(lines: Iterable[bytes], offset: int) -> Iterator[str]:
     """The paths on lines that begin at an offset of a list."""
     for number, line in enumerate(lines):
         content = line.removeprefix(codecs.BOM_UTF8) if offset == number == 0 else line

@@ -59,8 +59,8 @@ class ImageResult:
         source: path of the image, or the name of one that was given as an array.
         image: RGB uint8 [H, W, 3].
         found: its segmentation.
-        pixels: the checksum of one that was given as an array, see `pacl.results.same_image.pixels_of`: a file that
-            happens to have its name is another image.
+        pixels: the `pacl.images.pixel_checksum` of one that was given as an array: a file that happens to have its name
+            is another image.
     """
 
     out: Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,17 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
 from pacl.files import file_stamp
-from pacl.images import open_image
+from pacl.images import open_image, pixel_checksum
 from pacl.printing import printable
 from pacl.results.records import read_record
 
 Identity = Path | str
-"""What tells an image or video from others: its path, or of an image without a file the checksum `pixels_of` it."""
+"""What tells an image or video from others: its path, or of an image without a file its `pixel_checksum`."""
 
 
 class NameTaken(UserError):
@@ -33,6 +31,9 @@ class PlaceTaken(ArgumentError):
 
 def is_image_of(record: Mapping[str, Any], out: Path, image: Identity) -> bool:
     """Whether a record is of an image or video, also of one that was moved: then its content tells.
+
+    `content` in the record of an image is its `pixel_checksum`, in that of a video `content_of_video`. That of an image
+    without a file has the checksum as `pixels`, too, in place of a path.
 
     Args:
         record: see `read_record`. Older ones, which do not state the path from their folder, are compared by content.
@@ -70,7 +71,7 @@ def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None
         target: path of the results without an ending, such as ``OUT/NAME``.
         out: the folder of results.
         source: path of the image or video.
-        pixels: of an image without a file, see `pixels_of`.
+        pixels: the `pixel_checksum` of an image without a file.
 
     Raises:
         NameTaken: they would.
@@ -94,23 +95,8 @@ def source_from(out: Path, source: Path) -> str:
     return printable(Path(real).as_posix())
 
 
-def pixels_of(image: np.ndarray) -> str:
-    """Checksum of an image without a file, uint8 [H, W, 3]: `pixels` in its record, in place of `source`."""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-
-
-def content_of(image: np.ndarray) -> str:
-    """Checksum of an image, uint8 [H, W, 3]: `content` in its record tells it from another one of that path.
-
-    Of a video it is `content_of_video`.
-    """
-    height, width = image.shape[:2]
-    pixels = np.ascontiguousarray(image).data
-    return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()
-
-
 def content_of_video(path: Path) -> str:
-    """The size and the time of the last change of its file."""
+    """The size and the time of the last change of its file: `content` in its record; see `is_image_of`."""
     return "-".join(map(str, file_stamp(path) or ()))
 
 
@@ -123,5 +109,5 @@ def _content_at(path: Path, record: Mapping[str, Any]) -> str | None:
         with Image.open(path) as image:
             if "width" in record and set(image.size) != {record["width"], record["height"]}:  # it may be turned
                 return None
-        return content_of(open_image(path))
+        return pixel_checksum(open_image(path))
     return None

@@ -18,7 +18,7 @@ import numpy as np
 
 from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
 from pacl.files import atomic_write, save_json, short_name, write_together
-from pacl.images import save_image
+from pacl.images import pixel_checksum, save_image
 from pacl.printing import printable
 from pacl.results.coco import box, polygons_of_rle, rles
 from pacl.results.coco_dataset import CocoDataset
@@ -36,7 +36,7 @@ from pacl.results.records import place_of, read_record
 from pacl.results.removing import Removed, files_of, own_results, remove
 from pacl.results.result import ImageResult, Result, score_maps
 from pacl.results.run_file import Run, RunFile
-from pacl.results.same_image import PlaceTaken, check_name_is_free, content_of, source_from
+from pacl.results.same_image import PlaceTaken, check_name_is_free, source_from
 from pacl.results.yolo import YoloDataset, write_yolo
 
 LOCK = ".lock"
@@ -158,8 +158,7 @@ class Writer:
             found: its segmentation.
             place: of the image in the files of the whole run; None: the name of its file. Where another image has that
                 place in one of them, it is ``path``, and at last the absolute one.
-            pixels: the checksum of an image without a file, see `pacl.results.same_image.pixels_of`; its record
-                has this in place of a path.
+            pixels: the `pacl.images.pixel_checksum` of an image without a file; its record has this in place of a path.
             replace: whether those of another image that has the name are deleted, too, as with `overwrite`.
 
         Returns:
@@ -217,7 +216,7 @@ class Writer:
             "name": printable(item.name),
             **({} if place == item.source.name else {"place": place}),
             **({"pixels": item.pixels} if item.pixels else {"source": source_from(self.out, item.source)}),
-            "content": content_of(item.image),
+            "content": pixel_checksum(item.image),
             **described,
         }
         if old is not None and is_same_result(old, record):

@@ -51,13 +51,16 @@ class ImageEmbedding:
     made_by: dict[str, Any]
 
     def __repr__(self) -> str:
-        height, width = self.size
-        return f"<ImageEmbedding of an image of {width} x {height} pixels, vectors {list(self.vectors.shape)}>"
+        (height, width), shape = self.size, list(self.encoded.patches.values.shape)
+        return f"<ImageEmbedding of an image of {width} x {height} pixels, vectors {shape}>"
 
     @property
     def vectors(self) -> Tensor:
-        """Patch vectors, float32 [T, D, h, w]: T windows (1 without sliding windows), D numbers for each patch."""
-        return self.encoded.patches.values
+        """Patch vectors, float32 [T, D, h, w]: T windows (1 without sliding windows), D numbers for each patch.
+
+        They are a copy: what is done to them does not change what the image is labelled by.
+        """
+        return self.encoded.patches.values.clone()
 
     @property
     def size(self) -> tuple[int, int]:

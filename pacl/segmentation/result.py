@@ -19,6 +19,7 @@ from PIL import Image
 
 from pacl.errors import ArgumentError, UserError, check_count, did_you_mean
 from pacl.files import file_stamp, make_folder
+from pacl.images import pixel_checksum
 from pacl.printing import printable
 from pacl.results import coco
 from pacl.results.names import Names, check_name
@@ -26,7 +27,7 @@ from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.records import read_record
 from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.result import score_maps
-from pacl.results.same_image import NameTaken, PlaceTaken, pixels_of
+from pacl.results.same_image import NameTaken, PlaceTaken
 from pacl.results.sharing import check_same_labels
 from pacl.results.supervision import to_detections
 from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
@@ -58,7 +59,7 @@ class Segmentation:
     prompts: list[tuple[str, ...]]
     """The prompts of each label."""
     index: np.ndarray = field(repr=False)
-    """[H, W], uint8 (uint16 above 255 labels): 0 is background, i + 1 is `labels[i]`."""
+    """[H, W], uint8 (uint16 above 255 labels), read-only: 0 is background, i + 1 is `labels[i]`."""
     shares: list[float]
     """Share of the image's pixels that each label won, in [0, 1]; the rest is background."""
     scores: list[float]
@@ -79,6 +80,11 @@ class Segmentation:
     `sam_weights`."""
     stamp: tuple[int, int] | None = field(default=None, repr=False)
     """Of the file of a path, see `pacl.files.file_stamp`: one that has changed since is not drawn on."""
+
+    def __post_init__(self) -> None:
+        index = self.index.view()  # what masks, boxes and files are made from, later, too
+        index.flags.writeable = False
+        object.__setattr__(self, "index", index)
 
     @property
     def cosines(self) -> PatchMaps:
@@ -273,7 +279,7 @@ class Segmentation:
         given_name = None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
-        checksum = None if path else pixels_of(pixels)
+        checksum = None if path else pixel_checksum(pixels)
         out = make_folder(folder, "folder")
         while True:
             place = (path or Path(given_name or "image")).name

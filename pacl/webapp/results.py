@@ -11,9 +11,9 @@ import numpy as np
 
 from pacl.errors import ArgumentError
 from pacl.files import make_folder, save_json
+from pacl.images import pixel_checksum
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
-from pacl.results.same_image import pixels_of
 from pacl.results.writer import Writer, result_name
 from pacl.segmentation.encode import as_array
 from pacl.segmentation.result import Segmentation
@@ -123,7 +123,8 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     stem = result_name(Path(name).stem or "image")
     writer.start(found.labels, {stem: name}, background=found.background != "none")
     pixels = as_array(found.source)
-    record = writer.write(stem, Path(name), pixels, found, pixels=pixels_of(pixels))  # folders are nobody's business
+    checksum = pixel_checksum(pixels)  # in place of a path: folders are nobody's business
+    record = writer.write(stem, Path(name), pixels, found, pixels=checksum)
     coco = writer.finish()["coco"]
     names = {kind: [Path(file).name for file in files] for kind, files in record["files"].items()}
     save_json(folder / f"{stem}.json", {**record, "files": names}, rows=True)

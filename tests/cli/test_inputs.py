@@ -76,6 +76,14 @@ def test_a_picture_given_twice_counts_once() -> None:
     assert names("in/b.jpg", "in", "./in/../in/a.jpg") == [("in/b.jpg", "b"), ("in/a.jpg", "a")]
 
 
+@pytest.mark.parametrize(("words", "repeated"), [(["in/a.jpg", "in/a.jpg"], 1), (["in", "in", "in/b.jpg"], 3)])
+def test_a_picture_given_twice_is_said_in_one_line(words: list[str], repeated: int) -> None:
+    make("in/a.jpg", "in/b.jpg")
+    found = find_images(words)
+    assert len(found.repeated) == repeated
+    assert len(list(found.notes())) == 1
+
+
 def test_names_stay_inside_the_folder_of_results(here: Path) -> None:
     make("deep/er/in.jpg", "..jpg", "deep/...png")
     for _, name in names("deep/er/../er/in.jpg", str(here / "..jpg"), "deep/er/../../deep"):

@@ -48,6 +48,14 @@ def test_an_embedding_gives_the_same_labels_from_disk(settings: dict, clip: Back
     assert np.array_equal(second.predict(LABELS).index, expected.index)
 
 
+def test_what_is_done_to_the_vectors_does_not_change_the_labels(clip: Backbone) -> None:
+    segmenter = Segmenter(PACL.untrained(clip))
+    segmenter.set_image(noise(40, 56))
+    before = segmenter.predict(LABELS)
+    segmenter.get_image_embedding().vectors.zero_()
+    assert np.array_equal(segmenter.predict(LABELS).score_map(1), before.score_map(1))
+
+
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="all names are Unicode there")
 def test_the_path_of_an_image_that_is_not_utf8_is_not_kept(clip: Backbone, tmp_path: Path) -> None:
     path = tmp_path / "bad\udcff.png"

@@ -50,6 +50,16 @@ def test_a_label_is_asked_for_by_name_or_by_its_id_in_index(found: Segmentation)
     assert single.mask(0).any()
 
 
+def test_what_is_done_to_an_array_of_a_result_does_not_change_it(found: Segmentation) -> None:
+    before = found.index.copy(), found.mask(2), found.score_map(2), found.probabilities
+    with pytest.raises(ValueError, match="read-only"):
+        found.index[0, 0] = 2
+    for array in (found.mask(2), found.score_map(2), found.probability_map(2), found.probabilities):
+        array[:] = 0
+    after = found.index, found.mask(2), found.score_map(2), found.probabilities
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 @pytest.mark.parametrize("label", ["teal", "", 4, -1, None, 1.0, ["red"]], ids=str)
 def test_a_label_that_there_is_not_is_refused(label: Any, found: Segmentation) -> None:
     for ask in (found.id_of, found.mask, found.score_map, found.probability_map, found.heatmap):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pacl import Segmentation, Segmenter, SegmenterSettings, load_model, open_image
 from pacl.errors import ArgumentError, UserError
-from pacl.results.same_image import pixels_of
+from pacl.images import pixel_checksum
 from pacl.segment import main
 from pacl.webapp.results import FILES, draw, error_text, label_at, message, plain, share_table, write_files
 
@@ -82,7 +82,7 @@ def test_files_are_those_of_the_command(
         assert files[kind].read_bytes() == (Path("out") / files[kind].name).read_bytes(), kind
     record, expected = (json.loads(path.read_text()) for path in (files["json"], Path("out/photo.json")))
     assert record["files"] == {"overlay": ["photo.overlay.png"], "mask": ["photo.mask.png"], "json": ["photo.json"]}
-    assert record.pop("pixels") == pixels_of(open_image_of(found))
+    assert record.pop("pixels") == pixel_checksum(open_image_of(found))
     del record["files"], expected["files"], expected["source"]  # folders of the server
     assert record == expected
     assert (np.asarray(Image.open(files["mask"])) == found.index).all()

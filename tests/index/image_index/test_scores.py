@@ -97,6 +97,18 @@ def test_an_image_that_is_gone_since_is_left_out(model: PACL, folder: Path) -> N
     assert folder / "b.png" not in [hit.path for hit in hits]
 
 
+@pytest.mark.parametrize("score", ["clip", "phi"])
+def test_an_image_that_is_gone_since_leaves_its_place_to_the_next(model: PACL, folder: Path, score: Any) -> None:
+    index = Index.build(folder, model, score)
+    first, *others = index.search("a dog", top=4)
+    first.path.unlink()
+    with pytest.warns(ImageWarning):
+        hits = index.search("a dog", top=3)
+    assert [(hit.rank + 1, hit.score, hit.path) for hit in hits] == [(hit.rank, hit.score, hit.path) for hit in others]
+    with pytest.warns(ImageWarning):
+        assert first.path not in [hit.path for hit in index.similar(others[0].path, top=5)]
+
+
 def test_names_that_are_no_utf8_are_found(model: PACL, folder: Path) -> None:
     name = os.fsdecode(b"\xff.png")
     try:

@@ -113,6 +113,19 @@ def test_an_index_is_of_the_model_as_it_is_now(folder: Path, tmp_path: Path, sco
     assert Index.build(folder, before, score).search("a dog") == found
 
 
+def test_an_image_with_several_links_is_found_once(model: PACL, folder: Path) -> None:
+    kept = names(Index.build(folder, model))
+    (folder / "z.png").symlink_to("a.png")
+    (folder / "z").symlink_to("sub")
+    index = Index.build(folder, model)
+    assert names(index) == kept
+    assert [path.relative_to(folder).as_posix() for path in index.repeated] == ["z/e.png", "z.png"]
+    (folder / "a.png").unlink()
+    (folder / "z.png").unlink()
+    index.update()
+    assert index.repeated == [folder / "z" / "e.png"]
+
+
 def test_results_of_this_package_are_left_out(model: PACL, folder: Path) -> None:
     for name in ("search.png", "sheet.jpg"):
         save_image(folder / name, noise(30, 30))
