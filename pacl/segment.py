@@ -201,7 +201,7 @@ def segment(args: argparse.Namespace) -> int:
 
 def say_removed(removed: Removed) -> str:
     """A note on results of earlier runs that have gone; what has a new file of the same name is not among them."""
-    files = [f"{counted(len(removed.files), 'file')} such as {removed.files[0]}"] if removed.files else []
+    files = [f"{counted(len(removed.files), 'file')} such as {min(removed.files)}"] if removed.files else []
     what = " and ".join([*files, *(f"the entries in {path}" for path in sorted(removed.datasets))])
     return (
         f"{counted(len(removed.images), 'earlier result')} had other prompts, settings, weights or images, or did not "
