@@ -58,7 +58,7 @@ class LoadedClip:
         """
         from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-        found = {name: self.settings.get(name) for name in names}
+        found: dict[str, Any] = {name: self.settings.get(name) for name in names}
         found = {name: value for name, value in found.items() if value is not None and value is not False}
         for name, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
             if name in found:
