@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pacl.errors import UserError, first_few
-from pacl.files import parse_json
+from pacl.files import parse_json, split_lines
 from pacl.printing import counted, quoted
 
 Lines = list[tuple[int, str]]
@@ -105,7 +105,7 @@ def _read_text(path: str | Path, what: str) -> str:
 
 
 def _without_comments(text: str) -> Lines:
-    lines = [(n, re.sub(r"(^|\s)#.*", "", line).strip()) for n, line in enumerate(text.splitlines(), start=1)]
+    lines = [(n, re.sub(r"(^|\s)#.*", "", line).strip()) for n, line in enumerate(split_lines(text), start=1)]
     return [(n, line) for n, line in lines if line]
 
 

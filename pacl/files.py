@@ -1,9 +1,10 @@
-"""Output folders, atomic writes, JSON files."""
+"""Output folders, atomic writes, JSON files, lines of text files."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -125,6 +126,14 @@ def begins_with(pattern: bytes) -> Callable[[Path], bool]:
             return False
 
     return matches
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text file as editors count them: they end in a line feed, a carriage return or both.
+
+    ``str.splitlines`` would also split at signs within a line, such as U+2028 or a vertical tab.
+    """
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 @contextmanager

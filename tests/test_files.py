@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pacl.class_files import label_lines
+from pacl.data.caption_text import captions_of_files
+from pacl.data.folders import _read_names
+from pacl.data.mask_palette import read_palette
+from pacl.data.readers import read_list
 from pacl.errors import ArgumentError, UserError
 from pacl.files import (
     MOST_BYTES,
@@ -20,8 +25,11 @@ from pacl.files import (
     parse_json,
     save_json,
     short_name,
+    split_lines,
     write_together,
 )
+from pacl.models.distillation import read_texts
+from pacl.webapp.session import Limits, parse_words
 from tests.paths import ROOT
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -212,3 +220,28 @@ def test_a_file_is_replaced_only_by_the_command_that_wrote_it(tmp_path: Path) ->
         assert (error.value.argument, error.value.value) == ("csv", path)
     with pytest.raises(ArgumentError):  # its own name is no reason to lose an input
         check_output_file(own, is_own, inputs=[own], overwrite=True)
+
+
+SIGNS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+"""Where `str.splitlines` splits besides."""
+
+
+def test_lines_end_where_editors_end_them() -> None:
+    assert split_lines("a\nb\r\nc\rd\n\n") == ["a", "b", "c", "d", ""]
+    assert split_lines("") == []
+    assert split_lines(f"a{SIGNS}b\nc") == [f"a{SIGNS}b", "c"]
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_no_file_of_a_user_is_split_within_a_line(tmp_path: Path, sign: str) -> None:
+    """In captions, words, classes, lists of images and palettes."""
+    path, line = tmp_path / "a.txt", f"a red{sign}cat 1,2,3"
+    path.write_text(line + "\n", encoding="utf-8")
+    assert captions_of_files({"txt": path.read_bytes()}, by_line=True) == ["a red cat 1,2,3"]
+    assert read_texts([path], "words") == read_list(path) == [line]
+    assert [label.name for label in parse_words(f"a red{sign}cat", Limits())] == ["a red cat"]
+    assert list(read_palette(path)) == [(1, 2, 3)]
+    path.write_text(f"red{sign}cat\ndog\n", encoding="utf-8")
+    assert [text for _, text in label_lines(path)] == ["red cat", "dog"]
+    path.write_text(f"n01: red{sign}cat\n", encoding="utf-8")
+    assert _read_names(path) == {"n01": [f"red{sign}cat"]}

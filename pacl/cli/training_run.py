@@ -266,7 +266,9 @@ def train(cli: TrainCLI, prog: str) -> int:
             advice = "the figures are of the others; pacl data check lists the reasons"
             say(prog, f"note: {held} could not be used: {advice}")
         at = cli.model.measured_at
-        if cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
+        # No interval would have met the end of a run that was stopped, by hand or by --trainer.max_time.
+        planned = cli.trainer.global_step > steps and not cli.trainer.should_stop
+        if planned and cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
             last = f"the last validation was after step {at:,}" if at else "no validation was after the first step"
             advice = "a --trainer.val_check_interval that divides the steps measures the last one, too"
             say(prog, f"note: {last}; {advice}")

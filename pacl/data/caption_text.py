@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from pacl.files import split_lines
 from pacl.image_folders import IMAGE_SUFFIXES
 
 IMAGE_COLUMNS = (
@@ -95,7 +96,7 @@ def captions_of_files(files: Mapping[str, bytes], image: str = "", by_line: bool
     for suffix in TEXT_SUFFIXES:
         if suffix in files:
             text = decode_text(files[suffix])
-            value = json_object(text) if suffix == "json" else text.splitlines() if by_line else text
+            value = json_object(text) if suffix == "json" else split_lines(text) if by_line else text
             if found := captions_in(value, image):
                 return found
     return []

@@ -18,6 +18,7 @@ from pacl.data.readers import read_json, read_table
 from pacl.data.shards import SHARD_SUFFIXES
 from pacl.data.tables import TABLE_SUFFIXES
 from pacl.errors import ArgumentError, UserError, unreadable
+from pacl.files import split_lines
 from pacl.image_folders import IMAGE_SUFFIXES
 
 FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
@@ -355,7 +356,7 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
 
 def _read_names(path: Path) -> dict[str, list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = split_lines(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as class names ({error})") from None
     named = {}

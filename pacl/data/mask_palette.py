@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pacl.errors import ArgumentError
+from pacl.files import split_lines
 from pacl.prompts import Label
 
 Colour = tuple[int, int, int]
@@ -33,7 +34,7 @@ def read_palette(path: str | Path) -> dict[Colour, str]:
     """
     found: dict[Colour, str] = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ArgumentError("palette", path, "does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

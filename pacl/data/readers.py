@@ -14,7 +14,7 @@ from pacl.data.image_paths import has_image_suffix, locate
 from pacl.data.pairs import FilePairs
 from pacl.data.tables import read_rows, rows_of
 from pacl.errors import UserError, unreadable
-from pacl.files import RepeatedKey, unique_keys_only
+from pacl.files import RepeatedKey, split_lines, unique_keys_only
 from pacl.printing import counted
 
 COCO_JSON = (
@@ -36,7 +36,7 @@ def read_list(path: str | Path) -> list[str]:
         UserError: the file cannot be read, or is empty.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -179,6 +179,7 @@ def describe(
             "normalised_in_the_graph": {"mean": list(clip.mean), "std": list(clip.std)},
         },
         "resize": {
+            "size": own.size,  # at a scale of 1, which the short sides may lack
             "short_sides": [round(own.size * scale) for scale in sorted(own.scales)],
             "interpolation": "bicubic",
             "antialias": True,

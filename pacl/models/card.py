@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ TASK = "image-segmentation"
 """The hub's name of what all heads are for."""
 
 TAGS = ("clip", "segmentation", "open-vocabulary-segmentation")
+
+CALIBRATED = "## Calibrated"
+"""The heading over what a calibration was made with."""
 
 HUB_METRICS = {"val_recall": "recall"}
 """Figures of a training that are metrics of the hub: its name of each."""
@@ -106,6 +110,23 @@ def with_hub_fields(card: str, **fields: object) -> str:
     for name, value in fields.items():
         changed.data[name] = value
     return str(changed)
+
+
+def with_calibration(card: str, photos: int, presence: float) -> str:
+    """A card that says that its head is calibrated, in place of what it said of an earlier calibration.
+
+    Args:
+        card: may be written by hand; the rest of it is kept.
+        photos: the number of photos.
+        presence: the score from which a text is present.
+    """
+    told = (
+        f"{CALIBRATED}\n\nOn {counted(photos, 'photo')}: the mean score of each text over them is subtracted, and a "
+        f"text is present from a score of {presence:.3f}.\n"
+    )
+    before, _, after = f"\n{card}".partition(f"\n{CALIBRATED}\n")
+    rest = re.search(r"^#", after, re.MULTILINE)
+    return f"{before[1:].rstrip()}\n\n{told}" + (f"\n{after[rest.start() :]}" if rest else "")
 
 
 def write_card(config: HeadConfig, run: TrainingRun | None = None, temperature: float | None = None) -> str:

@@ -24,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
+from pacl.files import split_lines
 from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.models.towers.static_tower import CONTEXT, TOKENIZER, WEIGHTS
 
@@ -90,7 +91,7 @@ def read_texts(paths: Sequence[str | Path], argument: str) -> list[str]:
             raise ArgumentError(argument, path, "contains no .txt file")
         for file in files:
             try:
-                lines += [row for row in file.read_text(encoding="utf-8").splitlines() if not row.startswith("#")]
+                lines += [row for row in split_lines(file.read_text(encoding="utf-8")) if not row.startswith("#")]
             except UnicodeDecodeError:
                 raise ArgumentError(argument, file, "not text in UTF-8") from None
             except FileNotFoundError:

@@ -217,6 +217,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
     def write_card(self, run: TrainingRun | None = None) -> str:
         """The model card of this head, with facts about its training if there was one."""
         learned = self.temperature.item() if self.config.learn_temperature else None
+        self.config.checksum = self.clip.checksum()
         return write_card(self.config, run, learned)
 
     def save_pretrained(

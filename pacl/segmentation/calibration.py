@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pacl.models.card import with_calibration
 from pacl.models.model import PACL
 from pacl.prompts import GENERIC_CONTRAST
 from pacl.segmentation.encode import encode_images
@@ -26,7 +27,7 @@ Pascal VOC photos without a thing its mask then has less than 2 % of the pixels,
 
 @torch.no_grad()  # (not inference mode: the centre outlives it)
 def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
-    """Measure a head's `centre` and `presence` on photos, and set them.
+    """Measure a head's `centre` and `presence` on photos, and set them; its card then says so.
 
     Args:
         model: the head, trained or not. It is changed.
@@ -57,4 +58,5 @@ def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
         raise ValueError("all patches of these photos are alike: nothing to calibrate with")
     model.centre = centre.float().to(model.device)
     model.config.presence = float(DEVIATIONS * variance.sqrt())
+    model.card = with_calibration(model.card or model.write_card(), count, model.config.presence)
     return model

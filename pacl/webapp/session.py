@@ -22,6 +22,7 @@ import numpy as np
 
 from pacl.cli.messages import memory_advice
 from pacl.errors import ArgumentError, UserError
+from pacl.files import split_lines
 from pacl.images import decode_image
 from pacl.prompts import Label, parse_prompt
 from pacl.segmentation.encode import EncodedImage
@@ -314,7 +315,7 @@ def parse_words(text: str, limits: Limits) -> list[Label]:
     """
     if len(text) > limits.characters:
         raise UserError(f"{len(text)} characters are too many: at most {limits.characters} are read")
-    words = [word for line in text.splitlines() for word in line.split(",") if word.strip()]
+    words = [word for line in split_lines(text) for word in line.split(",") if word.strip()]
     if len(words) > limits.labels:
         raise UserError(f"{len(words)} labels are too many: at most {limits.labels} are shown")
     return [parse_prompt(word) for word in words]

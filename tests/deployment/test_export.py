@@ -26,9 +26,9 @@ from pacl import (
     export_model,
     load_model,
 )
-from pacl.deployment.export import LOCK
+from pacl.deployment.export import LOCK, describe
 from pacl.deployment.formats import FORMATS
-from pacl.deployment.graphs import TextGraph, tokenize
+from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.models.head import shipped_folder
 from pacl.models.model import PACL
 from pacl.results.palette import palette
@@ -144,7 +144,7 @@ def test_the_onnx_file_carries_its_description_and_no_paths(exported: Path) -> N
 def test_the_description_has_the_constants(tiny: PACL, tmp_path: Path) -> None:
     settings = SegmenterSettings(size=40, scales=(2.0, 1.0), prior=-0.3, logit_scale=20.0)
     about = export_model(tiny, tmp_path, "torchscript", settings=settings).description
-    assert about["resize"]["short_sides"] == [40, 80]
+    assert (about["resize"]["size"], about["resize"]["short_sides"]) == (40, [40, 80])
     assert (about["scores"]["prior"], about["scores"]["logit_scale"]) == (-0.3, 20.0)
     assert about["image"]["multiple_of"] == tiny.clip.patch == 8
     assert about["image"]["normalised_in_the_graph"]["mean"] == list(tiny.clip.mean)
@@ -194,23 +194,26 @@ def check_mask(segmenter: Segmenter, query: EncodedQuery, folder: Path, image: P
     assert (found == expected).mean() >= 0.999
 
 
-def copy_with_phi(model: PACL, exported: Path, cosine: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy an export as it would be of the same model with ``cosine``, which the model then has."""
+def exported_with_phi(
+    model: PACL, exported: Path, cosine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    """A copy of an export as it would be of the same model with ``cosine``, which the model then has; an image."""
+    image, folder = tmp_path / "image.png", tmp_path / "exported"
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((210, 130), Image.Resampling.BICUBIC).save(image)
     monkeypatch.setattr(model.config, "cosine", cosine)
     shutil.copytree(exported, folder)
     about = json.loads((folder / "model.json").read_text())
     about["scores"]["phi_cosine"] = cosine
     (folder / "model.json").write_text(json.dumps(about))
+    return folder, image
 
 
 @pytest.mark.parametrize("cosine", [True, False])
 def test_the_program_of_the_page_segments_as_pacl_does(
     tiny: PACL, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cosine: bool
 ) -> None:
-    image, folder = tmp_path / "image.png", tmp_path / "exported"
-    copy_with_phi(tiny, exported, cosine, folder, monkeypatch)
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((210, 130), Image.Resampling.BICUBIC).save(image)
+    folder, image = exported_with_phi(tiny, exported, cosine, tmp_path, monkeypatch)
     segmenter = Segmenter(tiny, EVEN)
     segmenter.set_image(image)
     query = segmenter.prepare(LABELS)
@@ -250,11 +253,14 @@ def check_probabilities(model: PACL, folder: Path, image: Path, labels: list[str
 def test_the_program_of_the_page_classifies_as_pacl_does(
     tiny: PACL, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cosine: bool
 ) -> None:
-    image, folder = tmp_path / "image.png", tmp_path / "exported"
-    copy_with_phi(tiny, exported, cosine, folder, monkeypatch)
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((210, 130), Image.Resampling.BICUBIC).save(image)
+    folder, image = exported_with_phi(tiny, exported, cosine, tmp_path, monkeypatch)
     check_probabilities(tiny, folder, image, LABELS, tmp_path)
+    about = json.loads((folder / "model.json").read_text())
+    about["resize"] = describe(tiny, replace(EVEN, scales=(1.5, 2.0)), ImageGraph(tiny), None, None, FORMATS["onnx"])[
+        "resize"
+    ]
+    (folder / "model.json").write_text(json.dumps(about))
+    check_probabilities(tiny, folder, image, LABELS, tmp_path)  # whose smallest scale is not 1
 
 
 @pytest.mark.parametrize("name", ["segment_onnx.py", "classify_onnx.py"])

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from pacl.models.backbone import Backbone
-from pacl.models.card import TASK, TrainingRun, write_card
+from pacl.models.card import CALIBRATED, TASK, TrainingRun, with_calibration, write_card
 from pacl.models.head import SHIPPED, shipped_folder
 from pacl.models.model import PACL
 from tests.tiny import fill_hub_cache, trained_head
@@ -44,6 +44,15 @@ def test_figures_of_an_earlier_step_state_it(clip: Backbone) -> None:
     run = replace(training(val_recall=0.25, miou=0.5, loss=1.5), measured_at={"val_recall": 3, "miou": 2})
     assert [run.step_of(name) for name in run.figures] == ["", " after step 2", ""]
     assert "| miou after step 2 | 0.5 |" in write_card(PACL.untrained(clip).config, run)
+
+
+def test_a_card_tells_of_the_last_calibration_and_keeps_the_rest() -> None:
+    for card in ("", "# Mine", "---\na: 1\n---\n# Mine\n\n## Data\n\ntwo\n\nlines\n"):
+        first = with_calibration(card, 100, 0.25)
+        assert first.count(CALIBRATED) == 1
+        assert first.startswith(card)
+        assert ("100 photos" in first, "0.250" in first) == (True, True)
+        assert with_calibration(f"{first}\n## Later\n", 20, 0.5) == f"{with_calibration(card, 20, 0.5)}\n## Later\n"
 
 
 def test_a_head_for_a_clip_of_the_hub_names_it(clip: Backbone) -> None:

@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
 from pacl.models import identity
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.head import HeadConfig
 from pacl.models.model import PACL
 from pacl.models.towers.base import ImageTower, TextTower, architecture_of
+from pacl.models.towers.open_clip_loading import LoadedClip
 from tests.tiny import configure_clip, save_tiny_clip, trained_head
 
 FIELDS = [each.name for each in fields(HeadConfig)]
+CONFIGURATIONS = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}
 LISTS = (identity.INERT, identity.NOT_ON_PATCHES, identity.ON_TEXTS, identity.NOT_TRAINED)
 
 
@@ -121,6 +124,16 @@ def test_a_later_field_changes_nothing_while_it_is_at_its_default(model: PACL) -
     assert identity.whole(changed(model, "contrast_margin"))["contrast_margin"] == 1.0
 
 
-def test_an_architecture_is_the_same_with_more_settings_that_are_off() -> None:
-    assert architecture_of({"a": {"b": 1}}) == architecture_of({"a": {"b": 1, "c": False}, "d": None, "e": {}})
-    assert architecture_of({"a": {"b": 1}}) != architecture_of({"a": {"b": 2}})
+@pytest.mark.parametrize(
+    ("part", "name"), [(part, each.name) for part, kind in CONFIGURATIONS.items() for each in fields(kind)]
+)
+def test_every_setting_of_open_clip_counts_unless_it_is_the_default(part: str, name: str) -> None:
+    default = getattr(CONFIGURATIONS[part](), name)
+
+    def architecture(**settings: Any) -> str:
+        loaded = LoadedClip("a", None, None, False, {"embed_dim": 8, part: settings, "custom_text": False})
+        return architecture_of(loaded.acting_settings("embed_dim", part, "custom_text", "init_logit_bias"))
+
+    assert architecture(**{name: default}) == architecture()
+    for value in (other(default), 0, False, None, ""):
+        assert (architecture(**{name: value}) != architecture()) is (value != default)

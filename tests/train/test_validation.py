@@ -195,6 +195,9 @@ def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_
         card = (out / "README.md").read_text()
         assert card.count("val_recall after step 2") == 2 * late  # in the table and for the hub
         assert ("the last validation was after step 2" in capsys.readouterr().err) is late
+    (tmp_path / "3" / "config.json").unlink()  # as of a run that was stopped, whose head is written without training
+    run(tiny_clip, tmp_path / "3", *settings, "--trainer.max_steps=1", "--ckpt_path=last")
+    assert "the last validation was" not in capsys.readouterr().err
     out = run(tiny_clip, tmp_path / "3", *settings, "--trainer.max_steps=4", "--ckpt_path=last")
     assert "val_recall after" not in (out / "README.md").read_text()
     out = run(tiny_clip, tmp_path / "1", *settings, "--trainer.max_steps=1")

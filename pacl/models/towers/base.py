@@ -193,17 +193,8 @@ class TextTower(nn.Module, ABC):
 
 
 def architecture_of(configuration: Any) -> str:
-    """12 hexadecimal digits that tell a library's configuration of a tower, JSON-serialisable, from others.
-
-    Settings that are off are left out, so that one that a library adds later changes nothing.
-    """
-
-    def without_off(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: without_off(each) for key, each in value.items() if each not in (None, False, {}, [])}
-        return value
-
-    return hashlib.sha256(json.dumps(without_off(configuration), sort_keys=True).encode()).hexdigest()[:12]
+    """12 hexadecimal digits that tell a library's configuration of a tower, JSON-serialisable, from others."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def local_path(path: str, name: str) -> Path:

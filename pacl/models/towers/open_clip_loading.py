@@ -51,6 +51,25 @@ class LoadedClip:
     vocabulary: list[str] | None = None
     contrast: list[str] | None = None
 
+    def acting_settings(self, *names: str) -> dict[str, Any]:
+        """Some of the settings, without what they have as open_clip's defaults: a setting that it adds changes nothing.
+
+        Zero, False and None count where the default is something else.
+        """
+        from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+        found: dict[str, Any] = {name: self.settings.get(name) for name in names}
+        found = {name: value for name, value in found.items() if value is not None and value is not False}
+        for name, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+            if name in found:
+                defaults = vars(kind())
+                found[name] = {
+                    key: value
+                    for key, value in found[name].items()
+                    if value != defaults.get(key) and not (value == {} and defaults.get(key) is None)
+                }
+        return found
+
 
 def is_clip_name(name: str) -> bool:
     """Whether a name is of a form that `load_clip` takes."""

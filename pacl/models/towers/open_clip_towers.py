@@ -63,7 +63,7 @@ def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | Fe
     else:
         raise ArgumentError("model", name, f"its image tower {type(visual).__name__} has no patch features")
     tower.quick_gelu = loaded.quick_gelu
-    tower.architecture = architecture_of({key: loaded.settings.get(key) for key in ("embed_dim", "vision_cfg")})
+    tower.architecture = architecture_of(loaded.acting_settings("embed_dim", "vision_cfg"))
     return tower
 
 
@@ -263,7 +263,7 @@ class OpenClipText(TextTower):
         self.clip = clip = loaded.clip
         self.tokenizer = tokenizer = loaded.tokenizer
         self.quick_gelu = loaded.quick_gelu
-        self.architecture = architecture_of({**loaded.settings, "vision_cfg": None})
+        self.architecture = architecture_of(loaded.acting_settings(*(loaded.settings.keys() - {"vision_cfg"})))
         self.vocabulary = None if loaded.vocabulary is None else frozenset(loaded.vocabulary)
         self.contrast = None if loaded.contrast is None else tuple(loaded.contrast)
         clip.visual = None
