@@ -79,7 +79,7 @@ def _endings(images: Iterable[str], files: Iterable[str]) -> list[str]:
         file[len(name) :]
         for name in names
         for file in by_folder[str(PurePosixPath(name).parent)]
-        if file.startswith(name) and file[len(name)] in SEPARATORS
+        if file.startswith(name) and file[len(name) :][:1] in SEPARATORS  # or nothing follows
     )
     enough = [ending for ending, count in votes.items() if 2 * count >= len(names)]
     return sorted(enough, key=lambda ending: (_suffix(ending) != ".png", -votes[ending], len(ending)))
