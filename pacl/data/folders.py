@@ -324,7 +324,7 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
     members, loose = by_class(contents.images)
     if known is None:
         example = next(iter(members), "dog")
-        advice = f"to read its folders as classes, set names to a file with lines {example}: name"
+        advice = f"to read its folders as classes, write lines such as {example}: name to a file, and set names to it"
         check_classes(path, members, advice, "names")
         if members and all(map(is_code, members)):
             listed = ", ".join(list(members)[:3])
