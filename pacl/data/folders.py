@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +12,7 @@ from typing import Literal
 
 from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
 from pacl.data.class_folders import by_class, check_classes, class_names, is_code
+from pacl.data.folder_files import files_below
 from pacl.data.image_paths import EXAMPLES, normal_path, one_a_file
 from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table
@@ -56,7 +57,7 @@ class Contents:
             raise UserError(f"{path}: no such folder")
         contents = cls()
         texts = []
-        for name in _files(path, (os.path.realpath(path),)):
+        for name in files_below(path):
             file = PurePosixPath(name)
             suffix = file.suffix.lower()
             if suffix in IMAGE_SUFFIXES:
@@ -124,22 +125,6 @@ def _comparison(images: Iterable[str], texts: Iterable[str]) -> Callable[[str], 
         spelled = Counter(name.casefold() for name in set(side))
         alike |= {name for name, count in spelled.items() if count > 1}
     return lambda name: name if name.casefold() in alike else name.casefold()
-
-
-def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[str]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise unreadable(folder, error) from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if not os.path.isdir(entry.path):
-            yield prefix + entry.name
-        elif not entry.is_symlink():
-            yield from _files(Path(entry.path), above, f"{prefix}{entry.name}/")
-        elif (real := os.path.realpath(entry.path)) not in above:
-            yield from _files(Path(entry.path), (*above, real), f"{prefix}{entry.name}/")
 
 
 def folder_format(path: str | Path) -> FolderFormat:
