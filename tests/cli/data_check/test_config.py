@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pacl.cli.configured_sources import read_config
+from pacl.data import sources
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
 from tests.cli.data_check.sources import Check
@@ -101,6 +102,19 @@ def test_numbers_in_quotation_marks_are_numbers_as_in_training(check: Check) -> 
     (entry,) = read_config("run.yaml")
     assert (entry.source.hold_out, entry.side, entry.crop.flip) == (1, 64, 1.0)
     assert check("run.yaml")[0] == 0
+
+
+def test_tables_and_lists_are_read_once(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("only.txt").write_text("a.jpg\nb.jpg\n")
+    Path("once.yaml").write_text(
+        "data: {train: [{pairs: fine.csv, only: only.txt, hold_out: 1}], val: [{pairs: fine.csv, only: only.txt}]}"
+    )
+    read: list[str] = []
+    for name in ("read_list", "read_table"):
+        own = getattr(sources, name)
+        monkeypatch.setattr(sources, name, lambda path, *args, own=own: (read.append(str(path)), own(path, *args))[1])
+    assert check("once.yaml")[2]["sources"][0]["images"] == 2
+    assert sorted(read) == ["fine.csv", "fine.csv", "only.txt", "only.txt"]  # once for each source
 
 
 @pytest.mark.parametrize("name", ["flickr8k", "flickr8k_clip", "coco_vitb16", "cc3m_vitb16", "paper_vitb16"])
