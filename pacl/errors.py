@@ -168,7 +168,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def names_meant(settings: Class) -> Class:
-    """A decorator of dataclasses of settings: a name that there is not is a `TypeError` with the one that was meant."""
+    """A decorator of dataclasses of settings: an unknown name is a `TypeError` with the one that was meant."""
     init = settings.__init__  # type: ignore[misc]
     names = list(getattr(settings, "__dataclass_fields__", {}))
 

@@ -33,7 +33,7 @@ Rename = Callable[[str], str]
 
 
 def check_images(images: str | Path | None, path: str | Path) -> None:
-    """Refuse a folder of images that there is not.
+    """Refuse a folder of images that does not exist.
 
     Raises:
         UserError: it does not exist; the message names the table ``path``, too.

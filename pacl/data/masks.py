@@ -113,7 +113,7 @@ class MaskFolder:
 
     @cached_property
     def listed(self) -> list[str]:
-        """Names of the images that there should be: the lines of ``only``, otherwise all images in the folder."""
+        """Names of the images to expect: the lines of ``only``, otherwise all images in the folder."""
         return list(self._images()) if self.only is None else read_list(self.only)
 
     @cached_property

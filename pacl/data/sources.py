@@ -138,7 +138,7 @@ class Source:
         return "json" if self.pairs.lower().endswith(".json") else "table"
 
     def check_exists(self) -> None:
-        """Refuse a table, a folder of pairs or a folder of images that there is not; shards may be anywhere.
+        """Refuse a table, a folder of pairs or a folder of images that does not exist; shards may be anywhere.
 
         Raises:
             UserError: it does not exist.
