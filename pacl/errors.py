@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import operator
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard, TypeVar
@@ -18,7 +19,8 @@ class UserError(ValueError):
 
     Args:
         message: the line.
-        *advised: arguments that the message advises to set, by their names in Python, as they stand at its end.
+        *advised: arguments that the message advises to set, by their names in Python. Behind them are no words of the
+            user, such as names of files: of several words like an argument the last one is it.
     """
 
     def __init__(self, message: object = "", *advised: str) -> None:
@@ -29,8 +31,7 @@ class UserError(ValueError):
         """The message as a command line says it: ``flag`` before the arguments that it advises to set."""
         text = str(self)
         for name in self.advised:
-            before, found, after = text.rpartition(name)
-            text = f"{before}{flag}{found}{after}" if found else text
+            text = re.sub(rf"(.*)\b({name})\b", rf"\1{flag}\2", text, count=1, flags=re.DOTALL)
         return text
 
 
@@ -167,7 +168,7 @@ Class = TypeVar("Class", bound=type)
 
 
 def names_meant(settings: Class) -> Class:
-    """A decorator of dataclasses of settings: a name that there is not is a `TypeError` with the one that was meant."""
+    """A decorator of dataclasses of settings: an unknown name is a `TypeError` with the one that was meant."""
     init = settings.__init__  # type: ignore[misc]
     names = list(getattr(settings, "__dataclass_fields__", {}))
 

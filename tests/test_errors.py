@@ -56,6 +56,10 @@ def test_advice_names_arguments_or_flags() -> None:
     assert str(error) == "images/a.csv: set images, or image_column and caption_column"
     assert error.with_flags() == "images/a.csv: set --images, or --image_column and caption_column"
     assert error.with_flags("--data.").count("--data.") == 2
+    assert (
+        UserError("a: set names, or a_names and names_b", "names").with_flags()
+        == "a: set --names, or a_names and names_b"
+    )
     copy = pickle.loads(pickle.dumps(error))  # as from another process
     assert (str(copy), copy.advised) == (str(error), error.advised)
     assert UserError("x", "y").with_flags() == "x"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
+from jsonargparse import ArgumentError as ParsingError
+from jsonargparse import ArgumentParser
+
+from pacl.cli.setting_errors import describe_mistake
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import SHORT, Source, check_short
-from pacl.errors import ArgumentError, UserError, did_you_mean, unreadable
+from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, unreadable
 
 SIDE = 224
 """Smaller images count as small, unless the configuration has another size."""
@@ -36,8 +40,20 @@ class Entry:
     clip: bool = True
 
     @property
+    def is_val(self) -> bool:
+        """Whether it is for validation; a single source is not."""
+        return self.role.startswith("val")
+
+    @property
     def title(self) -> str:
         return f"{self.role} {self.source.pairs} ({self.source.kind})".strip()
+
+
+@dataclass(frozen=True)
+class _Size:
+    """The side of the squares, as data modules have it."""
+
+    size: int | None = None
 
 
 def read_config(path: str | Path) -> list[Entry]:
@@ -68,6 +84,11 @@ def read_config(path: str | Path) -> list[Entry]:
         crop.check()
     except ArgumentError as error:
         raise UserError(f"{path}: data.cut.{error}") from None
+    side = _fill(_Size, {"size": settings.get("size")}, f"{path}: data").size
+    try:
+        side = SIDE if side is None else check_count("size", side)
+    except ArgumentError as error:
+        raise UserError(f"{path}: data.{error}") from None
     clip = _reads_with_clip(config.get("model"))
     entries = []
     for part in ("train", "val"):
@@ -80,7 +101,7 @@ def read_config(path: str | Path) -> list[Entry]:
         for i, each in enumerate(own):
             source = _fill(Source, each, f"{path}: data.{part}[{i}]")
             own_crop = crop if part == "train" or not crop.is_random else SquareCrop()
-            entries.append(Entry(f"{part}[{i}]", source, own_crop, settings.get("size") or SIDE, clip))
+            entries.append(Entry(f"{part}[{i}]", source, own_crop, side, clip))
     return entries
 
 
@@ -93,36 +114,23 @@ def _reads_with_clip(model: Any) -> bool:
 
 
 def _fill(kind: type[Settings], values: Any, where: str) -> Settings:
-    """A dataclass from its settings in YAML.
-
-    jsonargparse would import the whole data module, and torch with it, to do this.
+    """A dataclass from its settings in YAML, of the types that the parser of a training takes.
 
     Raises:
         UserError: a setting is unknown, missing or of another type.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where}: {values!r} is not a mapping of settings")
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if name not in hints:
-            hint = did_you_mean(str(name), hints) or f"there are {', '.join(hints)}"
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            hint = did_you_mean(str(name), known) or f"there are {', '.join(known)}"
             raise UserError(f"{where}: no setting {name!r}; {hint}")
-        if not _fits(value, hints[name]):
-            wanted = str(hints[name]).removeprefix("<class '").removesuffix("'>").replace("typing.", "")
-            raise UserError(f"{where}: {name} {value!r} is not {wanted}")
-    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
-    for field in fields:
-        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
-            raise UserError(f"{where}: lacks {field.name!r}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from YAML has the type of a type hint."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) in (tuple, list):
-        return isinstance(value, list) and all(_fits(each, get_args(hint)[0]) for each in value)
-    if get_args(hint):  # a union
-        return any(_fits(value, each) for each in get_args(hint))
-    return isinstance(value, (int, float) if hint is float else hint) and not isinstance(value, bool)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind)
+    try:
+        return kind(**parser.parse_object(values).as_dict())
+    except ParsingError as error:
+        mistake = describe_mistake(str(error), known)
+        name = mistake.removeprefix("--")
+        raise UserError(f"{where}: {mistake}" if name == mistake else f"{where}.{name}") from None

@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
@@ -19,13 +19,18 @@ from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
 from pacl.data.copies import count_copies, count_twice, describe_alike, describe_copies, describe_twice, split_all
-from pacl.data.inspection import CONTEXT, PROBLEMS, SHOWN, Statistics, inspect_all, read_items
+from pacl.data.inspection import PROBLEMS, Items, inspect_all, read_items
+from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import FEWEST, Source, describe_few
+from pacl.data.statistics import CONTEXT, SHOWN, Statistics
 from pacl.data.workers import cores
 from pacl.errors import ArgumentError, UserError
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
 from pacl.printing import counted, escaped, printable, without_controls
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 QUICK = 500  # images of each source that --quick decodes
 LISTED = 5  # bad images of each kind that are printed
@@ -147,20 +152,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     workers = cores() if args.workers is None else args.workers
-    if workers < 0:
-        raise ArgumentError("workers", workers, "must be at least 0")
-    if not 0 <= args.max_bad <= 1:
-        raise ArgumentError("max_bad", args.max_bad, "must be a share, from 0 to 1")
-    for name, path, suffix in (("sheet", args.sheet, ".png"), ("report", args.report, ".json")):
-        if path.suffix.lower() != suffix:
-            raise ArgumentError(name, path, f"must end in {suffix}")
+    _check_values(args, workers)
     entries = find_entries(args)
     for name, path, is_own in (("sheet", args.sheet, is_written_here), ("report", args.report, begins_with(REPORT))):
         check_output_file(path, is_own, name, inputs=[args.what])
-    sources = {part: [e.source for e in entries if e.role.startswith(part)] for part in ("train", "val")}
-    kept, held = split_all(sources["train"], sources["val"])
-    copies, twice = count_copies(kept, held), count_twice(held)
-    streams = [read_items(entry.source, args.limit, QUICK if args.quick else None) for entry in entries]
+    read = [None if entry.source.kind == "shards" else entry.source.read() for entry in entries]
+    kept, held = _split(entries, read)
+    streams = [
+        read_items(entry.source, pairs, args.limit, QUICK if args.quick else None)
+        for entry, pairs in zip(entries, read, strict=True)
+    ]
 
     from rich.console import Console
 
@@ -168,64 +169,164 @@ def check(args: argparse.Namespace) -> int:
     from pacl.images import save_image
 
     console = Console(highlight=False, soft_wrap=True)
-    all_statistics: list[Statistics] = []
-    records: list[dict[str, Any]] = []
-    for entry, (items, total, unused) in zip(entries, streams, strict=True):
-        statistics = Statistics(args.seed)
-        inspected = inspect_all(items, workers)
-        size = min(total or args.limit or 0, args.limit or total or 0) or None
-        for item, found in tracked(inspected, escaped(entry.title), size):
-            statistics.add(item, found)
-        record = {
-            "source": dataclasses.asdict(entry.source),
-            "role": entry.role,
-            "title": entry.title,
-            "total": total,
-            "unused": unused,
-            **statistics.figures(entry.side),
-            "clip": entry.clip,
-            "in_training": _shared(statistics, all_statistics, entries) if entry.role.startswith("val") else None,
-            "problems": [
-                {"image": printable(name), "problem": problem, "message": printable(message)}
-                for name, problem, message in statistics.problems
-            ],
-        }
-        all_statistics.append(statistics)
-        records.append(record)
-        console.print(escaped(entry.title), style="bold", markup=False)
-        for line in lines(record):
-            console.print(line, markup=False)
-        console.print()
-    bad = [record for record in records if record["bad"] > args.max_bad * max(record["images"], 1)]
-    shown = [SourceImages(e.title, s.shown.items(), e.crop) for e, s in zip(entries, all_statistics, strict=True)]
+    checked: list[Checked] = []
+    for entry, items in zip(entries, streams, strict=True):
+        statistics = _inspect(entry, items, args, workers)
+        checked.append(Checked(entry, statistics, _record(entry, items, statistics, checked)))
+        _print_source(console, checked[-1].record)
+    verdict = _judge(checked, kept, held, args.max_bad)
+    shown = [SourceImages(each.entry.title, each.statistics.shown.items(), each.entry.crop) for each in checked]
     save_image(args.sheet, source_sheet(shown, args.seed))
-    alike = _alike([s for e, s in zip(entries, all_statistics, strict=True) if not e.role.startswith("val")])
-    training = [(e.source, r) for e, r in zip(entries, records, strict=True) if not e.role.startswith("val")]
-    few = _few(training, sum(map(len, kept)))
-    fine = not (bad or few or copies or twice or alike)
-    doubts = {"held_in_training": copies, "held_twice": twice, "alike": alike}
-    save_json(args.report, {"what": args.what, "max_bad": args.max_bad, "fine": fine, **doubts, "sources": records})
+    save_json(args.report, _report(args, verdict, checked))
     console.print(f"sheet {escaped(args.sheet)}, report {escaped(args.report)}", markup=False)
-    for record in bad:
-        share = f"{record['bad']:,} of {counted(record['images'], 'image')} {'is' if record['bad'] == 1 else 'are'} bad"
-        console.print(
-            f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}", style="red", markup=False
-        )
-    if few:
-        console.print(escaped(few), style="red", markup=False)
-    if copies:
-        console.print(describe_copies(copies, sum(map(len, held))), style="red", markup=False)
-    if twice:
-        console.print(describe_twice(twice, sum(map(len, held))), style="red", markup=False)
-    if alike:
-        sample = args.limit is not None or (args.quick and alike == "images")  # --quick reads all captions
-        console.print(describe_alike(alike, sample=sample), style="red", markup=False)
-    if fine:
-        console.print(", apart from ".join(["fine", *filter(None, [" and ".join(_spots(records))])]), style="green")
-        if sum(record["total"] or FEWEST for _, record in training) < FEWEST:
+    _print_verdict(console, verdict, checked, args)
+    return 1 if verdict.bad or verdict.few else 0
+
+
+class Checked(NamedTuple):
+    """A source, the statistics of its images, and its figures in the report."""
+
+    entry: Entry
+    statistics: Statistics
+    record: dict[str, Any]
+
+
+class Verdict(NamedTuple):
+    """What speaks against a training.
+
+    Attributes:
+        bad: figures of the sources with too many bad images.
+        few: why there are too few images to train on, in a line; None if there are not.
+        held: number of held-out images.
+        copies: see `count_copies`.
+        twice: see `count_twice`.
+        alike: see `_alike`.
+    """
+
+    bad: list[dict[str, Any]]
+    few: str | None
+    held: int
+    copies: int
+    twice: int
+    alike: str | None
+
+    @property
+    def is_fine(self) -> bool:
+        return not (self.bad or self.few or self.copies or self.twice or self.alike)
+
+
+def _check_values(args: argparse.Namespace, workers: int) -> None:
+    if workers < 0:
+        raise ArgumentError("workers", workers, "must be at least 0")
+    if not 0 <= args.max_bad <= 1:
+        raise ArgumentError("max_bad", args.max_bad, "must be a share, from 0 to 1")
+    for name, path, suffix in (("sheet", args.sheet, ".png"), ("report", args.report, ".json")):
+        if path.suffix.lower() != suffix:
+            raise ArgumentError(name, path, f"must end in {suffix}")
+
+
+def _split(entries: Sequence[Entry], read: Sequence[FilePairs | None]) -> tuple[list[PairSource], list[PairSource]]:
+    """The images of a configuration that train and those that are held out, see `split_all`; shards have no part."""
+    parts: dict[str, list[tuple[Source, FilePairs]]] = {"train": [], "val": [], "": []}
+    for entry, pairs in zip(entries, read, strict=True):
+        if pairs is not None:
+            parts[entry.role.partition("[")[0]].append((entry.source, pairs))
+    return split_all(parts["train"], parts["val"])
+
+
+def _inspect(entry: Entry, items: Items, args: argparse.Namespace, workers: int) -> Statistics:
+    """The statistics of the images of a source, with a bar of progress."""
+    statistics = Statistics(args.seed)
+    size = min(items.total or args.limit or 0, args.limit or items.total or 0) or None
+    for item, found in tracked(inspect_all(items.stream, workers), escaped(entry.title), size):
+        statistics.add(item, found)
+    return statistics
+
+
+def _record(entry: Entry, items: Items, statistics: Statistics, before: Sequence[Checked]) -> dict[str, Any]:
+    """The figures of a source in the report; ``before``: the sources before it."""
+    return {
+        "source": dataclasses.asdict(entry.source),
+        "role": entry.role,
+        "title": entry.title,
+        "total": items.total,
+        "unused": items.unused,
+        **statistics.figures(entry.side),
+        "clip": entry.clip,
+        "in_training": _shared(statistics, before) if entry.is_val else None,
+        "problems": [
+            {"image": printable(name), "problem": problem, "message": printable(message)}
+            for name, problem, message in statistics.problems
+        ],
+    }
+
+
+def _judge(
+    checked: Sequence[Checked], kept: Sequence[PairSource], held: Sequence[PairSource], max_bad: float
+) -> Verdict:
+    """What speaks against a training.
+
+    Args:
+        checked: the sources.
+        kept: the images that train, see `split_all`.
+        held: the images that are held out.
+        max_bad: share of bad images of a source above which they are too many.
+    """
+    training = [each for each in checked if not each.entry.is_val]
+    return Verdict(
+        bad=[each.record for each in checked if each.record["bad"] > max_bad * max(each.record["images"], 1)],
+        few=_few([(each.entry.source, each.record) for each in training], sum(map(len, kept))),
+        held=sum(map(len, held)),
+        copies=count_copies(kept, held),
+        twice=count_twice(held),
+        alike=_alike([each.statistics for each in training]),
+    )
+
+
+def _report(args: argparse.Namespace, verdict: Verdict, checked: Sequence[Checked]) -> dict[str, Any]:
+    return {
+        "what": args.what,
+        "max_bad": args.max_bad,
+        "fine": verdict.is_fine,
+        "held_in_training": verdict.copies,
+        "held_twice": verdict.twice,
+        "alike": verdict.alike,
+        "sources": [each.record for each in checked],
+    }
+
+
+def _print_source(console: Console, record: dict[str, Any]) -> None:
+    console.print(escaped(record["title"]), style="bold", markup=False)
+    for line in lines(record):
+        console.print(line, markup=False)
+    console.print()
+
+
+def _print_verdict(console: Console, verdict: Verdict, checked: Sequence[Checked], args: argparse.Namespace) -> None:
+    for line in _doubts(verdict, args):
+        console.print(line, style="red", markup=False)
+    if verdict.is_fine:
+        spots = " and ".join(_spots([each.record for each in checked]))
+        console.print(", apart from ".join(["fine", *filter(None, [spots])]), style="green")
+        if sum(each.record["total"] or FEWEST for each in checked if not each.entry.is_val) < FEWEST:
             needs = f"a training that holds some out needs 3, and shows something from {FEWEST} on"
             console.print(f"few images: {needs}", markup=False)
-    return 1 if bad or few else 0
+
+
+def _doubts(verdict: Verdict, args: argparse.Namespace) -> Iterator[str]:
+    """What speaks against a training, a line each."""
+    for record in verdict.bad:
+        share = f"{record['bad']:,} of {counted(record['images'], 'image')} {'is' if record['bad'] == 1 else 'are'} bad"
+        yield f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}"
+    if verdict.few:
+        yield escaped(verdict.few)
+    if verdict.copies:
+        yield describe_copies(verdict.copies, verdict.held)
+    if verdict.twice:
+        yield describe_twice(verdict.twice, verdict.held)
+    if verdict.alike:
+        sample = args.limit is not None or (args.quick and verdict.alike == "images")  # --quick reads all captions
+        yield describe_alike(verdict.alike, sample=sample)
 
 
 def _few(training: Sequence[tuple[Source, dict[str, Any]]], kept: int) -> str | None:
@@ -259,16 +360,12 @@ def _alike(training: Sequence[Statistics]) -> str | None:
     return None
 
 
-def _shared(statistics: Statistics, before: Sequence[Statistics], entries: Sequence[Entry]) -> float | None:
+def _shared(statistics: Statistics, before: Sequence[Checked]) -> float | None:
     """Share of the decoded images with the same pixels as an image of a training source."""
-    training = [
-        np.asarray(each.pixels) for each, entry in zip(before, entries, strict=False) if entry.role.startswith("train")
-    ]
-    return (
-        float(np.isin(np.asarray(statistics.pixels), np.concatenate(training)).mean())
-        if len(statistics.pixels)
-        else None
-    )
+    if not len(statistics.pixels):
+        return None
+    training = [np.asarray(each.statistics.pixels) for each in before if not each.entry.is_val]
+    return float(np.isin(np.asarray(statistics.pixels), np.concatenate(training)).mean())
 
 
 def lines(record: dict[str, Any]) -> Iterator[str]:

@@ -46,7 +46,7 @@ def check_training(argv: Sequence[str]) -> None:
     """Refuse mistakes in the arguments of ``pacl train``.
 
     Raises:
-        UserError: a file, a setting or a number that there is not, or ``--out`` is in use.
+        UserError: a file that does not exist, an unknown setting, an invalid number, or ``--out`` is in use.
     """
     words = with_config(argv, TRAIN_CONFIG)
     if _only_asks(words):
@@ -70,7 +70,7 @@ def check_pretraining(argv: Sequence[str]) -> None:
     """Refuse mistakes in the arguments of ``pacl pretrain``.
 
     Raises:
-        UserError: a file or a setting that there is not, or ``--export.folder`` is in use.
+        UserError: a file that does not exist, an unknown setting, or ``--export.folder`` is in use.
     """
     words = with_config(argv, PRETRAIN_CONFIG)
     if _only_asks(words):
@@ -112,7 +112,7 @@ def flags_of(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str]]]) -> None:
-    """Refuse settings that there are not, and words in the place of numbers.
+    """Refuse unknown settings, and words in the place of numbers.
 
     Args:
         words: of the command line.
@@ -140,7 +140,7 @@ def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str
 
 
 def check_files(settings: dict[str, Any]) -> None:
-    """Refuse tables and folders of captioned images that there are not.
+    """Refuse tables and folders of captioned images that do not exist.
 
     Raises:
         UserError: one does not exist.

@@ -63,7 +63,7 @@ def check_score(args: argparse.Namespace) -> None:
     """Refuse what `add_score`'s flags cannot mean, before a model is loaded.
 
     Raises:
-        UserError: a weight or templates that there are not, or a score that the model cannot have by its name.
+        UserError: an invalid weight, unknown templates, or a score that the model cannot have by its name.
     """
     if not 0 <= args.weight <= 1:
         raise ArgumentError("weight", args.weight, "must be from 0 (clip alone) to 1 (phi alone)")

@@ -24,9 +24,9 @@ class OneLineParser(argparse.ArgumentParser):
         self.values: dict[str, str] = {}
         """Flags -> what their values may be, for those that are given none."""
         self.instead: dict[str, str] = {}
-        """Flags that there are not -> what is meant, with their value after it."""
+        """Unknown flags -> what is meant, with their value after it."""
         self.never: dict[str, str] = {}
-        """Flags that there are not -> why."""
+        """Unknown flags -> why there are none."""
         self.words_hint: str | None = None
         """Where words that no flag takes belong."""
 

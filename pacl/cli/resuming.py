@@ -22,7 +22,7 @@ def checkpoint_path(folder: Path, name: str | None) -> str | None:
 
 
 def check_checkpoint_exists(checkpoint: str | None, given: str | None) -> None:
-    """Refuse a checkpoint that there is not.
+    """Refuse a checkpoint that does not exist.
 
     Args:
         checkpoint: of `checkpoint_path`.

@@ -33,7 +33,7 @@ SKIPPED_SHOWN = 5
 """Number of skipped samples whose errors a run shows; `python -m pacl.data check` lists all."""
 
 MANY_DROPPED = 0.1
-"""Share of the images of an epoch above which those that fill no whole batch are told of."""
+"""A warning tells of images that fill no whole batch if they are more than this share of an epoch."""
 
 SKIPPED_GRACE = 1000
 """Number of images after which the share of skipped ones is first compared with its limit."""

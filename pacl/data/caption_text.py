@@ -59,10 +59,11 @@ def captions_in(value: Any, image: str = "") -> list[str]:
         image: name of the image; it is no caption of itself.
     """
     if isinstance(value, str):
-        listed = _as_list(value.strip())
+        text = " ".join(value.split())  # a line break within a string of a list would be no string of Python's
+        listed = _as_list(text)
         if listed is not None:
             return captions_in(listed, image)
-        text = whole_text(" ".join(value.split()))
+        text = whole_text(text)
         return [text] if is_caption(text, image) else []
     if isinstance(value, Mapping):
         return captions_in(caption_field(value), image)
@@ -164,10 +165,10 @@ def _as_list(text: str) -> Any:
         pass
     # NumPy writes no commas: Python would join its strings into one. So they are found one by one.
     between = _STRING.sub(" ", text[1:-1]).replace(",", " ").replace("dtype=object", " ").split()
-    if text[0] != "{" and all(word.lower() in NO_CAPTION for word in between):
-        return [ast.literal_eval(found) for found in _STRING.findall(text)]
     try:
+        if text[0] != "{" and all(word.lower() in NO_CAPTION for word in between):
+            return [ast.literal_eval(found) for found in _STRING.findall(text)]
         found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # TypeError: a list as a key
         return None
     return list(found) if isinstance(found, (set, tuple)) else found

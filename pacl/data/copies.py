@@ -10,22 +10,26 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from pacl.data.pairs import PairSource
+from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import Source
 from pacl.files import file_sha256
 
 
-def split_all(train: Sequence[Source], val: Sequence[Source]) -> tuple[list[PairSource], list[PairSource]]:
+def split_all(
+    train: Iterable[tuple[Source, FilePairs]], val: Iterable[tuple[Source, FilePairs]]
+) -> tuple[list[PairSource], list[PairSource]]:
     """The images of a configuration that train and those that are held out.
 
-    Shards are left out: they are not read in advance.
+    Args:
+        train: the training sources, each with its pairs.
+        val: the validation sources, likewise.
 
     Raises:
-        UserError: an error of `Source.read`, `Source.split` or `Source.validation`.
+        UserError: an error of `Source.split` or `Source.validation`.
     """
-    parts = [source.split(source.read()) for source in train if source.kind != "shards"]
+    parts = [source.split(pairs) for source, pairs in train]
     held = [held for _, held in parts if len(held)]
-    held += [source.validation(source.read()) for source in val if source.kind != "shards"]
+    held += [source.validation(pairs) for source, pairs in val]
     return [kept for kept, _ in parts], held
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +12,7 @@ from typing import Literal
 
 from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files
 from pacl.data.class_folders import by_class, check_classes, class_names, is_code
+from pacl.data.folder_files import files_below
 from pacl.data.image_paths import EXAMPLES, normal_path, one_a_file
 from pacl.data.pairs import FilePairs
 from pacl.data.readers import read_json, read_table
@@ -57,7 +58,7 @@ class Contents:
             raise UserError(f"{path}: no such folder")
         contents = cls()
         texts = []
-        for name in _files(path, (os.path.realpath(path),)):
+        for name in files_below(path):
             file = PurePosixPath(name)
             suffix = file.suffix.lower()
             if suffix in IMAGE_SUFFIXES:
@@ -125,22 +126,6 @@ def _comparison(images: Iterable[str], texts: Iterable[str]) -> Callable[[str], 
         spelled = Counter(name.casefold() for name in set(side))
         alike |= {name for name, count in spelled.items() if count > 1}
     return lambda name: name if name.casefold() in alike else name.casefold()
-
-
-def _files(folder: Path, above: tuple[str, ...], prefix: str = "") -> Iterator[str]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise unreadable(folder, error) from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if not os.path.isdir(entry.path):
-            yield prefix + entry.name
-        elif not entry.is_symlink():
-            yield from _files(Path(entry.path), above, f"{prefix}{entry.name}/")
-        elif (real := os.path.realpath(entry.path)) not in above:
-            yield from _files(Path(entry.path), (*above, real), f"{prefix}{entry.name}/")
 
 
 def folder_format(path: str | Path) -> FolderFormat:
@@ -325,7 +310,7 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
     members, loose = by_class(contents.images)
     if known is None:
         example = next(iter(members), "dog")
-        advice = f"to read its folders as classes, set names to a file with lines {example}: name"
+        advice = f"to read its folders as classes, write lines such as {example}: name to a file, and set names to it"
         check_classes(path, members, advice, "names")
         if members and all(map(is_code, members)):
             listed = ", ".join(list(members)[:3])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pacl.data.caption_text import is_url
+from pacl.data.folder_files import files_below
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.printing import counted
@@ -32,7 +33,7 @@ Rename = Callable[[str], str]
 
 
 def check_images(images: str | Path | None, path: str | Path) -> None:
-    """Refuse a folder of images that there is not.
+    """Refuse a folder of images that does not exist.
 
     Raises:
         UserError: it does not exist; the message names the table ``path``, too.
@@ -191,11 +192,10 @@ def _by_stem(folder: Path) -> dict[str, list[str]]:
     """The image files below a folder: those of each path without suffix, and of each stem that is no such path."""
     paths: dict[str, list[str]] = {}
     stems: dict[str, list[str]] = {}
-    for place, _, names in os.walk(folder):
-        for name in filter(has_image_suffix, sorted(names)):
-            file = PurePosixPath(os.path.relpath(os.path.join(place, name), folder))
-            paths.setdefault(str(file.with_suffix("")), []).append(str(file))
-            stems.setdefault(file.stem, []).append(str(file))
+    for name in filter(has_image_suffix, files_below(folder, skip_unreadable=True)):
+        file = PurePosixPath(name)
+        paths.setdefault(str(file.with_suffix("")), []).append(name)
+        stems.setdefault(file.stem, []).append(name)
     return stems | paths
 
 

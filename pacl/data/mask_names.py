@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from pacl.data.folder_files import files_below
 from pacl.errors import ArgumentError, UserError
 
 LOOKED_AT = 100
@@ -30,8 +31,7 @@ def missing_masks(
     Returns:
         An error that says what is there and what to set; None if nothing in the folder resembles the images' names.
     """
-    files = [path.relative_to(masks).as_posix() for path in sorted(masks.rglob("*")) if path.is_file()]
-    files = [file for file in files if not PurePosixPath(file).name.startswith(".")]
+    files = sorted(files_below(masks, skip_unreadable=True))
     if not files:
         return UserError(f"{masks} has no files")
     some = dict(list(images.items())[:LOOKED_AT])
@@ -79,7 +79,7 @@ def _endings(images: Iterable[str], files: Iterable[str]) -> list[str]:
         file[len(name) :]
         for name in names
         for file in by_folder[str(PurePosixPath(name).parent)]
-        if file.startswith(name) and file[len(name)] in SEPARATORS
+        if file.startswith(name) and file[len(name) :][:1] in SEPARATORS  # or nothing follows
     )
     enough = [ending for ending, count in votes.items() if 2 * count >= len(names)]
     return sorted(enough, key=lambda ending: (_suffix(ending) != ".png", -votes[ending], len(ending)))

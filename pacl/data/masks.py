@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
+from pacl.data.folder_files import files_below
 from pacl.data.mask_names import missing_masks
 from pacl.data.mask_palette import classes_of, packed, read_palette, unpacked
 from pacl.data.readers import read_list
@@ -112,7 +113,7 @@ class MaskFolder:
 
     @cached_property
     def listed(self) -> list[str]:
-        """Names of the images that there should be: the lines of ``only``, otherwise all images in the folder."""
+        """Names of the images to expect: the lines of ``only``, otherwise all images in the folder."""
         return list(self._images()) if self.only is None else read_list(self.only)
 
     @cached_property
@@ -158,8 +159,10 @@ class MaskFolder:
         if self.only is not None or Path(self.masks).resolve() == Path(self.images).resolve():
             return []
         used = {self._mask(name) for name in self._images()}
-        found = sorted(path for path in Path(self.masks).rglob(f"*{self.mask_ending}") if path not in used)
-        return [path.relative_to(self.masks).as_posix() for path in found]
+        masks = (
+            name for name in files_below(Path(self.masks), skip_unreadable=True) if name.endswith(self.mask_ending)
+        )
+        return sorted(name for name in masks if Path(self.masks, name) not in used)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -86,6 +86,7 @@ class FilePairs:
         captions: the captions of all images, in the order of the paths.
         first: int64 [n + 1]; image i has captions first[i] to first[i + 1] - 1.
         nouns: the noun phrases of each caption, tab-separated; None if they have not been computed yet.
+        listed: for the file of a list of images that was read with them, the indices of these images, int64.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class FilePairs:
         self.paths = PackedStrings(captions)
         self.captions = PackedStrings(caption for own in captions.values() for caption in own)
         self.first = np.cumsum([0, *(len(own) for own in captions.values())], dtype=np.int64)
+        self.listed: dict[str, np.ndarray] = {}
         self.nouns: PackedStrings | None = None
         if nouns is not None:
             self.set_nouns([nouns[caption] for own in captions.values() for caption in own])

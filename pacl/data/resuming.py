@@ -75,7 +75,7 @@ def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: Resume
 
 
 def source_digests(sources: Sequence[PairSource]) -> dict[str, str]:
-    """What tells the images and captions of a run, wherever their folders are; sources without files have no part.
+    """What tells the images and captions of a run, wherever their folders are; only of sources of files.
 
     Returns:
         "content": SHA-256 of the paths and captions; "files": SHA-256 of the `source_digest` of each source.

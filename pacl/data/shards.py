@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pacl.data.caption_text import TEXT_SUFFIXES, captions_of_files, decode_text, json_object, whole_text
+from pacl.data.folder_files import files_below
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, starts_like_an_image
 from pacl.printing import counted, printable
@@ -144,8 +145,9 @@ def _local_shards(url: str) -> list[str]:
 
 
 def shards_below(folder: Path) -> list[Path]:
-    """The shards in a folder and its subfolders, by their names, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.name.endswith(SHARD_SUFFIXES) and path.is_file())
+    """The shards in a folder and its subfolders, by their names, sorted; see `files_below`."""
+    names = (name for name in files_below(folder, skip_unreadable=True) if name.endswith(SHARD_SUFFIXES))
+    return sorted(path for name in names if (path := folder / name).is_file())
 
 
 def local_path(url: str) -> Path | None:
@@ -322,7 +324,7 @@ def count_pairs(pairs: str) -> int:
                     key, suffix = _divided(entry.name)
                     if entry.isreg() and suffix in IMAGES and not NO_FILES.match(entry.name):
                         keys.add(key)
-        except (tarfile.TarError, OSError, EOFError):
+        except Exception:  # of tarfile, the disk, a decompressor ...
             pass  # counted up to the damage, which is reported when the shard is read
         total += len(keys)
     return total

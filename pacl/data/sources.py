@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
+
 from pacl.data.folders import folder_format, read_caption_files, read_folders, read_metadata
 from pacl.data.image_paths import check_images, normal_path
 from pacl.data.pairs import FilePairs, PairSource, Subset
@@ -136,7 +138,7 @@ class Source:
         return "json" if self.pairs.lower().endswith(".json") else "table"
 
     def check_exists(self) -> None:
-        """Refuse a table, a folder of pairs or a folder of images that there is not; shards may be anywhere.
+        """Refuse a table, a folder of pairs or a folder of images that does not exist; shards may be anywhere.
 
         Raises:
             UserError: it does not exist.
@@ -169,7 +171,7 @@ class Source:
         self.check_exists()
         pairs = self._read()
         if self.only is not None:
-            _, lacking = find_listed(pairs, self.only)
+            pairs.listed[self.only], lacking = find_listed(pairs, self.only)
             if lacking:
                 pairs.unused[f"names in {self.only} that are no images of it (first: {lacking[0]})"] = len(lacking)
         return pairs
@@ -220,8 +222,10 @@ class Source:
         """
         if self.only is None:
             return pairs
-        found, _ = find_listed(pairs, self.only)
-        if not found:
+        found = pairs.listed.get(self.only)
+        if found is None:  # pairs that another source has read
+            found, _ = find_listed(pairs, self.only)
+        if not len(found):
             raise UserError(f"{self.only}: lists no image of {self.pairs}")
         return Subset(pairs, found)
 
@@ -241,7 +245,7 @@ class Source:
         return count
 
 
-def find_listed(pairs: FilePairs, listed: str) -> tuple[list[int], list[str]]:
+def find_listed(pairs: FilePairs, listed: str) -> tuple[np.ndarray, list[str]]:
     """The images that a list names: each by its path, or by the last part of it where only one image has that.
 
     Args:
@@ -249,7 +253,7 @@ def find_listed(pairs: FilePairs, listed: str) -> tuple[list[int], list[str]]:
         listed: file of the list, see `read_list`.
 
     Returns:
-        The indices of the images in their order, and the names that are of none of them.
+        The indices of the images in their order, int64, and the names that are of none of them.
 
     Raises:
         UserError: a name is the last part of several paths.
@@ -268,4 +272,4 @@ def find_listed(pairs: FilePairs, listed: str) -> tuple[list[int], list[str]]:
         found.update(fitting)
         if not fitting:
             lacking.append(name)
-    return sorted(found), lacking
+    return np.array(sorted(found), np.int64), lacking

@@ -20,7 +20,7 @@ from pacl.data.sources import Source
 from pacl.errors import ArgumentError
 
 MANY_HELD = 0.3
-"""Share of the images above which holding them out is warned of."""
+"""A warning tells of held-out images if they are more than this share of all."""
 
 
 def read_source(source: Source) -> FilePairs:
@@ -57,10 +57,12 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> tuple[int, int]:
     """Warn of training pairs that are all alike, and of held-out images that are also in training, or twice.
 
-    From the first nothing can be learned; the second a head knows by heart; the third are mistaken for each other.
+    Nothing can be learned from pairs that are all alike. A head knows images of the training by heart. Of an image that
+    is held out twice, the captions of one copy count as wrong for the other.
 
     Returns:
-        The numbers of the second and third; None in all processes but the first, which do not look.
+        The numbers of held-out images that are in training and that are there twice; None in all processes but the
+        first, as only that one looks.
     """
     if alike := find_alike(kept):
         rank_zero_warn(describe_alike(alike))

@@ -19,6 +19,12 @@ from pacl.data.caption_text import captions_in, captions_of_files, is_image_name
         ("[]", []),
         ("[photo] a cat [stock]", ["[photo] a cat [stock]"]),
         ("[a painted sign]", ["[a painted sign]"]),
+        ("['a cat\n walks', 'a dog']", ["a cat walks", "a dog"]),
+        ('["a cat\n walks"]', ["a cat walks"]),
+        (r"['c:\users cat photo']", [r"['c:\users cat photo']"]),  # \u without four digits
+        ("{{}}", []),
+        ("{[]: 'a cat'}", ["{[]: 'a cat'}"]),
+        ("{{'a cat'}}", ["{{'a cat'}}"]),
         (["a cat", None, {"raw": "a dog"}, ["a cow"]], ["a cat", "a dog", "a cow"]),
         ({"Caption": "", "text": "a cat"}, ["a cat"]),
         ({"label": "a cat"}, []),

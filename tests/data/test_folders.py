@@ -273,3 +273,15 @@ def test_class_folders_whose_names_are_not_utf_8_have_captions_that_are_text(tmp
     (caption,) = (caption for own in captions(pairs).values() for caption in own)
     assert caption.encode() == "a photo of a caf\ufffd.".encode()
     assert os.path.isfile(pairs.name(0))
+
+
+@pytest.mark.parametrize("folder", ["names", "a_names", "set names", "dog"])
+def test_advice_puts_no_flag_into_the_name_of_a_class(tmp_path, draw, folder):
+    draw(f"{folder}/x/1.jpg", f"{folder}/y/1.jpg")
+    with pytest.raises(UserError) as error:
+        read_folders(tmp_path)
+    before, flag, after = error.value.with_flags("<FLAG>").partition("<FLAG>")
+    assert flag
+    assert before + after == str(error.value)
+    assert folder in before
+    assert folder not in after.removeprefix("names")

@@ -22,7 +22,7 @@ def make(tmp_path: Path):
             for name in names:
                 path = tmp_path / folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.new("L", (4, 3)).save(path)
+                Image.new("L", (4, 3)).save(path, None if path.suffix else "PNG")
             (tmp_path / folder).mkdir(exist_ok=True)
         return MaskFolder(*(str(tmp_path / part) for part in ("images", "masks", "names.txt")))
 
@@ -55,6 +55,7 @@ def test_images_with_an_ending_of_their_own(make):
         (["1.jpg", "2.jpg"], "JPEG"),
         (["1_mask.JPG", "2_mask.JPG"], "JPEG"),
         (["1.tif", "2.tif"], r"\.tif"),
+        (["1", "2"], r"other files \(1\)"),
         (["x/1.png", "x/2.png"], "same folder"),
         (["mask_1.png", "mask_2.png"], "mask_1.png"),
         ([], "no files"),

@@ -1,6 +1,8 @@
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 import tarfile
 from pathlib import Path
@@ -175,6 +177,19 @@ def test_of_a_truncated_gzip_all_whole_samples_are_read(tmp_path):
     failed = []
     assert len(list(samples(f"{tmp_path}/1.tar.gz", failed))) == 3
     assert len(failed) == 1
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress])
+def test_of_damaged_compression_the_images_before_the_damage_are_counted(tmp_path, compress):
+    random = np.random.default_rng(0)
+    names = {f"{i}.jpg": random.bytes(300_000) for i in range(5)}
+    content = compress(Path(write(tmp_path / "0.tar", names)).read_bytes())
+    middle = len(content) // 2
+    (tmp_path / "1.tar.gz").write_bytes(content[:middle] + bytes(50_000) + content[middle + 50_000 :])
+    failed = []
+    read = len(list(samples(f"{tmp_path}/1.tar.gz", failed)))
+    assert len(failed) == 1
+    assert read <= count_pairs(f"{tmp_path}/1.tar.gz") < 5
 
 
 def test_what_cannot_be_opened_is_listed(tmp_path, capfd):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pacl.cli.configured_sources import read_config
+from pacl.data import sources
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import Source
 from tests.cli.data_check.sources import Check
@@ -96,6 +97,26 @@ def test_a_configuration(check: Check) -> None:
     assert [entry.source for entry in read_config("short.yaml")] == [Source("fine.csv", "images", hold_out=2)]
 
 
+def test_numbers_in_quotation_marks_are_numbers_as_in_training(check: Check) -> None:
+    Path("run.yaml").write_text("data: {train: [{pairs: fine.csv, hold_out: '1'}], size: '64', cut: {flip: '1'}}")
+    (entry,) = read_config("run.yaml")
+    assert (entry.source.hold_out, entry.side, entry.crop.flip) == (1, 64, 1.0)
+    assert check("run.yaml")[0] == 0
+
+
+def test_tables_and_lists_are_read_once(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("only.txt").write_text("a.jpg\nb.jpg\n")
+    Path("once.yaml").write_text(
+        "data: {train: [{pairs: fine.csv, only: only.txt, hold_out: 1}], val: [{pairs: fine.csv, only: only.txt}]}"
+    )
+    read: list[str] = []
+    for name in ("read_list", "read_table"):
+        own = getattr(sources, name)
+        monkeypatch.setattr(sources, name, lambda path, *args, own=own: (read.append(str(path)), own(path, *args))[1])
+    assert check("once.yaml")[2]["sources"][0]["images"] == 2
+    assert sorted(read) == ["fine.csv", "fine.csv", "only.txt", "only.txt"]  # once for each source
+
+
 @pytest.mark.parametrize("name", ["flickr8k", "flickr8k_clip", "coco_vitb16", "cc3m_vitb16", "paper_vitb16"])
 def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
     assert read_config(str(ROOT / "configs" / f"{name}.yaml"))
@@ -109,12 +130,20 @@ def test_the_configurations_that_travel_along_can_be_checked(name: str) -> None:
             "{train: [{pairs: a.csv}], val: [{pears: b.csv}]}",
             "data.val[0]: no setting 'pears'; did you mean 'pairs'",
         ),
-        ("{train: [{images: a}]}", "data.train[0]: lacks 'pairs'"),
-        ("{train: [{pairs: a.csv, hold_out: many}]}", "hold_out 'many' is not int"),
-        ("{train: [{pairs: a.csv, format: zip}]}", "format 'zip' is not"),
+        ("{train: [{images: a}]}", "data.train[0]: the following arguments are required: pairs"),
+        ("{train: [{pairs: a.csv, hold_out: many}]}", "data.train[0].hold_out many: must be one of int, float"),
+        ("{train: [{pairs: a.csv, format: zip}]}", "data.train[0].format zip: must be one of auto, table"),
         ("{train: [a.csv]}", "data.train[0]: 'a.csv'"),
-        ("{train: [{pairs: a.csv}], cut: {mode: round}}", "data.cut: mode 'round' is not"),
+        ("{train: [{pairs: a.csv}], cut: {mode: round}}", "data.cut.mode round: must be one of random"),
         ("{train: [{pairs: a.csv}], cut: {area: [2, 3]}}", "area"),
+        (
+            "{train: [{pairs: a.csv}], cut: {area: [0.5]}}",
+            "data.cut.area [0.5]: must be of type tuple with 2 elements",
+        ),
+        ("{train: [{pairs: a.csv}], cut: {area: [0.5, x]}}", "data.cut.area"),
+        ("{train: [{pairs: a.csv}], size: 224.5}", "data.size 224.5: must be one of int"),
+        ("{train: [{pairs: a.csv}], size: [224]}", "data.size"),
+        ("{train: [{pairs: a.csv}], size: 0}", "data.size 0"),
         ("{train: [{pairs: fine.csv}], hold_out: 1}", "data.hold_out 1"),
         ("{train: [{pairs: '0.tar', only: a.txt}]}", "only a.txt"),
         ("{scenes: 10}", "no image-caption pairs"),

@@ -181,7 +181,8 @@ def test_shards(check: Check) -> None:
 
 
 def test_held_out_images_are_looked_at() -> None:
-    images, total, _ = read_items(Source("pairs.csv", hold_out=3))
+    source = Source("pairs.csv", hold_out=3)
+    images, total, _ = read_items(source, source.read())
     assert total == 8
     assert len({image.name for image in images}) == 8
 
