@@ -74,10 +74,9 @@ class TrainCLI(SettingsCLI):
         folder = Path(self.config.out)
         self.checkpoint = checkpoint_path(folder, self.config.ckpt_path)
         resume = resumes(folder, self.checkpoint)
-        self.folder = RunFolder(folder, "head", "out", self.config.overwrite, resume, advice_for(folder))
-        with self.folder.claim():  # checked before the model is loaded, which takes long
-            if is_first_process():
-                check_card(folder, "out")
+        self.claim(RunFolder(folder, "head", "out", self.config.overwrite, resume, advice_for(folder)))
+        if is_first_process():
+            check_card(folder, "out")
         if self.config.save_every < 1:
             raise ArgumentError("save_every", self.config.save_every, "must be at least 1")
 
@@ -101,7 +100,6 @@ class TrainCLI(SettingsCLI):
         if self.datamodule.validates:
             kwargs["num_sanity_val_steps"] = -1  # validate before the first step
         kwargs |= validation_interval(settings)
-        kwargs["use_distributed_sampler"] = False  # the data module divides every batch
         return super().instantiate_trainer(**kwargs)
 
     @property
@@ -201,15 +199,10 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
     Returns:
         The exit code.
     """
-    with training_warnings(prog):
-        cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
-        with cli.folder.claim():
-            try:
-                check_settings(cli)
-                return train(cli, prog)
-            except BaseException:
-                cli.folder.remove_unused()
-                raise
+    with training_warnings(prog), contextlib.ExitStack() as held:
+        cli = parse(lambda **settings: TrainCLI(held, module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
+        check_settings(cli)
+        return train(cli, prog)
 
 
 def train(cli: TrainCLI, prog: str) -> int:
