@@ -258,7 +258,7 @@ def train(cli: TrainCLI, prog: str) -> int:
             held = counted(unmeasured, "held-out image")
             advice = "the figures are of the others; pacl data check lists the reasons"
             say(prog, f"note: {held} could not be used: {advice}")
-        at = cli.model.measured_at
+        at = cli.model.validated_at
         if cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
             last = f"the last validation was after step {at:,}" if at else "no validation was after the first step"
             advice = "a --trainer.val_check_interval that divides the steps measures the last one, too"
@@ -333,7 +333,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
     settings |= {f"cut.{name}": value for name, value in cli.datamodule.cut.acting().items()}
     device = cli.model.device
-    validated = cli.model.last_figures if cli.model.measured_at else {}  # before the first step it is no trained head
+    validated = cli.model.last_figures if cli.model.validated_at else {}  # before the first step it is no trained head
     figures = validated | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
     held = {
         "are also in training": cli.datamodule.copies,
@@ -345,7 +345,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
-        measured_at=dict.fromkeys(cli.model.last_figures, cli.model.measured_at) | steps_of_figures(cli.trainer),
+        measured_at=dict.fromkeys(cli.model.last_figures, cli.model.validated_at) | steps_of_figures(cli.trainer),
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,
         seconds=seconds,
