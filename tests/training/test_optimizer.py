@@ -52,5 +52,5 @@ def test_betas_are_from_0_to_below_1(betas: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize(("warmup", "steps", "used"), [(10, 40, 10), (11, 40, 10), (5, 3, 1), (0, 3, 0)])
 def test_the_warm_up_is_at_most_a_quarter_of_a_run(warmup: int, steps: int, used: int) -> None:
-    with pytest.warns(UserWarning) if used < warmup else nullcontext():
+    with pytest.warns(UserWarning, match=f"warmup {warmup}") if used < warmup else nullcontext():
         assert shorten_warmup(warmup, steps) == used
