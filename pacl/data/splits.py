@@ -20,7 +20,7 @@ from pacl.data.sources import Source
 from pacl.errors import ArgumentError
 
 MANY_HELD = 0.3
-"""Share of the images above which holding them out is warned of."""
+"""A warning says so where a larger share of the images is held out."""
 
 
 def read_source(source: Source) -> FilePairs:
@@ -55,12 +55,14 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 
 @rank_zero_only
 def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> tuple[int, int]:
-    """Warn of training pairs that are all alike, and of held-out images that are also in training, or twice.
+    """Warn of data that spoil a training or its validation.
 
-    From the first nothing can be learned; the second a head knows by heart; the third are mistaken for each other.
+    Nothing can be learned from training pairs that are all alike. Held-out images that are also in training are known
+    by heart, and those that are held out twice are mistaken for each other.
 
     Returns:
-        The numbers of the second and third; None in all processes but the first, which do not look.
+        The numbers of held-out images that are also in training, and that are there twice; None in all processes but
+        the first, which do not look.
     """
     if alike := find_alike(kept):
         rank_zero_warn(describe_alike(alike))
