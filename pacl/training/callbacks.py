@@ -18,9 +18,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from pacl.data.masks import MaskFolder
+from pacl.distributed import on_first_process
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image, resize, save_image
-from pacl.metrics import segmentation
 from pacl.metrics.segmentation_metric import SegmentationScores
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
@@ -36,10 +36,6 @@ MAX_SIDE = 1024
 
 MAX_HEAT_MAPS = 4
 """Heat maps are drawn for at most this many labels."""
-
-
-SCORES = tuple(segmentation.scores(np.zeros((3, 1), np.int64)))
-"""Names of the scores of `SegmentationValidator`."""
 
 
 class AfterValidations(Callback):
@@ -101,18 +97,17 @@ class SegmentationValidator(AfterValidations):
             _ = self.data.files
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.is_global_zero and trainer.global_step == 0:
-            scores = self.score(_model(module))
+        if trainer.global_step == 0:
+            scores = on_first_process(lambda: self.score(_model(module)))
             for logger in trainer.loggers:
                 logger.log_metrics(scores, step=0)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.is_due(trainer):
             return
-        # The other ranks add zeros to Lightning's sum over the ranks: all ranks get the value, and take the same
-        # decisions about checkpoints and stopping.
-        scores = self.score(_model(module)) if trainer.is_global_zero else dict.fromkeys(SCORES, 0.0)
-        module.log_dict(scores, prog_bar=True, sync_dist=True, reduce_fx="sum")
+        # All ranks get the scores, and take the same decisions about checkpoints and stopping.
+        scores = on_first_process(lambda: self.score(_model(module)))
+        module.log_dict(scores, prog_bar=True)
         self.measured_at = dict.fromkeys(scores, trainer.global_step)
 
     def score(self, model: PACL) -> dict[str, float]:
