@@ -1,4 +1,4 @@
-"""Differentiable collective operations for a loss over the pairs of all processes (ranks).
+"""Differentiable collective operations for a loss over the pairs of all processes (ranks), and work of the first one.
 
 Every process computes the same global loss, and its gradients with respect to its own inputs only. Gradients of shared
 parameters must therefore be SUMMED over the processes; where they are averaged (DDP does), multiply the loss by
@@ -11,13 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from pacl.errors import ArgumentError, UserError
+
+Result = TypeVar("Result")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for the work of the first one; other operations end a run after minutes."""
 
 
 def rank_count() -> int:
@@ -85,6 +94,41 @@ def gather_texts(texts: Sequence[str], embeddings: Tensor, positives: Tensor | N
     merged = torch.zeros(len(positives), len(columns), dtype=torch.bool, device=positives.device)
     merged[:, torch.searchsorted(columns, own.to(columns.device))] = positives
     return embeddings[first], merged
+
+
+def on_first_process(work: Callable[[], Result]) -> Result:
+    """Run a function on the first process only; the others wait, and return its result, too.
+
+    They wait up to `PATIENCE`, but end at once if the first process does.
+
+    Args:
+        work: its result can be pickled.
+
+    Raises:
+        UserError: on every process, that of the function.
+    """
+    if rank_count() == 1:
+        return work()
+    group = _patient_group(dist.group.WORLD)
+    sent: list[Any] = [None, None]  # the result, and the parts of an error: with arguments of its own it is not pickled
+    if dist.get_rank() == 0:
+        try:
+            sent[0] = work()
+        except ArgumentError as error:
+            sent[1] = error.argument, error.value, error.reason
+        except UserError as error:
+            sent[1] = (str(error),)
+    dist.broadcast_object_list(sent, 0, group)
+    result, failure = sent
+    if failure:
+        raise (ArgumentError if len(failure) == 3 else UserError)(*failure)
+    return result
+
+
+@lru_cache(1)
+def _patient_group(world: object) -> Any:
+    """A group of all processes whose operations may wait; made once in a run."""
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 class _Sum(torch.autograd.Function):

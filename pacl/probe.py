@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pacl.cli.messages import printing, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pacl.classification.class_folders import ClassFolders
     from pacl.classification.encoded_folders import EncodedFolders
     from pacl.classification.few_shot import Accuracy
-    from pacl.classification.logistic import Shots, Splits, Trained
+    from pacl.classification.logistic import Examples, Shots, Splits, Trained
     from pacl.models.model import PACL
 
 PROG = "pacl probe"
@@ -196,8 +196,8 @@ def finish(
     args: argparse.Namespace,
     model: PACL,
     folders: ClassFolders,
-    train: Any,
-    test: Any,
+    train: Examples,
+    test: Examples,
     splits: Splits,
     rows: list[Accuracy],
     failed: bool,

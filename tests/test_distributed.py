@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +16,16 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pacl.distributed import gather_rows, gather_texts, max_over_ranks, rank_count, sum_over_ranks, sums_over_ranks
+from pacl.distributed import (
+    gather_rows,
+    gather_texts,
+    max_over_ranks,
+    on_first_process,
+    rank_count,
+    sum_over_ranks,
+    sums_over_ranks,
+)
+from pacl.errors import ArgumentError, UserError
 from pacl.models.compatibility import compatibility
 from pacl.training.loss import contrastive_loss
 
@@ -167,3 +180,38 @@ def test_the_dense_truth_is_the_loss_of_one_process():
     torch.testing.assert_close(
         contrastive_loss(scale * phi, positives), dense_loss(matrix, scale, tau, text_matrix, (4,))
     )
+
+
+# ---------------------------------------------------------------- work of the first process
+
+
+def late(result: object) -> object:
+    """Later than other operations wait for it, see `check_first_process`."""
+    assert dist.get_rank() == 0
+    time.sleep(4)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def check_first_process(rank: int, ranks: int, file: str) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=ranks, timeout=timedelta(seconds=2)
+    )
+    try:
+        assert on_first_process(partial(late, {"miou": 0.5})) == {"miou": 0.5}
+        with pytest.raises(ArgumentError) as argument:
+            on_first_process(partial(late, ArgumentError("cache", "folder", "is full")))
+        assert (argument.value.argument, argument.value.value) == ("cache", "folder")
+        with pytest.raises(UserError, match=r"^no such file$"):
+            on_first_process(partial(late, UserError("no such file")))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_the_first_process_works_alone_and_the_others_wait(tmp_path: Path) -> None:
+    mp.spawn(check_first_process, args=(2, str(tmp_path / "rendezvous")), nprocs=2)
+
+
+def test_one_process_works_itself() -> None:
+    assert on_first_process(lambda: 3) == 3

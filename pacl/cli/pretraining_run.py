@@ -6,6 +6,7 @@ What it shares with `pacl train` is in `pacl.cli.training_parser`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as L
@@ -34,9 +35,7 @@ class PretrainCLI(SettingsCLI):
 
     def before_instantiate_classes(self) -> None:
         folder, overwrite = self.config.export.folder, self.config.overwrite
-        self.folder = RunFolder(folder, "pretrained model", "export.folder", overwrite, False, DUAL_ENCODER_ADVICE)
-        with self.folder.claim():  # checked before the towers are loaded, which takes long
-            pass
+        self.claim(RunFolder(folder, "pretrained model", "export.folder", overwrite, False, DUAL_ENCODER_ADVICE))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         own = as_list(self.config_init.trainer.callbacks)
@@ -58,9 +57,11 @@ def run(argv: Sequence[str], doc: str | None) -> int:
         The exit code.
     """
     prog = "pacl pretrain"
-    with training_warnings(prog):
+    with training_warnings(prog), ExitStack() as held:
         cli = parse(
-            lambda **more: PretrainCLI(ContrastiveModule, L.LightningDataModule, subclass_mode_model=True, **more),
+            lambda **more: PretrainCLI(
+                held, ContrastiveModule, L.LightningDataModule, subclass_mode_model=True, **more
+            ),
             prog,
             doc,
             argv,
@@ -68,7 +69,6 @@ def run(argv: Sequence[str], doc: str | None) -> int:
         )
         if cli.config.threads:
             torch.set_num_threads(cli.config.threads)
-        with cli.folder.claim():
-            cli.check_whole_batches("a larger --data.batch_size")
-            cli.fit(cli.kept)
+        cli.check_whole_batches("a larger --data.batch_size")
+        cli.fit(cli.kept)
     return 0

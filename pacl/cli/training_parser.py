@@ -10,7 +10,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -55,13 +55,28 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHe
 
 
 class SettingsCLI(LightningCLI):
-    """Lightning's command line, with mistakes in one line that names the flag, and quiet output."""
+    """Lightning's command line, with mistakes in one line that names the flag, and quiet output.
+
+    Args:
+        held: what the command holds until its end.
+        *args: of `LightningCLI`.
+        **settings: of `LightningCLI`.
+    """
 
     memory_advice = "a smaller --data.batch_size"
     """What to change to save memory, in words for an error."""
 
     folder: RunFolder
     """The folder of the results."""
+
+    def __init__(self, held: ExitStack, *args: Any, **settings: Any) -> None:
+        self.held = held
+        super().__init__(*args, **settings)
+
+    def claim(self, folder: RunFolder) -> None:
+        """Hold the folder of the results until the command ends; before the model is loaded, which takes long."""
+        self.folder = folder
+        self.held.enter_context(folder.claim())
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:

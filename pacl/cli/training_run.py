@@ -74,10 +74,9 @@ class TrainCLI(SettingsCLI):
         folder = Path(self.config.out)
         self.checkpoint = checkpoint_path(folder, self.config.ckpt_path)
         resume = resumes(folder, self.checkpoint)
-        self.folder = RunFolder(folder, "head", "out", self.config.overwrite, resume, advice_for(folder))
-        with self.folder.claim():  # checked before the model is loaded, which takes long
-            if is_first_process():
-                check_card(folder, "out")
+        self.claim(RunFolder(folder, "head", "out", self.config.overwrite, resume, advice_for(folder)))
+        if is_first_process():
+            check_card(folder, "out")
         if self.config.save_every < 1:
             raise ArgumentError("save_every", self.config.save_every, "must be at least 1")
 
@@ -101,7 +100,6 @@ class TrainCLI(SettingsCLI):
         if self.datamodule.validates:
             kwargs["num_sanity_val_steps"] = -1  # validate before the first step
         kwargs |= validation_interval(settings)
-        kwargs["use_distributed_sampler"] = False  # the data module divides every batch
         return super().instantiate_trainer(**kwargs)
 
     @property
@@ -201,15 +199,10 @@ def run(argv: Sequence[str], doc: str | None, module: type[PACLModule] = PACLMod
     Returns:
         The exit code.
     """
-    with training_warnings(prog):
-        cli = parse(lambda **settings: TrainCLI(module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
-        with cli.folder.claim():
-            try:
-                check_settings(cli)
-                return train(cli, prog)
-            except BaseException:
-                cli.folder.remove_unused()
-                raise
+    with training_warnings(prog), contextlib.ExitStack() as held:
+        cli = parse(lambda **settings: TrainCLI(held, module, CaptionData, **settings), prog, doc, argv, TRAIN_CONFIG)
+        check_settings(cli)
+        return train(cli, prog)
 
 
 def train(cli: TrainCLI, prog: str) -> int:
@@ -265,7 +258,7 @@ def train(cli: TrainCLI, prog: str) -> int:
             held = counted(unmeasured, "held-out image")
             advice = "the figures are of the others; pacl data check lists the reasons"
             say(prog, f"note: {held} could not be used: {advice}")
-        at = cli.model.measured_at
+        at = cli.model.validated_at
         # No interval would have met the end of a run that was stopped, by hand or by --trainer.max_time.
         planned = cli.trainer.global_step > steps and not cli.trainer.should_stop
         if planned and cli.config.head == "last" and cli.datamodule.validates and at < cli.trainer.global_step:
@@ -342,7 +335,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
     settings |= {f"cut.{name}": value for name, value in cli.datamodule.cut.acting().items()}
     device = cli.model.device
-    validated = cli.model.last_figures if cli.model.measured_at else {}  # before the first step it is no trained head
+    validated = cli.model.last_figures if cli.model.validated_at else {}  # before the first step it is no trained head
     figures = validated | {name: float(value) for name, value in cli.trainer.callback_metrics.items()}
     held = {
         "are also in training": cli.datamodule.copies,
@@ -354,7 +347,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
         settings={**settings, "seed": cli.datamodule.seed},  # that of the checkpoint where the run was resumed
         figures=dict(sorted(figures.items())),
         steps=cli.trainer.global_step,
-        measured_at=dict.fromkeys(cli.model.last_figures, cli.model.measured_at) | steps_of_figures(cli.trainer),
+        measured_at=dict.fromkeys(cli.model.last_figures, cli.model.validated_at) | steps_of_figures(cli.trainer),
         images=cli.datamodule.seen,
         skipped=cli.datamodule.skipped,
         seconds=seconds,

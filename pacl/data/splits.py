@@ -55,7 +55,7 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 
 @rank_zero_only
 def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> tuple[int, int]:
-    """Warn of training pairs that are all alike, and of held-out images that are also in training, or twice.
+    """Warn of data that spoil a training or its validation.
 
     Nothing can be learned from pairs that are all alike. A head knows images of the training by heart. Of an image that
     is held out twice, the captions of one copy count as wrong for the other.

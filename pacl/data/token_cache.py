@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,9 +17,10 @@ from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
 from pacl.data.sampling import as_is
 from pacl.data.token_stamp import Stamp
-from pacl.data.token_store import TokenStore
+from pacl.data.token_store import Encode, TokenStore
 from pacl.data.workers import usable
-from pacl.errors import ArgumentError, UserError
+from pacl.distributed import on_first_process
+from pacl.errors import ArgumentError
 from pacl.progress import Tracked, untracked
 
 BATCH_SIZE = 64
@@ -77,7 +78,7 @@ def cached_tokens(
             stores.append(TokenStore.in_memory(stamp, encode))
         else:
             folder = where.with_name(f"{where.name}-{k}")
-            _first_process(trainer, partial(TokenStore.build, folder, stamp, encode))
+            on_first_process(partial(_build, folder, stamp, encode))
             stores.append(TokenStore.open(folder, stamp))
     return stores
 
@@ -105,15 +106,5 @@ def _encode(
         yield tokens, reasons
 
 
-def _first_process(trainer: Trainer, work: Callable[[], object]) -> None:
-    """Run a function on the first process only; the others wait, and raise its `UserError` too."""
-    failure: tuple[Any, ...] | None = None  # its parts: errors with arguments of their own cannot be sent
-    if trainer.is_global_zero:
-        try:
-            work()
-        except ArgumentError as error:
-            failure = error.argument, error.value, error.reason
-        except UserError as error:
-            failure = (str(error),)
-    if failure := trainer.strategy.broadcast(failure):
-        raise (ArgumentError if len(failure) == 3 else UserError)(*failure)
+def _build(folder: Path, stamp: Stamp, encode: Encode) -> None:
+    TokenStore.build(folder, stamp, encode)  # each process opens it itself

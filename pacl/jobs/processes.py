@@ -50,8 +50,15 @@ class Process:
         return cls()
 
     def device(self, name: str) -> str:
-        """The device for a name: with several processes on a machine, each takes a GPU of its own."""
-        return f"cuda:{self.local_rank}" if name == "cuda" and self.count > 1 else name
+        """The device for a name: with several processes on a machine, each takes a GPU of its own.
+
+        A launcher may show each process its own GPUs only, as ``srun --gpus-per-task`` does: they are counted from 0.
+        """
+        if name != "cuda" or self.count == 1:
+            return name
+        from torch.cuda import device_count
+
+        return f"cuda:{self.local_rank % max(1, device_count())}"
 
     def ordered(self, units: Sequence[Element]) -> list[Element]:
         """All units, this process's own part first: processes meet only when their own parts are done."""

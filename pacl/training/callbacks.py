@@ -18,9 +18,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from pacl.data.masks import MaskFolder
+from pacl.distributed import on_first_process
 from pacl.errors import ArgumentError, UserError
 from pacl.images import open_image, resize, save_image
-from pacl.metrics import segmentation
 from pacl.metrics.segmentation_metric import SegmentationScores
 from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
@@ -38,37 +38,57 @@ MAX_HEAT_MAPS = 4
 """Heat maps are drawn for at most this many labels."""
 
 
-SCORES = tuple(segmentation.scores(np.zeros((3, 1), np.int64)))
-"""Names of the scores of `SegmentationValidator`."""
+class AfterValidations(Callback):
+    """Works after the first validation of a run, also of a resumed one, and after every n-th from there.
+
+    Args:
+        every_n_validations: n.
+    """
+
+    def __init__(self, every_n_validations: int) -> None:
+        self.every_n_validations, self._validations = every_n_validations, 0
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if self.every_n_validations < 1:
+            raise ArgumentError("every_n_validations", self.every_n_validations, "must be at least 1")
+        self._validations = 0
+
+    def is_due(self, trainer: Trainer) -> bool:
+        """Count a validation, and say whether to work after it; not after that before the first step."""
+        if trainer.sanity_checking:
+            return False
+        self._validations += 1
+        return (self._validations - 1) % self.every_n_validations == 0
 
 
-class SegmentationValidator(Callback):
+class SegmentationValidator(AfterValidations):
     """Segments a folder of images with masks after validation; logs all scores of the metric, in [0, 1].
 
     Every pixel gets its best class; a "background" line in the names file is a class like any other. The metric is
     `pacl.metrics.segmentation_metric.SegmentationScores` (``miou``, ``pixel_accuracy`` ...), at the size of the masks.
-    `ModelCheckpoint` and `EarlyStopping` can monitor ``miou``; in epochs without a measurement it keeps its last value,
+    `ModelCheckpoint` and `EarlyStopping` can monitor ``miou``; after other validations it keeps its last value,
     of the step in `measured_at`. The scores before the first step, the baseline of training, go to the loggers only.
 
     Args:
         data: the images and masks.
         templates: sentence templates averaged around each class name: none, photo, paper, imagenet, or a file.
         size: short side in pixels to which images are resized; null is the model's own.
-        every_n_epochs: epochs between measurements; the first epoch is measured.
+        every_n_validations: 2 measures after every other validation, from the first of the run.
 
     Attributes:
         measured_at: the step after which each score was last measured.
     """
 
     def __init__(
-        self, data: MaskFolder, templates: str = "none", size: int | None = None, every_n_epochs: int = 1
+        self, data: MaskFolder, templates: str = "none", size: int | None = None, every_n_validations: int = 1
     ) -> None:
-        self.data, self.templates, self.size, self.every_n_epochs = data, templates, size, every_n_epochs
+        super().__init__(every_n_validations)
+        self.data, self.templates, self.size = data, templates, size
         self.measured_at: dict[str, int] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Raise errors in the settings before the training data are read."""
-        _check_every(self)
+        super().setup(trainer, module, stage)
         if trainer.is_global_zero:
             self._segmenter(_model(module))
             if len(self.data.labels) < 2:
@@ -77,18 +97,17 @@ class SegmentationValidator(Callback):
             _ = self.data.files
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.is_global_zero and trainer.global_step == 0:
-            scores = self.score(_model(module))
+        if trainer.global_step == 0:
+            scores = on_first_process(lambda: self.score(_model(module)))
             for logger in trainer.loggers:
                 logger.log_metrics(scores, step=0)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.current_epoch % self.every_n_epochs:
+        if not self.is_due(trainer):
             return
-        # The other ranks add zeros to Lightning's sum over the ranks: all ranks get the value, and take the same
-        # decisions about checkpoints and stopping.
-        scores = self.score(_model(module)) if trainer.is_global_zero else dict.fromkeys(SCORES, 0.0)
-        module.log_dict(scores, prog_bar=True, sync_dist=True, reduce_fx="sum")
+        # All ranks get the scores, and take the same decisions about checkpoints and stopping.
+        scores = on_first_process(lambda: self.score(_model(module)))
+        module.log_dict(scores, prog_bar=True)
         self.measured_at = dict.fromkeys(scores, trainer.global_step)
 
     def score(self, model: PACL) -> dict[str, float]:
@@ -108,7 +127,7 @@ class SegmentationValidator(Callback):
         return Segmenter(model, SegmenterSettings(size=self.size, templates=self.templates, background="none"))
 
 
-class ImageGrid(Callback):
+class ImageGrid(AfterValidations):
     """Draws images with the masks of some prompts: before the first step, after validation and at the end.
 
     Each row shows the image, the masks of all prompts over it, up to four heat maps of the cosines with a common scale,
@@ -119,7 +138,7 @@ class ImageGrid(Callback):
         prompts: prompts as ``python -m pacl.segment`` takes them; a single one competes with the words that the model
             has for that purpose.
         folder: output folder; null is ``grids`` in the folder of the run.
-        every_n_epochs: epochs between drawings; the first epoch is drawn.
+        every_n_validations: 2 draws after every other validation, from the first of the run.
         size: short side in pixels to which images are resized for the model; null is the model's own.
         cell: long side in pixels of the drawn images.
     """
@@ -129,17 +148,18 @@ class ImageGrid(Callback):
         images: list[str],
         prompts: list[str],
         folder: str | None = None,
-        every_n_epochs: int = 1,
+        every_n_validations: int = 1,
         size: int | None = None,
         cell: int = 320,
     ) -> None:
+        super().__init__(every_n_validations)
         self.images, self.prompts, self.folder = images, prompts, folder
-        self.every_n_epochs, self.size, self.cell = every_n_epochs, size, cell
+        self.size, self.cell = size, cell
         self._drawn = -1  # step of the last grid
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Raise errors in the settings before the training data are read."""
-        _check_every(self)
+        super().setup(trainer, module, stage)
         if self.cell < 64:
             raise ArgumentError("cell", self.cell, "must be at least 64 pixels")
         for name in ("images", "prompts"):
@@ -156,7 +176,7 @@ class ImageGrid(Callback):
         self._show(trainer, module)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
+        if self.is_due(trainer):
             self._show(trainer, module)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -212,11 +232,6 @@ def _inference(model: PACL) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-def _check_every(callback: SegmentationValidator | ImageGrid) -> None:
-    if callback.every_n_epochs < 1:
-        raise ArgumentError("every_n_epochs", callback.every_n_epochs, "must be at least 1")
 
 
 def _shrink(image: np.ndarray, side: int) -> np.ndarray:

@@ -5,10 +5,12 @@ Shapes: B images, T texts.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Iterable
 
-from pacl.distributed import max_over_ranks, sums_over_ranks
+import torch
+from torch import Tensor, nn
+
+from pacl.distributed import max_over_ranks, rank_count, sums_over_ranks
 
 
 def contrastive_loss(logits: Tensor, positives: Tensor | None = None, *, over_ranks: bool = False) -> Tensor:
@@ -69,6 +71,18 @@ def in_batch_accuracy(logits: Tensor, positives: Tensor | None = None) -> Tensor
     positives = _positives(logits, positives)
     correct = positives.gather(1, logits.argmax(dim=1, keepdim=True)).squeeze(1)
     return correct.sum() / positives.any(dim=1).sum()
+
+
+def without_negatives(parameters: Iterable[nn.Parameter]) -> Tensor | None:
+    """What a training step returns whose batch, of all processes, has fewer than two images, as others are unreadable.
+
+    Args:
+        parameters: those that train.
+
+    Returns:
+        None, which skips the step; under DDP, which cannot skip one, a loss whose gradient is zero.
+    """
+    return None if rank_count() == 1 else torch.stack([parameter.sum() for parameter in parameters]).sum() * 0
 
 
 def _positives(logits: Tensor, positives: Tensor | None) -> Tensor:

@@ -29,8 +29,8 @@ from pacl.models.compatibility import pooling_entropy
 from pacl.models.head import HeadSettings
 from pacl.models.model import MAX_LOGIT_SCALE, PACL
 from pacl.models.precision import Precision, resolve_precision, tower_autocast
-from pacl.training.loss import contrastive_loss, in_batch_accuracy
-from pacl.training.optimizer import adamw, check_least
+from pacl.training.loss import contrastive_loss, in_batch_accuracy, without_negatives
+from pacl.training.optimizer import adamw, check_least, shorten_warmup
 from pacl.training.validation import RetrievalValidator
 
 LOWER_LR = "train again with a lower lr"
@@ -102,8 +102,9 @@ class PACLModule(LightningModule):
         self.start_recall: float | None = None
         """Validation recall before the first step of the run, also of a resumed one."""
         self.last_figures: dict[str, float] = {}
-        self.measured_at = 0  # the step of these
         """Validation recalls of the last validation, by name, also of one before the run was resumed."""
+        self.validated_at = 0
+        """The step after which that validation was."""
         self.chance: dict[str, float] = {}
         """Validation recalls of a random order, by name; empty before the first validation."""
 
@@ -132,9 +133,8 @@ class PACLModule(LightningModule):
         """The loss over the batch of all processes, logged with diagnostics."""
         tokens = self.tokens_of(batch)  # [B, P, W] of this process
         count = sum_over_ranks(torch.tensor(len(tokens), device=self.device))
-        if count < 2:  # no negatives: skip the step or, under DDP, which cannot skip one, return a gradient of zero
-            zero = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
-            return None if rank_count() == 1 else zero
+        if count < 2:
+            return without_negatives(self.trained_parameters())
         t, positives = self.texts_of(batch)  # [T, D], bool [B, T]
         phi = self.phi(tokens, t)  # [B, T]
         loss = contrastive_loss(self.pacl.logit_scale * phi, positives, over_ranks=True)
@@ -240,7 +240,7 @@ class PACLModule(LightningModule):
         """Log retrieval between all validation images and captions of all processes."""
         temperature, cosine = float(self.pacl.temperature), self.pacl.config.cosine
         figures = self._validator.compute(self.pacl.encode_text, self.device, temperature=temperature, cosine=cosine)
-        self.last_figures, self.chance, self.measured_at = figures, self._validator.chance, self.trainer.global_step
+        self.last_figures, self.chance, self.validated_at = figures, self._validator.chance, self.trainer.global_step
         if not self.trainer.sanity_checking:
             for name, figure in figures.items():
                 self.log(name, figure, prog_bar=name == "val_recall")
@@ -270,13 +270,11 @@ class PACLModule(LightningModule):
             {"params": [p for p in trained if p.ndim == 0], "lr": hp["scale_lr"], "weight_decay": 0.0},
         ]
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = min(hp["warmup"], max(1, steps // 4))  # else a short run ends in its warm-up
         if self._resumed is not None and self._resumed[0] >= steps:  # all steps are done
-            warmup = self._resumed[1]
-        elif warmup < hp["warmup"]:
-            rank_zero_warn(f"warmup {hp['warmup']}: shortened to {warmup}, a quarter of the {steps} steps of this run")
-        self.warmup = warmup
-        configured = adamw(groups, warmup, steps, tuple(hp["betas"]), hp["eps"])
+            self.warmup = self._resumed[1]
+        else:
+            self.warmup = shorten_warmup(hp["warmup"], steps)
+        configured = adamw(groups, self.warmup, steps, tuple(hp["betas"]), hp["eps"])
         self._groups = [{**group, "params": None} for group in configured["optimizer"].param_groups]
         return configured
 
@@ -331,7 +329,7 @@ class PACLModule(LightningModule):
             raise UserError("the checkpoint has weights of another head, or is damaged; start from the beginning")
         self.start_recall = checkpoint.get("start_recall")
         self.last_figures, self.chance = checkpoint.get("last_figures", {}), checkpoint.get("chance", {})
-        self.measured_at = checkpoint.get("measured_at", checkpoint["global_step"])
+        self.validated_at = checkpoint.get("measured_at", checkpoint["global_step"])
         self._resumed = checkpoint["global_step"], checkpoint.get("warmup", self.hparams["warmup"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -340,7 +338,7 @@ class PACLModule(LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
         checkpoint["objective"] = identity.objective(self.pacl)
         checkpoint |= {"start_recall": self.start_recall, "last_figures": self.last_figures, "chance": self.chance}
-        checkpoint |= {"measured_at": self.measured_at, "warmup": self.warmup}
+        checkpoint |= {"measured_at": self.validated_at, "warmup": self.warmup}
 
 
 def _plain(value: Any) -> Any:

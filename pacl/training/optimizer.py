@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 
 from pacl.errors import ArgumentError
 
@@ -33,6 +34,18 @@ def warmup_cosine(warmup: int, steps: int) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
     return factor
+
+
+def shorten_warmup(warmup: int, steps: int) -> int:
+    """The steps of warm-up of a run of ``steps``: at most a quarter of them, else a short run would end in its warm-up.
+
+    Warns:
+        UserWarning: it is shortened.
+    """
+    used = min(warmup, max(1, steps // 4))
+    if used < warmup:
+        rank_zero_warn(f"warmup {warmup}: shortened to {used}, a quarter of the {steps} steps of this run")
+    return used
 
 
 def adamw(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pacl.distributed import gather_rows
 from pacl.files import atomic_write
 from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
 from pacl.training.contrastive import ContrastiveModule
-from pacl.training.loss import contrastive_loss, in_batch_accuracy
-from pacl.training.optimizer import adamw, check_least
+from pacl.training.optimizer import check_least
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 
@@ -89,7 +88,7 @@ class CLIPModule(ContrastiveModule):
         contrast: prompts that compete with a single prompt (by default the data module's); stored with the model.
         learning_rate: peak learning rate of AdamW.
         weight_decay: of weight matrices; gains, biases and embeddings are not decayed.
-        warmup: steps in which the learning rate rises linearly; then it falls as a cosine.
+        warmup: steps, at most a quarter of all, in which the learning rate rises linearly; then it falls as a cosine.
         patch_dropout: share of the patches that are dropped from each training image (FLIP, arXiv 2212.00794).
         dropout_until: share of the steps after which no patches are dropped, as at inference.
     """
@@ -117,21 +116,22 @@ class CLIPModule(ContrastiveModule):
         init_positions(self.clip.visual)
         self.register_buffer("mean", 255 * torch.tensor(towers.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(towers.std).view(3, 1, 1), persistent=False)
-        self._val: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def embed_images(self, batch: dict[str, Any]) -> Tensor:
         self.check_size(batch["images"])
-        if not len(batch["texts"]):  # no image of this process could be read
-            nothing = self.clip.logit_scale * torch.empty(0, self.towers.dim, device=self.device)
-            return nothing, nothing
         images = (batch["images"].to(self.mean.dtype) - self.mean) / self.std
-        tokens = self.tokenizer(batch["texts"]).to(self.device)  # [B, L]
+        return self._embed(self.clip.encode_image, images)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        return self._embed(self.clip.encode_text, self.tokenizer(texts).to(self.device))  # of token ids [T, L]
+
+    def _embed(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Unit vectors, float32 [n, D], of n inputs of a tower."""
+        if not len(inputs):  # no image of this process could be read
+            return self.clip.logit_scale * torch.empty(0, self.towers.dim, device=self.device)
         # On a CPU a step takes half as long again with the backward pass of fused attention.
         with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
-            return (
-                F.normalize(self.clip.encode_image(images).float(), dim=-1),
-                F.normalize(self.clip.encode_text(tokens).float(), dim=-1),
-            )
+            return F.normalize(encode(inputs).float(), dim=-1)
 
     @property
     def image_size(self) -> int:
@@ -148,28 +148,13 @@ class CLIPModule(ContrastiveModule):
         if self.global_step >= self.dropout_until * self.trainer.estimated_stepping_batches:
             self.clip.visual.patch_dropout = nn.Identity()
 
-    def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        images, texts = self(batch)
-        if len(images) and "positives" in batch:
-            texts = texts[batch["positives"].int().argmax(1)]  # the first caption of each image
-        self._val.append((images, texts))
-
-    def on_validation_epoch_end(self) -> None:
-        """Loss and accuracy over all validation pairs."""
-        images, texts = (gather_rows(torch.cat(side)) for side in zip(*self._val, strict=True))
-        self._val.clear()
-        logits = self.clip.logit_scale.exp() * images @ texts.T
-        loss, accuracy = contrastive_loss(logits), in_batch_accuracy(logits)
-        self.log_dict({"val_loss": loss, "val_accuracy": accuracy}, prog_bar=True, sync_dist=True)
-
-    def configure_optimizers(self) -> Any:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         decay = [p for n, p in self.clip.named_parameters() if p.ndim >= 2 and "embedding" not in n]
         rest = [p for n, p in self.clip.named_parameters() if p.ndim < 2 or "embedding" in n]
-        groups = [
+        return [
             {"params": decay, "lr": self.learning_rate, "weight_decay": self.weight_decay},
             {"params": rest, "lr": self.learning_rate, "weight_decay": 0.0},
         ]
-        return adamw(groups, self.warmup, int(self.trainer.estimated_stepping_batches))
 
 
 def init_positions(visual: nn.Module) -> None:

@@ -32,17 +32,13 @@ from pacl.models.dual import (
 from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.registry import split_name
 from pacl.training.contrastive import ContrastiveModule
-from pacl.training.optimizer import adamw, check_least
-from pacl.training.validation import RetrievalValidator
+from pacl.training.optimizer import check_least
 
 CPU_BATCH = 8
 """Images per pass of a frozen tower on a CPU; with 64 a convolutional one takes half as long again."""
 
 EMBED_FIRST = 50_000
 """Largest number of training images whose captions are all embedded before the first step."""
-
-TEXT_BATCH = 256
-"""Texts per pass of the text tower in validation."""
 
 
 class DualEncoderModule(ContrastiveModule):
@@ -136,9 +132,6 @@ class DualEncoderModule(ContrastiveModule):
 
     # ------------------------------------------------------------ embeddings
 
-    def forward(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        return self.embed_images(batch), self.embed_texts(batch["texts"])
-
     def embed_images(self, batch: dict[str, Any]) -> Tensor:
         """Unit vectors, float32 [B, D], of ``"images"`` [B, 3, H, W] or of cached ``"tokens"`` [B, 1, W]."""
         if "tokens" in batch:
@@ -203,31 +196,13 @@ class DualEncoderModule(ContrastiveModule):
                 [text for source in sources for i in range(len(source)) for text, _ in source.descriptions(i)]
             )
 
-    def on_validation_epoch_start(self) -> None:
-        self._validator = RetrievalValidator()
-
-    def validation_step(self, batch: dict[str, Any], index: int) -> None:
-        self._validator.add([self.embed_images(batch).unsqueeze(1)], batch["texts"], batch.get("positives"))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log retrieval between all validation images and captions of all processes."""
-
-        def embed(texts: Sequence[str]) -> Tensor:
-            parts = (texts[i : i + TEXT_BATCH] for i in range(0, max(1, len(texts)), TEXT_BATCH))
-            return torch.cat([self.embed_texts(part) for part in parts])
-
-        for name, figure in self._validator.compute(embed, self.device).items():
-            self.log(name, figure, prog_bar=name == "val_recall")
-        self.chance = self._validator.chance
-        self.log("val_recall_chance", self.chance["val_recall"])
-
-    def configure_optimizers(self) -> Any:
-        """AdamW with one schedule; the towers and the heads (with the temperature) have their own learning rates."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The towers and the heads (with the temperature) have their own learning rates."""
         trained = [
             (self.head_lr, [*self.image_head.parameters(), *self.text_head.parameters(), self.scale]),
             *((rate, list(getattr(self.towers, side).parameters())) for side, rate in self.rates.items() if rate),
         ]
-        groups = [
+        return [
             {"params": some, "lr": rate, "weight_decay": decay}
             for rate, parameters in trained
             for decay, some in (
@@ -235,8 +210,6 @@ class DualEncoderModule(ContrastiveModule):
                 (0.0, [p for p in parameters if p.requires_grad and p.ndim < 2]),
             )
         ]
-        steps = int(self.trainer.estimated_stepping_batches)
-        return adamw(groups, min(self.warmup, max(1, steps // 4)), steps)  # short runs have a shorter warm-up
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the frozen towers: the hyper-parameters name them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,11 +41,10 @@ class RunFolder(Callback):
     """
 
     def __init__(self, path: str | Path, kind: str, argument: str, overwrite: bool, resume: bool, advice: str) -> None:
-        self.made, self.started = is_first_process() and not Path(path).exists(), False
+        self.made, self.started = not Path(path).exists(), False
         self.path, self.kind = make_folder(path, argument), kind
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
         self.logs: Path | None = None
-        atexit.register(self.remove_unused)  # a mistake may end the command at any point before the first step
 
     def remove_logs(self) -> None:
         """Delete the logs of a run that did not train: they have settings and no figures."""
@@ -55,12 +53,6 @@ class RunFolder(Callback):
             with suppress(OSError):  # logs of other runs are in it
                 self.logs.parent.rmdir()
 
-    def remove_unused(self) -> None:
-        """`remove_logs`, and delete the folder if this run made it for nothing."""
-        self.remove_logs()
-        if self.made and not self.started and not self.found():
-            shutil.rmtree(self.path, ignore_errors=True)
-
     def found(self) -> list[Path]:
         """The results that are in the folder."""
         return find_results(self.path, results_of(self.kind))
@@ -68,6 +60,9 @@ class RunFolder(Callback):
     @contextmanager
     def claim(self) -> Iterator[None]:
         """Hold the folder's lock. It ends with the process, however that ends.
+
+        At the end, logs without figures are deleted, and the folder if this run made it for nothing, as where a mistake
+        ended the command before the first step: still under the lock, since later the folder may be another run's.
 
         Raises:
             ArgumentError: another process holds the lock, or the folder holds results of another run, or a model of
@@ -83,7 +78,12 @@ class RunFolder(Callback):
             check_kind(self.path, self.kind, self.argument)
             if not (self.overwrite or self.resume):
                 check_unused(self.path, results_of(self.kind), self.argument, self.advice)
-            yield
+            try:
+                yield
+            finally:
+                self.remove_logs()
+                if self.made and not self.started and not self.found():
+                    shutil.rmtree(self.path, ignore_errors=True)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Delete what is replaced; not earlier, so that a mistake in the settings loses nothing."""

@@ -38,8 +38,16 @@ def test_all_processes_take_all_units_each_its_own_first() -> None:
     assert sorted(unit for own in first for unit in own) == units
 
 
-def test_each_process_of_a_machine_has_a_gpu_of_its_own() -> None:
-    assert Process(5, 8, 1).device("cuda") == "cuda:1"
+@pytest.mark.parametrize(("visible", "expected"), [(4, "cuda:3"), (1, "cuda:0")])
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(
+    visible: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all GPUs of the machine, or of those that the launcher shows to this process."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: visible)
+    assert Process(7, 8, 3).device("cuda") == expected
+
+
+def test_other_devices_are_taken_as_they_are() -> None:
     assert Process().device("cuda") == "cuda"
     assert Process(5, 8, 1).device("cpu") == "cpu"
     assert Process(5, 8, 1).device("cuda:3") == "cuda:3"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pacl import train
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 from pacl.models.card import with_hub_fields
 from pacl.models.config import CONFIG
 from pacl.models.head import HeadConfig
@@ -96,6 +96,18 @@ def test_of_two_runs_at_once_the_second_stops(tiny_clip, tmp_path):
             run(tiny_clip, tmp_path, "--trainer.max_steps=1", "--overwrite")
         assert (error.value.argument, error.value.value) == ("out", tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_the_folder_is_held_while_the_model_is_loaded(tiny_clip, tmp_path, monkeypatch):
+    def load(name, layers):
+        with pytest.raises(ArgumentError), RunFolder(tmp_path / "out", "head", "out", False, False, "").claim():
+            pass
+        raise UserError("no such model")
+
+    monkeypatch.setattr("pacl.training.module.load_backbone", load)
+    with pytest.raises(UserError):
+        run(tiny_clip, tmp_path / "out", "--trainer.max_steps=1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_head_of_a_stopped_run_can_be_written_without_more_steps(tiny_clip, tmp_path, capsys):

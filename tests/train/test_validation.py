@@ -208,7 +208,7 @@ def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_
 
 
 def test_a_score_that_was_not_measured_after_the_last_step_states_its_own(tiny_clip, tmp_path):
-    """Of two steps an epoch; every other epoch is measured."""
+    """Every other validation is measured, from the first."""
     data = captioned(tmp_path, 12)
     for kind in ("images", "masks"):
         (tmp_path / kind).mkdir()
@@ -218,17 +218,17 @@ def test_a_score_that_was_not_measured_after_the_last_step_states_its_own(tiny_c
     score = {
         "class_path": "pacl.training.callbacks.SegmentationValidator",
         "init_args": {
-            "every_n_epochs": 2,
+            "every_n_validations": 2,
             "data": {name: str(tmp_path / file) for name, file in masks.items()},
         },
     }
     settings = [*data, "--data.hold_out=4", "--data.batch_size=4", "--trainer.val_check_interval=1"]
     settings += [f"--trainer.callbacks={json.dumps([score])}"]
-    for steps, late in ((4, True), (6, False)):
+    for steps, late in ((4, True), (5, False)):
         length = [f"--trainer.max_steps={steps}", "--trainer.max_epochs=9"]
         out = run(tiny_clip, tmp_path / str(steps), *settings, *length)
         card = (out / "README.md").read_text()
-        assert ("| miou after step 2 |" in card) is late
+        assert ("| miou after step 3 |" in card) is late
         assert ("| miou |" in card) is not late
         assert "| val_recall |" in card
 

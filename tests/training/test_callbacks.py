@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 
 from pacl.data.masks import MaskFolder
 from pacl.errors import UserError
-from pacl.metrics import segmentation
 from pacl.models.backbone import load_backbone
 from pacl.models.model import PACL
 from pacl.results.contact_sheet import GAP
@@ -138,9 +137,9 @@ def test_it_is_logged_where_checkpoints_and_loggers_see_it(tiny_clip, folder, tm
     assert float(rows[-1]["pixel_accuracy"]) == pytest.approx(now["pixel_accuracy"])
 
 
-def test_every_other_epoch(tiny_clip, folder, tmp_path, monkeypatch):
+def test_every_other_validation(tiny_clip, folder, tmp_path, monkeypatch):
     calls = []
-    score = SegmentationValidator(folder, every_n_epochs=2)
+    score = SegmentationValidator(folder, every_n_validations=2)
     monkeypatch.setattr(score, "score", lambda model: calls.append(1) or {"miou": 0.5, "pixel_accuracy": 0.5})
     fit(Module(tiny_clip), [score], tmp_path)
     assert len(calls) == 1 + 2  # at the start; after epochs 0 and 2
@@ -150,18 +149,26 @@ def test_every_other_epoch(tiny_clip, folder, tmp_path, monkeypatch):
     assert trainer.global_step == 6
 
 
-def test_other_ranks_wait_without_working(folder, monkeypatch):
-    score = SegmentationValidator(folder)
-    monkeypatch.setattr(score, "score", lambda model: pytest.fail("rank 1 scored"))
-    trainer = SimpleNamespace(is_global_zero=False, sanity_checking=False, current_epoch=0, global_step=0, loggers=[])
-    logged: list[tuple[Any, Any]] = []
-    module: Any = SimpleNamespace(pacl=None, log_dict=lambda values, **options: logged.append((values, options)))
-    score.setup(trainer, module, "fit")
-    score.on_train_start(trainer, module)
-    score.on_validation_epoch_end(trainer, module)
-    ((values, options),) = logged
-    assert values == dict.fromkeys(segmentation.scores(np.zeros((3, 1))), 0.0)  # every score there is
-    assert (options["sync_dist"], options["reduce_fx"]) == (True, "sum")
+def test_validations_are_counted_not_epochs(tiny_clip, folder, photos, tmp_path, monkeypatch):
+    """Of 3 steps an epoch: validations after steps 2, 4, 6, 8 and 10, in epochs 0, 1, 1, 2 and 3."""
+    score, grid = SegmentationValidator(folder, every_n_validations=2), ImageGrid(photos, ["a dog"], None, 2, cell=64)
+    steps: list[int] = []
+
+    class Steps(Callback):
+        def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+            if not trainer.sanity_checking:
+                steps.append(score.measured_at["miou"])
+
+    monkeypatch.setattr(score, "score", lambda model: {"miou": 0.5})
+    often = {"max_epochs": 9, "max_steps": 10, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    fit(Module(tiny_clip), [score, grid, Steps()], tmp_path, **often)
+    assert steps == [2, 2, 6, 6, 10]
+    assert {path.name for path in (tmp_path / "grids").iterdir()} == {f"grid-{step}.png" for step in (0, 2, 6, 10)}
+
+
+def test_other_ranks_draw_nothing():
+    trainer = SimpleNamespace(is_global_zero=False, sanity_checking=False, global_step=0)
+    module: Any = SimpleNamespace(pacl=None)
     grid = ImageGrid(["none.png"], ["red"])
     for hook in (grid.on_train_start, grid.on_validation_end, grid.on_train_end):
         hook(trainer, module)
@@ -201,7 +208,7 @@ class Report(Callback):
 
 def test_a_grid_before_training_after_validation_and_at_the_end(tiny_clip, photos, tmp_path):
     module = Module(tiny_clip)
-    grid = ImageGrid(photos, ["a dog", "grass"], every_n_epochs=2, cell=64)
+    grid = ImageGrid(photos, ["a dog", "grass"], every_n_validations=2, cell=64)
     start = grid.draw(module.pacl)
     fit(module, [grid], tmp_path, max_epochs=4)
     # 3 steps an epoch: before the first, after epochs 0 and 2, and at the end of epoch 3
@@ -302,14 +309,14 @@ callbacks:
     config = parser.parse_args([f"--config={tmp_path / 'c.yaml'}"])
     score, grid = parser.instantiate_classes(config).callbacks
     assert len(score.data) == 1
-    assert (score.data.ignore, score.size, score.every_n_epochs) == ((255,), 48, 1)
+    assert (score.data.ignore, score.size, score.every_n_validations) == ((255,), 48, 1)
     assert (grid.images, grid.prompts) == (["a.jpg"], ["a dog", "a cat;kitten=cat"])
 
 
 @pytest.mark.parametrize(
     ("settings", "argument"),
     [
-        ({"every_n_epochs": 0}, "every_n_epochs"),
+        ({"every_n_validations": 0}, "every_n_validations"),
         ({"size": 1}, "size"),
         ({"templates": "none-such"}, None),
         ({"images": "/no/such"}, None),
@@ -335,7 +342,7 @@ def test_errors_of_the_score_come_before_the_data_are_read(
 @pytest.mark.parametrize(
     ("settings", "argument"),
     [
-        ({"every_n_epochs": 0}, "every_n_epochs"),
+        ({"every_n_validations": 0}, "every_n_validations"),
         ({"images": []}, "images"),
         ({"images": ["/no/such.png"]}, None),
         ({"prompts": []}, "prompts"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from pacl.errors import ArgumentError
 from pacl.training.contrastive import Export
 from pacl.training.module import PACLModule
-from pacl.training.optimizer import check_least, warmup_cosine
+from pacl.training.optimizer import check_least, shorten_warmup, warmup_cosine
 from pacl.training.pretrain_clip import CLIPModule
 from pacl.training.pretrain_dual import DualEncoderModule
 
@@ -47,3 +48,9 @@ def test_betas_are_from_0_to_below_1(betas: tuple[float, float]) -> None:
     with pytest.raises(ArgumentError) as error:
         PACLModule(betas=betas)
     assert error.value.argument == "betas"
+
+
+@pytest.mark.parametrize(("warmup", "steps", "used"), [(10, 40, 10), (11, 40, 10), (5, 3, 1), (0, 3, 0)])
+def test_the_warm_up_is_at_most_a_quarter_of_a_run(warmup: int, steps: int, used: int) -> None:
+    with pytest.warns(UserWarning, match=f"warmup {warmup}") if used < warmup else nullcontext():
+        assert shorten_warmup(warmup, steps) == used

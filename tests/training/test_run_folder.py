@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,22 +31,35 @@ def started(run: RunFolder) -> None:
 
 def test_an_empty_folder_is_made_and_claimed_again_and_again(tmp_path: Path) -> None:
     for _ in range(2):
-        with folder(tmp_path / "new").claim():
+        run = folder(tmp_path / "new")
+        with run.claim():
             assert (tmp_path / "new").is_dir()
+            started(run)
 
 
 def test_a_folder_that_was_made_for_nothing_is_deleted(tmp_path: Path) -> None:
     """As after a mistake in the settings, which ends the command before the first step."""
-    run = folder(tmp_path / "new")
-    (tmp_path / "new" / "logs").mkdir()
-    run.remove_unused()
+    with suppress(ZeroDivisionError), folder(tmp_path / "new").claim():
+        (tmp_path / "new" / "logs").mkdir()
+        raise ZeroDivisionError
     assert not (tmp_path / "new").exists()
 
     run = folder(tmp_path / "new")
-    started(run)
-    run.remove_unused()
-    folder(tmp_path / "new").remove_unused()  # it was there before
+    with run.claim():
+        started(run)
+    with folder(tmp_path / "new").claim():  # it was there before
+        pass
     assert (tmp_path / "new").is_dir()
+
+
+def test_a_run_that_comes_too_late_leaves_the_folder_to_the_other(tmp_path: Path) -> None:
+    """Also if it has made the folder."""
+    late = folder(tmp_path / "new")
+    with folder(tmp_path / "new").claim():
+        (tmp_path / "new" / "logs").mkdir()
+        with pytest.raises(ArgumentError), late.claim():
+            pass
+        assert (tmp_path / "new" / "logs").is_dir()
 
 
 @pytest.mark.parametrize("others", [False, True])
