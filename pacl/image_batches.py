@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -53,26 +54,34 @@ def read_batches(
         load: decodes an image: RGB uint8 [H, W, 3], or what is wrong with it. It is called in other threads.
         workers: the number of these threads. Where the caller stops, nobody waits for what is left.
     """
-    waiting = iter(items)
-    with ThreadPoolExecutor(workers) as reader:
-        try:
-            ahead = [(item, reader.submit(load, item)) for item in islice(waiting, size)]
-            while ahead:
-                batch: Batch[Item] = []
-                pixels = 0
-                while ahead and len(batch) < size:
-                    item, future = ahead[0]
-                    image = future.result()
-                    area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
-                    if batch and pixels + area > BATCH_PIXELS:
-                        break
-                    ahead.pop(0)
-                    batch.append((item, image))
-                    pixels += area
-                    ahead += [(item, reader.submit(load, item)) for item in islice(waiting, 1)]
-                yield batch
-        finally:
-            reader.shutdown(wait=False, cancel_futures=True)
+    waiting, largest = iter(items), 0
+    ahead: deque[tuple[Item, Future[np.ndarray | UserError]]] = deque()
+    reader = ThreadPoolExecutor(workers)
+
+    def read_ahead() -> None:
+        # The size of an image is known once it is decoded: those ahead are taken to be as large as the largest so far.
+        most = workers + 1 if largest == 0 else max(workers + 1, min(size, BATCH_PIXELS // largest))
+        ahead.extend((item, reader.submit(load, item)) for item in islice(waiting, max(0, most - len(ahead))))
+
+    try:
+        read_ahead()
+        while ahead:
+            batch: Batch[Item] = []
+            pixels = 0
+            while ahead and len(batch) < size:
+                item, future = ahead[0]
+                image = future.result()
+                area = 0 if isinstance(image, UserError) else image.shape[0] * image.shape[1]
+                largest = max(largest, area)
+                if batch and pixels + area > BATCH_PIXELS:
+                    break
+                ahead.popleft()
+                batch.append((item, image))
+                pixels += area
+                read_ahead()
+            yield batch
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)
 
 
 def each_or_error(

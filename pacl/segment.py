@@ -176,10 +176,11 @@ def segment(args: argparse.Namespace) -> int:
         say(f"note: {hint}")
 
     def tell() -> None:
-        written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
-        if removed := set(writer.replaced) - written:
-            later.append(f"removed {counted(len(removed), 'result')} of earlier runs")
-        writer.replaced.clear()
+        if writer.replaced:  # (seldom: with thousands of images the set below is large)
+            written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
+            if removed := set(writer.replaced) - written:
+                later.append(f"removed {counted(len(removed), 'result')} of earlier runs")
+            writer.replaced.clear()
         while later:
             say(f"note: {later.pop(0)}")
 

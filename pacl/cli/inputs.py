@@ -160,9 +160,10 @@ def find_images(
             if not content.images:
                 raise no_images(word, content.unread)
             own = [p for p in content.images if _lies_in(p, results) or is_result(p)]
-            if len(own) == len(content.images):
+            others = set(content.images) - set(own)
+            if not others:
                 raise UserError(f"{word}: contains no images but the results of an earlier run ({first_few(own)})")
-            images += [(image, image.relative_to(path)) for image in content.images if image not in set(own)]
+            images += [(image, image.relative_to(path)) for image in content.images if image in others]
             found.results += own
             found.unread += content.unread
             found.left_out += clips

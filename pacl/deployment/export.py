@@ -10,14 +10,13 @@ import copy
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from pacl.deployment import SETTINGS
@@ -26,6 +25,7 @@ from pacl.deployment.formats import FORMATS, Format, Sizes
 from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, make_folder, write_together
+from pacl.locks import lock
 from pacl.models.loading import as_model
 from pacl.models.towers.hub import first_line
 from pacl.prompts import Label
@@ -103,7 +103,7 @@ def export_model(
     check_settings(settings)
     model = as_model(model)
     model = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
-    with torch.no_grad(), owned(Path(folder), overwrite) as place:
+    with torch.no_grad(), evaluating(model), owned(Path(folder), overwrite) as place:
         image, tower = ImageGraph(model), TextGraph(model) if text else None
         classes = None if labels is None else embed_classes(model, settings, labels)
         about = describe(model, settings, image, tower, classes, form)
@@ -272,6 +272,18 @@ def _checked(
 
 
 @contextmanager
+def evaluating(model: PACL) -> Iterator[None]:
+    """The model in evaluation mode; afterwards its parts are in the modes that they had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
 def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
     """Hold an output folder's lock: no other export writes there, and none that is there is lost unasked.
 
@@ -280,22 +292,20 @@ def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
     """
     made = not folder.exists()
     place = make_folder(folder)
-    lock = FileLock(place / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ArgumentError("out", folder, "another export writes there now; choose another folder") from None
-    try:
-        if (found := _results(place)) and not overwrite:
-            names = ", ".join(path.name for path in found[:4])
-            advice = "choose another, or replace it with --overwrite (overwrite=True in Python)"
-            raise ArgumentError("out", folder, f"holds an export already ({names}); {advice}")
-        yield place
-    finally:
-        lock.release()
-        (place / LOCK).unlink(missing_ok=True)
-        if made and not any(place.iterdir()):
-            place.rmdir()
+    with lock(place / LOCK, "start no second export there") as is_ours:
+        if not is_ours:
+            raise ArgumentError("out", folder, "another export writes there now; choose another folder")
+        try:
+            if (found := _results(place)) and not overwrite:
+                names = ", ".join(path.name for path in found[:4])
+                advice = "choose another, or replace it with --overwrite (overwrite=True in Python)"
+                raise ArgumentError("out", folder, f"holds an export already ({names}); {advice}")
+            yield place
+        finally:
+            if made and {path.name for path in place.iterdir()} <= {LOCK}:
+                with suppress(OSError):  # while the lock is held, which a removed file keeps from others
+                    (place / LOCK).unlink()
+                    place.rmdir()
 
 
 def _results(folder: Path) -> list[Path]:

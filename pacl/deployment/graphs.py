@@ -45,7 +45,7 @@ class ImageGraph(nn.Module):
                 clip.name,
                 "two image towers at once (proxyclip) cannot be exported; use the CLIP alone, with dense naclip",
             )
-        self.model = without(model.eval(), "clip.text")
+        self.model = without(model, "clip.text")
         one_pass = type(clip.image).pooled_and_tokens is not ImageTower.pooled_and_tokens
         self.outputs = ("patches", "pooled") if clip.shared and one_pass else ("patches",)
 
@@ -93,8 +93,8 @@ class TextGraph(nn.Module):
                 f"the text tower of {model.clip.name} is not that of a CLIP and cannot be exported; name the labels "
                 "instead, whose embeddings are then written",
             )
-        self.tower, self.length = tower.eval(), inner.context_length
-        self.text_embedder = model.text_embedder.eval()
+        self.tower, self.length = tower, inner.context_length
+        self.text_embedder = model.text_embedder
         self.name = model.clip.name
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -144,17 +144,21 @@ def polygons(mask: np.ndarray, tolerance: float = 0.5) -> list[list[float]]:
     for ring, (_, _, hole, parent) in zip(rings, hierarchy[0], strict=True):
         if parent >= 0 or len(ring) < 3:
             continue
+        holes = []
         while hole >= 0:
             if len(rings[hole]) >= 3:
-                ring = _join(ring, rings[hole])
+                holes.append(rings[hole])
             hole = hierarchy[0][hole][0]
-        points = ring / 2 + (x, y)
+        points = _join(ring, holes) / 2 + (x, y)
         found.append([float(value) for value in points.ravel()])
     return found
 
 
-def _join(ring: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """One ring [N, 2] that goes to the hole, around it and back the same way."""
-    distance = ((ring[:, None] - hole[None]) ** 2).sum(-1)
-    i, j = np.unravel_index(distance.argmin(), distance.shape)
-    return np.concatenate([ring[: i + 1], hole[j:], hole[: j + 1], ring[i:]])
+def _join(ring: np.ndarray, holes: Sequence[np.ndarray]) -> np.ndarray:
+    """One ring [N, 2] that goes to each hole from the corner next to it, around it and back the same way."""
+    detours: dict[int, list[np.ndarray]] = {}
+    for hole in holes:
+        distance = ((ring[:, None] - hole[None]) ** 2).sum(-1)
+        i, j = np.unravel_index(distance.argmin(), distance.shape)
+        detours.setdefault(int(i), []).append(np.concatenate([hole[j:], hole[: j + 1], ring[i : i + 1]]))
+    return np.concatenate([part for i in range(len(ring)) for part in (ring[i : i + 1], *detours.get(i, ()))])

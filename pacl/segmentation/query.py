@@ -150,8 +150,8 @@ def equal_prompts(encoded: EncodedQuery, asked: Collection[str], tolerance: floa
         asked: the prompts that are compared: those of the user, not those that the model added.
         tolerance: embeddings are the same if their cosine is above 1 minus this.
     """
-    query = encoded.query
-    rows = [n for n, prompt in enumerate(query.prompts) if prompt in set(asked)]
+    query, asked = encoded.query, set(asked)
+    rows = [n for n, prompt in enumerate(query.prompts) if prompt in asked]
     texts = encoded.texts[rows].cpu().double()  # (MPS has no float64)
     # Equal vectors have equal projections on any direction, so they are neighbours if sorted by one. Only neighbours
     # are compared, which is fast for thousands of prompts, too.
@@ -176,6 +176,7 @@ def alike_prompts(query: Query, asked: Collection[str]) -> list[list[str]]:
         asked: the prompts that are compared, as in `equal_prompts`.
     """
     groups: dict[tuple[str, ...], list[int]] = {}
+    asked = set(asked)
     for n, prompt in enumerate(query.prompts):
         if prompt in asked and query.ids[n]:
             words = [word for word in split_words(prompt) if word not in ("a", "an", "the")]

@@ -78,6 +78,8 @@ class Segmentation:
     contents: dict[str, Any] = field(default_factory=dict, repr=False)
     """What settings that are files or folders held: `template_texts` of a file of templates, a checksum
     `sam_weights`."""
+    path: str | None = field(default=None, repr=False)
+    """Absolute path of the file of the image: ``source`` may be relative to another folder by now."""
     stamp: tuple[int, int] | None = field(default=None, repr=False)
     """Of the file of a path, see `pacl.files.file_stamp`: one that has changed since is not drawn on."""
 
@@ -353,7 +355,7 @@ class Segmentation:
 
     def _pixels(self, image: AnyImage | None) -> np.ndarray:
         """RGB uint8 [H, W, 3] to draw on."""
-        given = self.source if image is None else image
+        given = (self.path or self.source) if image is None else image
         if given is None:
             raise ArgumentError("image", "None", "the embedding does not hold the image; give it to draw on")
         if image is None and self._is_another_file():
@@ -367,9 +369,7 @@ class Segmentation:
 
     def _is_another_file(self) -> bool:
         """Whether another file is at the path of the image; of none at all, reading it tells what is wrong."""
-        if not isinstance(self.source, (str, Path)) or self.stamp is None:
-            return False
-        return file_stamp(self.source) not in (self.stamp, None)
+        return self.path is not None and self.stamp is not None and file_stamp(self.path) not in (self.stamp, None)
 
     def _repr_png_(self) -> bytes | None:
         """The overlay, which a notebook shows; None if there is no image, so that the notebook shows the text."""

@@ -332,6 +332,7 @@ class Segmenter:
             model=dict(about_model),
             evidence=evidence,
             source=image.source,
+            path=image.path,
             stamp=image.stamp,
         )
 

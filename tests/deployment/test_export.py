@@ -304,7 +304,7 @@ def test_an_export_is_not_replaced_unasked(tiny: PACL, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "mine.txt").touch()
     export_model(tiny, tmp_path, "torchscript", overwrite=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"image.pt", "model.json", "mine.txt"}
+    assert {path.name for path in tmp_path.iterdir()} == {"image.pt", "model.json", "mine.txt", LOCK}
 
 
 def test_an_earlier_export_is_kept_and_the_flag_named(tiny: PACL, tmp_path: Path) -> None:
@@ -327,6 +327,23 @@ def test_a_folder_that_another_export_holds_is_refused(tiny: PACL, tmp_path: Pat
     with FileLock(tmp_path / LOCK), pytest.raises(ArgumentError) as error:
         export_model(tiny, tmp_path, "torchscript")
     assert error.value.argument == "out"
+
+
+def test_a_refused_export_leaves_no_folder_and_a_finished_one_its_lock(tiny: PACL, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError):
+        export_model(tiny, tmp_path / "new", "torchscript", labels=[])
+    assert not (tmp_path / "new").exists()
+    export_model(tiny, tmp_path / "new", "torchscript")
+    assert (tmp_path / "new" / LOCK).is_file()  # a lock whose file were removed would keep nobody out
+
+
+def test_parts_of_the_model_stay_in_their_modes(tiny: PACL, tmp_path: Path) -> None:
+    tiny.train()
+    tiny.clip.eval()
+    export_model(tiny, tmp_path / "train", "torchscript")
+    modes = tiny.training, tiny.clip.training, tiny.embedder.training
+    tiny.eval()
+    assert modes == (True, False, True)
 
 
 @pytest.mark.parametrize(

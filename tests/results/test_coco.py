@@ -76,6 +76,18 @@ def test_polygons_fill_to_the_mask_with_holes_and_islands(tolerance: float, leas
     assert iou(coco_filled(found, (80, 100)), shapes()) > least
 
 
+def test_every_hole_of_a_net_stays_a_hole() -> None:
+    net = np.ones((60, 60), bool)
+    for i in (3, 4):
+        for j in (3, 4):
+            net[i::10, j::10] = False
+    (ring,) = polygons(net)
+    assert np.array_equal(coco_filled([ring], net.shape), net)
+    # A hole adds its corners, the first one again and that of the outer ring: the way back from one never leads along
+    # another, or the work would grow with the square of their number.
+    assert len(ring) // 2 == 4 + 36 * 6
+
+
 def test_polygons_run_along_pixel_edges() -> None:
     mask = np.zeros((10, 12), bool)
     mask[2:6, 3:10] = True

@@ -151,6 +151,20 @@ def test_the_heat_maps_of_a_result_have_one_scale(found: Segmentation) -> None:
     assert (np.asarray(found.heatmap("red")) != np.asarray(found.heatmap("red", limits=(0, 0.5)))).any()
 
 
+def test_a_relative_path_is_drawn_on_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_image(tmp_path / "square.png", SQUARE)
+    (tmp_path / "other").mkdir()
+    save_image(tmp_path / "other/square.png", noise(64, 64))
+    monkeypatch.chdir(tmp_path)
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image("square.png")
+    found = segmenter.predict(LABELS)
+    before = found.overlay()
+    monkeypatch.chdir("other")
+    assert np.array_equal(found.overlay(), before)
+    assert found.source == "square.png"
+
+
 def test_a_notebook_shows_the_overlay(found: Segmentation) -> None:
     shown = found._repr_png_()
     assert shown is not None
