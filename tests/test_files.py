@@ -237,7 +237,7 @@ def test_no_file_of_a_user_is_split_within_a_line(tmp_path: Path, sign: str) -> 
     """In captions, words, classes, lists of images and palettes."""
     path, line = tmp_path / "a.txt", f"a red{sign}cat 1,2,3"
     path.write_text(line + "\n", encoding="utf-8")
-    assert captions_of_files({"txt": path.read_bytes()}, by_line=True) == ["a red cat 1,2,3"]
+    assert captions_of_files({"txt": path.read_bytes()}) == ["a red cat 1,2,3"]
     assert read_texts([path], "words") == read_list(path) == [line]
     assert [label.name for label in parse_words(f"a red{sign}cat", Limits())] == ["a red cat"]
     assert list(read_palette(path)) == [(1, 2, 3)]

@@ -201,6 +201,7 @@ class Verdict(NamedTuple):
         copies: see `count_copies`.
         twice: see `count_twice`.
         alike: see `_alike`.
+        shared: validation sources with images of the training that ``copies`` cannot count, as those in shards.
     """
 
     bad: list[dict[str, Any]]
@@ -209,10 +210,11 @@ class Verdict(NamedTuple):
     copies: int
     twice: int
     alike: str | None
+    shared: list[dict[str, Any]]
 
     @property
     def is_fine(self) -> bool:
-        return not (self.bad or self.few or self.copies or self.twice or self.alike)
+        return not (self.bad or self.few or self.copies or self.twice or self.alike or self.shared)
 
 
 def _check_values(args: argparse.Namespace, workers: int) -> None:
@@ -273,13 +275,15 @@ def _judge(
         max_bad: share of bad images of a source above which they are too many.
     """
     training = [each for each in checked if not each.entry.is_val]
+    copies = count_copies(kept, held)
     return Verdict(
         bad=[each.record for each in checked if each.record["bad"] > max_bad * max(each.record["images"], 1)],
         few=_few([(each.entry.source, each.record) for each in training], sum(map(len, kept))),
         held=sum(map(len, held)),
-        copies=count_copies(kept, held),
+        copies=copies,
         twice=count_twice(held),
         alike=_alike([each.statistics for each in training]),
+        shared=[] if copies else [each.record for each in checked if each.record["in_training"]],
     )
 
 
@@ -322,6 +326,9 @@ def _doubts(verdict: Verdict, args: argparse.Namespace) -> Iterator[str]:
         yield escaped(verdict.few)
     if verdict.copies:
         yield describe_copies(verdict.copies, verdict.held)
+    for record in verdict.shared:
+        share = f"{_percent(record['in_training'])} of its images are also in training"
+        yield f"{escaped(record['title'])}: {share}: val_recall says less than it seems; validate on other images"
     if verdict.twice:
         yield describe_twice(verdict.twice, verdict.held)
     if verdict.alike:

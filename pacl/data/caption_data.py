@@ -175,18 +175,25 @@ class CaptionData(LightningDataModule):
         weights = ["" if source.weight is None else f", weight {source.weight:g}" for source in self.train]
         if self.streams:
             pairs = [f"{source.pairs} ({source.size or 'all'} pairs" for source in self.train]
-            return [f"{each}{weight})" for each, weight in zip(pairs, weights, strict=True)]
-        kept, held = self.parts()
-        lines = [
-            f"{source.pairs} ({len(part):,} images{weight})"
-            for source, part, weight in zip(self.train, kept, weights, strict=True)
-        ]
-        return [*lines, f"validation on {count_images(held):,} images"] if held else lines
+            lines = [f"{each}{weight})" for each, weight in zip(pairs, weights, strict=True)]
+        else:
+            lines = [
+                f"{source.pairs} ({len(part):,} images{weight})"
+                for source, part, weight in zip(self.train, self.parts()[0], weights, strict=True)
+            ]
+        held = self.parts()[1]
+        return [*lines, f"validation on {count_images(held):,} images{self._not_compared}"] if held else lines
 
     def extent(self) -> str:
-        """How many images train and how many validate, in words; empty for shards, which are not counted."""
+        """How many images train and how many validate, in words; those of shards are not counted."""
         kept, held = self.parts()
-        return "" if self.streams else f"training on {count_images(kept):,} images, holding out {count_images(held):,}"
+        if self.streams:
+            return f"validating on {count_images(held):,} images{self._not_compared}" if held else ""
+        return f"training on {count_images(kept):,} images, holding out {count_images(held):,}"
+
+    @property
+    def _not_compared(self) -> str:
+        return ", not compared with those of the shards" if self.streams else ""
 
     @property
     def streams(self) -> bool:

@@ -86,18 +86,17 @@ def caption_field(fields: Mapping[Any, Any]) -> Any:
     return next((lower[name] for name in CAPTION_COLUMNS if lower.get(name)), None)
 
 
-def captions_of_files(files: Mapping[str, bytes], image: str = "", by_line: bool = False) -> list[str]:
-    """The captions in the files that belong to an image: in its text file, else in its JSON.
+def captions_of_files(files: Mapping[str, bytes], image: str = "") -> list[str]:
+    """The captions in the files that belong to an image: the lines of its text file, else those in its JSON.
 
     Args:
         files: content of each file, by suffix (see `TEXT_SUFFIXES`).
         image: name of the image.
-        by_line: each line of a text file is a caption; False takes the whole text as one.
     """
     for suffix in TEXT_SUFFIXES:
         if suffix in files:
             text = decode_text(files[suffix])
-            value = json_object(text) if suffix == "json" else split_lines(text) if by_line else text
+            value = json_object(text) if suffix == "json" else split_lines(text)
             if found := captions_in(value, image):
                 return found
     return []

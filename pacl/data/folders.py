@@ -194,7 +194,7 @@ def _captions(path: Path, image: str, files: dict[str, str]) -> tuple[list[str],
                 content = (path / files[suffix]).read_bytes()
             except OSError as error:
                 raise unreadable(error.filename, error) from None
-            if found := captions_of_files({suffix: content}, image, by_line=True):
+            if found := captions_of_files({suffix: content}, image):
                 return found, read
     return [], read
 

@@ -24,7 +24,7 @@ IMAGE_FOLDERS = ("", "images", "Images")
 EXAMPLES = 100
 """Number of file names that are searched for there, spread over the table: some images may be missing."""
 
-DEPTH = 6  # folders that may be dropped from the beginning of a path
+DEPTH = 12  # folders that may be dropped from the beginning of a path
 
 LOOKED_FOR = 10_000
 """Image files that are looked for before they are read, spread over a source: on a network disk each takes a while."""
@@ -98,7 +98,7 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     names = list(captions)
     examples = names[:: max(1, len(names) // EXAMPLES)]
     ways = ((folder, rename) for rename in _renames(examples) for folder in folders)
-    best = _best(ways, examples)
+    best = _best(ways, examples, below=images is not None)
     if best is None and not any(map(has_image_suffix, examples)):
         best = _best(
             ((folder, partial(_with_suffix, by_stem=_by_stem(folder), table=path)) for folder in folders), examples
@@ -106,6 +106,9 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     if best is not None:
         return best[0], _renamed(path, best[0], one_a_file(best[0], captions), best[1])
     if images is not None:
+        if elsewhere := next((name for name in examples if os.path.isabs(name) and os.path.isfile(name)), None):
+            reason = f"{images} has no file of {path}, whose paths are absolute and lead elsewhere ({elsewhere})"
+            raise UserError(f"{reason}; leave images out to take these", "images")
         return Path(images), captions
     similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
     advice = f"there is {similar}" if similar else f"{examples[0]} is not in the same folder"
@@ -113,8 +116,12 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
     raise UserError(f"{path}: its images were not found ({advice}); set images to their folder{download}", "images")
 
 
-def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple[Path, Rename] | None:
+def _best(
+    ways: Iterable[tuple[Path, Rename]], examples: Sequence[str], below: bool = False
+) -> tuple[Path, Rename] | None:
     """The folder and change of names that find most of the examples, the first of those; None if none finds any.
+
+    ``below``: absolute paths count below the folder only.
 
     Raises:
         UserError: none finds any, but a name may be one of several files.
@@ -124,7 +131,9 @@ def _best(ways: Iterable[tuple[Path, Rename]], examples: Sequence[str]) -> tuple
         found = 0
         for name in examples:
             try:
-                found += os.path.isfile(folder / rename(name))  # a `Path` raises for a long name
+                new = rename(name)
+                elsewhere = below and os.path.isabs(new) and not Path(new).is_relative_to(os.path.abspath(folder))
+                found += not elsewhere and os.path.isfile(folder / new)  # a `Path` raises for a long name
             except UserError as error:  # in another folder it may be one file only
                 doubt = doubt or error
         if found > most:

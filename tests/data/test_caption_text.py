@@ -53,8 +53,7 @@ def test_a_file_name_is_no_caption_of_its_own_image():
 
 def test_the_first_file_that_has_a_caption_is_used():
     files = {"json": json.dumps({"caption": "from json"}).encode(), "txt": b"from text\nin two lines"}
-    assert captions_of_files(files) == ["from text in two lines"]
-    assert captions_of_files(files, by_line=True) == ["from text", "in two lines"]
+    assert captions_of_files(files) == ["from text", "in two lines"]
     assert captions_of_files(files | {"txt": b"nan"}) == ["from json"]
     assert captions_of_files({"txt": "größe".encode("utf-16"), "json": b"["}) == ["größe"]
     assert captions_of_files({"json": b'["a cat"]'}) == []

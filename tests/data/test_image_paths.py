@@ -33,6 +33,17 @@ def test_absolute_paths(tmp_path, draw):
     assert locate(tmp_path / "t.csv", None, {path: ["x"]})[1] == {path: ["x"]}
 
 
+def test_a_named_folder_wins_over_absolute_paths(tmp_path, draw):
+    draw("original/x/a.jpg", "small/x/a.jpg", "other/b.jpg")
+    path = str(tmp_path / "original/x/a.jpg")
+    captions = {path: ["x"]}
+    assert locate(tmp_path / "t.csv", tmp_path / "small", captions) == (tmp_path / "small", {"x/a.jpg": ["x"]})
+    assert locate(tmp_path / "t.csv", tmp_path / "original", captions)[1] == captions  # they lie there
+    with pytest.raises(UserError) as error:
+        locate(tmp_path / "t.csv", tmp_path / "other", captions)
+    assert error.value.advised == ("images",)
+
+
 def test_spellings_of_one_file_are_one_image(tmp_path, draw, monkeypatch):
     draw("train/a.jpg", "train/b.jpg")
     monkeypatch.chdir(tmp_path)

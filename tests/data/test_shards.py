@@ -48,7 +48,7 @@ def test_captions_are_found_where_the_usual_tools_write_them(tmp_path):
     assert [sample.name for sample in found] == ["a.tar/0", "a.tar/1", "a.tar/2", "a.tar/3", "a.tar/sub/4"]
     assert [sample.image for sample in found] == [b"0", b"1", b"2", b"3", b"4"]
     assert [sample.captions for sample in found] == [
-        ("a caf\u00e9 at night",),
+        ("a caf\u00e9", "at night"),
         ("one", "two"),
         ("plain",),
         ("a red dog",),

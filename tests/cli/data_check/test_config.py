@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,16 @@ def test_mistakes_in_a_configuration_are_one_line(check: Check, text: str, messa
     assert code == 2
     assert err.startswith("pacl data check: error: ")
     assert message in err
+
+
+def test_images_of_shards_that_are_held_out_elsewhere_are_counted_as_in_training(check: Check) -> None:
+    with tarfile.open("0.tar", "w") as tar:
+        for name in "ab":
+            for path, content in ((f"{name}.jpg", Path(f"images/{name}.jpg").read_bytes()), (f"{name}.txt", b"a cat")):
+                entry = tarfile.TarInfo(path)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    Path("shards.yaml").write_text("data: {train: [{pairs: 0.tar}], val: [{pairs: fine.csv, images: images}]}")
+    code, out, report = check("shards.yaml")
+    assert (code, report["fine"]) == (0, False)
+    assert "100% of its images are also in training" in out

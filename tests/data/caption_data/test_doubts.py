@@ -62,6 +62,13 @@ def test_held_out_images_that_are_there_twice_are_warned_of(here):
         CaptionData("0.tar", val=[Source("t.csv"), Source("other.csv")]).parts()
 
 
+def test_validation_beside_shards_is_stated_with_what_was_not_looked_for(here):
+    data = CaptionData("0.tar", val=[Source("t.csv")])
+    assert f"{COUNT} images, not compared" in data.extent()
+    assert f"{COUNT} images, not compared" in data.summary()[-1]
+    assert CaptionData("0.tar").extent() == ""
+
+
 @pytest.mark.parametrize("alike", ["captions", "images"])
 def test_pairs_that_are_all_alike_are_warned_of(here, alike):
     rows = [f"{n}.png,{'a dog' if alike == 'captions' else f'dog {n}'}" for n in range(COUNT)]
