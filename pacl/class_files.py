@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any
 
 from pacl.errors import UserError, first_few
 from pacl.files import parse_json, split_lines
+from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from pacl.printing import counted, quoted
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""
+
+LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
+"""Endings of files that may hold a list of labels."""
 
 _LABELMAP = re.compile(r"([^:]+):(\d+,\d+,\d+)?:[^:]*:[^:]*")
 """A line of CVAT's and Pascal VOC's label map: ``name:red,green,blue:parts:actions``."""
@@ -253,3 +258,18 @@ def say_lists(prompts: Sequence[str]) -> str | None:
     prompt, names = found[0]
     more = f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
     return f"prompt {quoted(prompt)} is one label; for {len(names)} labels give {' '.join(map(quoted, names))}{more}"
+
+
+def has_file_suffix(word: str) -> bool:
+    """Whether a word ends as the name of an image, a video, a document or a list of labels does."""
+    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES | LIST_SUFFIXES | {".pdf"}
+    return os.path.splitext(word)[1].lower() in known
+
+
+def say_files(prompts: Sequence[str]) -> str | None:
+    """A warning of the first prompt that looks like a file, or like a pattern of files."""
+    found = [prompt for prompt in prompts if has_file_suffix(prompt) or "*" in prompt]
+    if not found:
+        return None
+    more = f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
+    return f"prompt {quoted(found[0])} looks like a file, but is taken as words{more}"

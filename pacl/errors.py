@@ -61,7 +61,7 @@ class OtherDenseVariant(UserWarning):
 
 
 class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on, have words that are read in pieces, or are lists.
+    """Prompts are far from all words that a head was trained on, are read in pieces, or look like lists or files.
 
     See `pacl.models.vocabulary`.
     """

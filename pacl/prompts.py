@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -113,6 +114,11 @@ def read_classes(path: str | Path, *, shared_prompts: bool = False, first_id: in
         raise UserError(f"{path}: {error}") from None
 
 
+def _folded(text: str) -> str:
+    """What is the same for texts that differ in case, or in how an accent is encoded."""
+    return unicodedata.normalize("NFC", text.casefold())
+
+
 def check_labels(
     labels: Sequence[Label],
     *,
@@ -148,12 +154,12 @@ def check_labels(
     for label in labels:
         if any("\ud800" <= letter <= "\udfff" for text in (label.name, *label.prompts) for letter in text):
             raise UserError(f"prompt {label.name!a} has bytes that are not UTF-8 text")
-        former = names.get(label.name.casefold())
+        former = names.get(_folded(label.name))
         if former is not None:
             alike = "is given twice" if former == label.name else f"is {quoted(former)} in other letters"
             raise UserError(f"label {quoted(label.name)} {alike}: join synonyms as {quoted('one;other=' + former)}")
-        names[label.name.casefold()] = label.name
-        for prompt in dict.fromkeys(p.casefold() for p in label.prompts):
+        names[_folded(label.name)] = label.name
+        for prompt in dict.fromkeys(map(_folded, label.prompts)):
             if prompt in owners and not shared_prompts:
                 two = f"{quoted(owners[prompt])} and {quoted(label.name)}"
                 raise UserError(f"prompt {quoted(prompt)} belongs to two labels, {two}: keep one")

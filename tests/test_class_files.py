@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pacl.class_files import label_ids, label_lines, say_lists, say_renumbered, several_names
+from pacl.class_files import label_ids, label_lines, say_files, say_lists, say_renumbered, several_names
 from pacl.errors import UserError
 from pacl.prompts import Label, parse_prompt, read_classes
 
@@ -218,3 +218,17 @@ def test_ids_are_in_the_order_of_the_labels(tmp_path: Path, name: str, text: str
 def test_ids_that_results_do_not_have_are_said(tmp_path: Path, text: str, before: int, kept: bool) -> None:
     (tmp_path / "a.json").write_text(text)
     assert (say_renumbered(tmp_path / "a.json", before) is None) == kept
+
+
+@pytest.mark.parametrize(
+    "word", ["cat.jpg", "Cat.PNG", "classes.txt", "x.json", "clip.mp4", "paper.pdf", "*.png", "photos/*"]
+)
+def test_what_looks_like_a_file_is_said(word: str) -> None:
+    said = say_files(["sky", word, "b.jpg"])
+    assert said is not None
+    assert word in said
+    assert "1 more" in said
+
+
+def test_words_are_no_files() -> None:
+    assert say_files(["a dog", "car/truck", "St. Bernard", "U.S.A.", "no. 5", "e.g. sky"]) is None

@@ -96,6 +96,7 @@ def test_missing_class_files(tmp_path: Path) -> None:
         ([], "no prompts"),
         (["dog", "a dog=dog"], 'label "dog" is given twice'),
         (["dog", "Dog"], 'label "Dog" is "dog" in other letters'),
+        (["caf\u00e9", "cafe\u0301"], "in other letters"),
         (["a dog=dog", "a dog=animal"], 'belongs to two labels, "dog" and "animal"'),
         (["a;b=one", "B;c=two"], 'prompt "b"'),
     ],

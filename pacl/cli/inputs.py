@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from itertools import compress, pairwise
 from pathlib import Path
 
+from pacl.class_files import LIST_SUFFIXES, has_file_suffix
 from pacl.errors import ArgumentError, UserError, did_you_mean, first_few
 from pacl.image_folders import (
     IMAGE_SUFFIXES,
-    UNREAD_SUFFIXES,
     VIDEO_SUFFIXES,
     are_first,
     no_images,
@@ -27,7 +27,6 @@ from pacl.results.names import Names
 from pacl.results.own import is_result
 from pacl.video.containers import is_video
 
-LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".names"})
 _FILE_NAME = re.compile(r"\S+\.(?=[a-z0-9]*[a-z])[a-z0-9]{2,4}", re.IGNORECASE)
 """The form of a file name: no spaces, and an ending of two to four letters and digits."""
 
@@ -88,8 +87,7 @@ class FoundImages:
 def looks_like_a_file(word: str) -> bool:
     """Whether a word of a command line has a path separator, or the form of a file's name."""
     is_path = any(mark in word for mark in (os.sep, os.altsep) if mark)
-    known = IMAGE_SUFFIXES | UNREAD_SUFFIXES | VIDEO_SUFFIXES | LIST_SUFFIXES | {".pdf"}
-    return is_path or os.path.splitext(word)[1].lower() in known or _FILE_NAME.fullmatch(word) is not None
+    return is_path or has_file_suffix(word) or _FILE_NAME.fullmatch(word) is not None
 
 
 def images_and_prompts(words: Iterable[str]) -> tuple[list[str], list[str], list[str]]:

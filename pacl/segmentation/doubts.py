@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pacl.class_files import say_lists
+from pacl.class_files import say_files, say_lists
 from pacl.errors import SameEmbedding, SimilarLabels, UnfamiliarWords, UnknownWords
 from pacl.models.vocabulary import Vocabulary, say_alike, say_in_pieces, say_same, say_unfamiliar, say_unknown
 from pacl.prompts import fill, split_words, unknown_words
@@ -47,6 +47,8 @@ def doubts(
         found.append((UnfamiliarWords, say_in_pieces(in_pieces, vocabulary.meant(in_pieces))))
     if names_of_labels and (lists := say_lists(prompts)):
         found.append((UnfamiliarWords, lists))
+    if names_of_labels and (files := say_files(prompts)):
+        found.append((UnfamiliarWords, files))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
     if names_of_labels:
