@@ -220,9 +220,7 @@ def test_ids_that_results_do_not_have_are_said(tmp_path: Path, text: str, before
     assert (say_renumbered(tmp_path / "a.json", before) is None) == kept
 
 
-@pytest.mark.parametrize(
-    "word", ["cat.jpg", "Cat.PNG", "classes.txt", "x.json", "clip.mp4", "paper.pdf", "*.png", "photos/*"]
-)
+@pytest.mark.parametrize("word", ["cat.jpg", "Cat.PNG", "classes.txt", "x.json", "clip.mp4", "paper.pdf", "photos/*"])
 def test_what_looks_like_a_file_is_said(word: str) -> None:
     said = say_files(["sky", word, "b.jpg"])
     assert said is not None
