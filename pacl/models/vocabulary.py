@@ -73,7 +73,7 @@ def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
         start: start of the head; with ``conse`` the first name of each class of the image tower is added.
 
     Returns:
-        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes. None if no noun is
+        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes. Empty if no noun is
         frequent, as where they were not counted: words of the captions would be far from those of the classes alone.
     """
     frequent = [noun for noun, count in nouns.most_common(LIMIT) if count >= LEAST]
