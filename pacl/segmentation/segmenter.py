@@ -198,7 +198,8 @@ class Segmenter:
             A result for each image, in order.
 
         Raises:
-            ArgumentError: ``images`` is not a list or another sequence; ``images[i]`` is not an image; ``labels`` as for `predict`.
+            ArgumentError: ``images`` is not a list or another sequence; ``images[i]`` is not an image;
+                ``labels`` as for `predict`.
             UserError: as for `predict` and `set_image`.
         """
         if not are_several(images):

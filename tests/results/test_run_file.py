@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
-from pacl.results import writer
 from pacl.results.records import read_record
 from pacl.results.run_file import Run
 from pacl.results.writer import FORMATS, LOCK, Writer, is_in_dataset
@@ -202,7 +201,7 @@ def test_the_copy_of_an_earlier_image_stays_until_that_of_the_next_is_complete(
     def full(*_: Any, **__: Any) -> None:
         raise UserError("no space left")
 
-    monkeypatch.setattr(writer, "save_json", full)  # the record, after the copy
+    monkeypatch.setattr("pacl.results.writer.save_json", full)  # the record, after the copy
     with pytest.raises(UserError, match="no space"):
         write_run(tmp_path / "out", name, "a.png")
     assert content(tmp_path / "out") == before
