@@ -220,7 +220,7 @@ def say_alike(groups: Sequence[Sequence[str]]) -> str:
 
 def say_same(groups: Sequence[Sequence[str]]) -> str:
     """A warning of one line that lists groups of prompts with the same embedding."""
-    return f"{_groups(groups)}: the same to this model, so only one of them can win"
+    return f"{_groups(groups)}: the same to this model, which cannot tell them apart"
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:
