@@ -172,7 +172,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def write_together() -> Iterator[None]:
     """The files of all `atomic_write` in the block appear when it succeeds, in order; if it fails, none does.
 
-    Files of a block within another one appear with those of the outer one.
+    Where one of them cannot be renamed at the end, those before it have appeared. Files of a block within another one
+    appear with those of the outer one.
 
     Raises:
         UserError: a file cannot be renamed.

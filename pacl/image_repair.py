@@ -7,7 +7,9 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
+
+from pacl.image_decoding import open_header
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -63,13 +65,10 @@ def _with_end(content: bytes) -> Repaired | None:
 
     Where its data end is seen by decoding it with further data of two kinds: the images differ from there on.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with open_header(io.BytesIO(content)) as image:
         progressive = "progressive" in image.info
     try:
-        first, second = (
-            np.asarray(Image.open(io.BytesIO(content + more + _JPEG_END)).convert("RGB"))
-            for more in (b"", bytes(len(content) + 1024))
-        )
+        first, second = (_decode(content + more + _JPEG_END) for more in (b"", bytes(len(content) + 1024)))
     except (OSError, SyntaxError, UnidentifiedImageError):
         return None
     height = len(first)
@@ -79,3 +78,8 @@ def _with_end(content: bytes) -> Repaired | None:
         return None
     lost = f"the last rows ({missing} of {height}) are not all there" if missing else "a few pixels may be missing"
     return Repaired(content + _JPEG_END, f"lacks its end: {lost}")
+
+
+def _decode(content: bytes) -> np.ndarray:
+    with open_header(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))

@@ -21,7 +21,7 @@ def lock(path: str | Path, danger: str, *, wait: float = 0) -> Iterator[bool]:
         wait: seconds to wait for another process that holds the lock.
 
     Yields:
-        Whether it is held; False: another process holds it.
+        True if this process holds the lock, False if another one does.
 
     Warns:
         UserWarning: the file system has no locks.

@@ -262,8 +262,9 @@ def fill(template: str, prompt: str) -> str:
 # --- Contrast prompts -----------------------------------------------------------------------------
 
 # The classes of COCO-Stuff (Caesar, Uijlings, Ferrari, CVPR 2018; its things: COCO, Lin et al., ECCV 2014) in plain
-# English, without near repetitions ("wall-panel", "structural-other", ...).
-_THINGS = """
+# English, without near repetitions ("wall-panel", "structural-other", ...): names that
+# take "a" or "an", and the others.
+_COUNTABLE = """
     person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
     stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,
     backpack, umbrella, handbag, tie, suitcase, frisbee, snowboard, ball, kite, baseball bat, baseball
@@ -275,7 +276,7 @@ _THINGS = """
     desk, door, fence, flower, hill, house, lamp, mirror, mountain, napkin, net, pillow, railing,
     railroad, river, road, roof, rug, shelf, skyscraper, tent, towel, tree, wall, window
 """
-_STUFF = """
+_WITHOUT_ARTICLE = """
     skis, scissors, broccoli, cardboard, ceiling, cloth, clothes, clouds, dirt, floor, fog, food, fruit,
     grass, gravel, ground, leaves, metal, moss, mud, paper, pavement, plastic, rock, salad, sand, sea,
     sky, snow, stairs, stone, straw, vegetables, brick, concrete, tiles, water, window blinds, wood
@@ -287,8 +288,8 @@ def _names(text: str) -> list[str]:
 
 
 GENERIC_CONTRAST: tuple[str, ...] = (
-    *(f"{'an' if name[0] in 'aeio' or name == 'umbrella' else 'a'} {name}" for name in _names(_THINGS)),
-    *_names(_STUFF),
+    *(f"{'an' if name[0] in 'aeio' or name == 'umbrella' else 'a'} {name}" for name in _names(_COUNTABLE)),
+    *_names(_WITHOUT_ARTICLE),
 )
 """Common things and stuff, the default prompts that a single prompt competes with."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pacl.class_files import say_renumbered
 from pacl.cli.hints import rules_of, say_swallowed
-from pacl.cli.inputs import FoundImages, find_images, images_and_prompts
+from pacl.cli.inputs import FoundImages, ImageFile, find_images, images_and_prompts
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
@@ -27,7 +27,7 @@ from pacl.errors import (
 )
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
-from pacl.prompts import check_labels, get_templates, parse_prompt, read_classes
+from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.removing import Removed
 from pacl.results.replacing import check_free, check_replaceable
@@ -137,14 +137,7 @@ def segment(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     formats = DEFAULT_FORMATS if args.format is None else check_formats(args.format, "format")
     sources, prompts, doubtful = images_and_prompts(args.words)
-    labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
-    hints = [
-        f'"{word}" exists here and is taken for an image; --prompt "{word}" makes it a prompt' for word in doubtful
-    ]
-    if args.classes:
-        own = read_classes(args.classes)
-        hints += filter(None, [say_renumbered(args.classes, len(labels))])
-        labels += own
+    labels, hints = labels_and_hints(args, prompts, doubtful)
     if not sources:
         raise UserError('no image: name one or a folder of them, as in pacl segment image.jpg "a dog"')
     found = find_images(sources, args.out, joined=None if args.overwrite else args.out, videos=True)
@@ -159,14 +152,14 @@ def segment(args: argparse.Namespace) -> int:
     check_replaceable(args.out, [file.name for file in found.files], formats, names)
     video_formats = DEFAULT_VIDEO_FORMATS if args.format is None else formats
     check_replaceable(args.out, [file.name for file in found.videos], video_formats, names, videos=True)
-    later: list[str] = []  # notes on results, of which there may be none
+    pending_notes: list[str] = []  # notes on results, of which there may be none
     model = {} if args.model == "auto" else {"name": args.model}  # what is known before it is loaded
-    belongs = args.out != OUT and not args.overwrite  # to one list of labels and one model
-    if belongs:
+    one_set_of_labels = args.out != OUT and not args.overwrite  # and one model
+    if one_set_of_labels:
         check_same_labels(args.out, names)
         check_same_model(args.out, model)
     elif not args.overwrite and (note := other_results(args, names, found)):
-        later.append(note)
+        pending_notes.append(note)
     writer = Writer(make_folder(args.out), formats, model, args.overwrite)
     background = parse_background(settings.background).is_on(len(labels))
     videos = video_run(args, found, video_formats)
@@ -175,29 +168,46 @@ def segment(args: argparse.Namespace) -> int:
     for hint in [*hints, *found.notes()]:
         say(f"note: {hint}")
 
-    def tell() -> None:
+    def flush_notes() -> None:
         if writer.replaced:  # (seldom: with thousands of images the set below is large)
             written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
             if removed := set(writer.replaced) - written:
-                later.append(f"removed {counted(len(removed), 'result')} of earlier runs")
+                pending_notes.append(f"removed {counted(len(removed), 'result')} of earlier runs")
             writer.replaced.clear()
-        while later:
-            say(f"note: {later.pop(0)}")
+        while pending_notes:
+            say(f"note: {pending_notes.pop(0)}")
 
     segmenter = load_segmenter(args, settings)
     query = segmenter.prepare(labels)
-    if belongs:
+    if one_set_of_labels:
         check_same_model(args.out, segmenter.about_model)
     writer.set_model({"name": args.model, **segmenter.about_model})
     try:
-        code = run(found, query, segmenter, writer, tell, as_json=args.json) if found.files else 0
+        code = run(found, query, segmenter, writer, flush_notes, as_json=args.json) if found.files else 0
         if videos is not None:
             console, alone = output(stderr=args.json), not found.files
-            code |= segment_videos(found.videos, query, segmenter, videos, writer, console, say, tell, alone=alone)
+            code |= segment_videos(
+                found.videos, query, segmenter, videos, writer, console, say, flush_notes, alone=alone
+            )
     finally:
         if writer.removed.images and not args.overwrite:
             say(f"note: {say_removed(writer.removed)}")
     return code
+
+
+def labels_and_hints(
+    args: argparse.Namespace, prompts: list[str], doubtful: list[str]
+) -> tuple[list[Label], list[str]]:
+    """The labels of the prompts and of ``--classes``, and notes on words that may be taken otherwise than meant."""
+    labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
+    hints = [
+        f'"{word}" exists here and is taken for an image; --prompt "{word}" makes it a prompt' for word in doubtful
+    ]
+    if args.classes:
+        own = read_classes(args.classes)
+        hints += filter(None, [say_renumbered(args.classes, len(labels))])
+        labels += own
+    return labels, hints
 
 
 def say_removed(removed: Removed) -> str:
@@ -240,13 +250,13 @@ def run(
     query: EncodedQuery,
     segmenter: Segmenter,
     writer: Writer,
-    tell: Callable[[], None],
+    flush_notes: Callable[[], None],
     *,
     as_json: bool,
 ) -> int:
     """Segment the images, and print the outcome of each; of several, a bad one is reported and skipped.
 
-    ``tell`` is called after each result that is written.
+    ``flush_notes`` is called after each result that is written.
 
     Returns:
         0, or 1 when some images failed or are in formats that are not read.
@@ -256,67 +266,107 @@ def run(
     """
     from pacl.cli.batches import segment_files
 
-    files, console = found.files, output(stderr=as_json)
-    first, done, failed = 0.0, 0, 0
-    drawn, whole = writer.model["name"] == "bundled", dict[str, str]()
-    prior = segmenter.resolved_settings().prior
-    outcomes = segment_files(files, query, segmenter, writer)
+    outcomes = segment_files(found.files, query, segmenter, writer)
+    progress = Progress(len(found.files), output(stderr=as_json), as_json)
+    doubts = Doubts(segmenter, is_for_drawn_scenes=writer.model["name"] == "bundled")
     try:
-        for number, (file, record) in enumerate(outcomes, start=1):
-            progress = f"[{number}/{len(files)}]"
-            first = first or time.monotonic()
+        for file, record in outcomes:
             if isinstance(record, UserError):
-                if len(files) == 1 and not found.videos:
+                if len(found.files) == 1 and not found.videos:
                     raise record
-                if is_out_of_space(record):
-                    raise UserError(f"{progress} {record}; {counted(done, 'image')} done")
-                failed += 1
-                say(f"error: {progress} {record}")
+                progress.fail(record)
                 continue
-            done += 1
-            tell()
-            if what := swallowed({each["label"]: each["share"] for each in record["labels"]}, prior):
-                whole[record["image"]] = what
-            if drawn and is_unlike_drawn_scenes(segmenter, file.path):
-                drawn = False  # say it once
-                say(
-                    f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
-                    "the masks mean little; use --model photos or a public CLIP"
-                )
-            with printing():
-                if as_json:
-                    print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
-                if len(files) > 1:
-                    # Without the first image, which takes longer than the others.
-                    left = (time.monotonic() - first) / max(1, number - 1) * (len(files) - number)
-                    more = f" ({left:.0f} s left)" if left >= 1 else ""
-                    console.print(f"{progress} {escaped(record['image'])}: {record_line(record)}{more}", markup=False)
-                elif not as_json:
-                    for row in record_table(record):
-                        console.print(row)
-                    paths = [escaped(path) for kind in record["files"].values() for path in kind]
-                    if paths:
-                        console.print("  " + "\n  ".join(paths), markup=False)
+            progress.done += 1
+            flush_notes()
+            doubts.look_at(file, record)
+            progress.show(record)
     except BaseException as error:
         outcomes.close()  # the image that is being written is complete then
         with suppress(UserError):  # what stopped the run matters more
             writer.finish()
         if isinstance(error, KeyboardInterrupt):
-            say(f"{len(writer.written)} of {counted(len(files), 'image')} done; results in {writer.out}")
+            say(f"{len(writer.written)} of {counted(len(found.files), 'image')} done; results in {writer.out}")
         raise
-    if whole:
-        say(f"note: {say_swallowed(whole, done, **rules_of(segmenter))}")
-    run_files = writer.finish()
-    with printing():
-        for path in run_files.values():
-            console.print(f"  {escaped(path)}", markup=False)
-        if len(files) > 1:
-            if done and "labelme" in writer.formats:
-                console.print(f"  {escaped(writer.out / LABELME)}", markup=False)
-            counts = f"{done} of {counted(len(files), 'image')} segmented, {failed} failed"
-            unread = f", {len(found.unread)} not read" if found.unread else ""
-            console.print(f"{counts}{unread}; results in {escaped(writer.out)}", markup=False)
-    return 1 if failed or found.unread else 0
+    if doubts.swallowed_images:
+        say(f"note: {say_swallowed(doubts.swallowed_images, progress.done, **rules_of(segmenter))}")
+    progress.sum_up(found, writer, writer.finish())
+    return 1 if progress.failed or found.unread else 0
+
+
+class Doubts:
+    """Images whose masks may mean little."""
+
+    def __init__(self, segmenter: Segmenter, is_for_drawn_scenes: bool) -> None:
+        self.segmenter = segmenter
+        self.prior = segmenter.resolved_settings().prior
+        self.warn_if_not_drawn = is_for_drawn_scenes
+        self.swallowed_images: dict[str, str] = {}  # with what covers each
+
+    def look_at(self, file: ImageFile, record: Mapping[str, Any]) -> None:
+        """Remember an image that one label covers; warn once of one that is unlike what the model was trained on."""
+        if what := swallowed({each["label"]: each["share"] for each in record["labels"]}, self.prior):
+            self.swallowed_images[record["image"]] = what
+        if self.warn_if_not_drawn and is_unlike_drawn_scenes(self.segmenter, file.path):
+            self.warn_if_not_drawn = False
+            say(
+                f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
+                "the masks mean little; use --model photos or a public CLIP"
+            )
+
+
+class Progress:
+    """Prints the outcome of each image, and counts."""
+
+    def __init__(self, total: int, console: Console, as_json: bool) -> None:
+        self.total, self.console, self.as_json = total, console, as_json
+        self.done, self.failed = 0, 0
+        self.started = 0.0  # when the first image was complete, which takes longer than the others
+
+    def _count(self) -> tuple[int, str]:
+        self.started = self.started or time.monotonic()
+        number = self.done + self.failed
+        return number, f"[{number}/{self.total}]"
+
+    def fail(self, error: UserError) -> None:
+        """Report an image that failed.
+
+        Raises:
+            UserError: so would all others.
+        """
+        self.failed += 1
+        _, count = self._count()
+        if is_out_of_space(error):
+            raise UserError(f"{count} {error}; {counted(self.done, 'image')} done")
+        say(f"error: {count} {error}")
+
+    def show(self, record: dict[str, Any]) -> None:
+        """Print the record: as JSON, as a line where there are several images, or as a table."""
+        number, count = self._count()
+        with printing():
+            if self.as_json:
+                print(json.dumps(record, ensure_ascii=not prints_utf8(), allow_nan=False), flush=True)
+            if self.total > 1:
+                left = (time.monotonic() - self.started) / max(1, number - 1) * (self.total - number)
+                more = f" ({left:.0f} s left)" if left >= 1 else ""
+                self.console.print(f"{count} {escaped(record['image'])}: {record_line(record)}{more}", markup=False)
+            elif not self.as_json:
+                for row in record_table(record):
+                    self.console.print(row)
+                paths = [escaped(path) for kind in record["files"].values() for path in kind]
+                if paths:
+                    self.console.print("  " + "\n  ".join(paths), markup=False)
+
+    def sum_up(self, found: FoundImages, writer: Writer, run_files: Mapping[str, Path]) -> None:
+        """Print the files of the whole run and, of several images, how many are done."""
+        with printing():
+            for path in run_files.values():
+                self.console.print(f"  {escaped(path)}", markup=False)
+            if self.total > 1:
+                if self.done and "labelme" in writer.formats:
+                    self.console.print(f"  {escaped(writer.out / LABELME)}", markup=False)
+                counts = f"{self.done} of {counted(self.total, 'image')} segmented, {self.failed} failed"
+                unread = f", {len(found.unread)} not read" if found.unread else ""
+                self.console.print(f"{counts}{unread}; results in {escaped(writer.out)}", markup=False)
 
 
 def output(stderr: bool) -> Console:

@@ -174,7 +174,7 @@ class IndexFile:
     def _check_bytes(self, values: Iterable[Any]) -> None:
         """Refuse values of other types, which SQLite allows in any column."""
         if not all(isinstance(value, bytes) for value in values):
-            raise self._damaged("a path or a vector is none")
+            raise self._damaged("a path or a vector has the wrong type")
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(f"{self.path}: is damaged ({reason}); delete it to compute the index again")

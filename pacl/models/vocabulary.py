@@ -73,7 +73,7 @@ def trained_words(nouns: Counter[str], clip: Backbone, start: str) -> list[str]:
         start: start of the head; with ``conse`` the first name of each class of the image tower is added.
 
     Returns:
-        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes. None if no noun is
+        Lower-case words and phrases: nouns, the most frequent ones first, then names of classes. Empty if no noun is
         frequent, as where they were not counted: words of the captions would be far from those of the classes alone.
     """
     frequent = [noun for noun, count in nouns.most_common(LIMIT) if count >= LEAST]
@@ -220,7 +220,7 @@ def say_alike(groups: Sequence[Sequence[str]]) -> str:
 
 def say_same(groups: Sequence[Sequence[str]]) -> str:
     """A warning of one line that lists groups of prompts with the same embedding."""
-    return f"{_groups(groups)}: the same to this model, so only one of them can win"
+    return f"{_groups(groups)}: the same to this model, which cannot tell them apart"
 
 
 def _groups(groups: Sequence[Sequence[str]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,9 +65,14 @@ class FolderDataset(RunFile[None]):
         """See `RunFile.merge`; here the images have files of their own, which are not written again."""
 
     def add(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
-        """See `RunFile.add`; labels of an earlier run that mean other classes are removed first."""
+        """See `RunFile.add`; labels of an earlier run that mean other classes are removed first.
+
+        So is a copy of an earlier image of the name, with the other suffix: the labels are those of one image.
+        """
         is_first = not self.entries or self.replaced
         super().add(item, place, record)
+        copies = [item.path(suffix[1:], self.images) for suffix in COPY_SUFFIXES]
+        remove(copies, [Path(file) for files in record["files"].values() for file in files], self.out)
         remove([self._labels_of(name) for name in self.replaced - {item.name}], below=self.out)
         self.replaced = set()
         if is_first:
@@ -116,10 +120,6 @@ def copy_image(item: ImageResult, folder: str) -> Path:
     else:
         path = item.path("png", folder)
         save_image(path, item.image)
-    for other in COPY_SUFFIXES:  # the labels are those of one image, not of two
-        if other != path.suffix:
-            with suppress(OSError):
-                item.path(other[1:], folder).unlink()
     return path
 
 

@@ -9,10 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from pacl.errors import ArgumentError, UserError
 from pacl.files import file_stamp
+from pacl.image_decoding import open_header
 from pacl.images import open_image, pixel_checksum
 from pacl.printing import printable
 from pacl.results.records import read_record
@@ -104,9 +103,9 @@ def _content_at(path: Path, record: Mapping[str, Any]) -> str | None:
     """`content` of an image file or a video; None if it cannot be read, or cannot be that of a record by its size."""
     if "video" in record:
         return content_of_video(path)
-    with suppress(UserError, OSError, ValueError, Image.DecompressionBombError), warnings.catch_warnings():
+    with suppress(UserError, OSError, ValueError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is read again to be segmented
-        with Image.open(path) as image:
+        with open_header(path) as image:
             if "width" in record and set(image.size) != {record["width"], record["height"]}:  # it may be turned
                 return None
         return pixel_checksum(open_image(path))

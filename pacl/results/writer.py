@@ -9,7 +9,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,6 @@ LOCK = ".lock"
 """File in the folder of results that a process holds while it writes the files of the whole run."""
 
 
-@dataclass(frozen=True)
 class Writer:
     """Writes the results of every image of a run in the same formats.
 
@@ -60,17 +59,22 @@ class Writer:
         removed: what has been deleted of results with other prompts or settings, or of another image.
     """
 
-    out: Path
-    formats: Collection[str]
-    model: dict[str, Any]
-    overwrite: bool = False
-    argument: str = "out"
-    earlier: list[Path] = field(default_factory=list, init=False, repr=False)
-    replaced: list[Path] = field(default_factory=list, init=False, repr=False)
-    datasets: dict[str, RunFile[Any]] = field(default_factory=dict, init=False, repr=False)
-    written: set[str] = field(default_factory=set, init=False, repr=False)
-    removed: Removed = field(default_factory=Removed, init=False, repr=False)
-    _turn: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+    def __init__(
+        self,
+        out: Path,
+        formats: Collection[str],
+        model: dict[str, Any],
+        overwrite: bool = False,
+        argument: str = "out",
+    ) -> None:
+        self.out, self.formats, self.model = out, formats, model
+        self.overwrite, self.argument = overwrite, argument
+        self.earlier: list[Path] = []
+        self.replaced: list[Path] = []
+        self.datasets: dict[str, RunFile[Any]] = {}
+        self.written: set[str] = set()
+        self.removed = Removed()
+        self._turn = threading.Lock()
 
     def start(self, labels: Sequence[str], images: Mapping[str, str], background: bool = False) -> None:
         """Prepare the files of the whole run, such as ``annotations.json``; without this call none is written.
@@ -182,8 +186,8 @@ class Writer:
             kept = [Path(file) for files in record["files"].values() for file in files]
             self.remove_earlier(kept)
             if old is not None and not is_same_result(old, record):
-                for path in self.others.discard(name, old):  # of those that `remove_earlier` has left
-                    self.removed.add(name, dataset=path)
+                for dataset_path in self.others.discard(name, old):  # of those that `remove_earlier` has left
+                    self.removed.add(name, dataset=dataset_path)
                 self.removed.add(name, remove(files_of(self.out, record_path, old), kept, self.out))
             for dataset in self.datasets.values():
                 if old is not None and dataset.key(name, place_of(old)) != dataset.key(name, place):

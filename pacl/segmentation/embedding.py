@@ -159,7 +159,7 @@ def _difference(key: str, own: Any, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A setting; the fields of a head's configuration are not stated where they are at their defaults."""
+    """A setting in messages; None, the default, in words."""
     return "by default" if value is None else str(value)
 
 

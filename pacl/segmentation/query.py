@@ -77,7 +77,7 @@ class Wording:
         return cls(str(templates), tuple(texts), background, config.presence > 0, words, config.contrast_margin)
 
     def differs(self, other: Wording, rule: Background) -> str | None:
-        """The first difference that matters under a (resolved) background rule, in words: this one's, "not" ITS."""
+        """The first difference that matters under a (resolved) background rule, in words: "OWN, not OTHER'S"."""
         if self.texts != other.texts:
             same = self.templates == other.templates
             return f"other {other.templates}" if same else f"templates {self.templates}, not {other.templates}"

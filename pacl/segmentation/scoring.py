@@ -183,7 +183,7 @@ class ClassMaps:
         id that wins each pixel, int64 [stop - start, W], the first of equals.
 
         The winner has the highest score, or, where probabilities were refined, the highest of these: the softmax keeps
-        the order of the scores, but rounds small differences away, and what is far below the highest to 0.
+        the order of the scores, but small differences are lost in rounding, and scores far below the highest become 0.
 
         Args:
             size: height and width; None: those of the image.

@@ -70,7 +70,7 @@ class Segmenter:
         self.sam = load_sam(self.settings.sam, model.device) if self.settings.sam else None
         self.image: EncodedImage | None = None
         self.vocabulary = Vocabulary(model.config.vocabulary, model.clip.text)
-        self._check_patch_size(model.clip.patch)
+        self._check_sizes(model.clip.patch)
 
     @property
     def settings(self) -> SegmenterSettings:
@@ -81,7 +81,7 @@ class Segmenter:
     def settings(self, settings: object) -> NoReturn:
         raise AttributeError("a Segmenter keeps its settings; for others make a new one: Segmenter(model, settings)")
 
-    def _check_patch_size(self, patch: int) -> None:
+    def _check_sizes(self, patch: int) -> None:
         settings, own = self.settings, self.model.config
         for name in ("size", "window"):
             value = getattr(settings, name)
@@ -91,10 +91,12 @@ class Segmenter:
         if round(size * smallest) < patch:
             raise ArgumentError("scales", f"{smallest:g}", f"{size} pixels times that are less than a patch of {patch}")
         largest = max(settings.scales or own.scales)
-        if size * largest > math.sqrt(MAX_PIXELS):
-            name, value = ("size", size) if largest == 1 else ("scales", f"{largest:g}")
-            most = f"no more than {MAX_PIXELS:,} pixels"
-            raise ArgumentError(name, value, f"a short side of {size * largest:,.0f}; images may have {most}")
+        longest = math.isqrt(MAX_PIXELS)  # of the shorter sides
+        if size * largest > longest:
+            makes = f"makes images of more than {MAX_PIXELS / 1e6:g} million pixels; the largest is"
+            if settings.size is not None and (settings.scales is None or size > longest):
+                raise ArgumentError("size", size, f"{makes} {int(longest / largest):,}")
+            raise ArgumentError("scales", f"{largest:g}", f"{makes} {longest / size:.4g}")
         self.model.clip.image.check_stride(settings.stride)
 
     def __repr__(self) -> str:
@@ -196,7 +198,8 @@ class Segmenter:
             A result for each image, in order.
 
         Raises:
-            ArgumentError: ``images`` is not several; ``images[i]`` is not an image; ``labels`` as for `predict`.
+            ArgumentError: ``images`` is not a list or another sequence; ``images[i]`` is not an image;
+                ``labels`` as for `predict`.
             UserError: as for `predict` and `set_image`.
         """
         if not are_several(images):

@@ -35,7 +35,7 @@ def find_codec(folder: Path, size: tuple[int, int], fps: float) -> Codec:
     """The first of `CODECS` that can write frames of this size (height, width).
 
     Raises:
-        UserError: None can, or the path is not UTF-8, with which OpenCV crashes.
+        UserError: no codec can, or the path is not UTF-8, with which OpenCV crashes.
     """
     if os.path.abspath(folder) != printable(os.path.abspath(folder)):
         reason = "the path is not UTF-8, and OpenCV writes no video there; choose another folder for results"

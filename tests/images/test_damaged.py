@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -159,3 +160,15 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
             open_image(path)
         assert str(error.value) == f"{path} {complaint}"
+
+
+def test_a_jpeg_without_its_end_is_repaired_beyond_the_limits_of_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(encoded(smooth(320, 480), quality=90)[:-2])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_image(path)
+    assert [each.category for each in caught] == [ImageWarning]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pacl.errors import ImageWarning
-from pacl.images import open_image, pillow_to_rgb, save_image
+from pacl.images import is_written_here, open_image, pillow_to_rgb, save_image
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_no_warning_on_ordinary_pictures(tmp_path: Path, picture: np.ndarray) ->
         torch.from_numpy(open_image(tmp_path / "p.png"))
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG")])
 def test_images_are_saved_in_the_format_of_the_suffix(tmp_path: Path, suffix: str, kind: str) -> None:
     save_image(tmp_path / f"new/folder/x.{suffix}", np.full((8, 8, 3), 77, np.uint8))
     with Image.open(tmp_path / f"new/folder/x.{suffix}") as image:
@@ -151,3 +152,23 @@ def test_a_png_has_the_exact_pixels_and_says_who_wrote_it(tmp_path: Path) -> Non
             assert np.array_equal(image, view)
         with Image.open(tmp_path / f"{i}.png") as image:
             image.verify()  # checksums of all chunks
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_an_image_that_is_written_here_is_known_by_its_mark_alone(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    save_image(path, np.zeros((8, 8, 3), np.uint8))
+    assert is_written_here(path)
+    Image.new("RGB", (8, 8)).save(path)
+    assert not is_written_here(path)
+
+
+@pytest.mark.parametrize("comment", ["a note", "pacl"])
+def test_a_comment_that_a_program_adds_to_a_png_does_not_matter(tmp_path: Path, comment: str) -> None:
+    text = PngInfo()
+    text.add_text("comment", comment)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png", pnginfo=text)
+    assert not is_written_here(tmp_path / "photo.png")
+    text.add_text("Software", "pacl")
+    Image.new("RGB", (8, 8)).save(tmp_path / "result.png", pnginfo=text)
+    assert is_written_here(tmp_path / "result.png")

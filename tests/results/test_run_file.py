@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pacl.errors import ArgumentError
+from pacl.errors import ArgumentError, UserError
 from pacl.results.records import read_record
 from pacl.results.run_file import Run
 from pacl.results.writer import FORMATS, LOCK, Writer, is_in_dataset
@@ -189,6 +189,22 @@ def test_labels_are_those_of_one_image(name: str, tmp_path: Path) -> None:
     write_run(tmp_path / "out", name, "a.png")
     folder = tmp_path / "out" / RUNS[name].images  # type: ignore[attr-defined]
     assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["yolo", "mmseg"])
+def test_the_copy_of_an_earlier_image_stays_until_that_of_the_next_is_complete(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path / "out", name, "a.jpg")
+    before = content(tmp_path / "out")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr("pacl.results.writer.save_json", full)  # the record, after the copy
+    with pytest.raises(UserError, match="no space"):
+        write_run(tmp_path / "out", name, "a.png")
+    assert content(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(

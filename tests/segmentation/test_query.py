@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from pacl.errors import ArgumentError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
+from pacl.segmentation.query import alike_prompts, equal_prompts
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import noise
 from tests.tiny import save_tiny_clip
@@ -92,3 +94,27 @@ def test_other_background_words_matter_where_they_compete(clip: Backbone) -> Non
     with pytest.raises(ArgumentError) as error:
         predict(Segmenter(second), Segmenter(first).prepare(["a dog"]))
     assert error.value.argument == "labels"
+
+
+class Walked(list[str]):
+    """Prompts, and how often all of them are gone through."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.walks += 1
+        return super().__iter__()
+
+    def __contains__(self, prompt: object) -> bool:
+        self.walks += 1
+        return super().__contains__(prompt)
+
+
+def test_prompts_are_compared_without_a_walk_through_all_for_each(clip: Backbone) -> None:
+    asked = Walked(["a dog", "dogs", "grass", "sky", "wall", "tree"])
+    with pytest.warns(UserWarning, match="nearly the same"):
+        encoded = Segmenter(PACL.untrained(clip)).prepare(list(asked))
+    asked.walks = 0
+    assert alike_prompts(encoded.query, asked) == [["a dog", "dogs"]]
+    equal_prompts(encoded, asked)
+    assert asked.walks == 2  # once each

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pacl.errors import ArgumentError
+from pacl.images import MAX_PIXELS
 from pacl.models.loading import load_model
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import ColourModel, noise
@@ -18,6 +21,21 @@ def test_a_fixed_stride_is_known_before_any_image() -> None:
         assert error.value.argument == "stride"
         assert "leave it out" in error.value.reason
     assert Segmenter(model, SegmenterSettings(stride=model.clip.patch)).settings.stride == model.clip.patch
+
+
+def test_the_setting_that_was_given_is_at_fault_for_images_that_are_too_large() -> None:
+    model = ColourModel()
+    own = max(model.config.scales)
+    for given, argument in (
+        ({"size": 10**6}, "size"),
+        ({"size": 10**6, "scales": (1, 2)}, "size"),
+        ({"scales": (1, 10**4)}, "scales"),
+        ({"size": 64, "scales": (1, 10**4)}, "scales"),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            Segmenter(model, SegmenterSettings(**given))
+        assert error.value.argument == argument
+    Segmenter(model, SegmenterSettings(size=int(math.isqrt(MAX_PIXELS) / own)))  # the largest
 
 
 def test_reprs_hold_no_tensors() -> None:
