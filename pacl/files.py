@@ -128,6 +128,11 @@ def begins_with(pattern: bytes) -> Callable[[Path], bool]:
     return matches
 
 
+def cache_folder() -> Path:
+    """The folder of what can be made again: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pacl"
+
+
 def split_lines(text: str) -> list[str]:
     """The lines of a text file as editors count them: they end in a line feed, a carriage return or both.
 

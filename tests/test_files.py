@@ -18,6 +18,7 @@ from pacl.files import (
     MOST_BYTES,
     atomic_write,
     begins_with,
+    cache_folder,
     check_folder,
     check_output_file,
     is_out_of_space,
@@ -28,6 +29,7 @@ from pacl.files import (
     split_lines,
     write_together,
 )
+from pacl.index.place import shared_folder
 from pacl.models.distillation import read_texts
 from pacl.webapp.session import Limits, parse_words
 from tests.paths import ROOT
@@ -245,3 +247,12 @@ def test_no_file_of_a_user_is_split_within_a_line(tmp_path: Path, sign: str) -> 
     assert [text for _, text in label_lines(path)] == ["red cat", "dog"]
     path.write_text(f"n01: red{sign}cat\n", encoding="utf-8")
     assert _read_names(path) == {"n01": [f"red{sign}cat"]}
+
+
+def test_the_cache_may_be_below_home_by_its_short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/c")
+    assert cache_folder() == tmp_path / "c/pacl"
+    assert shared_folder() == tmp_path / "c/pacl/index"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cache_folder() == tmp_path / ".cache/pacl"

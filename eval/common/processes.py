@@ -48,7 +48,8 @@ class Processes:
 
         if name != "auto" or self.count == 1:
             return name
-        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        gpus = torch.cuda.device_count()  # a launcher may show each process its own only, counted from 0
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % gpus}" if gpus else "cpu"
 
 
 @contextmanager

