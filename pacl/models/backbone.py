@@ -186,6 +186,7 @@ class Backbone(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Of the image tower's weights."""
         return next(self.image.parameters()).device
 
     def train(self, mode: bool = True) -> Backbone:

@@ -114,6 +114,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
 
     @property
     def device(self) -> torch.device:
+        """Of the weights."""
         return self.log_logit_scale.device
 
     @property
