@@ -262,8 +262,7 @@ def fill(template: str, prompt: str) -> str:
 # --- Contrast prompts -----------------------------------------------------------------------------
 
 # The classes of COCO-Stuff (Caesar, Uijlings, Ferrari, CVPR 2018; its things: COCO, Lin et al., ECCV 2014) in plain
-# English, without near repetitions ("wall-panel", "structural-other", ...): names that
-# take "a" or "an", and the others.
+# English, without near repetitions ("wall-panel", "structural-other", ...): names that take "a" or "an", and others.
 _COUNTABLE = """
     person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
     stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pacl.cli.messages import EXIT_USER_ERROR
 from pacl.errors import UserError
+from pacl.jobs.processes import Process
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Processes:
 
         if name != "auto" or self.count == 1:
             return name
-        gpus = torch.cuda.device_count()  # a launcher may show each process its own only, counted from 0
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % gpus}" if gpus else "cpu"
+        local = Process(self.rank, self.count, int(os.environ.get("LOCAL_RANK", 0)))
+        return local.device("cuda") if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -38,7 +38,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--images", metavar="DIR", help="folder of the images")
     group.add_argument("--masks", metavar="DIR", help="folder of their masks, PNGs whose values are class indices")
     group.add_argument("--classes", metavar="FILE", help="class names, one per line, with synonyms after semicolons")
-    group.add_argument("--only", metavar="FILE", help="names of the images to use, one per line (default: all)")
+    group.add_argument(
+        "--only", metavar="FILE", help="names of the images to use, one per line, with or without ending (default: all)"
+    )
     group.add_argument(
         "--ignore",
         metavar="N",

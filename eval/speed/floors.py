@@ -49,13 +49,22 @@ def traffic(B: int, T: int, P: int, D: int, itemsize: int) -> int:
     return itemsize * (3 * B * P * D + 2 * T * D) + 8 * B * T
 
 
-def triton_multiply_adds(B: int, T: int, P: int, D: int, padded: int | None = None) -> int:
+def padded(P: int) -> int:
+    """The patches that a program of the Triton kernel multiplies."""
+    return max(32, 1 << (P - 1).bit_length())
+
+
+def aligned(P: int) -> int:
+    """The patches that the kernel's workspace in bf16 has room for: a row is a multiple of 16 bytes."""
+    return P + -P % 8
+
+
+def triton_multiply_adds(B: int, T: int, P: int, D: int, inside: int) -> int:
     """Those of `pacl.models.compatibility_triton` with a backward pass: the similarities and G a twice, and the sums.
 
     Args:
-        padded: the patches that a program multiplies, where they differ from P.
+        inside: the patches that a program multiplies.
     """
-    inside = padded or P
     return 2 * B * T * inside * (D + inside) + B * T * P * (D + P) + 2 * B * P * P * D
 
 
@@ -90,11 +99,9 @@ def phi_rows(batches: Sequence[int], P: int, D: int) -> Iterator[list[str]]:
 
 def triton_rows(batches: Sequence[int], P: int, D: int) -> Iterator[list[str]]:
     """What the Triton kernel does beside its floor."""
-    padded = max(32, 1 << (P - 1).bit_length())
-    aligned = P + -P % 8
     for B in batches:
-        counts = (multiply_adds(B, B, P, D), triton_multiply_adds(B, B, P, D), triton_multiply_adds(B, B, P, D, padded))
-        workspace = 3 * BF16 * B * B * aligned  # ds, a and c a
+        counts = (multiply_adds(B, B, P, D), *(triton_multiply_adds(B, B, P, D, inside) for inside in (P, padded(P))))
+        workspace = 3 * BF16 * B * B * aligned(P)  # ds, a and c a
         kept = 3 * FP32 * B * B  # <pooled, t>, the softmax's denominator, the norm
         yield [
             f"{B:,}",

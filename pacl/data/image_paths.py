@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -90,8 +91,8 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
         (`one_a_file`) are one.
 
     Raises:
-        UserError: the folder does not exist, no image was found though ``images`` is None, two names would mean the
-            same file, or a name without a suffix fits two files.
+        UserError: the folder does not exist, no image was found though ``images`` is None, an image is outside
+            ``images``, two names would mean the same file, or a name without a suffix fits two files.
     """
     check_images(images, path)
     folders = [Path(images)] if images is not None else [path.parent / folder for folder in IMAGE_FOLDERS]
@@ -104,12 +105,13 @@ def locate(path: Path, images: str | Path | None, captions: dict[str, list[str]]
             ((folder, partial(_with_suffix, by_stem=_by_stem(folder), table=path)) for folder in folders), examples
         )
     if best is not None:
-        return best[0], _renamed(path, best[0], one_a_file(best[0], captions), best[1])
+        captions = _renamed(path, best[0], one_a_file(best[0], captions), best[1])
     if images is not None:
-        if elsewhere := next((name for name in examples if os.path.isabs(name) and os.path.isfile(name)), None):
-            reason = f"{images} has no file of {path}, whose paths are absolute and lead elsewhere ({elsewhere})"
-            raise UserError(f"{reason}; leave images out to take these", "images")
+        if outside := next((n for n in captions if _lies_outside(Path(images), n) and os.path.isfile(n)), None):
+            raise UserError(f"{path}: {outside} lies outside {images}; leave images out to take such files", "images")
         return Path(images), captions
+    if best is not None:
+        return best[0], captions
     similar = next((file for folder in folders if (file := similar_file(folder / examples[0]))), None)
     advice = f"there is {similar}" if similar else f"{examples[0]} is not in the same folder"
     download = "; nothing is downloaded: fetch the URLs first" if is_url(examples[0]) else ""
@@ -132,8 +134,8 @@ def _best(
         for name in examples:
             try:
                 new = rename(name)
-                elsewhere = below and os.path.isabs(new) and not Path(new).is_relative_to(os.path.abspath(folder))
-                found += not elsewhere and os.path.isfile(folder / new)  # a `Path` raises for a long name
+                if not (below and _lies_outside(folder, new)):
+                    found += os.path.isfile(folder / new)  # a `Path` raises for a long name
             except UserError as error:  # in another folder it may be one file only
                 doubt = doubt or error
         if found > most:
@@ -143,6 +145,11 @@ def _best(
     if best is None and doubt is not None:
         raise doubt
     return best
+
+
+def _lies_outside(folder: Path, name: str) -> bool:
+    """Whether a name in a table is an absolute path of a file that is not below a folder."""
+    return os.path.isabs(name) and not Path(os.path.abspath(name)).is_relative_to(os.path.abspath(folder))
 
 
 def similar_file(path: Path) -> Path | None:
@@ -171,7 +178,7 @@ def _slashes(name: str) -> str:
 
 
 def _without_first(name: str, dropped: int) -> str:
-    parts = PurePosixPath(_slashes(name)).parts
+    parts = PurePosixPath(posixpath.normpath(_slashes(name))).parts
     return str(PurePosixPath(*parts[min(dropped, len(parts) - 1) :]))
 
 

@@ -79,8 +79,8 @@ class MaskFolder:
         images: folder of the images, searched recursively.
         masks: folder of the masks, index PNGs; the mask of "x/y.jpg" below ``images`` is "x/y.png" below it.
         names: file with one class per line, synonyms after semicolons; line i (from 0) has the mask value i + offset.
-        only: file with the images to use, one per line: their paths below ``images`` without the ending (such as
-            VOC's ImageSets/Segmentation/val.txt); null uses all.
+        only: file with the images to use, one per line: their paths below ``images``, with or without the ending (VOC's
+            ImageSets/Segmentation/val.txt has none); null uses all.
         ignore: mask values of pixels that are not scored, even if they are values of a class.
         offset: mask value of the first class: 1 if 0 means unlabelled pixels.
         limit: use only this many images, evenly spread over all in their order; null uses all.
@@ -114,7 +114,11 @@ class MaskFolder:
     @cached_property
     def listed(self) -> list[str]:
         """Names of the images to expect: the lines of ``only``, otherwise all images in the folder."""
-        return list(self._images()) if self.only is None else read_list(self.only)
+        images = self._images()
+        if self.only is None:
+            return list(images)
+        by_file = {path.relative_to(self.images).as_posix(): name for name, path in images.items()}
+        return [by_file.get(name, name) for name in read_list(self.only)]
 
     @cached_property
     def files(self) -> list[tuple[str, Path, Path]]:

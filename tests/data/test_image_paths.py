@@ -39,9 +39,22 @@ def test_a_named_folder_wins_over_absolute_paths(tmp_path, draw):
     captions = {path: ["x"]}
     assert locate(tmp_path / "t.csv", tmp_path / "small", captions) == (tmp_path / "small", {"x/a.jpg": ["x"]})
     assert locate(tmp_path / "t.csv", tmp_path / "original", captions)[1] == captions  # they lie there
-    with pytest.raises(UserError) as error:
-        locate(tmp_path / "t.csv", tmp_path / "other", captions)
-    assert error.value.advised == ("images",)
+    for folder, names in (
+        ("other", [path]),
+        ("other", ["b.jpg", path]),
+        ("small", [f"{tmp_path}/small/../other/b.jpg"]),
+    ):
+        with pytest.raises(UserError) as error:  # also where most of the names are in the folder
+            locate(tmp_path / "t.csv", tmp_path / folder, {name: ["x"] for name in names})
+        assert error.value.advised == ("images",)
+    lost = {"b.jpg": ["x"], "/nowhere/a.jpg": ["x"]}
+    assert locate(tmp_path / "t.csv", tmp_path / "other", lost)[1] == lost  # and is counted as missing
+
+
+def test_a_deep_path_of_another_computer_is_found(tmp_path, draw):
+    draw("photos/a.jpg")
+    deep = "/home/me/work/projects/2026/data/images/train/photos/a.jpg"
+    assert locate(tmp_path / "t.csv", tmp_path, {deep: ["x"]})[1] == {"photos/a.jpg": ["x"]}
 
 
 def test_spellings_of_one_file_are_one_image(tmp_path, draw, monkeypatch):

@@ -74,6 +74,15 @@ def test_only_chooses_and_orders(folder, tmp_path):
     assert len(replace(folder, limit=99)) == 3
 
 
+def test_a_list_may_have_the_endings(folder, tmp_path):
+    files = [path.relative_to(folder.images).as_posix() for _, path, _ in folder.files]
+    (tmp_path / "val.txt").write_text("\n".join([files[2], files[0].rpartition(".")[0], "lost.jpg"]))
+    some = replace(folder, only=str(tmp_path / "val.txt"), partial=True)
+    assert [path for _, path, _ in some.files] == [folder.files[2][1], folder.files[0][1]]
+    with pytest.raises(UserError, match=r"1 image .*lost\.jpg"):
+        len(replace(some, partial=False))
+
+
 @pytest.mark.parametrize(("count", "limit"), [(250, 24), (10, 3), (5, 4), (3, 3), (3, 9), (7, None), (4, 1)])
 def test_a_limited_number_is_evenly_spread(count: int, limit: int | None) -> None:
     chosen = list(spread(range(count), limit))

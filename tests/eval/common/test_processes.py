@@ -14,6 +14,7 @@ def test_each_process_takes_one_of_the_gpus_that_it_sees(
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     assert Processes(2, 4).device("auto") == device
     assert Processes(2, 4).device("cpu") == "cpu"
     assert Processes().device("auto") == "auto"

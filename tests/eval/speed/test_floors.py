@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eval.speed.floors import main, traffic, triton_multiply_adds
+from eval.speed.floors import aligned, main, padded, traffic, triton_multiply_adds
 from pacl.errors import ArgumentError
 from tests.paths import ROOT
 
@@ -24,8 +24,14 @@ def test_traffic_counts_tensors() -> None:
 
 
 def test_padding_adds_to_the_products_within_a_program_alone() -> None:
-    assert triton_multiply_adds(2, 3, 8, 16, 8) == triton_multiply_adds(2, 3, 8, 16)
-    assert triton_multiply_adds(2, 3, 8, 16, 32) - triton_multiply_adds(2, 3, 8, 16) == 2 * 6 * (32 * 48 - 8 * 24)
+    assert triton_multiply_adds(2, 3, 8, 16, 32) - triton_multiply_adds(2, 3, 8, 16, 8) == 2 * 6 * (32 * 48 - 8 * 24)
+
+
+@pytest.mark.parametrize("patches", [1, 31, 196, 256])
+def test_the_kernel_pads_and_aligns_as_the_table_says(patches: int) -> None:
+    kernel = pytest.importorskip("pacl.models.compatibility_triton", exc_type=ImportError)
+    assert padded(patches) == kernel._block_p(patches)
+    assert aligned(patches) == kernel._aligned(patches, torch.empty(0, dtype=torch.bfloat16))
 
 
 @pytest.mark.parametrize("flag", ["--patches", "--width", "--batches", "--processes"])
