@@ -23,6 +23,7 @@ from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, ListPart, Unit, count_repeated, find_units, folder_units
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.kinds import JOB, check_kind
 from pacl.results.writer import FORMATS, describe
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def bulk(args: argparse.Namespace) -> int:
         raise UserError(f'no prompt: say what to look for, as in pacl bulk {args.source} "a dog" --out {args.out}')
     check_labels(labels)
     get_templates(settings.templates)
+    check_kind(args.out, JOB, "out")
     process = Process.of()
     before = len(prompts) + len(args.prompt)
     if args.classes and process.rank == 0 and (note := say_renumbered(args.classes, before)):

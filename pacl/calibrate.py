@@ -72,8 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from pacl.models.config import CONFIG
     from pacl.models.head import is_head
+    from pacl.results.kinds import RUN_FILES, check_kind
     from pacl.segmentation.calibration import calibrate
-    from pacl.training.run_files import RUN_FILES, check_card, check_kind, check_unused
+    from pacl.training.run_files import check_card, check_unused
 
     source = Path(args.model)
     own = is_head(source / CONFIG)

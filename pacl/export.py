@@ -16,6 +16,7 @@ from pacl.deployment import SETTINGS
 from pacl.deployment.formats import FORMATS
 from pacl.errors import WORD_WARNINGS, ArgumentError, UserError
 from pacl.prompts import check_labels, parse_prompt, read_classes
+from pacl.results.kinds import EXPORT, check_kind
 from pacl.results.writer import printable
 
 PROG = "pacl export"
@@ -85,6 +86,7 @@ def export(args: argparse.Namespace) -> int:
     FORMATS[args.to].check_installed()
     if args.out.exists() and not args.out.is_dir():
         raise ArgumentError("out", args.out, "is a file; choose a folder")
+    check_kind(args.out, EXPORT, "out")
     model = load(args)
     from pacl.deployment.export import export_model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import warnings
 import zlib
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pacl.errors import ImageWarning, UserError
+from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.files import atomic_write
 from pacl.image_decoding import (
     ORIENTATION,
@@ -64,6 +65,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
         RGB, uint8 [H, W, 3], contiguous and writable.
 
     Raises:
+        ArgumentError: ``path``: not a path.
         UserError: the file is missing, a folder, empty, not an image, broken, too large, or has 16 bits a channel in a
             form of which only the upper 8 bits can be read.
 
@@ -72,6 +74,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
             error), all but a few pixels of a deep image are nearly black, or it has extreme values that leave the
             others little contrast.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError("path", f"of type {type(path).__name__}", "must be a path; Segmenter takes arrays, too")
     given, path = path, Path(path)
     try:
         if path.is_dir():
@@ -112,7 +116,10 @@ def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: in
     except UserError:
         raise
     except Image.UnidentifiedImageError:
-        advice = "convert it to JPEG or PNG" if path.suffix.lower() in UNREAD_SUFFIXES else READABLE
+        suffix = path.suffix.lower()
+        advice = "convert it to JPEG or PNG" if suffix in UNREAD_SUFFIXES else READABLE
+        if suffix in (".tif", ".tiff"):  # such as of several channels of 32 bits
+            advice = "save it with 8 or 16 bits a channel, as PNG or TIFF"
         raise UserError(f"{path} is not an image that can be read: {advice}") from None
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied") from None

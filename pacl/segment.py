@@ -28,6 +28,7 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.kinds import SEGMENTED, check_kind
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.removing import Removed
 from pacl.results.replacing import check_free, check_replaceable
@@ -148,6 +149,7 @@ def segment(args: argparse.Namespace) -> int:
     get_templates(settings.templates)
     names = [label.name for label in labels]
     sources_of = {file.name: file.path for file in [*found.files, *found.videos]}
+    check_kind(args.out, SEGMENTED, "out")
     check_free(args.out, sources_of)
     check_replaceable(args.out, [file.name for file in found.files], formats, names)
     video_formats = DEFAULT_VIDEO_FORMATS if args.format is None else formats

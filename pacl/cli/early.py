@@ -27,14 +27,8 @@ from pacl.cli.resuming import (
 )
 from pacl.cli.setting_errors import suggest
 from pacl.errors import UserError
-from pacl.training.run_files import (
-    check_card,
-    check_kind,
-    check_unused,
-    is_first_process,
-    results_of,
-    resumes,
-)
+from pacl.results.kinds import check_kind
+from pacl.training.run_files import check_card, check_unused, is_first_process, results_of, resumes
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}

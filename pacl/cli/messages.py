@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from textwrap import shorten
 from typing import NoReturn
 
 from pacl.errors import ArgumentError, UserError, is_out_of_memory
@@ -66,7 +67,7 @@ def run_verb(prog: str, main: Callable[[], int | None]) -> NoReturn:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except Exception as error:
         if is_out_of_memory(error):
-            reason = str(error)[:100] or type(error).__name__
+            reason = shorten(str(error), 120, placeholder=" ...") or type(error).__name__
             fail(prog, f"out of memory ({reason}); raise the limit, or use less at once")
         if isinstance(error, BrokenPipeError):
             _silence()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacl.errors import ArgumentError
-from pacl.training.run_files import CHECKPOINTS
+from pacl.results.kinds import CHECKPOINTS
 
 TRAIN_OUT = "runs/train"
 """The folder of ``pacl train`` without ``--out``."""

@@ -61,6 +61,8 @@ def read_rows(path: Path) -> list[list[Any]]:
             with (gzip.open if packed else open)(path, "rt", encoding=encoding, newline="") as text:
                 is_json = _JSON.match(start.decode(encoding, errors="ignore"))
                 rows = _json(path, text) if is_json else _text(path, text)
+    if rows and len(rows[0]) < 2 and rows[0] and rows[0][0].lstrip().startswith("#"):
+        raise UserError(f"{path}: begins with a comment ({rows[0][0].strip()[:40]!r}); remove such lines")
     if not rows or len(rows[0]) < 2:
         raise UserError(f"{path}: a table of images and captions needs at least two columns and one row")
     return rows

@@ -29,6 +29,7 @@ from pacl.locks import lock
 from pacl.models.loading import as_model
 from pacl.models.towers.hub import first_line
 from pacl.prompts import Label
+from pacl.results.kinds import EXPORT, check_kind
 from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.windows import MAX_ASPECT
@@ -296,6 +297,7 @@ def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
         if not is_ours:
             raise ArgumentError("out", folder, "another export writes there now; choose another folder")
         try:
+            check_kind(place, EXPORT, "out")
             if (found := _results(place)) and not overwrite:
                 names = ", ".join(path.name for path in found[:4])
                 advice = "choose another, or replace it with --overwrite (overwrite=True in Python)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from pacl.files import file_stamp, make_folder
 from pacl.images import pixel_checksum
 from pacl.printing import printable
 from pacl.results import coco
+from pacl.results.kinds import SEGMENTED, check_kind
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
 from pacl.results.records import read_record
@@ -271,9 +273,9 @@ class Segmentation:
             paths of its files, also those that were written before in other formats.
 
         Raises:
-            ArgumentError: ``folder`` cannot be written to, has results of other labels, a data set of ``formats`` with
-                other images by another model or other weights of it, or a file in the place of one of the results that
-                was not written here, or was changed since;
+            ArgumentError: ``folder`` cannot be written to, holds a model, an export or a job of `bulk`, has results
+                of other labels, a data set of ``formats`` with other images by another model or other weights, or a
+                file in the place of one of the results that was not written here, or was changed since;
                 ``name`` leads out of it, is no name of a file or has results of a video; ``formats`` has an unknown
                 name, or ``image`` does not fit.
         """
@@ -281,8 +283,11 @@ class Segmentation:
         given_name = None if name is None else check_name(name)
         given = self.source if image is None else image
         path = Path(given) if isinstance(given, (str, Path)) else None
+        if path and image is None and self.path and os.path.abspath(path) != self.path:
+            path = Path(self.path)  # the relative path now leads elsewhere
         checksum = None if path else pixel_checksum(pixels)
         out = make_folder(folder, "folder")
+        check_kind(out, SEGMENTED, "folder")
         while True:
             place = (path or Path(given_name or "image")).name
             name, place = (given_name, place) if given_name else Names(out).add(path or checksum or "", Path(place))

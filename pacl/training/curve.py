@@ -11,9 +11,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from pacl.images import save_image
 from pacl.results.fonts import BACKGROUND, MUTED, OVERSAMPLING, typeface
+from pacl.results.kinds import CURVE
 from pacl.results.legend import LINE
 from pacl.results.palette import palette
-from pacl.training.run_files import CURVE
 
 WIDTH, HEIGHT, EM = 760, 360, 13  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 56, 56, 44, 40  # margins

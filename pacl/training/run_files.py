@@ -11,26 +11,10 @@ from pathlib import Path
 
 from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file
-from pacl.models.config import CARD, CONFIG, PROBE, PROBE_WEIGHTS, WEIGHTS
-
-CURVE = "training.png"
-
-CHECKPOINTS = "checkpoints"
-
-RUN_FILES = (CURVE, f"{CHECKPOINTS}/last.ckpt", f"{CHECKPOINTS}/best.ckpt", "grids/grid-*.png")
-"""Files in the folder of a head's training that are not of the head itself, as patterns."""
-
-DUAL_ENCODER_FILES = ("open_clip_config.json", "open_clip_model.safetensors", "dual_config.json", "dual.safetensors")
-"""Files of a pretrained model: it has those of a CLIP or of two towers."""
+from pacl.models.config import CARD
+from pacl.results.kinds import CHECKPOINTS, MODEL_FILES, find_results
 
 PROBE_TABLE, PROBE_CURVE = "results.md", "accuracy.png"
-
-MODEL_FILES = {
-    "head": (CONFIG, WEIGHTS, *RUN_FILES),
-    "pretrained model": DUAL_ENCODER_FILES,
-    "probe": (PROBE, PROBE_WEIGHTS),
-}
-"""The kinds of models that are trained, and the files by which a folder is that of one: it holds one kind only."""
 
 MORE_FILES = {"head": (CARD,), "probe": (PROBE_TABLE, PROBE_CURVE)}
 """Further files of a run of a kind, which other folders may have, too."""
@@ -47,30 +31,9 @@ def is_first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
-def find_results(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    """The results that are in a folder, sorted."""
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
-
-
 def results_of(kind: str) -> tuple[str, ...]:
     """The files of a run of a kind in `MODEL_FILES`, which another run would replace."""
     return (*MODEL_FILES[kind], *MORE_FILES.get(kind, ()))
-
-
-def check_kind(folder: Path, kind: str, argument: str) -> None:
-    """Refuse a folder that holds a model of another kind: commands would load the one or the other by its name.
-
-    Args:
-        folder: need not exist.
-        kind: of the model that is to be written, a key of `MODEL_FILES`.
-        argument: the caller's name for the folder, in the error.
-
-    Raises:
-        ArgumentError: there are files of another kind.
-    """
-    for other, patterns in MODEL_FILES.items():
-        if other != kind and (found := find_results(folder, patterns)):
-            raise ArgumentError(argument, folder, f"holds a {other} ({_names(folder, found)}); choose another folder")
 
 
 def check_unused(folder: Path, patterns: Sequence[str], argument: str, advice: str) -> None:

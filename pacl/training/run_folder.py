@@ -12,7 +12,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.locks import lock
-from pacl.training.run_files import check_kind, check_unused, find_results, is_first_process, results_of
+from pacl.results.kinds import check_kind, find_results
+from pacl.training.run_files import check_unused, is_first_process, results_of
 
 LOCK = ".lock"
 
@@ -25,7 +26,7 @@ class RunFolder(Callback):
 
     Args:
         path: the folder; it is made.
-        kind: of the model that the run trains, a key of `pacl.training.run_files.MODEL_FILES`: its files must not be
+        kind: of the model that the run trains, a key of `pacl.results.kinds.MODEL_FILES`: its files must not be
             lost, or mixed with those of another kind.
         argument: the caller's name for the folder, in errors.
         overwrite: replace the results of another run.

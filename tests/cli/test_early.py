@@ -12,7 +12,7 @@ from pacl.cli import early
 from pacl.cli.early import check_pretraining, check_training, read_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.models.config import CARD, CONFIG, PROBE
-from pacl.training.run_files import DUAL_ENCODER_FILES
+from pacl.results.kinds import DUAL_ENCODER_FILES
 from tests.paths import ROOT
 
 OWN = ["--config", "configs/own_photos.yaml"]

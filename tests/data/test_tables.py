@@ -62,6 +62,7 @@ def test_fields_that_are_missing_are_empty(tmp_path):
         (b'{"image": "a.jpg", "caption": "x"}\n3\n', "objects"),
         (b'[{"a":' + b"[" * 100_000, "nested"),
         (b"[{}]", "two columns"),
+        (b"# by hand\nimage,caption\na.jpg,a cat", "comment"),
     ],
 )
 def test_what_is_no_table_is_one_line(tmp_path, content, message):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pacl.errors import ImageWarning
+from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.images import is_written_here, open_image, pillow_to_rgb, save_image
 
 
@@ -172,3 +174,17 @@ def test_a_comment_that_a_program_adds_to_a_png_does_not_matter(tmp_path: Path, 
     text.add_text("Software", "pacl")
     Image.new("RGB", (8, 8)).save(tmp_path / "result.png", pnginfo=text)
     assert is_written_here(tmp_path / "result.png")
+
+
+def test_a_tiff_of_several_real_channels_is_refused_with_what_works(tmp_path: Path) -> None:
+    path = tmp_path / "real.tif"
+    cv2.imwrite(str(path), np.random.default_rng(0).random((9, 7, 3), np.float32))
+    with pytest.raises(UserError, match="8 or 16 bits"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("given", [np.zeros((4, 4, 3), np.uint8), 3, None, b"a.png"])
+def test_only_paths_are_opened(given: Any) -> None:
+    with pytest.raises(ArgumentError) as error:
+        open_image(given)
+    assert error.value.argument == "path"

@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 
 from pacl.errors import ArgumentError
 from pacl.images import save_image
+from pacl.results.same_image import is_same_source
 from pacl.results.writer import FORMATS, Writer
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter
@@ -163,6 +164,8 @@ def test_a_relative_path_is_drawn_on_from_another_folder(tmp_path: Path, monkeyp
     monkeypatch.chdir("other")
     assert np.array_equal(found.overlay(), before)
     assert found.source == "square.png"
+    record = found.save(tmp_path / "out")
+    assert is_same_source(record, tmp_path / "out", tmp_path / "square.png")
 
 
 def test_a_notebook_shows_the_overlay(found: Segmentation) -> None:

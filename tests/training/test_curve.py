@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pacl.results.kinds import CURVE
 from pacl.results.palette import palette
 from pacl.training.curve import GRID, TrainingCurve, draw_curve, step_ticks
-from pacl.training.run_files import CURVE
 
 
 def rows_of(image: np.ndarray, colour: np.ndarray, x: slice) -> np.ndarray:

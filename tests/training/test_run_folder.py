@@ -15,7 +15,7 @@ import pytest
 
 from pacl.errors import ArgumentError
 from pacl.models.config import CARD
-from pacl.training.run_files import MODEL_FILES
+from pacl.results.kinds import MODEL_FILES
 from pacl.training.run_folder import LOCK, RunFolder
 from tests.paths import ROOT
 

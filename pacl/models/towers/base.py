@@ -105,7 +105,7 @@ class ImageTower(nn.Module, ABC):
         """Whether the tower is faster in bfloat16 on a CPU with bfloat16 instructions.
 
         Transformers are, since nearly all their work is matrix products; their only convolution has patches that do not
-        overlap. Towers with other convolutional layers are not: depthwise ones are 20 times slower in bfloat16.
+        overlap. Towers with other convolutional layers may not be: on some CPUs depthwise ones are 20 times slower.
         """
         layers = (layer for layer in self.modules() if isinstance(layer, nn.Conv2d))
         return all(layer.kernel_size == layer.stride for layer in layers)
