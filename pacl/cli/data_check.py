@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 import numpy as np
 
 from pacl.cli.configured_sources import Entry, read_config
+from pacl.cli.data_figures import lines, percent
 from pacl.cli.messages import run_verb
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
 from pacl.data.copies import count_copies, count_twice, describe_alike, describe_copies, describe_twice, split_all
-from pacl.data.inspection import PROBLEMS, Items, inspect_all, read_items
+from pacl.data.inspection import Items, inspect_all, read_items
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.sources import FEWEST, Source, describe_few
-from pacl.data.statistics import CONTEXT, SHOWN, Statistics
+from pacl.data.statistics import SHOWN, Statistics
 from pacl.data.workers import cores
 from pacl.errors import ArgumentError, UserError
 from pacl.files import begins_with, check_output_file, save_json
 from pacl.images import is_written_here
-from pacl.printing import counted, escaped, printable, without_controls
+from pacl.printing import counted, escaped, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 QUICK = 500  # images of each source that --quick decodes
-LISTED = 5  # bad images of each kind that are printed
 REPORT = rb'\{\n "what": "'  # how a report begins
 
 USAGE = "pacl data check WHAT [options]"
@@ -327,7 +327,7 @@ def _doubts(verdict: Verdict, args: argparse.Namespace) -> Iterator[str]:
     if verdict.copies:
         yield describe_copies(verdict.copies, verdict.held)
     for record in verdict.shared:
-        share = f"{_percent(record['in_training'])} of its images are also in training"
+        share = f"{percent(record['in_training'])} of its images are also in training"
         yield f"{escaped(record['title'])}: {share}: val_recall says less than it seems; validate on other images"
     if verdict.twice:
         yield describe_twice(verdict.twice, verdict.held)
@@ -373,60 +373,6 @@ def _shared(statistics: Statistics, before: Sequence[Checked]) -> float | None:
         return None
     training = [np.asarray(each.statistics.pixels) for each in before if not each.entry.is_val]
     return float(np.isin(np.asarray(statistics.pixels), np.concatenate(training)).mean())
-
-
-def lines(record: dict[str, Any]) -> Iterator[str]:
-    """The figures of one source, one per line."""
-    of = f" of {record['total']:,}" if record["total"] not in (None, record["images"]) else ""
-    rows: list[tuple[str, str | None]] = [
-        ("images", f"{record['images']:,}{of}"),
-        ("pairs", f"{record['pairs']:,}"),
-        ("captions per image", _range(record["captions_per_image"])),
-        ("without caption", f"{record['without_caption']:,}"),
-        ("missing", f"{record['missing']:,}"),
-        ("unreadable", f"{record['unreadable']:,} of {record['decoded'] + record['unreadable']:,} decoded"),
-        *(("not used", f"{count:,} {kind}") for kind, count in record["unused"].items()),
-        ("broken shards", f"{record['broken_shards']:,}" if record["broken_shards"] else None),
-        ("repeated", ", ".join(f"{_percent(v)} of {k}" for k, v in record["repeated"].items() if v is not None)),
-        ("also in training", _percent(record["in_training"])),
-        ("words per caption", _range(record["caption_words"])),
-        ("CLIP tokens", _tokens(record["caption_tokens"]) if record["clip"] else None),
-        ("width", _range(record["width"])),
-        ("height", _range(record["height"])),
-        ("width / height", _range(record["aspect"], 2)),
-        (f"smaller than {record['small']['side']}", _percent(record["small"]["share"])),
-        ("frequent words", ", ".join(list(record["words"])[:15])),
-        ("frequent nouns", ", ".join(list(record["nouns"] or {})[:15])),
-        ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} images/s per process"),
-    ]
-    yield from (f"  {name:<20}{without_controls(text)}" for name, text in rows if text)
-    for kind in PROBLEMS:
-        own = [each for each in record["problems"] if each["problem"] == kind]
-        yield from (f"  {kind}: {escaped(each['message'])}" for each in own[:LISTED])
-        if len(own) > LISTED:
-            yield f"  {kind}: and {len(own) - LISTED:,} more, all in the report"
-
-
-def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
-    if spread is None:
-        return None
-    low, median, high = (f"{spread[key]:,.{digits}f}" for key in ("min", "median", "max"))
-    return low if low == high else f"{low} to {high}, median {median}, mean {spread['mean']:,.{max(digits, 1)}f}"
-
-
-def _tokens(spread: dict[str, float] | None) -> str | None:
-    if spread is None:
-        return None
-    cut = f"{_percent(spread['cut'])} of the captions are" if spread["cut"] else "no caption is"
-    return f"{_range(spread)}; {cut} above the {CONTEXT} that a CLIP reads"
-
-
-def _percent(share: float | None) -> str | None:
-    if share is None:
-        return None
-    if share in (0, 1):
-        return f"{share:.0%}"
-    return f"{share:.1%}" if 0.0005 <= share < 0.9995 else "<0.1%" if share < 0.5 else ">99.9%"
 
 
 if __name__ == "__main__":
