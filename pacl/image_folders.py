@@ -143,7 +143,7 @@ def spread(files: Sequence[File], limit: int | None) -> Sequence[File]:
 
 
 def are_first(paths: Iterable[Path]) -> list[bool]:
-    """Whether each path is the first one to its file: further spellings and symbolic links lead to the same image."""
+    """For each path, whether no earlier one leads to the same file, by another spelling or a symbolic link."""
     files: set[str] = set()
     first = []
     for file in map(os.path.realpath, paths):
@@ -166,5 +166,5 @@ def say_unread(unread: list[Path]) -> str:
 
 
 def say_repeated(repeated: list[Path]) -> str:
-    """How many paths to images that there are already are left out, see `are_first`, and some of them."""
+    """A note on further paths to the same images, which are left out, see `are_first`."""
     return f"left out {counted(len(repeated), 'path')} to an image that is there already ({first_few(repeated)})"

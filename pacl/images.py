@@ -173,7 +173,7 @@ def upright_size(path: str | Path) -> tuple[int, int]:
 
 
 def pixel_checksum(image: np.ndarray) -> str:
-    """What tells an image, uint8 [H, W, 3], from all with other pixels or another size: 64 bits as hex digits."""
+    """Checksum of the pixels and the size of an image, uint8 [H, W, 3]: 64 bits as hexadecimal digits."""
     height, width = image.shape[:2]
     pixels = np.ascontiguousarray(image).data
     return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()

@@ -200,7 +200,7 @@ def segment(args: argparse.Namespace) -> int:
 def labels_and_hints(
     args: argparse.Namespace, prompts: list[str], doubtful: list[str]
 ) -> tuple[list[Label], list[str]]:
-    """The labels of the prompts and of ``--classes``, and notes on words that may be taken otherwise than meant."""
+    """The labels of the prompts and of ``--classes``, and notes on words that may have been meant differently."""
     labels = [parse_prompt(prompt) for prompt in [*prompts, *args.prompt]]
     hints = [
         f'"{word}" exists here and is taken for an image; --prompt "{word}" makes it a prompt' for word in doubtful

@@ -1,4 +1,4 @@
-"""What phi and a training step cannot do without: multiply-adds, bytes, exchanges. Nothing is measured.
+"""Lower bounds of phi and of a training step: multiply-adds, memory traffic, bytes exchanged. Nothing is measured.
 
     python -m eval.speed.floors                          of ViT-B/16 at 224 pixels
     python -m eval.speed.floors --patches 256 --width 768

@@ -1,4 +1,4 @@
-"""What a folder holds: the results of one kind of command, since others would be mixed with them, or taken for them.
+"""The kinds of results that commands write to a folder. A folder holds one kind, so that none is taken for another.
 
 Nothing here imports PyTorch, so that a folder in use is refused before seconds are spent on that.
 """
