@@ -53,17 +53,18 @@ def test_large_images_are_not_decoded_far_ahead(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_stops_waits_for_no_image() -> None:
-    go_on, begun = threading.Event(), threading.Event()
+    go_on, begun, done = threading.Event(), threading.Event(), threading.Event()
 
     def decode(item: Item) -> np.ndarray:
         if item.number:
             begun.set()
-            go_on.wait(60)
+            go_on.wait(20)
+            done.set()
         return np.zeros((2, 2, 3), np.uint8)
 
     batches = read_batches(map(Item, range(9)), 1, decode, 1)
     next(batches)
     assert begun.wait(60)
     batches.close()  # type: ignore[attr-defined]
-    assert not go_on.is_set()  # it came back while an image was decoded
+    assert not done.is_set()
     go_on.set()
