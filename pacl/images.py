@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_PIXELS = 200_000_000
-_NEARLY_BLACK = 8  # of 255
+NEARLY_BLACK = 8
+"""Of 255: an image without a value above it is taken for a mistake, such as a mask of class ids."""
 
 _URL = re.compile(r"\w{2,}:/")  # `Path` leaves one slash; "C:/" is no URL
 
@@ -71,8 +72,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS, short_side: int |
 
     Warns:
         ImageWarning: there are further frames or pages, the last rows of a JPEG are missing (more missing rows are an
-            error), all but a few pixels of a deep image are nearly black, or it has extreme values that leave the
-            others little contrast.
+            error), the image is nearly black, or all but a few pixels of a deep one, or it has extreme values that
+            leave the others little contrast.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError("path", f"of type {type(path).__name__}", "must be a path; Segmenter takes arrays, too")
@@ -148,7 +149,9 @@ def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_sid
                 raise UserError(f"{path}: {error}") from None
     if frames > 1:
         warnings.warn(f"{path} has {frames} frames or pages: only the first is used", ImageWarning, stacklevel=4)
-    if deep is not None and pixels.any() and np.percentile(pixels, 99) < _NEARLY_BLACK:
+    if (highest := int(pixels.max())) <= NEARLY_BLACK:
+        warnings.warn(black_message(str(path), highest), ImageWarning, stacklevel=4)
+    elif deep is not None and np.percentile(pixels, 99) < NEARLY_BLACK:
         message = f"{path} has a few bright pixels and is nearly black elsewhere: stretch its values first"
         warnings.warn(message, ImageWarning, stacklevel=4)
     elif deep is not None and is_squeezed(deep):
@@ -157,6 +160,12 @@ def _decode_once(file: Path | io.BytesIO, path: Path, max_pixels: int, short_sid
         )
         warnings.warn(message, ImageWarning, stacklevel=4)
     return pixels
+
+
+def black_message(name: str, highest: int) -> str:
+    """What to say of an image without a value above `NEARLY_BLACK`."""
+    reason = "a mask of class ids, or values from 0 to 1 as integers?" if highest else "there is nothing to see"
+    return f"{name} is nearly black, no value is above {highest} of 255: {reason}"
 
 
 def upright_size(path: str | Path) -> tuple[int, int]:

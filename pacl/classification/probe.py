@@ -35,7 +35,7 @@ from pacl.models.config import PROBE_WEIGHTS as WEIGHTS
 from pacl.models.loading import as_model, load_model
 from pacl.models.precision import PRECISIONS, resolve_precision
 from pacl.printing import counted
-from pacl.segmentation.encode import AnyImage, as_array
+from pacl.segmentation.encode import AnyImage, as_array, warn_of_black
 
 if TYPE_CHECKING:
     from pacl.models.model import PACL
@@ -113,8 +113,10 @@ class Probe:
     def classify(self, images: Iterable[AnyImage]) -> Tensor:
         """The probability of every class for every image, float32 [I, C] on the CPU; each row sums to 1.
 
-        Takes and raises what `scores` does.
+        Takes and raises what `scores` does, and warns as `pacl.Segmenter.set_image` does.
         """
+        images = as_images(images)
+        warn_of_black(images)
         return self.probabilities(self.scores(images))
 
     def save(self, folder: str | Path) -> None:
@@ -251,7 +253,8 @@ def train_probe(
         UserError: an image cannot be read, scikit-learn is not installed, or too few images are left of a class.
 
     Warns:
-        ImageWarning: images are left out, since they are there again or in several classes.
+        ImageWarning: images are left out, since they are there again or in several classes; or as
+            `pacl.Segmenter.set_image` does.
 
     Example:
         >>> probe = train_probe(load_model("photos"), ["a.jpg", "b.jpg", "c.jpg"], ["cat", "cat", "dog"])
@@ -260,6 +263,7 @@ def train_probe(
     check_installed()
     check_features(features)
     images, names = as_images(images), _as_names(labels)
+    warn_of_black(images)
     if len(images) != len(names):
         raise ArgumentError("labels", f"({len(names)})", f"must be as many as the images ({len(images)})")
     classes = tuple(sorted(set(names)))

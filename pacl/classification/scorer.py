@@ -31,7 +31,7 @@ from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import Label, check_labels, fill, get_templates
 from pacl.segmentation.background import Background
 from pacl.segmentation.doubts import doubts
-from pacl.segmentation.encode import AnyImage, as_array, encode_images
+from pacl.segmentation.encode import AnyImage, as_array, encode_images, warn_of_black
 from pacl.segmentation.query import encode_query, make_query
 from pacl.segmentation.segmenter import as_labels
 from pacl.segmentation.settings import SegmenterSettings
@@ -294,11 +294,13 @@ def score_images(
 
     Warns:
         UnknownWords, UnfamiliarWords, SameEmbedding, SimilarLabels: as `pacl.Segmenter.predict` does.
+        ImageWarning: as `pacl.Segmenter.set_image` does.
 
     Example:
         >>> score_images(load_model("photos"), ["cat.jpg", "dog.jpg"], ["a cat", "a dog"])  # float32 [2, 2]
     """
     images, labels = as_images(images), plain_texts(texts)
+    warn_of_black(images)
     scorer = Scorer(model, score, weight=weight, templates=templates)
     return scorer.scores(images, scorer.encode(labels))
 
@@ -330,9 +332,10 @@ def classify_images(
         UserError: as for `score_images`.
 
     Warns:
-        UnknownWords, UnfamiliarWords, SameEmbedding, SimilarLabels: as `pacl.Segmenter.predict` does.
+        as for `score_images`.
     """
     images, asked = as_images(images), check_competing(check_labels(as_labels(labels)))
+    warn_of_black(images)
     scorer = Scorer(model, score, weight=weight, templates=templates)
     return scorer.probabilities(scorer.scores(images, scorer.encode(asked)))
 

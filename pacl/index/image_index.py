@@ -31,7 +31,7 @@ from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
 from pacl.printing import counted, rounded
 from pacl.prompts import Label
-from pacl.segmentation.encode import AnyImage
+from pacl.segmentation.encode import AnyImage, warn_of_black
 from pacl.segmentation.segmenter import as_labels
 
 if TYPE_CHECKING:
@@ -260,9 +260,11 @@ class Index:
             UserError: it cannot be read, the folder has no index of the model as it is now, or all images are gone.
 
         Warns:
-            ImageWarning: an image of the index is not there any more; it is left out.
+            ImageWarning: an image of the index is not there any more; it is left out. Or as
+                `pacl.Segmenter.set_image` does.
         """
         top = check_count("top", top)
+        warn_of_black([image], ["image"])
         vectors = self.vectors
         scores = vectors.scores(image_vectors(self.scorer.embed([image], ["image"])))
         return self._hits(scores, vectors.paths, top)

@@ -7,6 +7,7 @@ at several scales: each resampled to the finest patch grid, and averaged
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,8 +21,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from pacl.errors import ArgumentError, UserError
-from pacl.images import MAX_PIXELS, open_image, pillow_to_rgb
+from pacl.errors import ArgumentError, ImageWarning, UserError
+from pacl.images import MAX_PIXELS, NEARLY_BLACK, black_message, open_image, pillow_to_rgb
 from pacl.images import resize as resize_image
 from pacl.models.precision import tower_autocast
 from pacl.models.towers.grid import PatchGrid
@@ -256,6 +257,35 @@ def as_tensor(image: AnyImage, argument: str = "image") -> Tensor:
     if tensor.dtype != torch.uint8:
         raise ArgumentError(argument, f"of dtype {dtype}", "must be uint8, or float with values from 0 to 1")
     return tensor
+
+
+def warn_of_black(images: Sequence[AnyImage], names: Sequence[str] = ()) -> None:
+    """Warn of images that are nearly black, such as those divided by 255 twice; of files, `open_image` does.
+
+    Args:
+        images: in any form; what is no image is left to `as_tensor`.
+        names: their names in the warnings; by default their places.
+
+    Warns:
+        ImageWarning: an image has no value above `NEARLY_BLACK`; for the caller of the function that calls this.
+    """
+    for image, name in zip(images, names or [f"images[{i}]" for i in range(len(images))], strict=True):
+        highest = _highest(image)
+        if highest is not None and highest <= NEARLY_BLACK:
+            warnings.warn(black_message(name, round(highest)), ImageWarning, stacklevel=3)
+
+
+def _highest(image: AnyImage) -> float | None:
+    """The highest value of an image of plain values, of 255; None for others, and for paths."""
+    if isinstance(image, Image.Image):
+        bands = image.getextrema() if image.mode in ("L", "RGB") else ()
+        return max(np.ravel(bands)[1::2], default=None)
+    if isinstance(image, np.ndarray) and image.size and image.dtype.kind in "uf":
+        return float(image.max()) * (255 if image.dtype.kind == "f" else 1)
+    if isinstance(image, Tensor) and image.numel() and (image.dtype == torch.uint8 or image.is_floating_point()):
+        plain = image.layout == torch.strided and not image.is_meta and not image.is_nested
+        return float(image.max()) * (255 if image.is_floating_point() else 1) if plain else None
+    return None
 
 
 def _eight_bits(image: Tensor) -> Tensor:

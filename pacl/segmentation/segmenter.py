@@ -31,7 +31,14 @@ from pacl.prompts import TEMPLATE_NAMES, Label, check_labels, get_templates, par
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.doubts import doubts
 from pacl.segmentation.embedding import ImageEmbedding, check_made_by, made_by
-from pacl.segmentation.encode import AnyImage, EncodedImage, as_tensor, encode_images, resolved_scales
+from pacl.segmentation.encode import (
+    AnyImage,
+    EncodedImage,
+    as_tensor,
+    encode_images,
+    resolved_scales,
+    warn_of_black,
+)
 from pacl.segmentation.query import EncodedQuery, Wording, encode_query, make_query
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.sam_masks import sharper_decisions
@@ -115,8 +122,12 @@ class Segmenter:
         Raises:
             UserError: the file of a path is not a readable image.
             ArgumentError: ``image`` is none of these, or of a wrong shape, dtype or range.
+
+        Warns:
+            ImageWarning: the image is nearly black, or as `pacl.open_image` does.
         """
         (self.image,) = self.encode([image], ["image"])
+        warn_of_black([image], ["image"])
 
     def reset_image(self) -> None:
         """Forget the image that was set, and free its memory."""
@@ -201,12 +212,17 @@ class Segmenter:
             ArgumentError: ``images`` is not a list or another sequence; ``images[i]`` is not an image;
                 ``labels`` as for `predict`.
             UserError: as for `predict` and `set_image`.
+
+        Warns:
+            as for `predict` and `set_image`.
         """
         if not are_several(images):
             reason = "must be a list of images; set_image and predict are for a single one"
             raise ArgumentError("images", f"of type {type(images).__name__}", reason)
         query, images = self._prepare(labels), list(images)
-        encoded = self.encode(images, [f"images[{i}]" for i in range(len(images))])
+        names = [f"images[{i}]" for i in range(len(images))]
+        encoded = self.encode(images, names)
+        warn_of_black(images, names)
         settings, about = self.resolved_settings(), self.about_model  # once: checksums of weights take milliseconds
         with torch.inference_mode():
             return [self._label(Evidence.of(each, query, self.model, settings), each, about) for each in encoded]

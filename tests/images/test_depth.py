@@ -200,6 +200,20 @@ def test_a_deep_image_with_a_hot_pixel_is_called_nearly_black(tmp_path: Path) ->
         open_image(tmp_path / "hot.png")
 
 
+@pytest.mark.parametrize(
+    ("highest", "dtype", "is_black"),
+    [(0, np.uint8, True), (8, np.uint8, True), (9, np.uint8, False), (8, np.uint16, True), (300, np.uint16, False)],
+)
+def test_an_image_without_bright_values_is_called_nearly_black(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, highest: int, dtype: type, is_black: bool
+) -> None:
+    values = np.zeros((32, 48), dtype)
+    values[:16] = highest  # such as a mask of class ids
+    Image.fromarray(values).save(tmp_path / "dark.png")
+    open_image(tmp_path / "dark.png")
+    assert [each.category for each in recwarn] == [ImageWarning] * is_black
+
+
 @pytest.mark.parametrize(("dtype", "top"), [(np.float32, 1.0), (np.float32, 200.0), (np.int32, 65535)])
 def test_32_bit_grey_takes_its_range_from_the_values(tmp_path: Path, dtype: type, top: float) -> None:
     Image.fromarray(np.linspace(0, top, 256).astype(dtype).reshape(16, 16)).save(tmp_path / "deep.tif")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.segmentation.encode import as_tensor
 from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
 from tests.colours import ColourModel, noise, picture
@@ -46,6 +46,35 @@ def test_a_batch_equals_one_by_one(settings: dict) -> None:
         assert result.index.shape == image.shape[:2]
         assert np.array_equal(result.index, alone.index)
         np.testing.assert_allclose(result.score_map("red"), alone.score_map("red"), atol=1e-6)
+
+
+BRIGHT = noise(24, 24)
+
+
+@pytest.mark.parametrize(
+    "dark",
+    [
+        (BRIGHT / 255).round().astype(np.uint8),
+        (BRIGHT / 255 / 255).astype(np.float32),
+        Image.fromarray(BRIGHT // 32),
+        torch.zeros(3, 24, 24),
+    ],
+    ids=["integers from 0 to 1", "divided twice", "a mask of classes", "zeros"],
+)
+def test_an_image_that_is_nearly_black_is_warned_of(dark: Any) -> None:
+    segmenter = Segmenter(ColourModel())
+    with pytest.warns(ImageWarning, match="image is nearly black") as caught:
+        segmenter.set_image(dark)
+    assert [each.filename for each in caught] == [__file__]
+    with pytest.warns(ImageWarning, match=r"images\[1\]") as caught:
+        segmenter.predict_batch([BRIGHT, dark], ["red", "blue"])
+    assert [each.filename for each in caught] == [__file__]
+
+
+@pytest.mark.parametrize("bright", [BRIGHT, BRIGHT / 255, Image.fromarray(BRIGHT), np.full((8, 8, 3), 9, np.uint8)])
+def test_other_images_are_not_called_black(bright: Any, recwarn: pytest.WarningsRecorder) -> None:
+    Segmenter(ColourModel()).set_image(bright)
+    assert not recwarn.list
 
 
 def test_checksums_of_the_weights_are_computed_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
