@@ -163,7 +163,8 @@ def segment(args: argparse.Namespace) -> int:
     elif not args.overwrite and (note := other_results(args, names, found)):
         pending_notes.append(note)
     writer = Writer(make_folder(args.out), formats, model, args.overwrite)
-    background = parse_background(settings.background).is_on(len(labels))
+    # (on the model depends which rule `auto` is, not whether it is one)
+    background = parse_background(settings.background).settle(len(labels), calibrated=True).kind != "none"
     videos = video_run(args, found, video_formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)

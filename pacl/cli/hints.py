@@ -39,6 +39,6 @@ def rules_of(segmenter: Segmenter) -> dict[str, Any]:
     """What `say_swallowed` asks about the segmenter, for several labels."""
     return {
         "prior": segmenter.resolved_settings().prior,
-        "calibrated": segmenter.model.centre is not None,
+        "calibrated": segmenter.model.config.calibrated,
         "background": segmenter.background.kind not in ("auto", "none"),
     }

@@ -63,7 +63,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
-        centre = torch.zeros(config.vector_width) if config.presence else None
+        centre = torch.zeros(config.vector_width) if config.calibrated else None
         self.register_buffer("centre", centre)
         self.log_logit_scale = nn.Parameter(torch.tensor(min(config.logit_scale, MAX_LOGIT_SCALE)).log())
         self._checksums: dict[str, tuple[object, str]] = {}  # of parts, with the state of the tensors then

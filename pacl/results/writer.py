@@ -55,6 +55,7 @@ class Writer:
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
+        background: whether a background rule may leave pixels without a label, see `start`.
         written: names of the images whose results are complete.
         removed: what has been deleted of results with other prompts or settings, or of another image.
     """
@@ -72,6 +73,7 @@ class Writer:
         self.earlier: list[Path] = []
         self.replaced: list[Path] = []
         self.datasets: dict[str, RunFile[Any]] = {}
+        self.background = False
         self.written: set[str] = set()
         self.removed = Removed()
         self._turn = threading.Lock()
@@ -88,6 +90,7 @@ class Writer:
             UserError: such a file of an earlier run does not go with these labels, images and model, or a format cannot
                 hold them.
         """
+        self.background = background
         places = {name: printable(Path(place)) for name, place in images.items()}
         found = own_results(self.out) if self.overwrite else {}
         self.earlier.extend(file for files in found.values() for file in files)
@@ -173,7 +176,7 @@ class Writer:
             NameTaken: another image has the name.
             UserError: a file cannot be written.
         """
-        item = ImageResult(self.out, name, path, image, found, pixels)
+        item = ImageResult(self.out, name, path, image, found, pixels, self.background)
         record_path = item.path("json")
         old = read_record(record_path)
         place = choose_place(item, place or path.name, self.datasets.values(), old)

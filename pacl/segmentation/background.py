@@ -62,10 +62,6 @@ class Background:
             return "prompt:" + ";".join(self.prompts)
         return f"{self.kind}:{repr(self.limit).removesuffix('.0')}" if self.kind in LIMITED else self.kind
 
-    def is_on(self, labels: int) -> bool:
-        """Whether pixels may go without one of so many labels: `auto` is settled as in `settle`."""
-        return self.kind != "none" and not (self.kind == "auto" and labels > 1)
-
     def settle(self, classes: int, calibrated: bool) -> Background:
         """The rule that `auto` stands for, of so many classes; other rules are themselves."""
         if self.kind != "auto":

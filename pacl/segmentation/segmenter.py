@@ -367,7 +367,7 @@ class Segmenter:
         settings, own = self.settings, self.model.config
         background = settings.background
         if labels is not None:
-            background = str(self.background.settle(labels, own.presence > 0))
+            background = str(self.background.settle(labels, own.calibrated))
         return replace(
             settings,
             background=background,
