@@ -35,7 +35,7 @@ from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.sharing import check_same_labels, check_same_model, of_other_labels
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
-from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
+from pacl.segmentation.image_doubts import swallowed, unlike_drawn_scenes
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
@@ -309,12 +309,9 @@ class Doubts:
         """Remember an image that one label covers; warn once of one that is unlike what the model was trained on."""
         if what := swallowed({each["label"]: each["share"] for each in record["labels"]}, self.prior):
             self.swallowed_images[record["image"]] = what
-        if self.warn_if_not_drawn and is_unlike_drawn_scenes(self.segmenter, file.path):
+        if self.warn_if_not_drawn and (unlike := unlike_drawn_scenes(self.segmenter, file.path, file.path)):
             self.warn_if_not_drawn = False
-            say(
-                f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
-                "the masks mean little; use --model photos or a public CLIP"
-            )
+            say(f"warning: {unlike}")
 
 
 class Progress:

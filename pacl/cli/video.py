@@ -20,7 +20,7 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import is_out_of_space
 from pacl.printing import counted, escaped
 from pacl.results.paths import video_files
-from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
+from pacl.segmentation.image_doubts import swallowed, unlike_drawn_scenes
 from pacl.video.reading import Frame, Video, open_video, read_frames
 from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
 
@@ -181,12 +181,9 @@ def _segment_video(
                 if (
                     last is None
                     and writer.model["name"] == "bundled"
-                    and is_unlike_drawn_scenes(segmenter, frame.image)
+                    and (unlike := unlike_drawn_scenes(segmenter, frame.image, file.path))
                 ):
-                    say(
-                        f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
-                        "the masks mean little; use --model photos or a public CLIP"
-                    )
+                    say(f"warning: {unlike}")
                 with interruptions.held():
                     record = results.add(frame, found, is_new=found is not last)
                 last = found

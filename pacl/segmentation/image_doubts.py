@@ -34,8 +34,21 @@ def swallowed(shares: Mapping[str, float], prior: float | None) -> str | None:
     return f'"{label}" took {shares[label]:.0%}' if shares[label] > SWALLOWED else None
 
 
-def is_unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage) -> bool:
-    """Whether an image is probably none of the drawn scenes that the bundled model was trained on; see `DRAWN`."""
+def other_prior(prior: float | None, setting: str) -> str:
+    """What to try where all labels are in an image that one of them took.
+
+    Args:
+        prior: the prior that holds; None or 0 is none.
+        setting: what stands before the value of a prior, such as ``--prior``.
+    """
+    if not prior:
+        return f"{setting} -0.3"
+    return f"{setting} -0.6, or commoner words" if prior > -0.6 else "commoner words"
+
+
+def unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage, name: object) -> str | None:
+    """That an image of some name is probably none of the drawn scenes that the bundled model knows (see `DRAWN`), or
+    None."""
     import torch
 
     from pacl.segmentation.encode import encode_images
@@ -45,4 +58,9 @@ def is_unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage) -> bool:
     with torch.inference_mode():
         texts = model.encode_prompts(model.config.contrast, ("{}",)).float()
         encoded = encode_images([model], [image], SegmenterSettings())[0][0]
-        return float(encoded.patches.similarity(texts).values.amax(1).mean()) < DRAWN
+        if float(encoded.patches.similarity(texts).values.amax(1).mean()) >= DRAWN:
+            return None
+    return (
+        f"{name} does not look like the drawn scenes that this model was trained on: the masks mean little; use the "
+        "model photos or a public CLIP"
+    )

@@ -26,7 +26,7 @@ from pacl.files import split_lines
 from pacl.images import decode_image
 from pacl.prompts import Label, parse_prompt
 from pacl.segmentation.encode import EncodedImage
-from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
+from pacl.segmentation.image_doubts import other_prior, swallowed, unlike_drawn_scenes
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
@@ -231,8 +231,7 @@ class Sessions:
                     notes += ineffective
                     shares = dict(zip(image.found.labels, image.found.shares, strict=True))
                     if what := swallowed(shares, choice.prior):
-                        lower = "a prior of -0.3" if not choice.prior else "a prior of -1, or commoner words"
-                        advice = lower if choice.prior > -1 else "commoner words"
+                        advice = other_prior(choice.prior, "a prior of")
                         notes.append(f"{what}: if all words are in the image, try {advice}")
                 self.store.put(key, image)
         notes += [str(each.message) for each in caught]
@@ -279,10 +278,8 @@ class Sessions:
             warnings.simplefilter("always", UserWarning)
             pixels = decode_image(data, path.name, self.limits.pixels)
         notes = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
-        if self.name == "bundled" and is_unlike_drawn_scenes(Segmenter(self.model), pixels):
-            notes.append(
-                f"{path.name} does not look like the drawn scenes that this model was trained on: the masks mean little"
-            )
+        if self.name == "bundled" and (unlike := unlike_drawn_scenes(Segmenter(self.model), pixels, path.name)):
+            notes.append(unlike)
         return KeptImage(path, pixels, notes)
 
     def _segmenter(self, choice: Choice, prompts: int) -> tuple[Segmenter, list[str]]:

@@ -236,11 +236,18 @@ def test_a_label_that_took_nearly_all_is_said_unless_the_prior_asks_for_it(
     sessions: Sessions, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_doubts, "SWALLOWED", 0.0)
-    for prior, tried in ((0.0, "-0.3"), (-0.3, "-1"), (-1.0, None)):
+    for prior in (0.0, -0.3, -1.0):
         (note,) = sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=prior)).notes
         assert " took " in note
-        assert tried in note if tried else "prior" not in note
+        assert image_doubts.other_prior(prior, "a prior of") in note
     assert sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=0.5)).notes == []
+
+
+@pytest.mark.parametrize("name", ["bundled", "mine"])
+def test_a_photo_is_none_of_the_scenes_that_the_bundled_model_knows(photo: Path, name: str) -> None:
+    sessions = Sessions(load_model("bundled"), name=name)
+    notes = sessions.answer("a", photo, "", sessions.first_choice()).notes
+    assert [photo.name in note for note in notes] == [True] * (name == "bundled")
 
 
 def test_warnings_are_notes(photo: Path) -> None:
