@@ -35,7 +35,7 @@ from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.sharing import check_same_labels, check_same_model, of_other_labels
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
-from pacl.segmentation.image_doubts import swallowed, unlike_drawn_scenes
+from pacl.segmentation.image_doubts import COMPARED, swallowed, unlike_drawn_scenes
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
@@ -300,18 +300,20 @@ class Doubts:
     """Images whose masks may mean little."""
 
     def __init__(self, segmenter: Segmenter, is_for_drawn_scenes: bool) -> None:
-        self.segmenter = segmenter
+        self.model = segmenter.model
         self.prior = segmenter.resolved_settings().prior
-        self.warn_if_not_drawn = is_for_drawn_scenes
+        self.to_compare = COMPARED if is_for_drawn_scenes else 0  # images, with drawn scenes
         self.swallowed_images: dict[str, str] = {}  # with what covers each
 
     def look_at(self, file: ImageFile, record: Mapping[str, Any]) -> None:
-        """Remember an image that one label covers; warn once of one that is unlike what the model was trained on."""
+        """Remember an image that one label covers; warn once if one of the first is unlike the model's training."""
         if what := swallowed({each["label"]: each["share"] for each in record["labels"]}, self.prior):
             self.swallowed_images[record["image"]] = what
-        if self.warn_if_not_drawn and (unlike := unlike_drawn_scenes(self.segmenter, file.path, file.path)):
-            self.warn_if_not_drawn = False
-            say(f"warning: {unlike}")
+        if self.to_compare:
+            self.to_compare -= 1
+            if unlike := unlike_drawn_scenes(self.model, file.path, file.path):
+                self.to_compare = 0
+                say(f"warning: {unlike}")
 
 
 class Progress:

@@ -181,7 +181,7 @@ def _segment_video(
                 if (
                     last is None
                     and writer.model["name"] == "bundled"
-                    and (unlike := unlike_drawn_scenes(segmenter, frame.image, file.path))
+                    and (unlike := unlike_drawn_scenes(segmenter.model, frame.image, file.path))
                 ):
                     say(f"warning: {unlike}")
                 with interruptions.held():

@@ -280,7 +280,7 @@ class Sessions:
             warnings.simplefilter("always", UserWarning)
             pixels = decode_image(data, path.name, self.limits.pixels)
         notes = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
-        if self.name == "bundled" and (unlike := unlike_drawn_scenes(Segmenter(self.model), pixels, path.name)):
+        if self.name == "bundled" and (unlike := unlike_drawn_scenes(self.model, pixels, path.name)):
             notes.append(unlike)
         return KeptImage(path, pixels, notes)
 

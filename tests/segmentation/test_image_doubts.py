@@ -8,7 +8,6 @@ import pytest
 from pacl.images import open_image
 from pacl.models.loading import load_model
 from pacl.segmentation.image_doubts import FEW, other_prior, swallowed, unlike_drawn_scenes
-from pacl.segmentation.segmenter import Segmenter
 from tests.paths import ROOT
 
 
@@ -39,8 +38,8 @@ def test_a_stronger_prior_is_advised_up_to_the_strongest(setting: str) -> None:
 
 
 def test_a_drawn_scene_is_told_from_noise() -> None:
-    segmenter = Segmenter(load_model("bundled"))
+    model = load_model("bundled")
     scene = open_image(ROOT / "pacl" / "bundled" / "demo.jpg")
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)  # (enlarged: soft blobs)
-    assert unlike_drawn_scenes(segmenter, scene, "scene.jpg") is None
-    assert "noise.jpg" in (unlike_drawn_scenes(segmenter, noise, "noise.jpg") or "")
+    assert unlike_drawn_scenes(model, scene, "scene.jpg") is None
+    assert "noise.jpg" in (unlike_drawn_scenes(model, noise, "noise.jpg") or "")
