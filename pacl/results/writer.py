@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import threading
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,7 +29,7 @@ from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
-from pacl.results.paths import heat_ending
+from pacl.results.paths import MASK, OVERLAY, heat_ending
 from pacl.results.places import OtherDatasets, choose_place
 from pacl.results.records import place_of, read_record
 from pacl.results.removing import Removed, files_of, own_results, remove
@@ -281,13 +280,13 @@ def _labels(found: Result, entries: Mapping[str, Callable[[dict[str, Any]], Any]
 
 
 def _write_overlay(item: ImageResult) -> list[Path]:
-    path = item.path("overlay.png")
+    path = item.path(OVERLAY)
     save_image(path, overlay(item.image, item.found.index, item.found.labels))
     return [path]
 
 
 def _write_mask(item: ImageResult) -> list[Path]:
-    path = item.path("mask.png")
+    path = item.path(MASK)
     save_mask(path, item.found.index)
     return [path]
 
@@ -365,8 +364,6 @@ FORMATS = {
     "npz": Format("index, labels and similarities for NumPy, NAME.npz", write=_write_npz),
 }
 DEFAULT_FORMATS = ("overlay", "mask", "rle")
-RESULT_ENDINGS = re.compile(r"\.((overlay|mask|heat-\d+-[^/]*)\.png|overlay\.(mp4|avi))$")
-"""Of the images and videos that are written."""
 RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
 FOLDERS = frozenset({LABELME, *(name.partition("/")[0] for name in RUN_FILES if "/" in name)})
