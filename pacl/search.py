@@ -22,7 +22,7 @@ from pacl.cli.progress import ProgressMeter
 from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError, first_few
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_repeated, say_unread, search_folder
-from pacl.images import open_image, save_image
+from pacl.images import SAVED_ENDINGS, open_image, save_image
 from pacl.printing import counted, decimals, escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
@@ -49,7 +49,6 @@ Which of several texts fit an image: pacl classify.
 exit codes: 0 done; 1 some images cannot be read; 2 stopped by a mistake named in one line
 """
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 MOST = 100
 """Images that fit in a contact sheet."""
 SHOWN = 5
@@ -187,11 +186,9 @@ def check_output(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """
     if args.out is None:
         return
-    if args.out.suffix.lower() not in ENDINGS:
-        raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
     if args.top > MOST:
         raise ArgumentError("top", args.top, f"at most {MOST} images fit in a contact sheet; leave out --out")
-    check_output_file(args.out, is_own, inputs=inputs)
+    check_output_file(args.out, is_own, inputs=inputs, endings=SAVED_ENDINGS)
 
 
 def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, args: argparse.Namespace) -> int:

@@ -82,6 +82,16 @@ def upsample(
     return (down @ maps) @ across.T  # [..., rows, W]
 
 
+def resample_patches(
+    maps: Tensor, grid: PatchGrid, target: PatchGrid, scale: tuple[float, float] = (1.0, 1.0)
+) -> Tensor:
+    """`upsample` to the patch centres of another grid of the same image: ``[..., h', w']``; ``scale`` as there."""
+    # Patches of the target stand for output pixels, whose centres are in the middle of a stride, not of a patch.
+    (y, x), shift = scale, (target.stride - target.patch) / 2
+    step = (target.stride * y, target.stride * x)
+    return upsample(maps, grid, (target.h, target.w), step, offset=(shift * y, shift * x))
+
+
 def _linear_weights(pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor) -> Tensor:
     """Interpolation matrix ``[len(pixels), patches]``: at most two non-zero weights per row, which sum to 1."""
     # Coordinates are float64, since float32 is too coarse for very wide images, computed on the CPU, since not every
