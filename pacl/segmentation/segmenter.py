@@ -41,8 +41,6 @@ from pacl.segmentation.settings import SegmenterSettings
 if TYPE_CHECKING:
     from pacl.models.model import PACL
 
-__all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
-
 
 class Segmenter:
     """Segments images with a `PACL` model. Encoding an image takes most of the time and is done once for each image.
