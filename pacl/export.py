@@ -15,9 +15,9 @@ from pacl.cli.settings import add_settings, settings_of
 from pacl.deployment import SETTINGS
 from pacl.deployment.formats import FORMATS
 from pacl.errors import WORD_WARNINGS, ArgumentError, UserError
+from pacl.printing import printable
 from pacl.prompts import check_labels, parse_prompt, read_classes
 from pacl.results.kinds import EXPORT, check_kind
-from pacl.results.writer import printable
 
 PROG = "pacl export"
 

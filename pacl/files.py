@@ -9,7 +9,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -88,6 +88,7 @@ def check_output_file(
     *,
     inputs: Iterable[str | Path] = (),
     overwrite: bool | None = None,
+    endings: Sequence[str] = (),
 ) -> None:
     """Check a file that a command is to write, before any work, and make its folder.
 
@@ -97,12 +98,15 @@ def check_output_file(
         argument: the caller's name for it, in the error.
         inputs: files that the command reads.
         overwrite: whether any other file may be replaced, too; None where there is no such argument.
+        endings: those that the file may have, in lower case; none are any.
 
     Raises:
-        ArgumentError: it is a folder, one of ``inputs`` or a file that is not the command's own, or its folder cannot
-            be made or written to.
+        ArgumentError: it has another ending, is a folder, one of ``inputs`` or a file that is not the command's own, or
+            its folder cannot be made or written to.
     """
     path = Path(path)
+    if endings and path.suffix.lower() not in endings:
+        raise ArgumentError(argument, path, f"must end in {', '.join(endings)}")
     if path.is_dir():
         raise ArgumentError(argument, path, "is a folder; name a file in it")
     if os.path.realpath(path) in {os.path.realpath(each) for each in inputs}:

@@ -102,11 +102,13 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1")
+"""Of images in the container of MP4."""
 
 
 def starts_like_an_image(start: bytes) -> bool:
     """Whether bytes start as JPEG, PNG, GIF, WebP, AVIF and HEIC files do; twelve are enough."""
-    in_box = start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"heic", b"heix", b"mif1")
+    in_box = start[4:8] == b"ftyp" and start[8:12] in _BRANDS
     return start.startswith(_SIGNATURES) or (start[:4], start[8:12]) == (b"RIFF", b"WEBP") or in_box
 
 

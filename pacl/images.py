@@ -188,6 +188,10 @@ def pixel_checksum(image: np.ndarray) -> str:
     return hashlib.blake2b(pixels, digest_size=8, person=f"{width}x{height}".encode()).hexdigest()
 
 
+SAVED_ENDINGS = (".png", ".jpg", ".jpeg")
+"""Of the files that `save_image` writes."""
+
+
 def save_image(path: str | Path, image: np.ndarray) -> None:
     """Write RGB uint8 [H, W, 3] as JPEG or else PNG, by the suffix of the path.
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 PROG = "pacl probe"
+
+say = partial(say_as, PROG)
+"""Prints one line on standard error."""
 USAGE = "pacl probe TRAIN_FOLDER [--test FOLDER | --holdout SHARE] --out FOLDER [options]"
 EXAMPLES = """\
 examples:
@@ -247,11 +250,6 @@ def finish(
         print(text, end="")
         print(f"\n{args.out}: to use it, pacl classify IMAGES --model {args.out}")
     return 1 if failed else 0
-
-
-def say(message: object) -> None:
-    """One line on standard error."""
-    say_as(PROG, message)
 
 
 def report(found: EncodedFolders) -> None:

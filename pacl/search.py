@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from pacl.cli.progress import ProgressMeter
 from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError, first_few
 from pacl.files import check_output_file
 from pacl.image_folders import no_images, say_repeated, say_unread, search_folder
-from pacl.images import open_image, save_image
+from pacl.images import SAVED_ENDINGS, open_image, save_image
 from pacl.printing import counted, decimals, escaped, printable
 from pacl.prompts import Label, check_labels, parse_prompt
 from pacl.results.own import is_own
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from pacl.index.image_index import Hit, Index
 
 PROG = "pacl search"
+
+say = partial(say_as, PROG)
+"""Prints one line on standard error."""
 
 USAGE = "pacl search FOLDER TEXT_OR_IMAGE [options]"
 
@@ -49,7 +53,6 @@ Which of several texts fit an image: pacl classify.
 exit codes: 0 done; 1 some images cannot be read; 2 stopped by a mistake named in one line
 """
 
-ENDINGS = (".png", ".jpg", ".jpeg")
 MOST = 100
 """Images that fit in a contact sheet."""
 SHOWN = 5
@@ -112,11 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         return search(build_parser().parse_intermixed_args(argv))
-
-
-def say(message: object) -> None:
-    """One line on standard error."""
-    say_as(PROG, message)
 
 
 def search(args: argparse.Namespace) -> int:
@@ -187,11 +185,9 @@ def check_output(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """
     if args.out is None:
         return
-    if args.out.suffix.lower() not in ENDINGS:
-        raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
     if args.top > MOST:
         raise ArgumentError("top", args.top, f"at most {MOST} images fit in a contact sheet; leave out --out")
-    check_output_file(args.out, is_own, inputs=inputs)
+    check_output_file(args.out, is_own, inputs=inputs, endings=SAVED_ENDINGS)
 
 
 def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.sharing import check_same_labels, check_same_model, of_other_labels
 from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
-from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
+from pacl.segmentation.image_doubts import COMPARED, swallowed, unlike_drawn_scenes
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.video.settings import DEFAULT_VIDEO_FORMATS, VIDEO_FORMATS
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmenter
 
 PROG = "pacl segment"
+
+say = partial(say_as, PROG)
+"""Prints one line on standard error."""
 
 OUT = Path("out")
 """Where results are written by default: a place to try things out, where runs of other labels may follow each other."""
@@ -163,7 +167,8 @@ def segment(args: argparse.Namespace) -> int:
     elif not args.overwrite and (note := other_results(args, names, found)):
         pending_notes.append(note)
     writer = Writer(make_folder(args.out), formats, model, args.overwrite)
-    background = parse_background(settings.background).is_on(len(labels))
+    # (on the model depends which rule `auto` is, not whether it is one)
+    background = parse_background(settings.background).settle(len(labels), calibrated=True).kind != "none"
     videos = video_run(args, found, video_formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)
@@ -242,11 +247,6 @@ def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Seg
     return Segmenter(model, settings)
 
 
-def say(message: object) -> None:
-    """One line on standard error."""
-    say_as(PROG, message)
-
-
 def run(
     found: FoundImages,
     query: EncodedQuery,
@@ -299,21 +299,20 @@ class Doubts:
     """Images whose masks may mean little."""
 
     def __init__(self, segmenter: Segmenter, is_for_drawn_scenes: bool) -> None:
-        self.segmenter = segmenter
+        self.model = segmenter.model
         self.prior = segmenter.resolved_settings().prior
-        self.warn_if_not_drawn = is_for_drawn_scenes
+        self.to_compare = COMPARED if is_for_drawn_scenes else 0  # images, with drawn scenes
         self.swallowed_images: dict[str, str] = {}  # with what covers each
 
     def look_at(self, file: ImageFile, record: Mapping[str, Any]) -> None:
-        """Remember an image that one label covers; warn once of one that is unlike what the model was trained on."""
+        """Remember an image that one label covers; warn once if one of the first is unlike the model's training."""
         if what := swallowed({each["label"]: each["share"] for each in record["labels"]}, self.prior):
             self.swallowed_images[record["image"]] = what
-        if self.warn_if_not_drawn and is_unlike_drawn_scenes(self.segmenter, file.path):
-            self.warn_if_not_drawn = False
-            say(
-                f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
-                "the masks mean little; use --model photos or a public CLIP"
-            )
+        if self.to_compare:
+            self.to_compare -= 1
+            if unlike := unlike_drawn_scenes(self.model, file.path, file.path):
+                self.to_compare = 0
+                say(f"warning: {unlike}")
 
 
 class Progress:

@@ -19,6 +19,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError
 from pacl.files import atomic_write, check_output_file, write_together
+from pacl.images import SAVED_ENDINGS
 from pacl.printing import decimals, escaped, printable
 from pacl.prompts import Label
 
@@ -45,7 +46,6 @@ exit codes: 0 done; 2 stopped by a mistake named in one line
 
 OUT = Path("similarity.png")
 STDOUT = Path("-")
-ENDINGS = (".png", ".jpg", ".jpeg")
 MOST = 64
 """Images, and texts, that fit in one drawn matrix."""
 WHAT = {
@@ -114,16 +114,13 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
         ArgumentError: the flag and what would work.
     """
     inputs = [file.path for file in found.files]
-    for name in ("out", "csv"):
-        path = getattr(args, name)
-        if path is not None and path != STDOUT:
-            check_output_file(path, is_own, name, inputs=inputs, overwrite=args.overwrite)
+    if args.csv not in (None, STDOUT):
+        check_output_file(args.csv, is_own, "csv", inputs=inputs, overwrite=args.overwrite)
     if args.out is None:
         return
+    check_output_file(args.out, is_own, inputs=inputs, overwrite=args.overwrite, endings=SAVED_ENDINGS)
     if args.csv not in (None, STDOUT) and args.csv.resolve() == args.out.resolve():
         raise ArgumentError("csv", args.csv, "is the file of the drawing, too; choose another name")
-    if args.out.suffix.lower() not in ENDINGS:
-        raise ArgumentError("out", args.out, f"must end in {', '.join(ENDINGS)}")
     for name, count in (("images", len(found.files)), ("texts", len(args.texts))):
         if count > MOST:
             raise ArgumentError(name, f"({count})", f"at most {MOST} fit in a drawing; --csv alone takes any number")

@@ -224,6 +224,13 @@ def test_a_file_is_replaced_only_by_the_command_that_wrote_it(tmp_path: Path) ->
         check_output_file(own, is_own, inputs=[own], overwrite=True)
 
 
+def test_a_file_of_another_ending_is_refused_before_its_folder_is_made(tmp_path: Path) -> None:
+    check_output_file(tmp_path / "a.PNG", begins_with(b""), endings=[".jpg", ".png"])
+    with pytest.raises(ArgumentError, match=r"\.jpg, \.png"):
+        check_output_file(tmp_path / "below" / "a.txt", begins_with(b""), endings=[".jpg", ".png"])
+    assert list(tmp_path.iterdir()) == []
+
+
 SIGNS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 """Where `str.splitlines` splits besides."""
 

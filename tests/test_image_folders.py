@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from pacl.errors import UserError
-from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, search_folder
+from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, list_images, search_folder, starts_like_an_image
 from pacl.images import open_image
+from pacl.video.containers import is_video
 
 
 def test_list_images(tmp_path: Path) -> None:
@@ -77,3 +78,11 @@ def test_list_images_errors(tmp_path: Path) -> None:
 def test_suffixes_are_lower_case() -> None:
     assert {".jpg", ".png", ".webp", ".tiff"} <= IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"avis", b"heic", b"isom"])
+def test_a_file_in_the_container_of_mp4_is_an_image_or_a_video(tmp_path: Path, brand: bytes) -> None:
+    start = b"\x00\x00\x00\x1cftyp" + brand
+    (tmp_path / "unnamed").write_bytes(start)
+    assert starts_like_an_image(start) is (brand != b"isom")
+    assert is_video(tmp_path / "unnamed") is (brand == b"isom")

@@ -18,7 +18,8 @@ from pacl.results.writer import Writer
 
 if TYPE_CHECKING:
     from pacl.segmentation.query import EncodedQuery
-    from pacl.segmentation.segmenter import Segmentation, Segmenter
+    from pacl.segmentation.result import Segmentation
+    from pacl.segmentation.segmenter import Segmenter
     from pacl.segmentation.settings import SegmenterSettings
 
 Outcome = tuple[Item, "dict[str, Any] | UserError"]

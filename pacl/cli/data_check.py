@@ -154,8 +154,8 @@ def check(args: argparse.Namespace) -> int:
     workers = cores() if args.workers is None else args.workers
     _check_values(args, workers)
     entries = find_entries(args)
-    for name, path, is_own in (("sheet", args.sheet, is_written_here), ("report", args.report, begins_with(REPORT))):
-        check_output_file(path, is_own, name, inputs=[args.what])
+    check_output_file(args.sheet, is_written_here, "sheet", inputs=[args.what], endings=[".png"])
+    check_output_file(args.report, begins_with(REPORT), "report", inputs=[args.what], endings=[".json"])
     read = [None if entry.source.kind == "shards" else entry.source.read() for entry in entries]
     kept, held = _split(entries, read)
     streams = [
@@ -222,9 +222,6 @@ def _check_values(args: argparse.Namespace, workers: int) -> None:
         raise ArgumentError("workers", workers, "must be at least 0")
     if not 0 <= args.max_bad <= 1:
         raise ArgumentError("max_bad", args.max_bad, "must be a share, from 0 to 1")
-    for name, path, suffix in (("sheet", args.sheet, ".png"), ("report", args.report, ".json")):
-        if path.suffix.lower() != suffix:
-            raise ArgumentError(name, path, f"must end in {suffix}")
 
 
 def _split(entries: Sequence[Entry], read: Sequence[FilePairs | None]) -> tuple[list[PairSource], list[PairSource]]:

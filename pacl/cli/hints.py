@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pacl.segmentation.image_doubts import other_prior
+
 if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmenter
 
@@ -27,10 +29,7 @@ def say_swallowed(
         which = "every image"
     else:
         happened, which = f"{what} of {image}", "it"
-    if not prior:
-        shared = "--prior -0.3"
-    else:
-        shared = "a stronger --prior such as -0.6, or commoner words" if prior > -0.6 else "commoner words"
+    shared = other_prior(prior, "--prior")
     missing = "where some may be missing, --background peak" if calibrated else "if others are missing, name them, too"
     return f"{happened}: if all words are in {which}, try {shared}" + ("" if background else f"; {missing}")
 
@@ -39,6 +38,6 @@ def rules_of(segmenter: Segmenter) -> dict[str, Any]:
     """What `say_swallowed` asks about the segmenter, for several labels."""
     return {
         "prior": segmenter.resolved_settings().prior,
-        "calibrated": segmenter.model.centre is not None,
+        "calibrated": segmenter.model.config.calibrated,
         "background": segmenter.background.kind not in ("auto", "none"),
     }

@@ -276,7 +276,7 @@ def train(cli: TrainCLI, prog: str) -> int:
 def is_calibrated(folder: Path) -> bool:
     """Whether a folder holds a head that `pacl.calibrate` measured."""
     try:
-        return is_head(folder / CONFIG) and HeadConfig.read(folder / CONFIG).presence > 0
+        return is_head(folder / CONFIG) and HeadConfig.read(folder / CONFIG).calibrated
     except UserError:  # a damaged file, which the run replaces
         return False
 

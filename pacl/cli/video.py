@@ -16,13 +16,13 @@ from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import memory_advice, printing, prints_utf8
 from pacl.cli.progress import ProgressMeter
 from pacl.cli.table import record_line
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, check_count
 from pacl.files import is_out_of_space
 from pacl.printing import counted, escaped
 from pacl.results.paths import video_files
-from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
+from pacl.segmentation.image_doubts import swallowed, unlike_drawn_scenes
 from pacl.video.reading import Frame, Video, open_video, read_frames
-from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth, check_step
+from pacl.video.settings import DEFAULT_SMOOTH, VIDEO_FORMATS, check_smooth
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +84,7 @@ def video_run(args: argparse.Namespace, found: FoundImages, formats: tuple[str, 
             f"--format {','.join(other)}: not for a video such as {first}; choose from {', '.join(VIDEO_FORMATS)}, or "
             f"write its frames as images first: {frames_command(first)}"
         )
-    step = check_step(1 if args.step is None else args.step)
+    step = check_count("step", 1 if args.step is None else args.step)
     smooth = check_smooth(DEFAULT_SMOOTH if args.smooth is None else args.smooth)
     if len(found.videos) == 1 and not found.files:
         open_video(first)  # before the model is loaded
@@ -181,12 +181,9 @@ def _segment_video(
                 if (
                     last is None
                     and writer.model["name"] == "bundled"
-                    and is_unlike_drawn_scenes(segmenter, frame.image)
+                    and (unlike := unlike_drawn_scenes(segmenter.model, frame.image, file.path))
                 ):
-                    say(
-                        f"warning: {file.path} does not look like the drawn scenes that this model was trained on: "
-                        "the masks mean little; use --model photos or a public CLIP"
-                    )
+                    say(f"warning: {unlike}")
                 with interruptions.held():
                     record = results.add(frame, found, is_new=found is not last)
                 last = found

@@ -12,11 +12,9 @@ from torch import Tensor
 from pacl.errors import ArgumentError, UserError
 from pacl.prompts import Label
 from pacl.results.palette import palette
-from pacl.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from pacl.models.model import PACL
-    from pacl.segmentation.settings import SegmenterSettings
+    from pacl.segmentation.segmenter import Segmenter
 
 BY_TEXT = ("none", "prompt", "contrast")
 """Background rules that are texts beside the labels; the other rules are arithmetic on the result."""
@@ -57,18 +55,18 @@ class ClassEmbeddings:
 
 
 @torch.inference_mode()
-def embed_classes(model: PACL, settings: SegmenterSettings, labels: Iterable[str | Label]) -> ClassEmbeddings:
+def embed_classes(segmenter: Segmenter, labels: Iterable[str | Label]) -> ClassEmbeddings:
     """The labels as `Segmenter.predict` reads them, with its checks and warnings.
 
     Raises:
         ArgumentError: ``background``: its rule is not one of texts.
         UserError: as `Segmenter.predict`.
     """
-    encoded = Segmenter(model, settings).prepare(labels)
+    encoded = segmenter.prepare(labels)
     query, texts = encoded.query, encoded.texts.float().cpu()
     if query.background.kind not in BY_TEXT:
         reason = "is not made of texts and cannot be exported; choose another, such as --background contrast"
-        if settings.background == "auto":  # nobody named the rule
+        if segmenter.settings.background == "auto":  # nobody named the rule
             label = query.labels[0].name
             raise UserError(
                 f"{label!r} is the only label: its background rule, {query.background}, {reason}, or name a second "
@@ -76,8 +74,8 @@ def embed_classes(model: PACL, settings: SegmenterSettings, labels: Iterable[str
             )
         raise ArgumentError("background", query.background, reason)
     subtract = torch.tensor([query.margin * (i == 0) for i in query.ids])
-    if model.centre is not None:
-        subtract = subtract + texts @ model.centre.cpu()
+    if (centre := segmenter.model.centre) is not None:
+        subtract = subtract + texts @ centre.cpu()
     return ClassEmbeddings(
         tuple(label.name for label in query.labels),
         query.prompts,

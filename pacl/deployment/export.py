@@ -106,8 +106,9 @@ def export_model(
     model = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
     with torch.no_grad(), evaluating(model), owned(Path(folder), overwrite) as place:
         image, tower = ImageGraph(model), TextGraph(model) if text else None
-        classes = None if labels is None else embed_classes(model, settings, labels)
-        about = describe(model, settings, image, tower, classes, form)
+        segmenter = Segmenter(model, settings)
+        classes = None if labels is None else embed_classes(segmenter, labels)
+        about = describe(segmenter, image, tower, classes, form)
         contents: dict[str, bytes] = {}
         contents[f"{IMAGE}{form.suffix}"] = _image(form, image, json.dumps(about), progress)
         if tower is not None:
@@ -145,15 +146,14 @@ def check_settings(settings: SegmenterSettings) -> None:
 
 
 def describe(
-    model: PACL,
-    settings: SegmenterSettings,
+    segmenter: Segmenter,
     image: ImageGraph,
     tower: TextGraph | None,
     classes: ClassEmbeddings | None,
     form: Format,
 ) -> dict[str, Any]:
     """All that a program needs to know beside the graphs: the content of ``model.json``."""
-    own = Segmenter(model, settings).resolved_settings()
+    model, own = segmenter.model, segmenter.resolved_settings()
     clip, config = model.clip, model.config
     assert own.size is not None
     assert own.scales is not None

@@ -150,7 +150,8 @@ class Backbone(nn.Module):
 
     def _forget(self) -> None:
         """Drop all that was computed from the weights."""
-        self._texts = TextCache(self._encode, kind=self.text.bucket)
+        batch, multiple = (TEXT_BATCH, CPU_TEXT_MULTIPLE) if self.device.type == "cpu" else (GPU_TEXT_BATCH, None)
+        self._texts = TextCache(self._encode, batch, multiple, kind=self.text.bucket)
         self._checksum: str | None = None
         self._fingerprint: str | None = None
         self._tower_checksums: tuple[str, str] | None = None
@@ -285,8 +286,6 @@ class Backbone(nn.Module):
         if not texts:
             return torch.empty(0, self.dim, device=self.device)
         self._follow_weights()
-        on_cpu = self.device.type == "cpu"
-        self._texts.batch, self._texts.multiple = (TEXT_BATCH, CPU_TEXT_MULTIPLE) if on_cpu else (GPU_TEXT_BATCH, None)
         return self._texts(texts).to(self.device)
 
     @torch.no_grad()

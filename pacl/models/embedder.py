@@ -29,9 +29,9 @@ LEAST = 1 / 64  # its least temperature there: below, the weights of a token tha
 class PatchEmbedder(nn.Module):
     """Maps frozen patch tokens ``[..., W]`` into the text embedding's space ``[..., D]`` (not normalised).
 
-    There are two initialisations. `start_paper` is random, as in the paper. `start_clip` is CLIP's visual projection:
-    the skip branch is the projection and the last layer of the main branch is zero, so that before training the results
-    equal those of the training-free methods.
+    There are two initialisations. The constructor's is random (torch's), as in the paper. `start_clip` is CLIP's
+    visual projection: the skip branch is the projection and the last layer of the main branch is zero, so that before
+    training the results equal those of the training-free methods.
 
     Attributes:
         main: Linear-ReLU-Linear branch, ``W -> hidden -> D``.
@@ -43,11 +43,6 @@ class PatchEmbedder(nn.Module):
         hidden = hidden or dim
         self.main = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, dim))
         self.skip = nn.Linear(width, dim)
-
-    @classmethod
-    def start_paper(cls, width: int, dim: int, hidden: int | None = None) -> PatchEmbedder:
-        """Random weights (torch's defaults), as the paper trains it."""
-        return cls(width, dim, hidden)
 
     @classmethod
     def start_clip(cls, projection: Tensor, hidden: int | None = None) -> PatchEmbedder:

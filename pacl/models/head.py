@@ -108,6 +108,11 @@ class HeadConfig(HeadSettings, SavedConfig):
     trained: bool = False
 
     @property
+    def calibrated(self) -> bool:
+        """Whether the head is, see `pacl.segmentation.calibration`: the background rule ``peak`` needs it."""
+        return self.presence > 0
+
+    @property
     def vector_width(self) -> int:
         """Width of patch and text vectors."""
         return self.dim + (self.space if self.start == "conse" and self.conse_share < 1 else 0)

@@ -63,7 +63,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
-        centre = torch.zeros(config.vector_width) if config.presence else None
+        centre = torch.zeros(config.vector_width) if config.calibrated else None
         self.register_buffer("centre", centre)
         self.log_logit_scale = nn.Parameter(torch.tensor(min(config.logit_scale, MAX_LOGIT_SCALE)).log())
         self._checksums: dict[str, tuple[object, str]] = {}  # of parts, with the state of the tensors then
@@ -332,7 +332,7 @@ def _start(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Module]:
     """The embedders of patch tokens and of text embeddings before training."""
     text = _identity_linear(clip.dim) if config.text == "linear" else nn.Identity()
     if config.start == "paper":
-        return PatchEmbedder.start_paper(config.width, config.dim, config.hidden), text
+        return PatchEmbedder(config.width, config.dim, config.hidden), text
     if config.start == "conse":
         return _start_conse(clip, config)
     if clip.projection is None:
@@ -349,7 +349,7 @@ def _start_conse(clip: Backbone, config: HeadConfig) -> tuple[nn.Module, nn.Modu
     conse = ConSE(clip.classifier, clip.dim)
     if config.conse_share == 1:
         return conse, nn.Identity()
-    embedder = PatchEmbedder.start_paper(config.width, config.space, config.hidden)
+    embedder = PatchEmbedder(config.width, config.space, config.hidden)
     text = nn.Linear(clip.dim, config.space)
     return SideBySide(conse, embedder, config.conse_share), SideBySide(nn.Identity(), text, config.conse_share)
 

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from pacl.errors import ArgumentError, UserError
 from pacl.images import resize
-from pacl.models.backbone import weights_checksum
+from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.hub import fail_fast, first_line, no_progress_bars
 
 CLASSES = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}

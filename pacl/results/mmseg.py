@@ -66,7 +66,7 @@ class MmsegDataset(FolderDataset):
 def write_mmseg(item: ImageResult) -> list[Path]:
     """Write ``mmseg/ann_dir/NAME.png``, a palette PNG, and a copy of the image, and return their paths."""
     index, colours = item.found.index, palette(IGNORED)
-    if item.found.background == "none":
+    if not item.background:
         index = np.where(index == 0, IGNORED, index.astype(np.int32) - 1)
         colours = np.concatenate([colours[1:], [IGNORED_COLOUR]]).astype(np.uint8)
     path = item.path("png", MmsegDataset.labels)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacl.images import is_written_here
-from pacl.results.writer import RESULT_ENDINGS, is_in_dataset
+from pacl.results.paths import RESULT_ENDING
+from pacl.results.writer import is_in_dataset
 
 
 def is_result(path: Path) -> bool:
@@ -15,7 +16,7 @@ def is_result(path: Path) -> bool:
     """
     if is_in_dataset(path):
         return True
-    match = RESULT_ENDINGS.search(path.name)
+    match = RESULT_ENDING.search(path.name)
     if match is None:
         return False
     if any(path.with_name(f"{path.name[: match.start()]}.{ending}").exists() for ending in ("json", "jsonl")):

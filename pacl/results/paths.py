@@ -12,9 +12,12 @@ from pacl.results.labelme import is_unchanged
 IsOwn = Callable[[Path], bool]
 """Whether a file is as it was written here, by a mark in it."""
 
+OVERLAY, MASK = "overlay.png", "mask.png"
+"""Endings of the files of an image, see `pacl.results.result.ImageResult.path`; those of heat maps: `heat_ending`."""
+
 PATHS: Mapping[str, Mapping[str, IsOwn | None]] = {
-    "overlay": {"{}.overlay.png": is_written_here},
-    "mask": {"{}.mask.png": is_written_here},
+    "overlay": {f"{{}}.{OVERLAY}": is_written_here},
+    "mask": {f"{{}}.{MASK}": is_written_here},
     "npz": {"{}.npz": None},
     "labelme": {"labelme/{}.json": is_unchanged},
     "yolo": {"yolo/labels/{}.txt": None, "yolo/images/{}.jpg": None, "yolo/images/{}.png": None},
@@ -27,10 +30,15 @@ None: the file has no mark; the record of the image says whether it was written 
 
 VIDEO_ENDINGS = (".overlay.mp4", ".overlay.avi")
 MASKS = ".masks"
-"""Ending of the folder with the masks of a video's frames."""
+"""Ending of `masks_folder`."""
+FRAME_MASK_NAME = "{:06d}.mask.png"
+"""By the number of the frame."""
 FRAME_MASK = re.compile(r"\d{6,}\.mask\.png")
 VIDEO_FRAME = re.compile(rf"{re.escape(MASKS)}/\d{{6,}}$", re.IGNORECASE)
 """Names that results of images do not have: their masks could be those of a video's frames."""
+
+RESULT_ENDING = re.compile(r"\.(overlay\.(png|mp4|avi)|mask\.png|heat-\d+-[^/]*\.png)$")
+"""Of the images and videos that are written."""
 
 
 def heat_ending(number: int, label: str) -> str:
@@ -69,7 +77,12 @@ def overlays_of(target: Path) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+def masks_folder(target: Path) -> Path:
+    """The folder with the masks of a video's frames, see `video_files`."""
+    return target.with_name(target.name + MASKS)
+
+
 def frame_masks(target: Path) -> list[Path]:
     """The masks of the frames of a video, see `video_files`, also those that were changed since."""
-    folder = target.with_name(target.name + MASKS)
+    folder = masks_folder(target)
     return sorted(path for path in folder.iterdir() if FRAME_MASK.fullmatch(path.name)) if folder.is_dir() else []

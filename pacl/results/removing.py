@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,11 +11,8 @@ from typing import Any
 
 from pacl.images import is_written_here
 from pacl.printing import printable
-from pacl.results.paths import MASKS, paths_of, video_files
+from pacl.results.paths import MASKS, RESULT_ENDING, paths_of, video_files
 from pacl.results.records import names_of, names_of_files, records
-
-OWN_ENDING = re.compile(r"\.(overlay|mask|heat-\d+-[^/]*)\.png$")
-"""Of the drawings and masks of one image."""
 
 
 def own_results(out: Path) -> dict[Path, list[Path]]:
@@ -36,7 +32,7 @@ def own_results(out: Path) -> dict[Path, list[Path]]:
 def own_images(out: Path) -> Iterator[Path]:
     """Drawings and masks in a folder of results that were written here; those without a record, too."""
     for path in out.rglob("*.png"):
-        if OWN_ENDING.search(path.name) and is_written_here(path):
+        if RESULT_ENDING.search(path.name) and is_written_here(path):
             yield path
 
 

@@ -61,6 +61,7 @@ class ImageResult:
         found: its segmentation.
         pixels: the `pacl.images.pixel_checksum` of one that was given as an array: a file that happens to have its name
             is another image.
+        background: whether a background rule may leave pixels without a label, as in `pacl.results.run_file.Run`.
     """
 
     out: Path
@@ -69,6 +70,7 @@ class ImageResult:
     image: np.ndarray
     found: Result
     pixels: str | None = None
+    background: bool = False
 
     @property
     def file(self) -> Path | None:

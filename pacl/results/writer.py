@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import threading
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,7 +29,7 @@ from pacl.results.labelme import write_labelme
 from pacl.results.mmseg import MmsegDataset, write_mmseg
 from pacl.results.overlay import heat_map, overlay, score_limits
 from pacl.results.palette import save_mask
-from pacl.results.paths import heat_ending
+from pacl.results.paths import MASK, OVERLAY, heat_ending
 from pacl.results.places import OtherDatasets, choose_place
 from pacl.results.records import place_of, read_record
 from pacl.results.removing import Removed, files_of, own_results, remove
@@ -55,6 +54,7 @@ class Writer:
         earlier: files that `overwrite` deletes then.
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
+        background: whether a background rule may leave pixels without a label, see `start`.
         written: names of the images whose results are complete.
         removed: what has been deleted of results with other prompts or settings, or of another image.
     """
@@ -72,6 +72,7 @@ class Writer:
         self.earlier: list[Path] = []
         self.replaced: list[Path] = []
         self.datasets: dict[str, RunFile[Any]] = {}
+        self.background = False
         self.written: set[str] = set()
         self.removed = Removed()
         self._turn = threading.Lock()
@@ -88,6 +89,7 @@ class Writer:
             UserError: such a file of an earlier run does not go with these labels, images and model, or a format cannot
                 hold them.
         """
+        self.background = background
         places = {name: printable(Path(place)) for name, place in images.items()}
         found = own_results(self.out) if self.overwrite else {}
         self.earlier.extend(file for files in found.values() for file in files)
@@ -173,7 +175,7 @@ class Writer:
             NameTaken: another image has the name.
             UserError: a file cannot be written.
         """
-        item = ImageResult(self.out, name, path, image, found, pixels)
+        item = ImageResult(self.out, name, path, image, found, pixels, self.background)
         record_path = item.path("json")
         old = read_record(record_path)
         place = choose_place(item, place or path.name, self.datasets.values(), old)
@@ -278,13 +280,13 @@ def _labels(found: Result, entries: Mapping[str, Callable[[dict[str, Any]], Any]
 
 
 def _write_overlay(item: ImageResult) -> list[Path]:
-    path = item.path("overlay.png")
+    path = item.path(OVERLAY)
     save_image(path, overlay(item.image, item.found.index, item.found.labels))
     return [path]
 
 
 def _write_mask(item: ImageResult) -> list[Path]:
-    path = item.path("mask.png")
+    path = item.path(MASK)
     save_mask(path, item.found.index)
     return [path]
 
@@ -362,8 +364,6 @@ FORMATS = {
     "npz": Format("index, labels and similarities for NumPy, NAME.npz", write=_write_npz),
 }
 DEFAULT_FORMATS = ("overlay", "mask", "rle")
-RESULT_ENDINGS = re.compile(r"\.((overlay|mask|heat-\d+-[^/]*)\.png|overlay\.(mp4|avi))$")
-"""Of the images and videos that are written."""
 RUN_FILES = tuple(each.dataset.name for each in FORMATS.values() if each.dataset)
 """Names in the folder of results that no image's record may have."""
 FOLDERS = frozenset({LABELME, *(name.partition("/")[0] for name in RUN_FILES if "/" in name)})

@@ -1,9 +1,9 @@
 """Background rules: which pixels belong to none of the labels.
 
-To add a rule, add its spelling to `SPELLINGS`, to `parse_background` and to the description of
-`pacl.segmentation.settings.SegmenterSettings.background`; if it has a number, to `LIMITED`; a row to the table of
-`Background`; and, if the class names of a benchmark are enough for it, its name to
-`eval.segmentation.protocol.RULES`. What it does belongs in one of three places:
+To add a rule, add its spelling to `SPELLINGS` and to the description of
+`pacl.segmentation.settings.SegmenterSettings.background`; a row to `LIMITED` if it has a number, else its name to
+`RULES` and `parse_background`; a row to the table of `Background`; and, if the class names of a benchmark are
+enough for it, its name to `eval.segmentation.protocol.RULES`. What it does belongs in one of three places:
 
 - `Background.rejects`, if it depends only on the class probabilities of a pixel;
 - `pacl.segmentation.scoring.Offsets`, if it is one more score that competes with the labels;
@@ -28,10 +28,15 @@ PEAK_SHARE = 0.6
 """Share of an image's highest score below which a pixel is background. Chosen on single prompts of Pascal VOC photos;
 ``python -m eval.segmentation.single_prompt voc21 --backgrounds peak:0.5 peak:0.6 peak:0.7`` compares others."""
 
-LIMITED = ("peak", "threshold", "entropy")
-"""The rules that have a number, `Background.limit`."""
+LIMITED = {
+    "peak": ("a share between 0 and 1", 1, PEAK_SHARE, PEAK_SHARE),
+    "threshold": ("a probability between 0 and 1", 1, math.nan, 0.1),
+    "entropy": ("a positive number of nats", math.inf, PAPER_ENTROPY, PAPER_ENTROPY),
+}
+"""The rules that have a number above 0, `Background.limit`: what it is, what it is below, its default (NaN: it must be
+given), and one to try."""
 
-RULES = ("auto", "none", "peak", "contrast", "prompt", "threshold", "entropy")
+RULES = ("auto", "none", "contrast", "prompt", *LIMITED)
 
 SPELLINGS = "auto, none, peak[:SHARE], contrast, prompt:TEXT[;TEXT...], threshold:P (0 < P < 1) or entropy[:NATS]"
 
@@ -61,10 +66,6 @@ class Background:
         if self.kind == "prompt":
             return "prompt:" + ";".join(self.prompts)
         return f"{self.kind}:{repr(self.limit).removesuffix('.0')}" if self.kind in LIMITED else self.kind
-
-    def is_on(self, labels: int) -> bool:
-        """Whether pixels may go without one of so many labels: `auto` is settled as in `settle`."""
-        return self.kind != "none" and not (self.kind == "auto" and labels > 1)
 
     def settle(self, classes: int, calibrated: bool) -> Background:
         """The rule that `auto` stands for, of so many classes; other rules are themselves."""
@@ -141,21 +142,14 @@ def parse_background(rule: str) -> Background:
         if not prompts:
             raise ArgumentError("background", rule, "names no text; try prompt:background")
         return Background(kind, prompts)
-    if kind == "peak" and not colon:
-        return Background(kind, limit=PEAK_SHARE)
-    if kind == "entropy" and not colon:
-        return Background(kind, limit=PAPER_ENTROPY)
     if kind in LIMITED:
+        number, below, default, example = LIMITED[kind]
         try:
-            limit = float(value)
+            limit = float(value) if colon else default
         except ValueError:
             limit = math.nan
-        if kind == "threshold" and not 0 < limit < 1:
-            raise ArgumentError("background", rule, "needs a probability between 0 and 1; try threshold:0.1")
-        if kind == "peak" and not 0 < limit < 1:
-            raise ArgumentError("background", rule, f"needs a share between 0 and 1; try peak:{PEAK_SHARE}")
-        if kind == "entropy" and not 0 < limit < math.inf:
-            raise ArgumentError("background", rule, f"needs a positive number of nats; try entropy:{PAPER_ENTROPY}")
+        if not 0 < limit < below:
+            raise ArgumentError("background", rule, f"needs {number}; try {kind}:{example}")
         return Background(kind, limit=limit)
     meant = did_you_mean(kind, RULES)
     raise ArgumentError("background", rule or repr(rule), f"unknown rule; {meant and f'{meant} '}use {SPELLINGS}")

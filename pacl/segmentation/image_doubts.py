@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pacl.models.model import PACL
     from pacl.segmentation.encode import AnyImage
-    from pacl.segmentation.segmenter import Segmenter
 
 DRAWN = 0.6
 """Mean over the patches of the highest cosine with any word of the bundled model, in [-1, 1].
 
 Most photos are below it and few drawn scenes are: an image "does not look like" a scene, the warning says, no more."""
+
+COMPARED = 5
+"""Images of a run, the first ones, that are compared with drawn scenes: each is encoded for that once more."""
 
 SWALLOWED = 0.97
 """Share of an image's pixels above which one label may have taken those of the others."""
@@ -34,15 +37,32 @@ def swallowed(shares: Mapping[str, float], prior: float | None) -> str | None:
     return f'"{label}" took {shares[label]:.0%}' if shares[label] > SWALLOWED else None
 
 
-def is_unlike_drawn_scenes(segmenter: Segmenter, image: AnyImage) -> bool:
-    """Whether an image is probably none of the drawn scenes that the bundled model was trained on; see `DRAWN`."""
+def other_prior(prior: float | None, setting: str) -> str:
+    """What to try where all labels are in an image that one of them took.
+
+    Args:
+        prior: the prior that holds; None or 0 is none.
+        setting: what stands before the value of a prior, such as ``--prior``.
+    """
+    if not prior:
+        return f"{setting} -0.3"
+    return f"{setting} -0.6, or commoner words" if prior > -0.6 else "commoner words"
+
+
+def unlike_drawn_scenes(model: PACL, image: AnyImage, name: object) -> str | None:
+    """That an image of some name is probably none of the drawn scenes that the bundled model knows (see `DRAWN`), or
+    None."""
     import torch
 
     from pacl.segmentation.encode import encode_images
     from pacl.segmentation.settings import SegmenterSettings
 
-    model = segmenter.model
     with torch.inference_mode():
         texts = model.encode_prompts(model.config.contrast, ("{}",)).float()
         encoded = encode_images([model], [image], SegmenterSettings())[0][0]
-        return float(encoded.patches.similarity(texts).values.amax(1).mean()) < DRAWN
+        if float(encoded.patches.similarity(texts).values.amax(1).mean()) >= DRAWN:
+            return None
+    return (
+        f"{name} does not look like the drawn scenes that this model was trained on: the masks mean little; use the "
+        "model photos or a public CLIP"
+    )

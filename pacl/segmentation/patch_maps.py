@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from pacl.models.towers.grid import PatchGrid, upsample
+from pacl.models.towers.grid import PatchGrid, resample_patches, upsample
 from pacl.segmentation.windows import WindowLayout
 
 BAND_BYTES = 32 * 2**20
@@ -55,11 +55,8 @@ class PatchMaps:
 
     def resampled(self, to: PatchMaps) -> Tensor:
         """The values [1, K, h, w] at the patch centres of other maps of the same image. Both have one window."""
-        scales = [own / other for own, other in zip(self.layout.resized, to.layout.resized, strict=True)]
-        step = (to.grid.stride * scales[0], to.grid.stride * scales[1])
-        # `upsample` takes the middle of each stride, a patch is centred in its own width.
-        offset = [(to.grid.stride - to.grid.patch) / 2 * scale for scale in scales]
-        return upsample(self.values, self.grid, (to.grid.h, to.grid.w), step, offset=(offset[0], offset[1]))
+        down, across = (own / other for own, other in zip(self.layout.resized, to.layout.resized, strict=True))
+        return resample_patches(self.values, self.grid, to.grid, (down, across))
 
     def spans(self, size: tuple[int, int] | None = None) -> list[tuple[int, int]]:
         """The ranges [start, stop) of the rows of each of `bands`."""

@@ -74,7 +74,7 @@ class Wording:
     def of(cls, config: HeadConfig, templates: str | Path, texts: Sequence[str], background: Background) -> Wording:
         """That of a model with this configuration."""
         words = tuple(config.contrast)
-        return cls(str(templates), tuple(texts), background, config.presence > 0, words, config.contrast_margin)
+        return cls(str(templates), tuple(texts), background, config.calibrated, words, config.contrast_margin)
 
     def differs(self, other: Wording, rule: Background) -> str | None:
         """The first difference that matters under a (resolved) background rule, in words: "OWN, not OTHER'S"."""
@@ -204,7 +204,7 @@ def make_query(
     prompts = [prompt for label in labels for prompt in label.prompts]
     ids = [i for i, label in enumerate(labels, start=1) for _ in label.prompts]
     classes, texts = len(labels) + bool(background_prompts), len(prompts) + len(background_prompts)
-    background = background.resolve(classes, texts, config.presence > 0)
+    background = background.resolve(classes, texts, config.calibrated)
     against = [*background_prompts, *background.prompts]
     margin = 0.0
     if background.kind == "contrast":

@@ -28,9 +28,9 @@ def refine(
     in the authors' settings.)
 
     Args:
-        maps: probabilities [C, H, W] or [B, C, H, W]. Averages are convex: what sums to 1 over C still does.
-        image: [3, H, W] or [B, 3, H, W] at the same height and width, float in [0, 1].
-        iterations: averaging steps; 0 returns the maps unchanged.
+        maps: probabilities [C, H, W]. Averages are convex: what sums to 1 over C still does.
+        image: [3, H, W] at the same height and width, float in [0, 1].
+        iterations: averaging steps.
         dilations: distances of the neighbours in pixels; larger ones carry labels further.
 
     Returns:
@@ -39,10 +39,6 @@ def refine(
     """
     if maps.shape[-2:] != image.shape[-2:]:
         raise ValueError(f"maps {tuple(maps.shape)} and image {tuple(image.shape)} differ in height or width")
-    if maps.dim() == 4:
-        return torch.stack([refine(m, i, iterations, dilations) for m, i in zip(maps, image, strict=True)])
-    if iterations == 0:
-        return maps.clone()
     weights = _affinity(image.float(), dilations)  # [K, H, W], sums to 1 over the K neighbours
     refined = torch.empty_like(maps)
     for chunk, out in zip(maps.split(CLASSES_AT_ONCE), refined.split(CLASSES_AT_ONCE), strict=True):

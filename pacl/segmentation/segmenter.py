@@ -48,8 +48,6 @@ from pacl.segmentation.settings import SegmenterSettings
 if TYPE_CHECKING:
     from pacl.models.model import PACL
 
-__all__ = ["Segmentation", "Segmenter", "SegmenterSettings"]
-
 
 class Segmenter:
     """Segments images with a `PACL` model. Encoding an image takes most of the time and is done once for each image.
@@ -383,7 +381,7 @@ class Segmenter:
         settings, own = self.settings, self.model.config
         background = settings.background
         if labels is not None:
-            background = str(self.background.settle(labels, own.presence > 0))
+            background = str(self.background.settle(labels, own.calibrated))
         return replace(
             settings,
             background=background,

@@ -26,7 +26,8 @@ from pacl.models.model import PACL
 from pacl.prompts import check_labels, parse_prompt
 from pacl.results.contact_sheet import Row, Tile, contact_sheet
 from pacl.results.overlay import fit, label_legend, paint_labels, paint_scores, score_limits
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 
 BATCH = 8
 """Images that are segmented at a time; those of one size pass the tower together."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
+from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, starts_like_an_image
 
 _SIGNATURES = (b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
 """How Matroska and WebM, MPEG, FLV and WMV files start."""
-_STILLS = (b"avif", b"avis", b"heic", b"heix", b"mif1")
-"""Brands of images in the container of MP4."""
 
 
 def is_video(path: str | Path) -> bool:
@@ -27,5 +25,5 @@ def _starts_like_a_video(path: Path) -> bool:
             start = file.read(12)
     except OSError:
         return False
-    in_box = start[4:8] == b"ftyp" and start[8:12] not in _STILLS
+    in_box = start[4:8] == b"ftyp" and not starts_like_an_image(start)
     return start.startswith(_SIGNATURES) or (start[:4], start[8:]) == (b"RIFF", b"AVI ") or in_box

@@ -16,7 +16,7 @@ from pacl.errors import UserError
 from pacl.printing import printable
 from pacl.results.joining import is_same_result
 from pacl.results.palette import save_mask
-from pacl.results.paths import FRAME_MASK, video_files
+from pacl.results.paths import FRAME_MASK, FRAME_MASK_NAME, masks_folder, overlays_of, video_files
 from pacl.results.records import read_record
 from pacl.results.removing import remove
 from pacl.results.result import Result
@@ -26,9 +26,6 @@ from pacl.video.drawing import draw_frame
 from pacl.video.reading import Frame, Video
 from pacl.video.settings import DEFAULT_SMOOTH
 from pacl.video.writing import VideoWriter, find_codec
-
-MASK = "{:06d}.mask.png"
-"""Name of the mask of a frame, by its number."""
 
 
 class VideoResults:
@@ -114,7 +111,7 @@ class VideoResults:
 
     def _add_record(self, frame: Frame, found: Result) -> dict[str, Any]:
         if "mask" in self.formats:
-            save_mask(self._masks / MASK.format(frame.number), found.index)
+            save_mask(self._masks / FRAME_MASK_NAME.format(frame.number), found.index)
         record = self._record(frame, found)
         if self._first is None:
             if self._is_same(record):  # its masks stay, so the records keep what they say of them
@@ -130,7 +127,7 @@ class VideoResults:
         return record
 
     def _record(self, frame: Frame, found: Result) -> dict[str, Any]:
-        mask = self._path("masks") / MASK.format(frame.number)
+        mask = masks_folder(self._target) / FRAME_MASK_NAME.format(frame.number)
         has_mask = "mask" in self.formats or (self._keeps_masks and mask.is_file())
         files = {"mask": [printable(mask)]} if has_mask else {}
         source = printable(self.video.path)
@@ -175,11 +172,11 @@ class VideoResults:
             if self._overlay is not None:
                 self._overlay.close()
                 paths["overlay"] = self._path(f"overlay{self._overlay.path.suffix}")
-                for suffix in (".mp4", ".avi"):  # of an earlier run
-                    self._path(f"overlay{suffix}").unlink(missing_ok=True)
+                for path in overlays_of(self._target):  # of an earlier run
+                    path.unlink()
                 os.replace(self._overlay.path, paths["overlay"])
             if "mask" in self.formats:
-                paths["mask"] = self._path("masks")
+                paths["mask"] = masks_folder(self._target)
                 self._move_masks(paths["mask"])
             paths["jsonl"] = self._path("jsonl")  # last: once it exists, the others are complete
             os.replace(self._records.name, paths["jsonl"])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from pacl.errors import VideoWarning
+from pacl.errors import VideoWarning, check_count
 from pacl.image_batches import BATCH_PIXELS
 from pacl.prompts import Label
 from pacl.segmentation.query import EncodedQuery
 from pacl.segmentation.result import Segmentation
 from pacl.video.reading import Frame, Video, open_video, read_ahead, read_frames
-from pacl.video.settings import DEFAULT_SMOOTH, check_smooth, check_step
+from pacl.video.settings import DEFAULT_SMOOTH, check_smooth
 from pacl.video.smoothing import Smoother
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def segment_video(
         >>> for number, time, found in segment_video("clip.mp4", ["a dog", "grass"], segmenter=segmenter, step=5):
         ...     print(f"{time:.1f} s: {found.shares}")
     """
-    check_step(step)
+    check_count("step", step)
     check_smooth(smooth)
     video, query = open_video(path), segmenter.prepare(labels)
     return _segment_video(video, query, segmenter, step, smooth)

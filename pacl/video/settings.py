@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Real
 
-from pacl.errors import ArgumentError, check_count
+from pacl.errors import ArgumentError
 from pacl.results.writer import FORMATS
 
 VIDEO_FORMATS = {
@@ -19,15 +19,6 @@ DEFAULT_VIDEO_FORMATS = ("overlay",)
 
 DEFAULT_SMOOTH = 0.2
 """Seconds, see `pacl.video.smoothing.Smoother`."""
-
-
-def check_step(step: int) -> int:
-    """A number of frames from one that is segmented to the next.
-
-    Raises:
-        ArgumentError: ``step`` is not a whole number from 1.
-    """
-    return check_count("step", step)
 
 
 def check_smooth(smooth: float) -> float:

@@ -14,6 +14,7 @@ from pacl.files import make_folder, save_json
 from pacl.images import pixel_checksum
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
+from pacl.results.paths import MASK, OVERLAY
 from pacl.results.writer import Writer, result_name
 from pacl.segmentation.encode import as_array
 from pacl.segmentation.result import Segmentation
@@ -129,8 +130,8 @@ def write_files(found: Segmentation, name: str, model: str, folder: Path) -> dic
     names = {kind: [Path(file).name for file in files] for kind, files in record["files"].items()}
     save_json(folder / f"{stem}.json", {**record, "files": names}, rows=True)
     return {
-        "mask": folder / f"{stem}.mask.png",
+        "mask": folder / f"{stem}.{MASK}",
         "json": folder / f"{stem}.json",
         "coco": coco,
-        "overlay": folder / f"{stem}.overlay.png",
+        "overlay": folder / f"{stem}.{OVERLAY}",
     }

@@ -24,9 +24,11 @@ from pacl.cli.messages import memory_advice
 from pacl.errors import ArgumentError, UserError
 from pacl.files import split_lines
 from pacl.images import decode_image
+from pacl.printing import counted
 from pacl.prompts import Label, parse_prompt
+from pacl.segmentation.background import parse_background
 from pacl.segmentation.encode import EncodedImage
-from pacl.segmentation.image_doubts import is_unlike_drawn_scenes, swallowed
+from pacl.segmentation.image_doubts import other_prior, swallowed, unlike_drawn_scenes
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
@@ -190,14 +192,14 @@ class Sessions:
             raise ArgumentError("refine", settings.refine, "the page refines by a number of steps; use pacl segment")
         segmenter = Segmenter(model, settings)
         self.model, self.settings = segmenter.model, segmenter.resolved_settings()
+        self.background, self.vocabulary = segmenter.background, segmenter.vocabulary
         self.store = ImageStore(self.limits.kept_bytes, self.limits.kept_images, self.limits.kept_seconds)
         self.strides = supported_strides(self.model, self.settings)
         self._lock = threading.Lock()  # the model's, and that of the warnings, which are caught for all threads
 
     def first_choice(self) -> Choice:
         """The values that the page starts with."""
-        kind, _, limit = self.settings.background.partition(":")
-        threshold = float(limit) if kind == "threshold" else 0.0
+        threshold = self.background.limit if self.background.kind == "threshold" else 0.0
         stride = self.settings.stride or self.model.clip.patch
         return Choice(threshold, self.settings.prior or 0.0, self.settings.refine_steps, stride)
 
@@ -231,8 +233,7 @@ class Sessions:
                     notes += ineffective
                     shares = dict(zip(image.found.labels, image.found.shares, strict=True))
                     if what := swallowed(shares, choice.prior):
-                        lower = "a prior of -0.3" if not choice.prior else "a prior of -1, or commoner words"
-                        advice = lower if choice.prior > -1 else "commoner words"
+                        advice = other_prior(choice.prior, "a prior of")
                         notes.append(f"{what}: if all words are in the image, try {advice}")
                 self.store.put(key, image)
         notes += [str(each.message) for each in caught]
@@ -279,23 +280,23 @@ class Sessions:
             warnings.simplefilter("always", UserWarning)
             pixels = decode_image(data, path.name, self.limits.pixels)
         notes = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
-        if self.name == "bundled" and is_unlike_drawn_scenes(Segmenter(self.model), pixels):
-            notes.append(
-                f"{path.name} does not look like the drawn scenes that this model was trained on: the masks mean little"
-            )
+        if self.name == "bundled" and (unlike := unlike_drawn_scenes(self.model, pixels, path.name)):
+            notes.append(unlike)
         return KeptImage(path, pixels, notes)
 
     def _segmenter(self, choice: Choice, prompts: int) -> tuple[Segmenter, list[str]]:
         """The segmenter of a choice, and a note where the threshold cannot have an effect."""
         notes, settings, patch = [], self.settings, self.model.clip.patch
-        kept = "auto" if settings.background.startswith("threshold") else settings.background
-        if choice.threshold * prompts > 1:
-            kept = f"threshold:{choice.threshold:g}"
-        elif choice.threshold:
-            notes.append(
-                f"threshold {choice.threshold:g} has no effect: the best of {prompts} "
-                f"prompt{'s' * (prompts > 1)} always has a probability of at least {1 / prompts:.2f}"
-            )
+        kept = "auto" if self.background.kind == "threshold" else settings.background
+        if choice.threshold:
+            rule = parse_background(f"threshold:{choice.threshold:g}")
+            try:
+                kept = str(rule.resolve(prompts, prompts))
+            except ArgumentError:  # it can never hold
+                notes.append(
+                    f"threshold {rule.limit:g} has no effect: the best of {counted(prompts, 'prompt')} always has a "
+                    f"probability of at least {1 / prompts:.2f}"
+                )
         settings = replace(
             settings,
             background=kept,
@@ -304,7 +305,9 @@ class Sessions:
             stride=None if choice.stride == patch and settings.stride != patch else choice.stride,  # as `pacl segment`
             dilations=settings.dilations if choice.refine else None,
         )
-        return Segmenter(self.model, settings), notes
+        segmenter = Segmenter(self.model, settings)
+        segmenter.vocabulary = self.vocabulary  # which has embedded its words, if any prompt was compared with them
+        return segmenter, notes
 
 
 def parse_words(text: str, limits: Limits) -> list[Label]:

@@ -19,7 +19,8 @@ from pacl.cli.inputs import ImageFile
 from pacl.errors import UserError
 from pacl.image_batches import read
 from pacl.results.writer import Writer
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, noise
 
 SIZES = [(32, 48), (32, 48), (64, 32), (40, 40), (32, 48)]

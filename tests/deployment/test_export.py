@@ -256,9 +256,8 @@ def test_the_program_of_the_page_classifies_as_pacl_does(
     folder, image = exported_with_phi(tiny, exported, cosine, tmp_path, monkeypatch)
     check_probabilities(tiny, folder, image, LABELS, tmp_path)
     about = json.loads((folder / "model.json").read_text())
-    about["resize"] = describe(tiny, replace(EVEN, scales=(1.5, 2.0)), ImageGraph(tiny), None, None, FORMATS["onnx"])[
-        "resize"
-    ]
+    segmenter = Segmenter(tiny, replace(EVEN, scales=(1.5, 2.0)))
+    about["resize"] = describe(segmenter, ImageGraph(tiny), None, None, FORMATS["onnx"])["resize"]
     (folder / "model.json").write_text(json.dumps(about))
     check_probabilities(tiny, folder, image, LABELS, tmp_path)  # whose smallest scale is not 1
 

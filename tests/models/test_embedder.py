@@ -18,7 +18,7 @@ def classifier(classes: int = 5, features: int = 4) -> Classifier:
 
 
 def test_the_papers_block_for_vit_b16_has_its_number_of_parameters() -> None:
-    embedder = PatchEmbedder.start_paper(768, 512)
+    embedder = PatchEmbedder(768, 512)
     assert sum(parameter.numel() for parameter in embedder.parameters()) == 1_050_112
 
 
@@ -43,9 +43,9 @@ def test_clip_start_can_learn() -> None:
 
 def test_paper_start_is_seeded_and_random() -> None:
     torch.manual_seed(0)
-    first = PatchEmbedder.start_paper(6, 4, hidden=10)
+    first = PatchEmbedder(6, 4, hidden=10)
     torch.manual_seed(0)
-    again = PatchEmbedder.start_paper(6, 4, hidden=10)
+    again = PatchEmbedder(6, 4, hidden=10)
     assert torch.equal(first.skip.weight, again.skip.weight)
     assert first.main[0].weight.shape == (10, 6)
     assert first.skip.weight.std() > 0

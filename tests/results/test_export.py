@@ -182,6 +182,19 @@ def test_mmseg_has_a_class_for_the_background_where_a_rule_is_on(tmp_path: Path)
         write_run(tmp_path / "out", "mmseg", "b.jpg")
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_the_values_of_mmseg_count_its_classes(background: bool, tmp_path: Path) -> None:
+    """Whatever an image says of the rule: the run has decided."""
+    writer = Writer(tmp_path, ("mmseg",), {"name": "tiny"})
+    writer.start(LABELS, {"a": "a.png"}, background=background)
+    other = result(background="none" if background else "peak:0.6")
+    writer.write("a", tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8), other)
+    classes = json.loads(writer.finish()["mmseg"].read_text())["classes"]
+    mask = np.asarray(Image.open(tmp_path / "mmseg/ann_dir/a.png"))
+    for i, label in enumerate(LABELS[:2], start=1):
+        assert {classes[value] for value in mask[two_labels() == i]} == {label}
+
+
 def test_the_background_of_mmseg_is_no_label(tmp_path: Path) -> None:
     labels = ("background", "grass", "a cat")
     with pytest.raises(UserError, match="format mmseg"):

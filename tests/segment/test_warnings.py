@@ -13,6 +13,7 @@ from PIL import Image
 import pacl.segment
 from pacl.models.towers.static_tower import WORDS, load_static_tower
 from pacl.models.vocabulary import Vocabulary
+from pacl.segmentation.image_doubts import COMPARED
 from tests.commands import Run
 
 
@@ -85,6 +86,19 @@ def test_the_bundled_model_says_that_it_knows_no_photos(run: Run) -> None:
     code, _, err = run("photo.png", "grass", "sky", model="bundled")
     assert (code, len(err.splitlines())) == (0, 1)
     assert "photo.png does not look like the drawn scenes" in err
+
+
+@pytest.mark.parametrize(("found", "compared"), [(None, COMPARED), ("unlike", 1)])
+def test_the_first_images_are_compared_with_drawn_scenes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, found: str | None, compared: int
+) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(pacl.segment, "unlike_drawn_scenes", lambda _, path, name: seen.append(path) or found)
+    names = [f"{i}.png" for i in range(COMPARED + 2)]
+    for name in names:
+        shutil.copy("photo.png", name)
+    assert run(*names, "grass", "sky", model="bundled")[2].count("unlike") == (found is not None)
+    assert [path.name for path in seen] == names[:compared]
 
 
 def test_auto_without_a_network_says_what_it_fell_back_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from pacl.prompts import Label
-from pacl.segmentation.segmenter import Segmentation, Segmenter, SegmenterSettings
+from pacl.segmentation.result import Segmentation
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, picture
 
 SQUARE = picture(64, 64, (16, 48, 16, 48))

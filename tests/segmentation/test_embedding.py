@@ -20,7 +20,8 @@ from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.segmentation.embedding import ImageEmbedding, _checksum
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 from tests.sams import tiny_sam, tiny_sam2
 from tests.tiny import configure_clip, save_tiny_clip, trained_head

@@ -15,7 +15,8 @@ from pacl.errors import ArgumentError
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
 from pacl.segmentation.query import alike_prompts, equal_prompts
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 from tests.tiny import save_tiny_clip
 

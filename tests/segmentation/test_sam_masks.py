@@ -12,8 +12,10 @@ import torch
 
 from pacl.errors import UserError
 from pacl.segmentation import sam_masks
+from pacl.segmentation.result import Segmentation
 from pacl.segmentation.sam_masks import find_regions, peaks
-from pacl.segmentation.segmenter import Segmentation, Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel
 from tests.sams import FakeSam, tiny_sam, tiny_sam2
 

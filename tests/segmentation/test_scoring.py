@@ -16,7 +16,8 @@ from pacl.segmentation.encode import encode_images
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.query import Query, make_query
 from pacl.segmentation.scoring import class_maps, class_probabilities, decide, label_pixels, large_enough, offsets_of
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.windows import plan_layout
 from tests.colours import COLOURS, ColourModel, noise, picture
 from tests.segmentation.red_square import SQUARE, iou_of_red, run

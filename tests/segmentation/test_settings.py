@@ -15,7 +15,8 @@ from pacl.errors import ArgumentError, UserError
 from pacl.prompts import Label
 from pacl.segmentation.background import Background
 from pacl.segmentation.query import make_query
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, noise
 from tests.paths import ROOT
 

@@ -14,7 +14,7 @@ from pacl.segmentation.encode import encode_images
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.query import Query
 from pacl.segmentation.scoring import ClassMaps, band_decisions, by_tiles, class_maps, decisions, tile_decisions
-from pacl.segmentation.segmenter import SegmenterSettings
+from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.tiles import tile_winners
 from tests.colours import ColourModel, noise
 from tests.segmentation.red_square import run

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
+from pacl.models.vocabulary import Vocabulary
 from pacl.segmentation import image_doubts
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.segmenter import Segmenter
@@ -236,11 +239,34 @@ def test_a_label_that_took_nearly_all_is_said_unless_the_prior_asks_for_it(
     sessions: Sessions, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_doubts, "SWALLOWED", 0.0)
-    for prior, tried in ((0.0, "-0.3"), (-0.3, "-1"), (-1.0, None)):
+    for prior in (0.0, -0.3, -1.0):
         (note,) = sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=prior)).notes
         assert " took " in note
-        assert tried in note if tried else "prior" not in note
+        assert image_doubts.other_prior(prior, "a prior of") in note
     assert sessions.answer("a", photo, "dog, cat", replace(CHOICE, prior=0.5)).notes == []
+
+
+@pytest.mark.parametrize("name", ["bundled", "mine"])
+def test_a_photo_is_none_of_the_scenes_that_the_bundled_model_knows(photo: Path, name: str) -> None:
+    sessions = Sessions(load_model("bundled"), name=name)
+    notes = sessions.answer("a", photo, "", sessions.first_choice()).notes
+    assert [photo.name in note for note in notes] == [True] * (name == "bundled")
+
+
+def test_the_words_that_the_model_knows_are_embedded_once(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions(load_model("photos"))
+    embedded: list[int] = []
+
+    def embed(self: Vocabulary, texts: Sequence[str]) -> Tensor:
+        embedded.append(len(texts))
+        return original(self, texts)
+
+    original = Vocabulary._embed
+    monkeypatch.setattr(Vocabulary, "_embed", embed)
+    choice = sessions.first_choice()
+    for prior in (0.0, -0.3):
+        sessions.answer("a", photo, "zyzzyva, dog", replace(choice, prior=prior))
+    assert embedded.count(len(sessions.model.config.vocabulary)) == 1
 
 
 def test_warnings_are_notes(photo: Path) -> None:

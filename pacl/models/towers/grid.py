@@ -54,7 +54,6 @@ def upsample(
     grid: PatchGrid,
     size: tuple[int, int],
     scale: tuple[float, float] = (1.0, 1.0),
-    rows: tuple[int, int] | None = None,
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
     """Interpolate patch values bilinearly between the true patch centres.
@@ -67,26 +66,34 @@ def upsample(
         grid: the patch grid, in pixels of the tower's input.
         size: output ``(H, W)`` in output pixels.
         scale: tower pixels per output pixel ``(y, x)``, e.g. ``resized_H / original_H``.
-        rows: half-open range of output rows; ``None`` means all. A few rows at a time need less memory.
         offset: tower-pixel position ``(y, x)`` of the grid's first patch corner in the image (for windows).
 
     Returns:
-        ``[..., rows, W]`` in float32 (float64 stays float64).
+        ``[..., H, W]`` in float32 (float64 stays float64).
     """
     if maps.shape[-2:] != (grid.h, grid.w):
         raise ValueError(f"maps {tuple(maps.shape[-2:])}: must have the shape of the grid, {(grid.h, grid.w)}")
-    start, stop = rows if rows is not None else (0, size[0])
     maps = maps if maps.dtype == torch.float64 else maps.float()
-    down = _linear_weights(range(start, stop), scale[0], offset[0], grid.h, grid, maps)  # [rows, h]
-    across = _linear_weights(range(size[1]), scale[1], offset[1], grid.w, grid, maps)  # [W, w]
-    return (down @ maps) @ across.T  # [..., rows, W]
+    down = _linear_weights(size[0], scale[0], offset[0], grid.h, grid, maps)  # [H, h]
+    across = _linear_weights(size[1], scale[1], offset[1], grid.w, grid, maps)  # [W, w]
+    return (down @ maps) @ across.T  # [..., H, W]
 
 
-def _linear_weights(pixels: range, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor) -> Tensor:
-    """Interpolation matrix ``[len(pixels), patches]``: at most two non-zero weights per row, which sum to 1."""
+def resample_patches(
+    maps: Tensor, grid: PatchGrid, target: PatchGrid, scale: tuple[float, float] = (1.0, 1.0)
+) -> Tensor:
+    """`upsample` to the patch centres of another grid of the same image: ``[..., h', w']``; ``scale`` as there."""
+    # Patches of the target stand for output pixels, whose centres are in the middle of a stride, not of a patch.
+    (y, x), shift = scale, (target.stride - target.patch) / 2
+    step = (target.stride * y, target.stride * x)
+    return upsample(maps, grid, (target.h, target.w), step, offset=(shift * y, shift * x))
+
+
+def _linear_weights(pixels: int, scale: float, offset: float, patches: int, grid: PatchGrid, like: Tensor) -> Tensor:
+    """Interpolation matrix ``[pixels, patches]``: at most two non-zero weights per row, which sum to 1."""
     # Coordinates are float64, since float32 is too coarse for very wide images, computed on the CPU, since not every
     # accelerator supports float64.
-    pixel = torch.arange(pixels.start, pixels.stop, dtype=torch.float64)
+    pixel = torch.arange(pixels, dtype=torch.float64)
     in_tower = (pixel + 0.5) * scale - 0.5 - offset
     at = ((in_tower - (grid.patch - 1) / 2) / grid.stride).clamp(0, patches - 1)
     index = torch.arange(patches, dtype=torch.float64)

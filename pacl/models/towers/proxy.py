@@ -17,7 +17,7 @@ from torch import Tensor
 from pacl.errors import UserError
 from pacl.models.towers import dense
 from pacl.models.towers.base import ImageTower
-from pacl.models.towers.grid import PatchGrid, upsample
+from pacl.models.towers.grid import PatchGrid, resample_patches
 from pacl.models.towers.open_clip_towers import ViTTower
 
 BETA = 1.2  # cosines below this multiple of their mean are masked (the published default)
@@ -140,10 +140,7 @@ def resample(tokens: Tensor, grid: PatchGrid, target: PatchGrid) -> Tensor:
     if grid == target:
         return tokens
     maps = rearrange(tokens, "b (h w) c -> b c h w", h=grid.h)
-    # For `upsample`, the target's patches are output pixels with a spacing of `stride`.
-    shift = (target.stride - target.patch) / 2
-    maps = upsample(maps, grid, (target.h, target.w), (target.stride, target.stride), offset=(shift, shift))
-    return rearrange(maps, "b c h w -> b (h w) c").to(tokens.dtype)
+    return rearrange(resample_patches(maps, grid, target), "b c h w -> b (h w) c").to(tokens.dtype)
 
 
 def _mean_and_std(tower: ImageTower) -> tuple[Tensor, Tensor]:

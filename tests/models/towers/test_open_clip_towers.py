@@ -15,7 +15,8 @@ from torch import Tensor
 from pacl.models.loading import load_model
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.open_clip_towers import ViTTower
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 
 

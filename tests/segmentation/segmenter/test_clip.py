@@ -9,7 +9,8 @@ import torch
 from pacl.errors import UserError
 from pacl.models.backbone import Backbone
 from pacl.models.model import PACL
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 from tests.tiny import phi
 

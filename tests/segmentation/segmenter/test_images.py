@@ -14,7 +14,8 @@ from PIL import Image
 
 from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.segmentation.encode import as_tensor
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, noise, picture
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import pacl.segmentation.patch_maps
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, noise
 from tests.paths import ROOT
 from tests.segmentation.red_square import run
@@ -38,7 +39,8 @@ LARGE = """
 import sys, time
 import numpy as np, torch
 from eval.common.memory import peak_memory
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, noise
 from tests.paths import ROOT
 image = np.tile(noise(1000, 1000), (4, 6, 1))

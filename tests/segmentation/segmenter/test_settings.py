@@ -9,7 +9,8 @@ import pytest
 from pacl.errors import ArgumentError
 from pacl.images import MAX_PIXELS
 from pacl.models.loading import load_model
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import ColourModel, noise
 
 

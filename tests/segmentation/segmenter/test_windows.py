@@ -8,7 +8,8 @@ import pytest
 from pacl.models.loading import load_model
 from pacl.models.towers.open_clip_loading import bundled_folder
 from pacl.scenes.drawing import scene
-from pacl.segmentation.segmenter import Segmenter, SegmenterSettings
+from pacl.segmentation.segmenter import Segmenter
+from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import noise
 from tests.segmentation.red_square import run
 
