@@ -61,7 +61,9 @@ class OtherDenseVariant(UserWarning):
 
 
 class UnfamiliarWords(UserWarning):
-    """Prompts are far from all words that a head was trained on, are read in pieces, or look like lists or files.
+    """Prompts are far from all words that a head was trained on, are read in pieces, or look like something else.
+
+    They may look like a list of names, a file, or a model.
 
     See `pacl.models.vocabulary`.
     """

@@ -13,11 +13,13 @@ from pacl.cli.model import add_model, load
 from pacl.cli.parser import Once, new_parser
 from pacl.cli.settings import add_settings, settings_of
 from pacl.deployment import SETTINGS
+from pacl.deployment.folder import check_unused
 from pacl.deployment.formats import FORMATS
 from pacl.errors import WORD_WARNINGS, ArgumentError, UserError
+from pacl.models.config import SHIPPED
 from pacl.printing import printable
 from pacl.prompts import check_labels, parse_prompt, read_classes
-from pacl.results.kinds import EXPORT, check_kind
+from pacl.results.kinds import is_model
 
 PROG = "pacl export"
 
@@ -73,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(args: argparse.Namespace) -> int:
     """`main` for parsed words and flags."""
     settings = settings_of(args)
+    if model := next((word for word in args.labels if word in SHIPPED or is_model(word)), None):
+        raise UserError(f"{model}: is a model, not a label; give it as --model")
     if file := next(filter(looks_like_a_file, args.labels), None):
         raise UserError(
             f"{file}: is no label but the name of a file; --classes FILE takes labels of any form, one a line"
@@ -86,7 +90,7 @@ def export(args: argparse.Namespace) -> int:
     FORMATS[args.to].check_installed()
     if args.out.exists() and not args.out.is_dir():
         raise ArgumentError("out", args.out, "is a file; choose a folder")
-    check_kind(args.out, EXPORT, "out")
+    check_unused(args.out, args.overwrite)
     model = load(args)
     from pacl.deployment.export import export_model
 

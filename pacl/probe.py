@@ -262,7 +262,7 @@ def report(found: EncodedFolders) -> None:
 
 def model_name(name: str) -> str:
     """A name that `load_model` takes, so that it takes it in any folder."""
-    from pacl.models.head import SHIPPED
+    from pacl.models.config import SHIPPED
 
     prefix = "local-dir:" if name.startswith("local-dir:") else ""
     path = Path(name.removeprefix(prefix)).expanduser()

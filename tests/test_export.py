@@ -52,6 +52,7 @@ def test_one_label_has_the_words_that_compete_with_it(tiny_clip: str, tmp_path: 
         ["cat.jpg", "dog"],
         ["classes.txt"],
         ["photos/"],
+        ["photos", "a dog"],
     ],
 )
 def test_mistakes_are_found_before_the_model_is_loaded(
@@ -61,6 +62,27 @@ def test_mistakes_are_found_before_the_model_is_loaded(
     with pytest.raises(UserError):
         main([*words, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_in_use_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    def loaded(_: object) -> None:
+        raise RuntimeError("loaded")
+
+    monkeypatch.setattr("pacl.export.load", loaded)
+    (tmp_path / "image.onnx").touch()
+    with pytest.raises(RuntimeError if overwrite else ArgumentError):
+        main(["a dog", "--out", str(tmp_path), *(["--overwrite"] if overwrite else [])])
+
+
+def test_a_model_is_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/open_clip_config.json").touch()
+    with pytest.raises(UserError, match="is a model"):
+        main(["runs", "a dog", "--out", "out"])
 
 
 def test_settings_that_no_export_has_are_refused_with_those_that_it_has() -> None:

@@ -23,6 +23,7 @@ from pacl.image_folders import (
     search_folder,
 )
 from pacl.printing import counted
+from pacl.results.kinds import is_model
 from pacl.results.names import Names
 from pacl.results.own import is_result
 from pacl.video.containers import is_video
@@ -149,6 +150,8 @@ def find_images(
         if os.path.isdir(word):
             if os.path.realpath(word) == results:
                 raise ArgumentError("out", out, "holds the images to segment; choose another folder for results")
+            if is_model(path):
+                raise UserError(f"{word}: is a model, not a folder of images; give it as --model")
             content = search_folder(path, recursive=True)
             clips = [clip for clip in content.videos if not is_result(clip)] if videos else []
             if clips and not content.images:

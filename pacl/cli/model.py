@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pacl.cli.messages import shown_warnings
 from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant
+from pacl.models.config import SHIPPED
 from pacl.models.device import choose_device
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def backbone_name(model: str) -> str:
 
     Towers that were trained apart are ``IMAGE+TEXT``.
     """
-    folder = Path(__file__).parents[1] / model if model in ("photos", "bundled") else Path(model)
+    folder = Path(__file__).parents[1] / model if model in SHIPPED else Path(model)
     try:
         about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

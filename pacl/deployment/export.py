@@ -10,7 +10,7 @@ import copy
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +21,15 @@ from torch import Tensor, nn
 
 from pacl.deployment import SETTINGS
 from pacl.deployment.classes import ClassEmbeddings, embed_classes
+from pacl.deployment.folder import CLASSES, DESCRIPTION, IMAGE, RESULTS, TEXT, owned
 from pacl.deployment.formats import FORMATS, Format, Sizes
 from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.errors import ArgumentError, UserError
-from pacl.files import atomic_write, make_folder, write_together
-from pacl.locks import lock
+from pacl.files import atomic_write, write_together
 from pacl.models.loading import as_model
 from pacl.models.towers.hub import first_line
 from pacl.prompts import Label
-from pacl.results.kinds import EXPORT, check_kind
+from pacl.results.kinds import find_results
 from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.windows import MAX_ASPECT
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 NAME, VERSION = "pacl-export", 1
-DESCRIPTION, CLASSES = "model.json", "classes.npy"
-IMAGE, TEXT = "image", "text"
-RESULTS = (DESCRIPTION, CLASSES, *(f"{part}{form.suffix}" for part in (IMAGE, TEXT) for form in FORMATS.values()))
-LOCK = ".lock"
 MOST_PATCHES = 512  # along a side
 MOST_IMAGES, MOST_TEXTS = 1024, 65536  # in a batch
 TOLERANCE = 1e-3
@@ -123,7 +119,7 @@ def export_model(
             for name, content in contents.items():
                 with atomic_write(place / name) as aside:
                     aside.write_bytes(content)
-        for path in _results(place):  # of the export that was replaced
+        for path in find_results(place, RESULTS):  # of the export that was replaced
             if path.name not in contents:
                 path.unlink()
     return ExportedModel(place, tuple(place / name for name in contents), about)
@@ -282,34 +278,3 @@ def evaluating(model: PACL) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """Hold an output folder's lock: no other export writes there, and none that is there is lost unasked.
-
-    Raises:
-        ArgumentError: ``out``: it cannot be written to, or holds an export.
-    """
-    made = not folder.exists()
-    place = make_folder(folder)
-    with lock(place / LOCK, "start no second export there") as is_ours:
-        if not is_ours:
-            raise ArgumentError("out", folder, "another export writes there now; choose another folder")
-        try:
-            check_kind(place, EXPORT, "out")
-            if (found := _results(place)) and not overwrite:
-                names = ", ".join(path.name for path in found[:4])
-                advice = "choose another, or replace it with --overwrite (overwrite=True in Python)"
-                raise ArgumentError("out", folder, f"holds an export already ({names}); {advice}")
-            yield place
-        finally:
-            if made and {path.name for path in place.iterdir()} <= {LOCK}:
-                with suppress(OSError):  # while the lock is held, which a removed file keeps from others
-                    (place / LOCK).unlink()
-                    place.rmdir()
-
-
-def _results(folder: Path) -> list[Path]:
-    """The files of an export that are in a folder."""
-    return [path for name in RESULTS if (path := folder / name).exists()]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from pacl.models.head import SHIPPED
+from pacl.models.config import SHIPPED
 from pacl.models.towers.open_clip_loading import vit_names
 
 Source = Literal["shipped", "open_clip"]

@@ -22,6 +22,10 @@ PROBE, PROBE_WEIGHTS = "probe.json", "probe.safetensors"
 """Files of a linear probe on a model, see `pacl.classification.probe`."""
 
 
+SHIPPED = ("photos", "bundled")
+"""Names of the heads that are part of this package."""
+
+
 class SavedConfig:
     """Base class of dataclasses that are saved as a JSON file.
 

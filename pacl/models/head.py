@@ -10,12 +10,10 @@ from typing import Any, ClassVar, Literal, get_args
 from huggingface_hub import hf_hub_download
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.config import CONFIG, WEIGHTS, SavedConfig
+from pacl.models.config import CONFIG, SHIPPED, WEIGHTS, SavedConfig
 from pacl.models.embedder import STARTS, Start
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.open_clip_loading import OFFLINE_ADVICE, bundled_folder
-
-SHIPPED = ("photos", "bundled")  # heads that are part of this package
 
 TextEmbedder = Literal["identity", "linear"]
 

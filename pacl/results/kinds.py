@@ -88,5 +88,10 @@ def check_kind(folder: Path, kind: str, argument: str) -> None:
             raise ArgumentError(argument, folder, f"holds {_with_article(other)} ({names}); choose another folder")
 
 
+def is_model(folder: str | Path) -> bool:
+    """Whether a folder holds a model that was trained here, which ``--model`` takes."""
+    return any(_FINDERS[kind](Path(folder)) for kind in ("head", "pretrained model"))
+
+
 def _with_article(kind: str) -> str:
     return kind if kind == SEGMENTED else f"an {kind}" if kind == EXPORT else f"a {kind}"

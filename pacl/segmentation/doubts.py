@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from pacl.class_files import say_files, say_lists
 from pacl.errors import SameEmbedding, SimilarLabels, UnfamiliarWords, UnknownWords
+from pacl.models.config import SHIPPED
 from pacl.models.vocabulary import Vocabulary, say_alike, say_in_pieces, say_same, say_unfamiliar, say_unknown
+from pacl.printing import quoted
 from pacl.prompts import fill, split_words, unknown_words
 from pacl.segmentation.query import EncodedQuery, alike_prompts, equal_prompts
 
@@ -49,6 +51,8 @@ def doubts(
         found.append((UnfamiliarWords, lists))
     if names_of_labels and (files := say_files(prompts)):
         found.append((UnfamiliarWords, files))
+    if models := [prompt for prompt in prompts if prompt in SHIPPED]:
+        found.append((UnfamiliarWords, f"prompt {quoted(models[0])} is the name of a model, but is taken as words"))
     if same := equal_prompts(encoded, prompts):
         found.append((SameEmbedding, say_same(same)))
     if names_of_labels:

@@ -107,6 +107,13 @@ def test_what_is_not_there_is_named(word: str, message: str) -> None:
         names(word)
 
 
+def test_a_model_is_no_folder_of_images(here: Path) -> None:
+    make("run/training.png")
+    Path("run/open_clip_config.json").touch()
+    with pytest.raises(UserError, match="run: is a model"):
+        names("run")
+
+
 @pytest.mark.parametrize(
     ("there", "word"), [("voc.jpg", "vok.jpg"), ("sub/voc.jpg", "sub/voc.jpeg"), ("holiday/a.png", "holidya/")]
 )

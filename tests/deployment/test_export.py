@@ -26,7 +26,8 @@ from pacl import (
     export_model,
     load_model,
 )
-from pacl.deployment.export import LOCK, describe
+from pacl.deployment.export import describe
+from pacl.deployment.folder import LOCK
 from pacl.deployment.formats import FORMATS
 from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.models.head import shipped_folder

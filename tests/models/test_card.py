@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard
 
 from pacl.models.backbone import Backbone
 from pacl.models.card import CALIBRATED, TASK, TrainingRun, with_calibration, write_card
-from pacl.models.head import SHIPPED, shipped_folder
+from pacl.models.config import SHIPPED
+from pacl.models.head import shipped_folder
 from pacl.models.model import PACL
 from tests.tiny import fill_hub_cache, trained_head
 

@@ -7,7 +7,7 @@ import pytest
 import pacl
 from pacl.errors import ArgumentError
 from pacl.models.catalogue import ModelName, list_models
-from pacl.models.head import SHIPPED
+from pacl.models.config import SHIPPED
 from pacl.models.loading import load_model
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from pacl import Segmenter, bulk, calibrate, export, segment
 from pacl.cli.early import check_training
-from pacl.deployment.export import DESCRIPTION, NAME, VERSION
+from pacl.deployment.export import NAME, VERSION
+from pacl.deployment.folder import DESCRIPTION
 from pacl.errors import ArgumentError
 from pacl.images import save_image
 from pacl.jobs.folder import JobFolder
 from pacl.models.head import shipped_folder
-from pacl.results.kinds import EXPORT, JOB, SEGMENTED, check_kind
+from pacl.results.kinds import EXPORT, JOB, SEGMENTED, check_kind, is_model
 from tests.colours import ColourModel
 from tests.segmentation.red_square import SQUARE
 
@@ -105,7 +106,7 @@ def test_commands_refuse_a_folder_before_they_load_a_model(
     for command, words in (
         (segment.main, [image, "a fish", *overwrite]),
         (bulk.main, [str(listed), "a fish"]),
-        (export.main, ["bundled", "a fish", "--to", "pt2", *overwrite]),
+        (export.main, ["a fish", "--to", "pt2", *overwrite]),
         (calibrate.main, ["bundled", image, *overwrite]),
         (check_training, ["--data.pairs", str(listed), *(["--overwrite", "true"] if overwrite else [])]),
     ):
@@ -113,6 +114,13 @@ def test_commands_refuse_a_folder_before_they_load_a_model(
         if held != own:
             with pytest.raises(ArgumentError, match=held):
                 command([*words, "--out", folder])
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_the_folder_of_a_model_is_known_as_one(kind: str, tmp_path: Path) -> None:
+    assert not is_model(tmp_path / "folder")
+    HOLDERS[kind](tmp_path / "folder")
+    assert is_model(tmp_path / "folder") == (kind in ("head", "pretrained model"))
 
 
 def test_a_result_is_not_saved_among_the_files_of_a_head(tmp_path: Path) -> None:
