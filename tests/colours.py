@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,7 +36,7 @@ class ColourModel(nn.Module):
         self.clip = SimpleNamespace(
             patch=patch, normalize=lambda images: images, count_tokens=lambda text: len(text.split()), context_length=5,
             device=self.device, preprocessing=preprocessing, logit_scale=50.0, image=SimpleNamespace(
-                **own, layers=(), preprocessing=preprocessing, bf16_on_cpu=False, sampled_positions=nullcontext,
+                **own, layers=(), preprocessing=preprocessing, bf16_on_cpu=False,
                 check_stride=lambda stride: ImageTower.check_stride(tower, stride),
             ),
             patch_tokens_of=self.patch_tokens_of,
@@ -47,7 +46,7 @@ class ColourModel(nn.Module):
         self.batches: list[tuple[int, ...]] = []
 
     def patch_tokens_of(
-        self, images: Tensor, dense: Sequence[str], stride: int | None = None
+        self, images: Tensor, dense: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
         self.batches.append(tuple(images.shape))
         patch = self.clip.patch

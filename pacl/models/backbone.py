@@ -220,13 +220,16 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def patch_tokens_of(
-        self, images: Tensor, dense: Sequence[str], stride: int | None = None
+        self, images: Tensor, dense: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
-        """`patch_tokens` in several dense variants, in this order; shared layers are computed once."""
+        """`patch_tokens` in several dense variants, in this order; shared layers are computed once.
+
+        ``positions`` is as in `pacl.models.towers.base.ImageTower.forward`.
+        """
         for variant in dense:
             self.check_dense(variant)
         self.image.check_stride(stride)
-        return self.image(images, dense, stride)
+        return self.image(images, dense, stride, positions)
 
     def compile_image_tower(self) -> None:
         """Run the image tower through `torch.compile` from now on; results differ by rounding only.

@@ -92,9 +92,9 @@ class ProjectedImageTower(ImageTower):
         return F.pad(self.head.weight.T, (0, 0, self.width - self.head.in_features, 0))
 
     def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
-        return self.tower(images, variants, stride)
+        return self.tower(images, variants, stride, positions)
 
     def pooled(self, images: Tensor) -> Tensor:
         return self._project(mean_of_tokens(self.tower, images))

@@ -181,8 +181,9 @@ def encode_crops(models: Sequence[PACL], crops: Tensor, settings: SegmenterSetti
         UserError: they are not finite.
     """
     clip = models[0].clip
-    with tower_autocast(settings.precision, clip), clip.image.sampled_positions(settings.positions):
-        tokens, grid = clip.patch_tokens_of(crops, [model.config.dense for model in models], settings.stride)
+    variants = [model.config.dense for model in models]
+    with tower_autocast(settings.precision, clip):
+        tokens, grid = clip.patch_tokens_of(crops, variants, settings.stride, settings.positions)
     vectors = [model.patch_vectors(part.float()) for model, part in zip(models, tokens, strict=True)]
     check_finite(vectors, "patch vectors")
     return vectors, grid

@@ -79,6 +79,15 @@ def saved(
     return folder, save_random(folder, names, request.param)
 
 
+def test_a_clips_positions_are_sampled_as_without_the_head(names: tuple[str, str]) -> None:
+    tower = load_backbone(names[1]).image
+    projected = ProjectedImageTower(tower, projection_head("linear", tower.width, D), SIZE)
+    images = torch.rand(1, 3, 48, 56)
+    centres, published = (projected(images, ["clip"], positions=how)[0][0] for how in ("centres", "published"))
+    assert torch.equal(published, tower(images, ["clip"], positions="published")[0][0])
+    assert not torch.equal(published, centres)
+
+
 def test_the_mlp_head_is_the_recipes() -> None:
     head = MLPHead(5, 3, dropout=0.5).eval()
     x = torch.randn(2, 5)

@@ -130,6 +130,7 @@ def test_a_clip_folder_with_another_librarys_config_is_a_clip(clip: Backbone) ->
 
 def test_auto_takes_openais_clip_where_there_is_one(clip: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "reachable", lambda: True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(
         loading, "load_backbone", lambda name: clip if name == loading.OPENAI_B16 else pytest.fail(name)
     )

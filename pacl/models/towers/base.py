@@ -68,16 +68,6 @@ class ImageTower(nn.Module, ABC):
     architecture: str = ""
     classifier: Classifier | None = None
 
-    @contextmanager
-    def sampled_positions(self, how: str) -> Iterator[None]:
-        """Within it, a CLIP's position embeddings are sampled as `SegmenterSettings.positions` says.
-
-        Args:
-            how: ``centres``, as outside of it, or ``published``, see `pacl.models.towers.grid.PUBLISHED_MARGIN`. Other
-                towers have no such embeddings, or leave them to the library that they come from: nothing changes.
-        """
-        yield
-
     @property
     def projection(self) -> Tensor | None:
         """Linear map ``[W, D]`` from tokens to the space shared with the texts; ``None`` without one."""
@@ -112,7 +102,7 @@ class ImageTower(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
         """Patch tokens.
 
@@ -121,6 +111,9 @@ class ImageTower(nn.Module, ABC):
                 by repeating the border.
             variants: dense variants, each one of ``self.variants``.
             stride: pixels between patches; ``None`` is the patch size.
+            positions: where an open_clip ViT's position embeddings are sampled on other grids than its own:
+                ``centres``, or ``published``, see `pacl.models.towers.grid.PUBLISHED_MARGIN`. Other towers have no
+                such embeddings, or leave them to the library that they come from: nothing changes.
 
         Returns:
             For each variant ``[B, P, W]``, and the patches' grid.

@@ -7,9 +7,7 @@ variants. `FeatureTower` uses open_clip's intermediate features for other image 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,9 +33,6 @@ from pacl.models.towers.timm_tower import accept_any_size
 
 POSITIONS_BYTES = 64 * 2**20  # of interpolated position embeddings that are kept; a grid of 28 x 28 has 2.4 MB
 TEXT_STEP = 8  # tokens; lengths of texts are rounded up to a multiple of it
-
-_published: ContextVar[ViTTower | None] = ContextVar("_published", default=None)
-"""The tower whose positions are sampled as published, see `ImageTower.sampled_positions`; each thread has its own."""
 
 
 def image_tower(loaded: LoadedClip, layers: Sequence[int] = ()) -> ViTTower | FeatureTower:
@@ -92,15 +87,6 @@ class ViTTower(ImageTower):
         self.variants = dense.VARIANTS if dense.supports_variants(blocks[-1]) else ("clip",)
         self._positions = TensorCache(POSITIONS_BYTES)
 
-    @contextmanager
-    def sampled_positions(self, how: str) -> Iterator[None]:
-        """As in `ImageTower`; grids of the native size keep the native embedding in either way."""
-        before = _published.set(self if how == "published" else None)
-        try:
-            yield
-        finally:
-            _published.reset(before)
-
     @property
     def projection(self) -> Tensor | None:
         """CLIP's visual projection ``[W, D]``; zero for the features of earlier layers."""
@@ -108,23 +94,26 @@ class ViTTower(ImageTower):
         return own if own is None or not self.layers else F.pad(own.detach(), (0, 0, self.width - len(own), 0))
 
     def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> for each variant, tokens ``[B, P, W]`` after ``ln_post``; their grid.
 
         All blocks but the last are the same for every variant and are computed once. Images that the patches do not
         tile exactly are padded at the right and bottom by repeating the border.
         """
-        x, earlier, grid = self.before_last(images, stride)
+        x, earlier, grid = self.before_last(images, stride, positions)
         tokens = self.finish(x, grid, variants)
         return [torch.cat([*earlier, final], dim=-1) for final in tokens] if earlier else tokens, grid
 
-    def before_last(self, images: Tensor, stride: int | None = None) -> tuple[Tensor, list[Tensor], PatchGrid]:
+    def before_last(
+        self, images: Tensor, stride: int | None = None, positions: str = "centres"
+    ) -> tuple[Tensor, list[Tensor], PatchGrid]:
         """All blocks but the last.
 
         Args:
             images: normalised ``[B, 3, H, W]``.
             stride: pixels between patches; ``None`` is the patch size.
+            positions: as in `ImageTower.forward`.
 
         Returns:
             The last block's input ``[B, 1+P, W]``, the features ``[B, P, W]`` of each of ``layers``, and the grid.
@@ -136,7 +125,7 @@ class ViTTower(ImageTower):
         x = rearrange(x, "b width h w -> b (h w) width")
         cls = v.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         # Positions are float32, and so are all sums from here on, under autocast too.
-        x = torch.cat([cls, x], dim=1) + self.positions(grid)  # [B, 1+P, W]
+        x = torch.cat([cls, x], dim=1) + self.positions(grid, positions)  # [B, 1+P, W]
         x = v.ln_pre(x)
         earlier = []
         for index, block in enumerate(v.transformer.resblocks[:-1]):
@@ -181,15 +170,15 @@ class ViTTower(ImageTower):
         """The image tower's weights, by their names in the CLIP."""
         return self.state_dict()
 
-    def positions(self, grid: PatchGrid) -> Tensor:
-        """Position embedding ``[1+P, W]`` for a grid: bicubic, sampled at the true patch centres.
+    def positions(self, grid: PatchGrid, how: str = "centres") -> Tensor:
+        """Position embedding ``[1+P, W]`` for a grid: bicubic, sampled at the true patch centres or as published.
 
         The native grid is stretched over the image, as usual; at the native size it is returned unchanged. With
         overlapping patches, plain resizing would misplace every embedding by up to half a patch.
         """
         native: Tensor = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
-        margin = PUBLISHED_MARGIN if _published.get() is self else 0.0
+        margin = PUBLISHED_MARGIN if how == "published" else 0.0
         if is_exporting():
             return torch.cat([native[:1], resample_positions(native[1:], (rows, columns), grid, margin)])
         if (grid.h, grid.w, grid.stride) == (rows, columns, grid.patch):
@@ -221,7 +210,7 @@ class FeatureTower(ImageTower):
         self.patch = self.size // features.shape[2]
 
     def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
         self.check_stride(stride)

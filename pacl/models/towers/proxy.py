@@ -6,8 +6,7 @@ replaced by attention whose weights come from that second tower, the proxy. Noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,26 +60,21 @@ class ProxyTower(ImageTower):
         self.register_buffer("scale", std / own_std, persistent=False)  # CLIP's normalisation -> the proxy's
         self.register_buffer("shift", (mean - own_mean) / own_std, persistent=False)
 
-    @contextmanager
-    def sampled_positions(self, how: str) -> Iterator[None]:
-        """Those of CLIP; the positions of the proxy are sampled as in its own library."""
-        with self.clip.sampled_positions(how):
-            yield
-
     @property
     def projection(self) -> Tensor | None:
         """CLIP's visual projection ``[W, D]``."""
         return self.clip.projection
 
     def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
         """Images normalised for CLIP ``[B, 3, H, W]`` -> tokens ``[B, P, W]`` and the proxy's grid.
 
         ``stride`` applies to the proxy. CLIP keeps its own patches, and its values are interpolated to that grid.
+        ``positions`` applies to CLIP.
         """
         (features,), grid = self.proxy(images * self.scale + self.shift, [self.proxy.variants[0]], stride)
-        x, earlier, own = self.clip.before_last(images)
+        x, earlier, own = self.clip.before_last(images, positions=positions)
         visual = self.clip.visual
         # Attention and interpolation weights sum to 1, so the output projection may be applied before both.
         values = dense.dense_block(visual.transformer.resblocks[-1], x, own, "value")  # [B, P', W]

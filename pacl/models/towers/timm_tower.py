@@ -86,7 +86,7 @@ class TimmTower(ImageTower):
         return Classifier(head.weight, head.bias, *names) if self._is_linear(head) else None
 
     def forward(
-        self, images: Tensor, variants: Sequence[str], stride: int | None = None
+        self, images: Tensor, variants: Sequence[str], stride: int | None = None, positions: str = "centres"
     ) -> tuple[list[Tensor], PatchGrid]:
         """Normalised images ``[B, 3, H, W]`` -> tokens ``[B, P, W]``, the same for every variant; their grid."""
         grid = self._grid(images, stride)

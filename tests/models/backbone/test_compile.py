@@ -27,6 +27,16 @@ def test_tokens_are_those_of_the_tower(tiny_clip: str, dense: str) -> None:
     torch.testing.assert_close(compiled.patch_tokens(images, dense, 4)[0], plain.patch_tokens(images, dense, 4)[0])
 
 
+def test_the_compiled_tower_samples_its_positions_as_each_call_asks(tiny_clip: str) -> None:
+    plain, compiled = load_backbone(tiny_clip), load_backbone(tiny_clip)
+    compiled.image.compile(backend="eager", fullgraph=True)
+    images = torch.rand(1, 3, 48, 56)
+    for how in ("centres", "published", "centres", "published"):
+        (expected, _), (tokens, _) = (each.patch_tokens_of(images, ["clip"], None, how) for each in (plain, compiled))
+        torch.testing.assert_close(tokens, expected)
+    assert not torch.allclose(expected[0], plain.patch_tokens(images)[0])
+
+
 def test_the_flag_compiles(tiny_clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Backbone] = []
     monkeypatch.setattr(Backbone, "compile_image_tower", lambda self: compiled.append(self))

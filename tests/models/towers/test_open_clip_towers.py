@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -67,21 +66,11 @@ def test_positions_as_published(patches: tuple[int, int]) -> None:
     factors = [(n + 0.1) / 4 for n in patches]
     direct = rearrange(F.interpolate(table, scale_factor=factors, mode="bicubic"), "1 c h w -> (h w) c")
     centres = tower.positions(grid)
-    with tower.sampled_positions("published"):
-        found = tower.positions(grid)
+    found = tower.positions(grid, "published")
     expected = native if patches == (4, 4) else torch.cat([native[:1], direct])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(tower.positions(grid), centres)  # afterwards as before
     assert torch.equal(found, centres) == (patches == (4, 4))
-
-
-def test_another_thread_keeps_its_own_positions() -> None:
-    tower, _ = tiny()
-    grid = PatchGrid(6, 9, patch=8, stride=8)
-    centres = tower.positions(grid)
-    with ThreadPoolExecutor(1) as other, tower.sampled_positions("published"):
-        assert torch.equal(other.submit(tower.positions, grid).result(), centres)
-        assert not torch.equal(tower.positions(grid), centres)
 
 
 def test_a_segmenters_setting_reaches_the_positions(tiny_clip: str) -> None:

@@ -111,18 +111,19 @@ def proxied(folder: Path, **options: Any) -> Backbone:
     return load_backbone(f"{save_tiny_clip(folder / 'clip')},proxy={proxy_name}", **options)
 
 
-def test_tower_equals_its_formula_at_a_size_that_both_towers_tile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("positions", ["centres", "published"])
+def test_tower_equals_its_formula_at_a_size_that_both_towers_tile(tmp_path: Path, positions: str) -> None:
     backbone = proxied(tmp_path)
     tower = backbone.image
     assert isinstance(tower, ProxyTower)
     images = torch.rand(2, 3, 56, 112)  # 7 x 14 patches of CLIP, 8 x 16 of the proxy
-    tokens, grid = backbone.patch_tokens(backbone.normalize(images), "proxyclip")
+    (tokens,), grid = backbone.patch_tokens_of(backbone.normalize(images), ["proxyclip"], positions=positions)
     assert grid == PatchGrid(8, 16, patch=7, stride=7)
 
     clip, other = tower.clip.visual, load_backbone(backbone.name.partition(",proxy=")[2])
     features, _ = other.patch_tokens(other.normalize(images), "clip")
     block, attention = clip.transformer.resblocks[-1], clip.transformer.resblocks[-1].attn
-    x, _, _ = tower.clip.before_last(backbone.normalize(images))
+    x, _, _ = tower.clip.before_last(backbone.normalize(images), positions=positions)
     values = block.ln_1(x)[:, 1:] @ attention.in_proj_weight[64:].T + attention.in_proj_bias[64:]  # width 32: q, k, v
     values = F.interpolate(rearrange(values, "b (h w) c -> b c h w", h=7), (8, 16), mode="bilinear")
     values = rearrange(values, "b c h w -> b (h w) c")
