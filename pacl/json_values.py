@@ -45,7 +45,8 @@ def has_type(value: Any, hint: Any) -> bool:
     """Whether a value read from JSON has the type of a field.
 
     Args:
-        value: of a file; a whole number is a float, too, unless it is too large for one. NaN is none.
+        value: of a file; a whole number is a float, too, unless it is too large for one. NaN is none. An int has at
+            most 64 bits.
         hint: str, bool, int, float, None, Any, a ``Literal``, or lists, dictionaries with texts for keys and unions of
             these.
     """
@@ -63,7 +64,7 @@ def has_type(value: Any, hint: Any) -> bool:
     if hint is float:
         if isinstance(value, float):
             return not math.isnan(value)
-        return has_type(value, int) and abs(value) <= sys.float_info.max
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
     return hint is Any or isinstance(value, hint)

@@ -30,6 +30,7 @@ def test_a_dataclass_comes_back() -> None:
     [
         None, [], "a", {}, {"name": 1}, {"name": "a", "count": True}, {"name": "a", "count": 1.0},
         {"name": "a", "size": "1"}, {"name": "a", "size": math.nan}, {"name": "a", "size": 10**400},
+        {"name": "a", "count": 2**63},
         {"name": "a", "parts": []}, {"name": "a", "parts": {"x": 1}}, {"name": "a", "parts": {"x": [None]}},
         {"name": "a", "other": 1},
     ],

@@ -23,6 +23,9 @@ OFFLINE_ADVICE = (
     "or use the model bundled"
 )
 
+MOST_LAYERS = 1000
+"""Of a tower; a damaged configuration with more would fill the memory with layers."""
+
 
 def bundled_folder() -> Path:
     """Folder of the bundled head (``clip/`` in it holds the bundled CLIP)."""
@@ -137,6 +140,11 @@ def _load_described(name: str, model: str, extra: dict[str, Any], quick_gelu: bo
         some is None or (isinstance(some, list) and all(isinstance(word, str) for word in some)) for some in words
     ):
         raise ArgumentError("model", name, "vocabulary and contrast in its configuration must be lists of strings")
+    for tower in ("vision_cfg", "text_cfg"):
+        own = extra["model_cfg"].get(tower)
+        layers = own.get("layers") if isinstance(own, dict) else None
+        if any(isinstance(n, int) and n > MOST_LAYERS for n in (layers if isinstance(layers, list) else [layers])):
+            raise ArgumentError("model", name, f"its configuration has more than {MOST_LAYERS:,} layers in {tower}")
     clip = _create(name, model, quick_gelu=quick_gelu)
     tokenizer = _tokenizer(name, model)
     if extra.get("token_ids"):  # a text tower that kept only the token embeddings it was trained on

@@ -73,6 +73,7 @@ def test_a_broken_folder_is_one_line(tmp_path: Path) -> None:
         {"token_ids": [3, 1]},
         {"token_ids": "x"},
         {"preprocess_cfg": {"std": [0, 0, 0]}},
+        {"model_cfg": {**good["model_cfg"], "text_cfg": {**good["model_cfg"]["text_cfg"], "layers": 2**63}}},
     ):
         (tmp_path / "open_clip_config.json").write_text(json.dumps({**good, **wrong}))
         with pytest.raises(ArgumentError) as error:
