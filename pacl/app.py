@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check everything that needs no model, load the model, serve the page until it is told to end.
+    """Check everything that needs no model, load the model, serve the page until the process is stopped.
 
     Raises:
         UserError: whatever is wrong with the flags or the model.

@@ -54,11 +54,11 @@ CITYSCAPES_IDS = {
 }
 CITYSCAPES_VALUES = 34
 
-# Class name -> id in Pascal Context's labels.txt (459 labels), in the order of the benchmark's classes 1 to 59.
 MATRIX, COMPRESSED = 14, 15
 ELEMENTS = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, MATRIX, COMPRESSED, 16, 17, 18))
 """Types of elements in a MATLAB 5 file."""
 
+# Class name -> id in Pascal Context's labels.txt (459 labels), in the order of the benchmark's classes 1 to 59.
 CONTEXT_IDS = {
     name: int(number)
     for number, name in re.findall(
@@ -152,7 +152,7 @@ def read_context(path: str | Path) -> np.ndarray:
 
 
 def _check_elements(content: bytes) -> None:
-    """Refuse a MATLAB 5 file whose elements have types that there are not.
+    """Refuse a MATLAB 5 file with an element of an unknown type.
 
     SciPy looks them up unchecked, and a damaged file would end the process. Compressed elements have a checksum.
 

@@ -120,6 +120,7 @@ class Batches(Dataset[Batch]):
         self.seed, self.templates, self.all_captions = seed, templates, all_captions
 
     def __getitem__(self, step: StepIndices) -> Batch:
+        """The batch of a step, without the images that cannot be read or have no caption."""
         skipped: list[str] = []
         kept: list[int] = []  # positions in the step
         described: list[Sequence[Description]] = []

@@ -22,7 +22,7 @@ DEFAULT_SMOOTH = 0.2
 
 
 def check_step(step: int) -> int:
-    """A number of frames from one that is segmented to the next.
+    """Number of frames from one segmented frame to the next.
 
     Raises:
         ArgumentError: ``step`` is not a whole number from 1.
