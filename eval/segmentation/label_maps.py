@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pacl.errors import UserError, unreadable
+from pacl.errors import UserError
+from pacl.files import read_text
 
 VOID = 255
 """Value of pixels that are not scored, in the converted masks."""
@@ -181,12 +182,8 @@ def check_context_names(labels: str | Path) -> None:
     Raises:
         UserError: the file cannot be read, or a class has another id.
     """
-    try:
-        found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", Path(labels).read_text(encoding="utf-8"), re.MULTILINE))
-    except OSError as error:
-        raise unreadable(labels, error) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{labels}: cannot be read (not a text file)") from None
+    text = read_text(labels, "list of labels")
+    found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", text, re.MULTILINE))
     for name, number in CONTEXT_IDS.items():
         if (other := found.get(str(number))) != name:
             raise UserError(f'{labels}: id {number} is "{other}", not "{name}": not the 459 labels of Pascal Context?')
