@@ -45,6 +45,7 @@ from PIL import Image
 from torch import Tensor
 
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
+from eval.classification.intervals import rate_intervals
 from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import markdown_table
@@ -57,7 +58,6 @@ from pacl.cli.parser import check_unused
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED
 from pacl.errors import ArgumentError, UserError
-from pacl.metrics.accuracy import rate_intervals
 from pacl.models.compatibility import compatibility
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
