@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 PROG = "pacl classify"
+say = partial(say_as, PROG)
 
 USAGE = "pacl classify IMAGE_OR_FOLDER... LABEL... [options]"
 
@@ -177,11 +179,6 @@ def classify_with_probe(args: argparse.Namespace, parser: argparse.ArgumentParse
     probe = Probe.load(Path(args.model), device=device)
     probe.precision = args.precision or probe.precision
     return run(found, Classifier(probe.classes, "probe", probe.scores, probe.probabilities, "logit"), args)
-
-
-def say(message: object) -> None:
-    """One line on standard error."""
-    say_as(PROG, message)
 
 
 def run(found: FoundImages, classifier: Classifier, args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pacl.index.image_index import Hit, Index
 
 PROG = "pacl search"
+say = partial(say_as, PROG)
 
 USAGE = "pacl search FOLDER TEXT_OR_IMAGE [options]"
 
@@ -112,11 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
         return search(build_parser().parse_intermixed_args(argv))
-
-
-def say(message: object) -> None:
-    """One line on standard error."""
-    say_as(PROG, message)
 
 
 def search(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmenter
 
 PROG = "pacl segment"
+say = partial(say_as, PROG)
 
 OUT = Path("out")
 """Where results are written by default: a place to try things out, where runs of other labels may follow each other."""
@@ -240,11 +242,6 @@ def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Seg
     from pacl.segmentation.segmenter import Segmenter
 
     return Segmenter(model, settings)
-
-
-def say(message: object) -> None:
-    """One line on standard error."""
-    say_as(PROG, message)
 
 
 def run(

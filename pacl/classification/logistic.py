@@ -162,19 +162,19 @@ class Splits:
     needed: np.ndarray = field(repr=False)
 
 
-def make_splits(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: Sequence[int]) -> Splits:
+def make_splits(labels: np.ndarray, names: Sequence[str], shots: Sequence[Shots], seeds: Sequence[int]) -> Splits:
     """Split the examples for all probes of a run. Only labels are needed, so errors come before any image is read.
 
     Args:
         labels: classes of all training examples, int64 [N].
         names: names of the C classes, for error messages.
-        shots: numbers of training examples per class, or ``all``.
+        shots: numbers of training examples per class, or ``all``; also as text.
         seeds: random seeds.
 
     Raises:
         UserError: a class has no or too few examples, as in `split_examples`.
     """
-    wanted: list[Shots] = [ALL if each == ALL else int(each) for each in dict.fromkeys(shots)]
+    wanted: list[Shots] = list(dict.fromkeys(ALL if each == ALL else int(each) for each in shots))
     every = list(dict.fromkeys(seeds))
     used = {each: every[:1] if each == ALL else every for each in wanted}
     indices = {(each, seed): split_examples(labels, each, seed, names) for each in wanted for seed in used[each]}

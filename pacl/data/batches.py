@@ -29,26 +29,12 @@ Batch = dict[str, Any]
 ``"seed"``, for random choices during the training step."""
 
 PERSONS = {
-    *(
-        "man",
-        "woman",
-        "boy",
-        "girl",
-        "child",
-        "kid",
-        "person",
-        "people",
-        "baby",
-        "toddler",
-        "teenager",
-        "teen",
-        "adult",
-    ),
-    *("guy", "lady", "mom", "dad", "mother", "father", "friend", "couple", "family", "bride", "groom", "student"),
-    *("crowd", "audience", "fan", "spectator", "player", "athlete", "runner", "racer", "rider", "biker", "bicyclist"),
-    *("cyclist", "climber", "hiker", "diver", "swimmer", "surfer", "kayaker", "skater", "skateboarder", "skier"),
-    *("snowboarder", "gymnast", "wrestler", "dancer", "singer", "musician", "performer", "artist", "worker", "officer"),
-    *("policeman", "soldier", "cowboy", "fisherman", "driver"),
+    *("man", "woman", "boy", "girl", "child", "kid", "person", "people", "baby", "toddler"),
+    *("teenager", "teen", "adult", "guy", "lady", "mom", "dad", "mother", "father", "friend", "couple", "family"),
+    *("bride", "groom", "student", "crowd", "audience", "fan", "spectator", "player", "athlete", "runner", "racer"),
+    *("rider", "biker", "bicyclist", "cyclist", "climber", "hiker", "diver", "swimmer", "surfer", "kayaker"),
+    *("skater", "skateboarder", "skier", "snowboarder", "gymnast", "wrestler", "dancer", "singer", "musician"),
+    *("performer", "artist", "worker", "officer", "policeman", "soldier", "cowboy", "fisherman", "driver"),
 }
 """Noun phrases whose last word is one of these also count as "person"."""
 

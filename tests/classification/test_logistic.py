@@ -61,7 +61,7 @@ def test_splits_depend_on_the_seed_and_are_nested():
 
 
 def test_a_run_splits_all_examples_with_the_first_seed_only():
-    splits = make_splits(LABELS, NAMES, ["2", "1", "2"], [3, 0, 3])
+    splits = make_splits(LABELS, NAMES, ["2", 1, 2], [3, 0, 3])
     assert splits.seeds == {2: [3, 0], 1: [3, 0]}
     assert splits.needed.tolist() == sorted({int(i) for pair in splits.indices.values() for part in pair for i in part})
     every = make_splits(LABELS, NAMES, ["all"], [3, 0])
