@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pacl.cli.messages import printing, run_verb
-from pacl.cli.messages import say as say_as
+from pacl.cli.messages import printing, run_verb, say
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
 from pacl.cli.settings import add_settings, settings_of
@@ -65,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check everything that needs no model, load the model, serve the page until it is told to end.
+    """Check everything that needs no model, load the model, serve the page until the process is stopped.
 
     Raises:
         UserError: whatever is wrong with the flags or the model.
@@ -76,12 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     get_templates(settings.templates)
     check_gradio()
     port = free_port(args.host, args.port)
-    say_as(PROG, f"loading {args.model} ...")
+    say(PROG, f"loading {args.model} ...")
     model = load(args)
     with folder_of_its_own():
         page = build(model, settings, name=model.name or args.model)
         if args.host not in LOOPBACK:
-            say_as(PROG, f"note: all who reach this machine at port {port} can use the page")
+            say(PROG, f"note: all who reach this machine at port {port} can use the page")
         serve(page, args.host, port, args.share, announce)
     return 0
 

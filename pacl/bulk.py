@@ -19,9 +19,9 @@ from pacl.data.shards import local_path, shards_below
 from pacl.errors import WORD_WARNINGS, ArgumentError, UserError, first_few
 from pacl.image_folders import say_unread, search_folder
 from pacl.jobs.folder import BASE, RESULTS, Done, JobFolder, strays, verify
-from pacl.jobs.processes import Process
 from pacl.jobs.units import JobImage, ListPart, Unit, count_repeated, find_units, folder_units
 from pacl.printing import counted, escaped
+from pacl.processes import Process
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.kinds import JOB, check_kind
 from pacl.results.writer import FORMATS, describe
@@ -138,10 +138,9 @@ def bulk(args: argparse.Namespace) -> int:
         say(process, f"note: {note}")
     units = units_of(args, process)
 
-    from pacl.models.device import choose_device
     from pacl.segmentation.segmenter import Segmenter
 
-    args.device = process.device(choose_device(args.device).type if args.device == "auto" else args.device)
+    args.device = process.device(args.device)
     segmenter = Segmenter(load(args), settings)
     query = segmenter.prepare(labels)
     folder = JobFolder(args.out, run_of(segmenter, labels, units))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pacl.errors import UserError, first_few
-from pacl.files import parse_json, split_lines
+from pacl.files import parse_json, read_text, split_lines
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from pacl.printing import counted, quoted
 
@@ -32,7 +32,7 @@ def text_lines(path: str | Path, what: str) -> Lines:
     Raises:
         UserError: the file cannot be read, or is no UTF-8 text; ``what`` says what it should be.
     """
-    return _without_comments(_read_text(path, what))
+    return _without_comments(read_text(path, what))
 
 
 def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
@@ -76,7 +76,7 @@ def say_renumbered(path: str | Path, before: int = 0) -> str | None:
 
 def _read(path: str | Path, first_id: int | None) -> tuple[Lines, list[int] | None]:
     """`label_lines` and `label_ids`."""
-    text = _read_text(path, "class file")
+    text = read_text(path, "class file")
     suffix, start = Path(path).suffix.lower(), text.lstrip()[:1]
     is_yaml = suffix in (".yaml", ".yml")  # the suffix decides; YAML has lists and mappings in brackets, too
     if suffix == ".json" or (start in ("[", "{") and not is_yaml):
@@ -93,20 +93,6 @@ def _read(path: str | Path, first_id: int | None) -> tuple[Lines, list[int] | No
         return [(number, line.partition(":")[0]) for number, line in lines], None
     _refuse_tables(path, lines, first_id)
     return [(number, " ".join(line.split())) for number, line in lines], None
-
-
-def _read_text(path: str | Path, what: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{what} {path} does not exist") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{what} {path} is not a UTF-8 text file") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise UserError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if "\0" in text:  # UTF-16 without a mark at its start
-        raise UserError(f"{what} {path} is not a UTF-8 text file: it has null bytes")
-    return text
 
 
 def _without_comments(text: str) -> Lines:

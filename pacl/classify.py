@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 
 PROG = "pacl classify"
-
 say = partial(say_as, PROG)
-"""Prints one line on standard error."""
 
 USAGE = "pacl classify IMAGE_OR_FOLDER... LABEL... [options]"
 

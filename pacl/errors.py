@@ -151,7 +151,7 @@ def did_you_mean(name: str, known: Iterable[str], *, count: int = 1, cutoff: flo
 
     Args:
         name: as it was typed.
-        known: the names that there are.
+        known: all names.
         count: names in the question, at most.
         cutoff: least likeness, see `difflib.get_close_matches`.
     """

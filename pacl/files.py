@@ -137,6 +137,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pacl"
 
 
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a user's UTF-8 file, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        what: it should be, such as "class file", in the error.
+
+    Raises:
+        UserError: the file cannot be read, or is no UTF-8 text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{what} {path} does not exist") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{what} {path} is not a UTF-8 text file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise UserError(f"{what} {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if "\0" in text:  # UTF-16 without a mark at its start
+        raise UserError(f"{what} {path} is not a UTF-8 text file: it has null bytes")
+    return text
+
+
 def split_lines(text: str) -> list[str]:
     """The lines of a text file as editors count them: they end in a line feed, a carriage return or both.
 

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from pacl.models.model import PACL
 
 PROG = "pacl probe"
-
 say = partial(say_as, PROG)
-"""Prints one line on standard error."""
 USAGE = "pacl probe TRAIN_FOLDER [--test FOLDER | --holdout SHARE] --out FOLDER [options]"
 EXAMPLES = """\
 examples:
@@ -121,7 +119,7 @@ def probe(args: argparse.Namespace) -> int:
     for note in (*train.notes, *(test.notes if test else ())):
         say(f"note: {note}")
     if shots is not None:  # broken images are found later
-        make_splits(train.labels, train.classes, list(map(str, shots)), seeds)
+        make_splits(train.labels, train.classes, shots, seeds)
     folder = RunFolder(args.out, "probe", "out", args.overwrite, False, "choose another folder, or give --overwrite")
     with folder.claim():
         return run(args, train, test, shots, seeds)
@@ -190,7 +188,7 @@ def run(
         shots, reason = possible_shots(fit.labels, train.classes)
         if reason:
             say(f"note: trained on {', '.join(map(str, shots))} images of each class only: {reason}")
-    splits = make_splits(fit.labels, train.classes, list(map(str, shots)), seeds)
+    splits = make_splits(fit.labels, train.classes, shots, seeds)
     rows = baselines(model, args, train.classes, files, measured.labels)
     return finish(args, model, train, fit, measured, splits, rows, bool(found.broken or (tested and tested.broken)))
 

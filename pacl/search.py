@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from pacl.index.image_index import Hit, Index
 
 PROG = "pacl search"
-
 say = partial(say_as, PROG)
-"""Prints one line on standard error."""
 
 USAGE = "pacl search FOLDER TEXT_OR_IMAGE [options]"
 

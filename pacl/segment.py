@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from pacl.segmentation.segmenter import Segmenter
 
 PROG = "pacl segment"
-
 say = partial(say_as, PROG)
-"""Prints one line on standard error."""
 
 OUT = Path("out")
 """Where results are written by default: a place to try things out, where runs of other labels may follow each other."""

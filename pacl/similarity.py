@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from pacl.cli.image_scores import DIGITS, add_score, check_score, load_scorer, score_files
 from pacl.cli.inputs import FoundImages, find_images
-from pacl.cli.messages import need_output, printing, run_verb, shown_warnings
-from pacl.cli.messages import say as say_as
+from pacl.cli.messages import need_output, printing, run_verb, say, shown_warnings
 from pacl.cli.model import add_model
 from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
@@ -102,7 +101,7 @@ def similarity(args: argparse.Namespace) -> int:
         raise UserError("--maps: there is no drawing to put them in; name one with --out")
     check_outputs(args, found)
     for note in found.notes():
-        say_as(PROG, f"note: {note}")
+        say(PROG, f"note: {note}")
     scorer = load_scorer(args)
     return run(found, scorer.encode([Label(text, (text,)) for text in args.texts]), scorer, args)
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from eval.common.folders import start_run
 from eval.common.result import read_results, write_results
-from eval.report.curve import read_log
 from eval.report.reproduce import compare as reproduced
 from eval.report.run import page
 from eval.report.run import read_results as report_results
@@ -124,13 +123,11 @@ def evaluations(folder: Path) -> Files:
 
     row = Row("phi", "B", "PACL", "fp32", {"B": 64.0}, [1.5, 1.7], 3.0)
     write_tables(folder, [row], {"date": "2030-01-02", "device": "cpu", "runs": 2, "quick": False})
-    (folder / "metrics.csv").write_text("step,loss,val_recall,val_recall_chance\n0,,0.5,0.25\n1,2.5,,\n2,2.25,,\n")
     return {
         "results": [(folder / "results.json", report)],
         "run": [(folder / "run/run.json", run)],
         "counts": [(folder / "0.npz", Counts.load)],
         "speed": [(folder / "speed.json", speed)],
-        "log": [(folder / "metrics.csv", read_log)],
     }
 
 

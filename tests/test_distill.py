@@ -126,7 +126,6 @@ def test_mistakes_are_one_line(name: str, tmp_path: Path) -> None:
         ([name, "--out", str(tmp_path / "latin.txt")], "out"),
         ([name, "--out", out, "--dim", "0"], "dim"),
         ([name, "--out", out, "--dim", "17"], "dim"),
-        ([name, "--out", out, "--words", str(tmp_path / "latin.txt")], "words"),
         ([name, "--out", out, "--words", str(tmp_path / "nothing.txt")], "words"),
         ([name, "--out", out, "--names", str(tmp_path / "empty")], "names"),
     ]:
@@ -138,6 +137,7 @@ def test_mistakes_are_one_line(name: str, tmp_path: Path) -> None:
         (["open_clip:ViT-B-16/random", "--out", out], "open_clip:ViT-B-16/random"),
         (["st:/nowhere", "--out", out], "st:/nowhere"),
         ([name], "--out"),
+        ([name, "--out", out, "--words", str(tmp_path / "latin.txt")], "latin.txt"),
     ]:
         with pytest.raises(UserError, match=part) as refused:
             distill.main(words)

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from eval.segmentation.label_maps import check_context_names
 from pacl.class_files import label_lines
 from pacl.data.caption_text import captions_of_files
 from pacl.data.folders import _read_names
@@ -31,6 +33,7 @@ from pacl.files import (
 )
 from pacl.index.place import shared_folder
 from pacl.models.distillation import read_texts
+from pacl.prompts import get_templates
 from pacl.webapp.session import Limits, parse_words
 from tests.paths import ROOT
 
@@ -254,6 +257,27 @@ def test_no_file_of_a_user_is_split_within_a_line(tmp_path: Path, sign: str) -> 
     assert [text for _, text in label_lines(path)] == ["red cat", "dog"]
     path.write_text(f"n01: red{sign}cat\n", encoding="utf-8")
     assert _read_names(path) == {"n01": [f"red{sign}cat"]}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_list, read_palette, _read_names, label_lines, check_context_names,
+        lambda path: get_templates(str(path)), lambda path: read_texts([path], "words"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"a \xff", "not a UTF-8 text"), ("a b".encode("utf-16-le"), "not a UTF-8 text"), (None, "does not exist")],
+)
+def test_what_is_no_text_file_of_a_user_is_told_in_one_wording(
+    tmp_path: Path, read: Callable[[Path], object], content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "a.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^[a-zA-Z- ]+ {path} .*{reason}"):
+        read(path)
 
 
 def test_the_cache_may_be_below_home_by_its_short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from eval.classification.features import cached_features
 from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, Setup
 from eval.common.result import Result
-from pacl.classification.logistic import ALL, Examples, ProbeResult, Shots, Splits, run_probe
+from pacl.classification.logistic import ALL, Examples, Shots, Splits, Trained, train_classifier
 from pacl.cli.progress import tracked
-from pacl.metrics.accuracy import accuracies
+from pacl.metrics.accuracy import accuracies, count_ranks
+
+CHUNK = 4096  # test examples that are classified at a time
 
 
 def planned_probes(setup: Setup, train: ImageSet, test: ImageSet, splits: Splits, kinds: Sequence[str]) -> list[Result]:
@@ -77,17 +80,18 @@ def probe_results(
     for (kind, shots), result in tracked(runs, "probes"):
         examples = Examples(train_features[kind].numpy(), train.labels[splits.needed])
         test_examples = Examples(test_features[kind].numpy(), test.labels)
-        found: list[ProbeResult] = []
+        found: list[Trained] = []
         start = time.perf_counter()
         for seed in splits.seeds[shots]:
             fit, validation = (examples[np.searchsorted(splits.needed, part)] for part in splits.indices[shots, seed])
-            found.append(run_probe(fit, validation, test_examples, len(test.keys), refit=shots == ALL))
+            found.append(train_classifier(fit, validation, len(test.keys), refit=shots == ALL))
+        counts = [count_answers(each, test_examples) for each in found]
         speed = {
             "images_per_second": sum(map(len, parts)) / embedding,  # far higher if features come from the cache
             "fitting_seconds": time.perf_counter() - start,
         }
-        measured = setup.measured(result, test, np.sum([each.counts for each in found], axis=0), speed)
-        details = _seed_details(found, splits.seeds[shots])
+        measured = setup.measured(result, test, np.sum(counts, axis=0), speed)
+        details = _seed_details(found, counts, splits.seeds[shots])
         # No intervals: all seeds have the same test images, so an interval of their summed counts would be too narrow.
         results.append(dataclasses.replace(measured, details={**measured.details, **details}, intervals={}))
     return results
@@ -98,9 +102,18 @@ def _runs(splits: Splits, kinds: Sequence[str]) -> list[tuple[str, Shots]]:
     return [(kind, shots) for kind in dict.fromkeys(kinds) for shots in splits.seeds]
 
 
-def _seed_details(found: Sequence[ProbeResult], seeds: Sequence[int]) -> dict[str, Any]:
+def count_answers(trained: Trained, test: Examples) -> np.ndarray:
+    """`pacl.metrics.accuracy.count_ranks` of the test examples, int64 [C, 3]; only a chunk's scores are in memory."""
+    chunks = (test[first : first + CHUNK] for first in range(0, len(test.labels), CHUNK))
+    counts = np.zeros((len(trained.classifier.bias), 3), dtype=np.int64)
+    for chunk in chunks:
+        counts += count_ranks(torch.from_numpy(trained.classifier(chunk.features)), torch.from_numpy(chunk.labels))
+    return counts
+
+
+def _seed_details(found: Sequence[Trained], counts: Sequence[np.ndarray], seeds: Sequence[int]) -> dict[str, Any]:
     """C and scores of each seed, and the standard deviation of the scores over seeds (None for one seed)."""
-    every = [accuracies(each.counts) for each in found]
+    every = [accuracies(each) for each in counts]
     return {
         "seeds": [
             {"seed": seed, "C": each.C, "validation_top1": each.validation, **{k: float(v) for k, v in scores.items()}}

@@ -3,7 +3,7 @@
     python -m eval.classification.scores custom --data caltech101 --names eval/classification/class_names/caltech101.txt
     python -m eval.classification.scores imagenet --data imagenet-sample --limit 500
     python -m eval.classification.scores voc20 --data . --partial
-    python -m eval.classification.scores custom --images DIR --masks DIR --classes FILE
+    python -m eval.classification.scores custom --images DIR --masks DIR --classes FILE --all
 
 Data sets are those of `eval.classification`, whose images have one class each, and those of `eval.segmentation`, whose
 images show the classes that their masks have; ``custom`` is a folder per class, or with --masks images with masks.
@@ -18,7 +18,12 @@ sum      pooled + w phi.
 Every second image is in the first half. Settings with which a score names most images right in one half are used on
 the other half, so that each image is scored with settings that it had no part in choosing. Printed are the share of
 images whose best name is one that they show (of images with one class: top-1), its difference to the chosen pooled
-score with a 95 % interval (paired bootstrap over images), and the mean average precision (mean of both halves).
+score with a 95 % interval (paired bootstrap over images), and the mean average precision (mean of both halves): for
+each name, images are ranked by its score and the precision is averaged over those that show it; then the mean over
+names.
+
+``--all`` prints the scores of `pacl classify` first, with each set of templates, on all images: w is 1, and phi that of
+the model.
 """
 
 from __future__ import annotations
@@ -39,26 +44,25 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from eval.classification.image_labels import average_precision
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
+from eval.classification.intervals import rate_intervals
 from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
 from eval.common.folders import check_figures, figures_arguments, save_figures
 from eval.common.tables import markdown_table
 from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.classification.preprocessing import preprocessing
-from pacl.classification.scorer import BATCH, EncodedLabels, Scorer
+from pacl.classification.scorer import BATCH, Scorer, best_of_labels
 from pacl.cli.messages import need_output, run_verb, say
 from pacl.cli.parser import check_unused
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED
 from pacl.errors import ArgumentError, UserError
-from pacl.metrics.accuracy import rate_intervals
 from pacl.models.compatibility import compatibility
 from pacl.models.model import PACL
 from pacl.models.precision import tower_autocast
 from pacl.printing import counted
-from pacl.prompts import Label
+from pacl.prompts import Label, get_templates
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -67,6 +71,9 @@ TEMPLATES = ("none", "photo", "paper")
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, math.inf)  # infinity is the mean of the patches
 WEIGHTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 PAPER = 1.0  # the temperature of the published formula
+
+Scores = dict["Setting", np.ndarray]
+"""The scores of all images with all labels, float32 [I, C], by their setting."""
 
 
 class Setting(NamedTuple):
@@ -108,13 +115,13 @@ class Row:
 
     Attributes:
         score: its name.
-        settings: those used on the first half and on the second.
+        settings: those used on the first half and on the second, or on all images.
         hits: of each image, whether its best name is one that it shows, bool [I].
         precision: mean average precision in [0, 1].
     """
 
     score: str
-    settings: tuple[Setting, Setting]
+    settings: tuple[Setting, ...]
     hits: np.ndarray
     precision: float
 
@@ -195,18 +202,26 @@ def embed_pooled(model: PACL, squares: Tensor, precision: str) -> Tensor:
 
 @torch.inference_mode()
 def all_scores(
-    model: PACL, images: Images, dense: Sequence[str], precision: str
-) -> tuple[dict[Setting, np.ndarray], dict[Setting, np.ndarray]]:
-    """The pooled score and phi with every setting: float32 [I, C] each."""
-    labels = {name: Scorer(model, "phi", templates=name).encode(images.labels) for name in TEMPLATES}
-    pooled: dict[Setting, list[Tensor]] = {Setting(name): [] for name in TEMPLATES}
-    grid = itertools.product(TEMPLATES, dense, dict.fromkeys((*TEMPERATURES, float(model.temperature))))
+    model: PACL, images: Images, dense: Sequence[str], templates: Sequence[str] = TEMPLATES, precision: str = "fp32"
+) -> tuple[Scores, Scores]:
+    """The pooled score and phi with every setting: float32 [I, C] each.
+
+    Args:
+        model: the model.
+        images: two or more.
+        dense: dense variants of the patches.
+        templates: names or files of sentence templates.
+        precision: of the image tower.
+    """
+    labels = {name: Scorer(model, "phi", templates=name).encode(images.labels) for name in templates}
+    pooled: dict[Setting, list[Tensor]] = {Setting(name): [] for name in templates}
+    grid = itertools.product(templates, dense, dict.fromkeys((*TEMPERATURES, float(model.temperature))))
     phi: dict[Setting, list[Tensor]] = {Setting(*each): [] for each in grid}
     for vector, patches in embed(model, images, dense, precision):
         for key, found in pooled.items():
             encoded = labels[key.templates]
             texts = encoded.clip if model.clip.shared else encoded.head
-            found.append(_by_label(vector[None] @ texts.T, encoded))
+            found.append(best_of_labels(vector[None] @ texts.T, encoded).cpu())
         for key, found in phi.items():
             encoded = labels[key.templates]
             by_text = compatibility(
@@ -215,49 +230,54 @@ def all_scores(
                 temperature=key.temperature or PAPER,
                 cosine=model.config.cosine,
             )
-            found.append(_by_label(by_text, encoded))
+            found.append(best_of_labels(by_text, encoded).cpu())
     return _stacked(pooled), _stacked(phi)
 
 
-def _by_label(scores: Tensor, labels: EncodedLabels) -> Tensor:
-    """Scores of texts [1, N] -> the highest of each label [1, C], on the CPU."""
-    best = scores.new_full((len(scores), len(labels.names)), -torch.inf)
-    return best.scatter_reduce(1, labels.owners.expand(len(scores), -1), scores, "amax").cpu()
-
-
-def _stacked(scores: Mapping[Setting, Sequence[Tensor]]) -> dict[Setting, np.ndarray]:
+def _stacked(scores: Mapping[Setting, Sequence[Tensor]]) -> Scores:
     return {key: torch.cat(list(found)).numpy() for key, found in scores.items()}
 
 
-def compare(model: PACL, images: Images, dense: Sequence[str], precision: str = "fp32") -> list[Row]:
+def compare(pooled: Scores, phi: Scores, own: Setting, truth: np.ndarray) -> list[Row]:
     """Measure the scores with fixed settings, and with settings chosen on the other half.
 
     Args:
-        model: the model.
-        images: two or more.
-        dense: dense variants of the patches that phi may choose from; the first is the model's own.
-        precision: of the image tower.
+        pooled, phi: see `all_scores`.
+        own: the setting of phi that the model has.
+        truth: see `Images`.
     """
-    pooled, phi = all_scores(model, images, dense, precision)
 
     def summed(key: Setting) -> np.ndarray:
         return pooled[Setting(key.templates)] + key.weight * phi[key._replace(weight=None)]
 
     sums = [key._replace(weight=weight) for key in phi for weight in WEIGHTS]
-    own = Setting("none", dense[0], float(model.temperature))
+    paper = Setting("paper", "clip", PAPER)
+    if paper not in phi:  # a tower without CLIP's last block
+        paper = paper._replace(dense=own.dense)
     fixed = {
         "pooled, plain names": (Setting("none"), pooled.__getitem__),
         "phi as the model has it, plain names": (own, phi.__getitem__),
-        "phi as in the paper": (Setting("paper", "clip" if "clip" in dense else dense[0], PAPER), phi.__getitem__),
+        "phi as in the paper": (paper, phi.__getitem__),
     }
     chosen = {
         "pooled, chosen": (list(pooled), pooled.__getitem__),
         "phi, chosen": (list(phi), phi.__getitem__),
         "pooled + w phi, chosen": (sums, summed),
     }
-    rows = [row(name, (key, key), scores, images.truth) for name, (key, scores) in fixed.items()]
+    rows = [row(name, (key, key), scores, truth) for name, (key, scores) in fixed.items()]
     for name, (keys, scores) in chosen.items():
-        rows.append(row(name, choose(keys, scores, images.truth), scores, images.truth))
+        rows.append(row(name, choose(keys, scores, truth), scores, truth))
+    return rows
+
+
+def on_all(pooled: Scores, phi: Scores, own: Setting, truth: np.ndarray) -> list[Row]:
+    """Measure the scores of `pacl classify` on all images, with each set of templates; see `compare`."""
+    rows = []
+    for plain, values in pooled.items():
+        key = own._replace(templates=plain.templates)
+        both = {"pooled": (plain, values), "phi": (key, phi[key])}
+        both["pooled + phi"] = key._replace(weight=1.0), values + phi[key]
+        rows += [Row(name, (at,), hits(v, truth), mean_precision(v, truth)) for name, (at, v) in both.items()]
     return rows
 
 
@@ -269,6 +289,24 @@ def halves(count: int) -> tuple[slice, slice]:
 def hits(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Whether the best label of each image is one that it shows, bool [I]."""
     return truth[np.arange(len(truth)), scores.argmax(axis=1)]
+
+
+def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
+    """Mean, over the relevant images, of the share of relevant ones among those ranked as high or higher.
+
+    Args:
+        scores: float [I].
+        relevant: bool [I], at least one of them True.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, values = relevant[order], scores[order]
+    last = np.searchsorted(-values, -values, side="right")  # images with the same score have the same rank
+    return float((np.cumsum(ranked)[last - 1] / last)[ranked].mean())
+
+
+def mean_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """`average_precision`, the mean over the labels that an image shows; both are [I, C]."""
+    return float(np.mean([average_precision(v, t) for v, t in zip(scores.T, truth.T, strict=True) if t.any()]))
 
 
 def choose(
@@ -289,13 +327,12 @@ def row(
     for half, key in zip(halves(len(truth)), settings, strict=True):
         values, shown = scores(key)[half], truth[half]
         found[half] = hits(values, shown)
-        precisions.append(np.mean([average_precision(v, t) for v, t in zip(values.T, shown.T, strict=True) if t.any()]))
+        precisions.append(mean_precision(values, shown))
     return Row(name, settings, found, float(np.mean(precisions)))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
-    base = next(row.hits for row in rows if row.score == "pooled, chosen")
+def table(rows: Sequence[Row], base: np.ndarray) -> str:
+    """The rows as Markdown, with their gain over the hits of the chosen pooled score, bool [I]."""
     cells = []
     for each in rows:
         low, high = rate_intervals(each.hits.astype(float) - base, np.zeros(len(base), dtype=int))["top1"]
@@ -317,6 +354,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--tokens", nargs="+", default=[], metavar="VARIANT",
         help="further dense variants that phi may choose from (default: the model's own and clip)",
     )  # fmt: skip
+    parser.add_argument(
+        "--templates", nargs="+", default=[], metavar="NAME",
+        help=f"further templates that scores may choose from, as for pacl classify (default: {', '.join(TEMPLATES)})",
+    )  # fmt: skip
+    parser.add_argument("--all", action="store_true", help="also the scores of pacl classify, on all images")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
     add_overwrite(parser)
     add_model(parser)
@@ -347,19 +389,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out is None:
         need_output()
     check_least(args, limit=2)
+    for name in args.templates:
+        get_templates(name)
     check_figures(args, MODULE, input_files(args))
     arguments = figures_arguments(args)
     images = open_images(args, parser)
     model = load(args)
     check_tokens(model, args.tokens)
-    own = model.config.dense
-    dense = list(dict.fromkeys([own, *(["clip"] if "clip" in model.clip.dense_variants else []), *args.tokens]))
-    rows = compare(model, images, dense, args.precision)
+    own = Setting("none", model.config.dense, float(model.temperature))
+    last = ["clip"] if "clip" in model.clip.dense_variants else []
+    dense = list(dict.fromkeys([model.config.dense, *last, *args.tokens]))
+    templates = list(dict.fromkeys([*TEMPLATES, *args.templates]))
+    measured = *all_scores(model, images, dense, templates, args.precision), own, images.truth
+    rows = compare(*measured)
+    base = next(row.hits for row in rows if row.score == "pooled, chosen")
     extent = f"{counted(len(images.truth), 'image')}, {counted(len(images.labels), 'name')}"
     print(f"{args.dataset}: {extent}, model {args.model}\n")
-    print(table(rows))
+    every = on_all(*measured) if args.all else []
+    if every:
+        print(f"{table(every, base)}\n")
+    print(table(rows, base))
     if args.out:
-        found = [(row.score, list(map(str, row.settings)), float(row.hits.mean()), row.precision) for row in rows]
+        found = [(r.score, list(map(str, r.settings)), float(r.hits.mean()), r.precision) for r in [*every, *rows]]
         figures = [dict(zip(("score", "settings", "right", "map"), each, strict=True)) for each in found]
         save_figures(args.out, MODULE, arguments, figures, args.overwrite)
     return 0

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from eval.classification.features import Loading, class_embeddings, load_batches
 from eval.classification.image_sets import ImageSet
@@ -21,6 +20,7 @@ from eval.classification.results import DIGITS, Setup
 from eval.common.folders import file_digests
 from eval.common.result import Result
 from pacl.classification.features import embed
+from pacl.classification.scorer import EncodedLabels, best_of_labels
 from pacl.errors import UserError
 from pacl.metrics.accuracy import count_ranks
 from pacl.models.model import PACL
@@ -86,23 +86,16 @@ def zero_shot(model: PACL, images: ImageSet, templates: Sequence[str], loading: 
     owners = torch.tensor([i for i, synonyms in enumerate(images.prompts) for _ in synonyms], device=model.device)
     with torch.inference_mode():
         title = f"{len(prompts) * len(templates):,} texts for {images.benchmark.name}"
-        for_pooled, for_phi = class_embeddings(model, prompts, templates, title)  # [N, D]
-
-    def by_class(scores: Tensor) -> Tensor:
-        """The highest score over the prompts of each class: [B, N] -> [B, C]."""
-        if scores.shape[1] == len(images.keys):
-            return scores
-        best = scores.new_full((len(scores), len(images.keys)), -torch.inf)
-        return best.scatter_reduce(1, owners.expand(len(scores), -1), scores, "amax")
+        classes = EncodedLabels(tuple(images.keys), owners, *class_embeddings(model, prompts, templates, title))
 
     counts: dict[str, Any] = dict.fromkeys(METHODS, 0)
     for squares, labels in load_batches(images, model, loading, f"{images.benchmark.name} {images.split}"):
         with torch.inference_mode():
             pooled, patches = embed(model, squares, loading.precision)  # [B, D], [B, P, D]
-            scores = {"pooled": pooled @ for_pooled.T, "phi": model.phi(patches, for_phi)}  # [B, N]
+            scores = {"pooled": pooled @ classes.clip.T, "phi": model.phi(patches, classes.head)}  # [B, N]
             scores["mean"] = (scores["pooled"] + scores["phi"]) / 2
             for method in METHODS:
                 if not scores[method].isfinite().all():
                     raise UserError(f"{images.benchmark.name}: scores are not finite; the model's weights are damaged")
-                counts[method] = counts[method] + count_ranks(by_class(scores[method]), labels)
+                counts[method] = counts[method] + count_ranks(best_of_labels(scores[method], classes), labels)
     return counts

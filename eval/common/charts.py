@@ -1,4 +1,4 @@
-"""Charts by matplotlib (``pip install "pacl[eval]"``): scores by class, confusion matrices, training curves.
+"""Charts by matplotlib (``pip install "pacl[eval]"``): scores by class, confusion matrices, times.
 
 C is the number of classes. Files are PNG or JPEG, by their suffix.
 """
@@ -27,13 +27,6 @@ MARGIN = 0.12  # inches
 MARKERS = "ovsD^P*X"  # one for each method but the first, so that they differ in shape, too
 MAX_NAME = 32  # letters of a class name
 MAX_NUMBERED = 25  # classes up to which the cells of a confusion matrix show their values
-
-
-class Points(NamedTuple):
-    """Values at steps of a training."""
-
-    steps: list[int]
-    values: list[float]
 
 
 class Curve(NamedTuple):
@@ -178,46 +171,6 @@ def confusion_chart(path: str | Path, classes: Sequence[str], confusion: np.ndar
     bar.set_label("percent of the true class's pixels", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    _save(figure, path)
-
-
-def training_curve(path: str | Path, loss: Points, recall: Points, title: str, chance: float | None = None) -> None:
-    """Loss (left axis) and, if there is any, recall in percent (right axis) against the steps of a training.
-
-    Args:
-        path: PNG or JPEG.
-        loss: of the training batches.
-        recall: of the validations, in [0, 1].
-        title: what was trained.
-        chance: recall of a random order, in [0, 1], drawn as a dashed line.
-
-    Raises:
-        UserError: matplotlib is missing, or the file cannot be written.
-    """
-    remark = f"loss {loss.values[0]:.2f} at first, {loss.values[-1]:.2f} at the end"
-    if recall.steps:
-        remark += f"; recall {100 * recall.values[0]:.1f} % at first, {100 * recall.values[-1]:.1f} % at the end"
-        remark += "" if chance is None else f", {100 * chance:.1f} % by chance"
-    figure, axes = _figure(7.2, 3.4, title, remark)
-    left, right = map(_hex, palette(2)[1:])
-    axes.plot(*loss, color=left, linewidth=1.8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel("step", fontsize=9)
-    axes.set_ylabel("loss of the batch", fontsize=9, color=left)
-    axes.grid(color=_hex(LINE), linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9)
-    if recall.steps:
-        other = axes.twinx()
-        other.plot(
-            recall.steps, [100 * value for value in recall.values], "o-", color=right, linewidth=1.8, clip_on=False
-        )
-        if chance is not None:
-            other.axhline(100 * chance, color=right, linewidth=1, linestyle="--")
-        other.spines[:].set_visible(False)
-        other.set_ylim(bottom=0)
-        other.set_ylabel("recall of the validation, percent", fontsize=9, color=right)
-        other.tick_params(length=0, labelsize=9)
     _save(figure, path)
 
 

@@ -396,7 +396,7 @@ def file_digests(**given: str | Path | None) -> dict[str, str]:
 
 
 def own_data(name: str, digest: str) -> str:
-    """What tells data of one's own apart in results: a name, such as the folder's, and the start of a digest."""
+    """How results name a user's own data: a name, such as the folder's, and the first digits of a digest."""
     return f"{os.fsencode(name).decode('utf-8', 'replace')} {digest[:8]}"
 
 

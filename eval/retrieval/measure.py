@@ -19,10 +19,11 @@ from torch import Tensor
 from eval.classification.features import Loading, SquareImages, load_squares
 from eval.retrieval import RERANKED
 from eval.retrieval.caption_sets import CaptionSet
+from eval.retrieval.reranking import reranked_recalls
 from pacl.classification.features import embed
 from pacl.cli.progress import tracked
 from pacl.errors import UserError
-from pacl.metrics.retrieval import Recalls, recalls, reranked_recalls, score_all_pairs
+from pacl.metrics.retrieval import Recalls, recalls, score_all_pairs
 from pacl.models.model import PACL
 
 KS = (1, 5, 10)

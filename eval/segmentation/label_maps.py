@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pacl.errors import UserError, unreadable
+from pacl.errors import UserError
+from pacl.files import read_text
 
 VOID = 255
 """Value of pixels that are not scored, in the converted masks."""
@@ -54,11 +55,11 @@ CITYSCAPES_IDS = {
 }
 CITYSCAPES_VALUES = 34
 
-# Class name -> id in Pascal Context's labels.txt (459 labels), in the order of the benchmark's classes 1 to 59.
 MATRIX, COMPRESSED = 14, 15
 ELEMENTS = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, MATRIX, COMPRESSED, 16, 17, 18))
 """Types of elements in a MATLAB 5 file."""
 
+# Class name -> id in Pascal Context's labels.txt (459 labels), in the order of the benchmark's classes 1 to 59.
 CONTEXT_IDS = {
     name: int(number)
     for number, name in re.findall(
@@ -152,7 +153,7 @@ def read_context(path: str | Path) -> np.ndarray:
 
 
 def _check_elements(content: bytes) -> None:
-    """Refuse a MATLAB 5 file whose elements have types that there are not.
+    """Refuse a MATLAB 5 file with an element of an unknown type.
 
     SciPy looks them up unchecked, and a damaged file would end the process. Compressed elements have a checksum.
 
@@ -181,12 +182,8 @@ def check_context_names(labels: str | Path) -> None:
     Raises:
         UserError: the file cannot be read, or a class has another id.
     """
-    try:
-        found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", Path(labels).read_text(encoding="utf-8"), re.MULTILINE))
-    except OSError as error:
-        raise unreadable(labels, error) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{labels}: cannot be read (not a text file)") from None
+    text = read_text(labels, "list of labels")
+    found = dict(re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", text, re.MULTILINE))
     for name, number in CONTEXT_IDS.items():
         if (other := found.get(str(number))) != name:
             raise UserError(f'{labels}: id {number} is "{other}", not "{name}": not the 459 labels of Pascal Context?')

@@ -20,13 +20,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from eval.common.memory import peak_memory, reset_peak_memory
+from eval.segmentation.boundary import boundary_areas
 from eval.segmentation.counts import Counts
 from eval.segmentation.patch_labels import majorities, patch_counts, upper_bound
 from eval.segmentation.protocol import Protocol
 from pacl.data.masks import MaskFolder
 from pacl.data.workers import usable
 from pacl.errors import ArgumentError, UserError
-from pacl.metrics.boundary import boundary_areas
 from pacl.metrics.segmentation import areas_of_confusion, confusion_matrix
 from pacl.models.model import PACL
 from pacl.prompts import Label

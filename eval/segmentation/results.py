@@ -62,8 +62,8 @@ def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: st
     """The scores of row r, in percent."""
     from eval.common.folders import file_digests, own_data
     from eval.common.result import Result, describe_model, made_with
+    from eval.segmentation.bootstrap import paired_interval, score_intervals
     from eval.segmentation.fingerprint import masks, pictures
-    from pacl.metrics.bootstrap import paired_interval, score_intervals
     from pacl.metrics.segmentation import class_accuracy, iou, scores
 
     row = bench.rows[r].row

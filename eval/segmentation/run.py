@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.common.command import add_model, check_least, load, new_parser
 from eval.common.folders import own_folder
-from eval.common.processes import Processes, processes
+from eval.common.processes import processes, together
 from eval.segmentation.arguments import add_data
 from eval.segmentation.label_check import inspect
 from eval.segmentation.protocol import OWN_PROTOCOLS, PROTOCOLS
@@ -33,6 +33,7 @@ from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.files import check_folder, make_folder
 from pacl.printing import counted
+from pacl.processes import Process
 from pacl.segmentation.background import parse_background
 from pacl.segmentation.settings import SegmenterSettings
 
@@ -119,10 +120,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         for selection in selections:
             check_folder(args.out / selection.name)  # now: embedding the names takes minutes
-    with processes() as ranks:
-        args.device = ranks.device(args.device)
-        with ranks.together():
-            if ranks.rank == 0:
+    with processes() as process:
+        args.device = process.device(args.device)
+        with together(process):
+            if process.rank == 0:
                 if any(selection.benchmark.name != CUSTOM for selection in selections):
                     note_own_protocol(args.model, selections[0].protocols[0].name)
                 for selection in selections:
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     inspect(PROG, selection.name, selection.folders[0], own=own, workers=args.workers)
             models = methods(load(args), args.method)
         for selection in selections:
-            measure_benchmark(selection, models, args, ranks)
+            measure_benchmark(selection, models, args, process)
     return 0
 
 
@@ -167,7 +168,7 @@ def methods(model: PACL, names: Sequence[str] | None) -> dict[str, PACL]:
 
 
 def measure_benchmark(
-    selection: Selection, models: dict[str, PACL], args: argparse.Namespace, ranks: Processes
+    selection: Selection, models: dict[str, PACL], args: argparse.Namespace, process: Process
 ) -> None:
     """Measure one benchmark on all processes; the first one writes the results."""
     from eval.common.folders import PARTS, check_unchanged, end_run, run_digest, start_run
@@ -183,8 +184,8 @@ def measure_benchmark(
     folder, extras = selection.folders[0], Extras(args.boundary, args.patches)
     arithmetic = {name: getattr(args, name) for name in ARITHMETIC}
     memory = partial(memory_advice, selection.name, "a smaller --batch, --window_batch or --size, or --refine 0")
-    with ranks.together(), memory():
-        if ranks.rank == 0:
+    with together(process), memory():
+        if process.rank == 0:
             texts = sum(len(label.prompts) for f in selection.folders for label in f.labels)
             synonyms = " (with synonyms)" if texts > sum(len(f.labels) for f in selection.folders) else ""
             templates = Path(selection.protocols[0].settings.templates).name
@@ -197,7 +198,7 @@ def measure_benchmark(
         bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
         bench.run = run_digest(settings)
-        if ranks.rank == 0:
+        if process.rank == 0:
             out = folder_of(selection, args, settings)
             make_folder(out)
             start_run(out, settings, args.overwrite, FILES, "segmentation")
@@ -205,25 +206,25 @@ def measure_benchmark(
                 print(f"{selection.name}: resumes from the counts of this run in {out}", file=sys.stderr)
     out = folder_of(selection, args, settings)  # the first process has created it
     with (
-        ranks.together(),
+        together(process),
         memory(),
         ProgressMeter(selection.name, len(folder), line=partial(say, PROG)) as meter,
     ):
 
         def show_progress(done: int) -> None:
-            if ranks.rank == 0:
-                meter.update(min(len(folder), done * ranks.count))
+            if process.rank == 0:
+                meter.update(min(len(folder), done * process.count))
 
         measure(
             bench, out / PARTS,
-            rank=ranks.rank, ranks=ranks.count, batch=args.batch, workers=args.workers,
+            rank=process.rank, ranks=process.count, batch=args.batch, workers=args.workers,
             progress=show_progress,
         )  # fmt: skip
-    if ranks.rank == 0:
+    if process.rank == 0:
         counts = gather(bench, out / PARTS)
         with end_run(out, settings):
             check_unchanged(settings["pictures"], pictures(folder), selection.name)
-            report(selection, out, bench, counts, args.model, ranks.count, figures=not args.no_figures)
+            report(selection, out, bench, counts, args.model, process.count, figures=not args.no_figures)
 
 
 def folder_of(selection: Selection, args: argparse.Namespace, settings: dict[str, Any]) -> Path:

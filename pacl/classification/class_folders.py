@@ -40,7 +40,7 @@ class ClassFolders:
 
         Args:
             root: the folder.
-            classes: the classes that there may be, in the order of their numbers; None takes the folders' names.
+            classes: all classes, in the order of their numbers; None takes the folders' names.
 
         Raises:
             UserError: there is no such folder; it is no folder of class folders, or has fewer than two; or a class is

@@ -46,7 +46,6 @@ VALIDATION_PART = 5  # with all examples, one in five is for validation
 TEMPERATURES = (1e-4, 1e4)  # range of the search
 UNCERTAIN = 0.1  # examples of any label, for the temperature
 ABSENT = -1e30  # logit of a class without training examples
-TEST_CHUNK = 4096  # test examples that are classified at a time
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,6 @@ class Trained:
     validation: float
     examples: int
     temperature: float
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """The result of one probe.
-
-    Attributes:
-        counts: `pacl.metrics.accuracy.count_ranks` of the test examples, int64 [C, 3].
-        C: the chosen inverse strength of the penalty.
-        validation: accuracy on the validation examples with this C, in percent.
-    """
-
-    counts: np.ndarray = field(repr=False)
-    C: float
-    validation: float
 
 
 def check_installed() -> None:
@@ -178,33 +162,23 @@ class Splits:
     needed: np.ndarray = field(repr=False)
 
 
-def make_splits(labels: np.ndarray, names: Sequence[str], shots: Sequence[str], seeds: Sequence[int]) -> Splits:
+def make_splits(labels: np.ndarray, names: Sequence[str], shots: Sequence[Shots], seeds: Sequence[int]) -> Splits:
     """Split the examples for all probes of a run. Only labels are needed, so errors come before any image is read.
 
     Args:
         labels: classes of all training examples, int64 [N].
         names: names of the C classes, for error messages.
-        shots: numbers of training examples per class, or ``all``.
+        shots: numbers of training examples per class, or ``all``; also as text.
         seeds: random seeds.
 
     Raises:
         UserError: a class has no or too few examples, as in `split_examples`.
     """
-    wanted: list[Shots] = [ALL if each == ALL else int(each) for each in dict.fromkeys(shots)]
+    wanted: list[Shots] = list(dict.fromkeys(ALL if each == ALL else int(each) for each in shots))
     every = list(dict.fromkeys(seeds))
     used = {each: every[:1] if each == ALL else every for each in wanted}
     indices = {(each, seed): split_examples(labels, each, seed, names) for each in wanted for seed in used[each]}
     return Splits(used, indices, np.unique(np.concatenate([part for pair in indices.values() for part in pair])))
-
-
-def run_probe(fit: Examples, validation: Examples, test: Examples, classes: int, *, refit: bool) -> ProbeResult:
-    """Train a classifier as `train_classifier` does, and test it on ``test``."""
-    trained = train_classifier(fit, validation, classes, refit=refit)
-    counts = np.zeros((classes, 3), dtype=np.int64)
-    for first in range(0, len(test.labels), TEST_CHUNK):  # so that only the scores of a chunk are in memory
-        chunk = test[first : first + TEST_CHUNK]
-        counts += count_ranks(torch.from_numpy(trained.classifier(chunk.features)), torch.from_numpy(chunk.labels))
-    return ProbeResult(counts, trained.C, trained.validation)
 
 
 def train_classifier(fit: Examples, validation: Examples, classes: int, *, refit: bool) -> Trained:

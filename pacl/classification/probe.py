@@ -211,7 +211,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {wrong} is missing or of a wrong type; train the probe again")
     known = about["features"] in KINDS and about["precision"] in PRECISIONS
     if not known or not all(isinstance(name, str) for name in about["classes"]):
-        raise UserError(f"{path}: has features, a precision or classes that there are not; train the probe again")
+        raise UserError(f"{path}: its features, precision or classes are not known; train the probe again")
     return about
 
 

@@ -216,9 +216,7 @@ class Scorer:
         if self.weight > 0 and images.patches is not None:
             phi = torch.cat([self.model.phi(patches[None], labels.head) for patches in images.patches])
             parts.append(self.weight * phi)
-        by_text = sum(parts[1:], parts[0])  # [B, N]
-        best = by_text.new_full((len(by_text), len(labels.names)), -torch.inf)
-        return best.scatter_reduce(1, labels.owners.expand(len(by_text), -1), by_text, "amax").cpu()
+        return best_of_labels(sum(parts[1:], parts[0]), labels).cpu()
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Scores [I, C] -> the softmax over the labels of `logit_scale` times them, float32 [I, C]."""
@@ -240,6 +238,12 @@ class Scorer:
         patches = encode_images([self.model], [image], settings)[0][0].patches.similarity(labels.head)
         cosines = torch.cat([rows for *_, rows in patches.bands(size)], dim=1)  # [N, H, W]
         return np.stack([cosines[labels.owners == i].amax(0).cpu().numpy() for i in range(len(labels.names))])
+
+
+def best_of_labels(scores: Tensor, labels: EncodedLabels) -> Tensor:
+    """Scores of texts [B, N] -> the highest of each label [B, C]."""
+    best = scores.new_full((len(scores), len(labels.names)), -torch.inf)
+    return best.scatter_reduce(1, labels.owners.expand(len(scores), -1), scores, "amax")
 
 
 def default_score(model: PACL) -> Score:

@@ -225,7 +225,7 @@ def _check_values(args: argparse.Namespace, workers: int) -> None:
 
 
 def _split(entries: Sequence[Entry], read: Sequence[FilePairs | None]) -> tuple[list[PairSource], list[PairSource]]:
-    """The images of a configuration that train and those that are held out, see `split_all`; shards have no part."""
+    """The training and the held-out images of a configuration, see `split_all`; shards are left out."""
     parts: dict[str, list[tuple[Source, FilePairs]]] = {"train": [], "val": [], "": []}
     for entry, pairs in zip(entries, read, strict=True):
         if pairs is not None:

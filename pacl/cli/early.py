@@ -27,8 +27,9 @@ from pacl.cli.resuming import (
 )
 from pacl.cli.setting_errors import suggest
 from pacl.errors import UserError
+from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind
-from pacl.training.run_files import check_card, check_unused, is_first_process, results_of, resumes
+from pacl.training.run_files import check_card, check_unused, results_of, resumes
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}

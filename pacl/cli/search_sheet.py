@@ -50,7 +50,7 @@ def _rows(tiles: Sequence[Tile], title: str = "") -> list[Row]:
 
 
 def _opened(hits: Iterable[Hit]) -> Iterable[np.ndarray]:
-    """The images; a grey square for one that is not there any more."""
+    """The images; a grey square for one that no longer exists."""
     for hit in hits:
         try:
             yield open_image(hit.path)

@@ -21,6 +21,20 @@ TYPE = re.compile(r"<class '([\w.]+)'>")
 OF_CAPTIONS = ("pairs", "images", "names", "hold_out", "train", "val")
 """Settings of `pacl.data.CaptionData` that other data modules do not have."""
 
+OTHER_NAMES = {
+    "learning_rate": "lr",
+    "wd": "weight_decay",
+    "warmup_steps": "warmup",
+    **dict.fromkeys(("bs", "batch", "train_batch_size", "per_device_train_batch_size"), "batch_size"),
+    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), "max_epochs"),
+    **dict.fromkeys(("steps", "num_steps", "num_train_steps"), "max_steps"),
+    **dict.fromkeys(("num_workers", "dataloader_num_workers"), "workers"),
+    **dict.fromkeys(("output", "output_dir", "out_dir", "save_dir"), "out"),
+    **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), "ckpt_path"),
+    **dict.fromkeys(("gpus", "num_gpus"), "devices"),
+}
+"""Last parts of settings as other programs name them -> as they are named here."""
+
 
 def describe_mistake(message: str, known: Collection[str]) -> str:
     """The message of a parser in one line.
@@ -64,10 +78,10 @@ def suggest(flag: str, known: Collection[str]) -> str:
     'did you mean --trainer.max_steps?'
     """
     name = flag.lstrip("-").replace("-", "_")
-    last = {key: key.rpartition(".")[2] for key in known}
-    same = [key for key in known if last[key] == name.rpartition(".")[2]]
+    last, own = {key: key.rpartition(".")[2] for key in known}, name.rpartition(".")[2]
+    same = [key for key in known if last[key] == own] or [key for key in known if last[key] == OTHER_NAMES.get(own)]
     close = difflib.get_close_matches(name, same or known, n=1, cutoff=0.0 if same else 0.75)
     if not close:
-        parts = difflib.get_close_matches(name.rpartition(".")[2], [*last.values()], n=1, cutoff=0.8)
+        parts = difflib.get_close_matches(own, [*last.values()], n=1, cutoff=0.8)
         close = [key for key in known if parts and last[key] == parts[0]][:1]
     return ask_meant(f"--{each}" for each in close)

@@ -31,12 +31,13 @@ from pacl.models.head import HeadConfig, is_head
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.printing import counted, escaped
+from pacl.processes import is_first_process
 from pacl.results.kinds import CHECKPOINTS
 from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
 from pacl.training.progress import steps_of_figures
-from pacl.training.run_files import check_card, is_first_process, resumes
+from pacl.training.run_files import check_card, resumes
 from pacl.training.run_folder import RunFolder
 
 VALIDATIONS = 10

@@ -19,7 +19,7 @@ from pacl.data.readers import read_json, read_table
 from pacl.data.shards import SHARD_SUFFIXES
 from pacl.data.tables import TABLE_SUFFIXES
 from pacl.errors import ArgumentError, UserError, unreadable
-from pacl.files import split_lines
+from pacl.files import read_text, split_lines
 from pacl.image_folders import IMAGE_SUFFIXES
 
 FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
@@ -340,12 +340,8 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
 
 
 def _read_names(path: Path) -> dict[str, list[str]]:
-    try:
-        lines = split_lines(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as class names ({error})") from None
     named = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(split_lines(read_text(path, "file of class names")), 1):
         if line.strip() and not line.startswith("#"):
             between, comma = ("\t", ",") if "\t" in line else (":", ";")
             folder, found, rest = line.partition(between)

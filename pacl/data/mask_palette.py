@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pacl.errors import ArgumentError
-from pacl.files import split_lines
+from pacl.files import read_text, split_lines
 from pacl.prompts import Label
 
 Colour = tuple[int, int, int]
@@ -30,17 +30,11 @@ def read_palette(path: str | Path) -> dict[Colour, str]:
     """The names of the colours of a palette file, in its order.
 
     Raises:
-        ArgumentError: ``palette``: the file cannot be read, a line is no name with a colour, or a colour has two names.
+        UserError: the file cannot be read.
+        ArgumentError: ``palette``: a line is no name with a colour, or a colour has two names.
     """
     found: dict[Colour, str] = {}
-    try:
-        lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ArgumentError("palette", path, "does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ArgumentError("palette", path, f"cannot be read ({reason})") from None
-    for number, line in enumerate(map(str.strip, lines)):
+    for number, line in enumerate(map(str.strip, split_lines(read_text(path, "palette file")))):
         if not line or line.startswith("#"):
             continue
         match = _NAME_LAST.fullmatch(line) or _NAME_FIRST.fullmatch(line)

@@ -14,7 +14,7 @@ from pacl.data.image_paths import has_image_suffix, locate
 from pacl.data.pairs import FilePairs
 from pacl.data.tables import read_rows, rows_of
 from pacl.errors import UserError, unreadable
-from pacl.files import RepeatedKey, split_lines, unique_keys_only
+from pacl.files import RepeatedKey, read_text, split_lines, unique_keys_only
 from pacl.printing import counted
 
 COCO_JSON = (
@@ -35,13 +35,7 @@ def read_list(path: str | Path) -> list[str]:
     Raises:
         UserError: the file cannot be read, or is empty.
     """
-    try:
-        lines = split_lines(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"{path} cannot be read ({reason}): it should list images, one per line") from None
+    lines = split_lines(read_text(path, "list of images"))
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
         raise UserError(f"{path} is empty: it should list images, one per line")

@@ -184,7 +184,7 @@ class EpochLoader:
         return {"epoch": self.epoch, "done": self.done}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Continue from a saved state."""
+        """Continue after the last step of a state that `state` returned, perhaps in a new process."""
         self.epoch, self.done = state["epoch"], state["done"]
         if self.done >= len(self):
             self.epoch, self.done = self.epoch + 1, 0

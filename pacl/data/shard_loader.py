@@ -262,6 +262,11 @@ def _nouns(caption: str) -> tuple[str, ...]:
 class RequestSampler(Sampler[Request]):
     """The requests of one process; each iteration is one epoch.
 
+    Args:
+        steps: number of steps of an epoch.
+        workers: streams of this process; they make its steps in turns.
+        rank: rank of this process.
+
     Attributes:
         epoch: the epoch of the next iteration.
         start: its first step; reset to 0 for the following epoch.

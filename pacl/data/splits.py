@@ -54,15 +54,15 @@ def split_source(source: Source, pairs: FilePairs, max_skipped: float = 1.0) -> 
 
 
 @rank_zero_only
-def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> tuple[int, int]:
+def warn_of_copies(kept: Sequence[PairSource], held: Sequence[PairSource]) -> tuple[int, int] | None:
     """Warn of data that spoil a training or its validation.
 
-    Nothing can be learned from pairs that are all alike. A head knows images of the training by heart. Of an image that
-    is held out twice, the captions of one copy count as wrong for the other.
+    Nothing can be learned from pairs that are all alike. Held-out images that are also in the training set give scores
+    that are too high. If an image is held out twice, the captions of one copy count as wrong for the other.
 
     Returns:
-        The numbers of held-out images that are in training and that are there twice; None in all processes but the
-        first, as only that one looks.
+        The number of held-out images that are also in the training set, and of those that are held out twice; None in
+        all processes but the first, which alone compares them.
     """
     if alike := find_alike(kept):
         rank_zero_warn(describe_alike(alike))

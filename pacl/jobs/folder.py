@@ -260,7 +260,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
 
 
 def strays(folder: str | Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Names of results that are none of the manifest's units: those of a list or of --lines that have changed since."""
+    """Names of results that belong to no unit of the manifest: the list or --lines has changed since."""
     known = {f"{unit['name']}.jsonl.gz" for unit in manifest["units"]}
     return sorted(path.name for path in Path(folder, RESULTS).glob("*.jsonl.gz") if path.name not in known)
 

@@ -1,7 +1,4 @@
-"""Image-text retrieval: recall at k in both directions, phi of all pairs in bounded memory, and two-stage retrieval.
-
-Two-stage retrieval is for sets where phi of all pairs is too expensive: a cheaper score selects candidates, and phi
-reranks only these.
+"""Image-text retrieval: recall at k in both directions, and phi of all pairs in bounded memory.
 
 Shapes: I images, T texts, P patches, D embedding.
 """
@@ -79,8 +76,8 @@ def recalls(scores: Tensor, positives: Tensor, ks: Sequence[int] = (1, 5, 10)) -
     Raises:
         ValueError: shapes or dtypes do not match, scores are not finite, a k is below 1, or there is no positive pair.
     """
-    _check(scores, positives, ks)
-    return _recalls(_ranks(scores, positives), _ranks(scores.T, positives.T), ks)
+    check_pairs(scores, positives, ks)
+    return recalls_of_ranks(best_ranks(scores, positives), best_ranks(scores.T, positives.T), ks)
 
 
 def chance(texts_of: Sequence[int], images_of: Sequence[int], ks: Sequence[int] = (1, 5, 10)) -> Recalls:
@@ -106,7 +103,8 @@ def chance(texts_of: Sequence[int], images_of: Sequence[int], ks: Sequence[int] 
     return Recalls(expected(texts_of, len(images_of)), expected(images_of, len(texts_of)), nan, nan)
 
 
-def _check(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:
+def check_pairs(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:
+    """Raise the errors of `recalls`."""
     if scores.ndim != 2 or not scores.is_floating_point():
         raise ValueError(f"scores must be floating [I, T], got {list(scores.shape)} {scores.dtype}")
     if positives.shape != scores.shape or positives.dtype != torch.bool:
@@ -117,17 +115,17 @@ def _check(scores: Tensor, positives: Tensor, ks: Sequence[int]) -> None:
         raise ValueError("positives holds no positive pair")
 
 
-def _recalls(image_ranks: Tensor, text_ranks: Tensor, ks: Sequence[int]) -> Recalls:
+def recalls_of_ranks(image_ranks: Tensor, text_ranks: Tensor, ks: Sequence[int]) -> Recalls:
     """`Recalls` from the ranks of the best positives, int64 [queries] in each direction."""
     ranks = image_ranks, text_ranks
     image_to_text, text_to_image = ({k: float((r <= k).double().mean()) for k in ks} for r in ranks)
     return Recalls(image_to_text, text_to_image, *(float(r.double().quantile(0.5)) for r in ranks))
 
 
-def _ranks(scores: Tensor, positives: Tensor) -> Tensor:
+def best_ranks(scores: Tensor, positives: Tensor) -> Tensor:
     """Rank, from 1, of the best positive in each row: int64 [R], where R is the number of rows that have a positive."""
     ranks = []
-    for rows in _slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1]))):
+    for rows in slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1]))):
         score, positive = scores[rows], positives[rows]
         if not score.isfinite().all():
             raise ValueError("scores must be finite")
@@ -170,117 +168,11 @@ def score_all_pairs(
         raise ValueError(f"batch {batch}: must be at least 1")
     texts = texts.to(device)
     phi = torch.empty(len(patches), len(texts))  # [I, T]
-    for rows in _slices(len(patches), batch):
+    for rows in slices(len(patches), batch):
         phi[rows] = compatibility(patches[rows].to(texts.device), texts, temperature=temperature, cosine=cosine)
     return phi
 
 
-@torch.no_grad()
-def score_pairs(
-    patches: Tensor,
-    texts: Tensor,
-    pairs: Tensor,
-    *,
-    temperature: float | Tensor = 1.0,
-    cosine: bool = True,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """phi of given pairs. Patches are read once, in order, with one image in memory at a time.
-
-    Args:
-        patches: patch embeddings [I, P, D], floating of any precision, unit norm; they may be memory-mapped.
-        texts: text embeddings [T, D], floating, unit norm.
-        pairs: indices (image, text), int64 [N, 2] on the CPU, in any order.
-        temperature: pooling temperature, see `pacl.models.compatibility.compatibility`.
-        cosine: whether phi is a cosine, see there.
-        device: where to compute; ``None`` is the device of the texts.
-
-    Returns:
-        phi, float32 [N], on the CPU, without gradient.
-    """
-    texts = texts.to(device)
-    phi = torch.empty(len(pairs))  # [N]
-    order = pairs[:, 0].argsort(stable=True)
-    first = 0
-    for image, count in enumerate(pairs[:, 0].bincount(minlength=len(patches)).tolist()):
-        own = order[first : first + count]
-        first += count
-        if count:
-            v, t = patches[image : image + 1].to(texts.device), texts[pairs[own, 1].to(texts.device)]
-            phi[own] = compatibility(v, t, temperature=temperature, cosine=cosine)[0].float().cpu()
-    return phi
-
-
-@torch.no_grad()
-def reranked_recalls(
-    scores: Tensor,
-    positives: Tensor,
-    patches: Tensor,
-    texts: Tensor,
-    candidates: int = 128,
-    *,
-    temperature: float | Tensor = 1.0,
-    cosine: bool = True,
-    ks: Sequence[int] = (1, 5, 10),
-    device: torch.device | str | None = None,
-) -> Recalls:
-    """Recall at k of two-stage retrieval: a cheap score selects candidates, and phi reranks them.
-
-    The candidates of a query (an image or a text) are its best items by the cheap score. They are ranked first, in the
-    order of phi; all other items follow, in the order of the cheap score. phi is computed for (I + T) x ``candidates``
-    pairs instead of I x T. If all items are candidates, the result equals `recalls` of phi.
-
-    Args:
-        scores: the cheap score, [I, T] floating on the CPU, such as the cosine of CLIP's pooled embeddings.
-        positives: [I, T] bool on the CPU, as in `recalls`.
-        patches, texts, temperature, cosine, device: as in `score_pairs`.
-        candidates: number of candidates per query, at least 1. Ties at the last place are broken arbitrarily.
-        ks: values of k, each at least 1.
-
-    Returns:
-        Recalls at these k, and median ranks.
-
-    Raises:
-        ValueError: ``candidates`` is below 1, or an input is refused by `recalls`.
-    """
-    _check(scores, positives, ks)
-    if candidates < 1:
-        raise ValueError(f"candidates {candidates}: must be at least 1")
-    images, captions = scores.shape
-    texts_of, images_of = _best(scores, candidates), _best(scores.T, candidates)  # [I, K], [T, K]
-    pairs = torch.cat(
-        [
-            torch.stack([torch.arange(images).repeat_interleave(texts_of.shape[1]), texts_of.flatten()], dim=1),
-            torch.stack([images_of.flatten(), torch.arange(captions).repeat_interleave(images_of.shape[1])], dim=1),
-        ]
-    )  # [N, 2]
-    phi = score_pairs(patches, texts, pairs, temperature=temperature, cosine=cosine, device=device)
-    of_images, of_texts = phi.split([texts_of.numel(), images_of.numel()])
-    return _recalls(
-        _reranked(scores, positives, texts_of, of_images.view_as(texts_of)),
-        _reranked(scores.T, positives.T, images_of, of_texts.view_as(images_of)),
-        ks,
-    )
-
-
-def _best(scores: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` best items in each row, or of all items if there are fewer: int64 [Q, K]."""
-    K = min(count, scores.shape[1])
-    chunks = _slices(len(scores), max(1, CHUNK_BYTES // (4 * scores.shape[1])))
-    return torch.cat([scores[rows].topk(K, dim=1).indices for rows in chunks])
-
-
-def _reranked(scores: Tensor, positives: Tensor, candidates: Tensor, phi: Tensor) -> Tensor:
-    """`_ranks` with reranking: candidates [Q, K] come before all other items, in the order of their phi [Q, K]."""
-    if not phi.isfinite().all():
-        raise ValueError("phi must be finite")
-    positive = positives.gather(1, candidates)  # [Q, K]
-    best = phi.masked_fill(~positive, -torch.inf).amax(dim=1, keepdim=True)
-    among = 1 + ((phi >= best) & ~positive).sum(dim=1)
-    # If no candidate is a positive, reranking does not change the rank of the best positive.
-    wanted = positives.any(dim=1)
-    return torch.where(positive.any(dim=1)[wanted], among[wanted], _ranks(scores, positives))
-
-
-def _slices(count: int, step: int) -> Iterator[slice]:
+def slices(count: int, step: int) -> Iterator[slice]:
+    """Slices of ``step`` items, the last perhaps shorter, that cover ``count`` items."""
     return (slice(start, start + step) for start in range(0, count, step))

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
-from pacl.files import split_lines
+from pacl.files import read_text, split_lines
 from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.models.towers.static_tower import CONTEXT, TOKENIZER, WEIGHTS
 
@@ -82,7 +82,8 @@ def read_texts(paths: Sequence[str | Path], argument: str) -> list[str]:
         argument: the caller's name for them, in errors.
 
     Raises:
-        ArgumentError: no such file, or it is not text in UTF-8.
+        ArgumentError: a folder has no such file.
+        UserError: a file cannot be read, or is no UTF-8 text.
     """
     lines: list[str] = []
     for path in map(Path, paths):
@@ -90,14 +91,8 @@ def read_texts(paths: Sequence[str | Path], argument: str) -> list[str]:
         if not files:
             raise ArgumentError(argument, path, "contains no .txt file")
         for file in files:
-            try:
-                lines += [row for row in split_lines(file.read_text(encoding="utf-8")) if not row.startswith("#")]
-            except UnicodeDecodeError:
-                raise ArgumentError(argument, file, "not text in UTF-8") from None
-            except FileNotFoundError:
-                raise ArgumentError(argument, file, "does not exist") from None
-            except OSError as error:
-                raise ArgumentError(argument, file, f"cannot be read ({error.strerror})") from None
+            rows = split_lines(read_text(file, f"file of {argument}"))
+            lines += [row for row in rows if not row.startswith("#")]
     return lines
 
 

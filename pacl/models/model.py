@@ -319,7 +319,7 @@ def _check_backbone(clip: Backbone, config: HeadConfig, source: str) -> None:
 
 
 def _check_size(config: HeadConfig, config_path: Path, weights_path: Path) -> None:
-    """Refuse a configuration of a layer that its weight file cannot hold, before memory is asked for it."""
+    """Refuse a layer that is larger than its weight file, before memory is allocated for it."""
     needed, held = 4 * config.hidden * (config.width + config.vector_width), weights_path.stat().st_size
     if config.hidden > 2**16 and needed > 4 * held:  # (files of half precision or of fewer spaces are smaller)
         raise UserError(

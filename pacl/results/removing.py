@@ -1,4 +1,4 @@
-"""Results that are deleted: which files they have, and what is told of them."""
+"""Results that are deleted: their files, and the note about them."""
 
 from __future__ import annotations
 

@@ -102,11 +102,11 @@ class PACLModule(LightningModule):
         self.start_recall: float | None = None
         """Validation recall before the first step of the run, also of a resumed one."""
         self.last_figures: dict[str, float] = {}
-        """Validation recalls of the last validation, by name, also of one before the run was resumed."""
+        """Recalls of the last validation, by name; a resumed run starts with those of its checkpoint."""
         self.validated_at = 0
-        """The step after which that validation was."""
+        """The step after which the last validation was."""
         self.chance: dict[str, float] = {}
-        """Validation recalls of a random order, by name; empty before the first validation."""
+        """Recalls that a random order would have, by name; empty before the first validation."""
 
     @staticmethod
     def load_backbone(name: str, layers: Sequence[int]) -> Backbone:

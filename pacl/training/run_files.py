@@ -22,14 +22,6 @@ MORE_FILES = {"head": (CARD,), "probe": (PROBE_TABLE, PROBE_CURVE)}
 is_card = begins_with(rb"(?sm).*^(library_name: pacl\r?$|# A PACL patch embedder )")
 """Whether a file is the model card of a head, see `pacl.models.card`."""
 
-RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
-"""Environment variables that are 0, or not set, in the first process of a training."""
-
-
-def is_first_process() -> bool:
-    """Whether this is the first process of a training, which alone checks the folder: it writes there."""
-    return all(os.environ.get(name, "0") == "0" for name in RANKS)
-
 
 def results_of(kind: str) -> tuple[str, ...]:
     """The files of a run of a kind in `MODEL_FILES`, which another run would replace."""

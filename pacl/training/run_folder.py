@@ -12,8 +12,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pacl.errors import ArgumentError
 from pacl.files import make_folder
 from pacl.locks import lock
+from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind, find_results
-from pacl.training.run_files import check_unused, is_first_process, results_of
+from pacl.training.run_files import check_unused, results_of
 
 LOCK = ".lock"
 

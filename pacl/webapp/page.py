@@ -311,7 +311,7 @@ class Page(gr.Blocks):
         return [str(path), self.example_words, *settings, settings]
 
     def start_anew(self, threshold: float, prior: float, refine: float, filled: list[float] | None) -> list[Any]:
-        """The settings for an image of one's own: what the example set and nobody moved begins anew."""
+        """The settings for the user's own image: those of the example go back to their defaults, unless moved."""
         given = [threshold, prior, refine]
         if filled is None:
             return [*given, None]

@@ -128,7 +128,7 @@ def _launched(page: Page, host: str, port: int, share: bool) -> tuple[Any, Any, 
 
 
 def _wait() -> None:
-    """Until the process is told to end."""
+    """Block until the process is stopped."""
     end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: end.set())
     while not end.wait(0.5):

@@ -9,6 +9,7 @@ from pacl.cli.setting_errors import suggest
 from pacl.cli.training_run import run
 from pacl.errors import UserError
 
+OWN = ["--config", "configs/own_photos.yaml"]
 KNOWN = ["trainer.max_steps", "trainer.max_epochs", "data.batch_size", "model.lr", "model.scale_lr", "out"]
 
 
@@ -24,6 +25,12 @@ KNOWN = ["trainer.max_steps", "trainer.max_epochs", "data.batch_size", "model.lr
         ("--data.batchsize", "data.batch_size"),
         ("--ouut", "out"),
         ("--something_else", None),
+        ("--model.learning_rate", "model.lr"),
+        ("--learning-rate", "model.lr"),
+        ("--trainer.learning_rate", "model.lr"),
+        ("--epochs", "trainer.max_epochs"),
+        ("--trainer.num_train_epochs", "trainer.max_epochs"),
+        ("--output_dir", "out"),
     ],
 )
 def test_the_closest_setting_is_suggested(flag: str, meant: str | None) -> None:
@@ -53,6 +60,13 @@ def parsed(words: list[str]) -> int:
         (pretrain.main, ["--seed_everything=99999999999"], ["seed_everything 99999999999"]),
         (parsed, ["--trainer.max_step", "30"], ["--trainer.max_step:", "--trainer.max_steps?"]),
         (parsed, ["--model.temperatur=1"], ["--model.temperatur:", "--model.temperature?"]),
+        (train.main, ["--model.learning_rate=1e-4"], ["--model.learning_rate:", "--model.lr?"]),
+        (train.main, ["--learning_rate=1e-4"], ["--learning_rate:", "--model.lr?"]),
+        (train.main, ["--epochs", "3"], ["--epochs:", "--trainer.max_epochs?"]),
+        (train.main, ["--output_dir=x"], ["--output_dir:", "--out?"]),
+        (train.main, ["--resume=x"], ["--resume:", "--ckpt_path?"]),
+        (train.main, [*OWN, "--data.num_workers=2"], ["--data.num_workers:", "--data.workers?"]),
+        (train.main, [*OWN, "--num_workers", "2"], ["--num_workers:", "--data.workers?"]),
         (train.main, ["--save_ever", "3"], ["--save_ever:", "--save_every?"]),
         (train.main, ["--overwrit"], ["--overwrit:", "--overwrite?"]),
         (pretrain.main, ["--export.folde=x"], ["--export.folde:", "--export.folder?"]),

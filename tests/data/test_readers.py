@@ -399,7 +399,7 @@ def test_a_list_of_names(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\xff", "not a text file"), (b"\n \n", "is empty"), (None, "does not exist")],
+    [(b"\xff", "not a UTF-8 text file"), (b"\n \n", "is empty"), (None, "does not exist")],
 )
 def test_what_is_no_list_is_one_line(tmp_path, content, message):
     path = tmp_path / "only.txt"

@@ -163,7 +163,7 @@ def _load_builtin(name: str, architecture: str, tag: str, quick_gelu: bool | Non
     if config is None:
         known = {each.lower(): each for each in open_clip.list_models()}
         close = difflib.get_close_matches(architecture.lower(), known)
-        hint = ask_meant(known[each] for each in close) or "pacl.list_models() lists those that there are"
+        hint = ask_meant(known[each] for each in close) or "pacl.list_models() lists all"
         raise ArgumentError("model", name, f"open_clip has no architecture {architecture!r}; {hint}")
     flag = bool(config.get("quick_gelu", False))
     known = open_clip.list_pretrained_tags_by_model(architecture)

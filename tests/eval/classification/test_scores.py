@@ -7,9 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from eval.classification import scores
-from eval.classification.scores import Images, Setting, choose, compare, main, row, table
+from eval.classification.scores import (
+    Images,
+    Setting,
+    all_scores,
+    average_precision,
+    choose,
+    compare,
+    main,
+    on_all,
+    row,
+    table,
+)
+from pacl.classification.scorer import score_images
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
 from pacl.prompts import Label
@@ -34,7 +47,7 @@ def test_settings_are_chosen_on_the_other_half() -> None:
 def test_the_table_has_the_gain_over_the_chosen_pooled_score() -> None:
     base = row("pooled, chosen", (EVEN, EVEN), VALUES.__getitem__, TRUTH)
     best = row("phi, chosen", (EVEN, ODD), VALUES.__getitem__, TRUTH)
-    lines = table([base, best]).splitlines()
+    lines = table([base, best], base.hits).splitlines()
     assert "+50.0" in lines[-1]
     assert "+" not in lines[-2]
 
@@ -49,12 +62,41 @@ def test_all_scores_of_a_model_are_compared(
     labels = [Label(name, (name,)) for name in ("blue", "green", "red")]
     truth = np.eye(3, dtype=bool)[np.repeat([0, 1, 2], 4)]
     model = load_model(tiny_clip, device="cpu")
-    rows = compare(model, Images(lambda i: open_image(files[i]), truth, labels), ["value", "clip"])
+    images = Images(lambda i: open_image(files[i]), truth, labels)
+    pooled, phi = all_scores(model, images, list({model.config.dense, "value", "clip"}))
+    own = Setting("none", model.config.dense, float(model.temperature))
+    rows = compare(pooled, phi, own, truth)
     assert [len(each.hits) for each in rows] == [12] * 6
-    assert {"value", "clip"} >= {key.dense for each in rows for key in each.settings if key.dense}
-    pooled = model.clip.encode_image(scores.preprocessing(model)(scores.Image.open(files[0]))[None])
-    expected = (pooled @ model.clip.encode_text(["blue", "green", "red"]).T).argmax().item() == 0
+    assert {model.config.dense, "value", "clip"} >= {key.dense for each in rows for key in each.settings if key.dense}
+    vector = model.clip.encode_image(scores.preprocessing(model)(scores.Image.open(files[0]))[None])
+    expected = (vector @ model.clip.encode_text(["blue", "green", "red"]).T).argmax().item() == 0
     assert rows[0].hits[0] == expected
+    every = on_all(pooled, phi, own, truth)
+    assert [(each.score, each.settings[0].templates) for each in every] == [
+        (score, name) for name in scores.TEMPLATES for score in ("pooled", "phi", "pooled + phi")
+    ]
+    for name in scores.TEMPLATES:  # the scores of pacl classify
+        both = pooled[Setting(name)], phi[own._replace(templates=name)]
+        for score, values in zip(("clip", "phi", "both"), (*both, sum(both) / 2), strict=True):
+            asked = score_images(model, files, ["blue", "green", "red"], score, templates=name)
+            np.testing.assert_allclose(values, asked.numpy(), atol=1e-5)
+
+
+def test_average_precision_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        values, relevant = rng.normal(size=30), rng.random(30) < 0.3
+        assert average_precision(values, relevant) == pytest.approx(average_precision_score(relevant, values))
+
+
+def test_images_with_the_same_score_have_the_same_rank_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    values, relevant = rng.integers(0, 5, 30).astype(np.float32), rng.random(30) < 0.3
+    found = average_precision(values, relevant)
+    assert found == pytest.approx(average_precision_score(relevant, values))  # which counts ties at once, too
+    order = rng.permutation(30)
+    assert average_precision(values[order], relevant[order]) == pytest.approx(found)
+    assert average_precision(np.zeros(4), np.array([True, False, False, False])) == 0.25
 
 
 def test_the_command(
@@ -69,6 +111,10 @@ def test_the_command(
     assert main([*words, "--out", str(out)]) == 0
     assert "6 images, 3 names" in capsys.readouterr().out
     assert len(json.loads(out.read_text())["rows"]) == 6
+    assert main([*words, "--all", "--templates", "imagenet", "--out", str(tmp_path / "all.json")]) == 0
+    assert len(json.loads((tmp_path / "all.json").read_text())["rows"]) == 4 * 3 + 6
+    with pytest.raises(UserError):
+        main([*words, "--templates", "nothing"])
     before = out.read_bytes()
     with pytest.raises(ArgumentError, match="limit 6, now 8"):
         main([*words, "--limit", "8", "--out", str(out)])

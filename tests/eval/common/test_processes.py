@@ -1,20 +1,31 @@
-"""What each of several processes takes."""
+"""Several processes of one command."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
-from eval.common.processes import Processes
+from eval.common.processes import processes, together
+from pacl.errors import UserError
+from pacl.processes import Process
 
 
-@pytest.mark.parametrize(("gpus", "device"), [(4, "cuda:2"), (1, "cuda:0"), (0, "cpu")])
-def test_each_process_takes_one_of_the_gpus_that_it_sees(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, device: str
-) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    assert Processes(2, 4).device("auto") == device
-    assert Processes(2, 4).device("cpu") == "cpu"
-    assert Processes().device("auto") == "auto"
+@pytest.mark.parametrize(
+    "environment",
+    [{"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}, {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}],
+)
+def test_processes_that_cannot_meet_are_refused(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """srun alone starts the same command several times: each would do the whole work."""
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="MASTER_ADDR"), processes():
+        pass
+
+
+def test_one_process_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.delenv("RANK", raising=False)
+    with processes() as process, together(process):
+        assert process == Process()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pacl.errors import UserError
-from pacl.jobs.processes import Process
+from pacl.processes import Process
 
 
 @pytest.mark.parametrize(
@@ -38,16 +38,18 @@ def test_all_processes_take_all_units_each_its_own_first() -> None:
     assert sorted(unit for own in first for unit in own) == units
 
 
-@pytest.mark.parametrize(("visible", "expected"), [(4, "cuda:3"), (1, "cuda:0")])
+@pytest.mark.parametrize(("visible", "expected"), [(4, "cuda:3"), (1, "cuda:0"), (0, "auto")])
 def test_each_process_of_a_machine_has_a_gpu_of_its_own(
     visible: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all GPUs of the machine, or of those that the launcher shows to this process."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: visible)
-    assert Process(7, 8, 3).device("cuda") == expected
+    assert Process(7, 8, 3).device("auto") == expected
+    assert Process(7, 8, 3).device("cuda") == (expected if visible else "cuda")
 
 
 def test_other_devices_are_taken_as_they_are() -> None:
     assert Process().device("cuda") == "cuda"
+    assert Process().device("auto") == "auto"
     assert Process(5, 8, 1).device("cpu") == "cpu"
     assert Process(5, 8, 1).device("cuda:3") == "cuda:3"

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pacl.metrics.boundary import boundary_areas, near_contour
+from eval.segmentation.boundary import boundary_areas, near_contour
 from pacl.metrics.segmentation import iou
 
 ndimage = pytest.importorskip("scipy.ndimage", reason="the comparison needs pacl[eval]")

@@ -1,4 +1,7 @@
-"""Which of several processes this one is: as torchrun and SLURM say in the environment."""
+"""Which of several processes this one is: as torchrun, SLURM and Lightning say in the environment.
+
+Nothing here imports PyTorch before a device is asked for.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ Element = TypeVar("Element")
 
 LAUNCHERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 """Environment variables of torchrun and of srun: number of the process, of all processes, number on its machine."""
+
+RANKS = (*(names[0] for names in LAUNCHERS), "LOCAL_RANK", "GROUP_RANK", "NODE_RANK")
+"""Environment variables that are 0, or not set, in the first process; Lightning sets only some of them."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +56,22 @@ class Process:
         return cls()
 
     def device(self, name: str) -> str:
-        """The device for a name: with several processes on a machine, each takes a GPU of its own.
+        """The device for ``auto`` or ``cuda`` where there are several processes: a GPU of its own; others stay.
 
         A launcher may show each process its own GPUs only, as ``srun --gpus-per-task`` does: they are counted from 0.
         """
-        if name != "cuda" or self.count == 1:
+        if name not in ("auto", "cuda") or self.count == 1:
             return name
         from torch.cuda import device_count
 
-        return f"cuda:{self.local_rank % max(1, device_count())}"
+        visible = device_count()
+        return f"cuda:{self.local_rank % visible}" if visible else name
 
     def ordered(self, units: Sequence[Element]) -> list[Element]:
         """All units, this process's own part first: processes meet only when their own parts are done."""
         return [unit for shift in range(self.count) for unit in units[(self.rank + shift) % self.count :: self.count]]
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a training, which alone checks the folder: it writes there."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)

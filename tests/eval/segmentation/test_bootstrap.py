@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pacl.metrics.bootstrap import CHUNK, paired_interval, score_intervals
+from eval.segmentation.bootstrap import CHUNK, paired_interval, score_intervals
 from pacl.metrics.segmentation import count_areas, scores
 
 SCORES = ("miou", "pixel_accuracy", "mean_accuracy")
