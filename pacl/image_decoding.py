@@ -17,6 +17,8 @@ from pacl.errors import UserError
 # Only these decoders: others start external programs (EPS) or are used by malicious files only.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "QOI")
 ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _PLANES, _SAMPLES = 258, 262, 284, 339  # tags of TIFF
+_WHITE_IS_0, _UNSIGNED, _SIGNED = 0, 1, 2
 _FULL = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)  # of 8, 10, 12, 14 and 16 bits
 _LITTLE_CONTRAST = 0.25  # of the range of all values
 
@@ -103,13 +105,19 @@ def deep_values(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray | Non
 def _grey_values(image: Image.Image) -> np.ndarray:
     """Values [H, W] of a deep grey image; RGBA [H, W, 4] if the file states a value that stands for transparency."""
     values, key = np.asarray(image), image.info.get("transparency")
+    if image.mode == "L":
+        return values.view(np.int8)
+    if image.mode == "I" and _tag(image, _BITS) == 32 and _tag(image, _SAMPLES) in (None, _UNSIGNED):
+        return values.view(np.uint32)  # Pillow's mode is signed
     if not isinstance(key, int):
         return values
     return np.dstack([values, values, values, np.where(values == key, 0, 65_535).astype(values.dtype)])
 
 
 def _is_deep_grey(image: Image.Image) -> bool:
-    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+    """Whether it has more than 8 bits, or 8 with a sign, which Pillow takes for those of "L"."""
+    has_sign = image.mode == "L" and _tag(image, _SAMPLES) == _SIGNED
+    return image.mode.startswith("I;16") or image.mode in ("I", "F") or has_sign
 
 
 def _has_deep_channels(image: Image.Image, file: Path | io.BytesIO) -> bool:
@@ -125,7 +133,7 @@ def _has_deep_channels(image: Image.Image, file: Path | io.BytesIO) -> bool:
 
 def _has_planes(image: Image.Image) -> bool:
     """Whether a TIFF has its channels one after the other, which OpenCV reads wrongly."""
-    return image.format == "TIFF" and image.tag_v2.get(284) == 2  # type: ignore[attr-defined]  # PlanarConfiguration
+    return image.format == "TIFF" and _tag(image, _PLANES) == 2
 
 
 def to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
@@ -133,7 +141,7 @@ def to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
     image.load()
     if deep is not None:
         exif = image.getexif()
-        image = Image.fromarray(_to_8_bits(deep, image.mode == "F"))
+        image = _shallow(image, deep)
         image.getexif().update({tag: exif[tag] for tag in (ORIENTATION,) if tag in exif})
     try:
         ImageOps.exif_transpose(image, in_place=True)
@@ -145,13 +153,25 @@ def to_rgb(image: Image.Image, deep: np.ndarray | None = None) -> np.ndarray:
 def pillow_to_rgb(image: Image.Image) -> np.ndarray:
     """A Pillow image as RGB, uint8 [H, W, 3], with the values of `open_image`, but not turned by its EXIF data."""
     if _is_deep_grey(image):
-        image = Image.fromarray(_to_8_bits(_grey_values(image), image.mode == "F"))
+        image = _shallow(image, _grey_values(image))
     if image.mode == "La":  # premultiplied grey: Pillow converts it to this only
         image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _shallow(image: Image.Image, values: np.ndarray) -> Image.Image:
+    """An image of 8 bits a channel of the values of a deep one."""
+    shallow = _to_8_bits(values, image.mode == "F")
+    return Image.fromarray(255 - shallow if _tag(image, _PHOTOMETRIC) == _WHITE_IS_0 else shallow)
+
+
+def _tag(image: Image.Image, number: int) -> int | None:
+    """The (first) value of a tag of a TIFF; None without one, and for other formats."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    return value[0] if isinstance(value, tuple) else value
 
 
 def _to_8_bits(values: np.ndarray, real: bool) -> np.ndarray:

@@ -192,6 +192,41 @@ def test_deep_colour_is_turned_upright(tmp_path: Path) -> None:
     assert (image[:20] > 200).all()
 
 
+def with_tag(content: bytes, number: int, value: int) -> bytes:
+    """A little-endian TIFF with another value of one of its tags, a short."""
+    entry = struct.pack("<HHI", number, 3, 1)
+    assert content.count(entry) == 1
+    start = content.index(entry) + len(entry)
+    return content[:start] + struct.pack("<I", value) + content[start + 4 :]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_that_counts_from_white_is_no_negative(dtype: type) -> None:
+    full = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    values = (np.linspace(0, 1, 64).reshape(8, 8) * full).astype(dtype)
+    file = io.BytesIO()
+    Image.fromarray((full - values).astype(dtype)).save(file, "TIFF")
+    content = with_tag(file.getvalue(), 262, 0)  # PhotometricInterpretation: WhiteIsZero
+    expected = values.astype(float) / full * 255
+    assert np.abs(decode_image(content, "a.tif")[..., 0] - expected).max() <= 1
+    assert np.abs(pillow_to_rgb(Image.open(io.BytesIO(content)))[..., 0] - expected).max() <= 1
+
+
+def test_values_of_32_bits_without_a_sign_do_not_wrap_around() -> None:
+    values = np.linspace(0, 2**32 - 1, 64).reshape(8, 8).astype(np.uint32)
+    file = io.BytesIO()
+    Image.fromarray(values.view(np.int32)).save(file, "TIFF")
+    content = with_tag(file.getvalue(), 339, 1)  # SampleFormat: unsigned
+    assert np.abs(decode_image(content, "a.tif")[..., 0] - values / (2**32 - 1) * 255).max() <= 1
+
+
+def test_values_of_8_bits_with_a_sign_do_not_wrap_around() -> None:
+    values = np.arange(-128, 128).reshape(16, 16).astype(np.int8)
+    file = io.BytesIO()
+    Image.fromarray(values.view(np.uint8)).save(file, "TIFF", tiffinfo={339: 2})  # SampleFormat: signed
+    assert np.abs(decode_image(file.getvalue(), "a.tif")[..., 0] - (values.astype(int) + 128)).max() <= 1
+
+
 def test_a_deep_image_with_a_hot_pixel_is_called_nearly_black(tmp_path: Path) -> None:
     values = np.full((32, 48), 1000, np.uint16)
     values[0, 0] = 65535
