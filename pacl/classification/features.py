@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pacl.models import identity
-from pacl.models.precision import tower_autocast
+from pacl.models.precision import inference, tower_autocast
 from pacl.models.towers.open_clip_towers import ViTTower
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ Kind = Literal["pooled", "patches"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
-@torch.inference_mode()
+@inference()
 def embed(model: PACL, images: Tensor, precision: str = "fp32") -> tuple[Tensor, Tensor]:
     """Encode images in one pass of the image tower.
 
@@ -49,7 +48,7 @@ def made_by(model: PACL, kind: Kind) -> dict[str, Any]:
     return pooled if model.clip.shared else {**pooled, "dense": model.config.dense}
 
 
-@torch.inference_mode()
+@inference()
 def features(model: PACL, images: Tensor, precision: str = "fp32") -> dict[str, Tensor]:
     """Features for a linear classifier.
 

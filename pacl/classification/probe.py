@@ -33,7 +33,7 @@ from pacl.models import identity
 from pacl.models.config import PROBE
 from pacl.models.config import PROBE_WEIGHTS as WEIGHTS
 from pacl.models.loading import as_model, load_model
-from pacl.models.precision import PRECISIONS, resolve_precision
+from pacl.models.precision import PRECISIONS, inference, resolve_precision
 from pacl.printing import counted
 from pacl.segmentation.encode import AnyImage, as_array, warn_of_black
 
@@ -79,7 +79,7 @@ class Probe:
         classes = counted(len(self.classes), "class", "classes")
         return f"<Probe of {classes} ({first_few(self.classes)}) on {self.features} features of {self.model_name}>"
 
-    @torch.inference_mode()
+    @inference()
     def scores(self, images: Iterable[AnyImage], names: Sequence[str] = ()) -> Tensor:
         """Logits of the classes.
 

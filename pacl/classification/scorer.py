@@ -26,7 +26,7 @@ from pacl.classification.preprocessing import preprocessing
 from pacl.errors import ArgumentError, are_several
 from pacl.models import identity
 from pacl.models.loading import as_model
-from pacl.models.precision import resolve_precision, tower_autocast
+from pacl.models.precision import inference, resolve_precision, tower_autocast
 from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import Label, check_labels, fill, get_templates
 from pacl.segmentation.background import Background
@@ -117,7 +117,7 @@ class Scorer:
         """Factor on the scores in the softmax over labels: CLIP's own, the head's, or their weighted mean."""
         return (1 - self.weight) * self.model.clip.logit_scale + self.weight * float(self.model.logit_scale.detach())
 
-    @torch.inference_mode()
+    @inference()
     def encode(self, labels: Sequence[Label]) -> EncodedLabels:
         """Check and embed labels, whose names may be anything; two labels may have the same text.
 
@@ -160,7 +160,7 @@ class Scorer:
             reason = "were encoded with another model or other templates; encode them again"
             raise ArgumentError("labels", "of another scorer", reason)
 
-    @torch.inference_mode()
+    @inference()
     def scores(self, images: Sequence[AnyImage], labels: EncodedLabels, names: Sequence[str] = ()) -> Tensor:
         """The scores of images with labels; of a label with several texts, the highest.
 
@@ -184,7 +184,7 @@ class Scorer:
             parts.append(self.compare(self.embed(images[batch], names[batch]), labels))
         return torch.cat(parts)
 
-    @torch.inference_mode()
+    @inference()
     def embed(self, images: Sequence[AnyImage], names: Sequence[str]) -> EmbeddedImages:
         """Encode one batch of images for `compare`; see `scores`.
 
@@ -207,7 +207,7 @@ class Scorer:
         encoded = encode_images([self.model], images, settings)[0]
         return [rearrange(each.patches.values, "t d h w -> (t h w) d") for each in encoded]
 
-    @torch.inference_mode()
+    @inference()
     def compare(self, images: EmbeddedImages, labels: EncodedLabels) -> Tensor:
         """The scores of embedded images with labels, float32 [B, C] on the CPU; see `scores`."""
         parts = []
@@ -222,7 +222,7 @@ class Scorer:
         """Scores [I, C] -> the softmax over the labels of `logit_scale` times them, float32 [I, C]."""
         return (self.logit_scale * scores).softmax(dim=-1)
 
-    @torch.inference_mode()
+    @inference()
     def maps(self, image: AnyImage, labels: EncodedLabels, size: tuple[int, int]) -> np.ndarray:
         """Where the labels are: the cosines of an image's patches, upsampled.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pacl.errors import ArgumentError, UserError
+from pacl.models.precision import inference
 from pacl.prompts import Label
 from pacl.results.palette import palette
 
@@ -54,7 +55,7 @@ class ClassEmbeddings:
         }
 
 
-@torch.inference_mode()
+@inference()
 def embed_classes(segmenter: Segmenter, labels: Iterable[str | Label]) -> ClassEmbeddings:
     """The labels as `Segmenter.predict` reads them, with its checks and warnings.
 

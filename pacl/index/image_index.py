@@ -29,6 +29,7 @@ from pacl.index.file import open_file
 from pacl.index.indexing import Indexing, Progress, alone, image_vectors
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
+from pacl.models.precision import inference
 from pacl.printing import counted, rounded
 from pacl.prompts import Label
 from pacl.segmentation.encode import AnyImage, warn_of_black
@@ -292,7 +293,7 @@ class Index:
             warnings.warn(f"left out {some}; bring it up to date", ImageWarning, stacklevel=3)
         return hits
 
-    @torch.inference_mode()
+    @inference()
     def _exact(self, vectors: Vectors, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:
         """The scores of some images with a text, float32 [C]; -inf for those that cannot be read any more."""
         scores = np.full(len(images), -np.inf, dtype=np.float32)

@@ -5,8 +5,8 @@ Text towers and heads always run in float32, and tokens are converted to float32
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -37,6 +37,21 @@ def resolve_precision(precision: str, backbone: Backbone) -> Literal["fp32", "bf
     kind = backbone.device.type
     gains = has_bf16(kind) and (kind != "cpu" or backbone.image.bf16_on_cpu)
     return "bf16" if gains else "fp32"
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """`torch.inference_mode` in which no autocast of the caller acts: results have the precision of the settings.
+
+    Like it, this also decorates functions.
+    """
+    import torch
+
+    with torch.inference_mode(), ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def tower_autocast(precision: str, backbone: Backbone) -> AbstractContextManager[object]:

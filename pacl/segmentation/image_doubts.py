@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pacl.models.precision import inference
+
 if TYPE_CHECKING:
     from pacl.models.model import PACL
     from pacl.segmentation.encode import AnyImage
@@ -52,12 +54,10 @@ def other_prior(prior: float | None, setting: str) -> str:
 def unlike_drawn_scenes(model: PACL, image: AnyImage, name: object) -> str | None:
     """That an image of some name is probably none of the drawn scenes that the bundled model knows (see `DRAWN`), or
     None."""
-    import torch
-
     from pacl.segmentation.encode import encode_images
     from pacl.segmentation.settings import SegmenterSettings
 
-    with torch.inference_mode():
+    with inference():
         texts = model.encode_prompts(model.config.contrast, ("{}",)).float()
         encoded = encode_images([model], [image], SegmenterSettings())[0][0]
         if float(encoded.patches.similarity(texts).values.amax(1).mean()) >= DRAWN:

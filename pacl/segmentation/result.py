@@ -21,6 +21,7 @@ from PIL import Image
 from pacl.errors import ArgumentError, UserError, check_count, did_you_mean
 from pacl.files import file_stamp, make_folder
 from pacl.images import pixel_checksum
+from pacl.models.precision import inference
 from pacl.printing import printable
 from pacl.results import coco
 from pacl.results.kinds import SEGMENTED, check_kind
@@ -149,7 +150,8 @@ class Segmentation:
         wanted = self._id_of_label(label)
         prompts = [n for n, i in enumerate(self.evidence.query.ids) if i == wanted]
         maps = replace(self.cosines, values=self.cosines.values[:, prompts])  # [T, N of the label, h, w]
-        rows = [band.amax(0).cpu() for _, _, band in maps.bands()]  # [rows, W] each
+        with inference():
+            rows = [band.amax(0).cpu() for _, _, band in maps.bands()]  # [rows, W] each
         return torch.cat(rows).numpy()
 
     def probability_map(self, label: str | int) -> np.ndarray:
@@ -175,7 +177,7 @@ class Segmentation:
 
     def _probabilities(self, ids: Sequence[int]) -> np.ndarray:
         found = np.zeros((len(ids), *self.index.shape), np.float32)
-        with torch.inference_mode():
+        with inference():
             maps = self.evidence.probabilities()
             channel = {i: k for k, i in enumerate(maps.query.classes)}
             for start, stop, band, _ in maps.bands():

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import torch
 
 from pacl.errors import ArgumentError, UserError, are_several
 from pacl.files import file_stamp
 from pacl.images import MAX_PIXELS
 from pacl.models import identity
 from pacl.models.loading import as_model
-from pacl.models.precision import resolve_precision
+from pacl.models.precision import inference, resolve_precision
 from pacl.models.sam import load_sam
 from pacl.models.vocabulary import Vocabulary
 from pacl.prompts import TEMPLATE_NAMES, Label, check_labels, get_templates, parse_prompt
@@ -110,7 +109,7 @@ class Segmenter:
         return f"<Segmenter with {model}, {image} set>"
 
     def set_image(self, image: AnyImage) -> None:
-        """Encode an image for the calls of `predict` that follow.
+        """Encode an image for the calls of `predict` that follow. After an error no image is set.
 
         Args:
             image: a path; a Pillow image; an array [H, W, 3] in RGB or a tensor [3, H, W], uint8 or float in [0, 1]. A
@@ -124,6 +123,7 @@ class Segmenter:
         Warns:
             ImageWarning: the image is nearly black, or as `pacl.open_image` does.
         """
+        self.image = None  # after an error, no result is that of the image before
         (self.image,) = self.encode([image], ["image"])
         warn_of_black([image], ["image"])
 
@@ -144,7 +144,7 @@ class Segmenter:
         return ImageEmbedding(self.image, made_by(self.model, self.resolved_settings(), self.sam))
 
     def set_image_embedding(self, embedding: ImageEmbedding | str | Path) -> None:
-        """Set an image that was encoded before, without encoding it again.
+        """Set an image that was encoded before, without encoding it again. After an error no image is set.
 
         Args:
             embedding: the result of `get_image_embedding`, or the path of a file that it was saved to.
@@ -153,6 +153,7 @@ class Segmenter:
             ArgumentError: ``embedding`` was made with another model or other settings than this segmenter's.
             UserError: the file cannot be read.
         """
+        self.image = None
         if isinstance(embedding, (str, Path)):
             embedding = ImageEmbedding.load(embedding)
         if not isinstance(embedding, ImageEmbedding):
@@ -222,7 +223,7 @@ class Segmenter:
         encoded = self.encode(images, names)
         warn_of_black(images, names)
         settings, about = self.resolved_settings(), self.about_model  # once: checksums of weights take milliseconds
-        with torch.inference_mode():
+        with inference():
             return [self._label(Evidence.of(each, query, self.model, settings), each, about) for each in encoded]
 
     def prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
@@ -232,7 +233,7 @@ class Segmenter:
         """
         return self._prepare(labels)
 
-    @torch.inference_mode()
+    @inference()
     def encode(self, images: Sequence[AnyImage], names: Sequence[str]) -> list[EncodedImage]:
         """Encode images without labelling them.
 
@@ -257,7 +258,7 @@ class Segmenter:
         """What images that are encoded now depend on, for a comparison within the process."""
         return made_by(self.model, self.resolved_settings(), self.sam, quick=True)
 
-    @torch.inference_mode()
+    @inference()
     def _prepare(self, labels: Iterable[str | Label] | EncodedQuery) -> EncodedQuery:
         if isinstance(labels, EncodedQuery):
             self._check_query(labels)
@@ -277,7 +278,7 @@ class Segmenter:
             warnings.warn(message, category, stacklevel=4)  # the caller of predict
         return encoded
 
-    @torch.inference_mode()
+    @inference()
     def encode_query(self, labels: Sequence[Label], background_prompts: Sequence[str] = ()) -> EncodedQuery:
         """Embed labels without the checks of `prepare`; benchmarks have names that these would refuse.
 
@@ -294,7 +295,7 @@ class Segmenter:
     def _check_query(self, encoded: EncodedQuery) -> None:
         encoded.check(self.model, self._wording())
 
-    @torch.inference_mode()
+    @inference()
     def segment(self, image: EncodedImage, encoded: EncodedQuery) -> Segmentation:
         """Label the pixels of an encoded image (see `encode` and `prepare`).
 
@@ -308,7 +309,7 @@ class Segmenter:
                 raise ArgumentError(name, f"of type {type(given).__name__}", reason)
         return self.label(self.evidence(image, encoded), image)
 
-    @torch.inference_mode()
+    @inference()
     def evidence(self, image: EncodedImage, encoded: EncodedQuery) -> Evidence:
         """What an encoded image says about the labels: the first half of `segment`, before anything is decided."""
         self._check_query(encoded)
@@ -319,7 +320,7 @@ class Segmenter:
         if image.made_by is not None:
             check_made_by("image", image.made_by, self._made_by())
 
-    @torch.inference_mode()
+    @inference()
     def label(self, evidence: Evidence, image: EncodedImage) -> Segmentation:
         """Decide the labels of the pixels: the second half of `segment`.
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from pacl.errors import VideoWarning, check_count
 from pacl.image_batches import BATCH_PIXELS
+from pacl.models.precision import inference
 from pacl.prompts import Label
 from pacl.segmentation.query import EncodedQuery
 from pacl.segmentation.result import Segmentation
@@ -133,13 +132,13 @@ def batches(frames: Iterable[Frame], step: int, size: int) -> Iterator[list[Fram
         yield batch
 
 
-@torch.inference_mode()
+@inference()
 def _encode(frames: list[Frame], segmenter: Segmenter) -> list[EncodedImage]:
     images = [frame.image for frame in frames]
     return segmenter.encode(images, [f"frame {frame.number}" for frame in frames]) if images else []
 
 
-@torch.inference_mode()
+@inference()
 def _label(
     encoded: EncodedImage, frame: Frame, query: EncodedQuery, segmenter: Segmenter, smoother: Smoother
 ) -> Segmentation:

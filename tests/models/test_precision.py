@@ -15,7 +15,7 @@ from pacl.errors import UserError
 from pacl.models import precision
 from pacl.models.backbone import Backbone, load_backbone
 from pacl.models.model import PACL
-from pacl.models.precision import has_bf16, resolve_precision, tower_autocast
+from pacl.models.precision import has_bf16, inference, resolve_precision, tower_autocast
 from pacl.models.towers.timm_tower import TimmTower
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import noise
@@ -109,3 +109,15 @@ def test_the_context_of_the_tower(clip: Backbone) -> None:
 def test_naming_the_choices_needs_no_torch() -> None:
     command = "import sys, pacl.models.precision, pacl.segmentation.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
+
+
+def test_in_inference_no_autocast_of_the_caller_acts() -> None:
+    @inference()
+    def enabled() -> tuple[bool, bool]:
+        return torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled()
+
+    assert enabled() == (False, True)
+    with torch.autocast("cpu"):
+        assert enabled() == enabled() == (False, True)
+        assert torch.is_autocast_enabled("cpu")
+    assert not torch.is_inference_mode_enabled()

@@ -49,6 +49,28 @@ def test_bf16_is_close_and_ends_in_float32(clip: Backbone) -> None:
     assert 0 < (exact - rounded).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"refine": 3, "prior": 0.5}, {"scales": (1.0, 2.0)}], ids=str)
+def test_an_autocast_around_it_changes_nothing(clip: Backbone, settings: dict, dtype: torch.dtype) -> None:
+    segmenter, image, labels = (
+        Segmenter(PACL.untrained(clip), SegmenterSettings(**settings)),
+        noise(50, 60),
+        ["dog", "cat"],
+    )
+
+    def segmented() -> list[np.ndarray]:
+        segmenter.set_image(image)
+        found = segmenter.predict(labels)
+        (together,) = segmenter.predict_batch([image], labels)
+        return [found.index, found.probabilities, found.score_map("dog"), together.probabilities]
+
+    plain = segmented()
+    with torch.autocast("cpu", dtype=dtype):
+        for own, other in zip(plain, segmented(), strict=True):
+            np.testing.assert_array_equal(own, other)
+        assert torch.is_autocast_enabled("cpu")
+
+
 def test_training_goes_on_after_segmenting(clip: Backbone) -> None:
     """Nothing that the segmenter leaves in the model's caches keeps gradients from flowing."""
     model = PACL.untrained(clip, text="linear")

@@ -49,6 +49,16 @@ def test_a_batch_equals_one_by_one(settings: dict) -> None:
         np.testing.assert_allclose(result.score_map("red"), alone.score_map("red"), atol=1e-6)
 
 
+@pytest.mark.parametrize("wrong", ["missing.png", np.zeros((4, 4), np.uint8), None], ids=["path", "array", "embedding"])
+def test_after_an_image_that_fails_none_is_set(wrong: Any) -> None:
+    segmenter = Segmenter(ColourModel())
+    segmenter.set_image(noise(24, 24))
+    with pytest.raises(UserError):
+        segmenter.set_image_embedding(wrong) if wrong is None else segmenter.set_image(wrong)
+    with pytest.raises(RuntimeError):
+        segmenter.predict(["red", "blue"])
+
+
 BRIGHT = noise(24, 24)
 
 
