@@ -38,7 +38,7 @@ NO_CAPTION = frozenset(
 """Words that pandas, img2dataset and spreadsheets write where there is no caption."""
 
 BOX = 4
-"""So many numbers and no word are a box or another label, not a caption such as "1984"."""
+"""So many numbers with no word or with one are a box or another label, not a caption such as "1984"."""
 
 _STRING = re.compile(r"""u?'(?:[^'\\]|\\.)*'|u?"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _BRACKETS = ("[]", "()", "{}")
@@ -130,7 +130,10 @@ def is_caption(text: str, image: str = "") -> bool:
         if text == own.name or (text == own.stem and any(map(str.isdigit, text))):  # cat.jpg may show a cat
             return False
     words = text.split()
-    return has_words(text) or (0 < len(words) < BOX and all(map(_NUMBER.fullmatch, words)))
+    numbers = sum(_NUMBER.fullmatch(word) is not None for word in words)
+    if numbers >= BOX and len(words) - numbers <= 1:
+        return False
+    return has_words(text) or 0 < numbers == len(words)
 
 
 def has_words(text: str) -> bool:

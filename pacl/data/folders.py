@@ -21,6 +21,7 @@ from pacl.data.tables import TABLE_SUFFIXES
 from pacl.errors import ArgumentError, UserError, unreadable
 from pacl.files import read_text, split_lines
 from pacl.image_folders import IMAGE_SUFFIXES
+from pacl.printing import counted
 
 FolderFormat = Literal["folders", "caption_files", "metadata", "shards"]
 
@@ -210,7 +211,7 @@ def read_caption_files(path: str | Path) -> FilePairs:
     Raises:
         UserError: the folder does not exist, has no images, a file cannot be read, or files in folders of their own
             may be captions of several images, as train_captions/0.txt and val_captions/0.txt of train/0.jpg and
-            val/0.jpg.
+            val/0.jpg, or 0.txt of 0.jpg and 0.png.
     """
     path = Path(path)
     contents = Contents.of(path)
@@ -218,9 +219,27 @@ def read_caption_files(path: str | Path) -> FilePairs:
         raise UserError(f"{path}: has no images")
     apart = {} if any(map(contents.beside, contents.images)) else _only_ones(path, contents.in_parallel())
     files = {image: contents.beside(image) or apart.get(image, {}) for image in contents.images}
+    _check_owners(path, files)
     found = {image: _captions(path, image, own) for image, own in files.items()}
     used = {name for _, read in found.values() for name in read}
     return FilePairs(path, {image: own for image, (own, _) in found.items()}, unused=contents.unused(used))
+
+
+def _check_owners(path: Path, files: dict[str, dict[str, str]]) -> None:
+    """Refuse captions of two images, of which one may be a mask or a preview: ``a.txt`` beside ``a.jpg`` and ``a.png``.
+
+    Raises:
+        UserError: two images have the same caption files.
+    """
+    owners: dict[str, str] = {}
+    shared: list[tuple[str, str, str]] = []
+    for image, own in files.items():
+        if own and (owner := owners.setdefault(name := next(iter(own.values())), image)) != image:
+            shared.append((name, owner, image))
+    if shared:
+        name, one, other = shared[0]
+        more = f" (and {counted(len(shared) - 1, 'more such file')})" if len(shared) > 1 else ""
+        raise UserError(f"{path}: {name} may be captions of {one} and of {other}{more}; move one of them elsewhere")
 
 
 def _only_ones(path: Path, claims: dict[str, list[dict[str, str]]]) -> dict[str, dict[str, str]]:

@@ -35,6 +35,9 @@ from pacl.data.caption_text import captions_in, captions_of_files, is_image_name
         *((word, []) for word in ("nan", "NaN", "None", "NULL", " N/A ", "<NA>", "", "  ", "-", "...")),
         *((name, []) for name in ("IMG_1.JPG", "photos/a.jpeg", "https://x.org/a.jpg?w=3", "https://x.org/page")),
         ("0 0.5 0.5 0.1 0.1", []),  # a box
+        ("dog 0.91 12 30 100 200", []),
+        ("dog 1 2 3", ["dog 1 2 3"]),
+        ("2 dogs, 1 cat", ["2 dogs, 1 cat"]),
         (None, []),
         (float("nan"), []),
         (3, []),

@@ -122,6 +122,23 @@ def test_two_folders_of_texts_of_the_same_images_are_both_named(tmp_path, draw, 
     assert "same folders" not in str(error.value)
 
 
+@pytest.mark.parametrize("folder", ["", "x/", "text/"], ids=["beside", "below", "apart"])
+def test_captions_of_two_images_are_refused(tmp_path, draw, write, folder):
+    images = ["images/a.jpg", "images/a.png"] if folder == "text/" else [f"{folder}a.jpg", f"{folder}a.png"]
+    draw(*images, images[0].replace("a.jpg", "b.jpg"))
+    write({f"{folder}a.txt": "a cat", f"{folder}b.txt": "a dog"})
+    with pytest.raises(UserError, match=rf"{folder}a\.txt may be captions of {images[0]} and of {images[1]}"):
+        read_caption_files(tmp_path)
+    (tmp_path / images[1]).unlink()
+    assert captions(read_caption_files(tmp_path))[images[0]] == ["a cat"]
+
+
+def test_each_of_two_images_of_a_name_may_have_its_own_captions(tmp_path, draw, write):
+    draw("a.jpg", "a.png")
+    write({"a.jpg.txt": "a cat", "a.png.txt": "a dog"})
+    assert captions(read_caption_files(tmp_path)) == {"a.jpg": ["a cat"], "a.png": ["a dog"]}
+
+
 def test_two_formats_of_one_image_share_captions_apart(tmp_path, draw, write):
     draw("images/0.jpg", "images/0.png")
     write({"captions/0.txt": "a dog"})
