@@ -57,8 +57,8 @@ def load_pooled(args: argparse.Namespace) -> PACL:
     """
     named, model = args.model, load(args)
     if not model.clip.shared:
-        reason = "its image and text tower were trained apart, so that it has phi alone; choose a CLIP or a head on one"
-        raise ArgumentError("model", named, f"has no pooled embedding in the space of its texts: {reason}")
+        reason = "which this command needs: its towers were trained apart; choose a CLIP or a head on one"
+        raise ArgumentError("model", named, f"has no pooled embedding in the space of its texts, {reason}")
     return model
 
 

@@ -65,8 +65,10 @@ def check_resumed(state: Mapping[str, Any], now: Mapping[str, Any], data: Resume
         before = saved.get(name, value)
         if before == value or (name == "data" and not data.streams and same_tables(before, value)):
             continue  # tables by other paths are the same: their content is compared
+        which = ", ".join(source.pairs for source in [*data.train, *data.val])
+        if name == "data":
+            raise UserError(f"{which}: now {value}, in the run of the checkpoint {before}; resume it with the same")
         if name in ("content", "files"):
-            which = ", ".join(source.pairs for source in [*data.train, *data.val])
             raise UserError(f"{which}: not the images and captions of the run of the checkpoint; {RESTORE}")
         if name == "texts":
             raise ArgumentError("templates", data.templates, f"not those of the run of the checkpoint; {RESTORE}")
