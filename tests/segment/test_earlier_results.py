@@ -132,6 +132,47 @@ def test_an_image_that_was_moved_keeps_its_results_and_another_gets_its_own(run:
     assert listed("results") == ({"photo", "photo_png"}, places, sorted(places))
 
 
+def test_an_image_of_a_folder_that_is_corrected_alone_stays_one_in_data_sets(run: Run, here: Path) -> None:
+    Path("photos/garden").mkdir(parents=True)
+    for name in ("a.png", "garden/a.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    words = ("a dog", "grass", "--out", "res", "--format", "coco,cvat,labelme,yolo,mmseg,mask")
+
+    def files() -> set[str]:
+        return {path.relative_to("res").as_posix() for path in Path("res").rglob("*") if path.is_file()}
+
+    def places() -> list[str]:
+        return [image["file_name"] for image in json.loads(Path("res/annotations.json").read_text())["images"]]
+
+    assert run("photos", *words)[0] == 0
+    before, record = files(), Path("res/garden/a.json").read_bytes()
+    for corrected in ("photos/garden/a.png", "photos/garden"):
+        assert run(corrected, *words, "--prior", "-0.6")[0] == 0
+        assert (files(), places()) == (before, ["a.png", "garden/a.png"])
+        assert Path("res/garden/a.json").read_bytes() != record
+        assert run("photos", *words)[0] == 0
+        assert (files(), places()) == (before, ["a.png", "garden/a.png"])
+
+
+def test_a_folder_of_which_a_part_was_segmented_alone_is_refused(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("photos/garden").mkdir(parents=True)
+    for name in ("a.png", "garden/a.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    words = ("a dog", "grass", "--out", "res", "--format", "coco,mask")
+    assert run("photos/garden", *words)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("pacl.segment.load_segmenter", None)  # it is refused before
+        code, _, err = run("photos", *words)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert all(text in err for text in ("photos/garden/a.png as a,", "--out res", "--overwrite"))
+    assert {path.name for path in Path("res").glob("[!.]*")} == {"a.json", "a.mask.png", "annotations.json"}
+    assert run("photos", *words, "--overwrite")[0] == 0
+    images = json.loads(Path("res/annotations.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a.png", "garden/a.png"]
+
+
 def test_relative_paths_are_those_of_the_folder_that_a_run_was_started_in(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
