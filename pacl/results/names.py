@@ -14,7 +14,7 @@ from typing import Any
 from pacl.errors import ArgumentError
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from pacl.results.paths import VIDEO_FRAME
-from pacl.results.records import owner, place_of, read_record
+from pacl.results.records import ENDINGS, owner, place_of, read_record
 from pacl.results.same_image import Identity, is_image_of, is_same_source, source_from
 from pacl.results.sharing import refusal
 from pacl.results.writer import result_name
@@ -91,7 +91,7 @@ class Names:
         for folder, _, files in os.walk(self.out):
             for file in files:
                 name, ending = os.path.splitext(file)
-                if ending in (".json", ".jsonl"):
+                if ending in ENDINGS:
                     for key in {name.casefold(), re.sub(r"-\d+$", "", name.casefold())}:
                         found[key].append(Path(folder, file))
         return found
@@ -108,7 +108,7 @@ class Names:
     def _records(self, name: str) -> list[dict[str, Any]]:
         if self.out is None:
             return []
-        found = (read_record(self.out / f"{name}{ending}") for ending in (".json", ".jsonl"))
+        found = (read_record(self.out / f"{name}{ending}") for ending in ENDINGS)
         return [record for record in found if record is not None]
 
 

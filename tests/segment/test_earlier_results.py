@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -53,6 +54,44 @@ def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) ->
     assert "note:" in err
     assert "out also holds results of other labels, such as photo.json" in err
     assert (here / "out/photo.json").is_file()
+
+
+def test_results_of_other_labels_that_a_run_did_not_come_to_are_counted(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pacl.segmentation.segmenter import Segmenter
+
+    names = ("a.png", "b.png", "c.png", "d.png")
+    for name in names:
+        shutil.copy("photo.png", name)
+    words = ("--format", "mask,yolo,mmseg,coco", "--window_batch", "1")
+    assert run(*names, "a dog", "grass", *words)[2] == ""
+    shutil.copy("b.png", "good.png")
+    Path("b.png").write_bytes(b"")
+    code, _, err = run(*names, "a dog", "sky", *words)
+    assert code == 1
+    assert "note: out still holds 1 result of other labels, such as b.json," in err
+    for folder in ("yolo/images", "yolo/labels", "mmseg/img_dir", "mmseg/ann_dir"):
+        assert {path.stem for path in Path("out", folder).iterdir()} == {"a", "c", "d"}
+    shutil.copy("good.png", "b.png")
+    assert run(*names, "a dog", "sky", *words)[::2] == (0, "")
+
+    predict, calls = Segmenter.predict_batch, iter((True, True, False))
+
+    def interrupted(*args: Any) -> Any:
+        if not next(calls):
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    monkeypatch.setattr(Segmenter, "predict_batch", interrupted)
+    code, _, err = run(*names, "a dog", "sand", *words)
+    done = {path.stem for path in Path("out/yolo/labels").iterdir()}
+    assert code == 130
+    assert f"note: out still holds {4 - len(done)} results of other labels" in err
+    for folder in ("yolo/images", "mmseg/img_dir", "mmseg/ann_dir"):
+        assert {path.stem for path in Path("out", folder).iterdir()} == done
+    calls = iter((False,))
+    assert "still holds" not in run(*names, "a dog", "snow", *words)[2]  # nothing was replaced
 
 
 def test_what_a_run_removes_of_an_earlier_one_is_said_once(run: Run, here: Path) -> None:
