@@ -46,6 +46,18 @@ def test_a_run_with_other_labels_replaces_its_images_and_never_mixes(name: str, 
     assert content(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize(("first", "then"), [("none", "entropy"), ("entropy", "none")])
+def test_where_the_background_rule_alone_differs_the_error_names_it(first: str, then: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "out", "mmseg", "a.jpg", background=first)
+    before = content(tmp_path / "out")
+    with pytest.raises(ArgumentError, match="background rule") as error:
+        write_run(tmp_path / "out", "mmseg", "b.jpg", background=then)
+    assert "other labels" not in str(error.value)
+    with pytest.raises(ArgumentError, match="other labels"):
+        write_run(tmp_path / "out", "mmseg", "b.jpg", background=then, labels=("x", "y"))
+    assert content(tmp_path / "out") == before
+
+
 def run_of(out: Path, formats: str, model: str, *names: str, done: int = 99, **rest: Any) -> Writer:
     """A run of a model of some weights over images, the first ``done`` of them, which has not finished yet."""
     writer = Writer(out, formats.split(","), {"name": "tiny"}, **rest)
