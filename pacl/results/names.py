@@ -34,6 +34,7 @@ class Names:
     def __init__(self, out: Path | None = None) -> None:
         self.out = out
         self.taken: set[str] = set()
+        self._seen: set[Path] = set()  # of records that were read
         self._of_source: dict[str, tuple[str, str]] = {}  # name and place by the path of the image, as records have it
 
     def add(self, image: Identity, relative: Path, *, is_shared: bool = False) -> tuple[str, str]:
@@ -70,8 +71,9 @@ class Names:
         if self.out is None:
             return None
         for key in _last_parts(relative):
-            for path in self._unread.pop(key, ()):
-                self._read(path)
+            for path in map(Path, self._listed.pop(key, ())):
+                if path not in self._seen:
+                    self._read(path)
         earlier = self._of_source.get(source_from(self.out, image)) if self._of_source else None
         if earlier is None or earlier[0].casefold() in self.taken:
             return None
@@ -81,34 +83,34 @@ class Names:
         return earlier
 
     @cached_property
-    def _unread(self) -> dict[str, list[Path]]:
-        """Paths of records that `_named_elsewhere` has not read, by the last part of their names, also without number.
+    def _listed(self) -> dict[str, list[str]]:
+        """Paths of what may be records, by the last part of their names, with and without its number.
 
         The folder is listed once, and only records whose names an image may have are read: it may hold many thousands.
         """
-        assert self.out is not None
-        found: dict[str, list[Path]] = defaultdict(list)
-        for folder, _, files in os.walk(self.out):
+        found: dict[str, list[str]] = defaultdict(list)
+        for folder, _, files in os.walk(self.out or ""):
             for file in files:
-                name, ending = os.path.splitext(file)
-                if ending in ENDINGS:
-                    for key in {name.casefold(), re.sub(r"-\d+$", "", name.casefold())}:
-                        found[key].append(Path(folder, file))
+                if file.endswith(ENDINGS):
+                    name = file.rpartition(".")[0].casefold()
+                    for key in {name, _NUMBER.sub("", name)}:
+                        found[key].append(f"{folder}{os.sep}{file}")
         return found
 
-    def _read(self, path: Path) -> None:
-        """Add the record of an earlier run to `_of_source`, but for one whose name a caller gave, as ``v2/cat``."""
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """Read a record and remember whose it is, but not of a name that a caller gave, such as ``v2/cat``."""
+        self._seen.add(path)
         record = read_record(path)
-        if self.out is None or record is None or owner(path, record) != self.out:
-            return
-        name, place = path.relative_to(self.out).with_suffix("").as_posix(), place_of(record)
-        if isinstance(record.get("source"), str) and name.count("/") <= place.count("/"):
-            self._of_source.setdefault(record["source"], (name, place))
+        if record is not None and self.out is not None and owner(path, record) == self.out:
+            name, place = path.relative_to(self.out).with_suffix("").as_posix(), place_of(record)
+            if isinstance(record.get("source"), str) and name.count("/") <= place.count("/"):
+                self._of_source.setdefault(record["source"], (name, place))
+        return record
 
     def _records(self, name: str) -> list[dict[str, Any]]:
         if self.out is None:
             return []
-        found = (read_record(self.out / f"{name}{ending}") for ending in ENDINGS)
+        found = (self._read(self.out / f"{name}{ending}") for ending in ENDINGS)
         return [record for record in found if record is not None]
 
 
@@ -156,4 +158,5 @@ def check_name(name: object, argument: str = "name") -> str:
     return result_name(text)
 
 
+_NUMBER = re.compile(r"-\d+$")
 _BREAK = re.compile(r"[/\\]" if os.name == "nt" else "/")

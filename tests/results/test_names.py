@@ -104,3 +104,8 @@ def test_the_folder_is_listed_once_and_no_record_is_read_in_vain(
         found.add(photo(f"{tmp_path}/photos/{number}/cow.png"), Path(f"{number}/cow.png"))
     direct = 2 * 20  # the names that they get, of an image or of a video
     assert calls == {"walk": 1, "read_record": direct + 9}
+    calls.clear()
+    for number in range(9):
+        record(out, f"dog_png-{number + 2}" if number else "dog", photo(f"{tmp_path}/photos/{number}/dog.png"))
+    Names(out).add(photo(f"{tmp_path}/photos/20/dog.png"), Path("dog.png"))
+    assert calls["read_record"] <= 2 * 2 + 8  # each once
