@@ -21,8 +21,10 @@ LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".n
 
 _LABELMAP = re.compile(r"([^:]+):(\d+,\d+,\d+)?:[^:]*:[^:]*")
 """A line of CVAT's and Pascal VOC's label map: ``name:red,green,blue:parts:actions``."""
-_BEFORE, _AFTER = r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:](\d+)"
+_BEFORE, _AFTER = r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:=](\d+)"
 """Lines with a number before or after the name."""
+_HEADER = re.compile(r"((class|label|category)[ _]?)?names?|class(es)?|labels?|categor(y|ies)", re.IGNORECASE)
+"""First lines of tables of one column; in a text file they may be a label."""
 _ADVICE = "write one label per line"
 
 
@@ -204,6 +206,13 @@ def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None
             parts = with_mark[0].split(mark)
             kind = "names" if len(lines) == 1 else f"columns ({', '.join(part.strip() for part in parts[:4])})"
             raise UserError(f"{path}, line {number}: holds {len(parts)} {kind} with {name} between them; {_ADVICE}")
+    if columns := _semicolon_columns(lines):
+        shown = ", ".join(columns[:4])
+        raise UserError(f"{path}, line {number}: holds {len(columns)} columns ({shown}) with semicolons; {_ADVICE}")
+    if _all(lines, r"\d+\s*=\s*\S.*"):  # each would be looked for by its number
+        raise UserError(f'{path}: has numbers before the names, as in "{first}"; {_ADVICE}, without numbers')
+    if Path(path).suffix.lower() in (".csv", ".tsv") and _HEADER.fullmatch(first):
+        raise UserError(f'{path}, line {number}: "{first}" is the head of a column; {_ADVICE}, without that line')
     if first.startswith("<"):
         raise UserError(f"{path}: is XML or HTML; {_ADVICE}")
     if any(line.endswith("{") for _, line in lines):
@@ -222,6 +231,19 @@ def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None
         raise UserError(f'{path}: has keys with a colon, as in "{keys[0]}", as YAML has; {_ADVICE}, without keys')
     if _all(lines, r"""(["']).*\1"""):
         raise UserError(f"{path}, line {number}: has quotation marks ({first}); {_ADVICE}, without them")
+
+
+def _semicolon_columns(lines: Lines) -> list[str]:
+    """The first row of a table with semicolons, which separate synonyms, too: a column has nothing but numbers.
+
+    The first line may be a header. Empty where there is no table.
+    """
+    rows = [[part.strip() for part in line.split(";")] for _, line in lines]
+    widths = {len(row) for row in rows}
+    if len(widths) > 1 or widths == {1}:
+        return []
+    columns = zip(*(rows[1:] or rows), strict=True)
+    return rows[0] if any(all(part.isdecimal() for part in column) for column in columns) else []
 
 
 def several_names(prompt: str) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.kinds import SEGMENTED, check_kind
 from pacl.results.labelme import FOLDER as LABELME
+from pacl.results.records import ENDINGS, names_of, read_record
 from pacl.results.removing import Removed
 from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.sharing import check_same_labels, check_same_model, of_other_labels
@@ -175,7 +176,7 @@ def segment(args: argparse.Namespace) -> int:
 
     def flush_notes() -> None:
         if writer.replaced:  # (seldom: with thousands of images the set below is large)
-            written = {args.out / f"{name}{ending}" for name in sources_of for ending in (".json", ".jsonl")}
+            written = {args.out / f"{name}{ending}" for name in sources_of for ending in ENDINGS}
             if removed := set(writer.replaced) - written:
                 pending_notes.append(f"removed {counted(len(removed), 'result')} of earlier runs")
             writer.replaced.clear()
@@ -197,6 +198,8 @@ def segment(args: argparse.Namespace) -> int:
     finally:
         if writer.removed.images and not args.overwrite:
             say(f"note: {say_removed(writer.removed)}")
+        if not (one_set_of_labels or args.overwrite) and (note := results_left(writer, names, sources_of)):
+            say(f"note: {note}")
     return code
 
 
@@ -235,6 +238,18 @@ def other_results(args: argparse.Namespace, labels: list[str], found: FoundImage
         return None
     results = f"results of other labels, such as {other[0].relative_to(args.out)}"
     return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
+
+
+def results_left(writer: Writer, labels: list[str], images: Iterable[str]) -> str | None:
+    """A note on earlier results of other labels that the run was to replace, and stopped or failed before."""
+    if not writer.written:
+        return None
+    paths = (writer.out / f"{name}{ending}" for name in images if name not in writer.written for ending in ENDINGS)
+    left = [path for path in paths if (record := read_record(path)) and names_of(record) != labels]
+    if not left:
+        return None
+    results = f"{counted(len(left), 'result')} of other labels, such as {left[0].relative_to(writer.out)}"
+    return f"{writer.out} still holds {results}, that were to be replaced: run the command again, or add --overwrite"
 
 
 def load_segmenter(args: argparse.Namespace, settings: SegmenterSettings) -> Segmenter:

@@ -122,6 +122,16 @@ def test_the_notation_of_prompts_holds_in_them_too(tmp_path: Path) -> None:
         ("# Classes\n\nname: sky  # one\n", "keys"),
         ("classes:\n  - sky\n  - sand\n", "keys"),
         ("item {\n  id: 1\n  name: 'sky'\n}\n", "label map of TensorFlow"),
+        ("1=dog\n2=cat\n4=grass\n", "numbers"),
+        ("10 = dog\n3 = cat\n", "numbers"),
+        ("dog=0\ncat=1\n", "numbers"),
+        ("1=class 1\n2=class 2\n", "numbers"),
+        ("0=sky\n", "numbers"),
+        ("id;name\n0;sky\n1;sand\n", r"2 columns \(id, name\)"),
+        ("0;sky\n1;sand\n", "columns"),
+        ("name; id\nsky; 7\nsand; 3\n", "columns"),
+        ("id;name;r;g;b\n0;sky;48;112;32\n1;sand;1;2;3\n", "5 columns"),
+        ("0;sky\n", "columns"),
         ("<annotation><name>sky</name></annotation>", "XML"),
         ('"sky"\n"sand"\n', "quotation marks"),
         ('{"shapes": []}', "JSON with a mapping with shapes"),
@@ -139,6 +149,15 @@ def test_what_cannot_be_labels_is_refused_in_one_line(tmp_path: Path, text: str,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("header", ["name", "Class_Name", "labels"])
+def test_the_head_of_the_only_column_is_no_label(header: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text(f"{header}\nsky\nsand\n")
+    with pytest.raises(UserError, match="line 1"):
+        read_classes(tmp_path / "classes.csv")
+    (tmp_path / "classes.csv").write_text("sky\nname tag\n")
+    assert [label.name for label in read_classes(tmp_path / "classes.csv")] == ["sky", "name tag"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -150,6 +169,10 @@ def test_what_cannot_be_labels_is_refused_in_one_line(tmp_path: Path, text: str,
         "tench, Tinca tinca\ngoldfish\n",
         "7 seas\n",
         "cat;kitten\n",
+        "cat;kitten\ndog;puppy\n",
+        "car;2 door car\nplane;boeing 737\n",
+        "car;4x4;1\nplane;jet\n",
+        "name\nsky\n",
         "seat 1\nseat 2\n",
         "Alien: a film\nsky\n",
     ],

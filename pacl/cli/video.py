@@ -204,6 +204,7 @@ def _segment_video(
             raise
         with interruptions.held():
             paths = results.finish()
+            writer.written.add(file.name)
             writer.removed.add(file.name, results.removed)
             writer.remove_earlier([*video_files(paths["jsonl"].with_suffix("")), paths["jsonl"]])
     if results.left_out:

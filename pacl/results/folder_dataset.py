@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from pacl.files import atomic_write
 from pacl.images import save_image
+from pacl.printing import printable
+from pacl.results.records import names_of_files, read_record
 from pacl.results.removing import remove
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
@@ -67,13 +69,15 @@ class FolderDataset(RunFile[None]):
     def add(self, item: ImageResult, place: str, record: dict[str, Any]) -> None:
         """See `RunFile.add`; labels of an earlier run that mean other classes are removed first.
 
-        So is a copy of an earlier image of the name, with the other suffix: the labels are those of one image.
+        The copies of their images go, too, until this run writes them: an image without labels is one that shows
+        nothing. So does a copy of an earlier image of the name, with the other suffix: the labels are those of one.
         """
         is_first = not self.entries or self.replaced
         super().add(item, place, record)
         copies = [item.path(suffix[1:], self.images) for suffix in COPY_SUFFIXES]
         remove(copies, [Path(file) for files in record["files"].values() for file in files], self.out)
-        remove([self._labels_of(name) for name in self.replaced - {item.name}], below=self.out)
+        for name in self.replaced - {item.name}:
+            remove([self._labels_of(name), *self._copies_of(name)], below=self.out)
         self.replaced = set()
         if is_first:
             self.save()
@@ -98,6 +102,16 @@ class FolderDataset(RunFile[None]):
     def _labels_of(self, name: str) -> Path:
         """The file with the labels of an image."""
         return self.out / self.labels / f"{name}{self.label_suffix}"
+
+    def _copies_of(self, name: str) -> list[Path]:
+        """The copy of an image that the record names; none where it is all that is left of the image."""
+        record = read_record(self.out / f"{name}.json") or {}
+        image = self.out / str(record.get("source", ""))
+        if not image.is_file():
+            return []
+        named = names_of_files(record, self.name.partition("/")[0])
+        copies = [self.out / self.images / f"{name}{suffix}" for suffix in COPY_SUFFIXES]
+        return [path for path in copies if printable(path.name) in named and path.resolve() != image.resolve()]
 
     def _names(self) -> list[str]:
         """Names of the images that have labels."""

@@ -51,6 +51,14 @@ class MmsegDataset(FolderDataset):
             raise UserError(f"format mmseg: holds at most {IGNORED} classes, here are {len(classes)}; choose another")
         return classes
 
+    def difference(self, classes: Sequence[str]) -> str:
+        """See `RunFile.difference`; the labels may be the same and a background rule on in one of both runs alone."""
+        if classes == [BACKGROUND, *self.classes]:
+            return f"a class {BACKGROUND} (of a background rule, which this run has not)"
+        if self.classes == [BACKGROUND, *classes]:
+            return f"no class {BACKGROUND} (which the background rule of this run needs)"
+        return super().difference(classes)
+
     @classmethod
     def read_classes(cls, content: bytes) -> list[str]:
         """See `FolderDataset.read_classes`."""

@@ -16,6 +16,9 @@ from pacl.files import parse_json
 LOOKED_AT = 100
 """Records that are read to find results of another kind: a folder may hold many thousands."""
 
+ENDINGS = (".json", ".jsonl")
+"""Of the records of images and of videos."""
+
 RECORD_KEYS = frozenset({"image", "model", "settings", "labels", "files"})
 
 

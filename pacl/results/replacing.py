@@ -11,7 +11,7 @@ from pacl.errors import ArgumentError
 from pacl.images import is_written_here
 from pacl.printing import printable
 from pacl.results.paths import frame_masks, overlays_of, paths_of
-from pacl.results.records import LOOKED_AT, names_of_files, owner, read_record
+from pacl.results.records import ENDINGS, LOOKED_AT, names_of_files, owner, read_record
 
 
 def check_free(out: Path, names: Iterable[str], argument: str = "out") -> None:
@@ -25,7 +25,7 @@ def check_free(out: Path, names: Iterable[str], argument: str = "out") -> None:
     Raises:
         ArgumentError: they do.
     """
-    nested = (out / f"{name}{ending}" for name in names if "/" in name for ending in (".json", ".jsonl"))
+    nested = (out / f"{name}{ending}" for name in names if "/" in name for ending in ENDINGS)
     for path in islice(nested, 2 * LOOKED_AT):
         record = read_record(path)
         if record and "name" in record and out in (folder := owner(path, record)).parents:

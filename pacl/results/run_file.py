@@ -84,7 +84,8 @@ class RunFile(ABC, Generic[Entry]):
         if not run.overwrite and (run.labels is None or classes == self.classes):
             self.classes = classes
         elif self.others and classes != self.classes:
-            raise self._mixed(f"a file {self.name} with other labels and other images ({min(self.others)})")
+            other = self.difference(classes)
+            raise self._mixed(f"a file {self.name} with {other} and other images ({min(self.others)})")
         else:
             self.replaced, self.entries = set(self.entries) - self.others, {}
 
@@ -151,7 +152,9 @@ class RunFile(ABC, Generic[Entry]):
         if self.path.exists():
             classes, theirs = self._read()
             if classes != self.classes:
-                raise self._mixed(f"a file {self.name} that another run wrote with other labels meanwhile")
+                raise self._mixed(
+                    f"a file {self.name} that another run wrote with {self.difference(classes)} meanwhile"
+                )
         own = {key: entry for key, entry in self.entries.items() if key in self.touched}
         owners = {key: self.owner(key) for key in own}
         self.entries = theirs
@@ -179,6 +182,10 @@ class RunFile(ABC, Generic[Entry]):
             UserError: the format cannot hold them.
         """
         return list(labels)
+
+    def difference(self, classes: Sequence[str]) -> str:
+        """What tells other classes in the file of an earlier run from those of this one, in words."""
+        return "other labels"
 
     def key(self, name: str, place: str) -> str:
         """What tells an image from the others: here its path as it stands in files, else the name of its results."""

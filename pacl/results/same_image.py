@@ -14,7 +14,7 @@ from pacl.files import file_stamp
 from pacl.image_decoding import open_header
 from pacl.images import open_image, pixel_checksum
 from pacl.printing import printable
-from pacl.results.records import read_record
+from pacl.results.records import ENDINGS, read_record
 
 Identity = Path | str
 """What tells an image or video from others: its path, or of an image without a file its `pixel_checksum`."""
@@ -75,7 +75,7 @@ def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None
     Raises:
         NameTaken: they would.
     """
-    for ending in (".json", ".jsonl"):
+    for ending in ENDINGS:
         record = read_record(target.with_name(target.name + ending))
         if record is not None and not is_image_of(record, out, pixels or source):
             theirs = f"{target}{ending} is of {record['image']}, by another run meanwhile"

@@ -55,7 +55,7 @@ class Writer:
         replaced: what these files are: records, and images without one.
         datasets: the files of the whole run.
         background: whether a background rule may leave pixels without a label, see `start`.
-        written: names of the images whose results are complete.
+        written: names of the images and videos whose results are complete.
         removed: what has been deleted of results with other prompts or settings, or of another image.
     """
 

@@ -263,7 +263,7 @@ class Segmentation:
                 of another image, other prompts or settings are deleted, in whatever format, with its entries in data
                 sets. None is the name of the image's file, or `image` without one. Where the folder holds another
                 image's results of that name, its suffix and a number follow (`a`, `a_jpg`, `a_jpg-2`; `image`,
-                `image-2`); the same image replaces its own.
+                `image-2`); the same image replaces its own, also `garden/a` of a run on the folder above.
             formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: as for `overlay`.

@@ -38,12 +38,23 @@ def test_a_run_with_other_labels_replaces_its_images_and_never_mixes(name: str, 
     write_run(tmp_path / "out", name, "a.jpg", "b.jpg")
     write_run(tmp_path / "out", name, "a.jpg", "b.jpg", labels=other, done=1)  # interrupted: b is of the old labels
     write_run(tmp_path / "new", name, "a.jpg", labels=other)
-    labels = {path: value for path, value in content(tmp_path / "out").items() if not path.endswith(".jpg")}
-    assert labels == {path: value for path, value in content(tmp_path / "new").items() if not path.endswith(".jpg")}
+    assert content(tmp_path / "out") == content(tmp_path / "new")  # also without a copy of b, which has no labels
     before = content(tmp_path / "out")
     with pytest.raises(ArgumentError) as error:
         write_run(tmp_path / "out", name, "b.jpg")
     assert (error.value.argument, error.value.value) == ("out", tmp_path / "out")
+    assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(("first", "then"), [("none", "entropy"), ("entropy", "none")])
+def test_where_the_background_rule_alone_differs_the_error_names_it(first: str, then: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "out", "mmseg", "a.jpg", background=first)
+    before = content(tmp_path / "out")
+    with pytest.raises(ArgumentError, match="background rule") as error:
+        write_run(tmp_path / "out", "mmseg", "b.jpg", background=then)
+    assert "other labels" not in str(error.value)
+    with pytest.raises(ArgumentError, match="other labels"):
+        write_run(tmp_path / "out", "mmseg", "b.jpg", background=then, labels=("x", "y"))
     assert content(tmp_path / "out") == before
 
 
@@ -181,6 +192,32 @@ def test_images_are_copied_as_jpeg_or_png_and_are_known_as_results(name: str, tm
     assert not is_in_dataset(tmp_path / "photos" / "a.jpg")
     (tmp_path / "out" / RUNS[name].name).write_text("names: [a]")  # a data set of somebody else
     assert not any(map(is_in_dataset, copies.values()))
+
+
+@pytest.mark.parametrize("name", ["yolo", "mmseg"])
+def test_copies_go_with_labels_by_another_model_but_no_image_that_was_not_written_here(
+    name: str, tmp_path: Path
+) -> None:
+    out, names = tmp_path / "out", ("a", "b", "c", "d", "e")
+    folder = out / RUNS[name].images  # type: ignore[attr-defined]
+    for each in names:
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{each}.png")
+
+    def write(model: str, done: int) -> None:
+        writer = Writer(out, (name,), {"name": model})
+        writer.start(["a dog", "grass", "a cat"], {each: f"{each}.png" for each in names})
+        for each in names[:done]:
+            writer.write(each, tmp_path / f"{each}.png", np.zeros((20, 30, 3), np.uint8), result())
+        writer.finish()
+
+    write("one", 5)
+    (folder / "c.jpg").write_bytes(b"somebody else's")
+    (tmp_path / "d.png").unlink()  # its copy is all that is left of it
+    (tmp_path / "e.png").unlink()
+    (tmp_path / "e.png").symlink_to(folder / "e.png")
+    write("two", 1)
+    assert {path.name for path in folder.iterdir()} == {"a.png", "c.jpg", "d.png", "e.png"}
+    assert [path.stem for path in (out / RUNS[name].labels).iterdir()] == ["a"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["yolo", "mmseg"])

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -53,6 +54,44 @@ def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) ->
     assert "note:" in err
     assert "out also holds results of other labels, such as photo.json" in err
     assert (here / "out/photo.json").is_file()
+
+
+def test_results_of_other_labels_that_a_run_did_not_come_to_are_counted(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pacl.segmentation.segmenter import Segmenter
+
+    names = ("a.png", "b.png", "c.png", "d.png")
+    for name in names:
+        shutil.copy("photo.png", name)
+    words = ("--format", "mask,yolo,mmseg,coco", "--window_batch", "1")
+    assert run(*names, "a dog", "grass", *words)[2] == ""
+    shutil.copy("b.png", "good.png")
+    Path("b.png").write_bytes(b"")
+    code, _, err = run(*names, "a dog", "sky", *words)
+    assert code == 1
+    assert "note: out still holds 1 result of other labels, such as b.json," in err
+    for folder in ("yolo/images", "yolo/labels", "mmseg/img_dir", "mmseg/ann_dir"):
+        assert {path.stem for path in Path("out", folder).iterdir()} == {"a", "c", "d"}
+    shutil.copy("good.png", "b.png")
+    assert run(*names, "a dog", "sky", *words)[::2] == (0, "")
+
+    predict, calls = Segmenter.predict_batch, iter((True, True, False))
+
+    def interrupted(*args: Any) -> Any:
+        if not next(calls):
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    monkeypatch.setattr(Segmenter, "predict_batch", interrupted)
+    code, _, err = run(*names, "a dog", "sand", *words)
+    done = {path.stem for path in Path("out/yolo/labels").iterdir()}
+    assert code == 130
+    assert f"note: out still holds {4 - len(done)} results of other labels" in err
+    for folder in ("yolo/images", "mmseg/img_dir", "mmseg/ann_dir"):
+        assert {path.stem for path in Path("out", folder).iterdir()} == done
+    calls = iter((False,))
+    assert "still holds" not in run(*names, "a dog", "snow", *words)[2]  # nothing was replaced
 
 
 def test_what_a_run_removes_of_an_earlier_one_is_said_once(run: Run, here: Path) -> None:
@@ -130,6 +169,47 @@ def test_an_image_that_was_moved_keeps_its_results_and_another_gets_its_own(run:
     assert run("moved/photo.png", *words)[0] == 0
     places = ["photo.png", "other/photo.png"]
     assert listed("results") == ({"photo", "photo_png"}, places, sorted(places))
+
+
+def test_an_image_of_a_folder_that_is_corrected_alone_stays_one_in_data_sets(run: Run, here: Path) -> None:
+    Path("photos/garden").mkdir(parents=True)
+    for name in ("a.png", "garden/a.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    words = ("a dog", "grass", "--out", "res", "--format", "coco,cvat,labelme,yolo,mmseg,mask")
+
+    def files() -> set[str]:
+        return {path.relative_to("res").as_posix() for path in Path("res").rglob("*") if path.is_file()}
+
+    def places() -> list[str]:
+        return [image["file_name"] for image in json.loads(Path("res/annotations.json").read_text())["images"]]
+
+    assert run("photos", *words)[0] == 0
+    before, record = files(), Path("res/garden/a.json").read_bytes()
+    for corrected in ("photos/garden/a.png", "photos/garden"):
+        assert run(corrected, *words, "--prior", "-0.6")[0] == 0
+        assert (files(), places()) == (before, ["a.png", "garden/a.png"])
+        assert Path("res/garden/a.json").read_bytes() != record
+        assert run("photos", *words)[0] == 0
+        assert (files(), places()) == (before, ["a.png", "garden/a.png"])
+
+
+def test_a_folder_of_which_a_part_was_segmented_alone_is_refused(
+    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("photos/garden").mkdir(parents=True)
+    for name in ("a.png", "garden/a.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    words = ("a dog", "grass", "--out", "res", "--format", "coco,mask")
+    assert run("photos/garden", *words)[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("pacl.segment.load_segmenter", None)  # it is refused before
+        code, _, err = run("photos", *words)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert all(text in err for text in ("photos/garden/a.png as a,", "--out res", "--overwrite"))
+    assert {path.name for path in Path("res").glob("[!.]*")} == {"a.json", "a.mask.png", "annotations.json"}
+    assert run("photos", *words, "--overwrite")[0] == 0
+    images = json.loads(Path("res/annotations.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a.png", "garden/a.png"]
 
 
 def test_relative_paths_are_those_of_the_folder_that_a_run_was_started_in(

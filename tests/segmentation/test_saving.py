@@ -122,6 +122,22 @@ def test_images_of_the_same_name_do_not_replace_each_other(tmp_path: Path) -> No
     assert len(list((tmp_path / "out").glob("*.json"))) == 4
 
 
+def test_an_image_that_a_run_on_a_folder_named_keeps_that_name(found: Segmentation, tmp_path: Path) -> None:
+    save_image(tmp_path / "photos/garden/a.png", SQUARE)
+    image, out = tmp_path / "photos/garden/a.png", tmp_path / "out"
+    writer = Writer(out, ("mask", "coco"), dict(found.model))
+    writer.start(found.labels, {"garden/a": "garden/a.png"})
+    writer.write("garden/a", image, SQUARE, found, "garden/a.png")
+    writer.finish()
+    assert found.save(out, formats="coco", image=image)["name"] == "garden/a"
+    assert [each["file_name"] for each in json.loads((out / "annotations.json").read_text())["images"]] == [
+        "garden/a.png"
+    ]
+    found.save(out, "v2/a", image=image)  # a name that is given is meant, and stays
+    assert found.save(out, image=image)["name"] == "garden/a"
+    assert (out / "v2/a.mask.png").exists()
+
+
 @pytest.mark.parametrize("name", ["a.png", "a"])
 def test_data_sets_have_the_array_and_not_a_file_of_its_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
