@@ -152,6 +152,12 @@ def test_the_description_has_the_constants(tiny: PACL, tmp_path: Path) -> None:
     assert about["classes"] is about["text"] is None
 
 
+def test_a_changed_temperature_is_exported(tiny: PACL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny.config, "temperature", 0.5)
+    about = export_model(tiny, tmp_path, "torchscript", settings=EVEN).description
+    assert about["scores"]["phi_temperature"] == 0.5
+
+
 @pytest.mark.parametrize("to", ["onnx", "torchscript", "pt2"])
 def test_settings_that_an_export_would_ignore_are_refused(tiny: PACL, tmp_path: Path, to: str) -> None:
     settings = SegmenterSettings(interpolation="bilinear", window=112, refine=5, min_area=0.1, size=40)
