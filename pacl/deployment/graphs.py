@@ -30,8 +30,8 @@ class ImageGraph(nn.Module):
         model: the model, on the CPU.
 
     Attributes:
-        outputs: names of the outputs, ``patches`` and, of towers that compute both in one pass, ``pooled``. Not of heads
-            with a layer on texts, whose text embeddings are not CLIP's own and must not be compared with ``pooled``.
+        outputs: names of the outputs, ``patches`` and, of towers that compute both in one pass, ``pooled``. Heads
+            with a layer on texts have none: their text embeddings are not CLIP's own and must not be compared with it.
 
     Raises:
         ArgumentError: ``model``: its image tower cannot be exported.

@@ -327,7 +327,7 @@ class Index:
                 else:
                     yield each.place, found
         if changed:
-            some = f"{counted(len(changed), 'image')} changed since the index was made ({first_few(changed)})"
+            some = f"{counted(len(changed), 'image')} of the index whose file has changed ({first_few(changed)})"
             warnings.warn(f"left out {some}; bring it up to date", ImageWarning, stacklevel=5)
 
     def _embed(self, candidates: list[_Candidate], images: list[np.ndarray]) -> list[Tensor]:
