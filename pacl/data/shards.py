@@ -41,6 +41,7 @@ REPEATED = "images of a key that has one already"
 DOTTED = "images with further dots in their names"
 UNREAD = "images in formats that are not read"
 LINKS = "links"
+APART = "caption files apart from their images"
 OTHERS = "files that are no images"
 
 
@@ -70,7 +71,7 @@ class Unused:
     """What lies in shards and is in no sample.
 
     Attributes:
-        counts: number of files of each kind: `REPEATED`, `DOTTED`, `UNREAD`, `LINKS` or `OTHERS`.
+        counts: number of files of each kind: `REPEATED`, `DOTTED`, `UNREAD`, `LINKS`, `APART` or `OTHERS`.
         first: path of the first file of each kind.
     """
 
@@ -89,8 +90,11 @@ class Unused:
     def describe(self, url: str) -> str:
         """What is not used of a shard, in one line."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds().items())
-        advice = "; an image needs a name of its own with one dot, such as 000.jpg"
-        return f"{url}: not used: {kinds}{advice if self.counts.keys() - {OTHERS} else ''}"
+        if APART in self.counts:
+            kinds += "; files of one name must follow each other, as with tar --sort=name"
+        if self.counts.keys() - {APART, OTHERS}:
+            kinds += "; an image needs a name of its own with one dot, such as 000.jpg"
+        return f"{url}: not used: {kinds}"
 
 
 class _File(NamedTuple):
@@ -167,8 +171,8 @@ def samples(pairs: str, failed: list[str] | None = None, unused: Unused | None =
 
     Args:
         pairs: see `shard_urls`.
-        failed: a message is appended for each shard that cannot be opened or is truncated, and for each caption
-            without an image.
+        failed: a message is appended for each shard that cannot be opened or is truncated, and for each key of captions
+            that no image of its shard has.
         unused: all other files that are in no sample are added.
     """
     failed, unused = [] if failed is None else failed, Unused() if unused is None else unused
@@ -178,7 +182,8 @@ def samples(pairs: str, failed: list[str] | None = None, unused: Unused | None =
 
 def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iterator[Sample]:
     """The samples of one shard; if it is damaged, the samples before the damage. Arguments: see `samples`."""
-    errors, keys = list[Exception](), set[str]()
+    errors, keys, lonely = list[Exception](), set[str](), dict[str, list[str]]()
+    tar = url.rpartition("/")[2]
 
     def stop(error: Exception) -> bool:  # webdataset's handlers return whether to continue
         errors.append(error)
@@ -192,13 +197,12 @@ def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iter
                 found.setdefault(file.suffix, file)
             image = next((found[suffix] for suffix in IMAGES if suffix in found), None)
             texts = [file for file in found.values() if _is_text(file.suffix)]
-            name = f"{url.rpartition('/')[2]}/{key}"
             if image is not None and key not in keys:
-                yield Sample(name, image.content, *_captions(key, texts), number, len(keys))
+                yield Sample(f"{tar}/{key}", image.content, *_captions(key, texts), number, len(keys))
                 keys.add(key)
                 texts.append(image)
-            elif image is None and texts:
-                failed.append(f"{name} has no image")
+            elif texts:  # their image may be anywhere in the shard
+                lonely.setdefault(key, []).extend(file.path for file in texts)
             for file in files:
                 if not any(file is used for used in texts):
                     unused.add(_kind(file), file.path)
@@ -206,6 +210,12 @@ def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iter
             stream.close()  # a pipe reports here whether its command failed
         except OSError as error:
             stop(error)
+    for key, paths in lonely.items():
+        if key in keys:
+            for path in paths:
+                unused.add(APART, path)
+        elif not errors:  # else it may be in what could not be read
+            failed.append(f"{tar}/{key} has no image that is read")
     if errors:
         failed.append(f"{url} ends after {counted(len(keys), 'image')} ({_reason(errors[0])})")
 

@@ -184,6 +184,7 @@ def describe(
         },
         "scores": {
             "logit_scale": own.logit_scale,
+            **({"clip_logit_scale": clip.logit_scale} if "pooled" in image.outputs else {}),
             "prior": own.prior,
             "presence": config.presence,
             "phi_temperature": temperature if np.isfinite(temperature) else "inf",

@@ -30,7 +30,8 @@ class ImageGraph(nn.Module):
         model: the model, on the CPU.
 
     Attributes:
-        outputs: names of the outputs, ``patches`` and, of towers that compute both in one pass, ``pooled``.
+        outputs: names of the outputs, ``patches`` and, of towers that compute both in one pass, ``pooled``. Heads
+            with a layer on texts have none: their text embeddings are not CLIP's own and must not be compared with it.
 
     Raises:
         ArgumentError: ``model``: its image tower cannot be exported.
@@ -47,7 +48,8 @@ class ImageGraph(nn.Module):
             )
         self.model = without(model, "clip.text")
         one_pass = type(clip.image).pooled_and_tokens is not ImageTower.pooled_and_tokens
-        self.outputs = ("patches", "pooled") if clip.shared and one_pass else ("patches",)
+        one_space = clip.shared and isinstance(model.text_embedder, nn.Identity)
+        self.outputs = ("patches", "pooled") if one_space and one_pass else ("patches",)
 
     def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """RGB pixels.

@@ -136,6 +136,11 @@ class IndexFile:
         found = self._all("SELECT id FROM embeddings WHERE content = ?", [content])
         return found[0][0] if found else None
 
+    def content(self, embedding: int) -> bytes | None:
+        """The digest of the file's content that an embedding is of, if it is still there."""
+        found = self._all("SELECT content FROM embeddings WHERE id = ?", [embedding])
+        return found[0][0] if found else None
+
     # --- writing ---
 
     def add_embedding(self, content: bytes, vector: np.ndarray, patches: Tensor | None) -> int:

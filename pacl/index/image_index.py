@@ -16,17 +16,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
 from pacl.errors import ArgumentError, ImageWarning, UserError, check_count, first_few
-from pacl.image_batches import each_or_error, read_batches
+from pacl.image_batches import each_or_error, read, read_batches
 from pacl.image_folders import FolderContent, are_first, no_images, search_folder
 from pacl.index.file import open_file
-from pacl.index.indexing import Indexing, Progress, alone, image_vectors
+from pacl.index.indexing import Indexing, Progress, alone, digest_of, image_vectors, stamp_or_none
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
 from pacl.models.precision import inference
@@ -89,7 +89,7 @@ class Index:
         self.own: list[Path] = []
         self.repeated: list[Path] = []
         self._index = None if index is None else Path(index).absolute()
-        self._read: tuple[dict[str, Any], Vectors] | None = None
+        self._read: tuple[object, Vectors] | None = None  # with what they depend on
 
     @classmethod
     def build(
@@ -153,7 +153,8 @@ class Index:
     ) -> Index:
         """The index of a folder as it is, which may be older than the folder; see `build`.
 
-        Images that are gone since are left out of answers; those that have changed since have the scores they had.
+        Images that are gone since are left out of answers. Those that have changed since have the scores they had, or
+        are left out where their patches are needed and not kept.
 
         Raises:
             UserError: the folder has no index of this model and score, or it cannot be read.
@@ -169,11 +170,15 @@ class Index:
 
     @property
     def vectors(self) -> Vectors:
-        """The vectors of all images, read into memory when they are first used: 4 D bytes for an image."""
-        by = made_by(self.scorer)
-        if self._read is None or self._read[0] != by:  # (the model may have changed)
-            with open_file(self.path, by) as file:
-                self._read = by, Vectors.read(file)
+        """The vectors of all images, read into memory when they are first used: 4 D bytes for an image.
+
+        They are read again once the model has changed, or the file: another process may bring it up to date.
+        """
+        by, path = made_by(self.scorer), self.path
+        now = (by, path, stamp_or_none(path))
+        if self._read is None or self._read[0] != now:
+            with open_file(path, by) as file:
+                self._read = now, Vectors.read(file)
         return self._read[1]
 
     def __len__(self) -> int:
@@ -225,12 +230,12 @@ class Index:
             ArgumentError: ``top`` or ``rerank`` is no whole number from 1; ``query`` is no text, or of several labels;
                 another model encoded it.
             UserError: the text makes no sense to the model, the folder has no index of the model as it is now, or all
-                images are gone.
+                images are gone or have changed.
 
         Warns:
             UnknownWords, UnfamiliarWords: as `pacl.Segmenter.predict` does.
-            ImageWarning: an image of the index is not there any more, or its patches are not kept and it cannot be read
-                any more; it is left out.
+            ImageWarning: an image of the index is not there any more, or its patches are not kept and it has changed or
+                cannot be read any more; it is left out.
         """
         top, rerank = check_count("top", top), check_count("rerank", rerank)
         if not isinstance(query, (str, Label, EncodedLabels)):
@@ -287,7 +292,7 @@ class Index:
             else:
                 gone.append(path)
         if not hits:
-            raise UserError(f"{self.folder}: the images of its index cannot be found any more; bring it up to date")
+            raise UserError(f"{self.folder}: the images of its index are gone or have changed; bring it up to date")
         if gone:
             some = f"{counted(len(gone), 'image')} of the index that cannot be found any more ({first_few(gone)})"
             warnings.warn(f"left out {some}; bring it up to date", ImageWarning, stacklevel=3)
@@ -295,7 +300,7 @@ class Index:
 
     @inference()
     def _exact(self, vectors: Vectors, images: np.ndarray, labels: EncodedLabels) -> np.ndarray:
-        """The scores of some images with a text, float32 [C]; -inf for those that cannot be read any more."""
+        """The scores of some images with a text, float32 [C]; -inf for those that are not what they were."""
         scores = np.full(len(images), -np.inf, dtype=np.float32)
         rows, device = vectors.rows[images], self.scorer.model.device
         for n, patches in self._patches(vectors, images):
@@ -305,20 +310,26 @@ class Index:
 
     def _patches(self, vectors: Vectors, images: np.ndarray) -> Iterator[tuple[int, Tensor]]:
         """The patch vectors of some images, float32 [P, D], each with its place among them: kept ones, then others."""
-        ids, missing = vectors.ids[images], []
+        ids, missing, changed = vectors.ids[images], list[_Candidate](), list[Path]()
         with open_file(self.path, made_by(self.scorer)) as file:
             for n, embedding in enumerate(ids.tolist()):
                 kept = file.patches(embedding, vectors.vectors.shape[1])
                 if kept is None:
-                    missing.append(_Candidate(n, self._path_of(vectors.paths[images[n]])))
+                    path = self._path_of(vectors.paths[images[n]])
+                    missing.append(_Candidate(n, path, file.content(embedding)))
                 else:
                     yield n, kept
-        for batch in read_batches(missing, BATCH):
+        for batch in read_batches(missing, BATCH, _read_as_indexed):
             for each, _, found in each_or_error(batch, self._embed, "a smaller model, or bf16"):
-                if isinstance(found, UserError):
+                if isinstance(found, _Changed):
+                    changed.append(each.path)
+                elif isinstance(found, UserError):
                     warnings.warn(str(found), ImageWarning, stacklevel=5)
                 else:
                     yield each.place, found
+        if changed:
+            some = f"{counted(len(changed), 'image')} of the index whose file has changed ({first_few(changed)})"
+            warnings.warn(f"left out {some}; bring it up to date", ImageWarning, stacklevel=5)
 
     def _embed(self, candidates: list[_Candidate], images: list[np.ndarray]) -> list[Tensor]:
         """The patch vectors of some images, float32 [P, D] each."""
@@ -330,7 +341,30 @@ class Index:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An image whose patches are not kept: its place among the candidates, and its path."""
+    """An image whose patches are not kept.
+
+    Attributes:
+        place: among the candidates.
+        path: of the file.
+        content: digest of the content that was indexed; None if the index has it no more.
+    """
 
     place: int
     path: Path
+    content: bytes | None
+
+
+class _Changed(UserError):
+    """A file is not the one that was indexed."""
+
+
+def _read_as_indexed(image: _Candidate) -> np.ndarray | UserError:
+    """`read` an image whose file is the one that was indexed: the vector and the patches must be of the same."""
+    found = read(image)
+    if isinstance(found, UserError):
+        return found
+    try:  # after it was decoded, so that it was the same then
+        same = digest_of(image.path) == image.content
+    except OSError:
+        same = False
+    return found if same else _Changed(f"{image.path}: has changed since it was indexed")

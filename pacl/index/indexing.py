@@ -43,7 +43,7 @@ class Source:
     Attributes:
         path: of the file.
         key: its path in the index.
-        stamp: see `_stamp`.
+        stamp: see `stamp_of`.
         content: digest of its content.
     """
 
@@ -82,7 +82,7 @@ class Indexing:
         known, present, new = self.file.files(), set(), []
         for path in images:
             key = path_key(path, self.folder)
-            unchanged = key in known and _stamp_or_none(path) == known[key]
+            unchanged = key in known and stamp_or_none(path) == known[key]
             if not unchanged and is_own(path):
                 self.own.append(path)
                 continue
@@ -100,7 +100,7 @@ class Indexing:
         for path in paths:
             key = path_key(path, self.folder)
             try:
-                source = Source(path, key, _stamp(path), _digest(path))
+                source = Source(path, key, stamp_of(path), digest_of(path))
             except OSError as error:
                 self._refuse(key, UserError(f"{path}: cannot be read ({error.strerror or error})"))
                 continue
@@ -154,7 +154,7 @@ def path_key(path: Path, folder: Path) -> bytes:
     return os.fsencode(path.absolute().relative_to(folder).as_posix())
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def stamp_of(path: Path) -> tuple[int, int]:
     """Size in bytes, and a digest of the times of the last changes of a file's content and of its name or attributes.
 
     The time of the content stays with a file that is renamed, and programs set it; the other (``st_ctime``) is the
@@ -165,14 +165,15 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, int.from_bytes(hashlib.blake2b(times, digest_size=7).digest(), "big")  # SQLite has 63 bits
 
 
-def _stamp_or_none(path: Path) -> tuple[int, int] | None:
+def stamp_or_none(path: Path) -> tuple[int, int] | None:
+    """`stamp_of` a file, or None if there is none that can be read."""
     try:
-        return _stamp(path)
+        return stamp_of(path)
     except OSError:  # reading it will say why
         return None
 
 
-def _digest(path: Path) -> bytes:
+def digest_of(path: Path) -> bytes:
     """16 bytes that tell the contents of files apart."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:

@@ -78,7 +78,8 @@ class HeadConfig(HeadSettings, SavedConfig):
         mean: per-channel mean that images are normalised with, in [0, 1].
         std: per-channel standard deviation.
         layers: indices of earlier layers of the image tower whose features are part of the tokens.
-        logit_scale: at the start of training; the trained value is a parameter of the model.
+        temperature: where it is learned, as ``logit_scale``.
+        logit_scale: at the start of training; the trained value is a parameter of the model, and this acts no more.
         presence: score that a text's best patch has in images that show it, once the head is calibrated (see
             `pacl.segmentation.calibration`); 0 before that.
         contrast: prompts that compete with a single prompt.

@@ -39,13 +39,14 @@ INERT = frozenset(
         *("backbone", "trained", "vocabulary"),  # a name, a mark, and words for warnings
         *("checksum", "quick_gelu", "mean", "std", "layers"),  # copies of what the backbone has: that acts
         *("width", "dim", "hidden", "space"),  # shapes of weights
+        *("logit_scale",),  # the start of a weight
     )
 )
 """Fields of `HeadConfig` that no result depends on."""
 
 NOT_ON_PATCHES = frozenset(
     (
-        *("temperature", "learn_temperature", "cosine", "logit_scale", "text"),  # phi and texts
+        *("temperature", "learn_temperature", "cosine", "text"),  # phi and texts
         *("contrast", "contrast_margin", "presence", "prior"),  # decisions on the vectors
         *("size", "scales"),  # of images; whoever encodes them states what was used
     )
@@ -134,7 +135,7 @@ def whole(model: PACL, *, quick: bool = False) -> dict[str, Any]:
         "preprocessing": {key: str(value) for key, value in model.clip.preprocessing.items()},
         "texts": tower_settings(model.clip.text),
         "clip_logit_scale": model.clip.logit_scale,
-        **_acting(model.config, INERT),
+        **_acting(model.config, INERT | ({"temperature"} if model.config.learn_temperature else set())),
     }
 
 

@@ -119,8 +119,10 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
 
     @property
     def temperature(self) -> Tensor:
-        """Pooling temperature, a scalar tensor (with gradient if it is learned)."""
-        return self.log_temperature.exp()
+        """Pooling temperature, a scalar tensor: that of the configuration, or the learned one, with gradient."""
+        if self.config.learn_temperature:
+            return self.log_temperature.exp()
+        return self.log_temperature.new_tensor(self.config.temperature)
 
     @property
     def logit_scale(self) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pacl.data import shards
-from pacl.data.shards import DOTTED, LINKS, OTHERS, REPEATED, UNREAD, Unused, count_pairs, samples, shard_urls
+from pacl.data.shards import APART, DOTTED, LINKS, OTHERS, REPEATED, UNREAD, Unused, count_pairs, samples, shard_urls
 from pacl.errors import UserError
 
 
@@ -215,8 +215,36 @@ def test_odd_samples_do_not_end_a_shard(tmp_path):
             tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     failed, unused = [], Unused()
     assert [sample.name for sample in samples(str(path), failed, unused)] == ["0.tar/2", "0.tar/3"]
-    assert failed == ["0.tar/1 has no image"]
+    assert failed == ["0.tar/1 has no image that is read"]
     assert unused.first == {REPEATED: "2.jpg", OTHERS: "README"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 1, 0, 3), (0, 3, 2, 1)])
+def test_captions_apart_from_their_image_are_counted(tmp_path, order):
+    """As in tars in the order of a folder on disk: captions are not used, but there is an image."""
+    files = [("0.json", b'{"caption": "a cat"}'), ("1.jpg", b""), ("0.jpg", b""), ("1.txt", b"a dog")]
+    failed, unused = [], Unused()
+    path = write(tmp_path / "0.tar", [files[i] for i in order])
+    assert [sample.captions for sample in samples(path, failed, unused)] == [(), ()]
+    assert failed == []
+    assert unused.counts == {APART: 2}
+    assert "\n" not in unused.describe(path)
+
+
+def test_captions_of_a_repeated_image_are_counted(tmp_path):
+    files = [("0.jpg", b""), ("1.jpg", b""), ("0.jpg", b""), ("0.txt", b"a cat")]
+    failed, unused = [], Unused()
+    assert len(list(samples(write(tmp_path / "0.tar", files), failed, unused))) == 2
+    assert (failed, unused.counts) == ([], {APART: 1, REPEATED: 1})
+
+
+def test_an_image_may_be_in_the_part_of_a_shard_that_is_lost(tmp_path):
+    path = write(tmp_path / "0.tar", {"0.txt": b"a cat", "1.jpg": bytes(3000), "0.jpg": bytes(3000)})
+    Path(path).write_bytes(Path(path).read_bytes()[:6000])
+    failed = []
+    assert [sample.name for sample in samples(path, failed)] == ["0.tar/1"]
+    assert len(failed) == 1
+    assert "ends after 1 image" in failed[0]
 
 
 def used_and_not(path):

@@ -35,6 +35,7 @@ from pacl.models.model import PACL
 from pacl.results.palette import palette
 from pacl.segmentation.query import EncodedQuery
 from tests.paths import ROOT
+from tests.tiny import trained_head
 
 ort = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -112,6 +113,27 @@ def test_other_formats_do_so_too(tiny_clip: str, tmp_path: Path, to: str, dense:
     assert model.clip.text.encode(["a dog"]).shape == (1, model.clip.dim)  # the model keeps its own
 
 
+def test_pooled_embeddings_give_the_score_of_a_clip(tiny: PACL, tmp_path: Path) -> None:
+    head = trained_head(tiny.clip).eval()  # with a logit scale of its own
+    about = export_model(head, tmp_path, "torchscript", LABELS[2:]).description
+    pixels = np.random.default_rng(0).integers(0, 256, (head.clip.size, head.clip.size, 3), dtype=np.uint8)
+    _, pooled = run(tmp_path / "image.pt", torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    scores = pooled @ torch.from_numpy(np.load(tmp_path / "classes.npy")).T
+    found = (about["scores"]["clip_logit_scale"] * scores).softmax(dim=-1)
+    torch.testing.assert_close(found, classify_images(head, [pixels], LABELS[2:], "clip"), atol=1e-4, rtol=0)
+
+
+def test_pooled_embeddings_are_never_beside_texts_of_another_space(tiny: PACL, tmp_path: Path) -> None:
+    head = trained_head(tiny.clip, text="linear").eval()
+    about = export_model(head, tmp_path, "torchscript", LABELS).description
+    assert list(about["image"]["outputs"]) == ["patches"]
+    assert "clip_logit_scale" not in about["scores"]
+    check_embeddings(head, tmp_path / "image.pt", pooled=False)
+    texts = torch.from_numpy(np.load(tmp_path / "classes.npy"))
+    torch.testing.assert_close(texts, head.encode_prompts(about["classes"]["prompts"]))
+    assert not torch.allclose(texts, head.clip.encode_text(about["classes"]["prompts"]), atol=0.01)
+
+
 def test_the_text_tower_gives_the_same_embeddings(tiny: PACL, exported: Path) -> None:
     texts = ["a dog", "a red fish on a blue house", "grass"]
     (found,) = run(exported / "text.onnx", tokenize(TextGraph(tiny), texts))
@@ -150,6 +172,12 @@ def test_the_description_has_the_constants(tiny: PACL, tmp_path: Path) -> None:
     assert about["image"]["multiple_of"] == tiny.clip.patch == 8
     assert about["image"]["normalised_in_the_graph"]["mean"] == list(tiny.clip.mean)
     assert about["classes"] is about["text"] is None
+
+
+def test_a_changed_temperature_is_exported(tiny: PACL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny.config, "temperature", 0.5)
+    about = export_model(tiny, tmp_path, "torchscript", settings=EVEN).description
+    assert about["scores"]["phi_temperature"] == 0.5
 
 
 @pytest.mark.parametrize("to", ["onnx", "torchscript", "pt2"])

@@ -65,6 +65,17 @@ def test_images_of_a_shard_that_are_not_used_are_a_problem(tmp_path: Path) -> No
     assert not any(name in line for name in ("001.cls", "README"))  # no image is missing there
 
 
+def test_captions_apart_from_their_images_are_no_problem(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    shard = write_shards(tmp_path / "data", 1, 2) / "000.tar"
+    with tarfile.open(shard, "a") as tar:
+        for name in ("000.txt", "001.json", "001.txt"):
+            tar.addfile(tarfile.TarInfo(name))
+    problems: list[str] = []
+    assert len(list(find_units(str(shard))[0].images(problems))) == 2
+    assert problems == []
+
+
 def test_a_truncated_shard_is_a_problem_and_keeps_what_comes_before(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     shard = write_shards(tmp_path / "data", 1, 3) / "000.tar"

@@ -68,6 +68,12 @@ def test_every_field_of_a_head_counts_or_is_listed(name: str, model: PACL) -> No
         assert (part(changed(model, name)) != part(model)) is counts, part.__name__
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_start_of_a_temperature_that_is_learned_is_no_setting(clip: Backbone, learned: bool) -> None:
+    model = PACL.untrained(clip, learn_temperature=learned)
+    assert (identity.whole(changed(model, "temperature")) == identity.whole(model)) is learned
+
+
 @pytest.mark.parametrize("name", sorted(identity.INERT | identity.NOT_ON_PATCHES))
 def test_patch_vectors_do_not_depend_on_what_is_left_out(name: str, model: PACL) -> None:
     images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

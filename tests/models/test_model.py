@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.backbone import Backbone, load_backbone
+from pacl.models.compatibility import compatibility
 from pacl.models.config import WEIGHTS
 from pacl.models.head import HeadConfig
 from pacl.models.loading import load_model
@@ -67,6 +68,24 @@ def test_saving_and_loading_is_bit_equal(clip: Backbone, tmp_path: Path, options
         "model.safetensors",
     ]
     json.loads((tmp_path / "head" / "config.json").read_text(), parse_constant=pytest.fail)  # strict JSON
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@torch.no_grad()
+def test_a_changed_configuration_acts_wherever_it_is_read(clip: Backbone, tmp_path: Path, learned: bool) -> None:
+    """A fixed temperature is that of the configuration; what is learned is a weight, which the start leaves alone."""
+    model = trained_head(clip, learn_temperature=learned, temperature=0.1)
+    images, scale, temperature = torch.randn(1, 3, 32, 32), float(model.logit_scale), float(model.temperature)
+    first = phi(model, images, ["a dog"])
+    model.config.temperature, model.config.logit_scale = 0.5, 99.0
+    model.save_pretrained(tmp_path / "head")
+    for each in (model, PACL.from_pretrained(tmp_path / "head")):
+        assert float(each.temperature) == pytest.approx(temperature if learned else 0.5)
+        assert torch.equal(phi(each, images, ["a dog"]), first) is learned
+        patches, _ = each.encode_patches(images)
+        expected = compatibility(patches, each.encode_text(["a dog"]), temperature=each.temperature, cosine=True)
+        torch.testing.assert_close(phi(each, images, ["a dog"]), expected)
+        assert float(each.logit_scale) == scale
 
 
 def test_a_head_for_vit_b16_is_about_four_megabytes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from pacl.classification.scorer import score_images
-from pacl.errors import ImageWarning
+from pacl.errors import ImageWarning, UserError
 from pacl.index.image_index import Index
 from pacl.index.ranking import Vectors
 from pacl.models.model import PACL
@@ -95,6 +96,28 @@ def test_an_image_that_is_gone_since_is_left_out(model: PACL, folder: Path) -> N
         hits = index.search("a dog")
     assert len(hits) == 4
     assert folder / "b.png" not in [hit.path for hit in hits]
+
+
+@pytest.mark.parametrize("score", ["clip", "phi", "both"])
+@pytest.mark.parametrize("keep_patches", [True, False])
+def test_no_score_is_of_two_versions_of_an_image(model: PACL, folder: Path, score: Any, keep_patches: bool) -> None:
+    """A changed image has the score that it had, or is left out where its patches would be computed."""
+    index = Index.build(folder, model, score, keep_patches=keep_patches)
+    before = {hit.path: hit.score for hit in index.search("a dog")}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for n, name in enumerate(("a.png", "b.png")):
+            save(folder / name, 96 + n)
+        after = {hit.path: hit.score for hit in index.search("a dog")}
+        again = {hit.path: hit.score for hit in Index.open(folder, model, score).search("a dog")}
+    left_out = {folder / "a.png", folder / "b.png"} if score != "clip" and not keep_patches else set()
+    assert after == again == {path: before[path] for path in before if path not in left_out}
+    assert [each.category for each in said] == [ImageWarning] * (2 if left_out else 0)  # one for each search
+    for path in folder.rglob("*.png"):
+        save(path, 99)
+    if left_out:
+        with pytest.raises(UserError), pytest.warns(ImageWarning):
+            index.search("a dog")
 
 
 @pytest.mark.parametrize("score", ["clip", "phi"])
