@@ -34,6 +34,8 @@ from pacl.training.run_files import check_card, check_unused, results_of, resume
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
 MODEL = {"model": [("pacl", "training/module.py", "PACLModule"), ("pacl", "models/head.py", "HeadSettings")]}
+CLIP = {"model": [("pacl", "training/pretrain_clip.py", "CLIPModule")]}
+DUAL_ENCODER = {"model": [("pacl", "training/pretrain_dual.py", "DualEncoderModule")]}
 """Groups of settings -> package, file and name of the classes whose arguments they are."""
 
 
@@ -71,7 +73,7 @@ def check_pretraining(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
-    check_flags(words, {**TRAINER, **_caption_settings(words, settings)})
+    check_flags(words, {**TRAINER, **_pretrained_settings(words, settings), **_caption_settings(words, settings)})
     check_files(settings)
     if (given := settings.get("export.folder")) and is_first_process():
         folder = Path(str(given))
@@ -162,15 +164,28 @@ def _only_asks(words: Sequence[str]) -> bool:
     return any(name in ("h", "version", "print_config") or name.rpartition(".")[2] == "help" for name in names)
 
 
+def _class_of(group: str, settings: dict[str, Any]) -> str:
+    name = settings.get(group) or settings.get(f"{group}.class_path")
+    return str(name).rpartition(".")[2]
+
+
 def _has_captions(settings: dict[str, Any]) -> bool:
-    name = settings.get("data") or settings.get("data.class_path")
-    return str(name).rpartition(".")[2] == "CaptionData"
+    return _class_of("data", settings) == "CaptionData"
 
 
 def _caption_settings(words: Sequence[str], settings: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     """`CAPTIONS`, unless a flag changes the class of the data: flags before it are of the former class."""
-    changes = any(flag in ("--data", "--data.class_path") for flag, _ in flags_of(words))
-    return CAPTIONS if _has_captions(settings) and not changes else {}
+    return CAPTIONS if _has_captions(settings) and not _changes("data", words) else {}
+
+
+def _pretrained_settings(words: Sequence[str], settings: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """`CLIP` or `DUAL_ENCODER`, as for `_caption_settings`; nothing for other classes."""
+    known = {"None": CLIP, "CLIPModule": CLIP, "DualEncoderModule": DUAL_ENCODER}
+    return {} if _changes("model", words) else known.get(_class_of("model", settings), {})
+
+
+def _changes(group: str, words: Sequence[str]) -> bool:
+    return any(flag in (f"--{group}", f"--{group}.class_path") for flag, _ in flags_of(words))
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -49,6 +49,23 @@ def test_mistakes_in_a_training_are_found(photos: list[str], more: list[str], na
     assert all(each in str(error.value) for each in named), error.value
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--model.lr=1"], "--model.learning_rate?"),
+        (["--config", "configs/flickr8k_dual.yaml", "--model.lr=1"], "--model.head_lr?"),
+    ],
+)
+def test_settings_of_a_pretraining_are_those_of_its_class(
+    words: list[str], meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, "check_files", lambda settings: None)
+    with pytest.raises(UserError) as error:
+        check_pretraining(words)
+    assert meant in str(error.value)
+    check_pretraining(["--model", "my.Module", *words])
+
+
 def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: list[str], tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / CONFIG).touch()
