@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pacl.cli import early
 from pacl.cli.early import check_pretraining, check_training, read_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.models.config import CARD, CONFIG, PROBE
-from pacl.results.kinds import DUAL_ENCODER_FILES
+from pacl.results.kinds import DUAL_ENCODER_FILES, RUN_FILES
+from pacl.training.run_files import PROBE_TABLE
 from tests.paths import ROOT
 
 OWN = ["--config", "configs/own_photos.yaml"]
@@ -190,6 +192,38 @@ try:
 except UserError as error:
     assert "missing.csv" in str(error), error
     sys.exit(bool({{"torch", "jsonargparse", "pytorch_lightning"}} & sys.modules.keys()))
+sys.exit("it is not refused")
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("probe {} --out used", PROBE),
+        ("probe {} --out used", PROBE_TABLE),
+        ("probe {} --out used --overwrite", CONFIG),
+        ("calibrate photos {} --out used", PROBE),
+        ("calibrate photos {} --out used", CONFIG),
+        ("calibrate photos {} --out used --overwrite", RUN_FILES[0]),
+        ("calibrate photos {} --out used", CARD),
+    ],
+)
+def test_folders_in_use_are_refused_before_anything_heavy_is_imported(command: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / file).write_text('{"format": "pacl-head"}' if file == CONFIG else "mine")
+    (tmp_path / "own").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a.png")
+    name, *words = command.format("own").split()
+    code = f"""
+import sys
+from pacl.{name} import main
+from pacl.errors import ArgumentError
+try:
+    main({words!r})
+except ArgumentError as error:
+    assert error.argument == "out", error
+    sys.exit(bool({{"torch", "pytorch_lightning"}} & sys.modules.keys()))
 sys.exit("it is not refused")
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
