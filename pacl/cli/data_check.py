@@ -33,6 +33,7 @@ from pacl.printing import counted, escaped, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+TRAINING_ALLOWS = 0.05  # `max_skipped` of `CaptionData`, which takes seconds to import
 QUICK = 500  # images of each source that --quick decodes
 REPORT = rb'\{\n "what": "'  # how a report begins
 
@@ -318,7 +319,11 @@ def _doubts(verdict: Verdict, args: argparse.Namespace) -> Iterator[str]:
     """What speaks against a training, a line each."""
     for record in verdict.bad:
         share = f"{record['bad']:,} of {counted(record['images'], 'image')} {'is' if record['bad'] == 1 else 'are'} bad"
-        yield f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}"
+        limit = f", more than --max_bad {args.max_bad}" if args.max_bad else ""
+        advice = (
+            f"mend them or take them out of the captions, or allow more with --max_bad ({TRAINING_ALLOWS} in training)"
+        )
+        yield f"{escaped(record['title'])}: {share}{limit}; {advice}"
     if verdict.few:
         yield escaped(verdict.few)
     if verdict.copies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pacl.cli.data_check import build_parser
+from pacl.cli.data_check import TRAINING_ALLOWS, build_parser
+from pacl.data import CaptionData
 from pacl.data import __main__ as dispatcher
 from tests.cli.data_check.sources import Check
 from tests.paths import ROOT
@@ -205,3 +207,8 @@ def test_advice_names_flags_for_a_source_and_keys_for_a_configuration(check: Che
         code, err, _ = check(what)
         assert code == 2
         assert advice in err
+
+
+def test_the_share_that_training_allows_is_its_default() -> None:
+    default = inspect.signature(CaptionData.__init__).parameters["max_skipped"].default
+    assert default == TRAINING_ALLOWS
