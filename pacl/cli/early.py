@@ -29,6 +29,7 @@ from pacl.cli.setting_errors import suggest
 from pacl.errors import UserError
 from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind
+from pacl.training import limits
 from pacl.training.run_files import check_card, check_unused, results_of, resumes
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
@@ -50,6 +51,7 @@ def check_training(argv: Sequence[str]) -> None:
         return
     settings = read_settings(words)
     check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
+    check_numbers(settings, limits.HEAD)
     check_files(settings)
     folder, given = Path(str(settings.get("out") or TRAIN_OUT)), settings.get("ckpt_path")
     if not _is_text(given):
@@ -73,7 +75,10 @@ def check_pretraining(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
-    check_flags(words, {**TRAINER, **_pretrained_settings(words, settings), **_caption_settings(words, settings)})
+    model = _pretrained_settings(words, settings)
+    check_flags(words, {**TRAINER, **model, **_caption_settings(words, settings)})
+    if model:
+        check_numbers(settings, limits.CLIP if model == CLIP else limits.DUAL_ENCODER)
     check_files(settings)
     if (given := settings.get("export.folder")) and is_first_process():
         folder = Path(str(given))
@@ -134,6 +139,24 @@ def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str
                 float(str(value))
             except ValueError:
                 raise UserError(f"{flag} {value}: must be of type {kind}") from None
+
+
+def check_numbers(settings: dict[str, Any], least: dict[str, int]) -> None:
+    """Refuse numbers of the model that are too small; what is no number is left to the parser.
+
+    Args:
+        settings: of `read_settings`.
+        least: of the class of the model, see `pacl.training.limits`.
+
+    Raises:
+        ArgumentError: one is below its least value.
+    """
+    for name, minimum in least.items():
+        try:
+            value = float(str(settings.get(f"model.{name}")))
+        except ValueError:
+            continue
+        limits.check_least({f"model.{name}": value}, **{f"model.{name}": minimum})
 
 
 def check_files(settings: dict[str, Any]) -> None:

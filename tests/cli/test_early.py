@@ -42,6 +42,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["--data.init_args.batchsize", "3"], ["--data.batch_size?"]),
         (["--model.spce", "3"], ["--model.space?"]),
         (["--ckpt_path", "last"], ["last.ckpt"]),
+        (["--model.lr", "-1"], ["model.lr -1"]),
+        (["--model.patches=0"], ["model.patches 0"]),
     ],
 )
 def test_mistakes_in_a_training_are_found(photos: list[str], more: list[str], named: list[str]) -> None:
@@ -55,6 +57,8 @@ def test_mistakes_in_a_training_are_found(photos: list[str], more: list[str], na
     ("words", "meant"),
     [
         (["--model.lr=1"], "--model.learning_rate?"),
+        (["--model.learning_rate=-1"], "model.learning_rate -1"),
+        (["--config", "configs/flickr8k_dual.yaml", "--model.head_lr=-1"], "model.head_lr -1"),
         (["--config", "configs/flickr8k_dual.yaml", "--model.lr=1"], "--model.head_lr?"),
     ],
 )
