@@ -18,11 +18,14 @@ from pacl.cli.model import load
 from pacl.cli.parser import new_parser
 from pacl.cli.progress import tracked
 from pacl.errors import ArgumentError, ImageWarning, UserError
-from pacl.files import make_folder
+from pacl.files import check_folder
 from pacl.image_folders import spread
 from pacl.images import open_image, pixel_checksum
+from pacl.models.config import CONFIG, is_head
 from pacl.models.device import choose_device
 from pacl.printing import counted, escaped
+from pacl.results.kinds import RUN_FILES, check_kind
+from pacl.training.run_files import check_card, check_unused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,13 +71,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in found.notes():
         say(PROG, f"note: {note}")
     photos = spread([file.path for file in found.files], args.limit)
-    choose_device(args.device)  # a bad one is refused before torch is imported
-
-    from pacl.models.config import CONFIG
-    from pacl.models.head import is_head
-    from pacl.results.kinds import RUN_FILES, check_kind
-    from pacl.segmentation.calibration import calibrate
-    from pacl.training.run_files import check_card, check_unused
 
     source = Path(args.model)
     own = is_head(source / CONFIG)
@@ -82,17 +78,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not source.exists() and source.parent != Path() and ":" not in args.model:  # a path, not a model's name
             raise UserError(f"{args.model}: no such folder")
         raise UserError(f"{args.model}: is not the folder of a head; name a folder for the calibrated head with --out")
-    out = make_folder(args.out or source)
+    out = Path(args.out or source)
+    check_folder(out)
     if (out / CONFIG).exists() and not is_head(out / CONFIG):
         raise ArgumentError("out", out, f"contains a {CONFIG} that is not a head's; choose another folder")
     check_kind(out, "head", "out")
-    if not (own and out.samefile(source)):
+    if not (own and out.exists() and out.samefile(source)):
         check_unused(out, RUN_FILES, "out", "choose another folder")  # a curve and checkpoints of another head
         if is_head(out / CONFIG) and not args.overwrite:
             raise ArgumentError("out", out, "holds another head; choose another folder, or replace it with --overwrite")
-    model = load(args)
     if not is_head(out / CONFIG):  # else it is the card of that head
         check_card(out, "out")
+
+    from pacl.segmentation.calibration import calibrate  # slow, so the folder is looked at before
+
+    choose_device(args.device)  # a bad one is refused before the model is loaded
+    model = load(args)
     broken: list[UserError] = []
     distinct: set[str] = set()
     try:

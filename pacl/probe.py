@@ -18,6 +18,8 @@ from pacl.files import check_folder
 from pacl.models.precision import PRECISIONS
 from pacl.printing import counted
 from pacl.prompts import Label, get_templates
+from pacl.results.kinds import check_kind
+from pacl.training.run_files import PROBE_CURVE, PROBE_TABLE, check_unused, results_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +45,7 @@ row of the table is the classifier that is saved.
 exit codes: 0 done; 1 done, but some images could not be read; 2 stopped by a mistake named in one line
 """
 HOLDOUT = 0.2
+IN_USE = "choose another folder, or give --overwrite"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -106,11 +109,15 @@ def probe(args: argparse.Namespace) -> int:
     if args.templates != "imagenet":  # these need open_clip, which takes seconds to import
         get_templates(args.templates)
 
-    from pacl.classification.class_folders import ClassFolders  # the folders first: torch takes seconds to import
+    check_folder(args.out)  # the folders first: torch takes seconds to import
+    check_kind(args.out, "probe", "out")
+    if not args.overwrite:
+        check_unused(args.out, results_of("probe"), "out", IN_USE)
+
+    from pacl.classification.class_folders import ClassFolders
 
     train = ClassFolders.read(args.train)
     test = ClassFolders.read(args.test, train.classes) if args.test else None
-    check_folder(args.out)
 
     from pacl.classification.logistic import check_installed, make_splits
     from pacl.training.run_folder import RunFolder
@@ -120,7 +127,7 @@ def probe(args: argparse.Namespace) -> int:
         say(f"note: {note}")
     if shots is not None:  # broken images are found later
         make_splits(train.labels, train.classes, shots, seeds)
-    folder = RunFolder(args.out, "probe", "out", args.overwrite, False, "choose another folder, or give --overwrite")
+    folder = RunFolder(args.out, "probe", "out", args.overwrite, False, IN_USE)
     with folder.claim():
         return run(args, train, test, shots, seeds)
 
@@ -211,7 +218,6 @@ def finish(
     from pacl.files import atomic_write, write_together
     from pacl.images import save_image
     from pacl.models.precision import resolve_precision
-    from pacl.training.run_files import PROBE_CURVE, PROBE_TABLE
 
     right: dict[Shots, list[np.ndarray]] = {}
     kept: dict[Shots, tuple[int, Trained]] = {}

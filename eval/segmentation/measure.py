@@ -262,6 +262,11 @@ def kept(bench: Bench, parts: Path, block: int) -> Counts | None:
     return part if part is not None and right and part.areas.shape == shape else None
 
 
+def is_measured(bench: Bench, parts: Path) -> bool:
+    """Whether the counts of all images are there."""
+    return all(kept(bench, parts, block) is not None for block in range(-(-len(bench.folder) // BLOCK)))
+
+
 def gather(bench: Bench, parts: Path) -> Counts:
     """The counts of all images, measured by all processes.
 

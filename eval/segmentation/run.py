@@ -171,9 +171,10 @@ def measure_benchmark(
     selection: Selection, models: dict[str, PACL], args: argparse.Namespace, process: Process
 ) -> None:
     """Measure one benchmark on all processes; the first one writes the results."""
+    from eval.common.command import warn
     from eval.common.folders import PARTS, check_unchanged, end_run, run_digest, start_run
     from eval.segmentation.fingerprint import fingerprint, pictures
-    from eval.segmentation.measure import Bench, Extras, Row, gather, measure
+    from eval.segmentation.measure import Bench, Extras, Row, gather, is_measured, measure
     from eval.segmentation.results import FILES, report
 
     rows = [
@@ -194,6 +195,9 @@ def measure_benchmark(
             doing = f"{images}, {counted(texts, 'name')}{synonyms} in templates {templates}"
             print(f"{selection.name}: {doing}", file=sys.stderr)
             warn_of_names(models, selection)
+            if full is not None and size < min(args.limit or full, full) and not args.partial:
+                few = f"its list or folder has {size:,} of the {full:,} images of {selection.split}"
+                warn(PROG, f"{selection.name}: {few}: the figures are not those of the published benchmark")
         embed_names(models, selection)
         bench = Bench(folder, rows, extras, **arithmetic)
         settings = fingerprint(bench, folder, extras=vars(extras), arithmetic={**arithmetic, "batch": args.batch})
@@ -202,7 +206,9 @@ def measure_benchmark(
             out = folder_of(selection, args, settings)
             make_folder(out)
             start_run(out, settings, args.overwrite, FILES, "segmentation")
-            if any((out / PARTS).glob("*.npz")):
+            measured = is_measured(bench, out / PARTS)
+            drawn = measured and all(any(out.glob(pattern)) for pattern in FILES)
+            if not measured and any((out / PARTS).glob("*.npz")):
                 print(f"{selection.name}: resumes from the counts of this run in {out}", file=sys.stderr)
     out = folder_of(selection, args, settings)  # the first process has created it
     with (
@@ -224,7 +230,7 @@ def measure_benchmark(
         counts = gather(bench, out / PARTS)
         with end_run(out, settings):
             check_unchanged(settings["pictures"], pictures(folder), selection.name)
-            report(selection, out, bench, counts, args.model, process.count, figures=not args.no_figures)
+            report(selection, out, bench, counts, args.model, process.count, figures=not args.no_figures and not drawn)
 
 
 def folder_of(selection: Selection, args: argparse.Namespace, settings: dict[str, Any]) -> Path:

@@ -33,6 +33,7 @@ from pacl.printing import counted, escaped, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+TRAINING_ALLOWS = 0.05  # `max_skipped` of `CaptionData`, which takes seconds to import
 QUICK = 500  # images of each source that --quick decodes
 REPORT = rb'\{\n "what": "'  # how a report begins
 
@@ -53,7 +54,8 @@ Paths in a configuration are relative to the current folder, as in training.
 exit codes: 0 fine, or only what training warns of: held-out images that are also in training or there twice, captions
 or images that are all the same (then "fine" is false in the report); 1 the share of images of a source that are
 missing, unreadable or without a caption is above --max_bad (by default, if there is one: training skips it), or there
-are too few images to train on; 2 nothing was checked because of an error, printed in one line
+are too few images to train on (a single source needs 3: training holds one out); 2 nothing was checked because of an
+error, printed in one line
 """
 
 
@@ -275,7 +277,7 @@ def _judge(
     copies = count_copies(kept, held)
     return Verdict(
         bad=[each.record for each in checked if each.record["bad"] > max_bad * max(each.record["images"], 1)],
-        few=_few([(each.entry.source, each.record) for each in training], sum(map(len, kept))),
+        few=_few(training, sum(map(len, kept))),
         held=sum(map(len, held)),
         copies=copies,
         twice=count_twice(held),
@@ -310,15 +312,18 @@ def _print_verdict(console: Console, verdict: Verdict, checked: Sequence[Checked
         spots = " and ".join(_spots([each.record for each in checked]))
         console.print(", apart from ".join(["fine", *filter(None, [spots])]), style="green")
         if sum(each.record["total"] or FEWEST for each in checked if not each.entry.is_val) < FEWEST:
-            needs = f"a training that holds some out needs 3, and shows something from {FEWEST} on"
-            console.print(f"few images: {needs}", markup=False)
+            console.print(f"few images: a training shows something from {FEWEST} on", markup=False)
 
 
 def _doubts(verdict: Verdict, args: argparse.Namespace) -> Iterator[str]:
     """What speaks against a training, a line each."""
     for record in verdict.bad:
         share = f"{record['bad']:,} of {counted(record['images'], 'image')} {'is' if record['bad'] == 1 else 'are'} bad"
-        yield f"{escaped(record['title'])}: {share}, more than --max_bad {args.max_bad}"
+        limit = f", more than --max_bad {args.max_bad}" if args.max_bad else ""
+        advice = (
+            f"mend them or take them out of the captions, or allow more with --max_bad ({TRAINING_ALLOWS} in training)"
+        )
+        yield f"{escaped(record['title'])}: {share}{limit}; {advice}"
     if verdict.few:
         yield escaped(verdict.few)
     if verdict.copies:
@@ -333,17 +338,21 @@ def _doubts(verdict: Verdict, args: argparse.Namespace) -> Iterator[str]:
         yield describe_alike(verdict.alike, sample=sample)
 
 
-def _few(training: Sequence[tuple[Source, dict[str, Any]]], kept: int) -> str | None:
+def _few(training: Sequence[Checked], kept: int) -> str | None:
     """`describe_few` of what trains, without bad images; ``kept``: images that are not held out, 0 if unknown.
 
-    As many of the bad ones as can be are taken to be held out, so that only what is certain is refused.
+    As many of the bad ones as can be are taken to be held out, so that only what is certain is refused. Of a source
+    that is not in a configuration one image is taken to be held out, as the configurations for photos do.
     """
-    if any(source.kind == "shards" for source, _ in training):  # they are not counted
+    sources = [each.entry.source for each in training]
+    if any(source.kind == "shards" for source in sources):  # they are not counted
         return None
-    total, bad = (sum(record[name] for _, record in training) for name in ("total", "bad"))
+    total, bad = (sum(each.record[name] for each in training) for name in ("total", "bad"))
     kept = kept or total
     held = total - kept
-    return describe_few([source for source, _ in training], kept - max(0, bad - held), held)
+    if not training[0].entry.role:
+        kept, held = max(1, kept - 1), 1
+    return describe_few(sources, min(kept - max(0, bad - held), total - bad), held)
 
 
 def _spots(records: Sequence[dict[str, Any]]) -> Iterator[str]:

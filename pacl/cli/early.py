@@ -29,11 +29,14 @@ from pacl.cli.setting_errors import suggest
 from pacl.errors import UserError
 from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind
+from pacl.training import limits
 from pacl.training.run_files import check_card, check_unused, results_of, resumes
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
 MODEL = {"model": [("pacl", "training/module.py", "PACLModule"), ("pacl", "models/head.py", "HeadSettings")]}
+CLIP = {"model": [("pacl", "training/pretrain_clip.py", "CLIPModule")]}
+DUAL_ENCODER = {"model": [("pacl", "training/pretrain_dual.py", "DualEncoderModule")]}
 """Groups of settings -> package, file and name of the classes whose arguments they are."""
 
 
@@ -48,6 +51,7 @@ def check_training(argv: Sequence[str]) -> None:
         return
     settings = read_settings(words)
     check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
+    check_numbers(settings, limits.HEAD)
     check_files(settings)
     folder, given = Path(str(settings.get("out") or TRAIN_OUT)), settings.get("ckpt_path")
     if not _is_text(given):
@@ -71,7 +75,10 @@ def check_pretraining(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
-    check_flags(words, {**TRAINER, **_caption_settings(words, settings)})
+    model = _pretrained_settings(words, settings)
+    check_flags(words, {**TRAINER, **model, **_caption_settings(words, settings)})
+    if model:
+        check_numbers(settings, limits.CLIP if model == CLIP else limits.DUAL_ENCODER)
     check_files(settings)
     if (given := settings.get("export.folder")) and is_first_process():
         folder = Path(str(given))
@@ -134,6 +141,24 @@ def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str
                 raise UserError(f"{flag} {value}: must be of type {kind}") from None
 
 
+def check_numbers(settings: dict[str, Any], least: dict[str, int]) -> None:
+    """Refuse numbers of the model that are too small; what is no number is left to the parser.
+
+    Args:
+        settings: of `read_settings`.
+        least: of the class of the model, see `pacl.training.limits`.
+
+    Raises:
+        ArgumentError: one is below its least value.
+    """
+    for name, minimum in least.items():
+        try:
+            value = float(str(settings.get(f"model.{name}")))
+        except ValueError:
+            continue
+        limits.check_least({f"model.{name}": value}, **{f"model.{name}": minimum})
+
+
 def check_files(settings: dict[str, Any]) -> None:
     """Refuse tables and folders of captioned images that do not exist.
 
@@ -162,15 +187,28 @@ def _only_asks(words: Sequence[str]) -> bool:
     return any(name in ("h", "version", "print_config") or name.rpartition(".")[2] == "help" for name in names)
 
 
+def _class_of(group: str, settings: dict[str, Any]) -> str:
+    name = settings.get(group) or settings.get(f"{group}.class_path")
+    return str(name).rpartition(".")[2]
+
+
 def _has_captions(settings: dict[str, Any]) -> bool:
-    name = settings.get("data") or settings.get("data.class_path")
-    return str(name).rpartition(".")[2] == "CaptionData"
+    return _class_of("data", settings) == "CaptionData"
 
 
 def _caption_settings(words: Sequence[str], settings: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
     """`CAPTIONS`, unless a flag changes the class of the data: flags before it are of the former class."""
-    changes = any(flag in ("--data", "--data.class_path") for flag, _ in flags_of(words))
-    return CAPTIONS if _has_captions(settings) and not changes else {}
+    return CAPTIONS if _has_captions(settings) and not _changes("data", words) else {}
+
+
+def _pretrained_settings(words: Sequence[str], settings: dict[str, Any]) -> dict[str, list[tuple[str, str, str]]]:
+    """`CLIP` or `DUAL_ENCODER`, as for `_caption_settings`; nothing for other classes."""
+    known = {"None": CLIP, "CLIPModule": CLIP, "DualEncoderModule": DUAL_ENCODER}
+    return {} if _changes("model", words) else known.get(_class_of("model", settings), {})
+
+
+def _changes(group: str, words: Sequence[str]) -> bool:
+    return any(flag in (f"--{group}", f"--{group}.class_path") for flag, _ in flags_of(words))
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,11 @@ from pacl.errors import ask_meant
 
 UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w.-]+)")
 KEY = re.compile(r'Parser key "([\w.]+)"')
-NOT_ACCEPTED = re.compile(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
+NOT_ACCEPTED = re.compile(
+    r"(?:Problem with given class_path '(?P<owner>[\w.]+)':\s+)?"
+    r"(?:Group '(?P<group>[\w.]+)' does not accept option '(?P<key>[\w.]+)'"
+    r"|Option '(?P<option>[\w.]+)' is not accepted|unrecognized arguments: --(?P<flag>[\w.-]+))"
+)
 NO_CLASS = re.compile(r"Unable to load config ['\"](.*?)['\"]")
 WRONG_VALUE = re.compile(r"Expected an? (.*?)\. Got value: (.*)")
 GIVEN = re.compile(r"Given value: (.*)")
@@ -21,19 +25,19 @@ TYPE = re.compile(r"<class '([\w.]+)'>")
 OF_CAPTIONS = ("pairs", "images", "names", "hold_out", "train", "val")
 """Settings of `pacl.data.CaptionData` that other data modules do not have."""
 
-OTHER_NAMES = {
-    "learning_rate": "lr",
-    "wd": "weight_decay",
-    "warmup_steps": "warmup",
-    **dict.fromkeys(("bs", "batch", "train_batch_size", "per_device_train_batch_size"), "batch_size"),
-    **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs"), "max_epochs"),
-    **dict.fromkeys(("steps", "num_steps", "num_train_steps"), "max_steps"),
-    **dict.fromkeys(("num_workers", "dataloader_num_workers"), "workers"),
-    **dict.fromkeys(("output", "output_dir", "out_dir", "save_dir"), "out"),
-    **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), "ckpt_path"),
-    **dict.fromkeys(("gpus", "num_gpus"), "devices"),
-}
-"""Last parts of settings as other programs name them -> as they are named here."""
+SAME_THING = (
+    ("lr", "learning_rate", "head_lr"),  # the first two modules of training call it so, the third has several
+    ("weight_decay", "wd"),
+    ("warmup", "warmup_steps"),
+    ("batch_size", "bs", "batch", "train_batch_size", "per_device_train_batch_size"),
+    ("max_epochs", "epochs", "num_epochs", "num_train_epochs"),
+    ("max_steps", "steps", "num_steps", "num_train_steps"),
+    ("workers", "num_workers", "dataloader_num_workers"),
+    ("out", "export.folder", "output", "output_dir", "out_dir", "save_dir"),
+    ("ckpt_path", "resume", "resume_from", "resume_from_checkpoint"),
+    ("devices", "gpus", "num_gpus"),
+)
+"""Settings as they are named here, and the last parts of their names in other programs."""
 
 
 def describe_mistake(message: str, known: Collection[str]) -> str:
@@ -47,11 +51,13 @@ def describe_mistake(message: str, known: Collection[str]) -> str:
     if found := UNKNOWN.match(message):
         return f"{found[1]}: no such option; {suggest(found[1], known) or 'see --help'}"
     if found := NOT_ACCEPTED.search(message):
-        flag = f"--{keys[0]}.{found[2]}" if keys else f"--{found[2]}"
+        own = found["key"] or found["option"] or found["flag"]
+        flag = "--" + ".".join(filter(None, [*keys[:1], found["group"], own]))
         hint = suggest(flag, known) or "see --help"
-        if found[2] in OF_CAPTIONS:
+        if found["owner"] and own in OF_CAPTIONS:
             hint = "for your own images begin with --config configs/own_photos.yaml"
-        return f"{flag}: {found[1]} has no such setting; {hint}"
+        what = f"{found['owner']} has no such setting" if found["owner"] else "no such option"
+        return f"{flag}: {what}; {hint}"
     if keys and (found := NO_CLASS.search(message)):
         main = f"{keys[0]}.backbone"
         hint = ask_meant([f"--{main} {found[1]}"]) if main in known else "give a class, or a YAML file"
@@ -78,8 +84,11 @@ def suggest(flag: str, known: Collection[str]) -> str:
     'did you mean --trainer.max_steps?'
     """
     name = flag.lstrip("-").replace("-", "_")
+    known = [key for key in known if not f"{name}.".startswith(f"{key}.")]  # the class may be another than expected
     last, own = {key: key.rpartition(".")[2] for key in known}, name.rpartition(".")[2]
-    same = [key for key in known if last[key] == own] or [key for key in known if last[key] == OTHER_NAMES.get(own)]
+    alike = [own, *next((names for names in SAME_THING if own in names), ())]
+    found = ([key for key in known if each in (key, last[key])] for each in alike)
+    same = next(filter(None, found), [])
     close = difflib.get_close_matches(name, same or known, n=1, cutoff=0.0 if same else 0.75)
     if not close:
         parts = difflib.get_close_matches(own, [*last.values()], n=1, cutoff=0.8)

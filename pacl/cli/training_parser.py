@@ -36,6 +36,9 @@ from pacl.training.run_folder import RunFolder
 
 CLI = TypeVar("CLI", bound="SettingsCLI")
 
+CLASS_FLAGS = (*CONFIG_FLAGS, "--model", "--data")
+"""Flags whose value says of which classes the settings are."""
+
 # Lightning warns of what is intended here: frozen towers in eval mode, resuming into the same folder, few batches.
 EXPECTED_WARNINGS = (
     ".*args parameter is intended to run from within Python",
@@ -200,13 +203,15 @@ def as_list(value: Any) -> list[Any]:
 
 
 def known_settings(parser: LightningArgumentParser, argv: Sequence[str]) -> list[str]:
-    """All settings of a command, those of the data in its configuration files among them: "trainer.max_steps"."""
+    """All settings of a command, those of the classes in configuration files and flags too: "trainer.max_steps"."""
     names = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
-    files = [f"--config={value}" for flag, value in pairwise(argv) if flag in CONFIG_FLAGS]
-    files += [argument for argument in argv if argument.startswith("--config=")]
-    with suppress(jsonargparse.ArgumentError):
-        names |= {name.replace(".init_args.", ".") for name in parser.parse_args(files).keys()}  # noqa: SIM118
-    return sorted(names)
+    chosen = [f"{flag}={value}" for flag, value in pairwise(argv) if flag in CLASS_FLAGS]
+    chosen += [argument for argument in argv if argument.partition("=")[0] in CLASS_FLAGS and "=" in argument]
+    for end in range(len(chosen), -1, -1):  # the last ones may be wrong
+        with suppress(jsonargparse.ArgumentError):
+            names |= {name.replace(".init_args.", ".") for name in parser.parse_args(chosen[:end]).keys()}  # noqa: SIM118
+            break
+    return sorted(name for name in names if not name.endswith((".help", "+")))
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from pacl.cli.training_parser import SettingsCLI, as_list, parse, training_warni
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from pacl.models.card import TrainingRun
-from pacl.models.config import CONFIG
-from pacl.models.head import HeadConfig, is_head
+from pacl.models.config import CONFIG, is_head
+from pacl.models.head import HeadConfig
 from pacl.models.model import PACL
 from pacl.models.vocabulary import trained_words
 from pacl.printing import counted, escaped

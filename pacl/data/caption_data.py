@@ -19,7 +19,7 @@ from pacl.data.resuming import PLACE, check_resumed, source_digests
 from pacl.data.sampling import EpochLoader, StepSampler, check_weights
 from pacl.data.shard_loader import ShardLoader
 from pacl.data.sources import Source, check_short, describe_few, sources_of
-from pacl.data.splits import count_images, read_source, read_validation, split_source, warn_of_copies
+from pacl.data.splits import MEND, count_images, read_source, read_validation, split_source, warn_of_copies
 from pacl.data.token_cache import cached_tokens
 from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
@@ -380,8 +380,7 @@ class CaptionData(LightningDataModule):
             raise ArgumentError(
                 "max_skipped",
                 self.max_skipped,
-                f"{self.skipped} of {self.seen} images could not be used; the last: {last}; "
-                "python -m pacl.data check lists all",
+                f"{self.skipped} of {self.seen} images could not be used; the last: {last}; {MEND}",
             )
 
     def check_validation(self, last: str) -> None:
@@ -391,8 +390,7 @@ class CaptionData(LightningDataModule):
             raise ArgumentError(
                 "max_skipped",
                 self.max_skipped,
-                f"{self.unmeasured} of {held} held-out images could not be used; the last: {last}; "
-                "python -m pacl.data check lists all",
+                f"{self.unmeasured} of {held} held-out images could not be used; the last: {last}; {MEND}",
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -76,10 +76,11 @@ def describe_few(train: Sequence[Source], images: int, held: int) -> str | None:
     if images >= 2:
         return None
     beside = held or any(source.hold_out for source in train)  # of one image none is held out, of more some
-    without = f" beside the {beside:d} that hold_out keeps for validation" if beside else ""
+    needs = f"2 beside the {beside:d} that hold_out keeps for validation: {2 + beside} images" if beside else "2 images"
+    use = f"; it shows something from {FEWEST} on" if 2 + beside < FEWEST else ""
     return (
         f"{', '.join(str(source.pairs) for source in train)}: only {counted(images, 'image')} to train on; "
-        f"contrastive training needs at least 2{without}: {2 + beside} images are enough"
+        f"contrastive training needs at least {needs}{use}"
     )
 
 

@@ -22,6 +22,9 @@ from pacl.errors import ArgumentError
 MANY_HELD = 0.3
 """A warning tells of held-out images if they are more than this share of all."""
 
+MEND = "python -m pacl.data check lists all: mend them or take them out of the captions, or raise the share"
+"""What to do where too many images cannot be used, in words for an error about ``max_skipped``."""
+
 
 def read_source(source: Source) -> FilePairs:
     """Read a source, and warn of what it does not use."""
@@ -92,7 +95,7 @@ def check_files(source: Source, pairs: FilePairs, parts: Sequence[PairSource], m
     where, first = place_of(missing[0], pairs.root)
     reason = f"{len(missing):,} of {looked_for:,} images of {source.pairs} are not in {where} (first: {first})"
     if len(missing) > max_skipped * looked_for:
-        raise ArgumentError("max_skipped", max_skipped, f"{reason}; python -m pacl.data check lists all")
+        raise ArgumentError("max_skipped", max_skipped, f"{reason}, more than this share; {MEND}")
     rank_zero_warn(reason)
 
 

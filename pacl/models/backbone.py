@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from pacl.errors import ArgumentError, UserError, ask_meant, did_you_mean
 from pacl.files import parse_json
 from pacl.json_values import has_type
-from pacl.models.config import CONFIG, SHIPPED
+from pacl.models.config import CONFIG, SHIPPED, is_head
 from pacl.models.dual import find_dual, load_dual
-from pacl.models.head import is_head, shipped_folder
+from pacl.models.head import shipped_folder
 from pacl.models.precision import check_conversion
 from pacl.models.text_cache import TextCache
 from pacl.models.towers.base import (

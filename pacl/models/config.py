@@ -25,6 +25,14 @@ PROBE, PROBE_WEIGHTS = "probe.json", "probe.safetensors"
 SHIPPED = ("photos", "bundled")
 """Names of the heads that are part of this package."""
 
+HEAD_FORMAT = "pacl-head"
+"""Name of the format of a head's configuration."""
+
+
+def is_head(config: Path) -> bool:
+    """Whether a ``config.json`` is that of a head: other libraries' models have files of this name too."""
+    return config.is_file() and f'"{HEAD_FORMAT}"' in config.read_text(encoding="utf-8", errors="replace")
+
 
 class SavedConfig:
     """Base class of dataclasses that are saved as a JSON file.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 from huggingface_hub import hf_hub_download
 
 from pacl.errors import ArgumentError, UserError
-from pacl.models.config import CONFIG, SHIPPED, WEIGHTS, SavedConfig
+from pacl.models.config import CONFIG, HEAD_FORMAT, SHIPPED, WEIGHTS, SavedConfig
 from pacl.models.embedder import STARTS, Start
 from pacl.models.towers.hub import fail_fast, first_line
 from pacl.models.towers.open_clip_loading import OFFLINE_ADVICE, bundled_folder
@@ -88,7 +88,7 @@ class HeadConfig(HeadSettings, SavedConfig):
         trained: False for the untrained start.
     """
 
-    FORMAT: ClassVar[str] = "pacl-head"
+    FORMAT: ClassVar[str] = HEAD_FORMAT
 
     backbone: str
     checksum: str = ""
@@ -143,11 +143,6 @@ class HeadConfig(HeadSettings, SavedConfig):
 def shipped_folder(name: str) -> Path:
     """Folder of a head in `SHIPPED`."""
     return bundled_folder().with_name(name)
-
-
-def is_head(config: Path) -> bool:
-    """Whether a ``config.json`` is that of a head: other libraries' models have files of this name too."""
-    return config.is_file() and f'"{HeadConfig.FORMAT}"' in config.read_text(encoding="utf-8", errors="replace")
 
 
 def find_head(name: str, **hub: Any) -> tuple[Path, Path]:

@@ -11,9 +11,8 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from pacl.errors import ArgumentError, FallbackModel, OtherDenseVariant, UserError, first_few
 from pacl.models.backbone import OPENAI_B16, Backbone, load_backbone
-from pacl.models.config import CONFIG, PROBE, SHIPPED
+from pacl.models.config import CONFIG, PROBE, SHIPPED, is_head
 from pacl.models.device import choose_device
-from pacl.models.head import is_head
 from pacl.models.model import PACL
 from pacl.models.towers.base import local_path
 from pacl.models.towers.hub import fail_fast, first_line, reachable

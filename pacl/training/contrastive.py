@@ -19,8 +19,9 @@ from pacl.distributed import gather_texts, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.files import make_folder
 from pacl.models.model import MAX_LOGIT_SCALE
+from pacl.training.limits import check_least
 from pacl.training.loss import contrastive_loss, in_batch_accuracy, without_negatives
-from pacl.training.optimizer import adamw, check_least, shorten_warmup
+from pacl.training.optimizer import adamw, shorten_warmup
 from pacl.training.validation import RetrievalValidator
 
 TEXT_BATCH = 256

@@ -29,8 +29,9 @@ from pacl.models.compatibility import pooling_entropy
 from pacl.models.head import HeadSettings
 from pacl.models.model import MAX_LOGIT_SCALE, PACL
 from pacl.models.precision import Precision, resolve_precision, tower_autocast
+from pacl.training import limits
 from pacl.training.loss import contrastive_loss, in_batch_accuracy, without_negatives
-from pacl.training.optimizer import adamw, check_least, shorten_warmup
+from pacl.training.optimizer import adamw, shorten_warmup
 from pacl.training.validation import RetrievalValidator
 
 LOWER_LR = "train again with a lower lr"
@@ -89,7 +90,7 @@ class PACLModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        check_least(self.hparams, patches=1, images_at_once=1, warmup=0, lr=0, scale_lr=0, weight_decay=0, eps=0)
+        limits.check_least(self.hparams, **limits.HEAD)
         if not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError("betas", betas, "must be two numbers from 0 to below 1, such as (0.9, 0.98)")
         self.strict_loading = False  # checkpoints do not hold the frozen towers

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-
-from pacl.errors import ArgumentError
-
-
-def check_least(settings: Mapping[str, Any], **least: int) -> None:
-    """Refuse settings below the ``least`` of their name, and such as are not finite; None passes.
-
-    Raises:
-        ArgumentError: one is.
-    """
-    for name, minimum in least.items():
-        value = settings[name]
-        if value is not None and not minimum <= value < math.inf:
-            reason = f"must be at least {minimum}" if value < minimum else "must be a finite number"
-            raise ArgumentError(name, value, reason)
 
 
 def warmup_cosine(warmup: int, steps: int) -> Callable[[int], float]:

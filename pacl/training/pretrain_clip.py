@@ -21,8 +21,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pacl.files import atomic_write
 from pacl.models.towers.tokenizer import CompactTokenizer, token_ids_of
 from pacl.prompts import known_words
+from pacl.training import limits
 from pacl.training.contrastive import ContrastiveModule
-from pacl.training.optimizer import check_least
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 
@@ -105,7 +105,7 @@ class CLIPModule(ContrastiveModule):
         dropout_until: float = 0.9,
     ) -> None:
         super().__init__()
-        check_least(locals(), learning_rate=0, weight_decay=0, warmup=0)
+        limits.check_least(locals(), **limits.CLIP)
         from open_clip.model import CLIP
 
         self.towers, self.vocabulary, self.contrast = towers, vocabulary, contrast

@@ -31,8 +31,8 @@ from pacl.models.dual import (
 )
 from pacl.models.towers.base import weights_checksum
 from pacl.models.towers.registry import split_name
+from pacl.training import limits
 from pacl.training.contrastive import ContrastiveModule
-from pacl.training.optimizer import check_least
 
 CPU_BATCH = 8
 """Images per pass of a frozen tower on a CPU; with 64 a convolutional one takes half as long again."""
@@ -82,7 +82,7 @@ class DualEncoderModule(ContrastiveModule):
         warmup: int = 50,
     ) -> None:
         super().__init__()
-        check_least(locals(), image_lr=0, text_lr=0, head_lr=0, weight_decay=0, warmup=0, dim=1, size=1)
+        limits.check_least(locals(), **limits.DUAL_ENCODER)
         if not 0.01 <= temperature <= 1:
             raise ArgumentError("temperature", temperature, "must be between 0.01 and 1, such as 0.07")
         self.save_hyperparameters()

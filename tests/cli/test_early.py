@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pacl.cli import early
 from pacl.cli.early import check_pretraining, check_training, read_settings
 from pacl.errors import ArgumentError, UserError
 from pacl.models.config import CARD, CONFIG, PROBE
-from pacl.results.kinds import DUAL_ENCODER_FILES
+from pacl.results.kinds import DUAL_ENCODER_FILES, RUN_FILES
+from pacl.training.run_files import PROBE_TABLE
 from tests.paths import ROOT
 
 OWN = ["--config", "configs/own_photos.yaml"]
@@ -40,6 +42,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (["--data.init_args.batchsize", "3"], ["--data.batch_size?"]),
         (["--model.spce", "3"], ["--model.space?"]),
         (["--ckpt_path", "last"], ["last.ckpt"]),
+        (["--model.lr", "-1"], ["model.lr -1"]),
+        (["--model.patches=0"], ["model.patches 0"]),
     ],
 )
 def test_mistakes_in_a_training_are_found(photos: list[str], more: list[str], named: list[str]) -> None:
@@ -47,6 +51,25 @@ def test_mistakes_in_a_training_are_found(photos: list[str], more: list[str], na
     with pytest.raises(UserError) as error:
         check_training([*photos, *more])
     assert all(each in str(error.value) for each in named), error.value
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--model.lr=1"], "--model.learning_rate?"),
+        (["--model.learning_rate=-1"], "model.learning_rate -1"),
+        (["--config", "configs/flickr8k_dual.yaml", "--model.head_lr=-1"], "model.head_lr -1"),
+        (["--config", "configs/flickr8k_dual.yaml", "--model.lr=1"], "--model.head_lr?"),
+    ],
+)
+def test_settings_of_a_pretraining_are_those_of_its_class(
+    words: list[str], meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, "check_files", lambda settings: None)
+    with pytest.raises(UserError) as error:
+        check_pretraining(words)
+    assert meant in str(error.value)
+    check_pretraining(["--model", "my.Module", *words])
 
 
 def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: list[str], tmp_path: Path) -> None:
@@ -173,6 +196,38 @@ try:
 except UserError as error:
     assert "missing.csv" in str(error), error
     sys.exit(bool({{"torch", "jsonargparse", "pytorch_lightning"}} & sys.modules.keys()))
+sys.exit("it is not refused")
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("probe {} --out used", PROBE),
+        ("probe {} --out used", PROBE_TABLE),
+        ("probe {} --out used --overwrite", CONFIG),
+        ("calibrate photos {} --out used", PROBE),
+        ("calibrate photos {} --out used", CONFIG),
+        ("calibrate photos {} --out used --overwrite", RUN_FILES[0]),
+        ("calibrate photos {} --out used", CARD),
+    ],
+)
+def test_folders_in_use_are_refused_before_anything_heavy_is_imported(command: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / file).write_text('{"format": "pacl-head"}' if file == CONFIG else "mine")
+    (tmp_path / "own").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a.png")
+    name, *words = command.format("own").split()
+    code = f"""
+import sys
+from pacl.{name} import main
+from pacl.errors import ArgumentError
+try:
+    main({words!r})
+except ArgumentError as error:
+    assert error.argument == "out", error
+    sys.exit(bool({{"torch", "pytorch_lightning"}} & sys.modules.keys()))
 sys.exit("it is not refused")
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pacl import pretrain, train
+from pacl.cli import pretraining_run
 from pacl.cli.setting_errors import suggest
 from pacl.cli.training_run import run
 from pacl.errors import UserError
 
 OWN = ["--config", "configs/own_photos.yaml"]
+DUAL = ["--model", "DualEncoderModule"]
 KNOWN = ["trainer.max_steps", "trainer.max_epochs", "data.batch_size", "model.lr", "model.scale_lr", "out"]
 
 
@@ -43,6 +47,11 @@ def parsed(words: list[str]) -> int:
     return run(words, None)
 
 
+def pretrain_parsed(words: list[str]) -> int:
+    """Pretraining without that look."""
+    return pretraining_run.run(words, None)
+
+
 @pytest.mark.parametrize(
     ("main", "words", "named"),
     [
@@ -71,6 +80,12 @@ def parsed(words: list[str]) -> int:
         (train.main, ["--overwrit"], ["--overwrit:", "--overwrite?"]),
         (pretrain.main, ["--export.folde=x"], ["--export.folde:", "--export.folder?"]),
         (pretrain.main, ["--max_steps=3"], ["--max_steps", "--trainer.max_steps?"]),
+        (pretrain.main, ["--model.lr=3"], ["--model.lr:", "--model.learning_rate?"]),
+        (pretrain.main, ["--trainer.learning_rate=3"], ["--trainer.learning_rate:", "--model.learning_rate?"]),
+        (pretrain.main, ["--out=x"], ["--out:", "--export.folder?"]),
+        (pretrain_parsed, ["--model.lr=3"], ["--model.lr:", "--model.learning_rate?"]),
+        (pretrain_parsed, ["--model.towers.widht=3"], ["--model.towers.widht:", "--model.towers.width?"]),
+        (pretrain_parsed, [*DUAL, "--model.learning_rate=3"], ["--model.learning_rate:", "--model.head_lr?"]),
     ],
 )
 def test_commands_name_the_flag_in_a_short_line(main, words: list[str], named: list[str]) -> None:
@@ -80,3 +95,23 @@ def test_commands_name_the_flag_in_a_short_line(main, words: list[str], named: l
     assert all(name in message for name in named), message
     assert len(message) < 250
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("run", "text", "named"),
+    [
+        (parsed, "frob: 3", ["--frob: no such"]),
+        (parsed, "model: {learning_rate: 3}", ["--model.learning_rate:", "--model.lr?"]),
+        (parsed, "trainer: {learning_rate: 3}", ["--trainer.learning_rate:", "--model.lr?"]),
+        (pretrain_parsed, "export: {folde: x}", ["--export.folde:", "--export.folder?"]),
+        (pretrain_parsed, "model: {towers: {blocks: 3}}", ["--model.towers.blocks:", "CLIPModule"]),
+    ],
+)
+def test_settings_of_a_configuration_that_are_unknown_are_named(
+    run, text: str, named: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError) as error:
+        run(["--config", str(config)])
+    assert all(name in str(error.value) for name in named), error.value

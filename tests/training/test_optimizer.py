@@ -7,8 +7,9 @@ import pytest
 
 from pacl.errors import ArgumentError
 from pacl.training.contrastive import Export
+from pacl.training.limits import check_least
 from pacl.training.module import PACLModule
-from pacl.training.optimizer import check_least, shorten_warmup, warmup_cosine
+from pacl.training.optimizer import shorten_warmup, warmup_cosine
 from pacl.training.pretrain_clip import CLIPModule
 from pacl.training.pretrain_dual import DualEncoderModule
 

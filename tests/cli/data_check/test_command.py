@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pacl.cli.data_check import build_parser
+from pacl.cli.data_check import TRAINING_ALLOWS, build_parser
+from pacl.data import CaptionData
 from pacl.data import __main__ as dispatcher
 from tests.cli.data_check.sources import Check
 from tests.paths import ROOT
@@ -25,14 +27,24 @@ def test_exit_code_follows_max_bad(check: Check) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "hold_out", "enough"), [("a", 0, False), ("ab", 0, True), ("ab", 0.1, False), ("abf", 0.1, True)]
+    ("images", "hold_out", "enough"),
+    [
+        ("a", 0, False),
+        ("ab", 0, True),
+        ("ab", 0.1, False),
+        ("abf", 0.1, True),
+        ("ab", None, False),
+        ("abf", None, True),
+    ],
 )
-def test_too_few_images_to_train_on_are_not_fine(check: Check, images: str, hold_out: float, enough: bool) -> None:
+def test_too_few_images_to_train_on_are_not_fine(
+    check: Check, images: str, hold_out: float | None, enough: bool
+) -> None:
     """As training refuses them: those that are held out do not train."""
     rows = [f"{name}.jpg,a picture of {name}" for name in images]
     Path("few.csv").write_text("\n".join(["image,caption", *rows]) + "\n")
     Path("few.yaml").write_text(f"data: {{pairs: few.csv, hold_out: {hold_out}}}")
-    what = "few.yaml" if hold_out else "few.csv"
+    what = "few.csv" if hold_out is None else "few.yaml"
     code, out, report = check(what)
     assert (code, report["fine"]) == ((0, True) if enough else (1, False))
     assert ("only 1 image to train on" in out) is not enough
@@ -150,16 +162,16 @@ def test_names_with_control_characters_are_printed_with_escapes(here: Path, chec
 @pytest.mark.parametrize(
     ("rows", "alike"),
     [
-        (["a.jpg,a cat", "b.jpg,a cat"], "captions"),
+        (["a.jpg,a cat", "b.jpg,a cat", "f.jpg,a cat"], "captions"),
         (["a.jpg,a cat", "c.jpg,a dog"], "images"),
-        (["a.jpg,a cat", "b.jpg,a dog"], None),
+        (["a.jpg,a cat", "b.jpg,a dog", "f.jpg,a cow"], None),
         (["a.jpg,a cat"], None),
     ],
 )
 def test_pairs_that_are_all_alike_are_said(check: Check, rows: list[str], alike: str | None) -> None:
     Path("own.csv").write_text("\n".join(["image,caption", *rows]))
     code, out, report = check("own.csv")
-    too_few = len(rows) == 1
+    too_few = len(rows) < 3
     assert (code, report["alike"]) == (int(too_few), alike)
     assert (f"all {alike} that train are the same" in out) == (alike is not None)
     assert report["fine"] == (alike is None and not too_few)
@@ -195,3 +207,8 @@ def test_advice_names_flags_for_a_source_and_keys_for_a_configuration(check: Che
         code, err, _ = check(what)
         assert code == 2
         assert advice in err
+
+
+def test_the_share_that_training_allows_is_its_default() -> None:
+    default = inspect.signature(CaptionData.__init__).parameters["max_skipped"].default
+    assert default == TRAINING_ALLOWS

@@ -9,6 +9,7 @@ import pytest
 
 from pacl.data.caption_data import CaptionData
 from pacl.data.sources import Source
+from pacl.data.splits import MEND
 from pacl.errors import ArgumentError, UserError
 from tests.data.caption_data.fitting import COUNT, Module, fit, numbers
 
@@ -88,6 +89,7 @@ def test_images_are_looked_for_before_any_is_read(here):
         Path(f"{n}.png").unlink()
     with pytest.raises(ArgumentError, match=r"4 of 14 images of t\.csv.*\(first: \d\.png\)") as error:
         CaptionData("t.csv", max_skipped=0.2, hold_out=2).parts()
+    assert MEND in str(error.value)
     assert (error.value.argument, error.value.value) == ("max_skipped", 0.2)
     with pytest.warns(match=r"4 of 14 images of t\.csv"):
         CaptionData("t.csv", max_skipped=0.3, hold_out=2).parts()

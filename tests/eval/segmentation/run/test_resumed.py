@@ -49,6 +49,31 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, tiny_clip, voc, mo
     assert len(counts) == 5
 
 
+def test_a_finished_run_is_neither_resumed_nor_drawn_again(tmp_path, tiny_clip, voc, monkeypatch, capsys):
+    words = ("voc20", "--data", str(voc), "--method", "clip")
+    whole = figures(run(tmp_path, tiny_clip, *words))
+    predict, drawn = segmenting.Bench.predict, []
+    monkeypatch.setattr(segmenting.Bench, "predict", lambda self, *rest: drawn.append(1) or predict(self, *rest))
+    capsys.readouterr()
+    assert figures(run(tmp_path, tiny_clip, *words)) == whole
+    assert not drawn
+    assert "resumes" not in capsys.readouterr().err
+    sheet = tmp_path / "out" / "voc20" / "sheet.jpg"
+    sheet.unlink()
+    run(tmp_path, tiny_clip, *words)
+    assert drawn
+    assert sheet.is_file()
+
+
+@pytest.mark.parametrize(("more", "warned"), [((), True), (("--limit", "3"), False), (("--partial",), False)])
+def test_fewer_images_than_the_benchmark_has_are_warned_of_unless_asked_for(
+    tmp_path, tiny_clip, voc, capsys, more, warned
+):
+    (result,) = run(tmp_path, tiny_clip, "voc20", "--data", str(voc), "--method", "clip", "--no_figures", *more)
+    assert result.partial
+    assert any("of the 1,449 images" in line for line in capsys.readouterr().err.splitlines()) == warned
+
+
 def test_a_folder_holds_the_counts_of_one_run(tmp_path, tiny_clip, voc):
     words = ("voc20", "--data", str(voc), "--method", "clip", "--no_figures")
     first = figures(run(tmp_path, tiny_clip, *words))
