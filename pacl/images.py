@@ -114,7 +114,7 @@ def _decode(file: Path | io.BytesIO, path: Path, max_pixels: int, short_side: in
         if mended.complaint:
             warnings.warn(f"{path} {mended.complaint}", ImageWarning, stacklevel=3)
         return image
-    except UserError:
+    except (UserError, ImageWarning):  # (a warning, where the caller makes errors of them)
         raise
     except Image.UnidentifiedImageError:
         suffix = path.suffix.lower()

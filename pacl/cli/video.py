@@ -229,7 +229,7 @@ def _segment_video(
     prior = segmenter.resolved_settings().prior
     if what := swallowed(mean, prior):
         say(f"note: {say_swallowed({str(file.path): what}, 1, **rules_of(segmenter))}")
-    if video.is_cut_off(seen):
+    if video.is_cut_off(seen, frame.time + (seen - frame.number) / video.fps):
         say(f"warning: {file.path} ends after {frame.number + 1} of {video.count} frames: it is damaged or cut off")
         return 1
     return 0

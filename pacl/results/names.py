@@ -75,12 +75,12 @@ class Names:
                 if path not in self._seen:
                     self._read(path)
         earlier = self._of_source.get(source_from(self.out, image)) if self._of_source else None
-        if earlier is None or earlier[0].casefold() in self.taken:
+        if earlier is None:
             return None
         if earlier[1].count("/") < len(relative.parts) - 1:
             reason = f"holds results of {image} as {earlier[0]}, by a run on that image or its own folder"
             raise refusal("out", self.out, reason)
-        return earlier
+        return None if earlier[0].casefold() in self.taken else earlier
 
     @cached_property
     def _listed(self) -> dict[str, list[str]]:

@@ -285,7 +285,7 @@ def _highest(image: AnyImage) -> float | None:
         return float(image.max()) * (255 if image.dtype.kind == "f" else 1)
     if isinstance(image, Tensor) and image.numel() and (image.dtype == torch.uint8 or image.is_floating_point()):
         plain = image.layout == torch.strided and not image.is_meta and not image.is_nested
-        return float(image.detach().max()) * (255 if image.is_floating_point() else 1) if plain else None
+        return float(image.detach().float().max()) * (255 if image.is_floating_point() else 1) if plain else None
     return None
 
 

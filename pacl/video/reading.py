@@ -41,9 +41,18 @@ class Video:
     size: tuple[int, int]
     count: int | None
 
-    def is_cut_off(self, frames: int) -> bool:
-        """Whether so many decoded frames are fewer than the file promises; its estimates may be off by 5 %."""
-        return self.count is not None and frames < 0.95 * self.count - 2
+    def is_cut_off(self, frames: int, seconds: float) -> bool:
+        """Whether decoded frames are fewer than the file promises, and end earlier; its estimates may be off by 5 %.
+
+        Args:
+            frames: number of those that were decoded.
+            seconds: from the first one to the end of the last. Where the frame rate varies, the promised number may be
+                the duration times the highest rate.
+        """
+        if self.count is None:
+            return False
+        promised = 0.95 * self.count - 2
+        return frames < promised and seconds < promised / self.fps
 
 
 @dataclass(frozen=True, eq=False)

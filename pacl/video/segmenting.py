@@ -80,11 +80,11 @@ def segment_video(
 def _segment_video(
     video: Video, query: EncodedQuery, segmenter: Segmenter, step: int, smooth: float
 ) -> Iterator[SegmentedFrame]:
-    number = 0
+    number, time = 0, 0.0
     for frame, found in segment_frames(read_frames(video, step), query, segmenter, step=step, smooth=smooth):
-        number = frame.number
+        number, time = frame.number, frame.time
         yield SegmentedFrame(frame.number, frame.time, found)
-    if video.is_cut_off(number + step):
+    if video.is_cut_off(number + step, time + step / video.fps):
         message = f"{video.path} ends after {number + 1} of {video.count} frames: it is damaged or cut off"
         warnings.warn(message, VideoWarning, stacklevel=2)
 

@@ -139,12 +139,6 @@ def test_each_of_two_images_of_a_name_may_have_its_own_captions(tmp_path, draw, 
     assert captions(read_caption_files(tmp_path)) == {"a.jpg": ["a cat"], "a.png": ["a dog"]}
 
 
-def test_two_formats_of_one_image_share_captions_apart(tmp_path, draw, write):
-    draw("images/0.jpg", "images/0.png")
-    write({"captions/0.txt": "a dog"})
-    assert captions(read_caption_files(tmp_path)) == {"images/0.jpg": ["a dog"], "images/0.png": ["a dog"]}
-
-
 def on_a_disk_that_tells_cases_apart(folder):
     """Skip the test elsewhere."""
     (folder / "case").touch()

@@ -136,7 +136,7 @@ def test_bombs_are_refused_by_their_header_alone(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 def test_the_limit_is_an_argument(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
-    Image.new("RGB", (100, 50)).save(path)
+    Image.new("RGB", (100, 50), "red").save(path)
     fails(path, "too large", max_pixels=4_999)
     assert open_image(path, max_pixels=5_000).shape == (50, 100, 3)
 
@@ -146,7 +146,7 @@ def test_large_pictures_within_the_limit_open_without_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "p.gif"
-    Image.new("P", (100, 50)).save(path)
+    Image.new("RGB", (100, 50), "red").convert("P").save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)  # to Pillow this picture is now a bomb
     assert open_image(path).shape == (50, 100, 3)
     assert Image.MAX_IMAGE_PIXELS == 1_000  # the application's own limit stands

@@ -235,6 +235,13 @@ def test_a_deep_image_with_a_hot_pixel_is_called_nearly_black(tmp_path: Path) ->
         open_image(tmp_path / "hot.png")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_warning_that_is_made_an_error_stays_one(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "dark.png")
+    with pytest.raises(ImageWarning):
+        open_image(tmp_path / "dark.png")
+
+
 @pytest.mark.parametrize(
     ("highest", "dtype", "is_black"),
     [(0, np.uint8, True), (8, np.uint8, True), (9, np.uint8, False), (8, np.uint16, True), (300, np.uint16, False)],

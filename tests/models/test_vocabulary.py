@@ -36,6 +36,7 @@ from pacl.models.vocabulary import (
 )
 from pacl.prompts import read_classes
 from pacl.segmentation.segmenter import Segmenter
+from tests.colours import noise
 from tests.models.towers.test_static_tower import save_tower
 from tests.paths import ROOT
 from tests.tiny import save_tiny_clip
@@ -170,12 +171,12 @@ def test_the_segmenter_warns_once_a_call(tower_name: str) -> None:
     model = PACL.untrained(load_backbone(f"timm:test_resnet/random+{tower_name}"), dense="clip", start="paper")
     model.config.vocabulary = ["dog", "cat"]
     segmenter = Segmenter(model.eval())
-    segmenter.set_image(np.zeros((32, 32, 3), np.uint8))
+    segmenter.set_image(noise(32, 32))
     with pytest.warns(UnfamiliarWords, match="whelp") as heard:
         segmenter.predict(["a whelp", "dog"])
     assert [warning.filename for warning in heard] == [__file__]
     with pytest.warns(UnfamiliarWords) as heard:
-        segmenter.predict_batch([np.zeros((32, 32, 3), np.uint8)] * 3, ["a whelp", "engine"])
+        segmenter.predict_batch([noise(32, 32)] * 3, ["a whelp", "engine"])
     (warning,) = heard
     assert "whelp" in str(warning.message)
     assert "engine" in str(warning.message)
@@ -193,7 +194,7 @@ def test_words_that_the_bundled_model_was_never_taught(labels: list[str]) -> Non
     segmenter = Segmenter(load_model("bundled", device="cpu"))
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        segmenter.predict_batch([np.zeros((32, 32, 3), np.uint8)] * 2, labels)
+        segmenter.predict_batch([noise(32, 32)] * 2, labels)
     unknown, same = heard
     assert (unknown.category, same.category) == (UnknownWords, SameEmbedding)
     for warning in heard:

@@ -53,6 +53,15 @@ def test_names_that_files_of_a_run_have_are_known_too(first: str, then: str, out
     assert Names(out).add(image, Path(f"{then}.png"))[0] == first
 
 
+def test_it_is_refused_too_where_another_image_takes_its_name(out: Path, tmp_path: Path) -> None:
+    inner, twin = photo(f"{tmp_path}/photos/garden/cow.png"), photo(f"{tmp_path}/photos/COW.png")
+    record(out, "cow", inner)
+    run = Names(out)
+    run.add(twin, Path("COW.png"))
+    with pytest.raises(ArgumentError):
+        run.add(inner, Path("garden/cow.png"))
+
+
 def test_an_image_that_was_named_from_a_folder_further_in_is_refused(out: Path, tmp_path: Path) -> None:
     image = photo(f"{tmp_path}/photos/garden/cow.png")
     record(out, "cow", image)

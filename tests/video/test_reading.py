@@ -110,10 +110,11 @@ def test_without_ffmpeg_it_says_so(clip: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_cut_off_file_is_noticed_but_not_an_estimate() -> None:
     video = Video(Path("a.mp4"), 25, (4, 4), 100)
-    assert not video.is_cut_off(100)
-    assert not video.is_cut_off(94)
-    assert video.is_cut_off(60)
-    assert not Video(Path("a.mp4"), 25, (4, 4), None).is_cut_off(1)
+    assert not video.is_cut_off(100, 4)
+    assert not video.is_cut_off(94, 3.76)
+    assert video.is_cut_off(60, 2.4)
+    assert not video.is_cut_off(6, 4)  # of a varying rate
+    assert not Video(Path("a.mp4"), 25, (4, 4), None).is_cut_off(1, 0)
 
 
 def test_reading_ahead_is_bounded_in_order_and_ends() -> None:

@@ -186,10 +186,10 @@ def test_values_that_are_not_finite_are_called_so(value: float) -> None:
 )
 def test_what_is_no_image_is_refused(image: Any) -> None:
     segmenter = Segmenter(ColourModel())
-    segmenter.set_image(noise(32, 32))
     with pytest.raises(ArgumentError) as error:
         segmenter.set_image(image)
     assert error.value.argument == "image"
+    segmenter.set_image(noise(32, 32))
     with pytest.raises(ArgumentError) as error:
         segmenter.predict_batch([noise(32, 32), image], ["red"])
     assert error.value.argument == "images[1]"
