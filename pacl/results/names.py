@@ -98,12 +98,12 @@ class Names:
         return found
 
     def _read(self, path: Path) -> dict[str, Any] | None:
-        """Read a record and remember whose it is, but not of a name that a caller gave, such as ``v2/cat``."""
+        """Read a record and remember whose it is, but not of a name that a caller gave, such as ``cat-1``."""
         self._seen.add(path)
         record = read_record(path)
         if record is not None and self.out is not None and owner(path, record) == self.out:
             name, place = path.relative_to(self.out).with_suffix("").as_posix(), place_of(record)
-            if isinstance(record.get("source"), str) and name.count("/") <= place.count("/"):
+            if isinstance(record.get("source"), str) and _is_made_from(name, place):
                 self._of_source.setdefault(record["source"], (name, place))
         return record
 
@@ -124,6 +124,15 @@ def candidates(relative: Path) -> Iterator[str]:
         yield name
     for number in itertools.count(2):
         yield f"{name}-{number}"
+
+
+def _is_made_from(name: str, place: str) -> bool:
+    """Whether a name is one of the `candidates` of the end of a path; else a caller gave it."""
+    parts = PurePath(place).parts[-1 - name.count("/") :]
+    first, second, third = itertools.islice(candidates(Path(*parts)), 3)
+    stem, _, number = name.rpartition("-")
+    is_numbered = f"{stem}-2" == third and number.isdecimal() and int(number) > 1
+    return len(parts) == name.count("/") + 1 and (name in (first, second) or is_numbered)
 
 
 def _last_parts(relative: Path) -> set[str]:

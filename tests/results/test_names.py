@@ -39,11 +39,18 @@ def record(out: Path, name: str, image: Path, place: str | None = None) -> None:
     path.write_text(json.dumps(source | rest))
 
 
-@pytest.mark.parametrize("name", ["garden/cow", "garden/cow_png", "garden/cow-2", "x/garden/cow_png-13", "cow_png-2"])
+@pytest.mark.parametrize("name", ["garden/cow", "garden/cow_png", "x/garden/cow_png-13", "cow_png-2"])
 def test_an_image_keeps_the_name_that_a_run_on_another_folder_gave_it(name: str, out: Path, tmp_path: Path) -> None:
     image = photo(f"{tmp_path}/photos/x/garden/cow.png")
     record(out, name, image)
     assert Names(out).add(image, Path("cow.png")) == (name, str(Path(name).with_name("cow.png")))
+
+
+@pytest.mark.parametrize("name", ["cow-1", "cow-2", "Cow", "cow_jpg", "cow_png-1", "v2/cow", "garden/cow-2"])
+def test_a_name_that_a_caller_gave_is_left_to_the_caller(name: str, out: Path, tmp_path: Path) -> None:
+    image = photo(f"{tmp_path}/photos/garden/cow.png")
+    record(out, name, image, "cow.png")
+    assert Names(out).add(image, Path("cow.png")) == ("cow", "cow.png")
 
 
 @pytest.mark.parametrize(("first", "then"), [("annotations-image", "x/annotations"), ("x/annotations", "annotations")])
