@@ -64,7 +64,8 @@ class SegmenterSettings:
     accumulate: Accumulate = "patch"
     """Where overlapping windows are averaged: "pixel", each upsampled first, as the published protocols do it, or
     "patch", on one global patch grid with one upsampling at the end: less memory and time, and the window's step and
-    the resized image are rounded to the patch stride. Labels differ on about 1 % of the pixels, mIoU hardly."""
+    the resized image are rounded to the patch stride. Labels differ on 1 or 2 % of the pixels, on more where the step
+    is no multiple of the stride."""
 
     positions: Positions = "centres"
     """Where a CLIP's position embeddings are sampled for a grid of n patches: at the patches' "centres", or as the
