@@ -53,6 +53,20 @@ def sums_over_ranks(*tensors: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
+def mean_over_ranks(mean: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """Mean over the items of all processes, a float32 scalar.
+
+    Args:
+        mean: over the items of this process; None without any.
+        count: number of these items; on some process there is one.
+        device: of the result.
+    """
+    own = torch.zeros((), device=device) if mean is None else mean.float() * count
+    total, items = sums_over_ranks(own, torch.tensor(float(count), device=device))
+    return total / items
+
+
+@torch.no_grad()
 def max_over_ranks(x: Tensor) -> Tensor:
     """Elementwise maximum of ``x`` over the processes, without a gradient."""
     x = x.detach()

@@ -20,6 +20,7 @@ from pacl.distributed import (
     gather_rows,
     gather_texts,
     max_over_ranks,
+    mean_over_ranks,
     on_first_process,
     rank_count,
     sum_over_ranks,
@@ -133,6 +134,10 @@ def check_pieces(rank: int, ranks: int) -> None:
     assert total.tolist() == [sum(range(ranks))] * 2
     total.sum().backward()
     assert x.grad.tolist() == [1, 1]
+
+    mean = torch.tensor(float(rank)) if rank else None  # as many items as its rank
+    whole = sum(each * each for each in range(ranks)) / sum(range(ranks))
+    assert float(mean_over_ranks(mean, rank, x.device)) == pytest.approx(whole)
 
     first, count = torch.full((2, 1), 2.0 * rank, requires_grad=True), torch.tensor(rank)
     one, other = sums_over_ranks(first, count)

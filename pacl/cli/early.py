@@ -153,7 +153,8 @@ def check_numbers(settings: dict[str, Any], least: dict[str, int]) -> None:
     """
     for name, minimum in least.items():
         try:
-            value = float(str(settings.get(f"model.{name}")))
+            text = str(settings.get(f"model.{name}"))
+            value = int(text) if text.lstrip("-").isdecimal() else float(text)
         except ValueError:
             continue
         limits.check_least({f"model.{name}": value}, **{f"model.{name}": minimum})

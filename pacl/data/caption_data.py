@@ -97,6 +97,7 @@ class CaptionData(LightningDataModule):
             "caption_column": caption_column,
             "hold_out": hold_out,
         }
+        train, val = train or [], val or []  # null in a configuration is none
         self.train = sources_of(pairs, train, **short)
         self.pairs, self.short = pairs, short
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut

@@ -15,7 +15,7 @@ import pytorch_lightning as L
 import torch
 from torch import Tensor, nn
 
-from pacl.distributed import gather_texts, rank_count, sum_over_ranks
+from pacl.distributed import gather_texts, mean_over_ranks, rank_count, sum_over_ranks
 from pacl.errors import UserError
 from pacl.files import make_folder
 from pacl.models.model import MAX_LOGIT_SCALE
@@ -85,8 +85,8 @@ class ContrastiveModule(L.LightningModule, ABC):
         if not loss.isfinite():
             raise UserError(f"the loss is {float(loss.detach())} at step {self.global_step}: lower the learning rate")
         self.log("loss", loss, prog_bar=True)
-        if len(images):
-            self.log("accuracy", in_batch_accuracy(logits, positives), prog_bar=True)
+        accuracy = in_batch_accuracy(logits, positives) if len(images) else None
+        self.log("accuracy", mean_over_ranks(accuracy, len(images), self.device), prog_bar=True)
         self.log("logit_scale", self.log_scale.exp())
         return loss * rank_count()  # DDP averages the gradients, which must be summed
 

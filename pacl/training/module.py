@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import PairSource
 from pacl.data.token_stamp import Stamp
-from pacl.distributed import gather_texts, rank_count, sum_over_ranks
+from pacl.distributed import gather_texts, mean_over_ranks, rank_count, sum_over_ranks
 from pacl.errors import ArgumentError, UserError, first_few
 from pacl.models import identity
 from pacl.models.backbone import Backbone, load_backbone
@@ -195,11 +195,14 @@ class PACLModule(LightningModule):
             self.log("lr", optimizer.param_groups[0]["lr"])
         self.log("logit_scale", self.pacl.logit_scale)
         self.log("temperature", self.pacl.temperature)
+        accuracy = entropy = None
         if len(tokens):
-            self.log("accuracy", in_batch_accuracy(phi, positives), prog_bar=True)
+            accuracy = in_batch_accuracy(phi, positives)
             own = t[positives[:DIAGNOSED].int().argmax(1)]  # the first positive of each image [B, D]
             v = self.pacl.embed_tokens(tokens[:DIAGNOSED].to(self.dtype))  # [B, P, D]
-            self.log("pooling_entropy", pooling_entropy(v, own, self.pacl.temperature))
+            entropy = pooling_entropy(v, own, self.pacl.temperature)
+        self.log("accuracy", mean_over_ranks(accuracy, len(tokens), self.device), prog_bar=True)
+        self.log("pooling_entropy", mean_over_ranks(entropy, len(tokens[:DIAGNOSED]), self.device))
         now = time.perf_counter()
         if self._last_step:
             self.log("images_per_second", count / (now - self._last_step))

@@ -70,6 +70,12 @@ def test_a_source_of_weight_0_does_not_train(here):
             assert sum(len(numbers(batch)) for batch in trained.validated) == 2 * 6  # before and after the epoch
 
 
+def test_null_is_no_source():
+    data = CaptionData(pairs="a.csv", images="images", train=None, val=None)
+    assert [source.pairs for source in data.train] == ["a.csv"]
+    assert data.val == []
+
+
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (float("nan"), None)])
 def test_weights_are_checked_before_anything_is_read(here, weights):
     with pytest.raises(UserError, match="weight"):
