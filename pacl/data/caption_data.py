@@ -26,7 +26,7 @@ from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
 from pacl.progress import Tracked, untracked
-from pacl.prompts import get_templates
+from pacl.prompts import check_templates, get_templates
 
 Loader = TypeVar("Loader", EpochLoader, ShardLoader)
 SKIPPED_SHOWN = 5
@@ -97,7 +97,7 @@ class CaptionData(LightningDataModule):
             "caption_column": caption_column,
             "hold_out": hold_out,
         }
-        train, val = train or [], val or []  # null in a configuration is none
+        train, val, cut = train or [], val or [], cut or SquareCrop()  # for null in a configuration
         self.train = sources_of(pairs, train, **short)
         self.pairs, self.short = pairs, short
         self.val, self.batch_size, self.size, self.cut = val, batch_size, size, cut
@@ -142,6 +142,8 @@ class CaptionData(LightningDataModule):
         for name, least in (("batch_size", 2), ("size", 1), ("workers", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ArgumentError(name, value, f"must be at least {least}")
+        if self.nouns:
+            check_templates(self.templates)
         try:
             self.cut.check()
         except ArgumentError as error:

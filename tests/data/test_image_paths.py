@@ -53,7 +53,7 @@ def test_a_named_folder_wins_over_absolute_paths(tmp_path, draw):
 
 def test_a_deep_path_of_another_computer_is_found(tmp_path, draw):
     draw("photos/a.jpg")
-    deep = "/home/me/work/projects/2026/data/images/train/photos/a.jpg"
+    deep = "/home/me/docs/projects/2026/data/images/train/photos/a.jpg"
     assert locate(tmp_path / "t.csv", tmp_path, {deep: ["x"]})[1] == {"photos/a.jpg": ["x"]}
 
 

@@ -71,9 +71,17 @@ def test_a_source_of_weight_0_does_not_train(here):
 
 
 def test_null_is_no_source():
-    data = CaptionData(pairs="a.csv", images="images", train=None, val=None)
+    data = CaptionData(pairs="a.csv", images="images", train=None, val=None, cut=None)
     assert [source.pairs for source in data.train] == ["a.csv"]
     assert data.val == []
+    assert data.cut == CaptionData("a.csv").cut
+
+
+def test_templates_that_do_not_exist_are_refused_before_any_image_is_read(monkeypatch):
+    monkeypatch.setattr(CaptionData, "read", lambda self: pytest.fail("read"))
+    with pytest.raises(ArgumentError) as error:
+        CaptionData("a.csv", nouns=True, templates="phot").parts()
+    assert error.value.argument == "templates"
 
 
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (float("nan"), None)])
