@@ -23,8 +23,9 @@ from pacl.jobs.units import JobImage, ListPart, Unit, count_repeated, find_units
 from pacl.printing import counted, escaped
 from pacl.processes import Process
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.formats import FORMATS
 from pacl.results.kinds import JOB, check_kind
-from pacl.results.writer import FORMATS, describe
+from pacl.results.writer import describe
 
 if TYPE_CHECKING:
     import numpy as np

@@ -29,13 +29,14 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from pacl.results.kinds import SEGMENTED, check_kind
 from pacl.results.labelme import FOLDER as LABELME
 from pacl.results.records import ENDINGS, names_of, read_record
 from pacl.results.removing import Removed
 from pacl.results.replacing import check_free, check_replaceable
 from pacl.results.sharing import check_same_labels, check_same_model, of_other_labels
-from pacl.results.writer import DEFAULT_FORMATS, FORMATS, Writer, check_formats
+from pacl.results.writer import Writer
 from pacl.segmentation.background import LIMITED, SPELLINGS, parse_background
 from pacl.segmentation.image_doubts import COMPARED, swallowed, unlike_drawn_scenes
 from pacl.segmentation.settings import SegmenterSettings

@@ -28,7 +28,8 @@ from pacl.data.token_stamp import Stamp
 from pacl.data.token_store import TokenStore
 from pacl.models.distillation import read_texts
 from pacl.models.loading import load_model
-from pacl.results.writer import FORMATS, Writer
+from pacl.results.formats import FORMATS
+from pacl.results.writer import Writer
 from tests.eval.results import a_result, classified
 from tests.results.drawn import LABELS, result, write_run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pacl.errors import UserError
-from pacl.results.writer import FORMATS
+from pacl.results.formats import FORMATS
 from pacl.segment import build_parser
 from tests.pages import PAGES, anchors, blocks, commands, links, name_of, parse
 from tests.paths import ROOT

@@ -23,7 +23,8 @@ from pacl.models.loading import load_model
 from pacl.models.model import PACL
 from pacl.models.precision import Precision, tower_autocast
 from pacl.prompts import Label, read_classes
-from pacl.results.writer import DEFAULT_FORMATS, Writer
+from pacl.results.formats import DEFAULT_FORMATS
+from pacl.results.writer import Writer
 from pacl.segmentation.query import EncodedQuery
 from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings

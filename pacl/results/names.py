@@ -13,11 +13,11 @@ from typing import Any
 
 from pacl.errors import ArgumentError
 from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from pacl.results.formats import result_name
 from pacl.results.paths import VIDEO_FRAME
 from pacl.results.records import ENDINGS, owner, place_of, read_record
 from pacl.results.same_image import Identity, is_image_of, is_same_source, source_from
 from pacl.results.sharing import refusal
-from pacl.results.writer import result_name
 
 
 class Names:

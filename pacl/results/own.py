@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pacl.images import is_written_here
+from pacl.results.formats import is_in_dataset
 from pacl.results.paths import RESULT_ENDING
-from pacl.results.writer import is_in_dataset
 
 
 def is_result(path: Path) -> bool:

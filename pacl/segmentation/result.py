@@ -24,6 +24,7 @@ from pacl.images import pixel_checksum
 from pacl.models.precision import inference
 from pacl.printing import printable
 from pacl.results import coco
+from pacl.results.formats import DEFAULT_FORMATS, check_formats
 from pacl.results.kinds import SEGMENTED, check_kind
 from pacl.results.names import Names, check_name
 from pacl.results.overlay import heat_map, overlay, paint_labels, score_limits
@@ -33,7 +34,7 @@ from pacl.results.result import score_maps
 from pacl.results.same_image import NameTaken, PlaceTaken
 from pacl.results.sharing import check_same_labels
 from pacl.results.supervision import to_detections
-from pacl.results.writer import DEFAULT_FORMATS, Writer, check_formats
+from pacl.results.writer import Writer
 from pacl.segmentation.encode import AnyImage, as_array
 from pacl.segmentation.patch_maps import PatchMaps
 from pacl.segmentation.scoring import Evidence
@@ -264,7 +265,7 @@ class Segmentation:
                 sets. None is the name of the image's file, or `image` without one. Where the folder holds another
                 image's results of that name, its suffix and a number follow (`a`, `a_jpg`, `a_jpg-2`; `image`,
                 `image-2`); the same image replaces its own, also `garden/a` of a run on the folder above.
-            formats: some of `pacl.results.writer.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
+            formats: some of `pacl.results.formats.FORMATS`. With coco, cvat, yolo and mmseg, all results that are saved
                 to the folder with the same labels are one data set.
             image: as for `overlay`.
             overwrite: if the folder is refused, delete all results in it instead. Folders below it that were

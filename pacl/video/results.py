@@ -14,6 +14,7 @@ from typing import Any
 
 from pacl.errors import UserError
 from pacl.printing import printable
+from pacl.results.formats import FORMATS
 from pacl.results.joining import is_same_result
 from pacl.results.palette import save_mask
 from pacl.results.paths import FRAME_MASK, FRAME_MASK_NAME, masks_folder, overlays_of, video_files
@@ -21,7 +22,7 @@ from pacl.results.records import read_record
 from pacl.results.removing import remove
 from pacl.results.result import Result
 from pacl.results.same_image import check_name_is_free, content_of_video, source_from
-from pacl.results.writer import FORMATS, describe
+from pacl.results.writer import describe
 from pacl.video.drawing import draw_frame
 from pacl.video.reading import Frame, Video
 from pacl.video.settings import DEFAULT_SMOOTH

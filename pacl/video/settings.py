@@ -6,7 +6,7 @@ import math
 from numbers import Real
 
 from pacl.errors import ArgumentError
-from pacl.results.writer import FORMATS
+from pacl.results.formats import FORMATS
 
 VIDEO_FORMATS = {
     "overlay": "the video with its labels drawn on it and a legend, NAME.overlay.mp4",

@@ -12,10 +12,11 @@ import numpy as np
 from pacl.errors import ArgumentError
 from pacl.files import make_folder, save_json
 from pacl.images import pixel_checksum
+from pacl.results.formats import result_name
 from pacl.results.overlay import fit, paint_labels
 from pacl.results.palette import palette
 from pacl.results.paths import MASK, OVERLAY
-from pacl.results.writer import Writer, result_name
+from pacl.results.writer import Writer
 from pacl.segmentation.encode import as_array
 from pacl.segmentation.result import Segmentation
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pacl.results.formats import FORMATS
 from pacl.results.joining import is_same_result
-from pacl.results.writer import FORMATS
 from tests.results.drawn import IMAGE, files, write_one
 
 EVERY_FILE = {"overlay", "mask", "heat", "npz", "labelme", "yolo", "mmseg", "json"}

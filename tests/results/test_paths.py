@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pacl.results.formats import FORMATS
 from pacl.results.paths import FRAME_MASK, FRAME_MASK_NAME, RESULT_ENDING, VIDEO_ENDINGS, masks_folder, video_files
-from pacl.results.writer import FORMATS
 from tests.results.drawn import write_one
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pacl.results.formats import FORMATS
 from pacl.results.removing import own_results
 from pacl.results.sharing import of_other_labels
-from pacl.results.writer import FORMATS, Writer
+from pacl.results.writer import Writer
 from tests.results.drawn import files, write_one
 
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from pacl.errors import ArgumentError, UserError
+from pacl.results.formats import FORMATS, is_in_dataset
 from pacl.results.records import read_record
 from pacl.results.run_file import Run
-from pacl.results.writer import FORMATS, LOCK, Writer, is_in_dataset
+from pacl.results.writer import LOCK, Writer
 from tests.results.drawn import result, write_run
 
 RUNS = {name: each.dataset for name, each in FORMATS.items() if each.dataset}

@@ -17,7 +17,8 @@ from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write
 from pacl.images import save_image
 from pacl.printing import printable
-from pacl.results.writer import FORMATS, LOCK, RUN_FILES, Writer
+from pacl.results.formats import FORMATS, RUN_FILES
+from pacl.results.writer import LOCK, Writer
 from pacl.segmentation.settings import SegmenterSettings
 
 FILES = {
@@ -177,7 +178,7 @@ def test_the_files_of_an_image_are_written_together(
         with atomic_write(path):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pacl.results.writer.save_mask", full)
+    monkeypatch.setattr("pacl.results.formats.save_mask", full)
     found.index = 1 - np.minimum(found.index, 1)
     with pytest.raises(UserError, match="No space left"):
         write(tmp_path, ("overlay", "mask", "rle"), image, found)

@@ -48,7 +48,7 @@ def test_a_full_disk_stops_the_run_at_once(run: Run, monkeypatch: pytest.MonkeyP
         with atomic_write(path):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pacl.results.writer.save_mask", full)
+    monkeypatch.setattr("pacl.results.formats.save_mask", full)
     images = [f"{i}.png" for i in range(6)]
     code, out, err = run(*images, "a dog", "grass", "--window_batch", "1")
     assert (code, out, len(err.splitlines())) == (2, "", 1)

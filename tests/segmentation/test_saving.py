@@ -17,7 +17,8 @@ from pycocotools.coco import COCO
 
 from pacl.errors import ArgumentError
 from pacl.images import save_image
-from pacl.results.writer import FORMATS, Writer
+from pacl.results.formats import FORMATS
+from pacl.results.writer import Writer
 from pacl.segmentation.result import Segmentation
 from pacl.segmentation.segmenter import Segmenter
 from tests.colours import ColourModel, noise
