@@ -17,7 +17,7 @@ from tokenizers.models import WordLevel
 
 from eval.classification.features import CONTENT, _content
 from eval.classification.features import _read as read_features
-from eval.common.folders import check_report, figures_arguments
+from eval.common.figures import check_report, figures_arguments
 from eval.retrieval.caption_sets import open_captions
 from eval.segmentation.drawn_data import record_drawing, was_drawn
 from eval.segmentation.label_maps import CONTEXT_IDS, check_context_names, read_context

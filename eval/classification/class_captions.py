@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.common.command import new_parser
-from eval.common.folders import is_utf8
+from eval.common.files import is_utf8
 from pacl.cli.messages import run_verb
 from pacl.errors import UserError
 from pacl.files import atomic_write, begins_with, check_output_file

@@ -21,7 +21,7 @@ import numpy as np
 from eval.classification import layouts
 from eval.classification.layouts import Found, ImageBenchmark, Images
 from eval.classification.names import Prompts, class_keys, class_prompts
-from eval.common.folders import files_digest, find_equal
+from eval.common.files import files_digest, find_equal
 from pacl.data.copies import count_copies
 from pacl.data.pairs import FilePairs
 from pacl.errors import ArgumentError, UserError

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.classification.names import class_keys, synsets
-from eval.common.folders import is_utf8
+from eval.common.files import is_utf8
 from pacl.classification.class_folders import left_out
 from pacl.data.class_folders import SPLITS, by_class, check_classes
 from pacl.data.folders import Contents

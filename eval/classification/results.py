@@ -16,7 +16,7 @@ import numpy as np
 from eval.classification.features import Loading
 from eval.classification.image_sets import IMAGE_BENCHMARKS, ImageSet
 from eval.classification.intervals import accuracy_intervals
-from eval.common.folders import own_data
+from eval.common.files import own_data
 from eval.common.memory import peak_memory
 from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table

@@ -47,7 +47,7 @@ from torch import Tensor
 from eval.classification.image_sets import IMAGE_BENCHMARKS, open_image_set
 from eval.classification.intervals import rate_intervals
 from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
-from eval.common.folders import check_figures, figures_arguments, save_figures
+from eval.common.figures import check_figures, figures_arguments, save_figures
 from eval.common.tables import markdown_table
 from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark, input_files
 from eval.segmentation.registry import BENCHMARKS, CUSTOM

@@ -17,7 +17,7 @@ import torch
 from eval.classification.features import Loading, class_embeddings, load_batches
 from eval.classification.image_sets import ImageSet
 from eval.classification.results import DIGITS, Setup
-from eval.common.folders import file_digests
+from eval.common.files import file_digests
 from eval.common.result import Result
 from pacl.classification.features import embed
 from pacl.classification.scorer import EncodedLabels, best_of_labels

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.common.folders import is_utf8
+from eval.common.files import is_utf8
 from pacl.cli import model as cli_model
 from pacl.cli import parser as cli_parser
 from pacl.cli.messages import say

@@ -8,11 +8,9 @@ so.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -22,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.common.result import RESULTS, Result, read_results
-from pacl.errors import ArgumentError, UserError, unreadable
-from pacl.files import atomic_write, begins_with, check_output_file, file_sha256, make_folder, parse_json, save_json
+from pacl.errors import ArgumentError, UserError
+from pacl.files import atomic_write, make_folder
 from pacl.locks import lock
 
 OWNER = ".settings.json"  # settings that a folder belongs to
@@ -53,7 +51,7 @@ def own_folder(base: Path, words: Sequence[str], settings: dict[str, Any]) -> Pa
         TypeError: a value is neither.
         ArgumentError: ``out``: the folder cannot be created.
     """
-    text = json.dumps(settings, sort_keys=True, indent=1, default=_path)  # (ASCII, for any file name)
+    text = json.dumps(settings, sort_keys=True, indent=1, default=path_text)  # (ASCII, for any file name)
     make_folder(base)
     name = readable(words)
     for number in itertools.count(1):
@@ -88,7 +86,8 @@ def _claim(folder: Path, text: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _path(value: object) -> str:
+def path_text(value: object) -> str:
+    """A path of settings as text, for `json.dumps`."""
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"settings hold {value!r}, which is not a JSON value")
@@ -149,7 +148,7 @@ def _settings(result: Result) -> dict[str, Any]:
     """The settings that the numbers depend on, as JSON values. The path of the model is not one of them."""
     model = {f"model's {key}": value for key, value in result.model.items() if key != "name"}
     settings = {"method": result.method, "split": result.split, "images": result.images, **model, **result.protocol}
-    return dict(json.loads(json.dumps(settings, default=_path)))
+    return dict(json.loads(json.dumps(settings, default=path_text)))
 
 
 def _other_settings(folder: Path, what: str, reason: str) -> ArgumentError:
@@ -297,142 +296,3 @@ def _is_brief(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
-
-
-# --- Reports of commands without a `Result` ----------------------------------------------------------------
-
-IRRELEVANT = ("out", "overwrite", "device")  # arguments that decide no figure
-
-
-def figures_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that decide the figures of a command, as JSON values, to be kept beside its figures."""
-    given = {name: value for name, value in vars(args).items() if name not in IRRELEVANT}
-    return dict(json.loads(json.dumps(given, default=_path)))
-
-
-def check_report(path: Path, arguments: dict[str, Any], overwrite: bool) -> None:
-    """Refuse to replace a report whose figures are of other settings; to be called before any work.
-
-    Args:
-        path: of the JSON file, which need not exist; an object with ``arguments``.
-        arguments: of `figures_arguments`.
-        overwrite: whether it may be replaced.
-
-    Raises:
-        ArgumentError: ``out``: its figures would be lost.
-    """
-    if overwrite or not path.is_file() or not path.stat().st_size:
-        return
-    try:
-        old = dict(parse_json(path.read_text(encoding="utf-8"))["arguments"])
-    except (OSError, ValueError, KeyError, TypeError):
-        reason = "it does not state its settings"
-    else:
-        if old == arguments:
-            return
-        reason = differences(old, arguments)
-    raise ArgumentError("out", path, f"holds results of other settings ({reason}); {ELSEWHERE}")
-
-
-def check_figures(args: argparse.Namespace, module: str, inputs: Iterable[str | Path]) -> None:
-    """Check the file of ``--out``, to be called before any work; None passes.
-
-    Args:
-        args: with ``out`` and ``overwrite``.
-        module: the command, which wrote the file that may be there.
-        inputs: files that the command reads.
-
-    Raises:
-        ArgumentError: ``out``: it cannot be written, or something would be lost.
-    """
-    if args.out is not None:
-        own = begins_with(re.escape(f'{{\n "command": "{module}"'.encode()))
-        check_output_file(args.out, own, inputs=inputs, overwrite=args.overwrite)
-        check_report(args.out, figures_arguments(args), args.overwrite)
-
-
-def save_figures(
-    path: Path, module: str, arguments: dict[str, Any], rows: Sequence[dict[str, Any]], overwrite: bool
-) -> None:
-    """Write the figures of a command, with the arguments that decide them, as JSON.
-
-    Args:
-        path: of the file.
-        module: the command.
-        arguments: of `figures_arguments`, as they were at the `check_figures`.
-        rows: the figures.
-        overwrite: as it was there.
-
-    Raises:
-        UserError: the file cannot be written.
-        ArgumentError: ``out``: another process has written other figures since.
-    """
-    check_report(path, arguments, overwrite)
-    save_json(path, {"command": module, "arguments": arguments, "rows": rows})
-
-
-# --- Files ----------------------------------------------------------------------------------------------
-
-
-def files_digest(files: Iterable[Path]) -> str:
-    """SHA-256 of the paths, sizes and modification times of files; their names need not be UTF-8."""
-    digest, folders = hashlib.sha256(), dict[Path, Path]()
-    for path in files:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        try:
-            state = path.stat()
-            known = f"{state.st_size}\0{state.st_mtime_ns}"
-        except OSError:  # reported when the file is read
-            known = "-"
-        digest.update(os.fsencode(f"{folders[path.parent] / path.name}\0{known}\0"))
-    return digest.hexdigest()
-
-
-def file_digests(**given: str | Path | None) -> dict[str, str]:
-    """For a protocol: ``NAME_sha256``, of the content, for each of these settings that is a file."""
-    files = {name: Path(value) for name, value in given.items() if value is not None and Path(value).is_file()}
-    return {f"{name}_sha256": _content(path)[:16] for name, path in files.items()}
-
-
-def own_data(name: str, digest: str) -> str:
-    """How results name a user's own data: a name, such as the folder's, and the first digits of a digest."""
-    return f"{os.fsencode(name).decode('utf-8', 'replace')} {digest[:8]}"
-
-
-def find_equal(files: Sequence[str | Path]) -> list[list[int]]:
-    """Groups of files that have the same bytes, by their indices.
-
-    Only files of the same size are read; missing ones are in no group.
-    """
-    by_size: dict[int, list[int]] = {}
-    for index, path in enumerate(map(Path, files)):
-        if path.is_file():
-            by_size.setdefault(path.stat().st_size, []).append(index)
-    groups: dict[str, list[int]] = {}
-    for alike in by_size.values():
-        for index in alike if len(alike) > 1 else ():
-            groups.setdefault(_content(Path(files[index])), []).append(index)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def count_equal(files: Sequence[str | Path]) -> int:
-    """How many files have the bytes of another one, see `find_equal`."""
-    return sum(map(len, find_equal(files)))
-
-
-def _content(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file_sha256(file)
-    except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text, such as a file name, can be encoded as UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from eval.common.folders import count_equal, files_digest
+from eval.common.files import count_equal, files_digest
 from pacl.data.pairs import FilePairs, PairSource, Subset, hold_out
 from pacl.data.readers import parsing, read_coco, read_list, read_table
 from pacl.data.sources import Source

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from eval.common.folders import own_data
+from eval.common.files import own_data
 from eval.common.memory import peak_memory
 from eval.common.result import Result, describe_model, made_with
 from eval.common.tables import markdown_table, terminal_table

@@ -27,7 +27,8 @@ import torch
 import yaml
 
 from eval.common.command import add_overwrite, check_least, check_seeds, new_parser
-from eval.common.folders import check_report, figures_arguments, only_writer
+from eval.common.figures import check_report, figures_arguments
+from eval.common.folders import only_writer
 from eval.common.head_training import mean_and_std, write_report
 from eval.common.tables import markdown_table
 from eval.scenes.evaluator import BOUNDS, SceneEvaluator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eval.common.folders import files_digest
+from eval.common.files import files_digest
 from eval.common.result import describe_model, made_with
 from pacl.data.masks import MaskFolder
 from pacl.prompts import get_templates

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.common.command import warn
-from eval.common.folders import find_equal
+from eval.common.files import find_equal
 from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, OUTSIDE, MaskFolder, check_size, orientation
 from pacl.errors import UserError, first_few

@@ -60,7 +60,7 @@ def report(
 
 def result(selection: Selection, bench: Bench, counts: Counts, r: int, model: str, ranks: int) -> Result:
     """The scores of row r, in percent."""
-    from eval.common.folders import file_digests, own_data
+    from eval.common.files import file_digests, own_data
     from eval.common.result import Result, describe_model, made_with
     from eval.segmentation.bootstrap import paired_interval, score_intervals
     from eval.segmentation.fingerprint import masks, pictures

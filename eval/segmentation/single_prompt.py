@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 
 from eval.common.command import add_model, add_overwrite, check_least, load, new_parser
-from eval.common.folders import check_figures, figures_arguments, save_figures
+from eval.common.figures import check_figures, figures_arguments, save_figures
 from eval.common.tables import terminal_table
 from eval.segmentation.arguments import OF_DATA, add_data, find_benchmark, input_files
 from eval.segmentation.label_check import inspect

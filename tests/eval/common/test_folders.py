@@ -6,20 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.common.folders import (
-    PARTS,
-    RUN,
-    check_report,
-    count_equal,
-    file_digests,
-    only_writer,
-    own_data,
-    own_folder,
-    readable,
-    results_folder,
-    save_figures,
-    start_run,
-)
+from eval.common.folders import PARTS, RUN, only_writer, own_folder, readable, results_folder, start_run
 from eval.common.result import RESULTS, write_results
 from pacl.errors import ArgumentError
 from tests.eval.results import classified
@@ -140,32 +127,3 @@ def test_a_run_does_not_go_on_over_results_of_another_command(tmp_path, task):
     assert error.value.argument == "out"
     start_run(tmp_path, {"size": 336}, overwrite=True, task=task)
     assert not (tmp_path / RESULTS).exists()
-
-
-def test_figures_that_came_meanwhile_are_not_replaced(tmp_path):
-    path = tmp_path / "found.json"
-    check_report(path, {"limit": 1}, overwrite=False)
-    save_figures(path, "eval.x", {"limit": 2}, [], overwrite=False)  # by another process
-    before = path.read_bytes()
-    with pytest.raises(ArgumentError, match="limit 2, now 1"):
-        save_figures(path, "eval.x", {"limit": 1}, [], overwrite=False)
-    assert path.read_bytes() == before
-
-
-def test_equal_files_are_counted_once_each(tmp_path):
-    for name, content in (("a", "1"), ("b", "1"), ("c", "2"), ("d", "1"), ("e", "10")):
-        (tmp_path / name).write_text(content)
-    assert count_equal([*tmp_path.iterdir(), tmp_path / "missing"]) == 3
-
-
-def test_settings_that_are_files_are_known_by_their_content(tmp_path):
-    for name, content in (("a.txt", "x"), ("b.txt", "x"), ("c.txt", "y")):
-        (tmp_path / name).write_text(content)
-    found = [file_digests(names=tmp_path / name, templates="none", name=None) for name in ("a.txt", "b.txt", "c.txt")]
-    assert [list(each) for each in found] == [["names_sha256"]] * 3
-    assert found[0] == found[1] != found[2]
-
-
-def test_data_of_ones_own_have_a_name_of_any_bytes():
-    assert own_data("mine", "0123456789") == "mine 01234567"
-    own_data("caf\udce9", "0123456789").encode()

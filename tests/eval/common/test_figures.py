@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+from eval.common.figures import check_report, save_figures
+from pacl.errors import ArgumentError
+
+
+def test_figures_that_came_meanwhile_are_not_replaced(tmp_path):
+    path = tmp_path / "found.json"
+    check_report(path, {"limit": 1}, overwrite=False)
+    save_figures(path, "eval.x", {"limit": 2}, [], overwrite=False)  # by another process
+    before = path.read_bytes()
+    with pytest.raises(ArgumentError, match="limit 2, now 1"):
+        save_figures(path, "eval.x", {"limit": 1}, [], overwrite=False)
+    assert path.read_bytes() == before
