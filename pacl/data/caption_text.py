@@ -92,6 +92,9 @@ def captions_of_files(files: Mapping[str, bytes], image: str = "") -> list[str]:
     Args:
         files: content of each file, by suffix (see `TEXT_SUFFIXES`).
         image: name of the image.
+
+    Raises:
+        UnicodeDecodeError: a file that is looked at is in another encoding, see `decode_text`.
     """
     for suffix in TEXT_SUFFIXES:
         if suffix in files:
@@ -112,8 +115,12 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def decode_text(content: bytes) -> str:
-    """Text in UTF-8 or, if it begins with a byte order mark, UTF-16; bytes that do not fit are replaced."""
-    return content.decode(encoding_of(content), errors="replace")
+    """Text in UTF-8 or, if it begins with a byte order mark, UTF-16.
+
+    Raises:
+        UnicodeDecodeError: it is in another encoding: letters would be lost, and words be cut where they were.
+    """
+    return content.decode(encoding_of(content))
 
 
 def encoding_of(start: bytes) -> str:

@@ -185,7 +185,7 @@ def _captions(path: Path, image: str, files: dict[str, str]) -> tuple[list[str],
     A text file has a caption in each line.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file cannot be read, or is not UTF-8.
     """
     read: list[str] = []
     for suffix in TEXT_SUFFIXES:
@@ -195,7 +195,11 @@ def _captions(path: Path, image: str, files: dict[str, str]) -> tuple[list[str],
                 content = (path / files[suffix]).read_bytes()
             except OSError as error:
                 raise unreadable(error.filename, error) from None
-            if found := captions_of_files({suffix: content}, image):
+            try:
+                found = captions_of_files({suffix: content}, image)
+            except UnicodeDecodeError:
+                raise UserError(f"{path / files[suffix]}: is not a UTF-8 text file; save it as UTF-8") from None
+            if found:
                 return found, read
     return [], read
 

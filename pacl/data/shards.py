@@ -42,6 +42,7 @@ DOTTED = "images with further dots in their names"
 UNREAD = "images in formats that are not read"
 LINKS = "links"
 APART = "caption files apart from their images"
+NOT_UTF8 = "caption files that are not UTF-8"
 OTHERS = "files that are no images"
 
 
@@ -71,7 +72,8 @@ class Unused:
     """What lies in shards and is in no sample.
 
     Attributes:
-        counts: number of files of each kind: `REPEATED`, `DOTTED`, `UNREAD`, `LINKS`, `APART` or `OTHERS`.
+        counts: number of files of each kind: `REPEATED`, `DOTTED`, `UNREAD`, `LINKS`, `APART`, `NOT_UTF8` or
+            `OTHERS`.
         first: path of the first file of each kind.
     """
 
@@ -92,7 +94,7 @@ class Unused:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds().items())
         if APART in self.counts:
             kinds += "; files of one name must follow each other, as with tar --sort=name"
-        if self.counts.keys() - {APART, OTHERS}:
+        if self.counts.keys() - {APART, NOT_UTF8, OTHERS}:
             kinds += "; an image needs a name of its own with one dot, such as 000.jpg"
         return f"{url}: not used: {kinds}"
 
@@ -196,7 +198,7 @@ def read_shard(url: str, number: int, failed: list[str], unused: Unused) -> Iter
             for file in files:
                 found.setdefault(file.suffix, file)
             image = next((found[suffix] for suffix in IMAGES if suffix in found), None)
-            texts = [file for file in found.values() if _is_text(file.suffix)]
+            texts = [file for file in found.values() if _is_text(file.suffix) and _is_decoded(file.content)]
             if image is not None and key not in keys:
                 yield Sample(f"{tar}/{key}", image.content, *_captions(key, texts), number, len(keys))
                 keys.add(key)
@@ -254,9 +256,20 @@ def _is_text(suffix: str) -> bool:
     return suffix.rpartition(".")[2] in TEXT_SUFFIXES
 
 
+def _is_decoded(content: bytes) -> bool:
+    """Whether a text is in an encoding that is read."""
+    try:
+        decode_text(content)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _kind(file: _File) -> str:
     """Of a file that is not used."""
     last = file.suffix.rpartition(".")[2]
+    if last in TEXT_SUFFIXES and not _is_decoded(file.content):
+        return NOT_UTF8
     if last in IMAGES:
         return REPEATED if file.suffix == last else DOTTED
     return UNREAD if f".{last}" in UNREAD_SUFFIXES or starts_like_an_image(file.content) else OTHERS

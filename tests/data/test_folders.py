@@ -77,6 +77,16 @@ def test_caption_files(tmp_path, draw, write):
     assert pairs.unused == {"files that are no images (.json 1, .txt 1, .csv 1)": 3}
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.txt", "ein Café"), ("a.json", '{"caption": "ein Café"}')])
+def test_captions_in_another_encoding_are_refused(tmp_path, draw, name, text):
+    draw("a.jpg")
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=f"{name}.*UTF-8"):
+        read_caption_files(tmp_path)
+    (tmp_path / name).write_bytes(text.encode())
+    assert captions(read_caption_files(tmp_path)) == {"a.jpg": ["ein Café"]}
+
+
 def test_files_that_an_image_has_beside_its_captions_are_counted(tmp_path, draw, write):
     """As of tags beside sentences: only one of them trains."""
     draw("a.jpg", "b.jpg", "c.jpg")

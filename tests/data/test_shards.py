@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 
 from pacl.data import shards
-from pacl.data.shards import APART, DOTTED, LINKS, OTHERS, REPEATED, UNREAD, Unused, count_pairs, samples, shard_urls
+from pacl.data.shards import (
+    APART,
+    DOTTED,
+    LINKS,
+    NOT_UTF8,
+    OTHERS,
+    REPEATED,
+    UNREAD,
+    Unused,
+    count_pairs,
+    samples,
+    shard_urls,
+)
 from pacl.errors import UserError
 
 
@@ -299,3 +311,13 @@ def test_the_first_file_of_a_kind_is_named_with_its_shard(tmp_path):
     assert line.startswith(f"{path}: ")
     assert f"2 {DOTTED} (first: 2024.05.01.jpg)" in line
     assert "\n" not in line
+
+
+def test_captions_in_another_encoding_are_counted(tmp_path):
+    """With replaced letters, words would be cut where they were."""
+    files = [("0.jpg", b""), ("0.txt", "ein Café".encode("latin-1")), ("1.jpg", b""), ("1.txt", "ein Café".encode())]
+    files += [("2.jpg", b""), ("2.txt", "Öl".encode("cp1252")), ("2.json", b'{"caption": "oil"}')]
+    failed, unused = [], Unused()
+    path = write(tmp_path / "0.tar", files)
+    assert [sample.captions for sample in samples(path, failed, unused)] == [(), ("ein Café",), ("oil",)]
+    assert (failed, unused.counts, unused.first) == ([], {NOT_UTF8: 2}, {NOT_UTF8: "0.txt"})
