@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -145,6 +146,14 @@ def test_a_class_is_named_by_its_name_alone(capsys: pytest.CaptureFixture[str]) 
         yaml.safe_load(capsys.readouterr().out)["model"]["class_path"]
         == f"{DualEncoderModule.__module__}.DualEncoderModule"
     )
+
+
+def test_defaults_that_the_models_share_are_equal() -> None:
+    """jsonargparse gives the settings of the default class to another one that has some of the same names."""
+    clip, dual = (inspect.signature(module).parameters for module in (CLIPModule, DualEncoderModule))
+    shared = clip.keys() & dual.keys()
+    assert "warmup" in shared
+    assert {name: clip[name].default for name in shared} == {name: dual[name].default for name in shared}
 
 
 CLIP = {

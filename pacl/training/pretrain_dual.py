@@ -79,7 +79,7 @@ class DualEncoderModule(ContrastiveModule):
         text_lr: float = 0.0,
         head_lr: float = 1e-3,
         weight_decay: float = 0.1,
-        warmup: int = 50,
+        warmup: int = 150,
     ) -> None:
         super().__init__()
         limits.check_least(locals(), **limits.DUAL_ENCODER)
