@@ -12,6 +12,7 @@ from pacl.errors import UserError, first_few
 from pacl.files import parse_json, read_text, split_lines
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from pacl.printing import counted, quoted
+from pacl.yaml_files import parse_yaml
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""
@@ -125,15 +126,8 @@ def _parse_yaml(text: str, path: str | Path) -> Any:
     """
     import yaml
 
-    class Texts(yaml.BaseLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if twice := next((key for key in keys if keys.count(key) > 1), None):
-                raise UserError(f'{path}: has "{twice}" twice; keep one')
-            return super().construct_mapping(node, deep)
-
     try:
-        return yaml.load(text, Loader=Texts)
+        return parse_yaml(text, as_written=True)
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); {_ADVICE}") from None
 

@@ -27,6 +27,7 @@ from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.errors import ArgumentError, UserError, did_you_mean
 from pacl.prompts import get_templates
 from pacl.segmentation.settings import SegmenterSettings
+from pacl.yaml_files import parse_yaml
 
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -144,7 +145,7 @@ def _build(values: Mapping[str, Any]) -> Protocol:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ArgumentError("protocol", path, f"cannot be read ({error})") from None
     if not isinstance(values, dict):

@@ -14,6 +14,7 @@ from pacl.cli.setting_errors import describe_mistake
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import SHORT, Source, check_short
 from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, unreadable
+from pacl.yaml_files import parse_yaml
 
 SIDE = 224
 """Smaller images count as small, unless the configuration has another size."""
@@ -60,12 +61,12 @@ def read_config(path: str | Path) -> list[Entry]:
     """The sources of a training configuration, training sources first.
 
     Raises:
-        UserError: the file is not YAML, has no image-caption data from files, or has an invalid setting.
+        UserError: the file is not YAML, has a key twice, no image-caption data from files, or has an invalid setting.
     """
     import yaml
 
     try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        config = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or no date

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -31,6 +30,7 @@ from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind
 from pacl.training import limits
 from pacl.training.run_files import check_card, check_unused, results_of, resumes
+from pacl.yaml_files import parse_yaml
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
@@ -91,12 +91,19 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
     """The settings of configurations and flags in their order, by name: "data.pairs", "data.class_path", "out".
 
     A flag's value is its text, None for "null", and True where it has none.
+
+    Raises:
+        UserError: a configuration is not YAML, or has a setting twice.
     """
     settings: dict[str, Any] = {}
     for flag, value in flags_of(words):
         if flag in CONFIG_FLAGS:
-            with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):  # the parser says what is wrong
-                settings |= dict(_flat(yaml.safe_load(Path(str(value)).read_text(encoding="utf-8"))))
+            try:
+                settings |= dict(_flat(parse_yaml(Path(str(value)).read_text(encoding="utf-8"))))
+            except yaml.YAMLError as error:  # the parser does not mind a setting that is there twice
+                raise UserError(f"{value}: is not valid YAML ({' '.join(str(error).split())})") from None
+            except (OSError, ValueError, RecursionError):
+                pass  # the parser says what is wrong
         else:
             name = flag.lstrip("-").replace(".init_args.", ".")
             settings[name] = {None: True, "null": None}.get(value, value)

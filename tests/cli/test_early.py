@@ -231,3 +231,10 @@ except ArgumentError as error:
 sys.exit("it is not refused")
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["model: {warmup: 3}\nmodel: {lr: 1}", "data:\n  batch_size: 8\n  batch_size: 176"])
+def test_a_setting_that_is_there_twice_is_refused(photos: list[str], text: str, tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"twice\.yaml"):
+        check_training(["--config", str(tmp_path / "twice.yaml"), *photos])
