@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import jsonargparse
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import GradientAccumulationScheduler as Accumulation
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -125,9 +126,11 @@ class SettingsCLI(LightningCLI):
         """
         settings, fewer = self.config_init.trainer, "hold out as many images as are to be measured: --data.hold_out"
         validates = getattr(self.datamodule, "validates", True)
-        if settings.accumulate_grad_batches != 1:
+        schedules = (each.scheduling for each in vars(self.trainer)["callbacks"] if isinstance(each, Accumulation))
+        accumulated = max([settings.accumulate_grad_batches, *(n for each in schedules for n in each.values())])
+        if accumulated != 1:
             reason = f"the mean loss of small batches is not the loss of a large one; use {instead}"
-            raise ArgumentError("trainer.accumulate_grad_batches", settings.accumulate_grad_batches, reason)
+            raise ArgumentError("trainer.accumulate_grad_batches", accumulated, reason)
         if settings.fast_dev_run:
             advice = "it writes no logs and measures a part of the held-out images; use --trainer.max_steps 1"
             raise ArgumentError("trainer.fast_dev_run", settings.fast_dev_run, advice)

@@ -33,7 +33,7 @@ from pacl.models.vocabulary import trained_words
 from pacl.printing import counted, escaped
 from pacl.processes import is_first_process
 from pacl.results.kinds import CHECKPOINTS
-from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint
+from pacl.training.checkpoint import BestCheckpoint, Interrupted, LatestCheckpoint, trainer_settings
 from pacl.training.curve import TrainingCurve
 from pacl.training.module import PACLModule
 from pacl.training.progress import steps_of_figures
@@ -175,6 +175,19 @@ def check_seed(cli: TrainCLI, found: dict[str, Any]) -> None:
         raise ArgumentError("seed_everything", given, reason)
 
 
+def check_same_trainer(cli: TrainCLI, found: dict[str, Any]) -> None:
+    """Refuse other settings of the trainer than those of the run of a checkpoint; older ones do not state them.
+
+    Raises:
+        ArgumentError: one differs.
+    """
+    own, saved = trainer_settings(cli.trainer), found.get("trainer", {})
+    for name, before in saved.items():
+        if own.get(name) != before:
+            reason = f"the run of the checkpoint has {'null' if before is None else before}; resume it with the same"
+            raise ArgumentError(f"trainer.{name}", "null" if own.get(name) is None else own[name], reason)
+
+
 def take_best(cli: TrainCLI, checkpoint: str) -> None:
     """Begin a resumed run with the best checkpoint of its folder; in a new folder, with the one beside ``checkpoint``.
 
@@ -216,6 +229,7 @@ def train(cli: TrainCLI, prog: str) -> int:
     if checkpoint is not None:
         found = read_checkpoint(checkpoint)
         check_seed(cli, found)
+        check_same_trainer(cli, found)
         take_best(cli, checkpoint)
         steps = int(found["global_step"])
         cli.last.saved = steps if cli.last.path.is_file() and cli.folder.resume else None
@@ -297,6 +311,14 @@ def check_settings(cli: TrainCLI) -> None:
     if str(trainer.precision).endswith("-true") and trainer.precision != "32-true":
         raise ArgumentError("trainer.precision", trainer.precision, "use 32-true, bf16-mixed or 16-mixed")
     cli.check_whole_batches("--model.images_at_once with a large --data.batch_size")
+    settings = cli.config_init.trainer
+    limit = settings.limit_train_batches
+    if limit is not None and (type(limit) is int or limit != 1):  # 1 is a batch, 1.0 all
+        advice = "a resumed run would not go on where it was; use --trainer.max_steps, and --trainer.val_check_interval"
+        raise ArgumentError("trainer.limit_train_batches", limit, advice)
+    if every := settings.reload_dataloaders_every_n_epochs:
+        advice = "each epoch would have the batches and captions of the first; use 0"
+        raise ArgumentError("trainer.reload_dataloaders_every_n_epochs", every, advice)
     for callback in vars(trainer)["callbacks"]:
         monitor = str(getattr(callback, "monitor", None))
         if monitor.startswith("val_") and not cli.datamodule.validates:
@@ -335,6 +357,7 @@ def describe(cli: TrainCLI, seconds: float) -> TrainingRun:
     settings = {name: cli.model.hparams[name] for name in ("lr", "weight_decay", "patches")}
     settings["warmup"] = cli.model.warmup
     settings |= {name: getattr(cli.datamodule, name) for name in ("batch_size", "nouns", "templates")}
+    settings |= {name: value for name, value in trainer_settings(cli.trainer).items() if value is not None}
     settings |= {f"cut.{name}": value for name, value in cli.datamodule.cut.acting().items()}
     device = cli.model.device
     validated = cli.model.last_figures if cli.model.validated_at else {}  # before the first step it is no trained head

@@ -100,6 +100,9 @@ class LatestCheckpoint(Callback):
             raise Interrupted(number)
         self.received = number
 
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trainer"] = trainer_settings(trainer)
+
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         # A signal can reach the processes in different steps: all stop in the first step in which one has received it.
         received = int(sum_over_ranks(torch.tensor(self.received, device=trainer.strategy.root_device)))
@@ -121,6 +124,16 @@ class LatestCheckpoint(Callback):
         self.check()
         trainer.save_checkpoint(self.path, weights_only=False)
         self.saved = trainer.global_step
+
+
+def trainer_settings(trainer: Trainer) -> dict[str, Any]:
+    """The settings of a trainer that decide its weights, besides the number of steps."""
+    algorithm = trainer.gradient_clip_algorithm
+    return {
+        "precision": str(trainer.precision),
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "gradient_clip_algorithm": None if algorithm is None else str(algorithm.value),
+    }
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -55,6 +55,8 @@ def test_a_run_without_a_step_writes_no_head(tiny_clip, tmp_path):
     [
         *("head=best", "save_every=0", "ckpt_path=last", "ckpt_path=no.ckpt"),
         *("trainer.accumulate_grad_batches=2", "trainer.precision=bf16-true"),
+        *("trainer.limit_train_batches=2", "trainer.limit_train_batches=0.5"),
+        "trainer.reload_dataloaders_every_n_epochs=1",
         *("model.patches=0", "model.images_at_once=-1", "model.hidden=0", "model.warmup=-1", "model.lr=-1.0"),
     ],
 )
@@ -81,6 +83,13 @@ def test_limits_of_validation_are_no_matter_where_all_or_none_validate(tiny_clip
     settings = ["--data.batch_size=4", "--trainer.max_steps=1"]
     run(tiny_clip, tmp_path / "all", *data, *settings, "--trainer.limit_val_batches=1.0")
     run(tiny_clip, tmp_path / "none", *data[:-1], *settings, "--trainer.limit_val_batches=0")
+
+
+def test_a_schedule_of_accumulated_gradients_is_refused(tiny_clip, tmp_path):
+    schedule = ["--trainer.callbacks=GradientAccumulationScheduler", "--trainer.callbacks.scheduling={0: 1, 1: 4}"]
+    with pytest.raises(ArgumentError) as error:
+        run(tiny_clip, tmp_path, "--trainer.max_steps=2", *schedule)
+    assert (error.value.argument, error.value.value) == ("trainer.accumulate_grad_batches", 4)
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,7 @@ def test_a_run_with_other_settings_does_not_go_on(words, tmp_path):
         *("model.warmup=3", "model.eps=0.1", "model.scale_lr=0.1", "data.batch_size=5", "data.nouns=False"),
         *("data.templates=photo", "seed_everything=5", "model.precision=bf16", "data.cache=memory"),
         *("data.cut.mode=centre", "data.cut.flip=0.2", "data.cut.colour=0.1"),
+        *("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.5"),
     ):
         with pytest.raises(ArgumentError) as error:
             train.main([*resume, f"--{change}"])
