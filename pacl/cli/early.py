@@ -25,7 +25,7 @@ from pacl.cli.resuming import (
     checkpoint_path,
 )
 from pacl.cli.setting_errors import suggest
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind
 from pacl.training import limits
@@ -39,6 +39,9 @@ CLIP = {"model": [("pacl", "training/pretrain_clip.py", "CLIPModule")]}
 DUAL_ENCODER = {"model": [("pacl", "training/pretrain_dual.py", "DualEncoderModule")]}
 """Groups of settings -> package, file and name of the classes whose arguments they are."""
 
+GROUPS = {"data.cut": "mode", "model.towers": "width"}
+"""Settings that have settings of their own -> one of these."""
+
 
 def check_training(argv: Sequence[str]) -> None:
     """Refuse mistakes in the arguments of ``pacl train``.
@@ -50,6 +53,7 @@ def check_training(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
+    check_groups(settings)
     check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
     check_numbers(settings, limits.HEAD)
     check_files(settings)
@@ -75,6 +79,7 @@ def check_pretraining(argv: Sequence[str]) -> None:
     if _only_asks(words):
         return
     settings = read_settings(words)
+    check_groups(settings)
     model = _pretrained_settings(words, settings)
     check_flags(words, {**TRAINER, **model, **_caption_settings(words, settings)})
     if model:
@@ -146,6 +151,17 @@ def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str
                 float(str(value))
             except ValueError:
                 raise UserError(f"{flag} {value}: must be of type {kind}") from None
+
+
+def check_groups(settings: dict[str, Any]) -> None:
+    """Refuse null for a group of settings, which is a traceback in the parser.
+
+    Raises:
+        ArgumentError: it is null.
+    """
+    for name, example in GROUPS.items():
+        if settings.get(name, ()) is None:
+            raise ArgumentError(name, "null", f"has settings of its own, such as --{name}.{example}; leave it out")
 
 
 def check_numbers(settings: dict[str, Any], least: dict[str, int]) -> None:

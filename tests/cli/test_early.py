@@ -190,7 +190,7 @@ def test_nothing_heavy_is_imported(command: str, words: list[str], tmp_path: Pat
     code = f"""
 import sys
 from pacl.{command} import main
-from pacl.errors import UserError
+from pacl.errors import ArgumentError, UserError
 try:
     main({words!r})
 except UserError as error:
@@ -231,6 +231,18 @@ except ArgumentError as error:
 sys.exit("it is not refused")
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+def test_null_for_a_group_of_settings_is_refused(photos: list[str], tmp_path: Path) -> None:
+    (tmp_path / "null.yaml").write_text("data: {init_args: {cut: null}}")
+    for words in ([*photos, "--data.cut", "null"], [*photos, "--config", str(tmp_path / "null.yaml")]):
+        with pytest.raises(ArgumentError) as error:
+            check_training(words)
+        assert error.value.argument == "data.cut"
+        check_training([*words, "--data.cut", "{mode: pad}"])
+    with pytest.raises(ArgumentError) as error:
+        check_pretraining(["--model.towers=null"])
+    assert error.value.argument == "model.towers"
 
 
 @pytest.mark.parametrize("text", ["model: {warmup: 3}\nmodel: {lr: 1}", "data:\n  batch_size: 8\n  batch_size: 176"])
