@@ -143,7 +143,7 @@ class PACLModule(LightningModule):
             raise UserError(f"the loss is {float(loss.detach())} at step {self.global_step}: {LOWER_LR}")
         self.log("loss", loss.detach(), prog_bar=True)
         self.log("skipped", float(batch.get("skipped", 0)))
-        self.log_diagnostics(tokens, t, phi.detach(), positives, int(count))
+        self.log_diagnostics(batch, tokens, phi.detach(), positives, int(count))
         return loss * rank_count()  # DDP averages the gradients, which must be summed
 
     def tokens_of(self, batch: dict[str, Any]) -> Tensor:
@@ -188,7 +188,9 @@ class PACLModule(LightningModule):
         return torch.cat([checkpoint(embed_and_pool, x, use_reentrant=False, preserve_rng_state=False) for x in parts])
 
     @torch.no_grad()
-    def log_diagnostics(self, tokens: Tensor, t: Tensor, phi: Tensor, positives: Tensor, count: int) -> None:
+    def log_diagnostics(
+        self, batch: dict[str, Any], tokens: Tensor, phi: Tensor, positives: Tensor, count: int
+    ) -> None:
         """Log learning rate, logit scale, temperature, accuracy, entropy of the pooling weights, and throughput."""
         if self._trainer is not None:
             optimizer: Any = self.optimizers()
@@ -198,9 +200,11 @@ class PACLModule(LightningModule):
         accuracy = entropy = None
         if len(tokens):
             accuracy = in_batch_accuracy(phi, positives)
-            own = t[positives[:DIAGNOSED].int().argmax(1)]  # the first positive of each image [B, D]
+            own = self.pacl.encode_text(batch["texts"])  # in the order of this process alone, where captions come first
+            if "positives" in batch:
+                own = own[batch["positives"].int().argmax(1)]
             v = self.pacl.embed_tokens(tokens[:DIAGNOSED].to(self.dtype))  # [B, P, D]
-            entropy = pooling_entropy(v, own, self.pacl.temperature)
+            entropy = pooling_entropy(v, own[:DIAGNOSED], self.pacl.temperature)
         self.log("accuracy", mean_over_ranks(accuracy, len(tokens), self.device), prog_bar=True)
         self.log("pooling_entropy", mean_over_ranks(entropy, len(tokens[:DIAGNOSED]), self.device))
         now = time.perf_counter()
