@@ -29,9 +29,11 @@ from pacl.errors import (
 from pacl.files import is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
+from pacl.results.folder_dataset import FolderDataset
 from pacl.results.formats import DEFAULT_FORMATS, FORMATS, check_formats
 from pacl.results.kinds import SEGMENTED, check_kind
 from pacl.results.labelme import FOLDER as LABELME
+from pacl.results.places import folders_of
 from pacl.results.records import ENDINGS, names_of, read_record
 from pacl.results.removing import Removed
 from pacl.results.replacing import check_free, check_replaceable
@@ -172,7 +174,7 @@ def segment(args: argparse.Namespace) -> int:
     videos = video_run(args, found, video_formats)
     images = {file.name: file.relative for file in found.files}
     writer.start(names, images, background=background)
-    for hint in [*hints, *found.notes()]:
+    for hint in [*hints, *found.notes(), *filter(None, [named_from_several(writer, found)])]:
         say(f"note: {hint}")
 
     def flush_notes() -> None:
@@ -239,6 +241,19 @@ def other_results(args: argparse.Namespace, labels: list[str], found: FoundImage
         return None
     results = f"results of other labels, such as {other[0].relative_to(args.out)}"
     return f"{args.out} also holds {results}; --overwrite removes all results of earlier runs in it"
+
+
+def named_from_several(writer: Writer, found: FoundImages) -> str | None:
+    """A note that images of a data set that refers to files are not all named from one folder."""
+    datasets = [each for each in writer.datasets.values() if not isinstance(each, FolderDataset)]
+    folders = folders_of(((file.path, file.relative) for file in found.files), datasets) if datasets else []
+    if len(folders) < 2:
+        return None
+    which = " and ".join(each.path.name for each in datasets)
+    return (
+        f"{which}: paths of images start from {len(folders)} folders, such as {folders[0]} and {folders[1]}, but tools "
+        "look in one; the folder above all of them as the only image argument, in a new --out, gives paths from there"
+    )
 
 
 def results_left(writer: Writer, labels: list[str], images: Iterable[str]) -> str | None:

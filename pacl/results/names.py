@@ -16,7 +16,7 @@ from pacl.image_folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from pacl.results.formats import result_name
 from pacl.results.paths import VIDEO_FRAME
 from pacl.results.records import ENDINGS, owner, place_of, read_record
-from pacl.results.same_image import Identity, is_image_of, is_same_source, source_from
+from pacl.results.same_image import Identity, is_image_of, is_same_source
 from pacl.results.sharing import refusal
 
 
@@ -35,7 +35,7 @@ class Names:
         self.out = out
         self.taken: set[str] = set()
         self._seen: set[Path] = set()  # of records that were read
-        self._of_source: dict[str, tuple[str, str]] = {}  # name and place by the path of the image, as records have it
+        self._of_source: dict[str, tuple[str, str]] = {}  # name and place by the image's real path
 
     def add(self, image: Identity, relative: Path, *, is_shared: bool = False) -> tuple[str, str]:
         """The name of an image's results and its path in files of the run, see `pacl.results.writer.Writer.write`.
@@ -74,7 +74,7 @@ class Names:
             for path in map(Path, self._listed.pop(key, ())):
                 if path not in self._seen:
                     self._read(path)
-        earlier = self._of_source.get(source_from(self.out, image)) if self._of_source else None
+        earlier = self._of_source.get(os.path.realpath(image)) if self._of_source else None
         if earlier is None:
             return None
         if earlier[1].count("/") < len(relative.parts) - 1:
@@ -104,7 +104,7 @@ class Names:
         if record is not None and self.out is not None and owner(path, record) == self.out:
             name, place = path.relative_to(self.out).with_suffix("").as_posix(), place_of(record)
             if isinstance(record.get("source"), str) and _is_made_from(name, place):
-                self._of_source.setdefault(record["source"], (name, place))
+                self._of_source.setdefault(os.path.realpath(self.out / record["source"]), (name, place))
         return record
 
     def _records(self, name: str) -> list[dict[str, Any]]:

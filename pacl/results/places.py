@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 from typing import Any
 
 from pacl.errors import UserError
 from pacl.printing import printable
-from pacl.results.records import place_of
+from pacl.results.records import LOOKED_AT, place_of
 from pacl.results.result import ImageResult
 from pacl.results.run_file import Run, RunFile
 from pacl.results.same_image import is_same_source
@@ -42,6 +43,27 @@ def choose_place(
         if all(_is_free(place, item, dataset, own) for dataset in datasets):
             return place
     return places[-1]
+
+
+def folders_of(images: Iterable[tuple[Path, str]], datasets: Iterable[RunFile[Any]]) -> list[Path]:
+    """The folders that the places in files of the whole run start from: a tool looks for all images in one.
+
+    Args:
+        images: of the run, each with its place.
+        datasets: the files of the whole run; of the earlier images in each, `LOOKED_AT` are looked at.
+    """
+    every = list(images)
+    for dataset in datasets:
+        out = Path(os.path.realpath(dataset.out))
+        for record in filter(None, map(dataset.record_of, islice(dataset.others, LOOKED_AT))):
+            if isinstance(record.get("source"), str):
+                every.append((Path(os.path.normpath(out / record["source"])), place_of(record)))
+    found: dict[Path, None] = {}
+    for path, place in every:
+        parts = PurePath(place).parts
+        if path.parts[-len(parts) :] == parts and not PurePath(place).is_absolute():
+            found[path.parents[len(parts) - 1]] = None
+    return list({os.path.realpath(folder): folder for folder in found}.values())
 
 
 def _is_free(place: str, item: ImageResult, dataset: RunFile[Any], own: Mapping[str, Any] | None) -> bool:

@@ -85,13 +85,14 @@ def check_name_is_free(target: Path, out: Path, source: Path, pixels: str | None
 def source_from(out: Path, source: Path) -> str:
     """The path of an image or video as seen from the folder of results, `source` in its record.
 
-    It is the same whatever folder a command is started in, and stays right where both are moved together. Both paths
-    are real ones. On Windows it is absolute for a file on another drive.
+    It is the same whatever folder a command is started in, and stays right where both are moved together. Links to
+    folders are followed, but not a link to a file: where that leads elsewhere by now, the image has changed. On Windows
+    the path is absolute for a file on another drive.
     """
-    real = os.path.realpath(source)
+    path = os.path.join(os.path.realpath(source.parent), source.name)
     with suppress(ValueError):  # another drive
-        real = os.path.relpath(real, os.path.realpath(out))
-    return printable(Path(real).as_posix())
+        path = os.path.relpath(path, os.path.realpath(out))
+    return printable(Path(path).as_posix())
 
 
 def content_of_video(path: Path) -> str:

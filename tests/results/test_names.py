@@ -46,6 +46,15 @@ def test_an_image_keeps_the_name_that_a_run_on_another_folder_gave_it(name: str,
     assert Names(out).add(image, Path("cow.png")) == (name, str(Path(name).with_name("cow.png")))
 
 
+def test_a_link_to_an_image_has_the_name_of_the_image(out: Path, tmp_path: Path) -> None:
+    image = photo(f"{tmp_path}/photos/garden/cow.png")
+    record(out, "garden/cow", image)
+    link = tmp_path / "links/cow.png"
+    link.parent.mkdir()
+    link.symlink_to(image)
+    assert Names(out).add(link, Path("cow.png")) == ("garden/cow", "garden/cow.png")
+
+
 @pytest.mark.parametrize("name", ["cow-1", "cow-2", "Cow", "cow_jpg", "cow_png-1", "v2/cow", "garden/cow-2"])
 def test_a_name_that_a_caller_gave_is_left_to_the_caller(name: str, out: Path, tmp_path: Path) -> None:
     image = photo(f"{tmp_path}/photos/garden/cow.png")

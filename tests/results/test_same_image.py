@@ -42,6 +42,19 @@ def test_an_image_is_known_by_its_path_from_any_folder(
     assert not is_image_of({**source, "content": pixel_checksum(IMAGE)}, out, twins[1])
 
 
+def test_a_link_that_leads_elsewhere_is_another_version_of_the_image(twins: list[Path], tmp_path: Path) -> None:
+    link = tmp_path / "cat.png"
+    link.symlink_to(twins[0])
+    (tmp_path / "out").mkdir()
+    record = {"source": source_from(tmp_path / "out", link), "content": pixel_checksum(IMAGE)}
+    assert record["source"] == "../cat.png"
+    assert is_same_source(record, tmp_path / "out", twins[0])
+    link.unlink()
+    link.symlink_to(twins[1])
+    assert is_same_source(record, tmp_path / "out", link)
+    assert not is_same_source(record, tmp_path / "out", twins[0])
+
+
 def test_results_that_moved_with_their_images_are_known(twins: list[Path], tmp_path: Path) -> None:
     stated = {"source": source_from(tmp_path / "out", twins[0])}
     for each in (*twins, tmp_path / "out"):

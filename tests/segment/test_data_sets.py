@@ -35,6 +35,19 @@ def test_coco_is_one_file_for_the_run(run: Run) -> None:
     assert {each["image_id"] for each in data.dataset["annotations"]} == {1, 2}
 
 
+@pytest.mark.parametrize(("formats", "notes"), [("coco", 1), ("cvat,mask", 1), ("yolo,mmseg,labelme,mask", 0)])
+def test_paths_from_several_folders_are_told_where_tools_look_for_them(run: Run, formats: str, notes: int) -> None:
+    Path("photos/garden").mkdir(parents=True)
+    for name in ("a.png", "garden/b.png"):
+        shutil.copy("photo.png", f"photos/{name}")
+    words = ("a dog", "grass", "--format", formats)
+    assert run("photos", *words)[::2] == (0, "")
+    assert run("photos/garden", *words)[::2] == (0, "")  # named as before
+    shutil.copy("photo.png", "photos/garden/new.png")
+    code, _, err = run("photos/garden", *words)
+    assert (code, err.count("note: ")) == (0, notes)
+
+
 def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
