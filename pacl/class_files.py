@@ -22,7 +22,7 @@ LIST_SUFFIXES = frozenset({".txt", ".json", ".yaml", ".yml", ".csv", ".tsv", ".n
 
 _LABELMAP = re.compile(r"([^:]+):(\d+,\d+,\d+)?:[^:]*:[^:]*")
 """A line of CVAT's and Pascal VOC's label map: ``name:red,green,blue:parts:actions``."""
-_BEFORE, _AFTER = r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:=](\d+)"
+_BEFORE, _AFTER, _AFTER_SIGN = r"(\d+)[\s:.)]\s*\S.*", r"\S.*[\s:](\d+)", r"\S.*=\s*(\d+)"
 """Lines with a number before or after the name."""
 _HEADER = re.compile(r"((class|label|category)[ _]?)?names?|class(es)?|labels?|categor(y|ies)", re.IGNORECASE)
 """First lines of tables of one column; in a text file they may be a label."""
@@ -38,7 +38,7 @@ def text_lines(path: str | Path, what: str) -> Lines:
     return _without_comments(read_text(path, what))
 
 
-def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
+def label_lines(path: str | Path, first_id: int | None = None, numbers: bool = False) -> Lines:
     """The labels of a class file, each with the number of its line or its place in the list.
 
     Read are: a label per line, JSON and YAML lists of names, YOLO's ``names:``, COCO's ``categories`` and the label
@@ -47,21 +47,22 @@ def label_lines(path: str | Path, first_id: int | None = None) -> Lines:
     Args:
         path: the file.
         first_id: where the ids of a list with ids matter: they must count up from this one.
+        numbers: whether labels may be numbers, as in ``a cat=1``.
 
     Raises:
         UserError: the file cannot be read, or holds something else, the same id or key twice, or other ids; the
             message says what was seen.
     """
-    return _read(path, first_id)[0]
+    return _read(path, first_id, numbers)[0]
 
 
 def label_ids(path: str | Path) -> list[int] | None:
     """The ids of the labels of a class file, in the order of `label_lines`; None where it gives none.
 
     Raises:
-        UserError: an error of `label_lines`.
+        UserError: an error of `label_lines` with ``numbers``.
     """
-    return _read(path, None)[1]
+    return _read(path, None, numbers=True)[1]
 
 
 def say_renumbered(path: str | Path, before: int = 0) -> str | None:
@@ -77,7 +78,7 @@ def say_renumbered(path: str | Path, before: int = 0) -> str | None:
     return f"the ids in {path} ({first_few(ids)}) are not kept: results number the labels without gaps, in this order"
 
 
-def _read(path: str | Path, first_id: int | None) -> tuple[Lines, list[int] | None]:
+def _read(path: str | Path, first_id: int | None, numbers: bool) -> tuple[Lines, list[int] | None]:
     """`label_lines` and `label_ids`."""
     text = read_text(path, "class file")
     suffix, start = Path(path).suffix.lower(), text.lstrip()[:1]
@@ -94,7 +95,7 @@ def _read(path: str | Path, first_id: int | None) -> tuple[Lines, list[int] | No
         return _names(_parse_yaml(text, path), path, "YAML", first_id)
     if _all(lines, _LABELMAP.pattern):
         return [(number, line.partition(":")[0]) for number, line in lines], None
-    _refuse_tables(path, lines, first_id)
+    _refuse_tables(path, lines, first_id, numbers)
     return [(number, " ".join(line.split())) for number, line in lines], None
 
 
@@ -185,8 +186,8 @@ def _in_order(ids: Sequence[int], names: Sequence[Any], path: str | Path, first_
     return [by_id[i] for i in found]
 
 
-def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None:
-    """Refuse what would be read as odd labels; where ids matter, numbers before names are ids.
+def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None, numbers: bool) -> None:
+    """Refuse what would be read as odd labels; where ids matter, numbers before names are ids. See `label_lines`.
 
     Raises:
         UserError: several names in a line, columns, numbers or keys before names, quotation marks, or another language.
@@ -212,11 +213,13 @@ def _refuse_tables(path: str | Path, lines: Lines, first_id: int | None) -> None
     if any(line.endswith("{") for _, line in lines):
         raise UserError(f'{path}: has blocks such as "{first}", as a label map of TensorFlow has; {_ADVICE}')
     before, after = _numbers(lines, _BEFORE), _numbers(lines, _AFTER)
+    if not numbers:
+        after = after or _numbers(lines, _AFTER_SIGN)
     # Ids before names have gaps, as COCO's; where ids matter, in any order. Names end in numbers, as "airbus 320" does.
     rising = sorted(set(before))
     are_ids = bool(before) and (rising == before or (first_id is not None and len(rising) == len(before)))
     are_ids |= bool(after) and after == list(range(after[0], after[0] + len(after)))
-    colours = [pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+") for pattern in (_BEFORE, _AFTER)]
+    colours = [pattern.replace(r"(\d+)", r"(\d+\s+){2}\d+") for pattern in (_BEFORE, _AFTER, _AFTER_SIGN)]
     if are_ids or (len(lines) > 1 and any(_all(lines, pattern) for pattern in colours)):
         every = "" if first_id is None else f", for every mask value from {first_id} on, used or not"
         raise UserError(f'{path}: has numbers beside the names, as in "{first}"; {_ADVICE}, without numbers{every}')

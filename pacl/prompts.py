@@ -85,7 +85,9 @@ def parse_prompt(text: str) -> Label:
     return Label(name or synonyms[0], synonyms)
 
 
-def read_classes(path: str | Path, *, shared_prompts: bool = False, first_id: int | None = None) -> list[Label]:
+def read_classes(
+    path: str | Path, *, shared_prompts: bool = False, first_id: int | None = None, numbers: bool = False
+) -> list[Label]:
     """Read a class file: one label per line, in the notation of `parse_prompt`; ``#`` starts a comment.
 
     Examples of lines: ``cat``, ``cat;kitten`` (the first is the label), ``a cat;a kitten=cat``. Some lists of other
@@ -96,12 +98,13 @@ def read_classes(path: str | Path, *, shared_prompts: bool = False, first_id: in
         shared_prompts: see `check_labels`.
         first_id: where labels stand for the values of masks: the value of the first. The ids of a file that has some
             must count up from it.
+        numbers: whether labels may be numbers, as in ``a cat=1``.
 
     Raises:
         UserError: the file cannot be read, has no classes, or has an invalid line.
     """
     labels = []
-    for number, line in label_lines(path, first_id):
+    for number, line in label_lines(path, first_id, numbers):
         try:
             labels.append(parse_prompt(line))
         except UserError as error:

@@ -22,9 +22,10 @@ from eval.classification import layouts
 from eval.classification.layouts import Found, ImageBenchmark, Images
 from eval.classification.names import Prompts, class_keys, class_prompts
 from eval.common.files import files_digest, find_equal
+from pacl.data.class_folders import is_code
 from pacl.data.copies import count_copies
 from pacl.data.pairs import FilePairs
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import ArgumentError, UserError, first_few
 from pacl.images import open_image
 
 NOT_A_CLASS = ("BACKGROUND_Google",)  # folder of Caltech-101, excluded as in torchvision
@@ -45,7 +46,7 @@ class ImageSet:
         names: where the prompts come from, in words.
         full: number of images in the whole split; None if unknown.
         folder: name of the data folder.
-        notes: what of the folders is left out, a line for each kind.
+        notes: what of the folders is left out, and what is odd about their names, a line for each kind.
     """
 
     benchmark: ImageBenchmark
@@ -169,6 +170,11 @@ def open_image_set(
         indices = random_split(labels, split, *benchmark.split_sizes)
         images, labels = [images[i] for i in indices], labels[indices]
     prompts, source = class_prompts(name, keys, names)
+    if name == "custom" and names is None and (codes := [key for key in keys if is_code(key)]):
+        notes = [
+            *notes,
+            f"classes named by numbers or ids, not by words ({first_few(codes)}): say what they are (--names)",
+        ]
     full = len(labels) if name == "custom" else benchmark.splits[split]
     return ImageSet(
         benchmark, split, images, labels, keys, prompts, source, full, root.resolve().name, tuple(notes)

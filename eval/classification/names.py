@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eval.common.class_names import find_misplaced, same_word
 from pacl.class_files import label_ids, label_lines
+from pacl.data.class_folders import class_names
 from pacl.errors import ArgumentError, ask_meant, did_you_mean, first_few
 from pacl.printing import counted
 from pacl.prompts import read_classes
@@ -39,7 +40,7 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
         file: file with other prompts, one class per line: ``words=key`` in any order, or only words (no ``=`` in the
             file), in the order of the keys, which must not depend on whether numbers in them are sorted as numbers. For
             ``custom`` the ids of a JSON or YAML file are keys. None takes the prompts of the CLIP paper, for ``custom``
-            the keys with spaces for underscores.
+            `pacl.data.class_folders.class_names` of the keys.
 
     Returns:
         The prompts of each class, and where they come from, in words.
@@ -51,7 +52,7 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
     if file is not None:
         return _own_prompts(name, keys, file), str(file)
     if name == "custom":
-        return tuple((key.replace("_", " ").strip() or key,) for key in keys), "folders"
+        return tuple((words,) for words in class_names(keys).values()), "folders"
     if name.startswith("imagenet"):
         from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
@@ -62,13 +63,15 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
 
 
 def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
-    labels = read_classes(file, shared_prompts=True)  # two classes of ImageNet have the prompt "sunglasses"
+    labels = read_classes(
+        file, shared_prompts=True, numbers=True
+    )  # two classes of ImageNet have the prompt "sunglasses"
     by_key = {label.name: label.prompts for label in labels}
     if set(keys) <= set(by_key):
         return tuple(by_key[key] for key in keys)
     if name == "custom" and (ids := label_ids(file)) is not None:
         return _by_id(dict(zip(ids, (label.prompts for label in labels), strict=True)), keys, file)
-    if any("=" in line for _, line in label_lines(file)):
+    if any("=" in line for _, line in label_lines(file, numbers=True)):
         odd = next((label.name for label in labels if label.name not in keys), None)
         if odd is not None:
             raise ArgumentError("names", file, f"{odd!r} is no class of {name}; {_meant(odd, keys)}")

@@ -26,6 +26,23 @@ def test_custom_folders(tmp_path):
     assert (images.split, images.full) == ("all", 3)
 
 
+@pytest.mark.parametrize(
+    ("folders", "prompts", "notes"),
+    [
+        (("001.red_fox", "002.cat"), (("red fox",), ("cat",)), 0),
+        (("1", "2"), (("1",), ("2",)), 1),
+        (("cat", "n01440764"), (("cat",), ("n01440764",)), 1),
+    ],
+)
+def test_numbers_are_no_names(tmp_path, folders, prompts, notes):
+    for folder in folders:
+        save(tmp_path / "data" / folder / "a.png")
+    images = open_image_set("custom", tmp_path / "data")
+    assert (images.keys, images.prompts, len(images.notes)) == (folders, prompts, notes)
+    (tmp_path / "names.txt").write_text(f"a fox={folders[0]}\na cat={folders[1]}\n")
+    assert open_image_set("custom", tmp_path / "data", names=tmp_path / "names.txt").notes == ()
+
+
 def test_splits_of_a_custom_set_have_the_same_classes(tmp_path):
     for name in ("train/cat/a.png", "train/dog/a.png", "train/owl/a.png", "test/owl/b.png", "test/dog/b.png"):
         save(tmp_path / name)
