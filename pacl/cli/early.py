@@ -73,13 +73,18 @@ def check_pretraining(argv: Sequence[str]) -> None:
     """Refuse mistakes in the arguments of ``pacl pretrain``.
 
     Raises:
-        UserError: a file that does not exist, an unknown setting, or ``--export.folder`` is in use.
+        UserError: a file that does not exist, an unknown setting, another class without its configuration, or
+            ``--export.folder`` is in use.
     """
     words = with_config(argv, PRETRAIN_CONFIG)
     if _only_asks(words):
         return
     settings = read_settings(words)
     check_groups(settings)
+    own = _class_of("model", settings)
+    if own not in ("None", "CLIPModule") and not any(flag in CONFIG_FLAGS for flag, _ in flags_of(argv)):
+        advice = f"needs a --config, such as configs/flickr8k_dual.yaml: {PRETRAIN_CONFIG} has settings of CLIPModule"
+        raise ArgumentError("model", own, advice)
     model = _pretrained_settings(words, settings)
     check_flags(words, {**TRAINER, **model, **_caption_settings(words, settings)})
     if model:

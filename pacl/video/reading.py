@@ -18,6 +18,7 @@ import numpy as np
 from pacl.errors import UserError
 from pacl.image_folders import IMAGE_SUFFIXES
 from pacl.opencv import quiet
+from pacl.video.edit_list import shown_seconds
 
 ASSUMED_FPS = 25.0
 """Frames per second of a file that does not say how many it has."""
@@ -33,7 +34,8 @@ class Video:
         path: of the file.
         fps: frames per second; the mean where the rate varies.
         size: height and width of the upright frames.
-        count: number of frames, as the file states it; None where it does not. For some containers it is an estimate.
+        count: number of frames that are shown, as the file states it; None where it does not. For some containers it
+            is an estimate.
     """
 
     path: Path
@@ -88,8 +90,11 @@ def open_video(path: str | Path) -> Video:
         if not readable:
             raise UserError(f"{path} has no frames that can be decoded: {_advice(path)}")
         fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    stated = math.isfinite(count) and 0 < count < 2**53
-    return Video(path, fps if 0 < fps <= 1000 else ASSUMED_FPS, first.shape[:2], int(count) if stated else None)
+    fps = fps if 0 < fps <= 1000 else ASSUMED_FPS
+    stated = int(count) if math.isfinite(count) and 0 < count < 2**53 else None
+    if stated is not None and (shown := shown_seconds(path)) is not None:
+        stated = min(stated, max(1, round(shown * fps)))
+    return Video(path, fps, first.shape[:2], stated)
 
 
 def read_frames(video: Video, every: int = 1) -> Iterator[Frame]:

@@ -85,7 +85,8 @@ def _segment_video(
         number, time = frame.number, frame.time
         yield SegmentedFrame(frame.number, frame.time, found)
     if video.is_cut_off(number + step, time + step / video.fps):
-        message = f"{video.path} ends after {number + 1} of {video.count} frames: it is damaged or cut off"
+        read = number + 1 if step == 1 else f"{number + 1} to {number + step}"
+        message = f"{video.path} ends after {read} of {video.count} frames: it is damaged or cut off"
         warnings.warn(message, VideoWarning, stacklevel=2)
 
 

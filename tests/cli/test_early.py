@@ -69,7 +69,7 @@ def test_settings_of_a_pretraining_are_those_of_its_class(
     with pytest.raises(UserError) as error:
         check_pretraining(words)
     assert meant in str(error.value)
-    check_pretraining(["--model", "my.Module", *words])
+    check_pretraining(["--config", "configs/scenes_clip.yaml", "--model", "my.Module", *words])
 
 
 def test_a_folder_in_use_is_refused_unless_it_is_replaced_or_resumed(photos: list[str], tmp_path: Path) -> None:
@@ -231,6 +231,15 @@ except ArgumentError as error:
 sys.exit("it is not refused")
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+def test_another_class_does_not_get_the_settings_of_the_default_configuration() -> None:
+    """jsonargparse would give it those of the same names."""
+    with pytest.raises(ArgumentError) as error:
+        check_pretraining(["--model", "DualEncoderModule"])
+    assert error.value.argument == "model"
+    check_pretraining(["--model", "CLIPModule"])
+    check_pretraining(["--model", "DualEncoderModule", "--print_config"])  # only asks
 
 
 def test_null_for_a_group_of_settings_is_refused(photos: list[str], tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ def rotate_clip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def trim_clip(path: Path, first: int, frames: int, fps: float = 10.0) -> None:
+    """Make a player show only some frames of an MP4 file: its edit list, as a trim without encoding writes it."""
+    content = bytearray(path.read_bytes())
+    movie = struct.unpack_from(">I", content, content.index(b"mvhd") + 16)[0]
+    media = struct.unpack_from(">I", content, content.index(b"mdhd") + 16)[0]
+    start = content.index(b"elst") + 4
+    assert struct.unpack_from(">2I", content, start) == (0, 1)
+    struct.pack_into(">Ii", content, start + 8, round(frames / fps * movie), round(first / fps * media))
+    path.write_bytes(content)
+
+
 def stretch_clip(path: Path, long: int, factor: int) -> None:
     """Give the first ``long`` frames of an MP4 file ``factor`` times their duration: a variable frame rate.
 
