@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pacl.errors import UserError, first_few
-from pacl.files import parse_json, read_text, split_lines
+from pacl.files import parse_json, parse_yaml, read_text, split_lines
 from pacl.image_folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from pacl.printing import counted, quoted
-from pacl.yaml_files import parse_yaml
 
 Lines = list[tuple[int, str]]
 """Number and text of each line."""

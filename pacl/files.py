@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -277,6 +278,30 @@ def parse_json(text: str, *, unique_keys: bool = False) -> Any:
         raise ValueError("it is nested too deeply") from None
     except UnicodeEncodeError as error:
         raise ValueError(f"it has {error.object[error.start]!a}, half a surrogate pair") from None
+
+
+def parse_yaml(text: str, *, as_written: bool = False) -> Any:
+    """The value of a YAML document; a key that is there twice is an error: PyYAML would keep the last one.
+
+    Args:
+        text: the document.
+        as_written: leave ``no``, ``1.5`` and ``2024-10-05`` the texts that they are.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or a mapping has a key twice.
+        ValueError, RecursionError: it is not YAML, such as a date that does not exist, or nested too deep.
+    """
+    import yaml  # late: many commands never need it
+
+    class Loader(yaml.BaseLoader if as_written else yaml.SafeLoader):  # type: ignore[misc]
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node: yaml.MappingNode = super().compose_mapping_node(anchor)
+            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if twice := [key for key, count in keys.items() if count > 1]:
+                raise yaml.YAMLError(f'"{twice[0]}" is there twice')
+            return node
+
+    return yaml.load(text, Loader=Loader)
 
 
 def save_json(path: str | Path, value: Any, *, rows: bool = False) -> None:

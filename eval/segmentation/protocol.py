@@ -25,9 +25,9 @@ from jsonargparse import ArgumentParser
 
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
 from pacl.errors import ArgumentError, UserError, did_you_mean
+from pacl.files import parse_yaml
 from pacl.prompts import get_templates
 from pacl.segmentation.settings import SegmenterSettings
-from pacl.yaml_files import parse_yaml
 
 FOLDER = Path(__file__).parent / "protocols"
 PROTOCOLS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))

@@ -14,7 +14,7 @@ from pacl.cli.setting_errors import describe_mistake
 from pacl.data.crop import SquareCrop
 from pacl.data.sources import SHORT, Source, check_short
 from pacl.errors import ArgumentError, UserError, check_count, did_you_mean, unreadable
-from pacl.yaml_files import parse_yaml
+from pacl.files import parse_yaml
 
 SIDE = 224
 """Smaller images count as small, unless the configuration has another size."""

@@ -26,11 +26,11 @@ from pacl.cli.resuming import (
 )
 from pacl.cli.setting_errors import suggest
 from pacl.errors import ArgumentError, UserError
+from pacl.files import parse_yaml
 from pacl.processes import is_first_process
 from pacl.results.kinds import check_kind
 from pacl.training import limits
 from pacl.training.run_files import check_card, check_unused, results_of, resumes
-from pacl.yaml_files import parse_yaml
 
 TRAINER = {"trainer": [("pytorch_lightning", "trainer/trainer.py", "Trainer")]}
 CAPTIONS = {"data": [("pacl", "data/caption_data.py", "CaptionData")]}
