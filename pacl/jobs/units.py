@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pacl.data.shards import APART, OTHERS, SHARD_SUFFIXES, Unused, local_path, read_shard, shard_urls
+from pacl.data.shards import APART, NOT_UTF8, OTHERS, SHARD_SUFFIXES, Unused, local_path, read_shard, shard_urls
 from pacl.errors import ArgumentError, UserError
 from pacl.images import decode_image, open_image
 
@@ -93,7 +93,7 @@ class Shard:
         unused = Unused()
         for sample in read_shard(self.url, 0, problems, unused):
             yield JobImage(sample.name, sample.image)
-        for kind in (APART, OTHERS):  # as in folders: captions and the like are no images that are missing
+        for kind in (APART, NOT_UTF8, OTHERS):  # as in folders: captions and the like are no images that are missing
             del unused.counts[kind]
         if unused.counts:
             problems.append(unused.describe(self.url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -65,12 +66,15 @@ def test_images_of_a_shard_that_are_not_used_are_a_problem(tmp_path: Path) -> No
     assert not any(name in line for name in ("001.cls", "README"))  # no image is missing there
 
 
-def test_captions_apart_from_their_images_are_no_problem(tmp_path: Path) -> None:
+def test_captions_that_are_not_used_are_no_problem(tmp_path: Path) -> None:
     pytest.importorskip("webdataset")
     shard = write_shards(tmp_path / "data", 1, 2) / "000.tar"
     with tarfile.open(shard, "a") as tar:
-        for name in ("000.txt", "001.json", "001.txt"):
+        for name in ("000.txt", "001.json", "001.txt"):  # apart from their images
             tar.addfile(tarfile.TarInfo(name))
+        info = tarfile.TarInfo("001.caption")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"\xe9"))  # not UTF-8
     problems: list[str] = []
     assert len(list(find_units(str(shard))[0].images(problems))) == 2
     assert problems == []
