@@ -63,9 +63,8 @@ def class_prompts(name: str, keys: Sequence[str], file: str | Path | None = None
 
 
 def _own_prompts(name: str, keys: Sequence[str], file: str | Path) -> Prompts:
-    labels = read_classes(
-        file, shared_prompts=True, numbers=True
-    )  # two classes of ImageNet have the prompt "sunglasses"
+    # Two classes of ImageNet have the prompt "sunglasses"; folders may have numbers for names.
+    labels = read_classes(file, shared_prompts=True, numbers=True)
     by_key = {label.name: label.prompts for label in labels}
     if set(keys) <= set(by_key):
         return tuple(by_key[key] for key in keys)
