@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pacl.class_files import say_renumbered
 from pacl.cli.hints import rules_of, say_swallowed
 from pacl.cli.inputs import FoundImages, ImageFile, find_images, images_and_prompts
+from pacl.cli.interruptions import Interruptions
 from pacl.cli.messages import need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model, load
@@ -261,10 +262,12 @@ def results_left(writer: Writer, labels: list[str], images: Iterable[str]) -> st
     if not writer.written:
         return None
     paths = (writer.out / f"{name}{ending}" for name in images if name not in writer.written for ending in ENDINGS)
-    left = [path for path in paths if (record := read_record(path)) and names_of(record) != labels]
+    folders = [each for each in writer.datasets.values() if isinstance(each, FolderDataset)]
+    dropped = {writer.out / f"{name}.json" for each in folders for name in each.dropped}
+    left = [path for path in paths if (record := read_record(path)) and (names_of(record) != labels or path in dropped)]
     if not left:
         return None
-    results = f"{counted(len(left), 'result')} of other labels, such as {left[0].relative_to(writer.out)}"
+    results = f"{counted(len(left), 'result')} of other labels or classes, such as {left[0].relative_to(writer.out)}"
     return f"{writer.out} still holds {results}, that were to be replaced: run the command again, or add --overwrite"
 
 
@@ -300,24 +303,25 @@ def run(
     outcomes = segment_files(found.files, query, segmenter, writer)
     progress = Progress(len(found.files), output(stderr=as_json), as_json)
     doubts = Doubts(segmenter, is_for_drawn_scenes=writer.model["name"] == "bundled")
-    try:
-        for file, record in outcomes:
-            if isinstance(record, UserError):
-                if len(found.files) == 1 and not found.videos:
-                    raise record
-                progress.fail(record)
-                continue
-            progress.done += 1
-            flush_notes()
-            doubts.look_at(file, record)
-            progress.show(record)
-    except BaseException as error:
-        outcomes.close()  # the image that is being written is complete then
-        with suppress(UserError):  # what stopped the run matters more
-            writer.finish()
-        if isinstance(error, KeyboardInterrupt):
-            say(f"{len(writer.written)} of {counted(len(found.files), 'image')} done; results in {writer.out}")
-        raise
+    with Interruptions() as interruptions:
+        try:
+            for file, record in outcomes:
+                if isinstance(record, UserError):
+                    if len(found.files) == 1 and not found.videos:
+                        raise record
+                    progress.fail(record)
+                    continue
+                progress.done += 1
+                flush_notes()
+                doubts.look_at(file, record)
+                progress.show(record)
+        except BaseException as error:
+            with interruptions.held(), suppress(UserError):  # what stopped the run matters more
+                outcomes.close()  # the image that is being written is complete then
+                writer.finish()
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                say(f"{len(writer.written)} of {counted(len(found.files), 'image')} done; results in {writer.out}")
+            raise
     if doubts.swallowed_images:
         say(f"note: {say_swallowed(doubts.swallowed_images, progress.done, **rules_of(segmenter))}")
     progress.sum_up(found, writer, writer.finish())

@@ -47,13 +47,15 @@ def check_training(argv: Sequence[str]) -> None:
     """Refuse mistakes in the arguments of ``pacl train``.
 
     Raises:
-        UserError: a file that does not exist, an unknown setting, an invalid number, or ``--out`` is in use.
+        UserError: a file that does not exist, an unknown setting, an invalid number, another class without its
+            configuration, or ``--out`` is in use.
     """
     words = with_config(argv, TRAIN_CONFIG)
     if _only_asks(words):
         return
     settings = read_settings(words)
     check_groups(settings)
+    check_class(argv, "data", _class_of("data", settings), ("None", "SceneData"), "configs/own_photos.yaml")
     check_flags(words, {**TRAINER, **MODEL, **_caption_settings(words, settings)})
     check_numbers(settings, limits.HEAD)
     check_files(settings)
@@ -81,10 +83,7 @@ def check_pretraining(argv: Sequence[str]) -> None:
         return
     settings = read_settings(words)
     check_groups(settings)
-    own = _class_of("model", settings)
-    if own not in ("None", "CLIPModule") and not any(flag in CONFIG_FLAGS for flag, _ in flags_of(argv)):
-        advice = f"needs a --config, such as configs/flickr8k_dual.yaml: {PRETRAIN_CONFIG} has settings of CLIPModule"
-        raise ArgumentError("model", own, advice)
+    check_class(argv, "model", _class_of("model", settings), ("None", "CLIPModule"), "configs/flickr8k_dual.yaml")
     model = _pretrained_settings(words, settings)
     check_flags(words, {**TRAINER, **model, **_caption_settings(words, settings)})
     if model:
@@ -156,6 +155,23 @@ def check_flags(words: Sequence[str], groups: dict[str, list[tuple[str, str, str
                 float(str(value))
             except ValueError:
                 raise UserError(f"{flag} {value}: must be of type {kind}") from None
+
+
+def check_class(argv: Sequence[str], group: str, own: str, default: Sequence[str], example: str) -> None:
+    """Refuse another class with the default configuration, whose settings of the same names it would get.
+
+    Args:
+        argv: of the command line.
+        group: "model" or "data".
+        own: the name of the class.
+        default: names of that of the default configuration.
+        example: a configuration for another class.
+
+    Raises:
+        ArgumentError: there is no ``--config``.
+    """
+    if own not in default and not any(flag in CONFIG_FLAGS for flag, _ in flags_of(argv)):
+        raise ArgumentError(group, own, f"needs a --config, such as {example}: the default one is for {default[-1]}")
 
 
 def check_groups(settings: dict[str, Any]) -> None:

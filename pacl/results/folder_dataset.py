@@ -36,6 +36,7 @@ class FolderDataset(RunFile[None]):
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
+        self.dropped: set[str] = set()  # names of images whose labels were deleted, since they mean other classes
         if not self.path.exists() and self._names():
             raise self.refusal(f"has files in {self.labels} and no {self.name} that says what they mean")
 
@@ -78,6 +79,7 @@ class FolderDataset(RunFile[None]):
         remove(copies, [Path(file) for files in record["files"].values() for file in files], self.out)
         for name in self.replaced - {item.name}:
             remove([self._labels_of(name), *self._copies_of(name)], below=self.out)
+        self.dropped |= self.replaced
         self.replaced = set()
         if is_first:
             self.save()

@@ -239,6 +239,9 @@ def test_another_class_does_not_get_the_settings_of_the_default_configuration() 
         check_pretraining(["--model", "DualEncoderModule"])
     assert error.value.argument == "model"
     check_pretraining(["--model", "CLIPModule"])
+    with pytest.raises(ArgumentError) as error:
+        check_training(["--data", "CaptionData", "--data.pairs", "my.csv"])
+    assert error.value.argument == "data"
     check_pretraining(["--model", "DualEncoderModule", "--print_config"])  # only asks
 
 

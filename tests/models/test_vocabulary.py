@@ -154,7 +154,13 @@ def test_a_training_writes_them(tower_name: str, tmp_path: Path, nouns: bool) ->
     def trained(backbone: str, dense: str, start: str) -> list[str]:
         out = tmp_path / dense
         arguments = [f"--model.backbone={backbone}", f"--model.dense={dense}", f"--model.start={start}"]
-        arguments += ["--data=pacl.data.CaptionData", f"--data.pairs={table}", "--data.size=32", "--data.batch_size=4"]
+        arguments += [
+            "--config=configs/scenes.yaml",
+            "--data=pacl.data.CaptionData",
+            f"--data.pairs={table}",
+            "--data.size=32",
+            "--data.batch_size=4",
+        ]
         arguments += [f"--data.nouns={str(nouns).lower()}", "--trainer.max_steps=1", f"--out={out}"]
         arguments += [f"--trainer.{each}=false" for each in ("enable_progress_bar", "enable_model_summary", "logger")]
         assert train.main(["--config=configs/captions.yaml", *arguments, "--model.patches=null"]) == 0

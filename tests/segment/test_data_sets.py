@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -48,8 +50,11 @@ def test_paths_from_several_folders_are_told_where_tools_look_for_them(run: Run,
     assert (code, err.count("note: ")) == (0, notes)
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "last"), [(signal.SIGINT, 130, "pacl segment: interrupted"), (signal.SIGTERM, 143, None)]
+)
 def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: int, code: int, last: str | None
 ) -> None:
     from pacl.segmentation.segmenter import Segmenter
 
@@ -61,13 +66,17 @@ def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
     def interrupted(*words: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         return predict(*words)
 
     words = ("a dog", "grass", "--format", "coco,cvat,yolo,mmseg,mask", "--window_batch", "1")
     monkeypatch.setattr(Segmenter, "predict_batch", interrupted)
-    code, _, err = run(*names, *words)
-    assert (code, err.splitlines()[-1]) == (130, "pacl segment: interrupted")
+    before = signal.getsignal(number)
+    found, _, err = run(*names, *words)
+    assert found == code
+    assert last in (None, err.splitlines()[-1])
+    assert " of 3 images done" in err
+    assert signal.getsignal(number) is before
     assert Path("out/a.mask.png").exists()
     kept = {image["file_name"] for image in COCO("out/annotations.json").dataset["images"]}
     assert kept == {path.name.replace(".mask", "") for path in Path("out").glob("*.mask.png")} >= {"a.png"}

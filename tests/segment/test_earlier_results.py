@@ -56,6 +56,18 @@ def test_in_the_default_folder_other_labels_are_told_of(run: Run, here: Path) ->
     assert (here / "out/photo.json").is_file()
 
 
+def test_labels_of_other_classes_that_were_deleted_are_counted(run: Run, here: Path) -> None:
+    """A background is a class of mmsegmentation's data set, not of YOLO's."""
+    for name in ("a.png", "b.png"):
+        shutil.copy("photo.png", name)
+    words = ("a.png", "b.png", "a dog", "grass", "--format", "yolo,mmseg", "--background")
+    assert run(*words, "none")[2] == ""
+    Path("b.png").write_bytes(b"")
+    code, _, err = run(*words, "threshold:0.6")
+    assert (code, err.count("such as b.json")) == (1, 1)
+    assert {path.stem for path in Path("out/mmseg/ann_dir").iterdir()} == {"a"}
+
+
 def test_results_of_other_labels_that_a_run_did_not_come_to_are_counted(
     run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +82,7 @@ def test_results_of_other_labels_that_a_run_did_not_come_to_are_counted(
     Path("b.png").write_bytes(b"")
     code, _, err = run(*names, "a dog", "sky", *words)
     assert code == 1
-    assert "note: out still holds 1 result of other labels, such as b.json," in err
+    assert "note: out still holds 1 result of other labels or classes, such as b.json," in err
     for folder in ("yolo/images", "yolo/labels", "mmseg/img_dir", "mmseg/ann_dir"):
         assert {path.stem for path in Path("out", folder).iterdir()} == {"a", "c", "d"}
     shutil.copy("good.png", "b.png")

@@ -22,4 +22,9 @@ def captioned(folder: Path, count: int) -> list[str]:
     for i in range(count):
         Image.new("RGB", (32, 32), (10 * i, 0, 0)).save(folder / f"{i}.png")
     (folder / "t.csv").write_text("image,caption\n" + "".join(f"{i}.png,a dog number {i}\n" for i in range(count)))
-    return ["--data=pacl.data.CaptionData", f"--data.pairs={folder / 't.csv'}", "--data.hold_out=8"]
+    return [
+        "--config=configs/scenes.yaml",
+        "--data=pacl.data.CaptionData",
+        f"--data.pairs={folder / 't.csv'}",
+        "--data.hold_out=8",
+    ]

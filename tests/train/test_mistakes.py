@@ -122,7 +122,12 @@ def test_numbers_of_the_trainer_that_cannot_work_are_refused_at_once(tiny_clip, 
 
 @pytest.mark.parametrize("value", ["", "null"])
 def test_a_value_that_was_changed_before_it_is_refused_has_its_flag(value, tiny_clip, tmp_path):
-    words = [f"--model.backbone={tiny_clip}", "--data=pacl.data.CaptionData", f"--data.pairs={value}"]
+    words = [
+        "--config=configs/scenes.yaml",
+        f"--model.backbone={tiny_clip}",
+        "--data=pacl.data.CaptionData",
+        f"--data.pairs={value}",
+    ]
     with pytest.raises(ArgumentError) as error:
         train.main([*words, f"--out={tmp_path / 'out'}", "--data.cache=null"])
     assert error.value.argument == "data.pairs"

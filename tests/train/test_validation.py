@@ -22,7 +22,12 @@ def test_the_last_weights_are_saved_if_the_run_ends_before_a_validation(tiny_cli
         Image.new("RGB", (32, 32), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
     table = "".join(f"{i}.png,a dog number {i}\n" for i in range(6))
     (tmp_path / "pairs.csv").write_text("image,caption\n" + table)
-    settings = ["--data=pacl.data.CaptionData", f"--data.pairs={tmp_path / 'pairs.csv'}", "--data.hold_out=2"]
+    settings = [
+        "--config=configs/scenes.yaml",
+        "--data=pacl.data.CaptionData",
+        f"--data.pairs={tmp_path / 'pairs.csv'}",
+        "--data.hold_out=2",
+    ]
     settings += [
         "--data.batch_size=2",
         "--head=best",
@@ -268,6 +273,6 @@ def test_a_card_says_that_held_out_images_are_there_twice(tiny_clip, tmp_path):
     data = [each for each in data if "hold_out" not in each]
     settings = ["--data.batch_size=4", "--trainer.max_steps=1"]
     table = f"[{{pairs: {tmp_path / 't.csv'}, hold_out: 4}}, {{pairs: {tmp_path / 'u.csv'}, hold_out: 4}}]"
-    out = run(tiny_clip, tmp_path / "out", data[0], f"--data.train={table}", *settings)
+    out = run(tiny_clip, tmp_path / "out", *data[:2], f"--data.train={table}", *settings)
     (row,) = (line for line in (out / "README.md").read_text().splitlines() if line.startswith("| data |"))
     assert "validation on 8 images; 4 of these are copies of others of them" in row

@@ -182,14 +182,14 @@ class Visitor:
         self.until(lambda: self.all("#file input[type=file]"))
 
     def until(self, condition: Callable[[], Any], seconds: float = 90) -> Any:
-        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 if found := condition():
                     return found
-            except StaleElementReferenceException:
+            except (StaleElementReferenceException, ElementClickInterceptedException):  # the page is being laid out
                 pass
             time.sleep(0.1)
         raise AssertionError("it did not happen")
@@ -207,7 +207,7 @@ class Visitor:
         box = self.one("#words textarea")
         box.clear()
         box.send_keys(words)
-        self.one("#go").click()
+        self.until(lambda: self.one("#go").click() or True)
 
     def set(self, slider: str, value: float) -> None:
         """Type a number; again if a slow browser loses a sign that stands alone for a moment, which is no number."""
