@@ -21,7 +21,7 @@ from pacl.errors import ArgumentError, ImageWarning, UserError
 from pacl.files import check_folder
 from pacl.image_folders import spread
 from pacl.images import open_image, pixel_checksum
-from pacl.models.config import CONFIG, is_head
+from pacl.models.config import CONFIG, SHIPPED, is_head
 from pacl.models.device import choose_device
 from pacl.printing import counted, escaped
 from pacl.results.kinds import RUN_FILES, check_kind
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = Path(args.model)
     own = is_head(source / CONFIG)
     if args.out is None and not own:
-        if not source.exists() and source.parent != Path() and ":" not in args.model:  # a path, not a model's name
-            raise UserError(f"{args.model}: no such folder")
+        if not source.exists() and args.model not in SHIPPED and ":" not in args.model:
+            load(args)  # its error says what was meant
         raise UserError(f"{args.model}: is not the folder of a head; name a folder for the calibrated head with --out")
     out = Path(args.out or source)
     check_folder(out)

@@ -162,9 +162,9 @@ def no_images(folder: str | Path, unread: list[Path]) -> UserError:
 
 
 def say_unread(unread: list[Path]) -> str:
-    """How many files look like images and are not read, the names of some, and what would work."""
+    """How many files have names of images of other formats, the names of some, and what would work."""
     names = first_few([path.name for path in unread], 5)
-    return f"{counted(len(unread), 'file')} cannot be read: {names}; save as JPEG or PNG, named .jpg or .png"
+    return f"{counted(len(unread), 'file')} not read, by their names: {names}; save as JPEG or PNG, named .jpg or .png"
 
 
 def say_repeated(repeated: list[Path]) -> str:

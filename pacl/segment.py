@@ -27,7 +27,7 @@ from pacl.errors import (
     ImageWarning,
     UserError,
 )
-from pacl.files import is_out_of_space, make_folder
+from pacl.files import check_folder, is_out_of_space, make_folder
 from pacl.printing import counted, escaped
 from pacl.prompts import Label, check_labels, get_templates, parse_prompt, read_classes
 from pacl.results.folder_dataset import FolderDataset
@@ -169,7 +169,8 @@ def segment(args: argparse.Namespace) -> int:
         check_same_model(args.out, model)
     elif not args.overwrite and (note := other_results(args, names, found)):
         pending_notes.append(note)
-    writer = Writer(make_folder(args.out), formats, model, args.overwrite)
+    check_folder(args.out)
+    writer = Writer(args.out, formats, model, args.overwrite)
     # (on the model depends which rule `auto` is, not whether it is one)
     background = parse_background(settings.background).settle(len(labels), calibrated=True).kind != "none"
     videos = video_run(args, found, video_formats)
@@ -192,6 +193,7 @@ def segment(args: argparse.Namespace) -> int:
     if one_set_of_labels:
         check_same_model(args.out, segmenter.about_model)
     writer.set_model({"name": args.model, **segmenter.about_model})
+    make_folder(args.out)  # not before: a run that is refused leaves none
     try:
         code = run(found, query, segmenter, writer, flush_notes, as_json=args.json) if found.files else 0
         if videos is not None:

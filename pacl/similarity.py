@@ -7,6 +7,7 @@ import csv
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pacl.cli.parser import new_parser
 from pacl.cli.table import shorten
 from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError
 from pacl.files import atomic_write, check_output_file, write_together
-from pacl.images import SAVED_ENDINGS
+from pacl.images import SAVED_ENDINGS, is_written_here
 from pacl.printing import decimals, escaped, printable
 from pacl.prompts import Label
 
@@ -114,10 +115,11 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
     """
     inputs = [file.path for file in found.files]
     if args.csv not in (None, STDOUT):
-        check_output_file(args.csv, is_own, "csv", inputs=inputs, overwrite=args.overwrite)
+        is_table = partial(is_own_table, texts=args.texts)
+        check_output_file(args.csv, is_table, "csv", inputs=inputs, overwrite=args.overwrite)
     if args.out is None:
         return
-    check_output_file(args.out, is_own, inputs=inputs, overwrite=args.overwrite, endings=SAVED_ENDINGS)
+    check_output_file(args.out, is_written_here, inputs=inputs, overwrite=args.overwrite, endings=SAVED_ENDINGS)
     if args.csv not in (None, STDOUT) and args.csv.resolve() == args.out.resolve():
         raise ArgumentError("csv", args.csv, "is the file of the drawing, too; choose another name")
     for name, count in (("images", len(found.files)), ("texts", len(args.texts))):
@@ -125,21 +127,16 @@ def check_outputs(args: argparse.Namespace, found: FoundImages) -> None:
             raise ArgumentError(name, f"({count})", f"at most {MOST} fit in a drawing; --csv alone takes any number")
 
 
-def is_own(path: Path) -> bool:
-    """Whether an earlier run wrote a file: a drawing of this program, or a table of `write_table`.
-
-    Tables of captions begin with a column ``image``, too, so that the first line after it must hold scores.
-    """
-    from pacl.images import is_written_here
-
+def is_own_table(path: Path, texts: Sequence[str]) -> bool:
+    """Whether a file is a table that `write_table` wrote for these texts: others may be anybody's."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.reader(file)
             header, first = next(rows), next(rows)
     except (OSError, ValueError, StopIteration, csv.Error):
-        return is_written_here(path)
+        return False
     scores = [re.fullmatch(rf"-?\d\.\d{{{DIGITS}}}", cell) for cell in first[1:]]
-    return header[:1] == ["image"] and len(header) == len(first) > 1 and all(scores)
+    return header == ["image", *texts] and len(header) == len(first) and all(scores)
 
 
 def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:

@@ -26,15 +26,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pacl.cli.messages import run_verb
+from pacl.cli.messages import run_verb, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, train and save the head."""
-    from pacl.cli.early import check_training
+    from pacl.cli.early import check_training, say_default
 
     argv = sys.argv[1:] if argv is None else argv
     check_training(argv)
+    if note := say_default(argv):
+        say("pacl train", f"note: {note}")
     from pacl.cli.training_run import run  # slow: Ctrl-C during the import must end in one line, too
 
     return run(argv, __doc__)

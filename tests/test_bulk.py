@@ -157,7 +157,7 @@ def test_of_a_folder_every_photo_is_segmented_once_and_the_rest_is_said(
     said = capsys.readouterr().err
     assert "left out 2 results" in said
     assert "left out 1 path" in said
-    assert "2 files cannot be read: d.heic, e;" in said
+    assert "2 files not read, by their names: d.heic, e;" in said
     with pytest.raises(ArgumentError):
         main(["photos", *WORDS, "--images", "photos", "--out", "out2", *OPTIONS])
 
@@ -198,7 +198,7 @@ def test_a_folder_of_shards_says_which_images_beside_them_are_not_read(
     (folder / "a.heic").touch()
     assert main([str(folder), *WORDS, "--out", str(tmp_path / "out"), *OPTIONS]) == 0
     assert set(all_records(tmp_path / "out")) == {"000.tar/000"}
-    assert "1 file cannot be read: a.heic" in capsys.readouterr().err
+    assert "1 file not read, by their names: a.heic" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

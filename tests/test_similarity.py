@@ -12,7 +12,7 @@ from PIL import Image
 from pacl import classify
 from pacl.classification.scorer import score_images
 from pacl.models.loading import load_model
-from pacl.similarity import MOST, build_parser, is_own, main, write_table
+from pacl.similarity import MOST, build_parser, is_own_table, main, write_table
 from tests.colours import noise
 from tests.commands import Run, runner
 
@@ -169,12 +169,15 @@ def test_every_option_has_a_help() -> None:
         assert action.help, action.option_strings
 
 
-def test_a_table_of_captions_is_no_table_of_scores(tmp_path: Path) -> None:
+def test_other_tables_are_no_table_of_these_scores(tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     with own.open("w", encoding="utf-8", newline="") as file:
         write_table(file, ["a,b.jpg"], ['a "dog", and\na cat', "x"], np.array([[-0.25, 1]]))
-    assert is_own(own)
+    texts = ['a "dog", and\na cat', "x"]
+    assert is_own_table(own, texts)
+    assert not is_own_table(own, texts[::-1])
     for text in (
+        "image,aesthetic\n1.jpg,0.123456\n",
         "image,caption\n1.jpg,A dog runs.\n",
         "image,score\n1.jpg,5\n",
         "image,a dog\n",
@@ -183,4 +186,4 @@ def test_a_table_of_captions_is_no_table_of_scores(tmp_path: Path) -> None:
         "\xff",
     ):
         (tmp_path / "other.csv").write_text(text, encoding="latin-1")
-        assert not is_own(tmp_path / "other.csv")
+        assert not is_own_table(tmp_path / "other.csv", texts)

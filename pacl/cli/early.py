@@ -71,6 +71,13 @@ def check_training(argv: Sequence[str]) -> None:
             check_unused(folder, results_of("head"), "out", advice_for(folder))
 
 
+def say_default(argv: Sequence[str]) -> str | None:
+    """A note on what ``pacl train`` does without a configuration; None with one, and where nothing is trained."""
+    if _only_asks(argv) or _names_config(argv) or not is_first_process():
+        return None
+    return "no --config: a trial on drawn scenes; for photos of your own, --config configs/own_photos.yaml"
+
+
 def check_pretraining(argv: Sequence[str]) -> None:
     """Refuse mistakes in the arguments of ``pacl pretrain``.
 
@@ -170,7 +177,7 @@ def check_class(argv: Sequence[str], group: str, own: str, default: Sequence[str
     Raises:
         ArgumentError: there is no ``--config``.
     """
-    if own not in default and not any(flag in CONFIG_FLAGS for flag, _ in flags_of(argv)):
+    if own not in default and not _names_config(argv):
         raise ArgumentError(group, own, f"needs a --config, such as {example}: the default one is for {default[-1]}")
 
 
@@ -235,6 +242,10 @@ def _only_asks(words: Sequence[str]) -> bool:
 def _class_of(group: str, settings: dict[str, Any]) -> str:
     name = settings.get(group) or settings.get(f"{group}.class_path")
     return str(name).rpartition(".")[2]
+
+
+def _names_config(argv: Sequence[str]) -> bool:
+    return any(flag in CONFIG_FLAGS for flag, _ in flags_of(argv))
 
 
 def _has_captions(settings: dict[str, Any]) -> bool:

@@ -52,7 +52,7 @@ class OneLineParser(argparse.ArgumentParser):
             message = f"{flag}: no such option; {did_you_mean(flag, known, cutoff=0.7) or 'see --help'}"
         elif message.startswith("the following arguments are required: "):
             texts = [str(action.help) for action in self._actions if action.metavar == message.partition(": ")[2]]
-            message += f" ({texts[0]})" if texts and texts[0] != "None" else ""
+            message += f" ({texts[0]})" if texts and texts[0] != "None" else f"; see {self.prog} --help"
         elif message.startswith("unrecognized arguments: ") and self.words_hint:
             message = f"{message.removeprefix('unrecognized arguments: ')}: {self.words_hint}"
         raise UserError(message.removeprefix("argument "))

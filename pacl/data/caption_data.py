@@ -152,7 +152,9 @@ class CaptionData(LightningDataModule):
     def read(self) -> tuple[list[PairSource], list[PairSource]]:
         """Read the training and validation sources."""
         if not self.train:
-            raise ArgumentError("pairs", None, "set it to a table of images and captions, or list sources in train")
+            raise ArgumentError(
+                "pairs", "null", "is not set: name a table of images and captions, or list sources in train"
+            )
         check_short(self.pairs, self.short)
         check_weights([source.weight for source in self.train])
         if self.streams:

@@ -348,9 +348,13 @@ def read_folders(path: str | Path, names: str | Path | None = None, template: st
         nouns.update({text: [name for name in own if name in nouns.get(text, own)] for text in texts})
         captions.update(dict.fromkeys(images, texts) if texts else {})
     if not captions:
+        if loose:
+            advice = (
+                "write one for each (a.txt for a.jpg), name a table, or sort the images into a folder for each class"
+            )
+            raise UserError(f"{path}: its images have no caption files; {advice}")
         listed = f" that is listed in {names}" if names else ""
-        advice = "; put caption files beside its images, or give a table" if loose else ""
-        raise UserError(f"{path}: has no folder of images{listed}{advice}")
+        raise UserError(f"{path}: has no folder of images{listed}")
     unnamed = sum(len(images) for folder, images in members.items() if not known.get(folder))
     empty = [entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name not in members]
     unused = {

@@ -264,6 +264,8 @@ def _difference(store: str, field: str, found: dict[str, Any], wanted: dict[str,
     if field == "images":
         kind = "held-out" if store.startswith("val") else "training"
         return f"the tokens in {store} are of {before} {kind} images, this run has {now}"
+    if field == "source":
+        return f"the tokens in {store} are of other images, or of another table"
     return f"the tokens in {store} have {field} {before!r}, this run needs {now!r}"
 
 

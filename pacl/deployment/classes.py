@@ -66,7 +66,7 @@ def embed_classes(segmenter: Segmenter, labels: Iterable[str | Label]) -> ClassE
     encoded = segmenter.prepare(labels)
     query, texts = encoded.query, encoded.texts.float().cpu()
     if query.background.kind not in BY_TEXT:
-        reason = "is not made of texts and cannot be exported; choose another, such as --background contrast"
+        reason = "is not made of texts and cannot be exported; choose another rule, such as contrast"
         if segmenter.settings.background == "auto":  # nobody named the rule
             label = query.labels[0].name
             raise UserError(

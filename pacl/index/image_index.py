@@ -91,6 +91,9 @@ class Index:
         self._index = None if index is None else Path(index).absolute()
         self._read: tuple[object, Vectors] | None = None  # with what they depend on
 
+    def __repr__(self) -> str:
+        return f"<Index of {self.folder} by {self.scorer.score} of {self.scorer.model.config.backbone}>"
+
     @classmethod
     def build(
         cls,

@@ -157,7 +157,7 @@ class Backbone(nn.Module):
         self._tower_checksums: tuple[str, str] | None = None
         self._state = self._weights_state()
 
-    def _weights_state(self) -> list[tuple[int, int]]:
+    def _weights_state(self) -> list[tuple[int, int, str]]:
         # (Buffers such as running means, too, but only those that are in checksums: others may change in a forward.)
         return [tensor_state(tensor) for tensor in self.state_dict(keep_vars=True).values()]
 

@@ -165,9 +165,10 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
 
     # --- saving and loading ---
 
-    def head_state(self) -> dict[str, Tensor]:
-        """The tensors of the head: all except those of the frozen backbone."""
-        return {key: value for key, value in self.state_dict().items() if not key.startswith("clip.")}
+    def head_state(self, keep_vars: bool = False) -> dict[str, Tensor]:
+        """The tensors of the head: all except those of the frozen backbone; ``keep_vars`` as for `state_dict`."""
+        state = self.state_dict(keep_vars=keep_vars)
+        return {key: value for key, value in state.items() if not key.startswith("clip.")}
 
     def head_checksum(self) -> str:
         """Checksum of what the head computes, so that a model without a trained head has the same on every machine.
@@ -179,7 +180,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
 
     def part_checksum(self, part: str) -> str:
         """`head_checksum` of the tensors whose names begin with ``part``, such as ``embedder.``."""
-        state = {key: value for key, value in self.head_state().items() if key.startswith(part)}
+        state = {key: value for key, value in self.head_state(keep_vars=True).items() if key.startswith(part)}
         now = (self.config.trained, [(key, tensor_state(value)) for key, value in state.items()])
         if part not in self._checksums or self._checksums[part][0] != now:
             self._checksums[part] = now, self._part_checksum(state)

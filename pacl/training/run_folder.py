@@ -43,7 +43,8 @@ class RunFolder(Callback):
     """
 
     def __init__(self, path: str | Path, kind: str, argument: str, overwrite: bool, resume: bool, advice: str) -> None:
-        self.made, self.started = not Path(path).exists(), False
+        self.made = [place for place in (Path(path), *Path(path).parents) if not place.exists()]  # innermost first
+        self.started = False
         self.path, self.kind = make_folder(path, argument), kind
         self.argument, self.overwrite, self.resume, self.advice = argument, overwrite, resume, advice
         self.logs: Path | None = None
@@ -86,6 +87,9 @@ class RunFolder(Callback):
                 self.remove_logs()
                 if self.made and not self.started and not self.found():
                     shutil.rmtree(self.path, ignore_errors=True)
+                    with suppress(OSError):  # others are using it by now
+                        for parent in self.made[1:]:
+                            parent.rmdir()
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Delete what is replaced; not earlier, so that a mistake in the settings loses nothing."""

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pacl.cli import early
-from pacl.cli.early import check_pretraining, check_training, read_settings
+from pacl.cli.early import check_pretraining, check_training, read_settings, say_default
 from pacl.errors import ArgumentError, UserError
 from pacl.models.config import CARD, CONFIG, PROBE
 from pacl.results.kinds import DUAL_ENCODER_FILES, RUN_FILES
@@ -243,6 +243,15 @@ def test_another_class_does_not_get_the_settings_of_the_default_configuration() 
         check_training(["--data", "CaptionData", "--data.pairs", "my.csv"])
     assert error.value.argument == "data"
     check_pretraining(["--model", "DualEncoderModule", "--print_config"])  # only asks
+
+
+def test_a_training_without_configuration_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert say_default([])
+    assert say_default(["--trainer.max_steps", "3"])
+    for words in (["--config=x.yaml"], ["-c", "x.yaml"], ["--print_config"], ["--help"]):
+        assert say_default(words) is None
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert say_default([]) is None
 
 
 def test_null_for_a_group_of_settings_is_refused(photos: list[str], tmp_path: Path) -> None:

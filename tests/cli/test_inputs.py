@@ -194,7 +194,7 @@ def test_a_result_that_is_named_is_an_image_all_the_same() -> None:
 
 def test_a_folder_of_results_or_of_files_that_are_not_read_is_refused() -> None:
     make("own/a.json", "own/a.mask.png", "phone/a.HEIC", "phone/b.HEIC")
-    for word, message in (("own", "results"), ("phone", r"2 files cannot be read: a\.HEIC, b\.HEIC")):
+    for word, message in (("own", "results"), ("phone", r"2 files not read, by their names: a\.HEIC, b\.HEIC")):
         with pytest.raises(UserError, match=message):
             names(word)
 

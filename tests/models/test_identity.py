@@ -143,3 +143,28 @@ def test_every_setting_of_open_clip_counts_unless_it_is_the_default(part: str, n
     assert architecture(**{name: default}) == architecture()
     for value in (other(default), 0, False, None, ""):
         assert (architecture(**{name: value}) != architecture()) is (value != default)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_of_an_optimiser_makes_another_model(fused: bool, model: PACL) -> None:
+    """PyTorch does not count the writes of fused ones."""
+    model = copy.deepcopy(model)
+    before = {part: part(model) for part in (identity.patches, identity.whole)}
+    texts = identity.texts(model)
+    trained = list(model.embedder.parameters())
+    for parameter in trained:
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.AdamW(trained, lr=1e-3, fused=fused).step()
+    assert all(part(model) != value for part, value in before.items())
+    assert identity.texts(model) == texts
+
+
+def test_weights_that_were_loaded_in_inference_mode_are_followed(model: PACL) -> None:
+    model = copy.deepcopy(model)
+    with torch.inference_mode():
+        for parameter in list(model.parameters()):
+            parameter.data = parameter.clone()
+        before = identity.whole(model)
+        assert identity.whole(model) == before
+        next(model.embedder.parameters()).mul_(2)
+        assert identity.whole(model) != before

@@ -43,6 +43,13 @@ def test_a_folder_that_was_made_for_nothing_is_deleted(tmp_path: Path) -> None:
         (tmp_path / "new" / "logs").mkdir()
         raise ZeroDivisionError
     assert not (tmp_path / "new").exists()
+    with suppress(ZeroDivisionError), folder(tmp_path / "runs/deep/new").claim():
+        raise ZeroDivisionError
+    assert not (tmp_path / "runs").exists()
+    with suppress(ZeroDivisionError), folder(tmp_path / "runs/new").claim():
+        (tmp_path / "runs/other").mkdir()
+        raise ZeroDivisionError
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
 
     run = folder(tmp_path / "new")
     with run.claim():

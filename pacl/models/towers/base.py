@@ -22,6 +22,9 @@ from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import first_line
 
+SAMPLED = 64
+"""Values of a tensor that are compared where PyTorch does not count all writes to it."""
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -254,9 +257,18 @@ def size_errors(images: Tensor, size: int) -> Iterator[None]:
         ) from error
 
 
-def tensor_state(tensor: Tensor) -> tuple[int, int]:
-    """Two numbers of which one changes when a tensor is replaced or written to (but not through its ``data``)."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def tensor_state(tensor: Tensor) -> tuple[int, int, str]:
+    """Values of which one changes when a tensor is replaced or written to (but not through its ``data``).
+
+    PyTorch counts writes, but not those of optimisers with ``fused=True``, nor to tensors of inference mode: of these,
+    and of tensors that train, some values are compared, too.
+    """
+    is_counted = not tensor.is_inference()
+    if is_counted and not tensor.requires_grad:
+        return tensor.data_ptr(), tensor._version, ""
+    values = tensor.detach().flatten()
+    some = values[:: max(1, len(values) // SAMPLED)].sum(dtype=torch.float64)
+    return tensor.data_ptr(), tensor._version if is_counted else 0, str(some.item())
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> str:

@@ -20,7 +20,7 @@ from pacl.models.towers.tokenizer import CompactTokenizer
 
 OFFLINE_ADVICE = (
     "connect once so that it is cached, give a folder with open_clip_config.json and weights as local-dir:PATH, "
-    "or use the model bundled"
+    "or use the model photos"
 )
 
 MOST_LAYERS = 1000

@@ -44,12 +44,9 @@ def test_a_stale_store_is_refused_by_what_differs_first(tmp_path: Path, field: s
         with pytest.raises(ArgumentError) as refused:
             use(tmp_path, STAMP)
         assert (refused.value.argument, refused.value.value) == ("cache", tmp_path.parent)
-        for shown in (
-            tmp_path.name,
-            f"{had!r} training images" if field == "images" else f"{field} {had!r}",
-            repr(needs),
-        ):
-            assert shown in str(refused.value)
+        shown = [f"{had!r} training images" if field == "images" else f"{field} {had!r}", repr(needs)]
+        for each in (tmp_path.name, *(["another table"] if field == "source" else shown)):
+            assert each in str(refused.value)
 
 
 def test_another_number_of_held_out_images_is_called_that(tmp_path: Path) -> None:
