@@ -39,7 +39,7 @@ from pacl.models.towers.base import (
     ImageTower,
     TextTower,
     local_path,
-    tensor_state,
+    weight_state,
     weights_checksum,
     weights_fingerprint,
 )
@@ -157,9 +157,9 @@ class Backbone(nn.Module):
         self._tower_checksums: tuple[str, str] | None = None
         self._state = self._weights_state()
 
-    def _weights_state(self) -> list[tuple[int, int, str]]:
+    def _weights_state(self) -> list[tuple[int, int, int, str]]:
         # (Buffers such as running means, too, but only those that are in checksums: others may change in a forward.)
-        return [tensor_state(tensor) for tensor in self.state_dict(keep_vars=True).values()]
+        return [weight_state(tensor) for tensor in self.state_dict(keep_vars=True).values()]
 
     def _follow_weights(self) -> None:
         """`_forget`, if weights were replaced since, or moved."""

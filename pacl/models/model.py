@@ -25,7 +25,7 @@ from pacl.models.config import CARD, CONFIG, WEIGHTS
 from pacl.models.embedder import ConSE, PatchEmbedder, SideBySide, class_texts, smooth
 from pacl.models.head import HeadConfig, HeadSettings, find_head
 from pacl.models.precision import check_conversion
-from pacl.models.towers.base import tensor_state, weights_checksum
+from pacl.models.towers.base import weight_state, weights_checksum
 from pacl.models.towers.grid import PatchGrid
 from pacl.prompts import GENERIC_CONTRAST, fill
 
@@ -181,7 +181,7 @@ class PACL(nn.Module, PyTorchModelHubMixin, library_name="pacl", pipeline_tag=TA
     def part_checksum(self, part: str) -> str:
         """`head_checksum` of the tensors whose names begin with ``part``, such as ``embedder.``."""
         state = {key: value for key, value in self.head_state(keep_vars=True).items() if key.startswith(part)}
-        now = (self.config.trained, [(key, tensor_state(value)) for key, value in state.items()])
+        now = (self.config.trained, [(key, weight_state(value)) for key, value in state.items()])
         if part not in self._checksums or self._checksums[part][0] != now:
             self._checksums[part] = now, self._part_checksum(state)
         return self._checksums[part][1]

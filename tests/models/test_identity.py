@@ -159,6 +159,19 @@ def test_a_step_of_an_optimiser_makes_another_model(fused: bool, model: PACL) ->
     assert identity.texts(model) == texts
 
 
+def test_weights_in_the_place_of_former_ones_are_others(model: PACL) -> None:
+    model = copy.deepcopy(model)
+    shapes = {name: value.shape for name, value in model.embedder.state_dict().items()}
+    seen = set()
+    for number in range(8):  # the memory of the last ones is free again
+        state = {name: torch.full(shape, 0.1 * (1 + number)) for name, shape in shapes.items()}
+        model.embedder.load_state_dict(state, assign=True)
+        for parameter in model.embedder.parameters():
+            parameter.requires_grad_(False)
+        seen.add(json.dumps(identity.whole(model)))
+    assert len(seen) == 8
+
+
 def test_weights_that_were_loaded_in_inference_mode_are_followed(model: PACL) -> None:
     model = copy.deepcopy(model)
     with torch.inference_mode():

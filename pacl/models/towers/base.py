@@ -6,6 +6,7 @@ How to add a kind of tower is described in `pacl.models.towers.registry`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -23,7 +24,9 @@ from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import first_line
 
 SAMPLED = 64
-"""Values of a tensor that are compared where PyTorch does not count all writes to it."""
+"""Values of a weight that are compared where PyTorch does not count all writes to it."""
+
+_MARKS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -257,18 +260,26 @@ def size_errors(images: Tensor, size: int) -> Iterator[None]:
         ) from error
 
 
-def tensor_state(tensor: Tensor) -> tuple[int, int, str]:
-    """Values of which one changes when a tensor is replaced or written to (but not through its ``data``).
+def tensor_state(tensor: Tensor) -> tuple[int, int]:
+    """Two numbers of which one changes when a tensor is written to (but not through its ``data``)."""
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def weight_state(weight: Tensor) -> tuple[int, int, int, str]:
+    """Values of which one changes when a parameter or buffer is replaced or written to, see `tensor_state`.
 
     PyTorch counts writes, but not those of optimisers with ``fused=True``, nor to tensors of inference mode: of these,
-    and of tensors that train, some values are compared, too.
+    and of weights that train, some values are compared, too. Another tensor may lie where a former one lay, so each
+    gets a mark of its own.
     """
-    is_counted = not tensor.is_inference()
-    if is_counted and not tensor.requires_grad:
-        return tensor.data_ptr(), tensor._version, ""
-    values = tensor.detach().flatten()
-    some = values[:: max(1, len(values) // SAMPLED)].sum(dtype=torch.float64)
-    return tensor.data_ptr(), tensor._version if is_counted else 0, str(some.item())
+    mark: int | None = getattr(weight, "_pacl_mark", None)
+    if mark is None:
+        mark = weight._pacl_mark = next(_MARKS)  # type: ignore[attr-defined]
+    some = ""
+    if weight.requires_grad or weight.is_inference():
+        values = weight.detach().flatten()
+        some = str(values[:: max(1, len(values) // SAMPLED)].sum(dtype=torch.float64).item())
+    return mark, *tensor_state(weight), some
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> str:
