@@ -72,9 +72,14 @@ def test_a_folder_in_use_is_refused_before_the_model_is_loaded(
         raise RuntimeError("loaded")
 
     monkeypatch.setattr("pacl.export.load", loaded)
-    (tmp_path / "image.onnx").touch()
+    about = {"format": "pacl-export", "image": {"file": "image.onnx"}, "text": None, "classes": None}
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    words = ["a dog", "--out", str(tmp_path), *(["--overwrite"] if overwrite else [])]
     with pytest.raises(RuntimeError if overwrite else ArgumentError):
-        main(["a dog", "--out", str(tmp_path), *(["--overwrite"] if overwrite else [])])
+        main(words)
+    (tmp_path / "text.pt").touch()  # of others
+    with pytest.raises(ArgumentError, match=r"text\.pt"):
+        main(words)
 
 
 def test_a_model_is_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

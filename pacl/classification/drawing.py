@@ -35,7 +35,7 @@ def draw_similarity(
         >>> draw_similarity(["cat.jpg"], ["a cat", "a dog"], score_images(model, ["cat.jpg"], ["a cat", "a dog"]))
     """
     found, labels = as_images(images), [label.name for label in plain_texts(texts)]
-    values = np.asarray(scores, dtype=np.float32)
+    values = np.asarray(scores.detach().cpu() if isinstance(scores, Tensor) else scores, dtype=np.float32)
     if values.shape != (len(found), len(labels)) or not found:
         reason = f"must have a row for each of the {len(found)} images and a column for each of the {len(labels)} texts"
         raise ArgumentError("scores", f"of shape {values.shape}", reason)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pacl.deployment import SETTINGS
 from pacl.deployment.classes import ClassEmbeddings, embed_classes
-from pacl.deployment.folder import CLASSES, DESCRIPTION, IMAGE, RESULTS, TEXT, owned
+from pacl.deployment.folder import CLASSES, DESCRIPTION, IMAGE, NAME, TEXT, files_of_export, owned
 from pacl.deployment.formats import FORMATS, Format, Sizes
 from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.errors import ArgumentError, UserError
@@ -29,7 +29,6 @@ from pacl.files import atomic_write, write_together
 from pacl.models.loading import as_model
 from pacl.models.towers.hub import first_line
 from pacl.prompts import Label
-from pacl.results.kinds import find_results
 from pacl.segmentation.segmenter import Segmenter, as_settings
 from pacl.segmentation.settings import SegmenterSettings
 from pacl.segmentation.windows import MAX_ASPECT
@@ -37,7 +36,7 @@ from pacl.segmentation.windows import MAX_ASPECT
 if TYPE_CHECKING:
     from pacl.models.model import PACL
 
-NAME, VERSION = "pacl-export", 1
+VERSION = 1
 MOST_PATCHES = 512  # along a side
 MOST_IMAGES, MOST_TEXTS = 1024, 65536  # in a batch
 TOLERANCE = 1e-3
@@ -115,11 +114,12 @@ def export_model(
             contents[CLASSES] = file.getvalue()
         contents[DESCRIPTION] = (json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
         progress("writing the files")
+        replaced = files_of_export(place)
         with write_together():
             for name, content in contents.items():
                 with atomic_write(place / name) as aside:
                     aside.write_bytes(content)
-        for path in find_results(place, RESULTS):  # of the export that was replaced
+        for path in replaced:
             if path.name not in contents:
                 path.unlink()
     return ExportedModel(place, tuple(place / name for name in contents), about)

@@ -7,11 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pacl.deployment.formats import FORMATS
-from pacl.errors import ArgumentError
-from pacl.files import make_folder
+from pacl.errors import ArgumentError, first_few
+from pacl.files import make_folder, parse_json
 from pacl.locks import lock
 from pacl.results.kinds import EXPORT, check_kind, find_results
 
+NAME = "pacl-export"
 DESCRIPTION, CLASSES = "model.json", "classes.npy"
 IMAGE, TEXT = "image", "text"
 RESULTS = (DESCRIPTION, CLASSES, *(f"{part}{form.suffix}" for part in (IMAGE, TEXT) for form in FORMATS.values()))
@@ -41,7 +42,7 @@ def owned(folder: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def check_unused(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds an export that is not to be replaced, or results of another kind.
+    """Refuse a folder that holds an export that is not to be replaced, results of another kind, or others' files.
 
     Args:
         folder: need not exist.
@@ -51,7 +52,23 @@ def check_unused(folder: Path, overwrite: bool) -> None:
         ArgumentError: ``out``: it holds them.
     """
     check_kind(folder, EXPORT, "out")
-    if (found := find_results(folder, RESULTS)) and not overwrite:
-        names = ", ".join(path.name for path in found[:4])
+    own = files_of_export(folder)
+    if foreign := [path.name for path in find_results(folder, RESULTS) if path not in own]:
+        raise ArgumentError("out", folder, f"holds {first_few(foreign)}, of no export here; choose another folder")
+    if own and not overwrite:
+        names = first_few([path.name for path in own], 4)
         advice = "choose another, or replace it with --overwrite (overwrite=True in Python)"
         raise ArgumentError("out", folder, f"holds an export already ({names}); {advice}")
+
+
+def files_of_export(folder: Path) -> list[Path]:
+    """The files of the export that a folder holds, as its description names them; none where that is of others."""
+    try:
+        about = parse_json((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if about["format"] != NAME:
+            return []
+        parts = [about[part] for part in (IMAGE, TEXT, "classes")]
+        names = [DESCRIPTION, *(part["file"] for part in parts if part is not None)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [folder / name for name in names if name in RESULTS and (folder / name).exists()]

@@ -23,10 +23,10 @@ import torch
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, EncodedLabels, Score, Scorer
 from pacl.errors import ArgumentError, ImageWarning, UserError, check_count, first_few
-from pacl.image_batches import each_or_error, read, read_batches
+from pacl.image_batches import each_or_error, read_batches
 from pacl.image_folders import FolderContent, are_first, no_images, search_folder
 from pacl.index.file import open_file
-from pacl.index.indexing import Indexing, Progress, alone, digest_of, image_vectors, stamp_or_none
+from pacl.index.indexing import Changed, Indexing, Progress, alone, image_vectors, read_as_known, stamp_or_none
 from pacl.index.place import made_by, place
 from pacl.index.ranking import DIGITS, Vectors, best
 from pacl.models.precision import inference
@@ -322,9 +322,9 @@ class Index:
                     missing.append(_Candidate(n, path, file.content(embedding)))
                 else:
                     yield n, kept
-        for batch in read_batches(missing, BATCH, _read_as_indexed):
+        for batch in read_batches(missing, BATCH, read_as_known):
             for each, _, found in each_or_error(batch, self._embed, "a smaller model, or bf16"):
-                if isinstance(found, _Changed):
+                if isinstance(found, Changed):
                     changed.append(each.path)
                 elif isinstance(found, UserError):
                     warnings.warn(str(found), ImageWarning, stacklevel=5)
@@ -355,19 +355,3 @@ class _Candidate:
     place: int
     path: Path
     content: bytes | None
-
-
-class _Changed(UserError):
-    """A file is not the one that was indexed."""
-
-
-def _read_as_indexed(image: _Candidate) -> np.ndarray | UserError:
-    """`read` an image whose file is the one that was indexed: the vector and the patches must be of the same."""
-    found = read(image)
-    if isinstance(found, UserError):
-        return found
-    try:  # after it was decoded, so that it was the same then
-        same = digest_of(image.path) == image.content
-    except OSError:
-        same = False
-    return found if same else _Changed(f"{image.path}: has changed since it was indexed")

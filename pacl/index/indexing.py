@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 
 from pacl.classification.scorer import BATCH, EmbeddedImages, Scorer
 from pacl.errors import UserError
-from pacl.image_batches import Batch, each_or_error, read_batches
+from pacl.image_batches import Batch, each_or_error, read, read_batches
 from pacl.index.file import IndexFile
 from pacl.locks import lock
 from pacl.results.own import is_own
@@ -91,7 +91,7 @@ class Indexing:
                 new.append(path)
         self.file.remove_images(key for key in known if key not in present)
         self._done, self._total, self._committed = 0, len(new), time.monotonic()
-        for batch in read_batches(self._unknown(new), BATCH):
+        for batch in read_batches(self._unknown(new), BATCH, read_as_known):
             self._add(batch)
         self.file.remove_unused()
 
@@ -140,6 +140,34 @@ class Indexing:
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.file.commit()
             self._committed = time.monotonic()
+
+
+class Known(Protocol):
+    """An image file of which the content is known."""
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+
+    @property
+    def content(self) -> bytes | None:
+        """What `digest_of` it was; None matches none."""
+
+
+class Changed(UserError):
+    """A file is not the one that is known."""
+
+
+def read_as_known(image: Known) -> np.ndarray | UserError:
+    """`read` an image whose file has the known content, so that all that is kept of it is of the same image."""
+    found = read(image)
+    if isinstance(found, UserError):
+        return found
+    try:  # after it was decoded, so that it was the same then
+        same = digest_of(image.path) == image.content
+    except OSError:
+        same = False
+    return found if same else Changed(f"{image.path}: has changed meanwhile")
 
 
 def image_vectors(images: EmbeddedImages) -> Tensor:

@@ -342,6 +342,16 @@ def test_an_earlier_export_is_kept_and_the_flag_named(tiny: PACL, tmp_path: Path
     assert error.value.argument == "out"
 
 
+@pytest.mark.parametrize("name", ["model.json", "classes.npy", "image.onnx"])
+def test_files_of_others_are_never_replaced_or_deleted(tiny: PACL, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"format": "graph-model"}')
+    for overwrite in (False, True):
+        with pytest.raises(ArgumentError, match=name):
+            export_model(tiny, tmp_path, "torchscript", overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir() if path.name != LOCK] == [name]
+    assert (tmp_path / name).read_text() == '{"format": "graph-model"}'
+
+
 def test_an_image_of_another_origin_is_kept(tiny: PACL, tmp_path: Path) -> None:
     (tmp_path / "image.jpg").write_bytes(b"mine")
     export_model(tiny, tmp_path, "torchscript", overwrite=True)

@@ -17,7 +17,7 @@ from pacl.classification.scorer import Scorer
 from pacl.errors import ImageWarning, UserError
 from pacl.images import save_image
 from pacl.index.image_index import Index
-from pacl.index.indexing import IndexInUse
+from pacl.index.indexing import IndexInUse, digest_of
 from pacl.locks import lock
 from pacl.models.loading import load_model
 from pacl.models.model import PACL
@@ -43,6 +43,30 @@ def test_only_what_is_new_is_encoded(model: PACL, folder: Path, encoded: list[st
     fresh = Index.build(folder, model, index=folder.parent / "fresh")
     assert len(encoded) == 5
     assert fresh.search("a dog") == index.search("a dog")
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_out(
+    model: PACL, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an image with its former content would have the vector of another."""
+    former = folder / "former.png"
+    former.write_bytes((folder / "a.png").read_bytes())
+
+    def changing(path: Path) -> bytes:
+        digest = digest_of(path)
+        if path.name == "a.png":
+            save(path, 99)
+        return digest
+
+    monkeypatch.setattr("pacl.index.indexing.digest_of", changing)
+    with pytest.warns(ImageWarning, match=r"a\.png"):
+        index = Index.build(folder, model)
+    monkeypatch.undo()
+    assert "a.png" not in names(index)
+    index.update()
+    fresh = Index.build(folder, model, index=folder.parent / "fresh")
+    assert fresh.search("a dog") == index.search("a dog")
+    assert {"a.png", "former.png"} <= set(names(index))
 
 
 @pytest.mark.parametrize("time", [1.0, 1e10])  # some cameras are far in the future
