@@ -1,4 +1,4 @@
-"""Which of several processes this one is: as torchrun, SLURM and Lightning say in the environment.
+"""Which of several processes this one is, as torchrun, SLURM and Lightning say in the environment, and what ends it.
 
 Nothing here imports PyTorch before a device is asked for.
 """
@@ -6,6 +6,7 @@ Nothing here imports PyTorch before a device is asked for.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,9 @@ from typing import TypeVar
 from pacl.errors import UserError
 
 Element = TypeVar("Element")
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a process from outside: Ctrl-C, a time limit, and, not on Windows, a terminal that is closed."""
 
 LAUNCHERS = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
 """Environment variables of torchrun and of srun: number of the process, of all processes, number on its machine."""

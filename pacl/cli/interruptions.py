@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions that never come in the middle of a write."""
+"""Ctrl-C, SIGTERM and SIGHUP as exceptions that never come in the middle of a write."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-EXIT_TERMINATED = 143  # as a shell reports a program that SIGTERM ended
+from pacl.processes import ENDING
 
 
 class Interruptions:
-    """In the block, SIGINT raises `KeyboardInterrupt` and SIGTERM `SystemExit`, but not while `held`.
+    """In the block, SIGINT raises `KeyboardInterrupt` and the other `ENDING` signals `SystemExit`, but not while `held`.
 
     Signals that are ignored stay ignored, as under nohup. In other threads than the main one, it does nothing.
     """
@@ -25,7 +25,7 @@ class Interruptions:
 
     def __enter__(self) -> Interruptions:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ENDING:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._handle)
         return self
@@ -60,4 +60,4 @@ class Interruptions:
             self._raise(number)
 
     def _raise(self, number: int) -> None:
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(EXIT_TERMINATED)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)  # as shells report it

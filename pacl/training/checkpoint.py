@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the latest, also when SIGTERM or Ctrl-C ends it, and the best; written atomically."""
+"""Checkpoints of a training: the latest, also when a signal ends it, and the best; written atomically."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from pacl.distributed import sum_over_ranks
 from pacl.files import atomic_write
+from pacl.processes import ENDING
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -56,8 +57,8 @@ class LatestCheckpoint(Callback):
 
     A run that is killed between the last step of an epoch and the end of its validation resumes with the next epoch.
 
-    Within `handle_signals`, SIGINT and SIGTERM finish the current step, save the checkpoint and raise `Interrupted`,
-    on all processes. A second Ctrl-C does not wait for the step.
+    Within `handle_signals`, the `ENDING` signals finish the current step, save the checkpoint and raise `Interrupted`, on
+    all processes. A second Ctrl-C does not wait for the step.
 
     Args:
         path: of the checkpoint.
@@ -68,7 +69,7 @@ class LatestCheckpoint(Callback):
         saved: step of the run's own checkpoint at ``path``; None if it has none there.
     """
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = ENDING
 
     def __init__(self, path: Path, every: int, check: Callable[[], None]) -> None:
         self.path, self.every, self.check = path, every, check
@@ -78,9 +79,13 @@ class LatestCheckpoint(Callback):
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Install the signal handlers. Signals before the first step end the run at once: there is nothing to save."""
+        """Install the signal handlers. Signals before the first step end the run at once: there is nothing to save.
+
+        Signals that are ignored stay ignored, as under nohup.
+        """
         self._process = os.getpid()
-        former = {number: signal.signal(number, self._receive) for number in self.signals}
+        handled = [number for number in self.signals if signal.getsignal(number) is not signal.SIG_IGN]
+        former = {number: signal.signal(number, self._receive) for number in handled}
         try:
             yield
         finally:

@@ -51,7 +51,8 @@ def test_paths_from_several_folders_are_told_where_tools_look_for_them(run: Run,
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "last"), [(signal.SIGINT, 130, "pacl segment: interrupted"), (signal.SIGTERM, 143, None)]
+    ("number", "code", "last"),
+    [(signal.SIGINT, 130, "pacl segment: interrupted"), (signal.SIGTERM, 143, None), (signal.SIGHUP, 129, None)],
 )
 def test_an_interrupted_run_keeps_what_is_finished_and_is_completed_by_the_next(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: int, code: int, last: str | None

@@ -178,7 +178,7 @@ def test_a_run_with_other_settings_does_not_go_on(words, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_before_the_first_step_a_signal_ends_the_run_at_once(words, tmp_path, number, monkeypatch):
     """For example while tokens are computed: there is nothing to save yet."""
     monkeypatch.setattr("pacl.data.caption_data.CaptionData.train_dataloader", lambda _: os.kill(os.getpid(), number))
