@@ -13,7 +13,7 @@ from pacl.processes import ENDING
 
 
 class Interruptions:
-    """In the block, SIGINT raises `KeyboardInterrupt` and the other `ENDING` signals `SystemExit`, but not while `held`.
+    """In the block, SIGINT raises `KeyboardInterrupt`, the other `ENDING` signals `SystemExit`, but not while `held`.
 
     Signals that are ignored stay ignored, as under nohup. In other threads than the main one, it does nothing.
     """

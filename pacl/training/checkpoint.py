@@ -57,8 +57,8 @@ class LatestCheckpoint(Callback):
 
     A run that is killed between the last step of an epoch and the end of its validation resumes with the next epoch.
 
-    Within `handle_signals`, the `ENDING` signals finish the current step, save the checkpoint and raise `Interrupted`, on
-    all processes. A second Ctrl-C does not wait for the step.
+    Within `handle_signals`, the `ENDING` signals finish the step, save the checkpoint and raise `Interrupted`, on all
+    processes. A second Ctrl-C does not wait for the step.
 
     Args:
         path: of the checkpoint.
