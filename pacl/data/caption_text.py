@@ -118,9 +118,14 @@ def decode_text(content: bytes) -> str:
     """Text in UTF-8 or, if it begins with a byte order mark, UTF-16.
 
     Raises:
-        UnicodeDecodeError: it is in another encoding: letters would be lost, and words be cut where they were.
+        UnicodeDecodeError: it is in another encoding, such as UTF-16 without a mark: letters would be lost, and words
+            be cut where they were.
     """
-    return content.decode(encoding_of(content))
+    encoding = encoding_of(content)
+    text = content.decode(encoding)
+    if "\0" in text:
+        raise UnicodeDecodeError(encoding, content, 0, len(content), "null bytes")
+    return text
 
 
 def encoding_of(start: bytes) -> str:

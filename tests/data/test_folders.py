@@ -80,9 +80,10 @@ def test_caption_files(tmp_path, draw, write):
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "ein Café"), ("a.json", '{"caption": "ein Café"}')])
 def test_captions_in_another_encoding_are_refused(tmp_path, draw, name, text):
     draw("a.jpg")
-    (tmp_path / name).write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=f"{name}.*UTF-8"):
-        read_caption_files(tmp_path)
+    for encoding in ("latin-1", "utf-16-le"):  # the latter without a mark
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        with pytest.raises(UserError, match=f"{name}.*UTF-8"):
+            read_caption_files(tmp_path)
     (tmp_path / name).write_bytes(text.encode())
     assert captions(read_caption_files(tmp_path)) == {"a.jpg": ["ein Café"]}
 
