@@ -116,7 +116,7 @@ class SettingsCLI(LightningCLI):
             raise trainer_error(settings, error) from error
 
     def check_whole_batches(self, instead: str) -> None:
-        """Refuse settings of the trainer that divide a batch, or measure fewer images than are held out.
+        """Refuse settings of the trainer that divide a batch, or promise fewer batches or images than are used.
 
         Args:
             instead: what to use for large batches, in words for an error.
@@ -134,8 +134,9 @@ class SettingsCLI(LightningCLI):
         if settings.fast_dev_run:
             advice = "it writes no logs and measures a part of the held-out images; use --trainer.max_steps 1"
             raise ArgumentError("trainer.fast_dev_run", settings.fast_dev_run, advice)
-        if validates and settings.overfit_batches:
-            raise ArgumentError("trainer.overfit_batches", settings.overfit_batches, fewer)
+        if settings.overfit_batches:
+            reason = "the batches would not be the same ones; train on a source of few images"
+            raise ArgumentError("trainer.overfit_batches", settings.overfit_batches, reason)
         limit = settings.limit_val_batches
         if validates and limit is not None and (type(limit) is int or limit != 1):  # 1 is a batch, 1.0 all
             raise ArgumentError("trainer.limit_val_batches", limit, fewer)

@@ -56,7 +56,7 @@ def test_a_run_without_a_step_writes_no_head(tiny_clip, tmp_path):
         *("head=best", "save_every=0", "ckpt_path=last", "ckpt_path=no.ckpt"),
         *("trainer.accumulate_grad_batches=2", "trainer.precision=bf16-true"),
         *("trainer.limit_train_batches=2", "trainer.limit_train_batches=0.5"),
-        "trainer.reload_dataloaders_every_n_epochs=1",
+        *("trainer.reload_dataloaders_every_n_epochs=1", "trainer.overfit_batches=1"),
         *("model.patches=0", "model.images_at_once=-1", "model.hidden=0", "model.warmup=-1", "model.lr=-1.0"),
     ],
 )
