@@ -205,7 +205,9 @@ def open_data(name: str, args: argparse.Namespace) -> Data:
     def opened(split: str | None, limit: int | None) -> ImageSet:
         images = open_image_set(name, args.data, split, args.names, limit=limit, download=args.download)
         if not len(images):
-            raise UserError(f"{name}: {args.data} holds no image of split {images.split}")
+            sizes = images.benchmark.split_sizes
+            why = f": {sizes[0]} of each class are for training" if sizes and images.split == "test" else ""
+            raise UserError(f"{name}: {args.data} holds no image of split {images.split}{why}")
         said.update(dict.fromkeys(images.notes))
         return images
 

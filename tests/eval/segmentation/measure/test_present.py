@@ -74,4 +74,4 @@ def test_a_mask_without_a_class_that_is_asked_for(tmp_path: Path) -> None:
     counts = Bench(folder, [row], Extras(patches=True)).count([0], [image], [np.zeros((64, 64), np.int32)])
     assert counts.patches is not None
     assert counts.areas[0, 0, 0].tolist() == [64 * 64, 0, 0]
-    assert counts.patches.tolist() == [[[0, 64]]]
+    assert counts.patches.tolist() == [[[0, 0]]]
