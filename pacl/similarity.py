@@ -136,7 +136,7 @@ def is_own_table(path: Path, texts: Sequence[str]) -> bool:
     except (OSError, ValueError, StopIteration, csv.Error):
         return False
     scores = [re.fullmatch(rf"-?\d\.\d{{{DIGITS}}}", cell) for cell in first[1:]]
-    return header == ["image", *texts] and len(header) == len(first) and all(scores)
+    return header == ["image", *(text.strip() for text in texts)] and len(header) == len(first) and all(scores)
 
 
 def run(found: FoundImages, texts: EncodedLabels, scorer: Scorer, args: argparse.Namespace) -> int:

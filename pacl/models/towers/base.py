@@ -18,13 +18,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from pacl.errors import ArgumentError, UserError
 from pacl.models.towers.grid import PatchGrid
 from pacl.models.towers.hub import first_line
 
 SAMPLED = 64
-"""Values of a weight that are compared where PyTorch does not count all writes to it."""
+"""Values of a weight that are compared where PyTorch does not count writes to it."""
+
+MARK = "_pacl_mark"
+"""Attribute of weights, see `weight_state`."""
 
 _MARKS = itertools.count()
 
@@ -265,21 +269,32 @@ def tensor_state(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
+@torch.compiler.disable
 def weight_state(weight: Tensor) -> tuple[int, int, int, str]:
     """Values of which one changes when a parameter or buffer is replaced or written to, see `tensor_state`.
 
-    PyTorch counts writes, but not those of optimisers with ``fused=True``, nor to tensors of inference mode: of these,
-    and of weights that train, some values are compared, too. Another tensor may lie where a former one lay, so each
-    gets a mark of its own.
+    Another tensor may lie where a former one lay, so each gets a mark of its own, and another one with every step of an
+    optimiser with ``fused=True``, whose writes PyTorch does not count. Nor does it count those to tensors of inference
+    mode: some of their values are compared.
     """
-    mark: int | None = getattr(weight, "_pacl_mark", None)
+    mark: int | None = getattr(weight, MARK, None)
     if mark is None:
-        mark = weight._pacl_mark = next(_MARKS)  # type: ignore[attr-defined]
+        setattr(weight, MARK, mark := next(_MARKS))
     some = ""
-    if weight.requires_grad or weight.is_inference():
+    if weight.is_inference():
         values = weight.detach().flatten()
         some = str(values[:: max(1, len(values) // SAMPLED)].sum(dtype=torch.float64).item())
     return mark, *tensor_state(weight), some
+
+
+def _mark_stepped(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group.get("fused") else ():
+            if hasattr(weight, MARK):
+                setattr(weight, MARK, next(_MARKS))
+
+
+register_optimizer_step_post_hook(_mark_stepped)  # of every optimiser
 
 
 def weights_checksum(state: Mapping[str, Tensor]) -> str:

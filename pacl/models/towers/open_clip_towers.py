@@ -24,7 +24,7 @@ from pacl.models.towers.base import (
     layer_indices,
     pad_to,
     size_errors,
-    tensor_state,
+    weight_state,
 )
 from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, is_exporting, resample_positions
 from pacl.models.towers.open_clip_loading import LoadedClip
@@ -188,7 +188,7 @@ class ViTTower(ImageTower):
             sampled = resample_positions(native[1:].detach(), (rows, columns), grid, margin)
             return torch.cat([native[:1].detach(), sampled])
 
-        state = tensor_state(native)  # other weights may be loaded into the tower
+        state = weight_state(native)  # other weights may be loaded into the tower
         return self._positions.get((grid, margin, native.device, native.dtype, state), sample)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_positions_of_tiling_patches_are_plain_bicubic_resizing(clip: Backbone, 
     ours = clip.image.positions(PatchGrid(*grid, 8, 8))
     torch.testing.assert_close(ours[1:], expected, rtol=1e-4, atol=1e-6)
     assert torch.equal(ours[0], native[0])
+
+
+def test_positions_are_those_of_the_weights_that_are_there_now(clip: Backbone) -> None:
+    """Weights that are assigned may lie where former ones lay."""
+    tower, grid = copy.deepcopy(clip.image), PatchGrid(6, 6, 8, 8)
+    state = tower.state_dict()
+    name = next(key for key in state if key.endswith("positional_embedding"))
+    shape = state[name].shape
+    for number in range(8):
+        tower.load_state_dict({**state, name: torch.full(shape, float(number))}, assign=True)
+        torch.testing.assert_close(tower.positions(grid), torch.full((37, shape[1]), float(number)))
 
 
 def test_positions_of_overlapping_patches_are_sampled_at_their_centres(clip: Backbone) -> None:
