@@ -84,8 +84,8 @@ class SceneEvaluator:
 
     @staticmethod
     def embed(model: PACL, tokens: Tensor) -> Tensor:
-        """Frozen tokens [N, P, W] -> unit patch embeddings, float32 [N, P, D]."""
-        return torch.cat([model.embed_tokens(batch.float()) for batch in tokens.split(256)])
+        """Frozen tokens [N, P, W] -> patch vectors, float32 [N, P, D], as a `Segmenter` compares them."""
+        return torch.cat([model.patch_vectors(batch.float()) for batch in tokens.split(256)])
 
     @torch.inference_mode()
     def pooled_top1(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ from eval.segmentation.boundary import boundary_areas
 from eval.segmentation.counts import Counts
 from eval.segmentation.patch_labels import majorities, patch_counts, upper_bound
 from eval.segmentation.protocol import Protocol
-from pacl.data.masks import MaskFolder
+from pacl.data.masks import IGNORED, MaskFolder
 from pacl.data.workers import usable
 from pacl.errors import ArgumentError, UserError
 from pacl.metrics.segmentation import areas_of_confusion, confusion_matrix
@@ -102,6 +102,11 @@ class Ready:
     def classes_of(self, query: EncodedQuery) -> list[int]:
         """The class, 0..C-1, of each prompt of `query` or of a part of it."""
         return [i if self.row.background else i - 1 for i in query.query.ids]
+
+    @property
+    def without_patches(self) -> list[int]:
+        """Labels that no patch can have: ignored ones, and a background that has no prompt."""
+        return [IGNORED] if 0 in self.classes_of(self.query) else [IGNORED, 0]
 
     def segment(self, image: EncodedImage, target: np.ndarray | None = None) -> Found:
         """Label an encoded image, as `Segmenter.predict` does.
@@ -184,7 +189,12 @@ class Bench:
             if self.extras.patches:
                 maps = found[0].cosines  # all rows have the same windows
                 true = majorities(maps, target)  # [T, h, w]
-                patches.append([patch_counts(each.cosines, each.classes, true) for each in found])
+                patches.append(
+                    [
+                        patch_counts(each.cosines, each.classes, true, ready.without_patches)
+                        for ready, each in zip(self.rows, found, strict=True)
+                    ]
+                )
                 bound.append(upper_bound(target, maps.layout, maps.grid.patch, self.classes))
         peak = peak_memory(self.device)
         return Counts(

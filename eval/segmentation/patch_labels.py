@@ -56,28 +56,30 @@ def majorities(maps: PatchMaps, target: np.ndarray) -> np.ndarray:
     return np.stack([majority(target, maps.layout.resized, maps.grid, corner) for corner in maps.layout.corners])
 
 
-def patch_counts(maps: PatchMaps, ids: Sequence[int], true: np.ndarray) -> np.ndarray:
+def patch_counts(
+    maps: PatchMaps, ids: Sequence[int], true: np.ndarray, left_out: Sequence[int] = (IGNORED,)
+) -> np.ndarray:
     """Count the patches whose class is correct, where the class of a patch is that of its most similar prompt.
 
-    Patches of a class without a prompt, such as a background that a rule finds, are not counted. Patches of all windows
-    are, so where windows overlap, a part of the image is counted several times.
+    Patches of all windows are counted, so where windows overlap, a part of the image is counted several times.
 
     Args:
-        maps: similarities of patches with prompts, values [T, N, h, w].
+        maps: similarities of patches with prompts, values [T, N, h, w]; without prompts no patch is correct.
         ids: class of each prompt, N numbers in 0..C-1.
         true: result of `majorities`, int32 [T, h, w].
+        left_out: labels whose patches are not counted, such as a background that a rule finds, not a prompt.
 
     Returns:
-        int64 [2]: the number of correct patches, and of all patches whose majority label is a class with a prompt.
+        int64 [2]: the number of correct patches, and of all that are counted.
 
     Raises:
         ValueError: the number of prompts differs between ``maps`` and ``ids``.
     """
     if maps.values.shape[1] != len(ids):
         raise ValueError(f"values {tuple(maps.values.shape)}, {len(ids)} ids")
+    counted = ~np.isin(true, left_out)
     if not ids:
-        return np.zeros(2, np.int64)
-    counted = np.isin(true, ids)
+        return np.array([0, counted.sum()], np.int64)
     named = np.asarray(ids)[maps.values.argmax(dim=1).cpu().numpy()]  # [T, h, w]
     return np.array([(counted & (named == true)).sum(), counted.sum()], np.int64)
 

@@ -100,12 +100,9 @@ def test_patch_counts_hand_computed():
     counts = patch_counts(maps, [0, 0, 1, 2], majorities(maps, target))
     assert counts.tolist() == [2, 3]
     assert counts.dtype == np.int64
-    only = PatchMaps(values[:, :2], maps.grid, maps.layout)  # classes 1 and 2 have no prompt
-    assert patch_counts(only, [0, 0], majorities(maps, target)).tolist() == [1, 1]
-    assert patch_counts(PatchMaps(values[:, :0], maps.grid, maps.layout), [], majorities(maps, target)).tolist() == [
-        0,
-        0,
-    ]
+    assert patch_counts(maps, [0, 0, 1, 2], majorities(maps, target), [-1, 0]).tolist() == [1, 2]
+    none = PatchMaps(values[:, :0], maps.grid, maps.layout)
+    assert patch_counts(none, [], majorities(maps, target)).tolist() == [0, 3]
 
 
 def test_patch_counts_of_windows_and_of_their_merger():
