@@ -197,8 +197,8 @@ class Backbone(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """Images ``[B, 3, H, W]``, uint8 or float in [0, 1] -> normalised input of the image tower, float32."""
         images = images.float() / 255 if images.dtype == torch.uint8 else images
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, dtype=torch.float32, device=images.device).view(3, 1, 1)
         return (images - mean) / std
 
     def patch_tokens(self, images: Tensor, dense: str = "clip", stride: int | None = None) -> tuple[Tensor, PatchGrid]:

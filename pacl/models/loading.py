@@ -46,7 +46,8 @@ def load_model(
 
     Raises:
         ArgumentError: ``model``, ``dense`` or ``device`` do not work.
-        UserError: the files of the model cannot be read, or do not fit each other.
+        UserError: the files of the model cannot be read, or do not fit each other; torch's default dtype is not
+            float32.
 
     Warns:
         FallbackModel: ``auto`` is ``photos`` or ``bundled``.
@@ -55,6 +56,8 @@ def load_model(
     device = choose_device(device)
     if not isinstance(model, (str, Path)) or not str(model).strip():
         raise ArgumentError("model", repr(model), "must be a name or a path; pacl.list_models() lists names")
+    if (default := torch.get_default_dtype()) != torch.float32:
+        raise UserError(f"torch's default dtype is {default}; models need torch.set_default_dtype(torch.float32)")
     name = str(model)
     name, loaded = _load_auto(dense, fallback) if name == "auto" else (name, _load_named(name, dense))
     if dense is not None and dense != loaded.config.dense:

@@ -222,3 +222,12 @@ def test_names_of_other_libraries_are_translated(name: str) -> None:
         load_model(name)
     assert error.value.argument == "model"
     assert OPENAI_B16 in error.value.reason
+
+
+def test_another_default_dtype_is_refused() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(UserError, match="float64"):
+            load_model("bundled")
+    finally:
+        torch.set_default_dtype(torch.float32)
