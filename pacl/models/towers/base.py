@@ -269,7 +269,6 @@ def tensor_state(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
-@torch.compiler.disable
 def weight_state(weight: Tensor) -> tuple[int, int, int, str]:
     """Values of which one changes when a parameter or buffer is replaced or written to, see `tensor_state`.
 

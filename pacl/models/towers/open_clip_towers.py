@@ -24,6 +24,7 @@ from pacl.models.towers.base import (
     layer_indices,
     pad_to,
     size_errors,
+    tensor_state,
     weight_state,
 )
 from pacl.models.towers.grid import PUBLISHED_MARGIN, PatchGrid, is_exporting, resample_positions
@@ -188,7 +189,8 @@ class ViTTower(ImageTower):
             sampled = resample_positions(native[1:].detach(), (rows, columns), grid, margin)
             return torch.cat([native[:1].detach(), sampled])
 
-        state = weight_state(native)  # other weights may be loaded into the tower
+        # Other weights may be loaded into the tower; what is compiled cannot mark them.
+        state = tensor_state(native) if torch.compiler.is_compiling() else weight_state(native)
         return self._positions.get((grid, margin, native.device, native.dtype, state), sample)
 
 
