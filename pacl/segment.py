@@ -255,7 +255,7 @@ def named_from_several(writer: Writer, found: FoundImages) -> str | None:
     which = " and ".join(each.path.name for each in datasets)
     return (
         f"{which}: paths of images start from {len(folders)} folders, such as {folders[0]} and {folders[1]}, but tools "
-        "look in one; the folder above all of them as the only image argument, in a new --out, gives paths from there"
+        "look in one; segment the folder that holds all of them, with a new --out"
     )
 
 

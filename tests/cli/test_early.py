@@ -190,7 +190,7 @@ def test_nothing_heavy_is_imported(command: str, words: list[str], tmp_path: Pat
     code = f"""
 import sys
 from pacl.{command} import main
-from pacl.errors import ArgumentError, UserError
+from pacl.errors import UserError
 try:
     main({words!r})
 except UserError as error:
