@@ -110,7 +110,8 @@ def measure_photos(
                     found[name, s].ious.append(float((mask & truth).sum() / union.sum()))
                 elif not truth.any():
                     found[name, s].shares.append(float(mask.mean()))
-    return list(found.values())
+    # Two spellings of a rule, such as ``auto`` and what it stands for, are one.
+    return list({(each.name, each.background): each for each in found.values()}.values())
 
 
 def measure(

@@ -113,6 +113,15 @@ def test_each_name_is_asked_of_each_photo_under_each_rule(tmp_path: Path) -> Non
     assert red_alone.kept_out == 0
 
 
+def test_a_rule_that_is_spelt_in_two_ways_is_measured_once(tmp_path: Path) -> None:
+    model: Any = ColourModel()
+    rules = [SegmenterSettings(background=rule) for rule in ("auto", "contrast", "none")]
+    found = single_prompt.measure_photos(model, folder_of(tmp_path), [1, 2], rules)
+    assert [(each.name, each.background) for each in found] == [
+        (name, rule) for rule in ("contrast", "none") for name in ("red", "blue")
+    ]
+
+
 def test_classes_with_one_prompt_are_one_object(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     (tmp_path / "names.txt").write_text("grey\nred=left\nred=right\n")
