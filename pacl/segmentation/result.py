@@ -81,7 +81,7 @@ class Segmentation:
     """The image as it was given: a path is read again for drawing, others are kept, not copied."""
     contents: dict[str, Any] = field(default_factory=dict, repr=False)
     """What settings that are files or folders held: `template_texts` of a file of templates, a checksum
-    `sam_weights`."""
+    `sam_weights`; and of a frame of a video the `step` and the `smooth` that its labels follow from."""
     path: str | None = field(default=None, repr=False)
     """Absolute path of the file of the image: ``source`` may be relative to another folder by now."""
     stamp: tuple[int, int] | None = field(default=None, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,10 +81,12 @@ def segment_video(
 def _segment_video(
     video: Video, query: EncodedQuery, segmenter: Segmenter, step: int, smooth: float
 ) -> Iterator[SegmentedFrame]:
+    # What a record of a single image does not know: the labels of a frame depend on the frames before it.
+    about = {"step": int(step), "smooth": float(smooth)} if smooth else {}
     number, time = 0, 0.0
     for frame, found in segment_frames(read_frames(video, step), query, segmenter, step=step, smooth=smooth):
         number, time = frame.number, frame.time
-        yield SegmentedFrame(frame.number, frame.time, found)
+        yield SegmentedFrame(frame.number, frame.time, replace(found, contents={**found.contents, **about}))
     if video.is_cut_off(number + step, time + step / video.fps):
         read = number + 1 if step == 1 else f"{number + 1} to {number + step}"
         message = f"{video.path} ends after {read} of {video.count} frames: it is damaged or cut off"

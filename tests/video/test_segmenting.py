@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,19 @@ def test_refinement_and_the_prior_are_averaged_too(tiny_clip: str, clip: Path, s
     found = run(segmenter, clip, smooth=0.2, step=4)
     assert [frame.number for frame in found] == [0, 4, 8]
     assert all(np.isfinite(frame.found.probabilities).all() for frame in found)
+
+
+def test_results_of_other_averages_are_told_apart(segmenter: Segmenter, clip: Path, tmp_path: Path) -> None:
+    def last(smooth: float, formats: str) -> dict[str, Any]:
+        *_, (_, _, found) = segment_video(clip, ["red", "blue"], segmenter=segmenter, smooth=smooth)
+        return found.save(tmp_path / "out", "frame", formats=formats)
+
+    assert last(np.float32(1), "rle,mask")["settings"]["smooth"] == 1
+    assert set(last(1, "overlay")["files"]) == {"json", "mask", "overlay"}
+    calm = last(0, "npz")
+    assert set(calm["files"]) == {"json", "npz"}
+    assert "smooth" not in calm["settings"]
+    assert not (tmp_path / "out/frame.mask.png").exists()
 
 
 def test_steps(segmenter: Segmenter, clip: Path) -> None:
