@@ -38,6 +38,7 @@ def run(rank: int, ranks: int, file: str, work: Callable[[int, int], None]) -> N
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=ranks)
     try:
         work(rank, ranks)
+        dist.barrier()  # gloo of older versions may hang where one leaves while another still sends
     finally:
         dist.destroy_process_group()
 

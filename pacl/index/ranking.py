@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pacl.errors import UserError
 from pacl.index.file import IndexFile
+from pacl.models.precision import inference
 
 DIGITS = 6  # decimals of a score; images whose scores are equal in all of them are ranked by path
 
@@ -37,6 +38,7 @@ class Vectors:
         embeddings, vectors = file.vectors()
         return cls(paths, ids, np.searchsorted(embeddings, ids), vectors)
 
+    @inference()
     def scores(self, queries: Tensor) -> np.ndarray:
         """The highest cosine of each image with queries float32 [N, D], N >= 1: float32 [I].
 
