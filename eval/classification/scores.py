@@ -392,9 +392,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in args.templates:
         get_templates(name)
     check_figures(args, MODULE, input_files(args))
-    arguments = figures_arguments(args)
     images = open_images(args, parser)
     model = load(args)
+    check_figures(args, MODULE, input_files(args))
+    arguments = figures_arguments(args)
     check_tokens(model, args.tokens)
     own = Setting("none", model.config.dense, float(model.temperature))
     last = ["clip"] if "clip" in model.clip.dense_variants else []
@@ -404,7 +405,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = compare(*measured)
     base = next(row.hits for row in rows if row.score == "pooled, chosen")
     extent = f"{counted(len(images.truth), 'image')}, {counted(len(images.labels), 'name')}"
-    print(f"{args.dataset}: {extent}, model {args.model}\n")
+    print(f"{args.dataset}: {extent}, model {args.model}, {args.precision}\n")
     every = on_all(*measured) if args.all else []
     if every:
         print(f"{table(every, base)}\n")

@@ -14,6 +14,7 @@ from pacl.errors import ArgumentError
 from pacl.files import begins_with, check_output_file, parse_json, save_json
 
 IRRELEVANT = ("out", "overwrite", "device")  # arguments that decide no figure
+RESOLVED = ("model", "precision")  # arguments that `eval.common.command.load` replaces where they are ``auto``
 
 
 def figures_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -24,6 +25,8 @@ def figures_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 def check_report(path: Path, arguments: dict[str, Any], overwrite: bool) -> None:
     """Refuse to replace a report whose figures are of other settings; to be called before any work.
+
+    ``auto`` passes for whatever it may stand for: call this again when the model is loaded.
 
     Args:
         path: of the JSON file, which need not exist; an object with ``arguments``.
@@ -40,6 +43,7 @@ def check_report(path: Path, arguments: dict[str, Any], overwrite: bool) -> None
     except (OSError, ValueError, KeyError, TypeError):
         reason = "it does not state its settings"
     else:
+        old |= {name: "auto" for name in RESOLVED if name in old and arguments.get(name) == "auto"}
         if old == arguments:
             return
         reason = differences(old, arguments)
@@ -47,7 +51,7 @@ def check_report(path: Path, arguments: dict[str, Any], overwrite: bool) -> None
 
 
 def check_figures(args: argparse.Namespace, module: str, inputs: Iterable[str | Path]) -> None:
-    """Check the file of ``--out``, to be called before any work; None passes.
+    """Check the file of ``--out``, to be called before any work, and again when the model is loaded; None passes.
 
     Args:
         args: with ``out`` and ``overwrite``.

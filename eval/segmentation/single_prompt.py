@@ -37,6 +37,8 @@ from pacl.cli.progress import tracked
 from pacl.data.masks import IGNORED, MaskFolder
 from pacl.errors import ArgumentError, UserError
 from pacl.models.model import PACL
+from pacl.models.precision import Precision
+from pacl.printing import counted
 from pacl.scenes.captions import OBJECT_NAMES
 from pacl.scenes.drawing import scene
 from pacl.segmentation.segmenter import Segmenter
@@ -115,11 +117,11 @@ def measure_photos(
 
 
 def measure(
-    model: PACL, margins: Sequence[float], split: str, pairs: str, count: int
+    model: PACL, margins: Sequence[float], split: str, pairs: str, count: int, precision: Precision = "auto"
 ) -> dict[float, tuple[list[float], list[float]]]:
     """For each margin: the IoU of every object asked for alone, and the pixel share of one absent thing a scene."""
     found: dict[float, tuple[list[float], list[float]]] = {margin: ([], []) for margin in margins}
-    segmenter = Segmenter(model, SegmenterSettings(background="contrast"))
+    segmenter = Segmenter(model, SegmenterSettings(background="contrast", precision=precision))
     config, rng = model.config, Random(0)
     for index in range(count):
         drawn = scene(split, index, size=(192, 256), pairs=pairs)
@@ -178,9 +180,12 @@ def on_photos(args: argparse.Namespace) -> None:
         raise UserError(f"{args.benchmark}: no photos")
     settings = [SegmenterSettings(background=rule) for rule in dict.fromkeys(args.backgrounds)]
     check_figures(args, MODULE, input_files(args))
-    arguments = figures_arguments(args)
     inspect(MODULE, args.benchmark, folder, own=args.benchmark == CUSTOM)
-    found = measure_photos(load(args), folder, names, settings)
+    model = load(args)
+    check_figures(args, MODULE, input_files(args))
+    arguments = figures_arguments(args)
+    found = measure_photos(model, folder, names, [dataclasses.replace(s, precision=args.precision) for s in settings])
+    print(f"{args.benchmark}: {counted(len(folder), 'photo')}, model {args.model}, {args.precision}\n")
     print_photos(found)
     if args.out:
         save_figures(args.out, MODULE, arguments, [dataclasses.asdict(each) for each in found], args.overwrite)
@@ -193,7 +198,8 @@ def on_scenes(args: argparse.Namespace) -> None:
     header = ("pairs", "margin", "IoU there", "IoU >= 0.5", "share absent", f"absent > {ABSENT:.0%}")
     table = []
     for pairs, name in (("seen", "seen"), ("held_out", "new")):
-        for margin, (ious, shares) in measure(model, margins, args.split or "val", pairs, args.scenes).items():
+        found = measure(model, margins, args.split or "val", pairs, args.scenes, args.precision)
+        for margin, (ious, shares) in found.items():
             reach = statistics.mean(iou >= 0.5 for iou in ious)
             beyond = statistics.mean(share > ABSENT for share in shares)
             figures = (
@@ -203,6 +209,7 @@ def on_scenes(args: argparse.Namespace) -> None:
                 f"{beyond:.0%}",
             )
             table.append((name, f"{margin:.2f}", *figures))
+    print(f"drawn scenes: {args.scenes} of each kind, model {args.model}, {args.precision}\n")
     Console(highlight=False).print(terminal_table(header, table, range(1, 6)))
 
 

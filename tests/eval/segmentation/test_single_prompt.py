@@ -13,6 +13,8 @@ from eval.segmentation import single_prompt
 from pacl.data.masks import MaskFolder
 from pacl.errors import ArgumentError, UserError
 from pacl.models.loading import load_model
+from pacl.models.model import PACL
+from pacl.segmentation.segmenter import Segmenter
 from pacl.segmentation.settings import SegmenterSettings
 from tests.colours import COLOURS, ColourModel
 
@@ -151,3 +153,24 @@ def test_the_command_on_photos(tmp_path: Path, tiny_clip: str, capsys: pytest.Ca
     with pytest.raises(UserError, match="backgrounds"):
         single_prompt.main([*words, "--backgrounds", "none"])
     assert json.loads((tmp_path / "found.json").read_text())["rows"] == found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_that_was_asked_for_is_used_and_stated(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    class Recorder(Segmenter):
+        def __init__(self, model: PACL, settings: SegmenterSettings) -> None:
+            used.append(settings.precision)
+            super().__init__(model, settings)
+
+    monkeypatch.setattr(single_prompt, "Segmenter", Recorder)
+    folder_of(tmp_path)
+    words = ["custom", "--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks"), "--has_background"]
+    words += ["--classes", str(tmp_path / "names.txt"), "--model", "bundled", "--precision", precision]
+    assert single_prompt.main([*words, "--out", str(tmp_path / "found.json")]) == 0
+    assert single_prompt.main(["--scenes", "1", "--precision", precision]) == 0
+    assert set(used) == {precision}
+    assert json.loads((tmp_path / "found.json").read_text())["arguments"]["precision"] == precision
