@@ -27,6 +27,7 @@ from pacl.deployment.graphs import ImageGraph, TextGraph, tokenize
 from pacl.errors import ArgumentError, UserError
 from pacl.files import atomic_write, write_together
 from pacl.models.loading import as_model
+from pacl.models.precision import without_autocast
 from pacl.models.towers.hub import first_line
 from pacl.prompts import Label
 from pacl.segmentation.segmenter import Segmenter, as_settings
@@ -99,7 +100,7 @@ def export_model(
     check_settings(settings)
     model = as_model(model)
     model = model if model.device.type == "cpu" else copy.deepcopy(model).cpu()
-    with torch.no_grad(), evaluating(model), owned(Path(folder), overwrite) as place:
+    with torch.no_grad(), without_autocast(), evaluating(model), owned(Path(folder), overwrite) as place:
         image, tower = ImageGraph(model), TextGraph(model) if text else None
         segmenter = Segmenter(model, settings)
         classes = None if labels is None else embed_classes(segmenter, labels)

@@ -40,17 +40,26 @@ def resolve_precision(precision: str, backbone: Backbone) -> Literal["fp32", "bf
 
 
 @contextmanager
-def inference() -> Iterator[None]:
-    """`torch.inference_mode` in which no autocast of the caller acts: results have the precision of the settings.
+def without_autocast() -> Iterator[None]:
+    """A context in which no autocast of the caller acts: results have the precision of the settings.
 
-    Like it, this also decorates functions.
+    Like `torch.no_grad`, this and `inference` also decorate functions.
     """
     import torch
 
-    with torch.inference_mode(), ExitStack() as stack:
+    with ExitStack() as stack:
         for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """`torch.inference_mode`, `without_autocast`."""
+    import torch
+
+    with torch.inference_mode(), without_autocast():
         yield
 
 

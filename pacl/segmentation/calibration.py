@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pacl.models.card import with_calibration
 from pacl.models.model import PACL
+from pacl.models.precision import without_autocast
 from pacl.prompts import GENERIC_CONTRAST
 from pacl.segmentation.encode import encode_images
 from pacl.segmentation.settings import SegmenterSettings
@@ -26,6 +27,7 @@ Pascal VOC photos without a thing its mask then has less than 2 % of the pixels,
 
 
 @torch.no_grad()  # (not inference mode: the centre outlives it)
+@without_autocast()
 def calibrate(model: PACL, images: Iterable[np.ndarray | Tensor]) -> PACL:
     """Measure a head's `centre` and `presence` on photos, and set them; its card then says so.
 

@@ -112,6 +112,13 @@ def test_other_formats_do_so_too(tiny_clip: str, tmp_path: Path, to: str, dense:
     assert model.clip.text.encode(["a dog"]).shape == (1, model.clip.dim)  # the model keeps its own
 
 
+@pytest.mark.parametrize("to", ["torchscript", "pt2"])
+def test_an_autocast_around_it_changes_nothing(tiny: PACL, tmp_path: Path, to: str) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        export_model(tiny, tmp_path, to)
+    check_embeddings(tiny, tmp_path / FILES[to], pooled=True)
+
+
 def test_pooled_embeddings_give_the_score_of_a_clip(tiny: PACL, tmp_path: Path) -> None:
     head = trained_head(tiny.clip).eval()  # with a logit scale of its own
     about = export_model(head, tmp_path, "torchscript", LABELS[2:]).description

@@ -100,6 +100,15 @@ def test_once_more_is_the_same_and_other_photos_are_not(clip: Backbone) -> None:
     assert not torch.equal(first, calibrate(model, PHOTOS[:2]).centre)  # type: ignore[arg-type]
 
 
+def test_an_autocast_around_it_changes_nothing(clip: Backbone) -> None:
+    model = calibrate(PACL.untrained(clip), PHOTOS)
+    with torch.autocast("cpu", torch.bfloat16):
+        other = calibrate(PACL.untrained(clip), PHOTOS)
+    assert model.centre is not None
+    assert torch.equal(model.centre, other.centre)  # type: ignore[arg-type]
+    assert model.config.presence == other.config.presence
+
+
 def test_without_photos_there_is_nothing_to_measure(clip: Backbone) -> None:
     model = PACL.untrained(clip)
     with pytest.raises(ValueError, match="no photo"):

@@ -111,6 +111,7 @@ def test_the_command(
     assert main([*words, "--out", str(out)]) == 0
     assert "6 images, 3 names" in capsys.readouterr().out
     assert len(json.loads(out.read_text())["rows"]) == 6
+    assert json.loads(out.read_text())["arguments"]["precision"] in ("fp32", "bf16")
     assert main([*words, "--all", "--templates", "imagenet", "--out", str(tmp_path / "all.json")]) == 0
     assert len(json.loads((tmp_path / "all.json").read_text())["rows"]) == 4 * 3 + 6
     with pytest.raises(UserError):
