@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import cv2
 
+_SILENT = 0  # LOG_LEVEL_SILENT, which not all versions name
 _lock = threading.Lock()
 _users, _before = 0, 0
 
@@ -21,11 +22,11 @@ def quiet() -> Iterator[None]:
     """
     global _users, _before
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when FFmpeg is first used
-    logs = cv2.utils.logging
+    logs = getattr(cv2.utils, "logging", cv2)  # before OpenCV 4.13 the functions are in cv2 itself
     with _lock:
         if _users == 0:
             _before = logs.getLogLevel()
-            logs.setLogLevel(logs.LOG_LEVEL_SILENT)
+            logs.setLogLevel(_SILENT)
         _users += 1
     try:
         yield
