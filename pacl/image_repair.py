@@ -41,7 +41,9 @@ def repaired(content: bytes, error: Exception) -> Repaired | None:
     Returns:
         The repaired file, or None if too much is missing or nothing is known to help.
     """
-    if content.startswith(_PNG) and any(word in str(error) for word in ("MAX_TEXT", "too large", "Too much memory")):
+    if content.startswith(_PNG) and any(
+        word in str(error).lower() for word in ("max_text", "too large", "too much memory")
+    ):
         return Repaired(_without_text(content))
     if content.startswith(_JPEG) and "truncated" in str(error):
         return _with_end(content)

@@ -61,8 +61,12 @@ def save_tiny_encoder(folder: Path, *, seed: int = 0, pieces: Sequence[str] = ()
     ``pieces`` are added to its word pieces.
     """
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizer
+
+    try:
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    except ModuleNotFoundError:  # older versions
+        from sentence_transformers.models import Pooling, Transformer
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "of", "dog", "cat", "red", "house", *pieces]
     bert = folder.with_name(f"{folder.name}-bert")
