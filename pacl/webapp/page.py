@@ -59,7 +59,6 @@ class Page(gr.Blocks):
             title="pacl: segment an image by words",
             analytics_enabled=False,
             delete_cache=(max(1, keep // 4), keep),
-            **known(gr.Blocks.__init__, **_style()),  # (from gradio 6 on, options of `launch`)
         )
         self.sessions = sessions
         self.lay_out()
@@ -79,7 +78,6 @@ class Page(gr.Blocks):
             ssr_mode=False,
             pwa=False,
             footer_links=[],
-            show_api=False,
             run_history=False,
             app_kwargs={"middleware": [Middleware(Guard)], "openapi_url": None},
             **_style(),
@@ -128,14 +126,14 @@ class Page(gr.Blocks):
                     self.go = gr.Button("Segment", variant="primary", elem_id="go")
                     self.try_it = gr.Button(f"Example: {title}", icon=str(self.example), size="sm", elem_id="example")
                 with gr.Column(elem_id="answer", min_width=280):
-                    self.message = gr.HTML(message([self.start]), elem_id="message", **known(gr.HTML, padding=False))
+                    self.message = gr.HTML(message([self.start]), elem_id="message", padding=False)
                     self.image = gr.Image(
                         show_label=False,
                         interactive=False,
                         format="jpeg",
                         container=False,
                         elem_id="image",
-                        **known(gr.Image, buttons=[], show_download_button=False, show_share_button=False),
+                        buttons=[],
                     )
                 with gr.Column(elem_id="settings", min_width=280):
                     self.threshold = gr.Slider(
@@ -179,7 +177,7 @@ class Page(gr.Blocks):
                         self.label = gr.Radio(
                             [(ALL, 0)], value=0, label="Label (or click on the image)", elem_id="label", scale=2
                         )
-                    self.table = gr.HTML("", elem_id="table", **known(gr.HTML, padding=False))
+                    self.table = gr.HTML("", elem_id="table", padding=False)
                     with gr.Row():
                         self.buttons = {
                             kind: gr.DownloadButton(
@@ -199,9 +197,9 @@ class Page(gr.Blocks):
         outputs = [*drawn, self.message, *buttons]
         # Other programs cannot call these by name.
         # Of events that come while one is computed, the last is computed after it.
-        quiet: dict[str, Any] = {"concurrency_id": "model", "show_progress": "hidden", "trigger_mode": "always_last"}
-        quiet |= known(gr.on, api_visibility="private") or {"api_name": False}
-        loud = {**quiet, "show_progress": "full", **known(gr.on, show_progress_on=self.image)}
+        quiet = {"concurrency_id": "model", "trigger_mode": "always_last", "api_visibility": "private"}
+        quiet |= {"show_progress": "hidden"}
+        loud = {**quiet, "show_progress": "full", "show_progress_on": self.image}
 
         asked = gr.on(
             [self.file.clear, self.go.click, self.words.submit, self.stride.input],
@@ -331,7 +329,7 @@ class Page(gr.Blocks):
 def refused(reason: str) -> gr.Error:
     """The error that a request gets which the page does not send; its reason is logged in one line."""
     LOGGER.warning("pacl app: a request is refused: %s", escaped(reason))
-    return gr.Error(f"The request does not fit the page: {reason}", **known(gr.Error.__init__, print_exception=False))
+    return gr.Error(f"The request does not fit the page: {reason}", print_exception=False)
 
 
 def _style() -> dict[str, Any]:
