@@ -74,7 +74,7 @@ def test_a_folder_in_use_is_refused_before_the_model_is_loaded(
     monkeypatch.setattr("pacl.export.load", loaded)
     about = {"format": "pacl-export", "image": {"file": "image.onnx"}, "text": None, "classes": None}
     (tmp_path / "model.json").write_text(json.dumps(about))
-    words = ["a dog", "--out", str(tmp_path), *(["--overwrite"] if overwrite else [])]
+    words = ["a dog", "--to", "torchscript", "--out", str(tmp_path), *(["--overwrite"] if overwrite else [])]
     with pytest.raises(RuntimeError if overwrite else ArgumentError):
         main(words)
     (tmp_path / "text.pt").touch()  # of others

@@ -146,7 +146,11 @@ def test_broken_heads_are_one_line(clip: Backbone, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("\ufeff" + json.dumps(config), encoding="utf-8")  # as Windows writes it
     state = load_file(tmp_path / WEIGHTS)
     for kind in (torch.int32, torch.complex64):
-        save_file({name: value.to(kind) for name, value in state.items()}, tmp_path / WEIGHTS)
+        try:
+            save_file({name: value.to(kind) for name, value in state.items()}, tmp_path / WEIGHTS)
+        except KeyError:
+            assert kind.is_complex  # older versions of safetensors cannot write it
+            continue
         with pytest.raises(UserError, match=WEIGHTS):
             PACL.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "version": 2}))
