@@ -33,7 +33,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
         ("width / height", _range(record["aspect"], 2)),
         (f"smaller than {record['small']['side']}", percent(record["small"]["share"])),
         ("frequent words", ", ".join(list(record["words"])[:15])),
-        ("frequent nouns", ", ".join(list(record["nouns"] or {})[:15])),
+        ("frequent nouns", _nouns(record)),
         ("decoding", record["decoded_per_second"] and f"{record['decoded_per_second']:,.0f} images/s per process"),
     ]
     yield from (f"  {name:<20}{without_controls(text)}" for name, text in rows if text)
@@ -49,6 +49,12 @@ def _range(spread: dict[str, float] | None, digits: int = 0) -> str | None:
         return None
     low, median, high = (f"{spread[key]:,.{digits}f}" for key in ("min", "median", "max"))
     return low if low == high else f"{low} to {high}, median {median}, mean {spread['mean']:,.{max(digits, 1)}f}"
+
+
+def _nouns(record: dict[str, Any]) -> str | None:
+    if not record["nouns"] and record["nouns"] is not None and record["words"]:
+        return "none are found; they are looked for in English"
+    return ", ".join(list(record["nouns"] or {})[:15])
 
 
 def _tokens(spread: dict[str, float] | None) -> str | None:

@@ -270,6 +270,8 @@ def train(cli: TrainCLI, prog: str) -> int:
             raise UserError("; ".join(filter(None, [str(error), cli.kept()]))) from error
         if cli.config.head == "last" and (better := better_before(cli)):
             say(prog, f"note: {better}; the same command with --ckpt_path last --head best saves those weights")
+        if nothing := learned_nothing(cli):
+            say(prog, f"note: {nothing}: check that the captions are of their images, or train longer")
         if unmeasured := cli.datamodule.unmeasured:
             held = counted(unmeasured, "held-out image")
             advice = "the figures are of the others; pacl data check lists the reasons"
@@ -303,6 +305,15 @@ def better_before(cli: TrainCLI) -> str | None:
     if last is None or not path.is_file() or best <= float(last):
         return None
     return f"{name} was {best:.3f} after step {read_checkpoint(path)['global_step']:,}, and is {float(last):.3f} now"
+
+
+def learned_nothing(cli: TrainCLI) -> str | None:
+    """The best validation of a run that is no better than a random order, in words; else None."""
+    name, best = cli.best.monitors, cli.best.best_model_score
+    chance = cli.model.chance.get(name)
+    if best is None or chance is None or float(best) > chance:
+        return None
+    return f"{name} was {float(best):.3f} at best, and a random order has {chance:.3f}"
 
 
 def check_settings(cli: TrainCLI) -> None:

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_warn
 
 from pacl.data.batches import Batch, Batches
-from pacl.data.caption_words import count_nouns, frequent_words, unknown_words
+from pacl.data.caption_words import check_words, count_nouns, frequent_words, some_captions
 from pacl.data.crop import SquareCrop
 from pacl.data.pairs import FilePairs, PairSource
 from pacl.data.resuming import PLACE, check_resumed, source_digests
@@ -25,6 +25,7 @@ from pacl.data.token_stamp import CacheDtype
 from pacl.data.token_store import TokenStore
 from pacl.distributed import sum_over_ranks
 from pacl.errors import ArgumentError, UserError
+from pacl.models.backbone import Backbone
 from pacl.progress import Tracked, untracked
 from pacl.prompts import check_templates, get_templates
 
@@ -238,18 +239,10 @@ class CaptionData(LightningDataModule):
             return Counter()
         return count_nouns(self.parts()[0])
 
-    def warn_of_unknown_words(self) -> None:
-        """Warn if the CLIP has a vocabulary, as small ones do, and many words of the captions are not in it."""
-        clip = getattr(getattr(self._module, "pacl", None), "clip", None)  # pretraining has none
-        known = getattr(clip, "vocabulary", None)
-        if known is None or self.streams:
-            return
-        share, often = unknown_words(self.parts()[0], known)
-        if share > 0.05:
-            rank_zero_warn(
-                f"this CLIP knows {len(known)} words, and {share:.0%} of the words in the captions are not among them "
-                f"({', '.join(often)}, ...): choose another backbone"
-            )
+    def setup(self, stage: str) -> None:
+        """Check that the text tower knows the words of the captions, before anything is encoded; see `check_words`."""
+        if stage == "fit" and not self.streams:
+            check_words(some_captions(self.parts()[0]), self._clip)
 
     # ------------------------------------------------------------ loaders
 
@@ -259,7 +252,6 @@ class CaptionData(LightningDataModule):
         if self.seed is None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**32)
         sources, _ = self.parts()
-        self.warn_of_unknown_words()
         templates = get_templates(self.templates) if self.nouns else ()
         if self.streams:
             if self.cache is not None:
@@ -294,6 +286,11 @@ class CaptionData(LightningDataModule):
     def image_size(self) -> int:
         """Side of the square images in pixels."""
         return self.size or int(self._module.image_size)
+
+    @property
+    def _clip(self) -> Backbone | None:
+        """The backbone of the module; pretraining has none."""
+        return getattr(getattr(self._module, "pacl", None), "clip", None)
 
     @property
     def _module(self) -> Any:
@@ -370,6 +367,8 @@ class CaptionData(LightningDataModule):
             self.unmeasured = int(sum_over_ranks(torch.tensor(len(self._unmeasured), device=device)))
             self.check_validation(bad[-1] if bad else "on another process")
             return batch
+        if self.streams and not self.seen:  # which are not read in advance
+            check_words(batch["texts"], self._clip)
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
         batch["skipped"] = self.skipped

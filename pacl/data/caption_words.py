@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from pytorch_lightning.utilities import rank_zero_warn
 
 from pacl.data.batches import with_person
 from pacl.data.pairs import PairSource
+from pacl.errors import UserError
+from pacl.models.backbone import Backbone
+from pacl.models.vocabulary import knows
 from pacl.prompts import split_words
 
 WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W_]+|[^\w\s]")  # the end of a contraction, a word or number, a sign
+
+
+MANY_UNKNOWN = 0.05
+"""A warning tells of words that the text tower does not know if they are more than this share. With the photo model,
+English captions of photos stay far below it, and those in other languages far above."""
 
 
 def frequent_words(sources: Sequence[PairSource], least: int = 3) -> tuple[str, ...]:
@@ -36,16 +47,43 @@ def count_nouns(sources: Sequence[PairSource]) -> Counter[str]:
     )
 
 
-def unknown_words(sources: Sequence[PairSource], known: Collection[str], images: int = 1000) -> tuple[float, list[str]]:
-    """The share of the words in captions that are not among the known ones, and those that occur most.
-
-    Args:
-        sources: of the captions.
-        known: the words that a model has.
-        images: about so many, spread over the sources, are looked at.
-    """
+def some_captions(sources: Sequence[PairSource], images: int = 1000) -> list[str]:
+    """The captions of about so many images, spread over the sources."""
     step = max(1, sum(map(len, sources)) // images)
     some = ((source, i) for source in sources for i in range(0, len(source), step))
-    words = [word for source, i in some for text, _ in source.descriptions(i) for word in split_words(text)]
-    unknown = Counter(word for word in words if word not in known)
-    return unknown.total() / max(1, len(words)), [word for word, _ in unknown.most_common(5)]
+    return [text for source, i in some for text, _ in source.descriptions(i)]
+
+
+def unknown_words(texts: Iterable[str], is_known: Callable[[str], bool]) -> tuple[float, list[str]]:
+    """The share of the words in texts that are not known, and those that occur most; 0 without words."""
+    words = Counter(word for text in texts for word in split_words(text))
+    unknown = Counter({word: count for word, count in words.items() if not is_known(word)})
+    return unknown.total() / max(1, words.total()), [word for word, _ in unknown.most_common(5)]
+
+
+def check_words(texts: Sequence[str], clip: Backbone | None) -> None:
+    """Warn if the text tower of a backbone, which may know few words or one language, lacks many of those in captions.
+
+    Args:
+        texts: captions, a sample of them will do.
+        clip: the backbone; None passes.
+
+    Raises:
+        UserError: it knows none of them, not even in pieces.
+    """
+    if clip is None:
+        return
+    closed = clip.vocabulary
+    share, often = unknown_words(texts, partial(knows, clip.text) if closed is None else closed.__contains__)
+    if share <= MANY_UNKNOWN:
+        return
+    of = f"{share:.0%} of the words in the captions ({', '.join(often)}, ...)"
+    if closed is None:
+        message = f"the text tower does not know {of}: use captions in its language, English with the photo model"
+    else:
+        message = f"this CLIP knows {len(closed)} words, and {of} are not among them"
+    message += ", or choose another backbone"
+    words = {word for text in texts for word in split_words(text)}
+    if share == 1 and (closed is not None or not any(map(clip.text.count_tokens, words))):
+        raise UserError(message)  # (else words are read in pieces, as Latin names are)
+    rank_zero_warn(message)

@@ -146,36 +146,39 @@ class Vocabulary:
         model, none of the 1,532 class names of the benchmarks has such a word, and 2 % of the words of COCO's captions
         are such ("bidet", "frisbe").
         """
-        if self.text.familiar is None:
-            return {}
         trained = self._single.keys()
-        found = {}
-        for word in dict.fromkeys(word for prompt in prompts for word in split_words(prompt)):
-            pieces = self.text.pieces(word)
-            if pieces and trained.isdisjoint(singular_forms(word)) and self._is_unknown(word, pieces):
-                found[word] = pieces
-        return found
-
-    def _is_unknown(self, word: str, pieces: Sequence[str]) -> bool:
-        if word in FUNCTION_WORDS or any(letter.isdigit() for letter in word):
-            return False
-        if any(self._is_whole(form) for form in singular_forms(word)):
-            return False
-        first, *rest = pieces
-        if not all(pieces) or not self._is_whole(first):
-            return True
-        ending = "".join(rest)
-        if len(rest) == 1 and ending in ENDINGS:
-            return False
-        return not all(len(piece) >= SHORTEST and self._is_whole(piece) for piece in pieces)
-
-    def _is_whole(self, word: str) -> bool:
-        pieces = self.text.pieces(word)
-        return pieces is not None and len(pieces) == 1 and pieces[0] != ""
+        words = dict.fromkeys(word for prompt in prompts for word in split_words(prompt))
+        asked = (word for word in words if trained.isdisjoint(singular_forms(word)))
+        return {word: self.text.pieces(word) or [] for word in asked if not knows(self.text, word)}
 
     @torch.no_grad()
     def _embed(self, texts: Sequence[str]) -> Tensor:
         return F.normalize(self.text.encode(texts).float(), dim=-1).cpu()
+
+
+def knows(text: TextTower, word: str) -> bool:
+    """Whether a text tower reads a word as a whole, with a regular ending, or as a compound of known words.
+
+    True where a transformer makes sense of any word, and for numbers.
+    """
+    pieces = text.pieces(word)
+    if text.familiar is None or not pieces:
+        return True
+    if word in FUNCTION_WORDS or any(letter.isdigit() for letter in word):
+        return True
+    if any(_is_whole(text, form) for form in singular_forms(word)):
+        return True
+    first, *rest = pieces
+    if not all(pieces) or not _is_whole(text, first):
+        return False
+    if len(rest) == 1 and rest[0] in ENDINGS:
+        return True
+    return all(len(piece) >= SHORTEST and _is_whole(text, piece) for piece in pieces)
+
+
+def _is_whole(text: TextTower, word: str) -> bool:
+    pieces = text.pieces(word)
+    return pieces is not None and len(pieces) == 1 and pieces[0] != ""
 
 
 def close_words(word: str, known: Collection[str]) -> tuple[str, ...]:

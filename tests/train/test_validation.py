@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from pacl import load_model, train
+from pacl.cli.training_run import learned_nothing
 from pacl.data.caption_data import CaptionData
 from pacl.errors import ArgumentError, UserError
 from tests.train.command import QUIET, captioned, run
@@ -191,6 +193,16 @@ def test_a_better_validation_before_the_end_is_said(tiny_clip, tmp_path, capsys)
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "--head best" in line)
     assert "1.500 after step 2" in line
     assert "--ckpt_path last" in line
+
+
+@pytest.mark.parametrize(("best", "is_said"), [(0.2, True), (0.25, True), (0.3, False), (None, False)])
+def test_a_run_that_finds_no_more_than_chance_says_so(best, is_said):
+    best = None if best is None else torch.tensor(best)
+    cli = SimpleNamespace(
+        best=SimpleNamespace(monitors="val_recall", best_model_score=best),
+        model=SimpleNamespace(chance={"val_recall": 0.25}),
+    )
+    assert (learned_nothing(cli) is not None) == is_said
 
 
 def test_figures_of_an_earlier_step_than_the_last_are_said_to_be(tiny_clip, tmp_path, capsys):

@@ -126,6 +126,10 @@ def test_without_a_tagger_nouns_are_left_out(check: Check, monkeypatch: pytest.M
     code, out, report = check("fine.csv")
     assert (code, report["sources"][0]["nouns"]) == (0, None)
     assert "nouns" not in out
+    monkeypatch.setattr("pacl.data.nouns.nouns", lambda caption: ())
+    _, out, report = check("fine.csv")
+    assert report["sources"][0]["nouns"] == {}
+    assert "frequent nouns" in out  # none, as in another language
     monkeypatch.setattr("pacl.data.nouns.nouns", lambda caption: (caption.split()[-1],))
     assert check("fine.csv")[2]["sources"][0]["nouns"] == {"cat": 2, "mat": 1, "dog": 1}
 

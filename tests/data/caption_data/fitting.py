@@ -27,6 +27,7 @@ class Module(LightningModule):
         )
         clip = {"image_name": "none", "image_checksum": lambda: "0" * 16, "layers": ()}
         clip |= {"patch": 4, "width": 3, "image": tower}
+        clip |= {"vocabulary": None, "text": SimpleNamespace(familiar=None, pieces=lambda word: None)}
         self.pacl = SimpleNamespace(clip=SimpleNamespace(**clip, mean=(0.5,) * 3, std=(0.5,) * 3))
         self.encoded = 0
         self.seen, self.validated = [], []

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import pacl.data.nouns
 import pacl.data.splits
@@ -96,7 +97,25 @@ def test_words_that_a_model_lacks_are_looked_for_in_all_sources(here):
     data = stub(CaptionData(train=[Source("few.csv"), Source("t.csv")], batch_size=4))
     data.trainer.lightning_module.pacl.clip.vocabulary = frozenset(["one", "two"])
     with pytest.warns(UserWarning, match="knows 2 words"):
-        data.warn_of_unknown_words()
+        data.setup("fit")
+
+
+def test_words_of_shards_are_those_of_their_first_batch(here):
+    data = stub(CaptionData("0.tar", batch_size=4))
+    data.trainer.lightning_module.pacl.clip.vocabulary = frozenset(["one", "two"])
+    data.setup("fit")  # the shard is not read
+
+    def moved(text):
+        positives = torch.ones(1, 1, dtype=torch.bool)
+        return data.on_before_batch_transfer({"texts": [text], "positives": positives, "skipped": []}, 0)
+
+    with pytest.raises(UserError, match="knows 2 words"):
+        moved("three")
+    with pytest.warns(UserWarning, match="knows 2 words"):
+        moved("one, three")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        moved("three")
 
 
 def test_names_that_a_source_lacks_are_a_warning(here):
