@@ -247,15 +247,21 @@ def several_names(prompt: str) -> Sequence[str]:
 
     Lists with commas, full stops, bars or line breaks are how other tools take several names.
     """
-    for mark in (r"\n", r"\|", r",", r"\.(?=\s|$)"):
+    # Not "7,5 m", nor "St. Bernard".
+    for mark, shortest in ((r"\n", 2), (r"\|", 2), (r",(?!\d)", 2), (r"\.(?=\s|$)", 3)):
         parts = [part.strip() for part in re.split(mark, prompt) if part.strip()]
-        if len(parts) > 1 and all(len(part) > 2 for part in parts):  # not "St. Bernard"
+        if len(parts) > 1 and all(len(part) >= shortest for part in parts):
             return parts
     return ()
 
 
 def say_lists(prompts: Sequence[str]) -> str | None:
-    """A warning of the first prompt that is probably a list of several names, which other tools take in one text."""
+    """A warning of the first prompt that is probably a list of several names, which other tools take in one text.
+
+    Also of those that have kept the comma of such a list, as ``cat, dog`` without quotation marks leaves it.
+    """
+    if kept := [prompt for prompt in prompts if prompt.rstrip().endswith(",")]:
+        return f"prompt {quoted(kept[0])} has the comma of a list; give {quoted(kept[0].rstrip(', '))}, without it"
     found = [(prompt, names) for prompt in prompts if (names := several_names(prompt))]
     if not found:
         return None

@@ -192,7 +192,14 @@ def test_lists_in_a_prompt_are_seen(prompt: str) -> None:
     assert list(several_names(prompt)) == ["a dog", "grass", "sky"]
 
 
-@pytest.mark.parametrize("prompt", ["a dog", "a dog.", "St. Bernard", "Dr. No", "a dog and a cat", "7,5 m", "a/b"])
+@pytest.mark.parametrize("prompt", ["tv, table", "tv,table", "tv|table", "tv\ntable"])
+def test_names_of_a_list_may_be_short(prompt: str) -> None:
+    assert list(several_names(prompt)) == ["tv", "table"]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a dog", "a dog.", "St. Bernard", "Dr. No", "a dog and a cat", "7,5 m", "1,000 m, 2", "a/b"]
+)
 def test_other_prompts_are_one_name(prompt: str) -> None:
     assert not several_names(prompt)
 
@@ -200,6 +207,12 @@ def test_other_prompts_are_one_name(prompt: str) -> None:
 def test_a_repeated_synonym_is_said() -> None:
     with pytest.warns(UserWarning, match='"dog" is there twice'):
         assert parse_prompt("dog;hound; dog") == Label("dog", ("dog", "hound"))
+
+
+def test_the_comma_that_a_list_without_quotation_marks_leaves_is_said() -> None:
+    said = say_lists(["cat,", "dog,", "blanket"])
+    assert said is not None
+    assert 'give "cat",' in said
 
 
 def test_the_warning_of_lists_names_the_first_and_its_parts() -> None:
