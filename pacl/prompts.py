@@ -104,11 +104,16 @@ def read_classes(
         UserError: the file cannot be read, has no classes, or has an invalid line.
     """
     labels = []
+    lines: dict[str, tuple[int, Label]] = {}
     for number, line in label_lines(path, first_id, numbers):
         try:
-            labels.append(parse_prompt(line))
+            label = parse_prompt(line)
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from None
+        labels.append(label)
+        before, former = lines.setdefault(_folded(label.name), (number, label))
+        if before != number:
+            raise UserError(f"{path}, lines {before} and {number}: {_say_twice(label, former)}")
     if not labels:
         raise UserError(f'class file {path} has no classes: write one per line, such as "cat" or "cat;kitten"')
     try:
@@ -120,6 +125,14 @@ def read_classes(
 def _folded(text: str) -> str:
     """What is the same for texts that differ in case, or in how an accent is encoded."""
     return unicodedata.normalize("NFC", text.casefold())
+
+
+def _say_twice(label: Label, former: Label) -> str:
+    """An error of two labels with one name."""
+    alike = "is given twice" if former.name == label.name else f"is {quoted(former.name)} in other letters"
+    is_same = [*map(_folded, former.prompts)] == [*map(_folded, label.prompts)]
+    advice = "leave one out" if is_same else f"join synonyms as {quoted('one;other=' + former.name)}"
+    return f"label {quoted(label.name)} {alike}: {advice}"
 
 
 def check_labels(
@@ -152,16 +165,15 @@ def check_labels(
         raise UserError('no prompts: give at least one, such as "a dog"')
     if len(labels) > MAX_LABELS:
         raise UserError(f"{len(labels)} labels: at most {MAX_LABELS} fit a 16-bit mask; split the list")
-    names: dict[str, str] = {}
+    names: dict[str, Label] = {}
     owners: dict[str, str] = {}
     for label in labels:
         if any("\ud800" <= letter <= "\udfff" for text in (label.name, *label.prompts) for letter in text):
             raise UserError(f"prompt {label.name!a} has bytes that are not UTF-8 text")
         former = names.get(_folded(label.name))
         if former is not None:
-            alike = "is given twice" if former == label.name else f"is {quoted(former)} in other letters"
-            raise UserError(f"label {quoted(label.name)} {alike}: join synonyms as {quoted('one;other=' + former)}")
-        names[_folded(label.name)] = label.name
+            raise UserError(_say_twice(label, former))
+        names[_folded(label.name)] = label
         for prompt in dict.fromkeys(map(_folded, label.prompts)):
             if prompt in owners and not shared_prompts:
                 two = f"{quoted(owners[prompt])} and {quoted(label.name)}"

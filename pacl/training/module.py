@@ -257,8 +257,8 @@ class PACLModule(LightningModule):
             self.start_recall = figures["val_recall"]
         if self.chance["val_recall"] >= 0.3:
             rank_zero_warn(
-                f"the held-out set is so small that chance finds {self.chance['val_recall']:.0%} (val_recall): "
-                "hold out more images to see whether the head learns"
+                f"the held-out set has so few images, or so few different captions, that chance finds "
+                f"{self.chance['val_recall']:.0%} (val_recall): hold out more to see whether the head learns"
             )
         for logger in self.trainer.loggers:
             chance = {f"{name}_chance": share for name, share in self.chance.items()}
