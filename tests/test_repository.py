@@ -29,7 +29,7 @@ def jobs() -> list[dict[str, Any]]:
     """The combinations of the matrix, as GitHub makes them."""
     matrix = dict(read(".github/workflows/tests.yml")["jobs"]["test"]["strategy"]["matrix"])
     include = matrix.pop("include")
-    assert [len(values) for key, values in matrix.items() if key != "python"] == [1, 1, 1]
+    assert [len(values) for key, values in matrix.items() if key != "python"] == [1, 1]
     base = {key: values[0] for key, values in matrix.items() if key != "python"}
     # Each of `include` sets values of its own, so that it is a further combination.
     return [{**base, "python": python} for python in matrix["python"]] + include
@@ -44,18 +44,11 @@ def test_the_workflow_tests_every_python_that_is_promised() -> None:
 
 
 def test_the_oldest_jobs_install_the_lower_bounds() -> None:
-    bounds = {}
+    assert {job["resolution"] for job in jobs() if job["versions"] == "oldest"} == {"lowest-direct"}
     for text in PROJECT["dependencies"]:
         requirement = Requirement(text)
-        bounds[requirement.name] = next(iter(requirement.specifier)).version
-    oldest = [job for job in jobs() if job["versions"] == "oldest"]
-    assert oldest
-    for job in oldest:
-        pins = dict(pin.split("==") for pin in f"{job['torch']} {job['constraints']}".split())
-        assert pins.keys() >= {"torch", "torchvision", "open_clip_torch"}
-        for name, version in pins.items():
-            wanted = f"{bounds[name]}.0.0".split(".")[:3]
-            assert version.split(".") == wanted, name
+        assert {each.operator for each in requirement.specifier} <= {">=", "=="}, text
+        assert len(requirement.specifier) == 1, text
 
 
 def test_only_a_job_with_an_unreleased_dependency_may_fail() -> None:
