@@ -72,7 +72,7 @@ def save_tiny_encoder(folder: Path, *, seed: int = 0, pieces: Sequence[str] = ()
     bert = folder.with_name(f"{folder.name}-bert")
     bert.mkdir(parents=True)
     (bert / "vocab.txt").write_text("\n".join(words))
-    BertTokenizer(str(bert / "vocab.txt")).save_pretrained(bert)
+    BertTokenizer(str(bert / "vocab.txt"), do_lower_case=True).save_pretrained(bert)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
