@@ -323,8 +323,7 @@ def check_settings(cli: TrainCLI) -> None:
         raise ArgumentError("trainer.precision", trainer.precision, "use 32-true, bf16-mixed or 16-mixed")
     cli.check_whole_batches("--model.images_at_once with a large --data.batch_size")
     settings = cli.config_init.trainer
-    limit = settings.limit_train_batches
-    if limit is not None and (type(limit) is int or limit != 1):  # 1 is a batch, 1.0 all
+    if (limit := settings.limit_train_batches) is not None:  # also 1, a batch, which may have come to be 1.0, all
         advice = "a resumed run would not go on where it was; use --trainer.max_steps, and --trainer.val_check_interval"
         raise ArgumentError("trainer.limit_train_batches", limit, advice)
     if every := settings.reload_dataloaders_every_n_epochs:
