@@ -114,19 +114,20 @@ def probe(args: argparse.Namespace) -> int:
     if not args.overwrite:
         check_unused(args.out, results_of("probe"), "out", IN_USE)
 
-    from pacl.classification.class_folders import ClassFolders
+    from pacl.classification.class_folders import ClassFolders, hold_out
 
     train = ClassFolders.read(args.train)
     test = ClassFolders.read(args.test, train.classes) if args.test else None
 
-    from pacl.classification.logistic import check_installed, make_splits
+    from pacl.classification.logistic import check_installed
     from pacl.training.run_folder import RunFolder
 
     check_installed()
     for note in (*train.notes, *(test.notes if test else ())):
         say(f"note: {note}")
     if shots is not None:  # broken images are found later
-        make_splits(train.labels, train.classes, shots, seeds)
+        fit = train.labels if test else train.labels[hold_out(train.labels, share_of(args))[0]]
+        split(args, fit, train.classes, shots, seeds)
     folder = RunFolder(args.out, "probe", "out", args.overwrite, False, IN_USE)
     with folder.claim():
         return run(args, train, test, shots, seeds)
@@ -169,7 +170,6 @@ def run(
     from pacl.classification.class_folders import hold_out
     from pacl.classification.encoded_folders import ImageEncoder, encode_folders
     from pacl.classification.few_shot import possible_shots
-    from pacl.classification.logistic import make_splits
     from pacl.cli.model import load
     from pacl.models.precision import resolve_precision
 
@@ -183,21 +183,59 @@ def run(
         report(tested)
         fit, measured, files = found.examples, tested.examples, tested.files
     else:
-        first, second = hold_out(found.examples.labels, HOLDOUT if args.holdout is None else args.holdout)
+        first, second = hold_out(found.examples.labels, share_of(args))
         fit, measured = found.examples[first], found.examples[second]
         files = [found.files[i] for i in second]
     if not files:
-        raise UserError(f"{args.test or args.train}: no image is left to test on; classes need two or more")
+        if args.test:
+            raise UserError(f"{args.test}: no image is left to test on; give others than those that are trained on")
+        raise UserError(f"{args.train}: no image is left to test on; classes need two or more")
     missing = [name for i, name in enumerate(train.classes) if i not in set(measured.labels.tolist())]
     if missing:
         say(f"note: no test images of {', '.join(missing[:5])}{', ...' * (len(missing) > 5)}")
     if shots is None:
-        shots, reason = possible_shots(fit.labels, train.classes)
-        if reason:
+        shots, too_few = possible_shots(fit.labels, train.classes)
+        if too_few:
+            reason = counting_held_out(args, too_few)
             say(f"note: trained on {', '.join(map(str, shots))} images of each class only: {reason}")
-    splits = make_splits(fit.labels, train.classes, shots, seeds)
+    splits = split(args, fit.labels, train.classes, shots, seeds)
     rows = baselines(model, args, train.classes, files, measured.labels)
     return finish(args, model, train, fit, measured, splits, rows, bool(found.broken or (tested and tested.broken)))
+
+
+def share_of(args: argparse.Namespace) -> float:
+    """The share of each class that is tested on, without ``--test``."""
+    return HOLDOUT if args.holdout is None else args.holdout
+
+
+def split(
+    args: argparse.Namespace, labels: np.ndarray, classes: Sequence[str], shots: list[Shots], seeds: list[int]
+) -> Splits:
+    """`make_splits` of images that are not held out.
+
+    Raises:
+        UserError: a class has no or too few images; the message counts those that are held out, too.
+    """
+    from pacl.classification.logistic import make_splits
+
+    try:
+        return make_splits(labels, classes, shots, seeds)
+    except ArgumentError as error:
+        raise ArgumentError(error.argument, error.value, counting_held_out(args, error)) from None
+
+
+def counting_held_out(args: argparse.Namespace, too_few: ArgumentError) -> str:
+    """Why a class has too few images for some shots, and how many it needs where a share is held out before that."""
+    from pacl.classification.class_folders import held_out
+    from pacl.classification.logistic import images_needed
+
+    if args.test:
+        return too_few.reason
+    share, needed = share_of(args), images_needed(int(too_few.value))  # type: ignore[call-overload]
+    total = int((needed - 0.5) / (1 - share))  # or a few more, by rounding
+    while total - held_out(total, share) < needed:
+        total += 1
+    return f"{too_few.reason}; with those held out for the test (--holdout {share:g}) {total}, or give --test"
 
 
 def finish(
@@ -239,7 +277,7 @@ def finish(
         seed=seed,
         train=str(args.train),
         test=None if args.test is None else str(args.test),
-        holdout=None if args.test else (args.holdout or HOLDOUT),
+        holdout=None if args.test else share_of(args),
         test_images=len(test.labels),
         results=[row.to_json() for row in rows],
     )

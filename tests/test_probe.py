@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,33 @@ def test_shots_that_the_classes_have_no_images_for_are_left_out_or_refused(run: 
     assert (code, len(err.splitlines())) == (2, 1)
     assert "8 shots need 12" in err
     assert not Path("more").exists()
+
+
+@pytest.mark.parametrize("holdout", ["0.2", "0.3", "0.5", "0.01"])
+@pytest.mark.parametrize("flags", [["--shots", "8"], []], ids=str)  # without shots it is a note
+def test_the_number_of_images_that_is_named_is_enough(run: Run, holdout: str, flags: list[str]) -> None:
+    shutil.rmtree("train")
+    code, _, err = run(str(draw(Path("train"), 7)), "--holdout", holdout, "--out", "mine", *flags)
+    assert (code, "--test" in err) == (2 if flags else 0, True)
+    (shots, named) = re.findall(rf"(\d+) shots need .*--holdout {holdout}\) (\d+)", err)[0]
+    for count, expected in ((int(named) - 1, 2), (int(named), 0)):
+        shutil.rmtree("train")
+        words = [str(draw(Path("train"), count)), "--holdout", holdout, "--shots", shots]
+        assert run(*words, "--out", "more")[0] == expected
+
+
+def test_images_of_which_none_can_be_read_are_one_line_each(run: Run) -> None:
+    for path in Path("train").rglob("*.png"):
+        path.write_bytes(b"no image")
+    code, _, err = run("train", "--out", "mine")
+    assert (code, len(err.splitlines()), Path("mine/probe.json").exists()) == (2, 25, False)
+
+
+def test_the_images_that_are_trained_on_are_no_test(run: Run) -> None:
+    code, _, err = run("train", "--test", "train", "--out", "mine")
+    assert (code, "two or more" in err, Path("mine/probe.json").exists()) == (2, False, False)
+    code, _, err = run("train", "--test", "train", "--shots", "16", "--out", "mine")
+    assert (code, "held out" in err) == (2, False)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,11 @@ def left_out(root: Path, contents: Contents, members: Mapping[str, Sequence[str]
     return notes + [f"{root}: {count} {what} left out" for what, count in contents.unused(set()).items() if count]
 
 
+def held_out(images: int, share: float) -> int:
+    """How many images of a class `hold_out` tests on."""
+    return min(max(round(share * images), 1), images - 1)
+
+
 def hold_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Split examples at random, with a fixed seed, into those to train on and those to test on.
 
@@ -102,10 +107,10 @@ def hold_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Indices of both, int64, sorted.
     """
-    train, test = [], []
+    train, test = [np.empty(0, np.int64)], [np.empty(0, np.int64)]  # of no examples, none
     for label in np.unique(labels):
         shuffled = np.random.default_rng([HOLDOUT_SEED, label]).permutation(np.flatnonzero(labels == label))
-        count = min(max(round(share * len(shuffled)), 1), len(shuffled) - 1)
+        count = held_out(len(shuffled), share)
         test.append(shuffled[:count])
         train.append(shuffled[count:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))

@@ -71,8 +71,8 @@ def accuracy_of(name: str, right: np.ndarray, labels: np.ndarray) -> Accuracy:
     return Accuracy(name, float(top1.mean()), float(balanced.mean()), intervals, spread, len(right))
 
 
-def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots], str]:
-    """Those of `SHOTS` for which every class has images enough, and why the others are left out ("" for none).
+def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots], ArgumentError | None]:
+    """Those of `SHOTS` for which every class has images enough, and the error of the first that is left out.
 
     Args:
         labels: classes of all training images, int64.
@@ -82,15 +82,15 @@ def possible_shots(labels: np.ndarray, names: Sequence[str]) -> tuple[list[Shots
         UserError: no class has two images, or one has none.
     """
     found: list[Shots] = []
-    reason = ""
+    too_few: ArgumentError | None = None
     for shots in SHOTS:
         try:
             split_examples(labels, shots, 0, names)
         except ArgumentError as error:  # too few images for these shots, which nobody asked for
-            reason = reason or error.reason
+            too_few = too_few or error
         else:
             found.append(shots)
-    return found, reason
+    return found, too_few
 
 
 def probe_accuracies(

@@ -106,6 +106,11 @@ def check_installed() -> None:
         raise UserError('linear probes need scikit-learn: pip install "pacl[probe]"')
 
 
+def images_needed(shots: int) -> int:
+    """How many training images of a class so many shots take, those for validation included."""
+    return shots + min(shots, VALIDATION_SHOTS)
+
+
 def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Choose random examples for training and for validation.
 
@@ -129,11 +134,13 @@ def split_examples(labels: np.ndarray, shots: Shots, seed: int, names: Sequence[
         if not len(shuffled):
             raise UserError(f"class {names[label]!r} has no training images to probe with")
         if isinstance(shots, int):
-            held = min(shots, VALIDATION_SHOTS)
-            if len(shuffled) < shots + held:
+            needed = images_needed(shots)
+            held = needed - shots
+            if len(shuffled) < needed:
                 reason = f"class {names[label]!r} has only {counted(len(shuffled), 'training image')}"
-                needed = f"{shots} shots need {shots + held}: {shots} to train and {held} to validate"
-                raise ArgumentError("shots", shots, f"{reason}; {needed}")
+                raise ArgumentError(
+                    "shots", shots, f"{reason}; {shots} shots need {needed}: {shots} to train and {held} to validate"
+                )
             # Validation examples are taken from the end, so that more shots only add training examples.
             fit.append(shuffled[:shots])
             validation.append(shuffled[len(shuffled) - held :])
