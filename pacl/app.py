@@ -115,7 +115,7 @@ def build(
     try:
         from pacl.webapp.page import Page
     except ImportError as error:
-        raise UserError(f"gradio cannot be imported ({error}): pip install 'pacl[app]'") from None
+        raise UserError(f'gradio cannot be imported ({error}): pip install "pacl[app]"') from None
     from pacl.webapp.session import Sessions
 
     return Page(Sessions(model, settings, name=name, limits=limits))

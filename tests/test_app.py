@@ -92,7 +92,7 @@ def test_without_gradio_the_extra_is_named(run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, err = run("--port", "0")
     assert (code, err.count("\n")) == (2, 1)
-    assert "pip install 'pacl[app]'" in err
+    assert 'pip install "pacl[app]"' in err
 
 
 def test_the_environment_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,7 +265,7 @@ PACKAGES = ("textblob", "lemminflect")
 
 
 def _missing(package: str) -> UserError:
-    return UserError(f"nouns of captions: the package {package} is missing; pip install 'pacl[nouns]'")
+    return UserError(f'nouns of captions: the package {package} is missing; pip install "pacl[nouns]"')
 
 
 def _import(module: str) -> Any:

@@ -119,8 +119,12 @@ def shard_urls(pairs: str) -> list[str]:
     Raises:
         UserError: webdataset is not installed, the pattern is invalid, or local files are missing.
     """
+    path = local_path(pairs)
+    if path is not None and not re.search(r"[{*?\[]|::", pairs) and not path.exists():  # before the package is missed
+        raise UserError(f"{path}: no such file or folder")
+    expand_urls = webdataset().shardlists.expand_urls
     try:
-        expanded: list[str] = webdataset().shardlists.expand_urls(pairs)
+        expanded: list[str] = expand_urls(pairs)
     except (ValueError, AssertionError) as error:
         raise UserError(f"{pairs}: invalid pattern of shards ({error}); an example is data/{{000..331}}.tar") from None
     urls = [found for url in expanded for found in _local_shards(url)]
@@ -359,4 +363,4 @@ def webdataset() -> Any:
     try:
         return import_module("webdataset")
     except ImportError:
-        raise UserError("shards need the package webdataset: pip install pacl[shards]") from None
+        raise UserError('shards need the package webdataset: pip install "pacl[shards]"') from None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-INSTALL = "pip install 'pacl[export]'"
+INSTALL = 'pip install "pacl[export]"'
 ONNX_LIMIT = 2**31 - 1  # bytes, of a protobuf file
 OPSET = 20  # the first in which GridSample's cubic mode is spelled as torch spells it
 

@@ -152,7 +152,7 @@ def find_sam(name: str) -> tuple[str | Path, str]:
     try:
         from transformers import PretrainedConfig, Sam2Model, SamModel  # noqa: F401 (both must be there)
     except ImportError:
-        raise _refusal(name, "needs transformers 4.56 or newer; pip install 'pacl[sam]'") from None
+        raise _refusal(name, 'needs transformers 4.56 or newer; pip install "pacl[sam]"') from None
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise _refusal(name, "the folder holds no config.json: not a SAM in transformers' format")
     if not folder.is_dir() and name.strip("/").count("/") != 1:

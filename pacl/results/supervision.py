@@ -23,7 +23,7 @@ def to_detections(found: Result) -> Detections:
     try:
         from supervision import Detections
     except ImportError as error:
-        raise UserError(f"supervision cannot be imported ({error}): pip install 'pacl[tools]'") from None
+        raise UserError(f'supervision cannot be imported ({error}): pip install "pacl[tools]"') from None
     boxes = {i: bounds for i, rle in enumerate(rles(found.index, len(found.labels))) if (bounds := box(rle))}
     if not boxes:
         return Detections.empty()

@@ -31,7 +31,7 @@ def check_gradio() -> None:
         UserError: it is not installed.
     """
     if importlib.util.find_spec("gradio") is None:
-        raise UserError("the web page needs gradio: pip install 'pacl[app]'")
+        raise UserError('the web page needs gradio: pip install "pacl[app]"')
 
 
 def free_port(host: str, port: int) -> int:

@@ -251,7 +251,7 @@ def _tokenizer(name: str, model: str) -> Any:
             return open_clip.get_tokenizer(model)
     except ModuleNotFoundError as error:
         raise ArgumentError(
-            "model", name, f"its tokenizer needs {error.name}; pip install 'pacl[{error.name}]'"
+            "model", name, f'its tokenizer needs {error.name}; pip install "pacl[{error.name}]"'
         ) from error
     except Exception as error:
         raise ArgumentError(

@@ -120,7 +120,7 @@ def test_nouns_are_the_sources_own_where_it_has_them(check: Check) -> None:
 
 def test_without_a_tagger_nouns_are_left_out(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(_: str) -> tuple[str, ...]:
-        raise UserError("pip install 'pacl[nouns]'")
+        raise UserError('pip install "pacl[nouns]"')
 
     monkeypatch.setattr("pacl.data.nouns.nouns", absent)
     code, out, report = check("fine.csv")
