@@ -238,7 +238,7 @@ def update(index: Index, content: FolderContent, folder: Path) -> None:
         raise UserError(f"{busy}, or search it as it is with --no_update") from None
     if is_new:
         others = len(list(index.path.parent.glob(f"*{index.path.suffix}"))) - 1
-        beside = f", beside {others} of other models or scores" if others else ""
+        beside = f", beside {others} of other folders, models or scores" if others else ""
         inside = index.path.is_relative_to(index.folder)
         path = folder / index.path.relative_to(index.folder) if inside else index.path  # as it was named
         say(f"note: new index of {counted(len(index), 'image')}: {path}{beside}")

@@ -56,6 +56,12 @@ def test_the_new_index_is_named_by_the_folder_as_it_was_typed(run: Run, here: Pa
     assert f" {folder / FOLDER}/" in err
 
 
+def test_the_index_of_another_folder_is_not_called_one_of_another_model(run: Run) -> None:
+    _, _, first = run("photos", "a dog", "--index", "kept")
+    _, _, second = run("photos/b", "a dog", "--index", "kept")
+    assert ("beside" in first, "beside 1 of other folders" in second) == (False, True)
+
+
 def test_a_table_by_default_and_an_index_beside_the_images(run: Run, here: Path) -> None:
     code, out, _ = run("photos", "a dog")
     assert code == 0

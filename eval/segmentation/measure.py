@@ -74,7 +74,14 @@ class Row:
         background = self.labels[0].prompts if self.background and self.protocol.background_text else ()
         if self.background and segmenter.background.kind == "none" and not background:
             raise ArgumentError("background", "none", "nothing can become class 0; give a rule such as threshold:0.1")
-        return Ready(self, segmenter, segmenter.encode_query(named, background))
+        try:
+            query = segmenter.encode_query(named, background)
+        except ArgumentError as error:
+            if error.argument != "background" or "background" in self.protocol.changed:
+                raise
+            reason = f"brings background {error.value}: {error.reason}"  # nobody gave it
+            raise ArgumentError("protocol", self.protocol.name, reason, "background") from None
+        return Ready(self, segmenter, query)
 
 
 class Found(NamedTuple):

@@ -88,7 +88,10 @@ class Background:
         if self.kind == "auto":
             return self.settle(classes, calibrated)
         if self.kind == "peak" and not calibrated:
-            raise ArgumentError("background", self, "this model is not calibrated; see pacl.calibrate")
+            advice = (
+                "calibrate it with python -m pacl.calibrate MODEL PHOTOS, or use another rule, such as threshold:0.1"
+            )
+            raise ArgumentError("background", self, f"this model is not calibrated; {advice}")
         if self.kind == "entropy" and self.limit >= math.log(classes):
             raise ArgumentError(
                 "background",

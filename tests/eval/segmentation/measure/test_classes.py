@@ -65,7 +65,7 @@ def test_a_limit_that_can_never_hold_is_refused_before_anything_is_measured(tmp_
     protocol = a_protocol(background="entropy:1.5", background_text=False)
     with pytest.raises(ArgumentError) as error:
         Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), protocol, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
-    assert error.value.argument == "background"
+    assert error.value.argument == "protocol"
 
 
 def test_a_class_0_that_nothing_can_become_is_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,9 +37,12 @@ def test_under_peak_class_0_is_what_scores_too_little(tmp_path):
 
 
 def test_peak_of_a_model_that_is_not_calibrated_is_refused_before_anything_is_measured(tmp_path):
-    with pytest.raises(ArgumentError) as error:
-        Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), PEAK, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
-    assert error.value.argument == "background"
+    given = replace(PEAK, changed=("background",))
+    for protocol, argument in ((given, "background"), (PEAK, "protocol")):  # the option that was given, if any
+        with pytest.raises(ArgumentError) as error:
+            Bench(folder_of(tmp_path), [Row("pacl", ColourModel(), protocol, [GREY, RED, BLUE], True)], Extras())  # type: ignore[arg-type]
+        assert (error.value.argument, "pacl.calibrate" in str(error.value)) == (argument, True)
+        assert "background peak:0.6" in error.value.with_flags()
 
 
 def test_the_level_of_peak_is_no_prompt_and_does_not_count_in_patches(tmp_path):
