@@ -87,11 +87,14 @@ def _from_rows(
         image = lower.index("key")
     captions: dict[str, list[str]] = {}
     failed = 0
-    for row in rows[header:]:
+    for number, row in enumerate(rows[header:], start=1):
         if status is not None and row[status] != "success":
             failed += 1
             continue
-        name = _image_name(path, row[image], " ".join(map(str, row)))
+        name = _image_name(path, row[image])
+        if not name:
+            shown = " ".join(map(str, row))[:80]
+            raise UserError(f"{path}: row {number:,} of {len(rows) - header:,} has no image: {shown!r}")
         captions.setdefault(name, []).extend(each for i in texts for each in captions_in(row[i], name))
     if not captions:
         raise UserError(f"{path}: none of its {counted(failed, 'image')} was downloaded")
@@ -107,11 +110,11 @@ def _from_rows(
     return FilePairs(folder, captions, unused=unused)
 
 
-def _image_name(path: Path, cell: Any, row: str) -> str:
-    """The name of an image in a cell.
+def _image_name(path: Path, cell: Any) -> str:
+    """The name of an image in a cell; empty where it has none.
 
     Raises:
-        UserError: the cell is empty or holds something else than a name.
+        UserError: the cell holds something else than a name.
     """
     if isinstance(cell, bytes) or (isinstance(cell, Mapping) and "bytes" in cell):
         raise UserError(f"{path}: holds images themselves, not their names; write them to files or to shards")
@@ -119,9 +122,7 @@ def _image_name(path: Path, cell: Any, row: str) -> str:
         advice = "write one object a row, as pandas does with orient='records'"
         raise UserError(f"{path}: {str(cell)[:80]} is not the name of an image; {advice}")
     name = _without_number(str(cell))
-    if not name:
-        raise UserError(f"{path}: a row without an image: {row[:80]!r}")
-    return name if is_url(name) else str(PurePosixPath(name))  # ./a.jpg is a.jpg
+    return name if is_url(name) or not name else str(PurePosixPath(name))  # ./a.jpg is a.jpg
 
 
 def read_coco(path: str | Path, images: str | Path | None = None) -> FilePairs:

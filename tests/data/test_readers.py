@@ -174,6 +174,9 @@ def test_images_elsewhere(folder):
         ("image,caption\na.jpg,Größe\n".encode("latin-1"), "UTF-8"),
         (b"a.jpg,a cat, on a mat\nb.jpg,a dog, in grass\n", "header"),  # commas in captions
         (b"image,caption\na.jpg,3\nb.jpg,4\n", "numbers"),
+        (b"image,caption\na.jpg,a cat\n ,a dog\nb.jpg,a cow\n", "row 2 of 3"),
+        (b'{"image": "a.jpg", "caption": "a cat"}\n{"caption": "a dog"}\n', "row 2 of 2"),
+        (b"a.jpg,a cat\n ,a dog\n", "row 2 of 2"),
         (b"url,caption,key,status\nhttp://x/a.jpg,a cat,a,failed_to_download\n", "downloaded"),
         (b'[{"image": "a.jpg", "caption": "a cat", "caption": "a dog"}]', '"caption" is there twice'),
         (b'{"image": "a.jpg", "caption": "a cat", "caption": "a dog"}', "line 1: .*twice"),
