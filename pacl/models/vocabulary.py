@@ -161,8 +161,7 @@ def knows(text: TextTower, word: str) -> bool:
 
     True where a transformer makes sense of any word, and for numbers.
     """
-    pieces = text.pieces(word)
-    if text.familiar is None or not pieces:
+    if text.familiar is None or not (pieces := text.pieces(word)):
         return True
     if word in FUNCTION_WORDS or any(letter.isdigit() for letter in word):
         return True
