@@ -131,7 +131,7 @@ def _say_twice(label: Label, former: Label) -> str:
     """An error of two labels with one name."""
     alike = "is given twice" if former.name == label.name else f"is {quoted(former.name)} in other letters"
     is_same = [*map(_folded, former.prompts)] == [*map(_folded, label.prompts)]
-    advice = "leave one out" if is_same else f"join synonyms as {quoted('one;other=' + former.name)}"
+    advice = "delete or rename one" if is_same else f"join synonyms as {quoted('one;other=' + former.name)}"
     return f"label {quoted(label.name)} {alike}: {advice}"
 
 

@@ -70,7 +70,7 @@ def test_read_classes(tmp_path: Path) -> None:
         (b"cat\n=dog\n", "line 2"),
         (b"# nothing\n\n", "no classes"),
         (b"", "no classes"),
-        (b"cat\n\ndog\ncat\n", 'lines 1 and 4: label "cat" is given twice: leave one out'),
+        (b"cat\n\ndog\ncat\n", 'lines 1 and 4: label "cat" is given twice: delete or rename one'),
         (b"cat\na cat=Cat\n", "lines 1 and 2: .* join synonyms"),
         (b"\xff\xfe\x00\x89PNG", "not a UTF-8 text file"),
     ],
